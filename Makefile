@@ -1,0 +1,62 @@
+# `make` lists what there is. Everything runs from $(VENV), which is made on first use.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# The first Python that runs and is new enough; PYTHON=/path/to/python overrides it.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
+	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
+
+PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help .venv demo test lint format test-s3 constraints clean
+
+help: ## list these targets
+	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+.venv: $(VENV)/.installed ## the Python environment, as constraints.txt pins it
+
+# The stamp, not the folder, is the target: a folder's time says nothing of what is in it.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer (Debian, Ubuntu: apt-get install python3 python3-venv), or PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: .venv ## generate a scene, embed it, check it and search it, in one process
+	$(BIN)/python -m flows.demo
+
+test: lint ## all checks and the tests that need nothing but this machine
+	$(BIN)/pytest
+
+lint: .venv ## formatting, style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test-s3: .venv ## the tests against a real Ceph gateway (root: installs Debian's packages)
+	$(BIN)/pytest -m s3
+
+# A separate environment, so that nothing that happens to be in $(VENV) gets in. The CPU and the
+# CUDA build of PyTorch share one version but not their dependencies: the file serves both.
+constraints: NEW := $(VENV)-new
+constraints: ## resolve constraints.txt anew (docs/development.md)
+	"$(PYTHON)" -m venv --clear "$(NEW)"
+	"$(NEW)/bin/python" $(PIP_INSTALL) --constraint constraints.in --editable '.[dev]'
+	{ echo '# Every package that `make .venv` installs, pinned. Written by `make constraints`: see docs/development.md.'; \
+	  "$(NEW)/bin/python" -m pip freeze --exclude-editable \
+	  | sed 's/+[a-z0-9.]*$$//' | grep -Ev '^(nvidia-|cuda-|triton==)'; } > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf "$(NEW)"
+
+clean: ## remove the environment and everything the tools left behind
+	rm -rf $(VENV) $(VENV)-new build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""From any georeferenced raster to a searchable table of DINOv3 tile embeddings."""

@@ -1,0 +1,330 @@
+"""Tile pixels out of a raster: windows in the order of its blocks, each block once, no tile files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rasterembed.errors import DataError
+from rasterembed.grid import Tiles, tile_id
+from rasterembed.profile import RasterProfile, open_raster
+from rasterembed.sharding import Sharding
+from rasterembed.source import Source, check_unchanged
+from rasterembed.store import ObjectStore
+
+MAX_RUN_BYTES = 64 * 2**20
+"""Pixels read in one go; a longer row of tiles is read in several."""
+
+RETRY_DELAYS_S = (0.5, 2.0)
+"""Waits before a failed read from S3 is tried again."""
+
+OnBadWindow = Literal["fail", "skip"]
+_T = TypeVar("_T")
+
+
+def read_pixels(
+    dataset: rasterio.DatasetReader,
+    profile: RasterProfile,
+    bands: tuple[int, ...],
+    window: Window,
+    shape: tuple[int, int] | None = None,
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    """Pixels of some bands in a window, and which of them are valid.
+
+    A pixel is invalid where the mask or the alpha band is 0, where every band read has its nodata value (as GDAL's
+    dataset mask has it), or where any band read is not finite.
+
+    Args:
+        dataset: the open raster.
+        profile: its profile.
+        bands: band numbers, from 1.
+        window: a window inside the raster, px.
+        shape: rows and columns to resample to; by default those of the window.
+
+    Returns:
+        Pixels of shape (bands, rows, columns) in the raster's dtype, and validity of shape (rows, columns).
+
+    Raises:
+        RasterioError: if a block cannot be read or decoded.
+    """
+    rows, cols = shape or (int(window.height), int(window.width))
+    wanted = (*bands, profile.alpha_band) if profile.alpha_band else bands
+    pixels = dataset.read(list(wanted), window=window, out_shape=(len(wanted), rows, cols))
+    valid = np.ones((rows, cols), dtype=bool)
+    if profile.alpha_band:
+        valid &= pixels[-1] > 0
+        pixels = pixels[:-1]
+    elif profile.mask == "dataset":
+        valid &= dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0
+    nodata = [profile.nodata[band - 1] for band in bands]
+    if None not in nodata:
+        valid &= np.any([pixels[i] != value for i, value in enumerate(nodata)], axis=0)
+    if np.issubdtype(pixels.dtype, np.floating):
+        valid &= np.isfinite(pixels).all(axis=0)
+    return pixels, valid
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some tiles of a shard, ready for the model."""
+
+    positions: NDArray[np.intp]
+    """Place of each tile in the shard's tile order, ascending, shape (n,)."""
+    pixels: NDArray[np.generic]
+    """Source values, zero outside the window, shape (n, channels, size, size); 1 channel if all three are the same."""
+    valid: NDArray[np.bool_]
+    """Valid pixels, false outside the window, shape (n, size, size)."""
+    valid_fraction: NDArray[np.float32]
+    """Valid pixels over the pixels of the exact window, shape (n,)."""
+
+
+@dataclass
+class Skipped:
+    """Tiles that were not embedded: positions in the shard's tile order, by reason."""
+
+    positions: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, position: int, reason: str) -> None:
+        """Note one tile."""
+        self.positions.setdefault(reason, []).append(position)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.positions.values()))
+
+
+@dataclass(frozen=True)
+class ShardReader:
+    """Reads the tiles of one shard."""
+
+    store: ObjectStore
+    source: Source
+    profile: RasterProfile
+    sharding: Sharding
+    bands: tuple[int, ...]
+    """Bands to read, from 1: one if all channels are the same, else three."""
+    palette: NDArray[np.uint8] | None
+    """Colours by index, shape (n, 3), if the band is an index."""
+    batch_size: int
+    """Tiles in a batch; the last may have fewer."""
+    min_valid_fraction: float
+    """Tiles below it are skipped; so is any tile without a valid pixel."""
+    on_bad_window: OnBadWindow
+    """Whether a window that cannot be decoded fails the shard or skips its tile."""
+    cache_bytes: int
+    """GDAL's block cache for the whole process, in bytes."""
+
+    def batches(self, number: int, skipped: Skipped) -> Generator[Batch]:
+        """Batches of shard `number` in tile order; tiles left out are noted in `skipped`.
+
+        One thread must run the whole iteration: GDAL's settings belong to it.
+
+        Raises:
+            DataError: for a window that cannot be decoded, or if the raster was changed.
+            StoreUnavailableError: if the store does not answer.
+        """
+        check_unchanged(self.store, self.source)
+        tiles = self.sharding.tiles(number)
+        with ExitStack() as stack:
+            handle = _Handle(self, stack)
+            batch = _BatchInMaking(self)
+            for run in _runs(tiles, self._run_tiles()):
+                for position, pixels, valid in self._read_run(handle, tiles, run, skipped):
+                    fraction = np.float32(np.count_nonzero(valid) / valid.size)
+                    if fraction == 0:
+                        skipped.add(position, "no valid pixel")
+                    elif fraction < self.min_valid_fraction:
+                        skipped.add(position, f"valid fraction below {self.min_valid_fraction:g}")
+                    else:
+                        batch.add(position, pixels, valid, fraction)
+                        if batch.full:
+                            yield batch.take()
+            if not batch.empty:
+                yield batch.take()
+
+    def _run_tiles(self) -> int:
+        """Tiles side by side that one read may cover."""
+        grid = self.sharding.grid
+        if grid.step >= 2 * grid.size:
+            return 1  # mostly gaps between the tiles
+        itemsize = np.dtype(self.profile.dtype).itemsize
+        column = grid.size * len(self.bands) * itemsize
+        return max(1, MAX_RUN_BYTES // (column * grid.step))
+
+    def _read_run(
+        self, handle: _Handle, tiles: Tiles, run: slice, skipped: Skipped
+    ) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.bool_]]]:
+        """Position, pixels and validity of each tile in a run that was read in one go."""
+        part = tiles.take(np.arange(run.start, run.stop))
+        left, top = int(part.col_off[0]), int(part.row_off[0])
+        right = int(part.col_off[-1] + part.width[-1])
+        try:
+            pixels, valid = handle.read(Window(left, top, right - left, int(part.height[0])))
+        except RasterioError as error:
+            yield from self._read_singly(handle, part, run.start, skipped, error)
+            return
+        for i in range(len(part)):
+            begin = int(part.col_off[i]) - left
+            columns = slice(begin, begin + int(part.width[i]))
+            yield run.start + i, pixels[:, :, columns], valid[:, columns]
+
+    def _read_singly(
+        self,
+        handle: _Handle,
+        part: Tiles,
+        first: int,
+        skipped: Skipped,
+        error: RasterioError,
+    ) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.bool_]]]:
+        """As `_read_run`, a window at a time, to tell the bad tiles of a run from the good."""
+        check_unchanged(self.store, self.source)  # the store may be away, or the raster replaced
+        for i in range(len(part)):
+            window = Window(int(part.col_off[i]), int(part.row_off[i]), int(part.width[i]), int(part.height[i]))
+            try:
+                pixels, valid = handle.read(window)
+            except RasterioError as single:
+                if self.on_bad_window == "fail":
+                    name = tile_id(int(part.row[i]), int(part.col[i]))
+                    cause = " ".join(str(single.__cause__ or single).split())
+                    raise DataError(
+                        f"{self.source.uri}: tile {name} (window col_off={window.col_off} "
+                        f"row_off={window.row_off} width={window.width} height={window.height}) cannot be "
+                        f"read: {cause}; mend the file, or skip such tiles with on_bad_window=skip"
+                    ) from error
+                skipped.add(first + i, "window cannot be decoded")
+            else:
+                yield first + i, pixels, valid
+
+
+class _Handle:
+    """An open raster that is opened afresh when a read from S3 fails."""
+
+    def __init__(self, reader: ShardReader, stack: ExitStack) -> None:
+        self._reader = reader
+        self._stack = stack
+        self._dataset = self._open()
+
+    def _open(self) -> rasterio.DatasetReader:
+        reader = self._reader
+        return self._stack.enter_context(
+            open_raster(
+                reader.store,
+                reader.source.uri,
+                cache_bytes=reader.cache_bytes,
+                sidecars=reader.profile.sidecars,
+            )
+        )
+
+    def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Channels and validity of a window; see `read_pixels`."""
+        for delay in RETRY_DELAYS_S if self._reader.source.uri.startswith("s3://") else ():
+            try:
+                return self._read(window)
+            except RasterioError:
+                time.sleep(delay)
+                self._stack.close()
+                self._dataset = self._open()
+        return self._read(window)
+
+    def _read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        reader = self._reader
+        pixels, valid = read_pixels(self._dataset, reader.profile, reader.bands, window)
+        if reader.palette is not None:
+            pixels = np.moveaxis(reader.palette[pixels[0]], -1, 0)
+        return pixels, valid
+
+
+class _BatchInMaking:
+    """Arrays that fill up tile by tile."""
+
+    def __init__(self, reader: ShardReader) -> None:
+        size = reader.sharding.grid.size
+        channels = 3 if reader.palette is not None else len(reader.bands)
+        dtype = np.uint8 if reader.palette is not None else np.dtype(reader.profile.dtype)
+        self._capacity = reader.batch_size
+        self._shape = (self._capacity, channels, size, size)
+        self._dtype = dtype
+        self._positions: list[int] = []
+        self._fractions: list[np.float32] = []
+
+    def _begin(self) -> None:
+        self._pixels = np.zeros(self._shape, self._dtype)
+        self._valid = np.zeros((self._shape[0], *self._shape[2:]), bool)
+
+    @property
+    def empty(self) -> bool:
+        return not self._positions
+
+    @property
+    def full(self) -> bool:
+        return len(self._positions) == self._capacity
+
+    def add(
+        self,
+        position: int,
+        pixels: NDArray[np.generic],
+        valid: NDArray[np.bool_],
+        fraction: np.float32,
+    ) -> None:
+        if self.empty:
+            self._begin()
+        place, (height, width) = len(self._positions), valid.shape
+        self._pixels[place, :, :height, :width] = pixels
+        self._valid[place, :height, :width] = valid
+        self._positions.append(position)
+        self._fractions.append(fraction)
+
+    def take(self) -> Batch:
+        count = len(self._positions)
+        batch = Batch(
+            positions=np.array(self._positions, dtype=np.intp),
+            pixels=self._pixels[:count],
+            valid=self._valid[:count],
+            valid_fraction=np.array(self._fractions, dtype=np.float32),
+        )
+        self._positions, self._fractions = [], []
+        return batch
+
+
+def _runs(tiles: Tiles, longest: int) -> Iterator[slice]:
+    """Stretches of tiles in one row of the grid, at most `longest` tiles each."""
+    starts = np.flatnonzero(np.diff(tiles.row, prepend=-1))
+    for start, stop in zip(starts, [*starts[1:], len(tiles)], strict=True):
+        for first in range(int(start), int(stop), longest):
+            yield slice(first, min(first + longest, int(stop)))
+
+
+def block_cache_bytes(profile: RasterProfile, sharding: Sharding, threads: int) -> int:
+    """Bytes of GDAL's block cache that let each block be decoded once by every reading thread.
+
+    A row of tiles touches the block rows that it lies in and the next row of tiles comes back to the last of them, so
+    the cache holds two such rows across a shard for each thread; all bands of a pixel-interleaved block are decoded.
+    """
+    grid = sharding.grid
+    columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
+    rows = grid.size + 2 * profile.block_height
+    bands = profile.count if profile.interleave == "pixel" else 4
+    needed = columns * rows * bands * np.dtype(profile.dtype).itemsize * threads
+    return int(min(max(needed, 16 * 2**20), 2**30))
+
+
+def ahead(items: Generator[_T]) -> Generator[_T]:
+    """The same items, each made in a thread of its own while the one before is used."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        try:
+            upcoming = thread.submit(next, items, None)
+            while (item := upcoming.result()) is not None:
+                upcoming = thread.submit(next, items, None)
+                yield item
+        finally:
+            # GDAL's settings belong to the thread that opened the raster: it must close it too
+            thread.submit(items.close).result()

@@ -1,0 +1,227 @@
+"""Shards: GeoParquet files of vectors, each whole or absent, each with its receipt in the footer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.errors import StoreError, StoreUnavailableError
+from rasterembed.footprints import Footprinter
+from rasterembed.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
+from rasterembed.grid import Tiles
+from rasterembed.plan import Plan
+from rasterembed.reader import Skipped
+from rasterembed.receipts import receipt_of
+from rasterembed.store import ObjectStore
+from rasterembed.writing import local_file
+
+ROW_GROUP_ROWS = 8192
+"""Rows written together: 12 MB of 384 float32, which readers of one tile or one place have to fetch."""
+
+
+class Shard(BaseModel):
+    """A complete shard, as it stands in the manifest."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    path: str
+    """Key relative to the store's root."""
+    rows: int
+    """Tiles embedded."""
+    skipped: int
+    """Tiles planned but not embedded."""
+    bytes: int
+    sha256: str
+    """Of the whole file."""
+
+
+def shard_schema(plan: Plan) -> pa.Schema:
+    """Columns of a shard; `datetime` only where the source has one."""
+    element = pa.float16() if plan.selection.vector_dtype == "float16" else pa.float32()
+    vector = pa.list_(pa.field("element", element, nullable=False), plan.model.dimensions)
+    fields = [
+        pa.field("tile_id", pa.string(), nullable=False),
+        *(
+            pa.field(name, pa.int32(), nullable=False)
+            for name in ("row", "col", "col_off", "row_off", "width", "height")
+        ),
+        pa.field("valid_fraction", pa.float32(), nullable=False),
+        pa.field("norm", pa.float32(), nullable=False),
+        pa.field("embedding", vector, nullable=False),
+    ]
+    if plan.profile.acquired is not None:
+        fields.append(pa.field("datetime", pa.timestamp("ms", tz="UTC"), nullable=False))
+    fields.append(pa.field("bbox", BBOX_TYPE, nullable=False))
+    fields.append(pa.field("geometry", pa.binary(), nullable=False))
+    return pa.schema(fields)
+
+
+class ShardWriter:
+    """Takes vectors in tile order and writes them in row groups, so that memory does not grow with the shard."""
+
+    def __init__(self, plan: Plan, number: int, writer: pq.ParquetWriter) -> None:
+        self._plan = plan
+        self._tiles = plan.sharding.tiles(number)
+        self._schema = shard_schema(plan)
+        self._writer = writer
+        self._footprinter = Footprinter(plan.profile, plan.sharding.grid.size)
+        self._geo = GeoMetadata()
+        self._waiting: list[pa.Table] = []
+        self.rows = 0
+        """Rows taken."""
+
+    def append(
+        self,
+        positions: NDArray[np.intp],
+        valid_fraction: NDArray[np.float32],
+        vectors: NDArray[np.float32],
+    ) -> None:
+        """Take n vectors.
+
+        Args:
+            positions: places in the shard's tile order, ascending, shape (n,).
+            valid_fraction: shape (n,).
+            vectors: shape (n, dimensions).
+        """
+        tiles = self._tiles.take(positions)
+        self._waiting.append(self._table(tiles, valid_fraction, vectors))
+        self.rows += len(tiles)
+        if sum(map(len, self._waiting)) >= ROW_GROUP_ROWS:
+            self._flush()
+
+    def _table(self, tiles: Tiles, valid_fraction: NDArray[np.float32], vectors: NDArray[np.float32]) -> pa.Table:
+        footprints = self._footprinter(tiles)
+        self._geo.add(footprints)
+        bbox, geometry = place_columns(footprints)
+        vector = self._schema.field("embedding").type
+        values = pa.array(vectors.ravel().astype(vector.value_type.to_pandas_dtype(), copy=False))
+        numbers = (tiles.row, tiles.col, tiles.col_off, tiles.row_off, tiles.width, tiles.height)
+        columns = [
+            pa.array(tiles.ids()),
+            *map(pa.array, numbers),
+            pa.array(valid_fraction),
+            pa.array(np.linalg.norm(vectors, axis=1).astype(np.float32)),
+            pa.FixedSizeListArray.from_arrays(values, type=vector),
+        ]
+        if self._plan.profile.acquired is not None:
+            when = pa.scalar(self._plan.profile.acquired, type=pa.timestamp("ms", tz="UTC"))
+            columns.append(pa.repeat(when, len(tiles)))
+        return pa.table([*columns, bbox, geometry], schema=self._schema)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP_ROWS)
+            self._waiting = []
+
+    def finish(self, skipped: Skipped, run_id: str | None) -> None:
+        """Write what is left, and the footer."""
+        self._flush()
+        if self._plan.profile.on_earth:
+            self._writer.add_key_value_metadata({"geo": self._geo.json()})
+        receipt = receipt_of(self._plan, run_id) | {"skipped": skipped.positions}
+        self._writer.add_key_value_metadata({"emb": json.dumps(receipt)})
+
+
+def write_shard(
+    plan: Plan,
+    store: ObjectStore,
+    number: int,
+    skipped: Skipped,
+    parts: Iterable[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]],
+    run_id: str | None = None,
+) -> Shard:
+    """Write one shard from parts of (positions, valid fractions, vectors); see `ShardWriter.append`.
+
+    The file appears in the store whole, after the last part; `skipped` is read then. If another run put the same shard
+    there meanwhile, that one counts.
+
+    Raises:
+        StoreError: if the disk is full or the store refuses.
+    """
+    key = plan.layout.shard(plan.fingerprint, number)
+    with (
+        local_file(store, key, replace=False) as file,
+        pq.ParquetWriter(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
+    ):
+        writer = ShardWriter(plan, number, parquet)
+        for part in parts:
+            writer.append(*part)
+        writer.finish(skipped, run_id)
+    if not file.created:
+        theirs = find_shard(plan, store, number)
+        if theirs is None:
+            raise StoreUnavailableError(f"{store.uri(key)}: another writer left it incomplete")
+        return theirs
+    return Shard(
+        number=number,
+        path=key,
+        rows=writer.rows,
+        skipped=len(skipped),
+        bytes=file.size,
+        sha256=file.sha256,
+    )
+
+
+def _encoding(plan: Plan) -> dict[str, Any]:
+    # measured, see docs/encoding.md; DuckDB does not read byte-stream-split float16
+    split = plan.selection.vector_dtype == "float32"
+    return {
+        "compression": "zstd",
+        "use_dictionary": False,
+        "column_encoding": {"embedding.list.element": "BYTE_STREAM_SPLIT"} if split else None,
+    }
+
+
+def read_receipt(store: ObjectStore, key: str) -> tuple[dict[str, Any], int] | None:
+    """The receipt in a file's footer and the file's number of rows; None if it is no whole file of ours."""
+    try:
+        with store.open(key) as file:
+            footer = pq.read_metadata(file)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        return None
+    receipt = (footer.metadata or {}).get(b"emb")
+    return (json.loads(receipt), footer.num_rows) if receipt else None
+
+
+def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
+    """The shard if it is in the store and complete: of this fingerprint, with every planned tile accounted for.
+
+    An incomplete one is removed, so that it can be written anew.
+    """
+    key = plan.layout.shard(plan.fingerprint, number)
+    data = store.read(key)
+    if data is None:
+        return None
+    found = read_receipt(store, key)
+    if found is not None:
+        receipt, rows = found
+        skipped = sum(map(len, receipt["skipped"].values()))
+        if receipt["fingerprint"] == plan.fingerprint and rows + skipped == plan.sharding.planned(number):
+            return Shard(
+                number=number,
+                path=key,
+                rows=rows,
+                skipped=skipped,
+                bytes=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+    store.delete(key)
+    return None
+
+
+def skipped_positions(plan: Plan, store: ObjectStore, number: int) -> dict[str, list[int]]:
+    """Positions of a complete shard's skipped tiles by reason."""
+    found = read_receipt(store, plan.layout.shard(plan.fingerprint, number))
+    if found is None:
+        raise StoreError(f"shard {number} of {plan.dataset_id} is gone: run again to make it anew")
+    positions: dict[str, list[int]] = found[0]["skipped"]
+    return positions

@@ -1,0 +1,1 @@
+"""The steps as Prefect sees them: one thin module a step."""
