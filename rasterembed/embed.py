@@ -52,7 +52,7 @@ class Progress:
 
     total: int
     """Tiles planned."""
-    on_change: Callable[[int], None] = lambda _: None
+    on_change: Callable[[int], object] = lambda _: None
     """Told of more tiles, from any thread."""
     done: int = 0
     """Tiles embedded or skipped."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
@@ -33,14 +33,24 @@ Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[float, float]
 
 
+def _split_bands(bands: object) -> object:
+    """Band numbers as a person types them: 4,3,2."""
+    if isinstance(bands, str) and bands != "auto":
+        return tuple(bands.split(","))
+    return bands
+
+
+Bands = Annotated[Literal["auto"] | tuple[int, ...], BeforeValidator(_split_bands)]
+
+
 class Radiometry(BaseModel):
     """Which bands are red, green and blue, and which values become black and white."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    bands: Literal["auto"] | tuple[int, ...] = Field(
+    bands: Bands = Field(
         default="auto",
-        description="Bands for red, green and blue (or one for all), from 1; auto follows the colour interpretation.",
+        description="Bands for red, green and blue, as 4,3,2, or one for all; auto follows the colour interpretation.",
     )
     scale: Scale = Field(
         default="auto",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import rasterio
 from numpy.lib.stride_tricks import sliding_window_view
+from rasterio._err import CPLE_BaseError  # has no public name
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
@@ -158,9 +159,10 @@ def _georeference(crs: str, pixel_size: float) -> tuple[CRS, Affine]:
     if not grid_crs.is_projected:
         raise UsageError(f"scene CRS {crs!r}: not projected; give one such as EPSG:32635")
     lon, lat = _ORIGIN_LON_LAT
-    xs, ys = transform_coordinates("OGC:CRS84", grid_crs, [lon], [lat])
-    if not (math.isfinite(xs[0]) and math.isfinite(ys[0])):
-        raise UsageError(f"scene CRS {crs!r}: does not reach {lon} E, {lat} N; give another")
+    try:
+        xs, ys = transform_coordinates("OGC:CRS84", grid_crs, [lon], [lat])
+    except CPLE_BaseError as error:
+        raise UsageError(f"scene CRS {crs!r}: does not reach {lon} E, {lat} N; give another") from error
     # Whole pixels, as delivered imagery has.
     west, north = (round(value / pixel_size) * pixel_size for value in (xs[0], ys[0]))
     return grid_crs, Affine(pixel_size, 0, west, 0, -pixel_size, north)
@@ -504,7 +506,7 @@ class _Ground:
     """Red, green and blue in full light, one row a pixel."""
 
     height: _F32
-    """Metres above the relief."""
+    """Height above the relief in px."""
 
     trees: _F32
     """Chance that a tree grows, 0 to 1."""
@@ -664,7 +666,7 @@ class _Crowns:
     """Tree crowns, seen from above; arrays of the scene's shape."""
 
     height: _F32
-    """Metres above the ground, 0 where there is no crown."""
+    """Height above the relief in px, 0 where there is no crown."""
 
     tone: _F32
     """Which tree: 0 the darkest conifer, 1 the lightest broadleaf."""
@@ -709,7 +711,7 @@ def _crowns(rng: np.random.Generator, trees: _F32, broadleaf: _F32) -> _Crowns:
 
 
 def _sunlight(surface: _F32) -> _F32:
-    """Direct light on a surface of heights in px: about 1 on level ground, 0 in cast shadow."""
+    """Direct light on a surface of heights in px: about 1 on level ground, a fifth in cast shadow."""
     south, east = -math.cos(_SUN_AZIMUTH), math.sin(_SUN_AZIMUTH)
     down, right = np.gradient(surface)
     tilt = down * np.float32(-0.4 * south) + right * np.float32(-0.4 * east)
@@ -768,9 +770,9 @@ def _landscape(rng: np.random.Generator, shape: _Shape, border: int) -> _Landsca
     classes = _land_use(terrain, districts)
     colour, surface, trees = _paint(texture, terrain, districts, classes)
     crowns = _crowns(plants, trees, _fractal(plants, shape, 260, 60))
-    np.maximum(surface, crowns.height, out=surface)
-    surface += 14 * terrain.relief
     leaf = crowns.height > 0
+    np.maximum(surface, crowns.height, out=surface, where=leaf)
+    surface += 14 * terrain.relief
     tone = crowns.tone[leaf]
     for band, (dark, bright) in enumerate(zip(_CONIFER, _BROADLEAF, strict=True)):
         colour[leaf, band] = dark + (bright - dark) * tone
@@ -814,7 +816,8 @@ def _paint(
         road = np.where(half > 0, _clip(half - edge + 0.5, 0, 1), 0)
         surface = np.where(half[..., None] > 3, *np.array((_ASPHALT, _GRAVEL), np.float32))
         colour[rows] += (surface - colour[rows]) * road[..., None]
-        height[rows] *= 1 - road
+        # Roofs and banks make way for a road; over rock it climbs, for a cutting would be a chasm.
+        height[rows] *= np.where(classes[rows] == _BARE, 1, 1 - road)
         trees[rows] *= (half == 0) | (edge > half + 2)
     _shores(classes == _WATER, colour, trees)
     return colour, height, trees

@@ -1,1 +1,1 @@
-"""The steps as Prefect sees them: one thin module a step."""
+"""The steps of the flows as Prefect sees them: retries, names, artifacts and progress around the library."""

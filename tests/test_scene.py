@@ -256,6 +256,8 @@ def test_any_shape_will_do(tmp_path: Path, width: int, height: int) -> None:
         ({"compress": "jpeg"}, "'jpeg'"),
         ({"crs": "EPSG:4326"}, "not projected"),
         ({"crs": "EPSG:999999"}, "not known"),
+        ({"crs": "+proj=ortho +lat_0=-60 +lon_0=-155"}, "does not reach"),
+        ({"crs": "IAU_2015:30130"}, "does not reach"),
         ({"crs": "nowhere"}, "not known"),
     ],
 )

@@ -1,0 +1,37 @@
+"""Which DINOv3 weights a deployment uses, with the token that gated ones ask for."""
+
+from __future__ import annotations
+
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+from rasterembed.errors import UsageError
+from rasterembed.model import Dinov3
+
+
+class Dinov3Weights(Block):
+    """A DINOv3 checkpoint on the hub or in a folder, and the access token for it."""
+
+    _block_type_name = "DINOv3 Weights"
+    _block_type_slug = "dinov3-weights"
+    _description = "A DINOv3 checkpoint by hub id or folder, with the access token that gated weights ask for."
+
+    model: str = Field(description="Hub id, as facebook/dinov3-vits16-pretrain-lvd1689m, or a folder.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    token: SecretStr | None = Field(default=None, description="Access token of an account that accepted the licence.")
+
+
+def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | None]:
+    """The model that a flow's parameters name, and the access token for it.
+
+    Raises:
+        UsageError: if there is no block of that name.
+    """
+    if block is None:
+        return dinov3, None
+    try:
+        weights = Dinov3Weights.load(block)
+    except ValueError as error:
+        raise UsageError(f"weights block {block!r}: {' '.join(str(error).split())}") from error
+    chosen = dinov3.model_copy(update={"model": weights.model, "revision": weights.revision})
+    return chosen, weights.token.get_secret_value() if weights.token else None

@@ -1,0 +1,109 @@
+"""A flow as a command: options, help and defaults come from the flow's own parameters."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, NoReturn, get_type_hints
+
+from cyclopts import App, CycloptsError, Parameter
+from prefect import Flow
+from prefect.settings import (
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
+from pydantic import BaseModel, ValidationError
+
+from rasterembed.errors import RasterEmbedError
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+
+_SETTINGS: dict[Any, Any] = {
+    # the embedded server may take longer than Prefect's default 20 s on a busy machine
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+    # nothing that a person did not ask for leaves the machine; offline it would log errors
+    PREFECT_SERVER_ANALYTICS_ENABLED: False,
+}
+
+
+def command(flow: Flow[..., BaseModel]) -> NoReturn:
+    """Run a flow with parameters from the command line, print its result, and exit; see `run`."""
+    for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
+        print(f"{name.replace('_', ' ')}: {value}")
+    sys.exit(0)
+
+
+def run(flow: Flow[..., BaseModel], argv: list[str]) -> BaseModel:
+    """Run a flow with parameters as they are written on a command line.
+
+    Fields of a parameter that is a model become options of their own.
+
+    Raises:
+        SystemExit: with status 2 for wrong usage, 1 if the flow failed, 130 if it was interrupted, after one line on
+            standard error where a person can cause it; with 0 after `--help`.
+    """
+    app = App(
+        name=f"python -m {_module(flow.fn)}",
+        help=inspect.getdoc(flow.fn),
+        version_flags=[],
+        default_parameter=Parameter(negative_iterable=()),
+    )
+    app.default(_flattened(flow.fn))
+    try:
+        function, bound, _ = app.parse_args(argv, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        _end(_usage(error), USAGE)
+    if function != app.default_command:
+        function(*bound.args, **bound.kwargs)  # --help
+        sys.exit(0)
+    try:
+        with temporary_settings(_SETTINGS):
+            return flow(**bound.arguments)
+    except RasterEmbedError as error:
+        _end(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _end("interrupted; what is complete stays, and the same command goes on from there", INTERRUPTED)
+
+
+def _module(function: Callable[..., Any]) -> str:
+    main = sys.modules["__main__"].__spec__
+    return main.name if function.__module__ == "__main__" and main else function.__module__
+
+
+def _flattened(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of the same parameters whose models cyclopts spreads into options."""
+    hints = get_type_hints(function)
+
+    def parameters() -> Any:
+        for name, parameter in inspect.signature(function).parameters.items():
+            hint = hints[name]
+            if isinstance(hint, type) and issubclass(hint, BaseModel):
+                hint = Annotated[hint, Parameter(name="*")]
+            # what is required comes by place, the rest by name
+            kind = parameter.POSITIONAL_OR_KEYWORD if parameter.default is parameter.empty else parameter.KEYWORD_ONLY
+            yield parameter.replace(annotation=hint, kind=kind)
+
+    def flattened(**_: Any) -> None:
+        """Never called: its signature is what counts."""
+
+    flattened.__doc__ = function.__doc__
+    flattened.__signature__ = inspect.Signature(list(parameters()))  # type: ignore[attr-defined]
+    flattened.__annotations__ = {p.name: p.annotation for p in parameters()}
+    return flattened
+
+
+def _usage(error: CycloptsError) -> str:
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ValidationError):
+        first = cause.errors()[0]
+        option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        reason = first["msg"].removeprefix("Value error, ")
+        return f"--{option}: {reason}, not {first['input']!r}" if option else reason
+    return " ".join(str(error).split())
+
+
+def _end(reason: str, status: int) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(status)

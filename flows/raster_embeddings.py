@@ -1,0 +1,120 @@
+"""The main flow: a raster becomes a searchable dataset of DINOv3 tile embeddings.
+
+python -m flows.raster_embeddings RASTER [--root URI] [--model ID] [--dataset-id ID] ...
+"""
+
+from __future__ import annotations
+
+import time
+
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+from pydantic import BaseModel
+
+from blocks.object_store import open_store
+from blocks.weights import choose_weights
+from flows.command import command
+from rasterembed.embed import Execution
+from rasterembed.grid import Grid
+from rasterembed.layout import check_dataset_id
+from rasterembed.lease import hold
+from rasterembed.manifest import standing
+from rasterembed.model import Dinov3
+from rasterembed.plan import Selection
+from rasterembed.radiometry import Radiometry
+from rasterembed.source import default_dataset_id
+from tasks.commit import commit_dataset, publish_summary
+from tasks.embed import embed_shards
+from tasks.inspect import inspect_raster
+from tasks.plan import plan_tiles, write_tile_index
+from tasks.policy import log_expected_errors_in_one_line
+from tasks.register import register_raster
+
+
+class Summary(BaseModel):
+    """What a run ends with."""
+
+    dataset_id: str
+    state: str
+    manifest: str
+    rows: int
+    skipped: int
+    seconds: float
+    """Of the whole run."""
+    tiles_per_second: float
+    """While shards were computed; 0 if none was."""
+
+
+@flow(name="raster-embeddings", flow_run_name="{raster}")
+def raster_embeddings(
+    raster: str,
+    root: str | None = None,
+    store: str | None = None,
+    dataset_id: str | None = None,
+    grid: Grid = Grid(),
+    radiometry: Radiometry = Radiometry(),
+    dinov3: Dinov3 = Dinov3(),
+    weights: str | None = None,
+    selection: Selection = Selection(),
+    execution: Execution = Execution(),
+    replace: bool = False,
+) -> Summary:
+    """Embed a raster, once: what is complete already is never computed again.
+
+    Args:
+        raster: Path of the raster, or s3://bucket/key.
+        root: Folder or s3://bucket/prefix that the dataset goes to; by default rasterembed-store here.
+        store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        dataset_id: Name of the dataset; by default made of the raster's key.
+        grid: The tile grid.
+        radiometry: How pixel values become colour.
+        dinov3: The model.
+        weights: Name of a dinov3-weights block, instead of the model's id and revision.
+        selection: Which tiles are embedded, and how the vectors are kept.
+        execution: How the work is done; changes nothing of the result.
+        replace: Embed anew if the dataset exists with another configuration.
+    """
+    log_expected_errors_in_one_line()
+    started, embedding, log = time.monotonic(), 0.0, get_run_logger()
+    if dataset_id is not None:
+        check_dataset_id(dataset_id)
+    target = open_store(root, store)
+    model, hub_token = choose_weights(dinov3, weights)
+
+    source = register_raster(target, raster)
+    profile = inspect_raster(target, source, allow_no_crs=selection.allow_no_crs)
+    plan = plan_tiles(
+        target,
+        source,
+        dataset_id or default_dataset_id(source.uri),
+        profile,
+        grid,
+        radiometry,
+        model,
+        selection,
+        hub_token,
+    )
+    run_id = str(flow_run.id)
+    with hold(target, plan.layout, run_id, wait_s=execution.lease_wait, waiting=log.info) as lease:
+        manifest = standing(plan, target, replace=replace)
+        if manifest is None:
+            write_tile_index(plan, target)
+            begun = time.monotonic()
+            shards = embed_shards(plan, target, execution, model.device, hub_token)
+            embedding = time.monotonic() - begun
+            manifest = commit_dataset(plan, target, shards, lease)
+    publish_summary(manifest, plan, target)
+
+    return Summary(
+        dataset_id=manifest.dataset_id,
+        state=manifest.state,
+        manifest=target.uri(plan.layout.manifest),
+        rows=manifest.rows,
+        skipped=manifest.skipped,
+        seconds=round(time.monotonic() - started, 2),
+        tiles_per_second=round(manifest.tiles / embedding, 2) if embedding else 0.0,
+    )
+
+
+if __name__ == "__main__":
+    command(raster_embeddings)
