@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format test-s3 constraints clean
+.PHONY: help .venv demo test lint format test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -45,6 +45,25 @@ format: .venv ## rewrite the sources in the project's format
 test-s3: .venv ## the tests against a real Ceph gateway (root: installs Debian's packages)
 	$(BIN)/pytest -m s3
 
+images: ## build the Docker images (docs/deployment.md)
+	scripts/images.sh
+
+deploy: .venv ## put pools, blocks and deployments on the server of PREFECT_API_URL; DEPLOY="--name FLOW/DEPLOYMENT" for one
+	$(BIN)/python scripts/deploy.py $(DEPLOY)
+
+stack: ## start Prefect, S3, webhook and worker with Docker Compose (docs/deployment.md)
+	docker compose --project-directory docker up --build --detach --wait
+
+upload: .venv ## put RASTER into the stack's bucket, and wait for the dataset
+	$(BIN)/python scripts/upload.py $(RASTER)
+
+bench: .venv ## measure speed and memory (docs/performance.md); ten minutes on two quiet cores
+	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.encodings
+	-$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.tables
+
 # A separate environment, so that nothing that happens to be in $(VENV) gets in. The CPU and the
 # CUDA build of PyTorch share one version but not their dependencies: the file serves both.
 constraints: NEW := $(VENV)-new
@@ -58,5 +77,5 @@ constraints: ## resolve constraints.txt anew (docs/development.md)
 	rm -rf "$(NEW)"
 
 clean: ## remove the environment and everything the tools left behind
-	rm -rf $(VENV) $(VENV)-new build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-new .venv-airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

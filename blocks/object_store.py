@@ -50,7 +50,7 @@ def open_store(root: str | None, block: str | None) -> ObjectStore:
     """
     try:
         if block is None:
-            return ObjectStore.from_uri(root or DEFAULT_ROOT)
+            return ObjectStore(root=root or DEFAULT_ROOT)
         settings = ObjectStoreBlock.load(block)
         return (settings.model_copy(update={"root": root}) if root else settings).store()
     except ValueError as error:

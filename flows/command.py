@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import signal
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn, get_type_hints
@@ -58,6 +59,8 @@ def run(flow: Flow[..., BaseModel], argv: list[str]) -> BaseModel:
     if function != app.default_command:
         function(*bound.args, **bound.kwargs)  # --help
         sys.exit(0)
+    # ended by a service manager or a worker: as by Ctrl-C, so that what is unfinished is cleared
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with temporary_settings(_SETTINGS):
             return flow(**bound.arguments)
@@ -74,13 +77,13 @@ def _module(function: Callable[..., Any]) -> str:
 
 def _flattened(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of the same parameters whose models cyclopts spreads into options."""
-    hints = get_type_hints(function)
+    hints = get_type_hints(function, include_extras=True)
 
     def parameters() -> Any:
         for name, parameter in inspect.signature(function).parameters.items():
             hint = hints[name]
             if isinstance(hint, type) and issubclass(hint, BaseModel):
-                hint = Annotated[hint, Parameter(name="*")]
+                hint = Annotated[hint, Parameter(name="*", group=name.replace("_", " ").capitalize())]
             # what is required comes by place, the rest by name
             kind = parameter.POSITIONAL_OR_KEYWORD if parameter.default is parameter.empty else parameter.KEYWORD_ONLY
             yield parameter.replace(annotation=hint, kind=kind)
@@ -99,6 +102,8 @@ def _usage(error: CycloptsError) -> str:
     if isinstance(cause, ValidationError):
         first = cause.errors()[0]
         option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+        if not option and error.argument is not None:  # a parameter that is no model
+            option = error.argument.name.strip("-*")
         reason = first["msg"].removeprefix("Value error, ")
         return f"--{option}: {reason}, not {first['input']!r}" if option else reason
     return " ".join(str(error).split())

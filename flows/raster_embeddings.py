@@ -6,10 +6,11 @@ python -m flows.raster_embeddings RASTER [--root URI] [--model ID] [--dataset-id
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
@@ -18,17 +19,23 @@ from rasterembed.embed import Execution
 from rasterembed.grid import Grid
 from rasterembed.layout import check_dataset_id
 from rasterembed.lease import hold
-from rasterembed.manifest import standing
+from rasterembed.manifest import set_state, standing
 from rasterembed.model import Dinov3
 from rasterembed.plan import Selection
+from rasterembed.qa.report import QaReport
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.radiometry import Radiometry
+from rasterembed.search.indexing import IndexOptions
 from rasterembed.source import default_dataset_id
 from tasks.commit import commit_dataset, publish_summary
 from tasks.embed import embed_shards
 from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, write_tile_index
 from tasks.policy import log_expected_errors_in_one_line
+from tasks.qa import qa_metrics
 from tasks.register import register_raster
+from tasks.search import build_search_index
+from tasks.workers import Fleet, embed_on_workers
 
 
 class Summary(BaseModel):
@@ -57,7 +64,11 @@ def raster_embeddings(
     weights: str | None = None,
     selection: Selection = Selection(),
     execution: Execution = Execution(),
+    qa: QaThresholds = QaThresholds(),
+    search: IndexOptions = IndexOptions(),
     replace: bool = False,
+    workers: Annotated[int, Field(ge=0, le=1000)] = 0,
+    worker_deployment: str = "embed-shards/docker",
 ) -> Summary:
     """Embed a raster, once: what is complete already is never computed again.
 
@@ -72,10 +83,15 @@ def raster_embeddings(
         weights: Name of a dinov3-weights block, instead of the model's id and revision.
         selection: Which tiles are embedded, and how the vectors are kept.
         execution: How the work is done; changes nothing of the result.
+        qa: What the dataset must hold to become ready.
+        search: Whether a search index is built.
         replace: Embed anew if the dataset exists with another configuration.
+        workers: Number of child runs that the shards are dealt to; 0 embeds in this run.
+        worker_deployment: Deployment that the child runs are of; its work pool says where they run.
     """
     log_expected_errors_in_one_line()
     started, embedding, log = time.monotonic(), 0.0, get_run_logger()
+    report: QaReport | None = None
     if dataset_id is not None:
         check_dataset_id(dataset_id)
     target = open_store(root, store)
@@ -100,10 +116,20 @@ def raster_embeddings(
         if manifest is None:
             write_tile_index(plan, target)
             begun = time.monotonic()
-            shards = embed_shards(plan, target, execution, model.device, hub_token)
+            if workers:
+                fleet = Fleet(workers, worker_deployment, store, weights, execution, model.device)
+                shards = embed_on_workers(plan, target, fleet)
+            else:
+                shards = embed_shards(plan, target, execution, model.device, hub_token)
             embedding = time.monotonic() - begun
             manifest = commit_dataset(plan, target, shards, lease)
+            report = qa_metrics(target, manifest, qa)
+            if report.passed:
+                build_search_index(target, manifest, search)
+            manifest = set_state(target, manifest, "ready" if report.passed else "failed_qa")
     publish_summary(manifest, plan, target)
+    if report is not None:
+        report.check()
 
     return Summary(
         dataset_id=manifest.dataset_id,

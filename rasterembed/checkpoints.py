@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -15,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from rasterembed.errors import DataError
 
 DEMO = "demo"
 """Name of the small, untrained model that needs no download."""
 
 _DEMO_SEED = 3
-_DEMO_VERSION = 1
+_DEMO_VERSION = 2
 """Raised whenever the demo checkpoint's making changes, so that an old one in a cache is not taken for it."""
 
 Family = Literal["dinov3_vit", "dinov3_convnext"]
@@ -36,7 +39,7 @@ class Checkpoint:
     """A checkpoint on this machine."""
 
     name: str
-    """Hub id, folder, or `demo`, as asked for."""
+    """Hub id, absolute path of a folder, or `demo`."""
     folder: Path
     """Where its files are."""
     revision: str | None
@@ -68,15 +71,14 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
         DataError: if the weights cannot be had, or are not a DINOv3 checkpoint in safetensors.
     """
     if name == DEMO:
-        folder, commit = _demo_folder(), None
-    elif _is_folder(name):
-        folder, commit = Path(name).expanduser().absolute(), None
+        return _read(name, _demo_folder(), None)
+    if _is_folder(name):
+        folder = Path(name).expanduser().absolute()
         if not folder.is_dir():
             raise DataError(f"model {name!r}: there is no such folder")
-    else:
-        folder = _from_hub(name, revision, token)
-        commit = folder.name
-    return _read(name, folder, commit)
+        return _read(str(folder), folder, None)
+    folder = _from_hub(name, revision, token)
+    return _read(name, folder, folder.name)
 
 
 def _is_folder(name: str) -> bool:
@@ -103,10 +105,14 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
         ) from error
     except errors.HFValidationError as error:
         raise DataError(f"model {name!r} is neither a hub id (owner/name), a folder, nor {DEMO!r}") from error
-    except (errors.LocalEntryNotFoundError, errors.HfHubHTTPError, OSError) as error:
+    except errors.LocalEntryNotFoundError as error:
         raise DataError(
             f"model {name!r} cannot be downloaded and is not in the local cache: check the connection to "
             f"{page}, or give a local folder"
+        ) from error
+    except Exception as error:  # the connection or the disk, as the HTTP library's and Python's many kinds
+        raise DataError(
+            f"model {name!r} could not be downloaded ({_one_line(error)}): try again, or give a local folder"
         ) from error
 
 
@@ -120,18 +126,28 @@ def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:
         raise DataError(f"model {name!r} has no safetensors weights in {folder}; other formats are not loaded")
     processor = _json(name, folder / "preprocessor_config.json")
     mean, std = _three(processor.get("image_mean")), _three(processor.get("image_std"))
-    if mean is None or std is None:
-        raise DataError(f"model {name!r}: {folder / 'preprocessor_config.json'} lacks image_mean and image_std")
+    if mean is None or std is None or min(std) <= 0:
+        raise DataError(
+            f"model {name!r}: {folder / 'preprocessor_config.json'} needs image_mean and image_std, three numbers each"
+        )
     vit = family == "dinov3_vit"
+    try:
+        token_side = int(config["patch_size"]) if vit else _FAMILIES[family]
+        hidden_size = int(config["hidden_size"] if vit else config["hidden_sizes"][-1])
+        prefix_tokens = 1 + int(config.get("num_register_tokens", 0)) if vit else 1
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise DataError(
+            f"model {name!r}: {folder / 'config.json'} lacks the patch or hidden size of a {family} model"
+        ) from error
     return Checkpoint(
         name=name,
         folder=folder,
         revision=revision,
         weights_sha256=_digest(weights),
         family=family,
-        token_side=int(config["patch_size"]) if vit else _FAMILIES[family],
-        hidden_size=int(config["hidden_size"] if vit else config["hidden_sizes"][-1]),
-        prefix_tokens=1 + int(config.get("num_register_tokens", 0)) if vit else 1,
+        token_side=token_side,
+        hidden_size=hidden_size,
+        prefix_tokens=prefix_tokens,
         mean=mean,
         std=std,
     )
@@ -150,7 +166,7 @@ def _json(name: str, path: Path) -> dict[str, Any]:
 
 
 def _three(values: object) -> tuple[float, float, float] | None:
-    if not isinstance(values, list) or len(values) != 3:
+    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
         return None
     red, green, blue = map(float, values)
     return red, green, blue
@@ -175,22 +191,32 @@ def _file_digest(file: Path) -> str:
 def _demo_folder() -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
     folder = cache / "rasterembed" / f"demo-{_DEMO_VERSION}"
-    if not folder.is_dir():
-        aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    if folder.is_dir():
+        return folder
+    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
+    try:
+        aside.mkdir(parents=True)
         make_demo_checkpoint(aside)
-        try:
-            aside.rename(folder)
-        except OSError:  # another process made it meanwhile
-            shutil.rmtree(aside)
+        aside.rename(folder)
+    except OSError as error:
+        if not folder.is_dir():  # else another process made it meanwhile
+            raise DataError(
+                f"model {DEMO!r} cannot be kept in {folder}: {error.strerror}: set XDG_CACHE_HOME to a folder that can "
+                "be written"
+            ) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     return folder
 
 
 def make_demo_checkpoint(folder: Path) -> None:
     """Write the demo checkpoint: a small DINOv3 ViT with random weights from a fixed seed.
 
-    The weights are drawn with the deviation that keeps a token's variance through a layer (1 / sqrt(inputs)), ten times
-    the deviation that training starts from: untrained as it is, its vectors then follow the picture's colour and
-    texture instead of being all alike.
+    The weights are drawn with the deviation that keeps a token's variance through a layer (1 / sqrt(inputs)), two to
+    four times the one that training starts from: untrained as it is, its vectors then follow the picture's colour and
+    texture instead of being all alike. Sharper or flatter attention, fewer layers and larger MLP weights all found
+    fewer neighbours of a tile's own kind. The draws are uniform and NumPy's, for these are the same bits on every
+    processor, and so the weights have one digest everywhere.
     """
     import torch
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
@@ -202,13 +228,14 @@ def make_demo_checkpoint(folder: Path) -> None:
         num_attention_heads=3,
         num_register_tokens=4,
     )
-    generator = torch.Generator().manual_seed(_DEMO_SEED)
+    generator = np.random.Generator(np.random.PCG64(_DEMO_SEED))
     model = DINOv3ViTModel(config)
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             if weight.ndim >= 2 and "mask_token" not in name:
-                inputs = weight[0].numel()
-                weight.copy_(torch.randn(weight.shape, generator=generator) / inputs**0.5)
+                bound = np.float32(math.sqrt(3 / weight[0].numel()))
+                draws = generator.random(tuple(weight.shape), dtype=np.float32)
+                weight.copy_(torch.from_numpy((2 * draws - 1) * bound))
     model.save_pretrained(folder)
     write_preprocessor(folder, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 
@@ -227,3 +254,7 @@ def write_preprocessor(folder: Path, *, mean: tuple[float, float, float], std: t
         "resample": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(content, indent=2))
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

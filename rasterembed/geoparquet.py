@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from rasterembed.footprints import CRS84, Footprints
 
-BBOX_TYPE = pa.struct([(name, pa.float64()) for name in ("xmin", "ymin", "xmax", "ymax")])
+BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
+"""A footprint's bounds, which readers skip row groups by."""
 
 
 def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
@@ -35,7 +36,8 @@ class GeoMetadata:
         """Take the footprints of more rows into account."""
         if len(footprints.bounds) == 0:
             return
-        self._types |= {g.geom_type for g in footprints.geometry}
+        _, examples = np.unique(shapely.get_type_id(footprints.geometry), return_index=True)
+        self._types |= {footprints.geometry[i].geom_type for i in examples}
         self._low = np.minimum(self._low, footprints.bounds[:, :2].min(axis=0))
         self._high = np.maximum(self._high, footprints.bounds[:, 2:].max(axis=0))
 
@@ -46,7 +48,7 @@ class GeoMetadata:
             "geometry_types": sorted(self._types),
             "crs": _crs84(),
             "orientation": "counterclockwise",
-            "covering": {"bbox": {name: ["bbox", name] for name in ("xmin", "ymin", "xmax", "ymax")}},
+            "covering": {"bbox": {field.name: ["bbox", field.name] for field in BBOX_TYPE}},
         }
         if self._types:
             column["bbox"] = [*_floats(self._low), *_floats(self._high)]

@@ -102,8 +102,8 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.row)
 
-    def take(self, which: NDArray[np.intp] | NDArray[np.bool_]) -> Tiles:
-        """The tiles at these positions, or where the mask is true."""
+    def take(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Tiles:
+        """The tiles at these positions, in this slice, or where the mask is true."""
         return Tiles(
             self.row[which],
             self.col[which],

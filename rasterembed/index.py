@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -30,8 +30,11 @@ SCHEMA = pa.schema(
     ]
 )
 
-_ROWS_AT_ONCE = 65536
-"""Rows made and written together; also the size of a row group."""
+_ROW_GROUP_ROWS = 65536
+"""Rows written together at most: 6 MB, which readers of one tile or one place have to fetch."""
+
+_ROWS_AT_ONCE = 16384
+"""Rows made together: bounds the memory of large shards."""
 
 SkippedOf = Callable[[int], dict[str, list[int]]]
 """Gives the positions of a shard's skipped tiles by reason."""
@@ -51,7 +54,7 @@ def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = N
     Raises:
         DataError: if a tile has no place in longitude and latitude.
     """
-    footprinter = Footprinter(plan.profile, plan.sharding.grid.size)
+    footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()
     with (
         local_file(store, plan.layout.index, replace=True) as file,
@@ -59,10 +62,12 @@ def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = N
     ):
         waiting: list[pa.Table] = []
         for number in range(plan.sharding.count):
-            waiting.append(_rows(plan, number, footprinter, geo, skipped_of))
-            if number == plan.sharding.count - 1 or sum(map(len, waiting)) >= _ROWS_AT_ONCE:
-                writer.write_table(pa.concat_tables(waiting), row_group_size=_ROWS_AT_ONCE)
-                waiting = []
+            for rows in _rows(plan, number, footprinter, geo, skipped_of):
+                if sum(map(len, waiting)) + len(rows) > _ROW_GROUP_ROWS:
+                    writer.write_table(pa.concat_tables(waiting))
+                    waiting = []
+                waiting.append(rows)
+        writer.write_table(pa.concat_tables(waiting))
         if plan.profile.on_earth:
             writer.add_key_value_metadata({"geo": geo.json()})
         writer.add_key_value_metadata({"emb": json.dumps(receipt_of(plan))})
@@ -75,26 +80,28 @@ def _rows(
     footprinter: Footprinter,
     geo: GeoMetadata,
     skipped_of: SkippedOf | None,
-) -> pa.Table:
+) -> Iterator[pa.Table]:
+    """A shard's tiles, as tables of `_ROWS_AT_ONCE` rows at most."""
     tiles = plan.sharding.tiles(number)
-    footprints = footprinter(tiles)
-    geo.add(footprints)
-    bbox, geometry = place_columns(footprints)
     status = np.full(len(tiles), "planned" if skipped_of is None else "embedded", dtype=object)
     reason = np.full(len(tiles), None, dtype=object)
     for why, positions in (skipped_of(number) if skipped_of else {}).items():
         status[positions] = "skipped"
         reason[positions] = why
-    numbers = (tiles.row, tiles.col, tiles.col_off, tiles.row_off, tiles.width, tiles.height)
-    return pa.table(
-        [
-            pa.array(tiles.ids()),
-            *map(pa.array, numbers),
-            pa.array(np.full(len(tiles), number, dtype=np.int32)),
-            pa.array(status, type=pa.string()),
-            pa.array(reason, type=pa.string()),
-            bbox,
-            geometry,
-        ],
-        schema=SCHEMA,
-    )
+    for start in range(0, len(tiles), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        some = tiles.take(rows)
+        footprints = footprinter(some)
+        geo.add(footprints)
+        numbers = (some.row, some.col, some.col_off, some.row_off, some.width, some.height)
+        yield pa.table(
+            [
+                pa.array(some.ids()),
+                *map(pa.array, numbers),
+                pa.array(np.full(len(some), number, dtype=np.int32)),
+                pa.array(status[rows], type=pa.string()),
+                pa.array(reason[rows], type=pa.string()),
+                *place_columns(footprints),
+            ],
+            schema=SCHEMA,
+        )

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from rasterembed.errors import UsageError
 
+FOLDERS = ("datasets", "tiles", "embeddings", "qa", "indexes")
+"""Everything below a root that runs write to."""
+
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 

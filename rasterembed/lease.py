@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -19,12 +19,14 @@ from rasterembed.layout import DatasetLayout
 from rasterembed.store import ObjectStore
 
 DURATION_S = 60.0
-"""How long a lease holds without being renewed; a dead run blocks its dataset for this long."""
+"""How long a lease holds without being renewed, which is done four times as often; a dead run blocks its dataset for
+this long. Clocks may differ by three quarters of it before a lease is taken from a living run, which then stops."""
 
-_POLL_S = 2.0
+POLL_S = 2.0
+"""Pause before a waiting run looks again."""
 
 
-class _Lease(BaseModel):
+class _Content(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
@@ -40,8 +42,10 @@ class Lease:
     folder: str
     number: int
     run_id: str
+    on_lost: Callable[[], object] = lambda: None
+    """Called, from another thread, as soon as it is known that another run took the dataset."""
     _end: threading.Event = field(default_factory=threading.Event)
-    _lost: str | None = None
+    _lost: bool = False
 
     def check(self) -> None:
         """Make sure that this run still holds the dataset.
@@ -49,27 +53,41 @@ class Lease:
         Raises:
             LeaseLostError: if another run took it.
         """
-        if self._lost is None and _highest(self.store, self.folder) != self.number:
-            self._lost = "another run took the dataset over"
-        if self._lost is not None:
-            raise LeaseLostError(f"{self.store.uri(self.folder)}: {self._lost}; this run stops")
+        if not self._lost and max(_numbers(self.store, self.folder), default=0) != self.number:
+            self._lost = True
+            self.on_lost()
+        if self._lost:
+            raise LeaseLostError(f"{self.store.uri(self.folder)}: another run took the dataset over; this run stops")
 
-    def _key(self) -> str:
-        return _key(self.folder, self.number)
+    def _claim(self) -> bool:
+        key, content = _key(self.folder, self.number), self._content(time.time() + DURATION_S)
+        # the second part: it was created, but the answer was lost and the request sent again
+        if not (self.store.create(key, content) or self.store.read(key) == content):
+            return False
+        numbers = _numbers(self.store, self.folder)
+        for number in numbers:
+            if number < self.number:
+                self.store.delete(_key(self.folder, number))
+        # not the highest, if this number was used and cleared away since it was found free
+        return max(numbers, default=0) == self.number
 
-    def _write(self, expires: float) -> None:
-        lease = _Lease(run_id=self.run_id, expires=expires)
-        self.store.write(self._key(), lease.model_dump_json().encode())
+    def _content(self, expires: float) -> bytes:
+        return _Content(run_id=self.run_id, expires=expires).model_dump_json().encode()
 
     def _renew(self) -> None:
         while not self._end.wait(DURATION_S / 4):
             try:
-                if _highest(self.store, self.folder) != self.number:
-                    self._lost = "another run took the dataset over"
-                    return
-                self._write(time.time() + DURATION_S)
+                self.check()
+                self.store.write(_key(self.folder, self.number), self._content(time.time() + DURATION_S))
+            except LeaseLostError:
+                return
             except StoreError:
                 continue  # the store is away: shards fail on their own, and `check` tells before a commit
+
+    def _release(self) -> None:
+        if not self._lost:
+            with suppress(StoreError):  # it expires by itself, and the run's own error says more
+                self.store.write(_key(self.folder, self.number), self._content(0.0))
 
 
 @contextmanager
@@ -94,6 +112,7 @@ def hold(
         LeaseHeldError: if another run still holds it after the wait.
     """
     lease = _take(store, layout, run_id, wait_s, waiting)
+    store.clear_scratch(lease.folder, older_than_s=DURATION_S / 2)  # those of living runs are younger
     thread = threading.Thread(target=lease._renew, name="lease", daemon=True)
     thread.start()
     try:
@@ -101,8 +120,7 @@ def hold(
     finally:
         lease._end.set()
         thread.join()
-        if lease._lost is None:
-            lease._write(0.0)
+        lease._release()
 
 
 def _take(
@@ -113,26 +131,28 @@ def _take(
     waiting: Callable[[str], None],
 ) -> Lease:
     folder = layout.leases
-    deadline = time.monotonic() + wait_s
-    told = False
+    begun, told = time.monotonic(), False
+    seen, seen_since = b"", begun
     while True:
-        number = _highest(store, folder)
-        holder = _read(store, folder, number)
-        if holder is None or holder.expires < time.time():
-            mine = _Lease(run_id=run_id, expires=time.time() + DURATION_S)
-            if store.create(_key(folder, number + 1), mine.model_dump_json().encode()):
-                for old in _numbers(store, folder):
-                    if old < number + 1:
-                        store.delete(_key(folder, old))
-                return Lease(store, folder, number + 1, run_id)
-            continue
-        sentence = f"dataset {layout.dataset_id!r} is being written by run {holder.run_id}"
-        if time.monotonic() >= deadline:
+        number = max(_numbers(store, folder), default=0)
+        content = store.read(_key(folder, number)) or b""
+        now = time.monotonic()
+        if content != seen:
+            seen, seen_since = content, now
+        holder = _parse(content)
+        # the second part: a clock that runs far ahead must not block the dataset
+        if holder is None or holder.expires < time.time() or now - seen_since > DURATION_S:
+            lease = Lease(store, folder, number + 1, run_id)
+            if lease._claim():
+                return lease
+        who = f"run {holder.run_id}" if holder else "another run"
+        sentence = f"dataset {layout.dataset_id!r} is being written by {who}"
+        if now - begun >= wait_s:
             raise LeaseHeldError(f"{sentence}: wait for it to end (a run that died frees it after {DURATION_S:.0f} s)")
         if not told:
             waiting(f"{sentence}; waiting up to {wait_s:.0f} s")
             told = True
-        time.sleep(_POLL_S)
+        time.sleep(min(POLL_S, wait_s))
 
 
 def _key(folder: str, number: int) -> str:
@@ -144,13 +164,8 @@ def _numbers(store: ObjectStore, folder: str) -> list[int]:
     return [int(name) for name in names if name.isdecimal()]
 
 
-def _highest(store: ObjectStore, folder: str) -> int:
-    return max(_numbers(store, folder), default=0)
-
-
-def _read(store: ObjectStore, folder: str, number: int) -> _Lease | None:
-    data = store.read(_key(folder, number))
+def _parse(content: bytes) -> _Content | None:
     try:
-        return _Lease.model_validate_json(data) if data else None
+        return _Content.model_validate_json(content)
     except ValidationError:
         return None

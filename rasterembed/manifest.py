@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rasterembed.errors import ConfigurationChangedError, DataError
+from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError
 from rasterembed.index import write_index
 from rasterembed.layout import DatasetLayout
 from rasterembed.lease import Lease
 from rasterembed.plan import SCHEMA_VERSION, Plan
 from rasterembed.receipts import library_versions
-from rasterembed.shards import Shard, skipped_positions
+from rasterembed.shards import Shard, read_receipt, skipped_positions
 from rasterembed.stac import stac_item
 from rasterembed.store import ObjectStore
 
@@ -80,12 +81,21 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
 
 
 def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | None:
-    """The dataset's manifest if the plan is carried out already: same fingerprint, and every shard still there.
+    """The dataset's manifest if the plan is carried out already, so that there is nothing left to do.
+
+    That is: same fingerprint, every shard there and whole in size, the index of the same run, and no object left of
+    another configuration. Changes nothing and needs no lease, so ask before taking one, and again once it is held.
 
     Raises:
         ConfigurationChangedError: if the dataset has another configuration, unless `replace`.
+        DataError: if its manifest cannot be read, unless `replace`.
     """
-    manifest = read_manifest(store, plan.dataset_id)
+    try:
+        manifest = read_manifest(store, plan.dataset_id)
+    except DataError as error:
+        if replace and not isinstance(error, StoreError):
+            return None
+        raise
     if manifest is None:
         return None
     if manifest.fingerprint != plan.fingerprint:
@@ -94,7 +104,18 @@ def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | Non
         raise ConfigurationChangedError(_difference(manifest, plan))
     sizes = store.sizes(plan.layout.shards)
     whole = all(sizes.get(shard.path.rsplit("/", 1)[1]) == shard.bytes for shard in manifest.shards)
-    return manifest if whole and manifest.state == "ready" else None
+    done = manifest.state == "ready" and whole and _index_is_ours(plan, store) and not _orphans(plan, store)
+    return manifest if done else None
+
+
+def _index_is_ours(plan: Plan, store: ObjectStore) -> bool:
+    """Whether the index is of this plan: not, if a replacing run was killed just before its manifest."""
+    try:
+        with store.open(plan.layout.index) as file:
+            found = read_receipt(file)
+    except ObjectMissingError:
+        return False
+    return found is not None and found[0]["fingerprint"] == plan.fingerprint
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
@@ -118,8 +139,18 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     return {name: json.dumps(value)}
 
 
-def commit(plan: Plan, store: ObjectStore, shards: Sequence[Shard], run_id: str, lease: Lease) -> Manifest:
+def commit(
+    plan: Plan, store: ObjectStore, shards: Sequence[Shard], run_id: str, lease: Lease, *, state: State
+) -> Manifest:
     """Make a dataset of the shards: index, STAC item, and last the manifest, which switches readers over.
+
+    Args:
+        plan: the plan.
+        store: where the shards are.
+        shards: all of them, in any order.
+        run_id: the run that made them.
+        lease: the run's hold on the dataset.
+        state: `embedded` if quality checks follow, else `ready`.
 
     Raises:
         DataError: if a shard is missing.
@@ -139,7 +170,7 @@ def commit(plan: Plan, store: ObjectStore, shards: Sequence[Shard], run_id: str,
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         dataset_id=plan.dataset_id,
-        state="ready",
+        state=state,
         fingerprint=plan.fingerprint,
         configuration=plan.configuration(),
         model=plan.model.name,
@@ -158,19 +189,34 @@ def commit(plan: Plan, store: ObjectStore, shards: Sequence[Shard], run_id: str,
         versions=library_versions(),
     )
     item = stac_item(plan, manifest.shards)
+    lease.check()  # the index of a large raster took its time
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
-    _remove_orphans(plan, store)
+    for key in _orphans(plan, store):
+        store.delete(key)
     return manifest
 
 
-def _remove_orphans(plan: Plan, store: ObjectStore) -> None:
-    """Remove the shards and plans of earlier configurations, which no manifest lists any more."""
-    ours = plan.layout.shard(plan.fingerprint, 0).rsplit("/", 1)[1].rsplit("-", 1)[0]
-    for name in store.sizes(plan.layout.shards):
-        if name.startswith("part-") and not name.startswith(ours):
-            store.delete(f"{plan.layout.shards}/{name}")
-    folder, plan_name = plan.layout.plan(plan.fingerprint).rsplit("/", 1)
-    for name in store.sizes(folder):
-        if name.startswith("plan-") and name != plan_name:
-            store.delete(f"{folder}/{name}")
+def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
+    """Write the manifest with another state; hold the dataset's lease meanwhile.
+
+    Raises:
+        DataError: if the manifest in the store is of another run by now.
+    """
+    there = read_manifest(store, manifest.dataset_id)
+    if there is None or there.model_copy(update={"state": manifest.state}) != manifest:
+        raise DataError(f"dataset {manifest.dataset_id!r} was written by another run meanwhile: run again")
+    changed = manifest.model_copy(update={"state": state})
+    store.write(DatasetLayout(manifest.dataset_id).manifest, changed.model_dump_json(indent=1).encode())
+    return changed
+
+
+def _orphans(plan: Plan, store: ObjectStore) -> list[str]:
+    """Shards and plans of other configurations, which no manifest lists once this plan's stands."""
+    ours = PurePosixPath(plan.layout.shard(plan.fingerprint, 0)).name.rpartition("-")[0]
+    folder, _, plan_name = plan.layout.plan(plan.fingerprint).rpartition("/")
+    return [
+        f"{plan.layout.shards}/{name}"
+        for name in store.sizes(plan.layout.shards)
+        if name.startswith("part-") and not name.startswith(ours)
+    ] + [f"{folder}/{name}" for name in store.sizes(folder) if name.startswith("plan-") and name != plan_name]

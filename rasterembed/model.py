@@ -16,6 +16,7 @@ from rasterembed.errors import UsageError
 Pooling = Literal["cls", "mean", "cls+mean"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
+"""float16 is checked when the model is loaded, for some DINOv3 checkpoints are reported to give wrong vectors in it."""
 
 
 class Dinov3(BaseModel):
@@ -53,7 +54,7 @@ class ResolvedModel(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     id: str
-    """Hub id, folder or `demo`."""
+    """Hub id, absolute path of a folder, or `demo`."""
     name: str
     """What reports call it: the id, or `demo (untrained)`."""
     revision: str | None
@@ -110,8 +111,8 @@ def resolve_model(asked: Dinov3, tile_size: int, token: str | None = None) -> Re
         )
     dimensions = checkpoint.hidden_size * (2 if asked.pooling == "cls+mean" else 1)
     return ResolvedModel(
-        id=asked.model,
-        name="demo (untrained)" if asked.model == DEMO else asked.model,
+        id=checkpoint.name,
+        name="demo (untrained)" if checkpoint.name == DEMO else checkpoint.name,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256,
         pooling=asked.pooling,

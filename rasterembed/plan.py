@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasterembed.errors import DataError
 from rasterembed.grid import Grid
@@ -60,7 +59,7 @@ class Selection(BaseModel):
 class Plan(BaseModel):
     """What is read, how, and what becomes of it; any process can compute any shard from it alone."""
 
-    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True)
 
     dataset_id: str
     source: Source
@@ -83,6 +82,7 @@ class Plan(BaseModel):
                 "uri": self.source.uri,
                 "size": self.source.size,
                 "version": self.source.version,
+                **({"mask": self.profile.mask_file} if self.profile.mask_file is not None else {}),
             },
             "grid": self.sharding.grid.model_dump(mode="json") | {"stride": self.sharding.grid.step},
             "shard": {"rows": self.sharding.shard_rows, "cols": self.sharding.shard_cols},
@@ -98,7 +98,7 @@ class Plan(BaseModel):
             ),
         }
 
-    @cached_property
+    @property
     def fingerprint(self) -> str:
         """sha256 over the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
         canonical = json.dumps(self.configuration(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -119,7 +119,10 @@ class Plan(BaseModel):
         data = store.read(key)
         if data is None:
             raise DataError(f"{store.uri(key)}: there is no such plan; run raster-embeddings first")
-        plan = cls.model_validate_json(data)
+        try:
+            plan = cls.model_validate_json(data)
+        except ValidationError as error:
+            raise DataError(f"{store.uri(key)}: not a plan that this version reads: run again") from error
         if plan.fingerprint != fingerprint:
             raise DataError(f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, not {fingerprint}")
         return plan

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError
-from rasterembed.profile import RasterProfile, open_raster
-from rasterembed.reader import read_pixels
+from rasterembed.profile import RasterProfile
+from rasterembed.reader import open_pixels
 from rasterembed.store import ObjectStore
 
 PRESETS: dict[str, tuple[float, float]] = {
@@ -23,14 +24,16 @@ PRESETS: dict[str, tuple[float, float]] = {
     "landsat-c2-l2": (0.2 / 0.0000275, 0.5 / 0.0000275),
 }
 
-_SAMPLE_SIDE = 1024
-"""Side in px of the decimated overview that percentiles are taken from."""
+_SAMPLE_PIXELS = 2**20
+"""Pixels of the decimated overview that percentiles are taken from."""
+_DECODED_PIXELS = 16 * _SAMPLE_PIXELS
+"""Pixels of the largest overview, or raster without one, that is decoded whole for it."""
 _SAMPLE_WINDOWS = 8
-"""Windows a side, where the raster has no overview."""
+"""Windows a side that are read of a raster whose overviews are larger, or that has none."""
 _WINDOW_SIDE = 256
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
-Pair = tuple[float, float]
+Pair = tuple[FiniteFloat, FiniteFloat]
 
 
 def _split_bands(bands: object) -> object:
@@ -123,6 +126,8 @@ def _bands(asked: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
         for band in asked.bands:
             if band > profile.count:
                 raise UsageError(f"band {band} does not exist: the raster has {profile.count} bands")
+            if band == profile.alpha_band:
+                raise UsageError(f"band {band} is the alpha band: it marks valid pixels and is no colour")
         first, *rest = asked.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
     named = [_named(profile, colour) for colour in ("red", "green", "blue")]
@@ -152,10 +157,11 @@ def _from_percentiles(
 ) -> ResolvedRadiometry:
     distinct = sorted(set(bands))
     values: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
+    windows = _sample(profile)
     try:
-        with open_raster(store, uri, sidecars=profile.sidecars) as dataset:
-            for window, shape in _sample(profile):
-                pixels, valid = read_pixels(dataset, profile, tuple(distinct), window, shape)
+        with open_pixels(store, uri, profile) as raster:
+            for window, shape in windows:
+                pixels, valid = raster.read(tuple(distinct), window, shape)
                 for i, band in enumerate(distinct):
                     values[band].append(pixels[i][valid])
     except RasterioError as error:
@@ -165,6 +171,11 @@ def _from_percentiles(
     lows, highs = {}, {}
     for band in distinct:
         sample = np.concatenate(values[band]).astype(np.float64)
+        if not sample.size and len(windows) > 1:
+            raise DataError(
+                f"{uri}: the {len(windows)} windows that percentiles are taken from have no valid pixel: give range, "
+                "or add overviews (gdaladdo FILE)"
+            )
         low, high = np.percentile(sample, percentiles) if sample.size else (0.0, 1.0)
         lows[band] = float(low)
         highs[band] = float(high) if high > low else float(low) + 1.0
@@ -180,14 +191,14 @@ def _from_percentiles(
 def _sample(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
     """Windows to read and the shapes to read them at: bounded, whatever the raster's size."""
     width, height = profile.width, profile.height
-    shrink = max(width, height) / _SAMPLE_SIDE
-    if profile.overviews or width * height <= (4 * _SAMPLE_SIDE) ** 2:
-        shape = (max(1, round(height / max(shrink, 1))), max(1, round(width / max(shrink, 1))))
+    if width * height / max(profile.overviews, default=1) ** 2 <= _DECODED_PIXELS:
+        shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
+        shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
         return [(Window(0, 0, width, height), shape)]
-    # without overviews a decimated read decodes the whole file: spread small windows instead
+    # a decimated read would decode too much: spread small windows instead
     side_x, side_y = min(_WINDOW_SIDE, width), min(_WINDOW_SIDE, height)
-    lefts = np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int)
-    tops = np.linspace(0, height - side_y, _SAMPLE_WINDOWS).astype(int)
+    lefts = np.unique(np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int))
+    tops = np.unique(np.linspace(0, height - side_y, _SAMPLE_WINDOWS).astype(int))
     return [(Window(x, y, side_x, side_y), (side_y, side_x)) for y in tops for x in lefts]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import rasterio
@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.grid import Tiles, tile_id
-from rasterembed.profile import RasterProfile, open_raster
+from rasterembed.profile import RasterProfile, mask_file_state, open_raster
 from rasterembed.sharding import Sharding
 from rasterembed.source import Source, check_unchanged
 from rasterembed.store import ObjectStore
@@ -28,50 +28,95 @@ MAX_RUN_BYTES = 64 * 2**20
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before a failed read from S3 is tried again."""
 
+_CACHE_BYTES = 32 * 2**20
+"""GDAL's block cache where a few windows are read."""
+
 OnBadWindow = Literal["fail", "skip"]
 _T = TypeVar("_T")
 
 
-def read_pixels(
-    dataset: rasterio.DatasetReader,
-    profile: RasterProfile,
-    bands: tuple[int, ...],
-    window: Window,
-    shape: tuple[int, int] | None = None,
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Pixels of some bands in a window, and which of them are valid.
+class Pixels:
+    """The pixels of an open raster, and which of them are valid; made by `open_pixels`."""
 
-    A pixel is invalid where the mask or the alpha band is 0, where every band read has its nodata value (as GDAL's
-    dataset mask has it), or where any band read is not finite.
+    def __init__(
+        self, profile: RasterProfile, dataset: rasterio.DatasetReader, mask: rasterio.DatasetReader | None
+    ) -> None:
+        self._profile = profile
+        self._dataset = dataset
+        self._mask = mask
 
-    Args:
-        dataset: the open raster.
-        profile: its profile.
-        bands: band numbers, from 1.
-        window: a window inside the raster, px.
-        shape: rows and columns to resample to; by default those of the window.
+    def read(
+        self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Pixels of some bands in a window, and which of them are valid.
 
-    Returns:
-        Pixels of shape (bands, rows, columns) in the raster's dtype, and validity of shape (rows, columns).
+        A pixel is invalid where a mask or the alpha band is 0, where every band read has its nodata value (as GDAL's
+        dataset mask has it), or where any band read is not finite.
+
+        Args:
+            bands: band numbers, from 1.
+            window: a window inside the raster, px.
+            shape: rows and columns to resample to (nearest neighbour); by default those of the window.
+
+        Returns:
+            Pixels of shape (bands, rows, columns) in the raster's dtype, and validity of shape (rows, columns).
+
+        Raises:
+            RasterioError: if a block cannot be read or decoded.
+        """
+        rows, cols = shape or (int(window.height), int(window.width))
+        alpha = self._profile.alpha_band
+        wanted = (*bands, alpha) if alpha else bands
+        pixels = self._dataset.read(list(wanted), window=window, out_shape=(len(wanted), rows, cols))
+        valid = np.ones((rows, cols), dtype=bool)
+        if alpha:
+            valid &= pixels[-1] > 0
+            pixels = pixels[:-1]
+        if self._profile.masked:
+            valid &= self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0
+        if self._mask is not None:
+            masks = [1] if self._mask.count == 1 else list(bands)
+            valid &= self._mask.read(masks, window=window, out_shape=(len(masks), rows, cols)).any(axis=0)
+        nodata = [_as_pixel(self._profile.nodata[band - 1], pixels.dtype) for band in bands]
+        if None not in nodata:
+            differs = pixels[0] != nodata[0]
+            for band, value in zip(pixels[1:], nodata[1:], strict=True):
+                differs |= band != value
+            valid &= differs
+        if np.issubdtype(pixels.dtype, np.floating):
+            valid &= np.isfinite(pixels).all(axis=0)
+        return pixels, valid
+
+
+def _as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
+    """A nodata value as pixels have it; None if no pixel can."""
+    if nodata is None:
+        return None
+    kind: type[np.generic] = dtype.type
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if not limits.min <= nodata <= limits.max or not nodata.is_integer():
+            return None
+    with np.errstate(over="ignore"):  # an infinity is never valid anyway
+        return kind(nodata)
+
+
+@contextmanager
+def open_pixels(
+    store: ObjectStore, uri: str, profile: RasterProfile, *, cache_bytes: int = _CACHE_BYTES
+) -> Iterator[Pixels]:
+    """Open a raster for reading pixels, together with the mask file beside it if it has one.
 
     Raises:
-        RasterioError: if a block cannot be read or decoded.
+        DataError: if no allowed driver reads them.
     """
-    rows, cols = shape or (int(window.height), int(window.width))
-    wanted = (*bands, profile.alpha_band) if profile.alpha_band else bands
-    pixels = dataset.read(list(wanted), window=window, out_shape=(len(wanted), rows, cols))
-    valid = np.ones((rows, cols), dtype=bool)
-    if profile.alpha_band:
-        valid &= pixels[-1] > 0
-        pixels = pixels[:-1]
-    elif profile.mask == "dataset":
-        valid &= dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0
-    nodata = [profile.nodata[band - 1] for band in bands]
-    if None not in nodata:
-        valid &= np.any([pixels[i] != value for i, value in enumerate(nodata)], axis=0)
-    if np.issubdtype(pixels.dtype, np.floating):
-        valid &= np.isfinite(pixels).all(axis=0)
-    return pixels, valid
+    with ExitStack() as stack:
+        # the mask is opened here and not found by GDAL, which would take other files beside the raster with it
+        dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))
+        mask = None
+        if profile.mask_file is not None:
+            mask = stack.enter_context(open_raster(store, f"{uri}.msk", cache_bytes=cache_bytes))
+        yield Pixels(profile, dataset, mask)
 
 
 @dataclass(frozen=True)
@@ -129,10 +174,10 @@ class ShardReader:
         One thread must run the whole iteration: GDAL's settings belong to it.
 
         Raises:
-            DataError: for a window that cannot be decoded, or if the raster was changed.
+            DataError: for a window that cannot be decoded, or if the raster was changed since it was registered.
             StoreUnavailableError: if the store does not answer.
         """
-        check_unchanged(self.store, self.source)
+        self._check_unchanged()
         tiles = self.sharding.tiles(number)
         with ExitStack() as stack:
             handle = _Handle(self, stack)
@@ -150,6 +195,16 @@ class ShardReader:
                             yield batch.take()
             if not batch.empty:
                 yield batch.take()
+        self._check_unchanged()  # else the shard may hold pixels of two states
+
+    def _check_unchanged(self) -> None:
+        check_unchanged(self.store, self.source)
+        mask = self.profile.mask_file
+        if mask is not None and mask_file_state(self.store, self.source.uri) != mask:
+            raise DataError(
+                f"{self.source.uri}.msk: the mask was changed while the raster was being read: run again to embed its "
+                "new state"
+            )
 
     def _run_tiles(self) -> int:
         """Tiles side by side that one read may cover."""
@@ -186,12 +241,12 @@ class ShardReader:
         error: RasterioError,
     ) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.bool_]]]:
         """As `_read_run`, a window at a time, to tell the bad tiles of a run from the good."""
-        check_unchanged(self.store, self.source)  # the store may be away, or the raster replaced
         for i in range(len(part)):
             window = Window(int(part.col_off[i]), int(part.row_off[i]), int(part.width[i]), int(part.height[i]))
             try:
                 pixels, valid = handle.read(window)
             except RasterioError as single:
+                self._check_unchanged()  # no tile is skipped for a store that went away
                 if self.on_bad_window == "fail":
                     name = tile_id(int(part.row[i]), int(part.col[i]))
                     cause = " ".join(str(single.__cause__ or single).split())
@@ -211,33 +266,28 @@ class _Handle:
     def __init__(self, reader: ShardReader, stack: ExitStack) -> None:
         self._reader = reader
         self._stack = stack
-        self._dataset = self._open()
+        self._pixels = self._open()
 
-    def _open(self) -> rasterio.DatasetReader:
+    def _open(self) -> Pixels:
         reader = self._reader
         return self._stack.enter_context(
-            open_raster(
-                reader.store,
-                reader.source.uri,
-                cache_bytes=reader.cache_bytes,
-                sidecars=reader.profile.sidecars,
-            )
+            open_pixels(reader.store, reader.source.uri, reader.profile, cache_bytes=reader.cache_bytes)
         )
 
     def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Channels and validity of a window; see `read_pixels`."""
+        """Channels and validity of a window; see `Pixels.read`."""
         for delay in RETRY_DELAYS_S if self._reader.source.uri.startswith("s3://") else ():
             try:
                 return self._read(window)
             except RasterioError:
                 time.sleep(delay)
                 self._stack.close()
-                self._dataset = self._open()
+                self._pixels = self._open()
         return self._read(window)
 
     def _read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         reader = self._reader
-        pixels, valid = read_pixels(self._dataset, reader.profile, reader.bands, window)
+        pixels, valid = self._pixels.read(reader.bands, window)
         if reader.palette is not None:
             pixels = np.moveaxis(reader.palette[pixels[0]], -1, 0)
         return pixels, valid

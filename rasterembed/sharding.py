@@ -89,7 +89,8 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
         shard_cols = cols
     else:
         step = _aligned(grid.step, profile.block_width)
-        shard_cols = min(cols, _round_to(math.isqrt(target), step))
+        # as wide as high, or wider where the grid has too few rows for that
+        shard_cols = min(cols, _round_to(max(math.isqrt(target), target // rows), step))
     step = _aligned(grid.step, profile.block_height)
     shard_rows = min(rows, _round_to(max(1, target // shard_cols), step))
     return Sharding(
@@ -109,5 +110,5 @@ def _aligned(step: int, block: int) -> int:
 
 
 def _round_to(value: int, multiple: int) -> int:
-    """The multiple next to `value`, or `value` itself if it is smaller than one."""
-    return value if multiple > value else round(value / multiple) * multiple
+    """The multiple nearest to `value`, or `value` itself if that is zero."""
+    return round(value / multiple) * multiple or value

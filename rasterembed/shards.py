@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.errors import StoreError, StoreUnavailableError
+from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.footprints import Footprinter
 from rasterembed.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
 from rasterembed.grid import Tiles
@@ -25,6 +25,9 @@ from rasterembed.writing import local_file
 
 ROW_GROUP_ROWS = 8192
 """Rows written together: 12 MB of 384 float32, which readers of one tile or one place have to fetch."""
+
+_CHUNK_BYTES = 16 * 2**20
+"""Read at a time where a whole shard is hashed: a request each on S3."""
 
 
 class Shard(BaseModel):
@@ -66,16 +69,24 @@ def shard_schema(plan: Plan) -> pa.Schema:
 
 
 class ShardWriter:
-    """Takes vectors in tile order and writes them in row groups, so that memory does not grow with the shard."""
+    """Takes vectors in tile order and writes them in row groups, so that memory does not grow with the shard.
+
+    What waits to be written lies in arrays that are made once. Pieces kept from each batch would settle in the gaps
+    that the model's large blocks leave, which then no longer fit there: memory grew with the raster, by gigabytes.
+    """
 
     def __init__(self, plan: Plan, number: int, writer: pq.ParquetWriter) -> None:
         self._plan = plan
         self._tiles = plan.sharding.tiles(number)
         self._schema = shard_schema(plan)
         self._writer = writer
-        self._footprinter = Footprinter(plan.profile, plan.sharding.grid.size)
+        self._footprinter = Footprinter(plan.profile)
         self._geo = GeoMetadata()
-        self._waiting: list[pa.Table] = []
+        capacity = min(len(self._tiles), ROW_GROUP_ROWS)
+        self._positions = np.empty(capacity, np.intp)
+        self._valid_fraction = np.empty(capacity, np.float32)
+        self._vectors = np.empty((capacity, plan.model.dimensions), np.float32)
+        self._waiting = 0
         self.rows = 0
         """Rows taken."""
 
@@ -92,11 +103,17 @@ class ShardWriter:
             valid_fraction: shape (n,).
             vectors: shape (n, dimensions).
         """
-        tiles = self._tiles.take(positions)
-        self._waiting.append(self._table(tiles, valid_fraction, vectors))
-        self.rows += len(tiles)
-        if sum(map(len, self._waiting)) >= ROW_GROUP_ROWS:
-            self._flush()
+        self.rows += len(positions)
+        while len(positions):
+            count = min(len(positions), len(self._positions) - self._waiting)
+            place = slice(self._waiting, self._waiting + count)
+            self._positions[place] = positions[:count]
+            self._valid_fraction[place] = valid_fraction[:count]
+            self._vectors[place] = vectors[:count]
+            self._waiting += count
+            if self._waiting == len(self._positions):
+                self._flush()
+            positions, valid_fraction, vectors = positions[count:], valid_fraction[count:], vectors[count:]
 
     def _table(self, tiles: Tiles, valid_fraction: NDArray[np.float32], vectors: NDArray[np.float32]) -> pa.Table:
         footprints = self._footprinter(tiles)
@@ -119,8 +136,10 @@ class ShardWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP_ROWS)
-            self._waiting = []
+            here = slice(self._waiting)
+            tiles = self._tiles.take(self._positions[here])
+            self._writer.write_table(self._table(tiles, self._valid_fraction[here], self._vectors[here]))
+            self._waiting = 0
 
     def finish(self, skipped: Skipped, run_id: str | None) -> None:
         """Write what is left, and the footer."""
@@ -181,15 +200,14 @@ def _encoding(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_receipt(store: ObjectStore, key: str) -> tuple[dict[str, Any], int] | None:
+def read_receipt(file: IO[bytes]) -> tuple[dict[str, Any], int] | None:
     """The receipt in a file's footer and the file's number of rows; None if it is no whole file of ours."""
     try:
-        with store.open(key) as file:
-            footer = pq.read_metadata(file)
-    except (FileNotFoundError, pa.ArrowInvalid):
+        footer = pq.read_metadata(file)
+        receipt = json.loads((footer.metadata or {})[b"emb"])
+    except (pa.ArrowException, OSError, KeyError, ValueError):  # which one depends on where the file was cut
         return None
-    receipt = (footer.metadata or {}).get(b"emb")
-    return (json.loads(receipt), footer.num_rows) if receipt else None
+    return receipt, footer.num_rows
 
 
 def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
@@ -198,30 +216,29 @@ def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
     An incomplete one is removed, so that it can be written anew.
     """
     key = plan.layout.shard(plan.fingerprint, number)
-    data = store.read(key)
-    if data is None:
+    try:
+        with store.open(key) as file:
+            digest, size = hashlib.sha256(), 0
+            while chunk := file.read(_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+            found = read_receipt(file)
+    except ObjectMissingError:
         return None
-    found = read_receipt(store, key)
     if found is not None:
         receipt, rows = found
         skipped = sum(map(len, receipt["skipped"].values()))
         if receipt["fingerprint"] == plan.fingerprint and rows + skipped == plan.sharding.planned(number):
-            return Shard(
-                number=number,
-                path=key,
-                rows=rows,
-                skipped=skipped,
-                bytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
-            )
+            return Shard(number=number, path=key, rows=rows, skipped=skipped, bytes=size, sha256=digest.hexdigest())
     store.delete(key)
     return None
 
 
 def skipped_positions(plan: Plan, store: ObjectStore, number: int) -> dict[str, list[int]]:
     """Positions of a complete shard's skipped tiles by reason."""
-    found = read_receipt(store, plan.layout.shard(plan.fingerprint, number))
+    with store.open(plan.layout.shard(plan.fingerprint, number)) as file:
+        found = read_receipt(file)
     if found is None:
-        raise StoreError(f"shard {number} of {plan.dataset_id} is gone: run again to make it anew")
+        raise StoreError(f"shard {number} of {plan.dataset_id} is broken: run again to make it anew")
     positions: dict[str, list[int]] = found[0]["skipped"]
     return positions

@@ -34,7 +34,7 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     item = pystac.Item(
         id=plan.dataset_id,
         geometry=None if geometry is None else shapely.geometry.mapping(geometry),
-        bbox=None if geometry is None else list(geometry.bounds),
+        bbox=None if geometry is None else _bbox(geometry),
         datetime=plan.profile.acquired or plan.source.modified,
         properties={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -49,6 +49,16 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     return item.to_dict(include_self_link=False)
 
 
+def _bbox(geometry: shapely.Geometry) -> list[float]:
+    """West, south, east, north; west is the greater across the antimeridian, by RFC 7946, section 5.2."""
+    west, south, east, north = geometry.bounds
+    parts = [part.bounds for part in shapely.get_parts(geometry)]
+    if (west, east) == (-180.0, 180.0) and all(part[2] - part[0] < 360.0 for part in parts):
+        west = min(part[0] for part in parts if part[0] > -180.0)
+        east = max(part[2] for part in parts if part[2] < 180.0)
+    return [west, south, east, north]
+
+
 def _outline(plan: Plan) -> shapely.Geometry | None:
     """Footprint of the whole raster."""
     if not plan.profile.on_earth:
@@ -57,8 +67,7 @@ def _outline(plan: Plan) -> shapely.Geometry | None:
     width = np.array([plan.profile.width], dtype=np.int32)
     height = np.array([plan.profile.height], dtype=np.int32)
     whole = Tiles(row=zero, col=zero, col_off=zero, row_off=zero, width=width, height=height)
-    footprinter = Footprinter(plan.profile, max(plan.profile.width, plan.profile.height))
-    return footprinter(whole).geometry[0]
+    return Footprinter(plan.profile)(whole).geometry[0]
 
 
 def _embedding(plan: Plan) -> dict[str, Any]:
@@ -77,8 +86,11 @@ def _embedding(plan: Plan) -> dict[str, Any]:
         "fingerprint",
     )
     bands, low, high = plan.radiometry.bands, plan.radiometry.low, plan.radiometry.high
+    values = [f"b{band}" for band in bands]
+    if plan.radiometry.palette:
+        values = [f"{colour}(b{bands[0]})" for colour in ("red", "green", "blue")]
     channels = ", ".join(
-        f"clip((b{band} - {lo:g}) / {hi - lo:g}, 0, 1)" for band, lo, hi in zip(bands, low, high, strict=True)
+        f"clip(({value} - {lo}) / ({hi} - {lo}), 0, 1)" for value, lo, hi in zip(values, low, high, strict=True)
     )
     fields: dict[str, Any] = {
         "emb:runtime_parameters": {name: receipt[name] for name in parameters},
@@ -105,7 +117,7 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
     if profile.crs_wkt is None:
         return
     crs = pyproj.CRS.from_wkt(profile.crs_wkt)
-    authority = crs.to_authority()
+    authority = crs.to_authority(min_confidence=90)  # below, the datum is guessed
     if authority:
         projection.code = ":".join(authority)
     else:
@@ -114,16 +126,22 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
 
 def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     up = "../.."
-    one = len(shards) == 1
-    item.add_asset(
-        "embeddings",
-        pystac.Asset(
-            href=f"{up}/{shards[0].path}" if one else f"{up}/{plan.layout.shards}/",
-            title="Embeddings, one row a tile" if one else "Folder of the shards that the manifest lists",
+    files = [
+        pystac.Asset(href=f"{up}/{shard.path}", media_type=_PARQUET, roles=["data"], title="Embeddings, one row a tile")
+        for shard in shards
+    ]
+    if len(files) == 1:
+        item.add_asset("embeddings", files[0])
+    else:
+        folder = pystac.Asset(
+            href=f"{up}/{plan.layout.shards}/",
             media_type=_PARQUET,
             roles=["data"],
-        ),
-    )
+            title=f"Folder of the {len(files)} files of embeddings",
+        )
+        item.add_asset("embeddings", folder)
+        for shard, file in zip(shards, files, strict=True):
+            item.add_asset(f"embeddings-{shard.number:05d}", file)
     item.add_asset(
         "index",
         pystac.Asset(href=f"{up}/{plan.layout.index}", media_type=_PARQUET, roles=["metadata"], title="Tiles"),
@@ -142,7 +160,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
 def _band(plan: Plan, band: int) -> RasterBand:
     nodata: float | NoDataStrings | None = plan.profile.nodata[band - 1]
     if nodata is None and plan.profile.nodata_nan:
-        nodata = NoDataStrings.NAN
+        nodata = NoDataStrings.NAN  # JSON has no such number
     return RasterBand.create(data_type=DataType(plan.profile.dtype), nodata=nodata)
 
 

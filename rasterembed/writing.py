@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasterembed.backends import os_errors
+from rasterembed.errors import os_errors
 from rasterembed.store import ObjectStore
 
 
@@ -39,11 +39,11 @@ def local_file(store: ObjectStore, key: str, *, replace: bool) -> Iterator[Local
     """
     file = LocalFile(store.scratch(key.rsplit("/", 1)[0]) / f"{uuid.uuid4().hex}.part")
     try:
-        with os_errors(str(file.path)):
+        with os_errors(str(file.path.parent)):
             yield file
-        file.size = file.path.stat().st_size
-        with file.path.open("rb") as handle:
-            file.sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+            file.size = file.path.stat().st_size
+            with file.path.open("rb") as handle:
+                file.sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
         if replace:
             store.write_from_file(key, file.path)
         else:

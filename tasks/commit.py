@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from prefect import task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
 from rasterembed.lease import Lease
@@ -18,12 +18,12 @@ from tasks.policy import STEP, artifact_key
 
 @task(name="commit", **STEP)
 def commit_dataset(plan: Plan, store: ObjectStore, shards: Sequence[Shard], lease: Lease) -> Manifest:
-    """Write index, STAC item and manifest; see `rasterembed.manifest.commit`."""
-    return commit(plan, store, shards, str(flow_run.id), lease)
+    """Write index, STAC item and manifest, in state `embedded`; see `rasterembed.manifest.commit`."""
+    return commit(plan, store, shards, str(flow_run.id), lease, state="embedded")
 
 
 def publish_summary(manifest: Manifest, plan: Plan, store: ObjectStore) -> None:
-    """Show what the dataset is as a markdown artifact of the run."""
+    """Show what the dataset is as a markdown artifact of the run, and its manifest's URI for programs that ask."""
     model, grid = plan.model, plan.sharding.grid
     size = manifest.bytes / 2**20
     create_markdown_artifact(
@@ -43,3 +43,9 @@ def publish_summary(manifest: Manifest, plan: Plan, store: ObjectStore) -> None:
 | fingerprint | `{manifest.fingerprint}` |
 """,
     )
+    Artifact(
+        type="manifest",
+        key=artifact_key("manifest", manifest.dataset_id),
+        description=f"Manifest of {manifest.dataset_id}",
+        data=store.uri(plan.layout.manifest),
+    ).create()

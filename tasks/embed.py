@@ -54,22 +54,25 @@ def embed_shards(
     execution: Execution,
     device: str,
     hub_token: str | None,
+    share: range | None = None,
 ) -> list[Shard]:
-    """Map `embed_one` over the plan's shards, `shard_threads` at a time.
+    """Map `embed_one` over the plan's shards, or a share of them, `shard_threads` at a time.
 
     One progress artifact and a line on the terminal show the tiles. If a shard fails or the run is cancelled, the
     others end at their next batch: complete shards stay, and nothing else.
     """
-    progress = Progress(plan.sharding.tile_count)
+    numbers = range(plan.sharding.count) if share is None else share
+    what = plan.dataset_id if share is None else f"{plan.dataset_id}-{share.start}-{share.stop}"
+    progress = Progress(sum(map(plan.sharding.planned, numbers)))
     with (
-        _shown(progress, plan.dataset_id),
+        shown(progress, what),
         ThreadPoolTaskRunner(max_workers=execution.shard_threads) as runner,
     ):
         try:
             futures = runner.map(
                 embed_one,
                 {
-                    "number": list(range(plan.sharding.count)),
+                    "number": list(numbers),
                     "plan": unmapped(plan),
                     "store": unmapped(store),
                     "execution": unmapped(execution),
@@ -85,9 +88,9 @@ def embed_shards(
 
 
 @contextmanager
-def _shown(progress: Progress, dataset_id: str) -> Iterator[None]:
+def shown(progress: Progress, what: str) -> Iterator[None]:
     """Show the progress as an artifact of the run, and as a line where there is a terminal."""
-    artifact = create_progress_artifact(0.0, key=artifact_key("tiles", dataset_id), description="Tiles dealt with")
+    artifact = create_progress_artifact(0.0, key=artifact_key("tiles", what), description="Tiles dealt with")
     ended = threading.Event()
 
     def follow() -> None:

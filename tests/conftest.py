@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from rasterembed.checkpoints import write_preprocessor
+from tests.prefect_server import PrefectServer, prefect_server
 from tests.servers import CephMissingError, S3Server, ceph_gateway, moto_server
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 PROJECT = Path(__file__).parents[1]
+
+# started in the background by a shell, the tests and all that they start would ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _listening() -> set[str]:
@@ -56,6 +67,20 @@ def ceph() -> Iterator[S3Server]:
         pytest.skip(str(error))
 
 
+@pytest.fixture(scope="session")
+def prefect() -> Iterator[PrefectServer]:
+    """A Prefect server, one for the session; give its `environment()` to the processes that use it."""
+    with prefect_server() as server:
+        yield server
+
+
+@pytest.fixture
+def prefect_api(prefect: PrefectServer) -> Iterator[PrefectServer]:
+    """The session's Prefect server, which flows called in this process report to."""
+    with temporary_settings({PREFECT_API_URL: prefect.api_url}):
+        yield prefect
+
+
 @pytest.fixture
 def bucket() -> str:
     """A bucket name that no other test has; make it with `server.create_bucket`."""
@@ -72,4 +97,38 @@ def rasters() -> Path:
     folder = PROJECT.parent / "shared" / "data" / "rasters"
     if not folder.is_dir():
         pytest.skip("no real rasters here; RASTERS can name a folder that has them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder: DINOv3 ViT, random weights from a fixed seed, 64 dimensions, four registers."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    config = DINOv3ViTConfig(
+        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_register_tokens=4
+    )
+    return _checkpoint(tmp_path_factory.mktemp("vit"), DINOv3ViTModel(config))
+
+
+@pytest.fixture(scope="session")
+def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint folder: DINOv3 ConvNeXt, random weights from a fixed seed, 64 dimensions."""
+    from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
+
+    config = DINOv3ConvNextConfig(hidden_sizes=[16, 32, 64, 64], depths=[1, 1, 1, 1], layer_scale_init_value=1.0)
+    return _checkpoint(tmp_path_factory.mktemp("convnext"), DINOv3ConvNextModel(config))
+
+
+def _checkpoint(folder: Path, network: PreTrainedModel) -> Path:
+    """Save a network with weights that let its vectors follow the picture, as the demo model's do."""
+    import torch
+
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, weight in sorted(network.named_parameters()):
+            if weight.ndim >= 2 and "mask_token" not in name:
+                weight.copy_(torch.randn(weight.shape, generator=generator) / weight[0].numel() ** 0.5)
+    network.save_pretrained(folder)
+    write_preprocessor(folder, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return folder

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,10 +107,10 @@ class S3Server:
         }
 
 
-class _Process:
+class ServerProcess:
     """A command in a process group of its own, so that its children end with it."""
 
-    def __init__(self, command: Sequence[str], output: Path) -> None:
+    def __init__(self, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None) -> None:
         self._name = command[0]
         self._output = output
         with output.open("ab") as stream:
@@ -120,6 +120,7 @@ class _Process:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                env=env,
             )
 
     def check(self) -> None:
@@ -129,6 +130,12 @@ class _Process:
 
     def last_output(self) -> str:
         return self._output.read_text(errors="replace")[-2000:]
+
+    def kill(self) -> None:
+        """End at once, as a crash would."""
+        if self._popen.returncode is None:
+            os.killpg(self._popen.pid, signal.SIGKILL)
+            self._popen.wait()
 
     def end(self) -> None:
         # A leader not yet waited for keeps its number even when dead: the group is ours to signal.
@@ -141,20 +148,21 @@ class _Process:
                 self._popen.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _wait_for_answer(port: int, processes: Sequence[_Process], timeout: float = 120) -> None:
+def _wait_for_answer(host: str, port: int, processes: Sequence[ServerProcess], timeout: float = 120) -> None:
     """Return once a GET is answered at all; raise RuntimeError if a process or the time ends."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         for process in processes:
             process.check()
-        connection = http.client.HTTPConnection(HOST, port, timeout=5)
+        connection = http.client.HTTPConnection(host, port, timeout=5)
         try:
             connection.request("GET", "/")
             connection.getresponse()
@@ -163,19 +171,20 @@ def _wait_for_answer(port: int, processes: Sequence[_Process], timeout: float = 
             time.sleep(0.05)
         finally:
             connection.close()
-    raise RuntimeError(f"no answer on port {port} in {timeout} s:\n{processes[-1].last_output()}")
+    raise RuntimeError(f"no answer on {host}:{port} in {timeout} s:\n{processes[-1].last_output()}")
 
 
 class _Moto:
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, host: str, port: int) -> None:
         self._folder = folder
+        self._host = host
         self._port = port
-        self._process: _Process | None = None
+        self._process: ServerProcess | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "moto.server", "--host", HOST, "--port", str(self._port)]
-        self._process = _Process(command, self._folder / "moto.out")
-        _wait_for_answer(self._port, [self._process])
+        command = [sys.executable, "-m", "moto.server", "--host", self._host, "--port", str(self._port)]
+        self._process = ServerProcess(command, self._folder / "moto.out")
+        _wait_for_answer(self._host, self._port, [self._process])
 
     def stop(self) -> None:
         if self._process:
@@ -186,11 +195,12 @@ class _Moto:
 class _Ceph:
     """One monitor, one OSD on a sparse file and one gateway, all in `folder`."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, host: str, port: int) -> None:
         self._folder = folder
+        self._host = host
         self._port = port
-        self._processes: list[_Process] = []
-        self._monitor = f"[v2:{HOST}:{_free_port()}]"
+        self._processes: list[ServerProcess] = []
+        self._monitor = f"[v2:{HOST}:{free_port()}]"
         self._cluster_id = str(uuid.uuid4())
         self._conf = folder / "ceph.conf"
         self._keyring = folder / "rgw" / "keyring"
@@ -236,7 +246,7 @@ class _Ceph:
         # Without it the gateway waits for ever to speak secure mode, which needs authentication.
         name = ("--name", "client.rgw.a", "--keyring", str(self._keyring))
         self._spawn("radosgw", *name, "--ms_mon_client_mode=crc")
-        _wait_for_answer(self._port, self._processes)
+        _wait_for_answer(self._host, self._port, self._processes)
 
     def stop(self) -> None:
         while self._processes:
@@ -248,7 +258,7 @@ class _Ceph:
 
     def _spawn(self, command: str, *arguments: str) -> None:
         output = self._folder / "log" / f"{command}.out"
-        self._processes.append(_Process([command, *self._c, *arguments, "--foreground"], output))
+        self._processes.append(ServerProcess([command, *self._c, *arguments, "--foreground"], output))
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(
@@ -293,8 +303,10 @@ log file = {self._folder}/log/$name.log
 # The socket's path could be longer than the system allows, and nothing here asks it anything.
 admin socket =
 [client.rgw.a]
-rgw frontends = beast endpoint={HOST}:{self._port}
+rgw frontends = beast endpoint={self._host}:{self._port}
 rgw thread pool size = 16
+# It takes a notification's password only over TLS; tests say that there is a proxy that did it.
+rgw trust forwarded https = true
 """
 
 
@@ -323,35 +335,35 @@ def install_ceph() -> None:
 
 
 @contextmanager
-def _running(daemons: Daemons, port: int) -> Iterator[S3Server]:
+def _running(daemons: Daemons, host: str, port: int) -> Iterator[S3Server]:
     try:
         daemons.start()
-        yield S3Server(f"http://{HOST}:{port}", ACCESS_KEY, SECRET_KEY, REGION, daemons)
+        yield S3Server(f"http://{host}:{port}", ACCESS_KEY, SECRET_KEY, REGION, daemons)
     finally:
         daemons.stop()
 
 
 @contextmanager
-def moto_server() -> Iterator[S3Server]:
+def moto_server(host: str = HOST) -> Iterator[S3Server]:
     """Run moto's server, in a process of its own so that it can die under a client's feet."""
     with tempfile.TemporaryDirectory(prefix="moto-") as folder:
-        port = _free_port()
-        with _running(_Moto(Path(folder), port), port) as server:
+        port = free_port()
+        with _running(_Moto(Path(folder), host, port), host, port) as server:
             yield server
 
 
 @contextmanager
-def ceph_gateway() -> Iterator[S3Server]:
-    """Run Ceph's gateway over a new, empty cluster that goes when the block ends.
+def ceph_gateway(host: str = HOST) -> Iterator[S3Server]:
+    """Run Ceph's gateway over a new, empty cluster that goes when the block ends; only the gateway listens on `host`.
 
     Raises CephMissingError when it is not installed and cannot be.
     """
     install_ceph()
     with tempfile.TemporaryDirectory(prefix="ceph-") as folder:
-        port = _free_port()
-        ceph = _Ceph(Path(folder), port)
+        port = free_port()
+        ceph = _Ceph(Path(folder), host, port)
         ceph.create()
-        with _running(ceph, port) as server:
+        with _running(ceph, host, port) as server:
             yield server
 
 

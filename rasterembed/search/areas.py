@@ -12,8 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import shape
 
-from rasterembed.backends import os_errors
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, os_errors
 from rasterembed.search.query import Where
 
 Areas = tuple[shapely.Geometry, ...]

@@ -77,13 +77,15 @@ class Query(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _has_one_start(self) -> Query:
-        starts = sum(start is not None for start in (self.tile, self.lonlat, self.image))
-        if starts > 1:
+    def _starts_once(self) -> Query:
+        if sum(start is not None for start in (self.tile, self.lonlat, self.image)) > 1:
             raise ValueError("give one of tile, lonlat and image")
-        if starts == 0 and not self.like:
-            raise ValueError("give an example of what to look for: tile, lonlat, image or like")
         return self
+
+    @property
+    def has_example(self) -> bool:
+        """Whether it shows anything to look for."""
+        return self.tile is not None or self.lonlat is not None or self.image is not None or bool(self.like)
 
     def text(self) -> str:
         """The question in a few words."""

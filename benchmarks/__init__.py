@@ -1,0 +1,1 @@
+"""Measurements of the library; see docs/performance.md."""

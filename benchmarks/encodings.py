@@ -1,0 +1,241 @@
+"""What each way of keeping vectors in Parquet costs: size, writing, scanning and looking up, and what is lost.
+
+The vectors are a model's own, of tiles that overlap, so that near neighbours are near.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from benchmarks.harness import (
+    RESULTS,
+    Timing,
+    figure,
+    load,
+    make_checkpoint,
+    run,
+    save,
+    spread,
+    table,
+    take_turns,
+    where,
+)
+from rasterembed.embed import Execution, embed_raster
+from rasterembed.grid import Grid
+from rasterembed.model import Dinov3
+from rasterembed.scene import make_scene
+from rasterembed.store import ObjectStore
+
+NAME = "encodings"
+
+_TILE = 64
+"""Side of a tile in px; 16 patches make a vector of full length quickly."""
+
+_QUERIES = 300
+_NEIGHBOURS = 10
+
+Vectors = NDArray[np.float32]
+
+
+def _bits(kept: int) -> Callable[[Vectors], Vectors]:
+    """Rounds each number to the nearest with `kept` bits of mantissa, of float32's 23."""
+
+    def rounded(vectors: Vectors) -> Vectors:
+        dropped = 23 - kept
+        whole = vectors.view(np.uint32) + np.uint32(1 << (dropped - 1))
+        return (whole & np.uint32(0xFFFFFFFF << dropped & 0xFFFFFFFF)).view(np.float32)
+
+    return rounded
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A way of writing the column."""
+
+    compression: str = "none"
+    level: int | None = None
+    split: bool = False
+    """Byte-stream-split: first bytes of all numbers, then second bytes, and so on."""
+    rounding: Callable[[Vectors], Vectors] | None = None
+    element: pa.DataType = field(default_factory=pa.float32)
+    rows: int = 8192
+    """Rows of a row group."""
+
+    def write(self, path: Path, vectors: Vectors) -> None:
+        """Write vectors as a column like that of shards, after a column of row numbers."""
+        values = vectors if self.rounding is None else self.rounding(vectors)
+        values = values.astype(self.element.to_pandas_dtype(), copy=False)
+        column = pa.list_(pa.field("element", self.element, nullable=False), vectors.shape[1])
+        arrays = [
+            pa.array(np.arange(len(values))),
+            pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=column),
+        ]
+        schema = pa.schema([pa.field("number", pa.int64()), pa.field("embedding", column, nullable=False)])
+        with pq.ParquetWriter(
+            path,
+            schema,
+            compression=self.compression,
+            compression_level=self.level,
+            use_dictionary=False,
+            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"} if self.split else None,
+        ) as writer:
+            writer.write_table(pa.table(arrays, schema=schema), row_group_size=self.rows)
+
+
+ENCODINGS: dict[str, Encoding] = {
+    "float32": Encoding(),
+    "float32, lz4": Encoding("lz4"),
+    "float32, zstd 1": Encoding("zstd", 1),
+    "float32, zstd 3": Encoding("zstd", 3),
+    "float32 split": Encoding(split=True),
+    "float32 split, lz4": Encoding("lz4", split=True),
+    "float32 split, zstd 1": Encoding("zstd", 1, split=True),
+    "float32 split, zstd 1, 2048 rows": Encoding("zstd", 1, split=True, rows=2048),
+    "float32 split, zstd 1, 16384 rows": Encoding("zstd", 1, split=True, rows=16384),
+    "float32 split, zstd 3": Encoding("zstd", 3, split=True),
+    "float32 split, zstd 9": Encoding("zstd", 9, split=True),
+    "15 bits of mantissa, split, zstd 1": Encoding("zstd", 1, split=True, rounding=_bits(15)),
+    "bfloat16 values in float32, split, lz4": Encoding("lz4", split=True, rounding=_bits(7)),
+    "bfloat16 values in float32, split, zstd 1": Encoding("zstd", 1, split=True, rounding=_bits(7)),
+    "float16": Encoding(element=pa.float16()),
+    "float16, lz4": Encoding("lz4", element=pa.float16()),
+    "float16, zstd 1": Encoding("zstd", 1, element=pa.float16()),
+    "float16 split, zstd 1": Encoding("zstd", 1, split=True, element=pa.float16()),
+}
+
+
+def measure(
+    *, side: int = 4000, stride: int = 27, tiny: bool = False, rounds: int = 3, results: Path = RESULTS
+) -> dict[str, Any]:
+    """Compare encodings of vectors.
+
+    Args:
+        side: Side in px of the generated scene that the vectors are of.
+        stride: Distance in px from one tile of 64 px to the next.
+        tiny: Vectors of a tiny model, to try the script.
+        rounds: Times that each is measured.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        vectors = _vectors(Path(scratch), side, stride, tiny)
+        runs = _measure(Path(scratch), vectors, rounds)
+    shape = {"rows": len(vectors), "dimensions": vectors.shape[1]}
+    return save(NAME, parameters, load_before, {**shape, "runs": runs}, results)
+
+
+def _vectors(scratch: Path, side: int, stride: int, tiny: bool) -> Vectors:
+    """Vectors of a scene, from a model that is as wide as ViT-S and has a third of its layers."""
+    width = 64 if tiny else 384
+    weights = make_checkpoint(
+        scratch / "model",
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=4,
+        num_attention_heads=width // 32,
+    )
+    store = ObjectStore(root=str(scratch / "store"))
+    manifest = embed_raster(
+        str(make_scene(scratch, width=side, height=side).raster),
+        store,
+        grid=Grid(size=_TILE, stride=stride),
+        model=Dinov3(model=str(weights), device="cpu"),
+        execution=Execution(batch_size=256),
+    )
+    parts = [pq.read_table(store.uri(shard.path), columns=["embedding"]) for shard in manifest.shards]
+    column = pa.concat_tables(parts)["embedding"].combine_chunks()
+    return np.asarray(column.flatten()).reshape(len(column), -1)
+
+
+def _measure(scratch: Path, vectors: Vectors, rounds: int) -> dict[str, Any]:
+    paths = {name: scratch / f"{i}.parquet" for i, name in enumerate(ENCODINGS)}
+    raw_mb = vectors.nbytes / 1e6
+    written = take_turns({name: partial(e.write, paths[name], vectors) for name, e in ENCODINGS.items()}, rounds)
+    dimensions = vectors.shape[1]
+    question = vectors[len(vectors) // 2].tolist()
+    with duckdb.connect(config={"threads": 1}) as connection:
+
+        def ask(sql: str, path: Path) -> None:
+            connection.execute(
+                sql.format(vector=f"FLOAT[{dimensions}]"), {"path": str(path), "question": question}
+            ).fetchall()
+
+        scan = "SELECT min(array_cosine_distance(embedding::{vector}, $question::{vector})) FROM read_parquet($path)"
+        row = f"SELECT embedding, len($question) FROM read_parquet($path) WHERE number = {len(vectors) // 2}"
+        readable = {name: path for name, path in paths.items() if _reads(lambda path=path: ask(scan, path))}
+        scanned = take_turns({name: partial(ask, scan, path) for name, path in readable.items()}, rounds)
+        found = take_turns({name: partial(ask, row, path) for name, path in readable.items()}, rounds)
+    queries = np.random.default_rng(0).choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)
+    nearest = _nearest(vectors, queries)
+    runs = {}
+    for name, path in paths.items():
+        column = pq.read_table(path)["embedding"].combine_chunks()
+        back = np.asarray(column.flatten()).reshape(vectors.shape).astype(np.float32)
+        error = np.linalg.norm(back - vectors, axis=1) / np.linalg.norm(vectors, axis=1)
+        same = [len(np.intersect1d(a, b)) for a, b in zip(nearest, _nearest(back, queries), strict=True)]
+        runs[name] = {
+            "bytes_per_number": path.stat().st_size / vectors.size,
+            "write_mb_per_s": figure([raw_mb / t.cpu for t in written[name]]),
+            "scan_ms": _ms(scanned.get(name)),
+            "lookup_ms": _ms(found.get(name)),
+            "relative_error": float(error.max()),
+            "recall_at_10": sum(same) / nearest.size,
+        }
+    return runs
+
+
+def _reads(case: Callable[[], object]) -> bool:
+    """Whether DuckDB reads the encoding at all."""
+    try:
+        case()
+    except duckdb.Error:
+        return False
+    return True
+
+
+def _ms(times: list[Timing] | None) -> Any:
+    """Processor time, which others on the machine hardly move; the connection has one thread."""
+    return None if times is None else figure([t.cpu * 1e3 for t in times])
+
+
+def _nearest(vectors: Vectors, queries: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Rows of the nearest neighbours of some rows by cosine, the row itself left out, shape (queries, neighbours)."""
+    unit = vectors.astype(np.float64)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    likeness = unit[queries] @ unit.T
+    likeness[np.arange(len(queries)), queries] = -np.inf
+    return np.argpartition(-likeness, _NEIGHBOURS, axis=1)[:, :_NEIGHBOURS]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    head = ["vectors", "bytes a number", "write, MB/s", "scan, ms", "one row, ms", "relative error", "recall@10"]
+    rows = [
+        [
+            name,
+            f"{run['bytes_per_number']:.2f}",
+            spread(run["write_mb_per_s"], 0),
+            spread(run["scan_ms"], 0) if run["scan_ms"] else "unreadable",
+            spread(run["lookup_ms"], 0) if run["lookup_ms"] else "unreadable",
+            f"{run['relative_error']:.1e}" if run["relative_error"] else "0",
+            f"{run['recall_at_10']:.4f}",
+        ]
+        for name, run in report["runs"].items()
+    ]
+    return where(report) + table(head, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,146 @@
+"""Whether memory stays the same however large the raster: the peak for a whole raster and for a cut of it.
+
+Each is embedded in a fresh process with a tiny model. The cut has the whole's layout: blocks, compression, overviews.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.lib.stride_tricks import sliding_window_view
+from rasterio.windows import Window
+
+from benchmarks.harness import RESULTS, TINY, alone, default_rasters, load, make_checkpoint, run, save, table, where
+
+NAME = "memory"
+
+_THUMBNAIL = 256
+
+
+def measure(
+    *, raster: Path | None = None, side: int = 8000, shard_tiles: int = 512, results: Path = RESULTS
+) -> dict[str, Any]:
+    """Compare the memory that a whole raster takes with that of a cut.
+
+    Args:
+        raster: The whole raster; by default cog_world.tif in the folder RASTERS or ../shared/data/rasters.
+        side: Side in px of the cut, taken where the raster has most valid pixels.
+        shard_tiles: Tiles in a shard of either; few enough that the cut, too, keeps every thread busy.
+        results: Folder for the result.
+    """
+    raster = raster or default_rasters() / "cog_world.tif"
+    if not raster.exists():
+        raise SystemExit(f"{raster}: there is no such raster; give a large one with --raster, or set RASTERS")
+    load_before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        cut, weights = Path(scratch) / "cut.tif", make_checkpoint(Path(scratch) / "model", **TINY)
+        _cut(raster, cut, side)
+        runs = {
+            "whole": alone(embed, raster, Path(scratch) / "whole", weights, shard_tiles),
+            "cut": alone(embed, cut, Path(scratch) / "cut", weights, shard_tiles),
+        }
+    whole, part = runs["whole"], runs["cut"]
+    ratios = {
+        "peak": whole["peak_mib"] / part["peak_mib"],
+        "above_loaded_model": (whole["peak_mib"] - whole["loaded_mib"]) / (part["peak_mib"] - part["loaded_mib"]),
+        "raster_bytes": whole["raster_mib"] / part["raster_mib"],
+    }
+    parameters = {"raster": raster.name, "side": side, "shard_tiles": shard_tiles}
+    return save(NAME, parameters, load_before, {"runs": runs, "ratios": ratios}, results)
+
+
+def _cut(raster: Path, target: Path, side: int) -> None:
+    with rasterio.open(raster) as source:
+        layout = source.tags(ns="IMAGE_STRUCTURE")
+        shrink = max(1, max(source.shape) // _THUMBNAIL)
+        thumbnail = source.dataset_mask(out_shape=(source.height // shrink, source.width // shrink)) > 0
+        span = min(max(1, side // shrink), *thumbnail.shape)
+        share = sliding_window_view(thumbnail, (span, span)).mean(axis=(2, 3))
+        top, left = np.unravel_index(share.argmax(), share.shape)
+        window = Window(int(left) * shrink, int(top) * shrink, side, side)
+        window = window.intersection(Window(0, 0, source.width, source.height))
+        profile = source.profile | {
+            "driver": "COG" if layout.get("LAYOUT") == "COG" else source.driver,
+            "width": window.width,
+            "height": window.height,
+            "transform": source.window_transform(window),
+            "blocksize": source.profile["blockxsize"],
+        }
+        if layout.get("PREDICTOR") == "2":
+            profile["predictor"] = "STANDARD" if profile["driver"] == "COG" else 2
+        if profile["driver"] == "COG":
+            for option in ("tiled", "blockxsize", "blockysize", "interleave"):
+                profile.pop(option, None)
+        pixels = source.read(window=window)
+    with rasterio.open(target, "w", **profile) as cut:
+        cut.write(pixels)
+
+
+def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str, float]:
+    """Embed a raster in this process and say what it took; memory in MiB."""
+    from rasterembed.dinov3 import load_embedder
+    from rasterembed.embed import embed_raster
+    from rasterembed.model import Dinov3
+    from rasterembed.plan import Selection, make_plan
+    from rasterembed.source import register
+    from rasterembed.store import ObjectStore
+
+    store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
+    # one valid pixel is enough: nearly all that is read goes through the model
+    selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
+    plan = make_plan(store, register(store, str(raster)), "plan", model=model, selection=selection)
+    load_embedder(plan.model, "cpu")
+    loaded = _status_mib("VmRSS")
+    begun = time.perf_counter()
+    manifest = embed_raster(str(raster), store, dataset_id="run", model=model, selection=selection)
+    seconds = time.perf_counter() - begun
+    profile = plan.profile
+    return {
+        "width": profile.width,
+        "height": profile.height,
+        "raster_mib": profile.width * profile.height * profile.count * np.dtype(profile.dtype).itemsize / 2**20,
+        "shards": len(manifest.shards),
+        "tiles": manifest.tiles,
+        "rows": manifest.rows,
+        "seconds": seconds,
+        "loaded_mib": loaded,
+        "peak_mib": _status_mib("VmHWM"),
+    }
+
+
+def _status_mib(key: str) -> float:
+    """A size in proc_pid_status(5): VmRSS is resident now, VmHWM the most that ever was."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    raise KeyError(key)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    head = ["raster", "px", "raw MiB", "tiles", "embedded", "shards", "model loaded, MiB", "peak, MiB"]
+    rows = [
+        [
+            name,
+            f"{run['width']}×{run['height']}",
+            f"{run['raster_mib']:.0f}",
+            f"{run['tiles']}",
+            f"{run['rows']}",
+            f"{run['shards']}",
+            f"{run['loaded_mib']:.0f}",
+            f"{run['peak_mib']:.0f}",
+        ]
+        for name, run in report["runs"].items()
+    ]
+    ratios = report["ratios"]
+    rows.append(["ratio", "", f"{ratios['raster_bytes']:.1f}", "", "", "", "", f"**{ratios['peak']:.3f}**"])
+    return where(report) + table(head, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,132 @@
+"""How often the nearest tiles are of the query's own land cover: the demo model, the mean colour, and chance.
+
+On the generated scene, whose class raster is the truth. A tile's class is the one that covers most of it; precision@10
+is the share of a tile's ten nearest that are of its class, the mean over all tiles of the class. Chance is what ten
+tiles drawn from all others would give. The colour is the mean of a tile's valid pixels, near in red, green and blue.
+The demo model is untrained: it shows that search works, not what DINOv3 can do.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from benchmarks.harness import RESULTS, load, run, save, table
+from rasterembed.embed import embed_raster
+from rasterembed.grid import Grid
+from rasterembed.manifest import Manifest
+from rasterembed.model import Dinov3
+from rasterembed.scene import CLASSES, Scene, make_scene
+from rasterembed.search.query import Query
+from rasterembed.search.searcher import Searcher
+from rasterembed.store import ObjectStore
+
+NAME = "precision"
+
+_K = 10
+_DATASET = "scene"
+
+
+def measure(
+    *, side: int = 3000, size: int = 112, model: str = "demo", seed: int = 7, results: Path = RESULTS
+) -> dict[str, Any]:
+    """Embed a scene and look for every tile's neighbours.
+
+    Args:
+        side: Side in px of the scene.
+        size: Side in px of a tile.
+        model: Hub id of a DINOv3 checkpoint, a local folder, or demo.
+        seed: Which landscape.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        scene = make_scene(Path(scratch), width=side, height=side, seed=seed)
+        store = ObjectStore(root=f"{scratch}/store")
+        manifest = embed_raster(
+            str(scene.raster), store, dataset_id=_DATASET, grid=Grid(size=size), model=Dinov3(model=model, device="cpu")
+        )
+        found = compare(scene, store)
+    return save(NAME, parameters, load_before, {"model": manifest.model, **found}, results)
+
+
+def compare(scene: Scene, store: ObjectStore) -> dict[str, Any]:
+    """Precision of the dataset `scene` in a store, by class and over all tiles: `search`, `colour` and `chance`."""
+    with Searcher(store, [_DATASET]) as searcher:
+        tiles = _tiles(store, searcher.datasets[0].manifest)
+        truth, colours = _truth_and_colours(scene, tiles)
+        number = {tile_id: place for place, (tile_id, *_) in enumerate(tiles)}
+        by_search = [
+            [number[hit.tile_id] for hit in searcher.ask(Query(tile=tile_id), k=_K).hits] for tile_id, *_ in tiles
+        ]
+    away = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
+    np.fill_diagonal(away, np.inf)
+    by_colour = np.argsort(away, axis=1, kind="stable")[:, :_K]
+    right = {
+        "search": _right(truth, np.array(by_search)),
+        "colour": _right(truth, by_colour),
+        "chance": np.array([(truth == own).sum() - 1 for own in truth]) / (len(truth) - 1),
+    }
+    classes = {
+        CLASSES[value]: {"tiles": int((truth == value).sum())}
+        | {name: float(share[truth == value].mean()) for name, share in right.items()}
+        for value in np.unique(truth)
+    }
+    everything = {"tiles": len(truth)} | {name: float(share.mean()) for name, share in right.items()}
+    return {"classes": classes, "all": everything}
+
+
+def _right(truth: NDArray[np.intp], nearest: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Share of each tile's nearest that are of its own class, shape (tiles,)."""
+    shares: NDArray[np.float64] = (truth[nearest] == truth[:, None]).mean(axis=1)
+    return shares
+
+
+def _tiles(store: ObjectStore, manifest: Manifest) -> list[tuple[str, Window]]:
+    """Embedded tiles and their windows, from the tile index."""
+    with store.open(manifest.index) as file:
+        rows = pq.read_table(file).to_pylist()
+    return [
+        (row["tile_id"], Window(row["col_off"], row["row_off"], row["width"], row["height"]))
+        for row in rows
+        if row["status"] == "embedded"
+    ]
+
+
+def _truth_and_colours(
+    scene: Scene, tiles: Sequence[tuple[str, Window]]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Class of each tile, shape (tiles,), and its mean colour, shape (tiles, 3)."""
+    truth, colours = [], []
+    with rasterio.open(scene.classes) as classes, rasterio.open(scene.raster) as raster:
+        for _, window in tiles:
+            values = classes.read(1, window=window)
+            counts = np.bincount(values.ravel(), minlength=len(CLASSES))
+            counts[0] = 0  # nodata is no class
+            truth.append(int(counts.argmax()))
+            colours.append(raster.read(window=window)[:, values > 0].mean(axis=1))
+    return np.array(truth), np.array(colours)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The results as a table."""
+    rows = [
+        [name, f"{line['tiles']:,}", *(f"{line[kind]:.2f}" for kind in ("search", "colour", "chance"))]
+        for name, line in [*report["classes"].items(), ("all", report["all"])]
+    ]
+    head = ["class", "tiles", f"search, {report['model']}", "mean colour", "chance"]
+    side, size = report["parameters"]["side"], report["parameters"]["size"]
+    return f"Precision@{_K} on a scene of {side}×{side} px in tiles of {size} px.\n\n{table(head, rows)}"
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,141 @@
+"""What Prefect costs: the flow, against the same steps called one after the other in the library.
+
+Shards are two tiny tiles each, so that next to nothing but their handling is left. The server is the one that the flow
+starts for itself, in a folder of its own; its processor time is counted with the flow's.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import (
+    RESULTS,
+    TINY,
+    alone,
+    figure,
+    load,
+    make_checkpoint,
+    run,
+    save,
+    spread,
+    table,
+    take_turns,
+    where,
+)
+from rasterembed.scene import make_scene
+
+NAME = "prefect_overhead"
+
+_TILE = 32
+_GOAL = 0.03
+"""Prefect's share of the wall time that a run may have."""
+
+
+def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: Path = RESULTS) -> dict[str, Any]:
+    """Compare the flow with the library.
+
+    Args:
+        shards: Numbers of shards, 2 or more.
+        rounds: Times that each is measured.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    runs = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = make_checkpoint(Path(scratch) / "model", **TINY)
+        for number in shards:
+            folder = Path(scratch) / str(number)
+            raster = make_scene(folder, width=2 * _TILE, height=number * _TILE).raster
+            runs[str(number)] = alone(compare, folder, raster, weights, number, rounds)
+    longest = runs[str(max(shards))]
+    per_shard = longest["prefect_s"] / max(shards)
+    ratios = {"prefect_ms_per_shard": per_shard * 1e3, "shard_s_for_goal": per_shard * (1 - _GOAL) / _GOAL}
+    return save(NAME, parameters, load_before, {"runs": runs, "ratios": ratios}, results)
+
+
+def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int) -> dict[str, Any]:
+    """Both ways for one number of shards; for a fresh process, since Prefect reads its settings when it is imported."""
+    os.environ |= {
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+    }
+    os.environ.pop("PREFECT_API_URL", None)
+    from flows.raster_embeddings import raster_embeddings
+    from rasterembed.embed import embed_raster
+    from rasterembed.grid import Grid
+    from rasterembed.manifest import read_manifest
+    from rasterembed.model import Dinov3
+    from rasterembed.plan import Selection
+    from rasterembed.qa.gate import run_qa
+    from rasterembed.search.datasets import Dataset
+    from rasterembed.search.indexing import IndexOptions, build_index
+    from rasterembed.store import ObjectStore
+
+    store, numbers = ObjectStore(root=str(folder / "store")), count()
+    grid, model = Grid(size=_TILE), Dinov3(model=str(weights), device="cpu")
+    selection = Selection(shard_tiles=1, min_valid_fraction=0.0)
+
+    def library() -> None:
+        manifest = embed_raster(
+            str(raster), store, dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection
+        )
+        assert len(manifest.shards) == shards, len(manifest.shards)
+        run_qa(store, manifest)
+        build_index(Dataset(store, manifest), IndexOptions())
+
+    def flow() -> None:
+        name = f"flow-{next(numbers)}"
+        # the state: vectors of a model like this need not pass the quality checks
+        raster_embeddings(
+            str(raster),
+            root=store.root,
+            dataset_id=name,
+            grid=grid,
+            dinov3=model,
+            selection=selection,
+            return_state=True,
+        )
+        manifest = read_manifest(store, name)
+        assert manifest is not None
+        assert len(manifest.shards) == shards, len(manifest.shards)
+
+    cases = {"library": library, "flow": flow}
+    for case in cases.values():  # loads the model, starts the server
+        case()
+    times = take_turns(cases, rounds)
+    wall = {name: figure([t.wall for t in turns]) for name, turns in times.items()}
+    return {
+        "library_s": wall["library"],
+        "flow_s": wall["flow"],
+        "prefect_s": wall["flow"].median - wall["library"].median,
+        "prefect_cpu_s": figure([t.cpu for t in times["flow"]]).median
+        - figure([t.cpu for t in times["library"]]).median,
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    head = ["shards", "library, s", "flow, s", "Prefect, s", "Prefect, ms a shard", "of it processor, ms"]
+    rows = [
+        [
+            shards,
+            spread(run["library_s"], 2),
+            spread(run["flow_s"], 2),
+            f"{run['prefect_s']:.2f}",
+            f"{run['prefect_s'] / int(shards) * 1e3:.1f}",
+            f"{run['prefect_cpu_s'] / int(shards) * 1e3:.1f}",
+        ]
+        for shards, run in report["runs"].items()
+    ]
+    return where(report) + table(head, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

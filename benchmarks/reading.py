@@ -1,0 +1,187 @@
+"""How near the reader comes to the fastest plain loop over the same file, for many layouts.
+
+A plain loop opens the file once and reads either a window a tile, row by row, or a strip a row of tiles, and does
+nothing with the pixels. The reader also finds out which pixels are valid, leaves out empty tiles, and fills batches.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
+from rasterembed.grid import Grid
+from rasterembed.profile import inspect
+from rasterembed.reader import ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.scene import make_scene
+from rasterembed.sharding import plan_shards
+from rasterembed.source import register
+from rasterembed.store import ObjectStore
+
+NAME = "reading"
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "deflate, tiles": {"compress": "deflate", "tiled": True},
+    "deflate, tiles, bands apart": {"compress": "deflate", "tiled": True, "interleave": "band"},
+    "zstd, tiles": {"compress": "zstd", "tiled": True},
+    "uncompressed, tiles": {"tiled": True},
+    "JPEG, tiles": {"compress": "jpeg", "photometric": "ycbcr", "tiled": True, "nodata": None},
+    "LZW, strips": {"compress": "lzw"},
+    "LZW, strips, bands apart": {"compress": "lzw", "interleave": "band"},
+    "uncompressed, strips": {},
+    "deflate, tiles, 31 bands": {"compress": "deflate", "tiled": True, "count": 31},
+    "deflate, tiles, 31 bands apart": {"compress": "deflate", "tiled": True, "count": 31, "interleave": "band"},
+}
+"""GDAL's creation options; 512 px tiles, or strips as GDAL cuts them."""
+
+_BANDS = (1, 2, 3)
+_CACHE_BYTES = 2**30
+
+
+def measure(
+    *,
+    side: int = 4000,
+    size: int = 224,
+    layouts: tuple[str, ...] = tuple(LAYOUTS),
+    batch_size: int = 32,
+    rounds: int = 7,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Compare the reader with plain loops.
+
+    Args:
+        side: Side in px of the generated raster; those of 31 bands have a third of it.
+        size: Side in px of a tile.
+        layouts: Which layouts.
+        batch_size: Tiles in a batch.
+        rounds: Times that each is measured.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    runs: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        scene = make_scene(Path(scratch), width=side, height=side, compress="none").raster
+        for layout in layouts:
+            raster = Path(scratch) / "raster.tif"
+            _write(scene, raster, LAYOUTS[layout])
+            runs[layout] = _measure(raster, size, batch_size, rounds)
+            raster.unlink()
+    ratios = {layout: run["ratio"] for layout, run in runs.items()}
+    return save(NAME, parameters, load_before, {"runs": runs, "ratios": ratios}, results)
+
+
+def _write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
+    with rasterio.open(scene) as source:
+        profile = source.profile
+        for key in ("compress", "interleave", "tiled", "blockxsize", "blockysize"):
+            profile.pop(key, None)
+        profile |= {"driver": "GTiff", "interleave": "pixel"} | options
+        if profile.get("tiled"):
+            profile |= {"blockxsize": 512, "blockysize": 512}
+        if profile["count"] > source.count:
+            profile |= {"width": source.width // 3, "height": source.height // 3}
+        window = Window(0, 0, profile["width"], profile["height"])
+        pixels = source.read(window=window)
+    # bands beyond the third repeat the first ones, each shifted a little further
+    bands = [np.roll(pixels[i % 3], i // 3, axis=0) for i in range(profile["count"])]
+    with rasterio.open(raster, "w", **profile) as target:
+        target.write(np.stack(bands))
+
+
+def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
+    store = ObjectStore(root=str(raster.parent))
+    source = register(store, str(raster))
+    profile = inspect(store, source.uri)
+    grid = Grid(size=size)
+    sharding = plan_shards(grid, profile, 2048)
+    reader = ShardReader(
+        store=store,
+        source=source,
+        profile=profile,
+        sharding=sharding,
+        bands=_BANDS,
+        palette=None,
+        batch_size=batch_size,
+        min_valid_fraction=0.0,
+        on_bad_window="fail",
+        cache_bytes=block_cache_bytes(profile, sharding, 1),
+    )
+
+    def read(reading_ahead: bool) -> int:
+        tiles, skipped = 0, Skipped()
+        for number in range(sharding.count):
+            batches = reader.batches(number, skipped)
+            with closing(ahead(batches) if reading_ahead else batches) as made:
+                tiles += sum(len(batch.positions) for batch in made)
+        return tiles + len(skipped)
+
+    cases: dict[str, Callable[[], int]] = {
+        "plain_windows": lambda: _plain(raster, _windows(profile.width, profile.height, size)),
+        "plain_strips": lambda: _plain(raster, _strips(profile.width, profile.height, size)),
+        "reader": lambda: read(False),
+        "reader_ahead": lambda: read(True),
+    }
+    for name, case in cases.items():  # the first time is apart: the file comes from the disk
+        count = case()
+        assert name == "plain_strips" or count == sharding.tile_count, (name, count)
+    times = take_turns(cases, rounds)
+    fastest = min(("plain_windows", "plain_strips"), key=lambda name: min(t.wall for t in times[name]))
+    return {
+        "tiles": sharding.tile_count,
+        "bytes": raster.stat().st_size,
+        **{f"{name}_tiles_per_s": speed(turns, sharding.tile_count) for name, turns in times.items()},
+        "fastest_plain": fastest,
+        "ratio": ratio(times["reader_ahead"], times[fastest]),
+        "ratio_without_ahead": ratio(times["reader"], times[fastest]),
+    }
+
+
+def _windows(width: int, height: int, size: int) -> list[Window]:
+    return [
+        Window(x, y, min(size, width - x), min(size, height - y))
+        for y in range(0, height, size)
+        for x in range(0, width, size)
+    ]
+
+
+def _strips(width: int, height: int, size: int) -> list[Window]:
+    return [Window(0, y, width, min(size, height - y)) for y in range(0, height, size)]
+
+
+def _plain(raster: Path, windows: list[Window]) -> int:
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES), rasterio.open(raster) as dataset:
+        for window in windows:
+            pixels: NDArray[np.generic] = dataset.read(_BANDS, window=window)
+            assert pixels.shape[0] == len(_BANDS)
+    return len(windows)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    head = ["layout", "windows, tiles/s", "strips, tiles/s", "reader, tiles/s", "ahead, tiles/s", "ratio", "ahead"]
+    rows = [
+        [
+            layout,
+            *(
+                spread(run[f"{name}_tiles_per_s"], 0)
+                for name in ("plain_windows", "plain_strips", "reader", "reader_ahead")
+            ),
+            f"{run['ratio_without_ahead']:.2f}",
+            f"**{run['ratio']:.2f}**",
+        ]
+        for layout, run in report["runs"].items()
+    ]
+    return where(report) + table(head, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,219 @@
+"""What search costs over 10 thousand to a million vectors: the exact scan, and the HNSW index with its build.
+
+The vectors are made up: 200 clusters in 64 directions, as embeddings of a scene are (few kinds of place, and fewer
+directions than dimensions), with noise in all. Every part runs in a process of its own, one after the other. Times are
+processor time, which other users of the machine hardly move; a question takes one thread, so on a quiet machine it is
+what the clock shows.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.harness import RESULTS, figure, load, run, save, table
+from rasterembed.grid import tile_id
+from rasterembed.model import Dinov3
+from rasterembed.search.datasets import open_dataset
+from rasterembed.search.exact import Filters, connect, exact_nearest
+from rasterembed.search.hnsw import Index
+from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.query import Query
+from rasterembed.search.searcher import Searcher
+from rasterembed.store import ObjectStore
+from tests.vectors import blank_raster, checkpoint, write_dataset
+
+NAME = "search"
+
+PATIENCE_S = 1.0
+"""An answer within a second does not interrupt a thought (Nielsen, Usability Engineering, 1993, chapter 5)."""
+
+_CLUSTERS, _DIRECTIONS = 200, 64
+_K = 10
+
+
+def measure(
+    *,
+    rows: tuple[int, ...] = (10_000, 30_000, 100_000, 1_000_000),
+    index_up_to: int = 100_000,
+    dimensions: int = 384,
+    queries: int = 20,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Measure search.
+
+    Args:
+        rows: Numbers of vectors.
+        index_up_to: Rows beyond which no index is built: a million takes hours of one core.
+        dimensions: Length of a vector.
+        queries: Questions asked of each.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    sizes = {}
+    for count in rows:
+        with tempfile.TemporaryDirectory() as scratch:
+            root = Path(scratch)
+            size: dict[str, Any] = _alone(_write, root, count, dimensions)
+            size["exact"] = _alone(_exact, root, dimensions, queries)
+            if count <= index_up_to:
+                size["build"] = _alone(_build, root)
+                size["hnsw"] = _alone(_hnsw, root, dimensions, queries)
+            sizes[str(count)] = size
+    largest = max(rows)
+    per_row = sizes[str(largest)]["exact"]["seconds"].median / largest
+    threshold = {"patience_s": PATIENCE_S, "exact_s_per_row": per_row, "rows": _one_digit(PATIENCE_S / per_row)}
+    return save(NAME, parameters, load_before, {"sizes": sizes, "threshold": threshold}, results)
+
+
+def _one_digit(value: float) -> int:
+    """The number rounded down to one digit that is not zero."""
+    power = 10 ** math.floor(math.log10(value))
+    return int(value // power * power)
+
+
+def _alone(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run one part in a process of its own, and add the memory that it took at most."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_with_memory, part, *arguments).result()
+
+
+def _with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    before = _peak_mb()
+    return part(*arguments) | {"memory_mb": round(_peak_mb() - before)}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
+    """A function from numbers of tiles, shape (n,), to vectors, shape (n, dimensions), always the same."""
+    rng = np.random.default_rng(1)
+    centres = rng.standard_normal((_CLUSTERS, _DIRECTIONS), dtype=np.float32)
+    directions = rng.standard_normal((_DIRECTIONS, dimensions), dtype=np.float32) / np.float32(_DIRECTIONS**0.5)
+
+    def vectors(numbers: NDArray[np.intp]) -> NDArray[np.float32]:
+        own = np.random.default_rng(int(numbers[0]))
+        shape = len(numbers), _DIRECTIONS
+        low = centres[own.integers(0, _CLUSTERS, shape[0])] + np.float32(0.7) * own.standard_normal(shape, np.float32)
+        noise = own.standard_normal((shape[0], dimensions), np.float32)
+        made: NDArray[np.float32] = low @ directions + np.float32(0.2) * noise
+        return made
+
+    return vectors
+
+
+def _write(root: Path, count: int, dimensions: int) -> dict[str, Any]:
+    cols = math.isqrt(count)
+    raster = blank_raster(root / "blank.tif", -(-count // cols), cols)
+    model = Dinov3(model=str(checkpoint(root / "model", dimensions)))
+    store = ObjectStore(root=str(root / "store"))
+    manifest = write_dataset(store, "made-up", raster, model, made_up_vectors(dimensions))
+    return {"rows": manifest.rows, "shards": len(manifest.shards), "shards_mb": manifest.bytes / 1e6}
+
+
+def _questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
+    """Vectors that are like the dataset's, and not in it."""
+    made = made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp))
+    return list(made)
+
+
+def _first_answer(root: Path, engine: str) -> float:
+    """Processor seconds from nothing open to the answer for one tile."""
+    begun = time.process_time()
+    with Searcher(ObjectStore(root=str(root / "store")), ["made-up"], engine=engine) as searcher:  # type: ignore[arg-type]
+        answer = searcher.ask(Query(tile=tile_id(7, 11)), k=_K)
+    seconds = time.process_time() - begun
+    expected = "exact" if engine == "exact" else "hnsw"
+    assert [used.name for used in answer.engines] == [expected], answer.engines
+    return seconds
+
+
+def _exact(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
+    first = _first_answer(root, "exact")
+    dataset = open_dataset(ObjectStore(root=str(root / "store")), "made-up")
+    con = connect()
+    seconds = _times(_questions(dimensions, queries), lambda q: exact_nearest(con, dataset, q, _K, Filters()))
+    return {"first_s": first, "seconds": figure(seconds)}
+
+
+def _build(root: Path) -> dict[str, Any]:
+    begun = time.process_time()
+    info, _ = build_index(open_dataset(ObjectStore(root=str(root / "store")), "made-up"), IndexOptions(index="always"))
+    assert info is not None
+    return {
+        "seconds": time.process_time() - begun,
+        "clock_seconds": info.build_seconds,
+        "file_mb": info.bytes / 1e6,
+        "recall": info.recall,
+        "recall_sample": info.recall_sample,
+    }
+
+
+def _hnsw(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
+    first = _first_answer(root, "auto")
+    store = ObjectStore(root=str(root / "store"))
+    index = Index(store, open_dataset(store, "made-up"))
+    seconds = _times(_questions(dimensions, queries), lambda q: index.nearest(q, _K, Filters()))
+    return {"first_s": first, "seconds": figure(seconds)}
+
+
+def _times(questions: list[NDArray[np.float32]], ask: Callable[[NDArray[np.float32]], object]) -> list[float]:
+    ask(questions[0])
+    seconds = []
+    for question in questions:
+        begun = time.process_time()
+        ask(question)
+        seconds.append(time.process_time() - begun)
+    return seconds
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The results as tables."""
+    dimensions = report["parameters"]["dimensions"]
+    rows = []
+    for count, size in report["sizes"].items():
+        exact, build, hnsw = size["exact"], size.get("build"), size.get("hnsw")
+        rows.append([f"{int(count):,}", "exact", "", "", *_answers(exact), "1"])
+        if build and hnsw:
+            again = build["seconds"] / (exact["seconds"]["median"] - hnsw["seconds"]["median"])
+            paid = f"{again:,.0f}" if again > 0 else "never"
+            built = [f"{build['seconds']:,.1f}", f"{build['file_mb']:,.0f}"]
+            rows.append([f"{int(count):,}", "HNSW", *built, *_answers(hnsw), f"{build['recall']:.3f}"])
+            rows[-1].append(paid)
+        rows[-1 if not hnsw else -2].append("")
+    head = [
+        "vectors", "engine", "build, s", "file, MB", "first answer, s", "next answers, ms", "answers a second",
+        "memory, MB", f"recall@{_K}", "answers that pay for the build",
+    ]  # fmt: skip
+    threshold = report["threshold"]
+    machine = report["machine"]
+    return (
+        f"{dimensions} dimensions, k = {_K}, processor time; {machine['processor']}, DuckDB {machine['duckdb']}, "
+        f"load before {machine['load_before']}.\n\n"
+        f"{table(head, rows)}\n"
+        f"The exact scan takes {threshold['exact_s_per_row'] * 1e6:.1f} µs a row, so it answers within "
+        f"{threshold['patience_s']:g} s up to {threshold['rows']:,} rows, rounded down to one digit: that is the "
+        "default of `index_min_rows`.\n"
+    )
+
+
+def _answers(engine: dict[str, Any]) -> list[str]:
+    median = engine["seconds"]["median"]
+    return [f"{engine['first_s']:.2f}", f"{median * 1e3:.1f}", f"{1 / median:,.1f}", f"{engine['memory_mb']:,}"]
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,57 @@
+"""The tables in the documentation, written anew from the results: python -m benchmarks.tables.
+
+A table stands between two comments, `<!-- benchmarks/results/NAME.json -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import encodings, end_to_end, memory, precision, prefect_overhead, reading, search
+from benchmarks.harness import RESULTS
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    encodings.NAME: ("encoding.md", encodings.markdown),
+    end_to_end.NAME: ("performance.md", end_to_end.markdown),
+    memory.NAME: ("performance.md", memory.markdown),
+    prefect_overhead.NAME: ("performance.md", prefect_overhead.markdown),
+    reading.NAME: ("performance.md", reading.markdown),
+    search.NAME: ("search.md", search.markdown),
+    precision.NAME: ("search.md", precision.markdown),
+}
+"""By name of the result: the document that its table stands in, and how it is made."""
+
+
+def with_table(document: str, name: str, table: str) -> str:
+    """A document with the table of one result in its place.
+
+    Raises:
+        ValueError: if the document has no place for it.
+    """
+    opening, closing = f"<!-- benchmarks/results/{name}.json -->\n", "<!-- end -->"
+    before, found, rest = document.partition(opening)
+    _, ended, after = rest.partition(closing)
+    if not found or not ended:
+        raise ValueError(f"the document has no place for {name}: put {opening.strip()} and {closing} there")
+    return f"{before}{opening}\n{table.strip()}\n\n{closing}{after}"
+
+
+def up_to_date(name: str) -> tuple[Path, str]:
+    """A document and what it has to say, as far as one result goes."""
+    file, markdown = TABLES[name]
+    report = json.loads((RESULTS / f"{name}.json").read_text())
+    return DOCS / file, with_table((DOCS / file).read_text(), name, markdown(report))
+
+
+if __name__ == "__main__":
+    for name in TABLES:
+        if not (RESULTS / f"{name}.json").exists():
+            print(f"no result yet: python -m benchmarks.{name}")
+            continue
+        path, text = up_to_date(name)
+        path.write_text(text)

@@ -1,0 +1,332 @@
+"""What many workers cost and bring: throughput of child runs side by side, and what each asks of server and store.
+
+Three parts. `throughput` embeds one raster with one and with two child runs on a process worker, each with one thread.
+`server` creates child runs by the hundred, without any worker, and asks for them as the parent does. `store` counts the
+requests of one run's steps at an S3 server. docs/scaling.md makes a model of it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import statistics
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.deployments import run_deployment
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Completed, Pending, Running
+from pydantic import SecretStr
+
+from benchmarks.harness import load, run, save, table
+from rasterembed.embed import Execution, embed_shard, prepare
+from rasterembed.grid import Grid
+from rasterembed.lease import hold
+from rasterembed.manifest import commit
+from rasterembed.plan import Selection, make_plan
+from rasterembed.sharding import MAX_SHARDS
+from rasterembed.shards import find_shard
+from rasterembed.source import register
+from rasterembed.store import ObjectStore
+from tasks.workers import POLL_S
+from tests.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
+from tests.prefect_server import PrefectServer, prefect_server
+from tests.servers import moto_server
+
+NAME = "workers"
+SIDE = 224
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", rounds: int = 3) -> dict[str, Any]:
+    """Measure all three parts.
+
+    Args:
+        shards: shards of the raster.
+        tiles: tiles of 224 px in a shard.
+        children: numbers of child runs to create, with commas between.
+        rounds: times that one and two workers take turns.
+    """
+    before = load()
+    results = {
+        "throughput": _throughput(shards, tiles, rounds),
+        "server": _server([int(count) for count in children.split(",")]),
+        "store": _store(),
+    }
+    parameters = {"shards": shards, "tiles": tiles, "children": children, "rounds": rounds}
+    return save(NAME, parameters, before, results)
+
+
+def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
+    """Tiles a second of one and of two child runs, from the times at which their shards appeared."""
+    with tempfile.TemporaryDirectory(prefix="workers-") as place, prefect_server() as server:
+        folder = Path(place)
+        scene = write_scene(folder / "scene.tif", shards, tiles, SIDE)
+        deploy(server, "*/process")
+        found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
+        with worker(server, "process", folder, **ONE_THREAD):
+            for turn in range(rounds):
+                for workers in (1, 2) if turn % 2 == 0 else (2, 1):
+                    found[workers].append(_run(server, scene, folder, f"{workers}-{turn}", workers, tiles))
+    return {
+        str(workers): {name: round(statistics.median(turn[name] for turn in turns), 2) for name in turns[0]}
+        for workers, turns in found.items()
+    }
+
+
+def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers: int, tiles: int) -> dict[str, float]:
+    cpu, begun = _server_cpu(server), time.time()
+    options = ("--shard-tiles", str(tiles), "--shard-threads", "1", "--device", "cpu", "--workers", str(workers))
+    where = ("--root", str(folder), "--dataset-id", dataset, "--worker-deployment", "embed-shards/process")
+    process = command_line(server.environment() | ONE_THREAD, str(scene), *options, *where)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    wall = time.time() - begun
+    store = ObjectStore(root=str(folder))
+    written = {s.number: os.stat(store.uri(s.path)).st_mtime for s in manifest_of(store, dataset).shards}
+    shares = [range(r.parameters["first"], r.parameters["stop"]) for r in Runs(server).of_dataset(dataset)]
+    # from the first shard of the last child to start, to the last of the first to end: all work then
+    alone = [sorted(written[number] for number in share) for share in shares]
+    start, stop = max(times[0] for times in alone), min(times[-1] for times in alone)
+    done = sum(start < when <= stop for when in written.values())
+    return {
+        "tiles_per_s": done * tiles / (stop - start),
+        "wall_s": wall,
+        "start_s": min(written.values()) - begun,
+        "server_cpu_s": _server_cpu(server) - cpu,
+    }
+
+
+def _server_cpu(server: PrefectServer) -> float:
+    """Processor seconds that the server's process has used."""
+    port = int(server.api_url.rsplit(":", 1)[1].removesuffix("/api"))
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if str(port) in line and "server" in line:
+            own = process.cpu_times()
+            return own.user + own.system + own.children_user + own.children_system
+    raise RuntimeError(f"no server on port {port}")
+
+
+def _server(counts: list[int]) -> list[dict[str, float]]:
+    """Seconds, on the clock and of the server's processor, for what a parent asks about its child runs."""
+    found = []
+    with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+        deploy(server, "*/process")
+        for count in counts:
+
+            @flow(name=f"parent-of-{count}")
+            def parent(count: int = count) -> dict[str, float]:
+                given = {"dataset_id": "x", "fingerprint": "x", "first": 0, "stop": 1}
+                with _timed(server) as creating:
+                    ids = [
+                        run_deployment("embed-shards/process", parameters=given, timeout=0).id  # type: ignore[union-attr]
+                        for _ in range(count)
+                    ]
+                with get_client(sync_client=True) as client:
+                    wanted = FlowRunFilter.model_validate(
+                        {"id": {"any_": ids}, "state": {"type": {"any_": ["COMPLETED", "FAILED"]}}}
+                    )
+                    with _timed(server) as looking:
+                        for _ in range(10):
+                            client.read_flow_runs(flow_run_filter=wanted)
+                    with _timed(server) as living:
+                        for child in ids:
+                            for state in (Pending(), Running(), Completed()):
+                                client.set_flow_run_state(child, state)
+                return {
+                    "children": count,
+                    "create_s": creating["wall"],
+                    "create_cpu_s": creating["cpu"],
+                    "look_s": looking["wall"] / 10,
+                    "look_cpu_s": looking["cpu"] / 10,
+                    "live_s": living["wall"],
+                    "live_cpu_s": living["cpu"],
+                }
+
+            found.append({name: round(value, 4) for name, value in parent().items()})
+    return found
+
+
+@contextmanager
+def _timed(server: PrefectServer) -> Iterator[dict[str, float]]:
+    found = {"wall": time.perf_counter(), "cpu": _server_cpu(server)}
+    yield found
+    found["wall"], found["cpu"] = time.perf_counter() - found["wall"], _server_cpu(server) - found["cpu"]
+
+
+def _store() -> dict[str, Any]:
+    """Requests of each step, by method, at an S3 server; the raster is there too."""
+    with tempfile.TemporaryDirectory(prefix="requests-") as place, moto_server() as server:
+        for bucket in ("rasters", "datasets"):
+            server.create_bucket(bucket)
+        server.client().upload_file(str(write_scene(Path(place) / "s.tif", 4, 60, SIDE)), "rasters", "s.tif")
+        keys = {"access_key": SecretStr(server.access_key), "secret_key": SecretStr(server.secret_key)}
+        store = ObjectStore(root="s3://datasets", endpoint_url=server.endpoint_url, **keys)
+        log = server._daemons._folder / "moto.out"  # type: ignore[attr-defined]
+        steps: dict[str, Counter[str]] = {}
+
+        @contextmanager
+        def counted(step: str) -> Iterator[None]:
+            begun = log.stat().st_size
+            yield
+            with log.open() as file:
+                file.seek(begun)
+                steps[step] = Counter(re.findall(r'"(GET|PUT|HEAD|POST|DELETE) /', file.read()))
+
+        with counted("plan"):
+            source = register(store, "s3://rasters/s.tif")
+            plan = make_plan(store, source, "requests", grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
+        with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
+            with counted("prepare"):
+                prepare(plan, store)
+            with counted("shard"):
+                shards = [embed_shard(plan, store, 0, execution=Execution(shard_threads=1))]
+            for number in range(1, plan.sharding.count):
+                shards.append(embed_shard(plan, store, number, execution=Execution(shard_threads=1)))
+            with counted("poll"):
+                store.sizes(plan.layout.shards)
+            with counted("collect"):
+                find_shard(plan, store, 0)
+            with counted("commit"):
+                commit(plan, store, shards, "requests", lease, state="ready")
+    return {step: dict(found) for step, found in steps.items()}
+
+
+BYTES = 1600
+"""Of a tile in a shard: 384 float32 and its place, compressed."""
+
+CONTAINER_S = 22.0
+"""From a run's creation to its first task, in a container whose image is there: mostly imports."""
+
+READ = 100e6
+"""Bytes a second that the parent reads from the store."""
+
+TASK_CPU_S = 0.006
+"""Of the server's processor for a task run and its three events, measured with Prefect 3.8.8; a heartbeat is one."""
+
+HEARTBEAT_S = 60.0
+"""Between two heartbeats of a run, as prefect.yaml has it."""
+
+
+def model(report: dict[str, Any], workers: int, tiles: float, rate: float) -> dict[str, float]:
+    """What a run asks of everybody, from what was measured.
+
+    Args:
+        report: the benchmark's results.
+        workers: as given to the flow.
+        tiles: of the raster.
+        rate: tiles a second of one worker.
+
+    Returns:
+        Seconds of the parent's steps, processor seconds of the server, its busy share, and requests at the store.
+    """
+    shards = min(MAX_SHARDS, math.ceil(tiles / Selection().shard_tiles))
+    children = min(workers, shards)
+    server = min(report["server"], key=lambda found: abs(found["children"] - children))
+    creating = children * server["create_s"] / server["children"]
+    working = creating + CONTAINER_S + math.ceil(shards / children) * tiles / shards / rate
+    looks, heartbeats = working / POLL_S, children * working / HEARTBEAT_S
+    run_cpu = (server["create_cpu_s"] + server["live_cpu_s"]) / server["children"]
+    cpu = children * run_cpu + shards * TASK_CPU_S + heartbeats * TASK_CPU_S / 3 + looks * server["look_cpu_s"]
+    per = {step: sum(found.values()) for step, found in report["store"].items()}
+    once, each = per["plan"] + per["prepare"] + per["commit"], per["shard"] + per["collect"]
+    collecting = tiles * BYTES / READ
+    requests = once + shards * each + looks * per["poll"] + children
+    return {
+        "children": children,
+        "create_s": creating,
+        "work_s": working,
+        "collect_s": collecting,
+        "server_cpu_s": cpu,
+        "server_busy": cpu / (working + collecting),
+        "store_requests": requests,
+    }
+
+
+def model_table(report: dict[str, Any], rate: float) -> str:
+    """The model at sizes and fleets that people have."""
+    rows = []
+    for tiles in (1e4, 1e6, 1e8):
+        for workers in (1, 10, 100, 1000):
+            found = model(report, workers, tiles, rate)
+            rows.append(
+                [
+                    f"10^{round(math.log10(tiles))}",
+                    str(workers),
+                    f"{found['children']:.0f}",
+                    f"{found['create_s']:.0f}",
+                    f"{found['work_s'] / 60:,.0f}",
+                    f"{found['collect_s'] / 60:,.1f}",
+                    f"{found['server_cpu_s']:,.0f}",
+                    f"{100 * found['server_busy']:.1f} %",
+                    f"{found['store_requests']:,.0f}",
+                ]
+            )
+    head = [
+        "tiles",
+        "workers",
+        "child runs",
+        "create, s",
+        "work, min",
+        "collect, min",
+        "server CPU, s",
+        "server busy",
+        "store requests",
+    ]
+    return table(head, rows)
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The three tables."""
+    throughput = table(
+        ["child runs", "tiles/s while all work", "whole run, s", "first shard after, s", "server CPU, s"],
+        [
+            [n, *(f"{found[k]:.1f}" for k in ("tiles_per_s", "wall_s", "start_s", "server_cpu_s"))]
+            for n, found in report["throughput"].items()
+        ],
+    )
+    server = table(
+        [
+            "child runs",
+            "create all, s",
+            "server CPU, s",
+            "one look, ms",
+            "server CPU, ms",
+            "states of all, s",
+            "server CPU, s",
+        ],
+        [
+            [
+                str(found["children"]),
+                f"{found['create_s']:.1f}",
+                f"{found['create_cpu_s']:.1f}",
+                f"{1e3 * found['look_s']:.0f}",
+                f"{1e3 * found['look_cpu_s']:.0f}",
+                f"{found['live_s']:.1f}",
+                f"{found['live_cpu_s']:.1f}",
+            ]
+            for found in report["server"]
+        ],
+    )
+    kinds = ("GET", "HEAD", "PUT", "POST", "DELETE")
+    store = table(
+        ["step", *kinds],
+        [[step, *(str(found.get(kind, 0)) for kind in kinds)] for step, found in report["store"].items()],
+    )
+    models = "\n".join(f"{rate} tiles/s a worker\n\n{model_table(report, rate)}" for rate in (30, 1500))
+    return f"{throughput}\n{server}\n{store}\n{models}"
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

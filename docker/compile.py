@@ -1,0 +1,21 @@
+"""Imports what flow runs import, so that an image has the bytecode of that and of nothing else."""
+
+import importlib
+import sys
+
+IMPORTED = {
+    "dependencies": [
+        "prefect.cli", "prefect.cli.flow_run", "prefect.flow_engine", "prefect.runner", "prefect.deployments",
+        "prefect.artifacts", "prefect.events.clients", "prefect.workers.process", "prefect_docker",
+        "boto3", "aiobotocore.session", "cyclopts", "duckdb", "fsspec", "huggingface_hub", "matplotlib.pyplot", "numpy",
+        "PIL.Image", "pyarrow.dataset", "pyarrow.parquet", "pyproj", "pystac", "rasterio.features", "rasterio.warp",
+        "s3fs", "safetensors.numpy", "shapely", "tqdm",
+    ],
+    "pytorch": [
+        "torch", "transformers", "transformers.models.dinov3_vit.modeling_dinov3_vit",
+        "transformers.models.dinov3_convnext.modeling_dinov3_convnext",
+    ],
+}  # fmt: skip
+
+for module in IMPORTED[sys.argv[1]]:
+    importlib.import_module(module)

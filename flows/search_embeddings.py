@@ -1,0 +1,72 @@
+"""The tiles that are most like a tile, a place, an image, or several of them.
+
+python -m flows.search_embeddings --root URI --dataset ID --tile r000012_c000034 [-k 12] [--out FILE] [--sheet FILE] ...
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from prefect import flow
+from pydantic import Field
+
+from blocks.object_store import open_store
+from blocks.weights import choose_weights
+from flows.command import run
+from rasterembed.model import Device, Dinov3
+from rasterembed.search.answer import Answer
+from rasterembed.search.output import FORMATS, check_writable
+from rasterembed.search.query import MAX_K, Query, Where
+from rasterembed.search.searcher import DEFAULT_K, EngineChoice
+from tasks.policy import log_expected_errors_in_one_line
+from tasks.search import search_datasets, write_results
+
+
+@flow(name="search-embeddings", flow_run_name="{dataset}")
+def search_embeddings(
+    dataset: str,
+    root: str | None = None,
+    store: str | None = None,
+    query: Query = Query(),
+    where: Where = Where(),
+    k: Annotated[int, Field(ge=1, le=MAX_K), Parameter(alias="-k")] = DEFAULT_K,
+    out: Path | None = None,
+    sheet: Path | None = None,
+    engine: EngineChoice = "auto",
+    ef_search: Annotated[int, Field(ge=8, le=4096)] | None = None,
+    device: Device = "auto",
+    weights: str | None = None,
+) -> Answer:
+    """Find the tiles whose vectors are nearest to an example's.
+
+    Args:
+        dataset: Name of the dataset, or of several with commas between.
+        root: Folder or s3://bucket/prefix of the dataset; by default rasterembed-store here.
+        store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        query: The example.
+        where: Which tiles may answer.
+        k: Number of tiles.
+        out: File for the tiles: .geojson, .parquet or .csv.
+        sheet: File for a contact sheet of the query and the tiles: .png.
+        engine: Ask a search index where there is one, or scan every vector.
+        ef_search: Candidates that an index keeps while searching; more find more and take longer.
+        device: Where the model runs, for an image.
+        weights: Name of a dinov3-weights block, for an image and gated weights.
+    """
+    log_expected_errors_in_one_line()
+    for path, suffixes in ((out, tuple(FORMATS)), (sheet, (".png",))):
+        if path is not None:
+            check_writable(path, *suffixes)
+    target, names = open_store(root, store), [name.strip() for name in dataset.split(",") if name.strip()]
+    _, hub_token = choose_weights(Dinov3(), weights)
+    answer = search_datasets(target, names, query, where, k, engine, ef_search, device, hub_token)
+    if out or sheet:
+        write_results(answer, target, names, out, sheet)
+    return answer
+
+
+if __name__ == "__main__":
+    print(run(search_embeddings, sys.argv[1:]))

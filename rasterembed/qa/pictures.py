@@ -1,0 +1,340 @@
+"""The report's pictures, drawn so that a person sees at a glance whether the vectors make sense."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import textwrap
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+from PIL import Image
+
+from rasterembed.plan import Plan
+from rasterembed.qa.coverage import Overview
+from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
+from rasterembed.qa.report import Distribution, number
+from rasterembed.qa.vectors import Principal
+
+_DPI = 110
+_WIDTH_IN = 8.6
+_MAP_HEIGHT_IN = (1.6, 8.0)
+"""Least and most height of a map's panel."""
+_LEFT_IN, _RIGHT_IN, _BELOW_IN = 0.95, 0.15, 1.15
+"""Room for the axes' labels, and for the caption below."""
+_LEGEND_COLUMNS, _LINE_LETTERS, _SWATCH_LETTERS = 3, 135, 7
+
+_CELLS = 2000
+"""Cells of a map along a side; larger grids are thinned out."""
+
+_WEBP_QUALITY = 80
+"""Of pictures inside a text: a fifth of a PNG's size, and letters stay sharp."""
+
+# Okabe and Ito's colours, which people with colour-blindness tell apart
+_INK, _SOFT, _PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
+_KIND_COLOURS = {EMBEDDED: "#0072B2", MISSING: "#D55E00"}
+_SKIPPED_COLOURS = ("#E69F00", "#CC79A7", "#F0E442", "#009E73", "#56B4E9")
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands above every picture."""
+
+    dataset_id: str
+    model: str
+    """Id of the model, or `demo (untrained)`."""
+
+
+def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
+    """Tiles by what became of them, over the raster; a PNG."""
+    frame = _Frame.of(plan)
+    colours = _colours_of(status.kinds)
+    handles = [
+        Patch(
+            facecolor=(colours[kind], _ALPHAS.get(kind, _SKIPPED_ALPHA) / 255),
+            edgecolor=_SOFT,
+            linewidth=0.6,
+            label=f"{_label(kind)}: {number(count)}",
+        )
+        for kind, count in zip(status.kinds, status.counts, strict=True)
+    ]
+    ground = "the raster in grey" if overview is not None else "nothing, as there is no overview of the raster"
+    caption = (
+        f"Each cell is a tile, below them {ground}. Look for missing tiles, which are a fault, and for skipped "
+        "tiles where the raster does have data."
+    )
+    figure, axes = _map_figure(heading, frame, "Which tiles have a vector", caption, handles)
+    if overview is not None:
+        grey = np.where(overview.valid, _DARKEST + (_LIGHTEST - _DARKEST) * overview.grey / 255, 1.0)
+        axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=frame.extent, aspect=frame.aspect)
+    cells = _thinned(status.cells)
+    paint = np.zeros((*cells.shape, 4), dtype=np.uint8)
+    for i, kind in enumerate(status.kinds):
+        paint[cells == i] = (*_rgb(colours[kind]), _ALPHAS.get(kind, _SKIPPED_ALPHA))
+    axes.imshow(paint, extent=frame.cells(plan), aspect=frame.aspect, interpolation="nearest")
+    _grid_lines(axes, plan, frame)
+    frame.limit(axes)
+    return _png(figure)
+
+
+def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArray[np.uint8]) -> bytes:
+    """The first three principal components as red, green and blue; a PNG."""
+    frame = _Frame.of(plan)
+    shown = _thinned(colours)
+    empty = (shown == 0).all(axis=-1)
+    handles = [
+        Patch(facecolor=colour, label=f"{name}: PC{i + 1}, {principal.explained[i]:.0%} of the variance")
+        for i, (name, colour) in enumerate((("red", "#e03131"), ("green", "#2f9e44"), ("blue", "#1c5fd4")))
+    ]
+    if empty.any():
+        handles.append(Patch(facecolor=_PAPER, edgecolor=_SOFT, linewidth=0.6, label="no vector"))
+    figure, axes = _map_figure(
+        heading,
+        frame,
+        "The vectors as colour",
+        "One pixel a tile: tiles whose vectors are alike have like colours. Look for areas that follow the landscape. "
+        "Salt and pepper is a sign of vectors that belong to other tiles, straight seams of shards that were computed "
+        "differently, a single colour of a model that tells nothing apart.",
+        handles,
+    )
+    paint = np.where(empty[..., None], np.array(_rgb(_PAPER), dtype=np.uint8), shown)
+    axes.imshow(paint, extent=frame.cells(plan), aspect=frame.aspect, interpolation="nearest")
+    frame.limit(axes)
+    return _png(figure)
+
+
+def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distribution) -> bytes:
+    """Histograms of the vectors' norms and the tiles' valid fractions; a PNG."""
+    caption = (
+        "Look for one compact hump of norms: a bar at zero or far from the rest is broken vectors. Valid fractions "
+        "pile up at 1, with a tail of tiles at the raster's edge and at gaps in its data."
+    )
+    figure = _figure(heading, "Norms and valid fractions", 4.4, caption)
+    left, right = figure.subplots(
+        1, 2, gridspec_kw={"left": 0.07, "right": 0.985, "top": 0.84, "bottom": 0.235, "wspace": 0.2}
+    )
+    _histogram(left, norm, "Euclidean norm of the vector (no unit)")
+    _histogram(right, valid_fraction, "Valid pixels / pixels of the tile")
+    return _png(figure)
+
+
+_ALPHAS = {EMBEDDED: 45, MISSING: 225}
+_SKIPPED_ALPHA = 150
+"""Opacity of a kind's cells, of 255: the raster must show through, a fault must not."""
+
+_DARKEST, _LIGHTEST = 0.4, 0.97
+"""Range of the raster's greys, which leaves the dark and the white to lines and gaps."""
+
+
+def _colours_of(kinds: tuple[str, ...]) -> dict[str, str]:
+    reasons = [kind for kind in kinds if kind not in _KIND_COLOURS]
+    return _KIND_COLOURS | {
+        reason: _SKIPPED_COLOURS[i % len(_SKIPPED_COLOURS)] for i, reason in enumerate(sorted(reasons))
+    }
+
+
+def _label(kind: str) -> str:
+    return kind if kind in _KIND_COLOURS else f"skipped, {kind}"
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """How pixels become the axes of a map: places in the native CRS if rows run along it, else pixels."""
+
+    left: float
+    top: float
+    pixel_width: float
+    pixel_height: float
+    """Negative where y grows upwards."""
+    width: int
+    height: int
+    aspect: float
+    x_label: str
+    y_label: str
+
+    @classmethod
+    def of(cls, plan: Plan) -> _Frame:
+        profile = plan.profile
+        a, b, c, d, e, f = profile.transform
+        if not profile.on_earth or profile.gcps or b or d or profile.crs_wkt is None:
+            return cls(0, 0, 1, 1, profile.width, profile.height, 1.0, "Column (px)", "Row (px)")
+        crs = pyproj.CRS.from_wkt(profile.crs_wkt)
+        aspect, labels = 1.0, ("Easting", "Northing")
+        if crs.is_geographic:
+            latitude = min(abs(f + e * profile.height / 2), 75.0)
+            # degrees of longitude shrink towards the poles
+            aspect, labels = 1.0 / math.cos(math.radians(latitude)), ("Longitude", "Latitude")
+        unit = {"metre": "m", "degree": "°"}.get(crs.axis_info[0].unit_name, crs.axis_info[0].unit_name)
+        name = crs.name if len(crs.name) < 40 else "native CRS"
+        return cls(
+            c, f, a, e, profile.width, profile.height, aspect, f"{labels[0]} ({unit}), {name}", f"{labels[1]} ({unit})"
+        )
+
+    def box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+        """A box in pixels as matplotlib's extent: left, right, bottom, top."""
+        return (
+            self.left + self.pixel_width * left,
+            self.left + self.pixel_width * right,
+            self.top + self.pixel_height * bottom,
+            self.top + self.pixel_height * top,
+        )
+
+    @property
+    def extent(self) -> tuple[float, float, float, float]:
+        """The raster."""
+        return self.box(0, 0, self.width, self.height)
+
+    def cells(self, plan: Plan) -> tuple[float, float, float, float]:
+        """The tile grid."""
+        to_pixel = cell_to_pixel(plan)
+        return self.box(*(to_pixel @ (0, 0)), *(to_pixel @ (plan.sharding.cols, plan.sharding.rows)))
+
+    @property
+    def shape(self) -> float:
+        """Height over width as drawn."""
+        return abs(self.height * self.pixel_height * self.aspect / (self.width * self.pixel_width))
+
+    def limit(self, axes: Axes) -> None:
+        """Show the raster, and no padding beyond it."""
+        left, right, bottom, top = self.extent
+        axes.set_xlim(left, right)
+        axes.set_ylim(bottom, top)
+
+
+def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure:
+    """A figure of `height` inches with its title above and its caption below what is to be drawn."""
+    figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
+    untrained = "untrained" in heading.model
+    top, left, right = 1 - 0.12 / height, 0.012, 0.988
+    figure.text(
+        left, top, f"{title}: {_short(heading.dataset_id, 50)}", va="top", fontsize=12.5, color=_INK, weight="bold"
+    )
+    figure.text(
+        right,
+        top,
+        f"model: {_short(heading.model, 40)}",
+        ha="right",
+        va="top",
+        fontsize=9.5,
+        color=_ALARM if untrained else _SOFT,
+        weight="bold" if untrained else "normal",
+        parse_math=False,  # a folder's name may have a $
+    )
+    lines = textwrap.wrap(caption, 128)
+    figure.text(left, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=_SOFT, linespacing=1.35)
+    return figure
+
+
+def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handles: list[Patch]) -> tuple[Figure, Axes]:
+    """A figure with a legend and one panel of the raster's shape."""
+    width = _WIDTH_IN - _LEFT_IN - _RIGHT_IN
+    tall = min(max(width * frame.shape, _MAP_HEIGHT_IN[0]), _MAP_HEIGHT_IN[1])
+    letters = sum(len(str(handle.get_label())) + _SWATCH_LETTERS for handle in handles)
+    columns = len(handles) if letters <= _LINE_LETTERS else _LEGEND_COLUMNS
+    above = 0.5 + 0.22 * -(-len(handles) // columns)
+    height = above + tall + _BELOW_IN
+    figure = _figure(heading, title, height, caption)
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(0.012, 1 - 0.4 / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=_INK,
+        borderaxespad=0,
+        borderpad=0,
+        handlelength=1.4,
+        columnspacing=1.6,
+    )
+    axes = figure.add_axes((_LEFT_IN / _WIDTH_IN, _BELOW_IN / height, width / _WIDTH_IN, tall / height))
+    axes.set_anchor("W")
+    axes.set_xlabel(frame.x_label, color=_SOFT, loc="left")
+    axes.set_ylabel(frame.y_label, color=_SOFT)
+    _style(axes)
+    axes.ticklabel_format(useOffset=False, style="plain")
+    drawn = min(width, tall / frame.shape)
+    if drawn < 1.2:  # no room for two numbers side by side
+        left, right, _, _ = frame.extent
+        axes.set_xticks([(left + right) / 2])
+    else:
+        axes.locator_params(axis="x", nbins=max(1, min(7, int(drawn))))
+    axes.locator_params(axis="y", nbins=max(2, min(7, int(drawn * frame.shape))))
+    return figure, axes
+
+
+def _style(axes: Axes) -> None:
+    axes.tick_params(colors=_SOFT, labelsize=8)
+    for side in axes.spines.values():
+        side.set_color(_SOFT)
+
+
+def _grid_lines(axes: Axes, plan: Plan, frame: _Frame) -> None:
+    """Thin lines between tiles, where they would not cover the map."""
+    rows, cols = plan.sharding.rows, plan.sharding.cols
+    if max(rows, cols) > 80:
+        return
+    left, right, bottom, top = frame.cells(plan)
+    line = (1.0, 1.0, 1.0, 0.8)
+    axes.vlines(np.linspace(left, right, cols + 1), bottom, top, line, linewidth=0.7)
+    axes.hlines(np.linspace(top, bottom, rows + 1), left, right, line, linewidth=0.7)
+
+
+def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
+    counts = np.array(distribution.counts)
+    axes.stairs(counts, distribution.edges, fill=True, color="#0072B2", alpha=0.85)
+    filled = counts[counts > 0]
+    if filled.max() > 100 * filled.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.set_ylim(bottom=0.7)
+    quantiles = distribution.quantiles
+    if quantiles:
+        axes.axvspan(quantiles["p01"], quantiles["p99"], color=_PAPER, zorder=0, label="1st to 99th percentile")
+        axes.axvline(quantiles["p50"], color="#D55E00", linewidth=1.6, label=f"median {number(quantiles['p50'])}")
+    axes.set_xlim(distribution.edges[0], distribution.edges[-1])
+    axes.set_xlabel(label, color=_SOFT)
+    axes.set_ylabel("Tiles", color=_SOFT)
+    axes.set_title(
+        f"{number(distribution.rows)} vectors, {number(distribution.minimum)} to {number(distribution.maximum)}",
+        fontsize=9.5,
+        color=_INK,
+        loc="left",
+    )
+    axes.ticklabel_format(axis="x", useOffset=False, style="plain")
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="upper left")
+    _style(axes)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _thinned(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    every = -(-max(cells.shape[:2]) // _CELLS)
+    return cells[::every, ::every]
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+def _png(figure: Figure) -> bytes:
+    data = io.BytesIO()
+    figure.savefig(data, format="png")
+    return data.getvalue()
+
+
+def data_uri(png: bytes) -> str:
+    """A picture as a data URI, to be part of a text: encoded anew as WebP, some tens of kilobytes."""
+    data = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(data, "WEBP", quality=_WEBP_QUALITY)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

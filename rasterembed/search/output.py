@@ -1,0 +1,123 @@
+"""Answers as files: GeoJSON, GeoParquet or CSV, by the name asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
+
+from rasterembed.errors import UsageError, os_errors
+from rasterembed.footprints import Footprints
+from rasterembed.geoparquet import GeoMetadata, place_columns
+from rasterembed.search.answer import Answer, Hit
+
+_NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")
+
+
+def check_writable(path: Path, *suffixes: str) -> None:
+    """Refuse a file that could not be written, before any work is done.
+
+    Raises:
+        UsageError: if its name says no known format, or its folder is not there.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise UsageError(f"{path}: give a file name that ends in {' or '.join(suffixes)}")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
+
+
+def write_answer(answer: Answer, path: Path) -> None:
+    """Write the hits, whole or not at all; a file that is there is replaced.
+
+    Raises:
+        UsageError: if the file's name says no known format.
+        StoreError: if it cannot be written.
+    """
+    check_writable(path, *FORMATS)
+    write_file(path, FORMATS[path.suffix.lower()](answer))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write aside, then move into place."""
+    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    with os_errors(str(path)):
+        try:
+            aside.write_bytes(data)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def _properties(hit: Hit) -> dict[str, Any]:
+    return hit.model_dump(mode="json", exclude={"geometry"})
+
+
+def _geojson(answer: Answer) -> bytes:
+    """RFC 7946; footprints in pixels have no place in it, so such tiles have a null geometry."""
+    features = [
+        {
+            "type": "Feature",
+            "id": f"{hit.dataset_id}/{hit.tile_id}",
+            "geometry": None if hit.lon is None else shapely.geometry.mapping(shapely.from_wkb(hit.geometry)),
+            "properties": _properties(hit),
+        }
+        for hit in answer.hits
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features}, indent=1).encode()
+
+
+def _csv(answer: Answer) -> bytes:
+    text = io.StringIO(newline="")
+    names = [name for name in Hit.model_fields if name != "geometry"]
+    writer = csv.DictWriter(text, [*names, "wkt"])
+    writer.writeheader()
+    for hit in answer.hits:
+        writer.writerow(_properties(hit) | {"wkt": shapely.from_wkb(hit.geometry).wkt})
+    return text.getvalue().encode()
+
+
+def _parquet(answer: Answer) -> bytes:
+    hits = answer.hits
+    geometry = np.array([shapely.from_wkb(hit.geometry) for hit in hits], dtype=object)
+    footprints = Footprints(geometry, shapely.bounds(geometry).reshape(-1, 4))
+    bbox, wkb = place_columns(footprints)
+
+    def column(name: str, kind: pa.DataType) -> pa.Array:
+        return pa.array([getattr(hit, name) for hit in hits], type=kind)
+
+    table = pa.table(
+        {
+            "rank": column("rank", pa.int32()),
+            "dataset_id": column("dataset_id", pa.string()),
+            "tile_id": column("tile_id", pa.string()),
+            "distance": column("distance", pa.float64()),
+            "lon": column("lon", pa.float64()),
+            "lat": column("lat", pa.float64()),
+            **{name: column(name, pa.int32()) for name in _NUMBERS},
+            "valid_fraction": column("valid_fraction", pa.float32()),
+            "acquired": column("acquired", pa.timestamp("ms", tz="UTC")),
+            "bbox": bbox,
+            "geometry": wkb,
+        }
+    )
+    footer: dict[bytes, bytes] = {b"query": answer.query.encode(), b"model": answer.model.encode()}
+    if all(hit.lon is not None for hit in hits):
+        geo = GeoMetadata()
+        geo.add(footprints)
+        footer[b"geo"] = geo.json()
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(footer), sink, compression="zstd")
+    return sink.getvalue()
+
+
+FORMATS: dict[str, Callable[[Answer], bytes]] = {".geojson": _geojson, ".parquet": _parquet, ".csv": _csv}
+"""What each file name ending writes."""

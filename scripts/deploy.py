@@ -1,0 +1,156 @@
+"""Fills a Prefect server: pools, blocks, the automation that ends dead runs, and the deployments of prefect.yaml.
+
+    python scripts/deploy.py [--name 'FLOW/DEPLOYMENT'] ...        (`make deploy`)
+
+What is there already is left as it is: running it twice changes nothing. The object store's block is made from
+RASTER_ROOT (s3://bucket/prefix, or a folder) and the usual AWS variables; without RASTER_ROOT one that is there stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from prefect.blocks.core import Block
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL
+from prefect.workers.process import ProcessWorker
+from prefect_docker import DockerWorker
+from pydantic import SecretStr
+
+from blocks import Dinov3Weights, ObjectStoreBlock
+from blocks.object_store import DEFAULT_ROOT
+
+PROJECT = Path(__file__).parents[1]
+
+BLOCK = "raster-embeddings"
+"""Name of the object-store block that the deployments of prefect.yaml use."""
+
+_POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
+"""The work pools of prefect.yaml, and what runs their flow runs."""
+
+
+def make_pools(client: SyncPrefectClient, network: str | None) -> None:
+    """Create the work pools; containers of the Docker ones join `network` if one is named."""
+    for name, worker in _POOLS.items():
+        template: dict[str, Any] = worker.get_default_base_job_template()
+        if network and worker is DockerWorker:
+            template["variables"]["properties"]["networks"]["default"] = [network]
+        try:
+            there = client.read_work_pool(name)
+        except ObjectNotFound:
+            client.create_work_pool(WorkPoolCreate(name=name, type=worker.type, base_job_template=template))
+            print(f"work pool {name}: made")
+            continue
+        if network and there.base_job_template != template:
+            client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
+            print(f"work pool {name}: containers join {network}")
+
+
+def make_blocks() -> None:
+    """Register the block types, and save the object store's block."""
+    for kind in (ObjectStoreBlock, Dinov3Weights):
+        kind.register_type_and_schema()
+    root = os.environ.get("RASTER_ROOT")
+    there = _load(BLOCK)
+    if there is not None and root is None:
+        return
+    wanted = ObjectStoreBlock(
+        root=root or str(Path(DEFAULT_ROOT).absolute()),
+        endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
+        access_key=_secret("AWS_ACCESS_KEY_ID"),
+        secret_key=_secret("AWS_SECRET_ACCESS_KEY"),
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+    )
+    if there is None or _fields(there) != _fields(wanted):
+        wanted.save(BLOCK, overwrite=True)
+        print(f"block object-store/{BLOCK}: {wanted.root}")
+
+
+def _load(name: str) -> ObjectStoreBlock | None:
+    try:
+        return ObjectStoreBlock.load(name)
+    except ValueError:
+        return None
+
+
+def _fields(block: Block) -> dict[str, Any]:
+    return {name: getattr(block, name) for name in type(block).model_fields}
+
+
+def _secret(variable: str) -> SecretStr | None:
+    value = os.environ.get(variable)
+    return SecretStr(value) if value else None
+
+
+def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
+    """Have the server call a run crashed whose heartbeats stopped: nobody else is left to say so.
+
+    Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets the heartbeats' frequency.
+    """
+    wanted = AutomationCore(
+        name="raster-embeddings: crash runs that fell silent",
+        description=f"No heartbeat for {silence_s} s: the container and the worker that would have told are gone.",
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={
+                "prefect.flow-run.heartbeat",
+                *(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")),
+            },
+            match=ResourceSpecification({"prefect.resource.id": ["prefect.flow-run.*"]}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=silence_s),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"no heartbeat for {silence_s} s: the process and its worker are gone; run it again to go on",
+            )
+        ],
+    )
+    there = client.read_automations_by_name(wanted.name)
+    if not there:
+        client.create_automation(wanted)
+        print(f"automation {wanted.name!r}: made")
+    elif there[0].model_dump(include=set(AutomationCore.model_fields)) != wanted.model_dump():
+        client.update_automation(there[0].id, wanted)
+        print(f"automation {wanted.name!r}: changed")
+
+
+def main() -> None:
+    """Do what the module says, from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", action="append", help="only these deployments; * may stand for anything")
+    parser.add_argument(
+        "--network", default=os.environ.get("DOCKER_NETWORK"), help="Docker network that containers join"
+    )
+    parser.add_argument(
+        "--silence", type=int, default=180, metavar="S", help="seconds without heartbeat after which a run is dead"
+    )
+    arguments = parser.parse_args()
+    if not PREFECT_API_URL.value():
+        sys.exit("PREFECT_API_URL is not set: start a server (prefect server start) and set it to http://HOST:4200/api")
+    with get_client(sync_client=True) as client:
+        make_pools(client, arguments.network)
+        make_blocks()
+        make_automation(client, arguments.silence)
+    chosen = [part for name in arguments.name or [] for part in ("--name", name)] or ["--all"]
+    done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *chosen], cwd=PROJECT, check=False)
+    sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Puts a raster into the stack's bucket, waits for the run that the webhook creates, and says where the dataset is.
+
+    python scripts/upload.py scene.tif        (`make upload RASTER=scene.tif`)
+
+Needs the variables of docker/.env and docker/stack.env.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import boto3
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+
+from rasterembed.uploads import Upload
+
+BUCKET = "rasters"
+PATIENCE_S = 60
+"""Seconds from upload to run; a notification takes one or two."""
+
+
+def run_of(key: str) -> str:
+    """The idempotency key of an uploaded object's run, as the webhook makes it; see docs/uploads.md."""
+    client = boto3.client("s3", endpoint_url=os.environ["UPLOAD_ENDPOINT"])
+    found = client.head_object(Bucket=BUCKET, Key=key)
+    version = found.get("VersionId") or found["ETag"].strip('"')
+    return Upload(bucket=BUCKET, key=key, version=version).identity
+
+
+def main(file: Path) -> None:
+    """Do what the module says."""
+    boto3.client("s3", endpoint_url=os.environ["UPLOAD_ENDPOINT"]).upload_file(str(file), BUCKET, file.name)
+    print(f"s3://{BUCKET}/{file.name}: uploaded")
+    wanted = FlowRunFilter.model_validate({"idempotency_key": {"any_": [run_of(file.name)]}})
+    begun, run = time.monotonic(), None
+    with get_client(sync_client=True) as client:
+        while run is None or run.state is None or not run.state.is_final():
+            if run is None and time.monotonic() - begun > PATIENCE_S:
+                sys.exit(f"no run after {PATIENCE_S} s: see docs/uploads.md and the logs of s3 and webhook")
+            time.sleep(2)
+            found: list[FlowRun] = client.read_flow_runs(flow_run_filter=wanted)
+            if found and run is None:
+                print(f"flow run {found[0].name}")
+            run = found[0] if found else None
+    print(f"{run.state.name}: {run.state.message or os.environ['RASTER_ROOT']}")
+    sys.exit(0 if run.state.is_completed() else 1)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: make upload RASTER=scene.tif")
+    main(Path(sys.argv[1]))

@@ -1,0 +1,106 @@
+"""Tell an S3 server to notify the upload webhook of a bucket's new objects; docs/uploads.md has the server's side.
+
+python -m services.notify BUCKET --arn ARN [--prefix PREFIX]                MinIO, RustFS: the webhook they know by ARN
+python -m services.notify BUCKET --topic NAME --url URL [--prefix PREFIX]   Ceph: the topic is made too
+
+The server is found by the usual AWS variables, the token in UPLOAD_WEBHOOK_TOKEN.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any, NoReturn
+from urllib.parse import quote, urlsplit
+
+import boto3
+import cyclopts
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+_ID = "raster-embeddings"
+"""Name of our configuration on the bucket; others are left alone."""
+
+_KINDS = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations", "EventBridgeConfiguration")
+
+
+def notify(
+    bucket: str, *, arn: str | None = None, topic: str | None = None, url: str | None = None, prefix: str = ""
+) -> None:
+    """Have a bucket's new objects announced to the upload webhook. Running it again changes nothing.
+
+    Args:
+        bucket: The bucket that is uploaded to.
+        arn: The server's own name of the webhook, as arn:minio:sqs::UPLOADS:webhook.
+        topic: Name of the topic to make, where the server makes them by its API, as Ceph does.
+        url: Address of the webhook for that topic, as https://host:8080/uploads.
+        prefix: Beginning of the keys that are announced.
+    """
+    try:
+        if arn and not topic and not url:
+            subscribe(boto3.client("s3", config=_path_style()), bucket, "QueueConfigurations", arn, prefix)
+        elif topic and url and not arn:
+            token = os.environ.get("UPLOAD_WEBHOOK_TOKEN") or _end("UPLOAD_WEBHOOK_TOKEN is not set", 2)
+            sns = boto3.client("sns", endpoint_url=_endpoint())
+            topic_arn = make_topic(sns, topic, url, token)
+            subscribe(boto3.client("s3", config=_path_style()), bucket, "TopicConfigurations", topic_arn, prefix)
+        else:
+            _end("give either --arn, or --topic and --url", 2)
+    except (ClientError, BotoCoreError, ValueError) as error:
+        _end(str(error), 1)
+    print(f"{bucket}: s3:ObjectCreated:* under {prefix!r} goes to {arn or url}")
+
+
+def make_topic(sns: Any, name: str, url: str, token: str) -> str:
+    """Make a persistent topic that posts to the webhook, with the token as password; its ARN.
+
+    Raises:
+        ValueError: if the URL is none, or the server refuses it.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise ValueError(f"{url!r} is not the webhook's address: use https://host:8080/uploads")
+    endpoint = parts._replace(netloc=f"webhook:{quote(token, safe='')}@{parts.netloc}").geturl()
+    try:
+        return str(
+            sns.create_topic(Name=name, Attributes={"push-endpoint": endpoint, "persistent": "true"})["TopicArn"]
+        )
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        raise ValueError(
+            f"topic {name!r}: the server answered {status}. Ceph refuses the token unless it is spoken to over TLS, "
+            "or by a proxy that says so (rgw_trust_forwarded_https)"
+        ) from error
+
+
+def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
+    """Add our notification to a bucket, or put it in the place of the one that it has."""
+    found = s3.get_bucket_notification_configuration(Bucket=bucket)
+    wanted = {name: found[name] for name in _KINDS if name in found}
+    ours: dict[str, Any] = {
+        "Id": _ID,
+        kind.replace("Configurations", "Arn"): arn,
+        "Events": ["s3:ObjectCreated:*"],
+    }
+    if prefix:
+        ours["Filter"] = {"Key": {"FilterRules": [{"Name": "prefix", "Value": prefix}]}}
+    wanted[kind] = [other for other in wanted.get(kind, []) if other["Id"] != _ID] + [ours]
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=wanted)
+
+
+def _endpoint() -> str | None:
+    """The S3 server's, for its topics too: boto3 knows AWS_ENDPOINT_URL_S3 for S3 alone."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
+def _path_style() -> Config:
+    return Config(s3={"addressing_style": "path"})
+
+
+def _end(reason: str, status: int) -> NoReturn:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    cyclopts.run(notify)

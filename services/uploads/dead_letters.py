@@ -1,0 +1,25 @@
+"""Where records go that can never become a run, so that they neither jam a server's queue nor are lost."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from rasterembed.store import ObjectStore
+from rasterembed.uploads import DEAD_LETTERS
+
+
+async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:
+    """Keep a record with the reason; the same record is kept once. Returns where.
+
+    Raises:
+        StoreError: if the store does not take it.
+    """
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+    key = f"{DEAD_LETTERS}/{digest[:32]}.json"
+    letter = {"reason": reason, "received": datetime.now(UTC).isoformat(), "record": record}
+    await asyncio.to_thread(store.write, key, json.dumps(letter, indent=1).encode())
+    return store.uri(key)

@@ -1,0 +1,156 @@
+"""The few requests that the webhook makes of Prefect's REST API.
+
+Over plain HTTP and not with Prefect's own client: it is three requests, a process that starts at once and stays small,
+and a status code for each answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from services.uploads.notifications import Created, HopelessRecordError
+from services.uploads.settings import Settings
+
+_TIMEOUT = httpx.Timeout(20.0, connect=5.0)
+_PATIENCE_S = 20.0
+"""How long a creation waits for its turn."""
+
+_BUSY = (429, 502, 503)
+_BUSY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Waits before a request is repeated that Prefect was too busy for, each up to twice as long."""
+
+_REFUSED = (400, 409, 422)
+"""Answers to parameters that the deployment does not take."""
+
+
+class PrefectUnavailableError(Exception):
+    """Prefect did not take it, for a reason that is not the record's: the same may work later."""
+
+
+class PrefectApi:
+    """Prefect's API, for one deployment."""
+
+    def __init__(self, settings: Settings) -> None:
+        auth, headers = None, {}
+        if settings.prefect_api_auth_string:
+            user, _, password = settings.prefect_api_auth_string.get_secret_value().partition(":")
+            auth = httpx.BasicAuth(user, password)
+        if settings.prefect_api_key:
+            headers = {"Authorization": f"Bearer {settings.prefect_api_key.get_secret_value()}"}
+        self._client = httpx.AsyncClient(
+            base_url=settings.prefect_api_url, auth=auth, headers=headers, timeout=_TIMEOUT
+        )
+        # Prefect on SQLite answers 503 to all but one of several creations at once; one takes some 30 ms.
+        self._turn = asyncio.Lock()
+        self._deployment = settings.deployment
+        self._deployment_id: str | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def check(self) -> None:
+        """Return if Prefect answers.
+
+        Raises:
+            PrefectUnavailableError: if it does not.
+        """
+        self._accepted(await self._request("GET", "/health"))
+
+    async def find_deployment(self) -> str:
+        """Id of the deployment.
+
+        Raises:
+            PrefectUnavailableError: if Prefect does not answer, or has none of that name.
+        """
+        flow, _, name = self._deployment.partition("/")
+        answer = await self._request("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
+        if answer.status_code == 404:
+            raise PrefectUnavailableError(f"Prefect has no deployment {self._deployment!r}")
+        self._deployment_id = str(self._accepted(answer).json()["id"])
+        return self._deployment_id
+
+    async def start(self, created: Created, parameters: dict[str, Any]) -> tuple[str, bool]:
+        """Create the upload's flow run unless there is one; its id, and whether it is new.
+
+        Raises:
+            HopelessRecordError: if the deployment refuses the parameters.
+            PrefectUnavailableError: if Prefect does not answer, or has no such deployment.
+        """
+        body = {
+            "name": created.upload.uri,
+            "parameters": parameters,
+            "idempotency_key": created.upload.identity,
+            "tags": ["upload"],
+        }
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise PrefectUnavailableError("Prefect is too slow for so many uploads at once") from error
+        try:
+            answer = await self._create(self._deployment_id or await self.find_deployment(), body)
+            if answer.status_code == 404:  # deployed anew since it was found
+                answer = await self._create(await self.find_deployment(), body)
+        finally:
+            self._turn.release()
+        if answer.status_code in _REFUSED:
+            raise HopelessRecordError(f"Prefect refused the run: {answer.text[:1000]}")
+        return str(self._accepted(answer).json()["id"]), answer.status_code == 201
+
+    async def _create(self, deployment_id: str, body: dict[str, Any]) -> httpx.Response:
+        return await self._request("POST", f"/deployments/{deployment_id}/create_flow_run", json=body)
+
+    async def emit(self, events: list[dict[str, Any]]) -> None:
+        """Hand events over, in one request.
+
+        Raises:
+            PrefectUnavailableError: if Prefect does not take them.
+        """
+        self._accepted(await self._request("POST", "/events", json=events))
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            for delay in _BUSY_DELAYS_S:
+                answer = await self._client.request(method, path, **options)
+                if answer.status_code not in _BUSY:
+                    return answer
+                await asyncio.sleep(delay * random.uniform(1, 2))
+            return await self._client.request(method, path, **options)
+        except httpx.HTTPError as error:
+            raise PrefectUnavailableError(f"no answer from Prefect ({type(error).__name__})") from error
+
+    def _accepted(self, answer: httpx.Response) -> httpx.Response:
+        if not answer.is_success:
+            raise PrefectUnavailableError(f"Prefect answered {answer.status_code} to {answer.request.url.path}")
+        return answer
+
+
+def event(created: Created, run_id: str | None) -> dict[str, Any]:
+    """The upload as a Prefect event; the same whichever notification told of it, and linked to its run."""
+    upload = created.upload
+    related = [{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}]
+    return {
+        "id": str(upload.event_id),
+        "event": created.event,
+        "occurred": created.occurred.isoformat(),
+        "resource": {
+            "prefect.resource.id": f"s3.object.{upload.bucket}/{upload.key}",
+            "prefect.resource.name": upload.key,
+            "s3.bucket": upload.bucket,
+            "s3.key": upload.key,
+            "s3.version": upload.version,
+        },
+        "related": related if run_id else [],
+        "payload": {"uri": upload.uri, "size": created.size},
+    }

@@ -1,0 +1,41 @@
+"""Step 6: whether the dataset is good enough to be searched."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+
+from rasterembed.layout import DatasetLayout
+from rasterembed.manifest import Manifest
+from rasterembed.qa.gate import run_qa
+from rasterembed.qa.pictures import data_uri
+from rasterembed.qa.report import QaReport, markdown
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.store import ObjectStore
+from tasks.policy import STEP, artifact_key
+
+
+@task(name="qa-metrics", **STEP)
+def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+    """Measure, judge, write the report and show it as a markdown artifact; see `rasterembed.qa.gate.run_qa`.
+
+    A breach does not fail the task: the flow sets the dataset's state, and then calls `QaReport.check`.
+    """
+    report = run_qa(store, manifest, thresholds)
+    folder = DatasetLayout(manifest.dataset_id).qa
+    pictures = {name: store.read(f"{folder}/{name}") for name in report.pictures if name.endswith(".png")}
+    create_markdown_artifact(
+        key=artifact_key("qa", manifest.dataset_id),
+        description=f"Quality of dataset {manifest.dataset_id}",
+        markdown=markdown(report, {name: data_uri(png) for name, png in pictures.items() if png}),
+    )
+    log = get_run_logger()
+    for metric in report.breaches:
+        log.error("%s", metric.sentence())
+    log.info(
+        "%d of %d metrics passed, report in %s",
+        sum(metric.status == "passed" for metric in report.metrics),
+        len(report.metrics),
+        store.uri(f"{folder}/report.md"),
+    )
+    return report

@@ -1,0 +1,92 @@
+"""Search: the index that makes it fast, the question, and the answer for people to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_table_artifact
+
+from rasterembed.manifest import Manifest
+from rasterembed.model import Device
+from rasterembed.search.answer import Answer
+from rasterembed.search.datasets import Dataset, open_datasets
+from rasterembed.search.hnsw import IndexInfo
+from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.output import write_answer
+from rasterembed.search.query import Query, Where
+from rasterembed.search.searcher import EngineChoice, Searcher
+from rasterembed.search.sheet import write_sheet
+from rasterembed.store import ObjectStore
+from tasks.policy import STEP, artifact_key
+
+_SHOWN = 200
+"""Rows of an artifact: the server keeps it in its database."""
+
+
+@task(name="build-search-index", **STEP)
+def build_search_index(store: ObjectStore, manifest: Manifest, options: IndexOptions) -> IndexInfo | None:
+    """Bring the dataset's index in line with its vectors; see `rasterembed.search.indexing.build_index`."""
+    info, why = build_index(Dataset(store, manifest), options)
+    log = get_run_logger()
+    if info is None:
+        log.info("%s: search scans every vector", why)
+    else:
+        log.info(
+            "search index of %d vectors, %.1f MB, recall@%d %.3f: %s",
+            info.rows,
+            info.bytes / 1e6,
+            info.recall_at,
+            info.recall,
+            why,
+        )
+    return info
+
+
+@task(name="search", **STEP)
+def search_datasets(
+    store: ObjectStore,
+    dataset_ids: Sequence[str],
+    query: Query,
+    where: Where,
+    k: int,
+    engine: EngineChoice,
+    ef_search: int | None,
+    device: Device,
+    hub_token: str | None,
+) -> Answer:
+    """Ask, and show the answer as a table artifact of the run; see `rasterembed.search.searcher.Searcher`."""
+    with Searcher(
+        store, dataset_ids, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token
+    ) as searcher:
+        answer = searcher.ask(query, where, k)
+    create_table_artifact(
+        key=artifact_key("search", dataset_ids[0]),
+        description="\n\n".join([answer.summary(), *answer.notes()]),
+        table=[
+            {
+                "#": hit.rank,
+                "dataset": hit.dataset_id,
+                "tile": hit.tile_id,
+                "distance": round(hit.distance, 6),
+                "place": hit.place(),
+                "valid": hit.valid_fraction,
+            }
+            for hit in answer.hits[:_SHOWN]
+        ],
+    )
+    return answer
+
+
+@task(name="write-results", **STEP)
+def write_results(
+    answer: Answer, store: ObjectStore, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
+) -> None:
+    """Write the files that were asked for; see `rasterembed.search.output` and `rasterembed.search.sheet`."""
+    if out is not None:
+        write_answer(answer, out)
+        get_run_logger().info("%d tiles in %s", len(answer.hits), out)
+    if sheet is not None:
+        write_sheet(answer, open_datasets(store, dataset_ids), sheet)
+        get_run_logger().info("contact sheet in %s", sheet)
