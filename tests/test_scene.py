@@ -11,9 +11,9 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.warp import transform as transform_coordinates
 
-from rasterembed import scene as scene_module
 from rasterembed.errors import UsageError
 from rasterembed.scene import CLASSES, Scene, make_scene
+from rasterembed.scene import files as scene_files
 
 BORDER = 40
 
@@ -58,7 +58,7 @@ def test_a_failed_write_leaves_the_earlier_scene_as_it_was(tmp_path: Path, monke
         raise OSError("No space left on device")
 
     # The class raster is the second file written, so that the first is whole when this fails.
-    monkeypatch.setattr(scene_module, "_write_classes", full_disk)
+    monkeypatch.setattr(scene_files, "_write_classes", full_disk)
     with pytest.raises(OSError, match="No space left"):
         make_scene(tmp_path, width=64, height=64, seed=8)
     assert {p: p.read_bytes() for p in tmp_path.iterdir()} == before
