@@ -8,6 +8,9 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.11 python3 python3.12 python3.13; do \
 	"$$python" -c '$(NEW_ENOUGH)' 2>/dev/null && echo "$$python" && break; done)
 
+# Also the older docker-compose from 1.29 on, as Debian 12 has it.
+COMPOSE ?= docker compose
+
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
 .DEFAULT_GOAL := help
@@ -52,16 +55,20 @@ deploy: .venv ## put pools, blocks and deployments on the server of PREFECT_API_
 	$(BIN)/python scripts/deploy.py $(DEPLOY)
 
 stack: ## start Prefect, S3, webhook and worker with Docker Compose (docs/deployment.md)
-	docker compose --project-directory docker up --build --detach --wait
+	cd docker && $(COMPOSE) up --build --detach
 
 upload: .venv ## put RASTER into the stack's bucket, and wait for the dataset
 	$(BIN)/python scripts/upload.py $(RASTER)
 
-bench: .venv ## measure speed and memory (docs/performance.md); ten minutes on two quiet cores
+bench: .venv ## measure speed and memory, here and of others (docs/performance.md); forty minutes on two quiet cores
+	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.encodings
 	-$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.cold_start
+	$(BIN)/python -m benchmarks.prefect_overhead
+	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python -m benchmarks.tables
 
 # A separate environment, so that nothing that happens to be in $(VENV) gets in. The CPU and the
@@ -77,5 +84,5 @@ constraints: ## resolve constraints.txt anew (docs/development.md)
 	rm -rf "$(NEW)"
 
 clean: ## remove the environment and everything the tools left behind
-	rm -rf $(VENV) $(VENV)-new .venv-airflow build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -31,7 +31,7 @@ from benchmarks.harness import (
 from rasterembed.dinov3 import load_embedder
 from rasterembed.embed import Execution, embed_raster
 from rasterembed.grid import Grid
-from rasterembed.model import ComputeDtype, Dinov3
+from rasterembed.model import Backend, ComputeDtype, Dinov3
 from rasterembed.plan import Plan, Selection, make_plan
 from rasterembed.reader import Batch, ShardReader, Skipped, block_cache_bytes
 from rasterembed.scene import make_scene
@@ -48,6 +48,7 @@ def measure(
     dtypes: tuple[ComputeDtype, ...] = ("float32", "bfloat16"),
     batch_size: int = 32,
     shard_tiles: int = 2048,
+    backend: Backend = "auto",
     rounds: int = 5,
     tiny: bool = False,
     results: Path = RESULTS,
@@ -60,6 +61,7 @@ def measure(
         dtypes: Types the model computes in.
         batch_size: Tiles in a batch.
         shard_tiles: Tiles in a shard.
+        backend: What computes, in both.
         rounds: Times that each is measured.
         tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
         results: Folder for the result.
@@ -76,7 +78,7 @@ def measure(
                 Grid(size=size),
                 Dinov3(model=str(weights), dtype=dtype, device="cpu"),
                 Selection(shard_tiles=shard_tiles),
-                Execution(batch_size=batch_size),
+                Execution(batch_size=batch_size, backend=backend),
                 rounds,
             )
             for dtype in dtypes
@@ -91,10 +93,10 @@ def _measure(
     store = ObjectStore(root=str(root))
     source = register(store, str(raster))
     plan = make_plan(store, source, "plan", grid=grid, model=model, selection=selection)
-    batches = _batches(plan, store, execution)
+    batches = ready_batches(plan, store, execution)
     tiles = sum(len(batch.positions) for batch in batches)
     begun = time.perf_counter()
-    embedder = load_embedder(plan.model, "cpu")
+    embedder = load_embedder(plan.model, "cpu", backend=execution.backend, tiles=plan.sharding.tile_count)
     loaded = time.perf_counter() - begun
     numbers = count()
 
@@ -122,6 +124,7 @@ def _measure(
     return {
         "tiles": tiles,
         "shards": plan.sharding.count,
+        "backend": embedder.backend,
         "model_load_s": loaded,
         "first_run_s": first,
         **{f"{name}_tiles_per_s": speed(turns, tiles) for name, turns in times.items()},
@@ -130,7 +133,7 @@ def _measure(
     }
 
 
-def _batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[Batch]:
+def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[Batch]:
     """The very batches that the pipeline would read."""
     reader = ShardReader(
         store=store,

@@ -45,7 +45,7 @@ _K = 10
 def measure(
     *,
     rows: tuple[int, ...] = (10_000, 30_000, 100_000, 1_000_000),
-    index_up_to: int = 100_000,
+    index_up_to: int = 1_000_000,
     dimensions: int = 384,
     queries: int = 20,
     results: Path = RESULTS,
@@ -54,7 +54,7 @@ def measure(
 
     Args:
         rows: Numbers of vectors.
-        index_up_to: Rows beyond which no index is built: a million takes hours of one core.
+        index_up_to: Rows beyond which no index is built: a million take about half an hour of one core.
         dimensions: Length of a vector.
         queries: Questions asked of each.
         results: Folder for the result.

@@ -1,4 +1,4 @@
-"""The tables in the documentation, written anew from the results: python -m benchmarks.tables.
+"""The tables and the picture in the documentation, made anew from the results: python -m benchmarks.tables.
 
 A table stands between two comments, `<!-- benchmarks/results/NAME.json -->` and `<!-- end -->`.
 """
@@ -10,17 +10,35 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import encodings, end_to_end, memory, precision, prefect_overhead, reading, search
+from benchmarks import (
+    backends,
+    cold_start,
+    encodings,
+    end_to_end,
+    growth,
+    memory,
+    precision,
+    prefect_overhead,
+    reading,
+    remote,
+    report,
+    search,
+)
 from benchmarks.harness import RESULTS
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
+    backends.NAME: ("models.md", backends.markdown),
+    cold_start.NAME: ("performance.md", cold_start.markdown),
     encodings.NAME: ("encoding.md", encodings.markdown),
     end_to_end.NAME: ("performance.md", end_to_end.markdown),
+    growth.NAME: ("performance.md", growth.markdown),
     memory.NAME: ("performance.md", memory.markdown),
     prefect_overhead.NAME: ("performance.md", prefect_overhead.markdown),
     reading.NAME: ("performance.md", reading.markdown),
+    remote.NAME: ("performance.md", remote.markdown),
+    report.NAME: ("performance.md", report.markdown),
     search.NAME: ("search.md", search.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }
@@ -55,3 +73,5 @@ if __name__ == "__main__":
             continue
         path, text = up_to_date(name)
         path.write_text(text)
+    if (RESULTS / f"{report.NAME}.json").exists():
+        report.draw(json.loads((RESULTS / f"{report.NAME}.json").read_text()), DOCS / "images" / "benchmark.png")

@@ -1,6 +1,10 @@
-"""Makes the stack's buckets, and has the S3 server tell the webhook of uploads to `rasters`; harmless when repeated."""
+"""Makes the stack's buckets, then has uploads to `rasters` announced as `python -m services.notify rasters …` does.
+
+Harmless when repeated. The arguments are those of `services.notify`.
+"""
 
 import os
+import sys
 
 import boto3
 from botocore.exceptions import ClientError
@@ -9,14 +13,8 @@ client = boto3.client("s3")
 for bucket in ("rasters", "datasets"):
     try:
         client.create_bucket(Bucket=bucket)
-        print(f"made bucket {bucket}")
     except ClientError as error:
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
-client.put_bucket_notification_configuration(
-    Bucket="rasters",
-    NotificationConfiguration={
-        "QueueConfigurations": [{"QueueArn": os.environ["NOTIFICATION_ARN"], "Events": ["s3:ObjectCreated:*"]}]
-    },
-)
-print("uploads to rasters are announced to the webhook")
+    print(f"bucket {bucket}", flush=True)
+os.execv(sys.executable, [sys.executable, "-m", "services.notify", "rasters", *sys.argv[1:]])

@@ -1,7 +1,7 @@
 """Prints the project's dependencies, some without others, for a layer of an image each.
 
 python docker/requirements.py --without torch transformers
-python docker/requirements.py --only torch transformers --build cpu
+python docker/requirements.py --only torch transformers --extra openvino --build cpu
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--without", nargs="*", default=[])
+    parser.add_argument("--extra", nargs="*", default=[], help="optional dependencies, by the extra's name")
     parser.add_argument("--build", default="", help="local version of torch, as cpu or cu130")
     arguments = parser.parse_args()
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-    for requirement in choose(project["dependencies"], arguments.only, arguments.without):
+    extras = [r for extra in arguments.extra for r in project["optional-dependencies"][extra]]
+    for requirement in choose(project["dependencies"], arguments.only, arguments.without) + extras:
         print(requirement)
         if name_of(requirement) == "torch" and arguments.build:
             pins = re.search(r"^torch==([^\s+]+)$", Path("constraints.txt").read_text(), re.MULTILINE)

@@ -10,14 +10,13 @@ import json
 import math
 import os
 import re
-import shutil
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from rasterembed.cache import cache_folder, made_aside
 from rasterembed.errors import DataError
 
 DEMO = "demo"
@@ -189,23 +188,17 @@ def _file_digest(file: Path) -> str:
 
 
 def _demo_folder() -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    folder = cache / "rasterembed" / f"demo-{_DEMO_VERSION}"
+    folder = cache_folder() / f"demo-{_DEMO_VERSION}"
     if folder.is_dir():
         return folder
-    aside = folder.with_name(f"{folder.name}.{uuid.uuid4().hex}")
     try:
-        aside.mkdir(parents=True)
-        make_demo_checkpoint(aside)
-        aside.rename(folder)
+        with made_aside(folder) as aside:
+            make_demo_checkpoint(aside)
     except OSError as error:
-        if not folder.is_dir():  # else another process made it meanwhile
-            raise DataError(
-                f"model {DEMO!r} cannot be kept in {folder}: {error.strerror}: set XDG_CACHE_HOME to a folder that can "
-                "be written"
-            ) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        raise DataError(
+            f"model {DEMO!r} cannot be kept in {folder}: {error.strerror}: set XDG_CACHE_HOME to a folder that can "
+            "be written"
+        ) from error
     return folder
 
 

@@ -1,41 +1,67 @@
-"""DINOv3 as a function from tiles to vectors, by Hugging Face transformers."""
+"""DINOv3 as a function from tiles to vectors."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
-from rasterembed.checkpoints import Checkpoint, find_checkpoint
+from rasterembed.checkpoints import find_checkpoint
 from rasterembed.errors import DataError
-from rasterembed.model import ResolvedModel
+from rasterembed.inference.colours import Colours
+from rasterembed.inference.exported import SLICE
+from rasterembed.inference.loading import Settled, load_network, settle
+from rasterembed.inference.networks import Network
+from rasterembed.inference.staging import Download, Staging
+from rasterembed.model import Backend, ResolvedModel
 from rasterembed.radiometry import ResolvedRadiometry
 
 _ON_DEVICE = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float32")}
 """Pixel types sent as they are; wider ones are scaled first, in double precision."""
 
-MIN_COSINE = 0.999
-"""Cosine to the float32 vector below which float16 is refused."""
+CUDA_BATCH = 256
+"""Tiles that the network takes at a time on CUDA, if its memory lets it."""
+
+_BYTES_A_VALUE, _BYTES_A_PIXEL = 40, 24
+"""Working memory on CUDA by tokens' values and by pixels of a channel: an estimate, which `_halve` makes good."""
+
+_FREE_SHARE = 0.5
+"""Of a CUDA device's free memory, for the model to work in."""
+
+
+class Pending:
+    """Vectors that are being computed."""
+
+    def __init__(self, future: Future[NDArray[np.float32] | Download]) -> None:
+        self._future = future
+
+    def result(self) -> NDArray[np.float32]:
+        """Shape (n, dimensions), not normalised. Waits for them; raises what computing raised."""
+        there = self._future.result()
+        return there.result() if isinstance(there, Download) else there
 
 
 class Embedder:
-    """A loaded model. Threads may share it: one at a time holds the device.
+    """A loaded model. Threads may share it: a thread of its own computes, one batch after the other.
 
     Args:
         model: what to load; the weights must have the digest it says.
         device: name in PyTorch.
         token: access token for gated weights.
+        backend: what computes.
 
     Raises:
-        DataError: if the weights are others than the model says, do not load, or do not bear the dtype.
+        DataError: if the weights are others than the model says, do not load, or do not bear the dtype or backend.
     """
 
-    def __init__(self, model: ResolvedModel, device: str, token: str | None = None) -> None:
+    def __init__(self, model: ResolvedModel, device: str, token: str | None = None, backend: Settled = "eager") -> None:
         checkpoint = find_checkpoint(model.id, model.revision, token)
         if checkpoint.weights_sha256 != model.weights_sha256:
             raise DataError(
@@ -45,35 +71,20 @@ class Embedder:
         self.model = model
         self._checkpoint = checkpoint
         self._device = torch.device(device)
-        self._network = _load(checkpoint).to(self._device)
-        self._mean = self._channels(model.mean)
-        self._std = self._channels(model.std)
-        self._lock = threading.Lock()
-        if model.dtype == "float16":
-            self._check_float16()
+        self._staging = Staging(self._device) if self._device.type == "cuda" else None
+        self._known_colours: dict[ResolvedRadiometry | None, Colours] = {}
+        # PyTorch has a pool of threads for each thread that calls it, and CUDA graphs belong to the one that made them
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self.backend, self._network = self._thread.submit(self._load, backend).result()
+        self._slice = self._fitting()
+        """Tiles that the network takes at a time."""
 
-    def _check_float16(self) -> None:
-        """Compare the vectors of noise with those in float32: activations may leave float16's range."""
-        side = self.model.input_size
-        noise = torch.randn((2, 3, side, side), generator=torch.Generator().manual_seed(0)).to(self._device)
-        valid = np.ones((2, side, side), dtype=bool)
-        with torch.inference_mode():
-            half, exact = (self._vectors(noise, valid, dtype) for dtype in ("float16", "float32"))
-        cosine = float(functional.cosine_similarity(half, exact).min())
-        if not cosine >= MIN_COSINE:  # NaN too
-            raise DataError(
-                f"model {self.model.name!r} gives other vectors in float16 than in float32 (cosine {cosine:.4f}): "
-                "use dtype bfloat16 or float32"
-            )
-
-    def _channels(self, values: tuple[float, ...]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=self._device).view(1, -1, 1, 1)
+    @torch.inference_mode()
+    def _load(self, backend: Settled) -> tuple[Settled, Network]:
+        return load_network(self._checkpoint, self.model, self._device, backend)
 
     def embed(
-        self,
-        pixels: NDArray[np.generic],
-        valid: NDArray[np.bool_],
-        radiometry: ResolvedRadiometry,
+        self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
     ) -> NDArray[np.float32]:
         """Vectors of tiles.
 
@@ -85,93 +96,122 @@ class Embedder:
         Returns:
             Shape (n, dimensions), not normalised.
         """
-        with self._lock, torch.inference_mode():
-            images = self._images(pixels, valid, radiometry)
-            vectors: NDArray[np.float32] = self._vectors(images, valid, self.model.dtype).cpu().numpy()
-        return vectors
+        return self.submit(pixels, valid, radiometry).result()
 
-    def _vectors(self, images: torch.Tensor, valid: NDArray[np.bool_], dtype: str) -> torch.Tensor:
-        """Pooled tokens of normalised images, computed in `dtype`, shape (n, dimensions), float32."""
-        autocast = torch.autocast(self._device.type, dtype=getattr(torch, dtype), enabled=dtype != "float32")
-        with autocast:  # keeps the rotary embedding in float32, which DINOv3 needs
-            output = self._network(pixel_values=images)
-        parts = []
-        if self.model.pooling != "mean":
-            parts.append(output.pooler_output.float())
-        if self.model.pooling != "cls":
-            tokens = output.last_hidden_state[:, self._checkpoint.prefix_tokens :].float()
-            parts.append(self._mean_token(tokens, valid))
-        return torch.cat(parts, dim=1)
+    def submit(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry) -> Pending:
+        """As `embed`, without waiting; the arrays must stay as they are until the result is there."""
+        return Pending(self._thread.submit(self._embed, pixels, valid, radiometry))
 
-    def _images(
-        self,
-        pixels: NDArray[np.generic],
-        valid: NDArray[np.bool_],
-        radiometry: ResolvedRadiometry,
-    ) -> torch.Tensor:
-        """Normalised images on the device, shape (n, 3, side, side)."""
-        low = np.array(radiometry.low).reshape(1, 3, 1, 1)
-        span = np.array(radiometry.high).reshape(1, 3, 1, 1) - low
+    @torch.inference_mode()
+    def _embed(
+        self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
+    ) -> NDArray[np.float32] | Download:
         if pixels.dtype in _ON_DEVICE:
-            images = torch.from_numpy(pixels).to(self._device, non_blocking=True).float()
-            images = (images - self._channels(tuple(low.ravel()))) / self._channels(tuple(span.ravel()))
+            colours = self._colours(radiometry)
         else:
-            with np.errstate(over="ignore", invalid="ignore"):  # values of invalid pixels may be anything
-                scaled = ((pixels - low) / span).astype(np.float32)
-            images = torch.from_numpy(scaled).to(self._device)
-        images = (images.clamp_(0.0, 1.0) - self._mean) / self._std
-        if not valid.all():
-            mask = torch.from_numpy(valid).to(self._device)[:, None]
-            images = torch.where(mask, images, 0.0)
+            pixels, colours = _scaled(pixels, radiometry), self._colours(None)
+        values = self._upload(pixels)
+        mask = None if valid.all() else self._upload(valid)
+        vectors: list[Tensor] = []
+        done = 0
+        while done < len(pixels):
+            try:
+                for tokens in self._network.map(self._images(values, mask, colours, done), self._slice):
+                    count = len(tokens)
+                    vectors.append(self._pooled(tokens, None if mask is None else mask[done : done + count]))
+                    done += count
+            except torch.OutOfMemoryError as error:
+                self._halve(error)
+        whole = torch.cat(vectors)
+        return Download(whole) if self._staging else whole.cpu().numpy()
+
+    def _upload(self, array: NDArray[Any]) -> Tensor:
+        return self._staging.upload(array) if self._staging else torch.from_numpy(array).to(self._device)
+
+    def _images(self, values: Tensor, mask: Tensor | None, colours: Colours, first: int) -> Iterator[Tensor]:
+        """Images of the tiles from the `first`, in slices."""
+        for begin in range(first, len(values), self._slice):
+            here = slice(begin, begin + self._slice)
+            yield colours.images(values[here], None if mask is None else mask[here], self.model.input_size)
+
+    def _pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Tokens as the network gives them to vectors, shape (n, dimensions); patches weigh by their valid pixels."""
+        cls, patches = tokens[:, 0], tokens[:, 1:]
+        if self.model.pooling == "cls":
+            return cls.clone()  # the network may use the memory again
+        if mask is None:
+            mean = patches.mean(dim=1)
+        else:
+            side = self.model.input_size // self._checkpoint.token_side
+            share = functional.adaptive_avg_pool2d(mask[:, None].float(), (side, side)).flatten(1)[:, :, None]
+            mean = (patches * share).sum(dim=1) / share.sum(dim=1)
+        return mean if self.model.pooling == "mean" else torch.cat([cls, mean], dim=1)
+
+    def _colours(self, radiometry: ResolvedRadiometry | None) -> Colours:
+        """For values as the radiometry has them, or scaled already."""
+        if radiometry not in self._known_colours:  # copied to the device once, for that waits for it
+            low, high = (radiometry.low, radiometry.high) if radiometry else ((0.0,) * 3, (1.0,) * 3)
+            self._known_colours[radiometry] = Colours(low, high, self.model.mean, self.model.std, self._device)
+        return self._known_colours[radiometry]
+
+    def _fitting(self) -> int:
+        """Tiles that the network takes at a time: on CUDA by the memory that is free, elsewhere few, for the caches."""
+        if self._device.type != "cuda":
+            return SLICE
+        free, _ = torch.cuda.mem_get_info(self._device)
         side = self.model.input_size
-        if images.shape[-1] != side:
-            # after normalising, which is linear: the same as the processor's order, and invalid pixels stay neutral
-            images = functional.interpolate(
-                images, size=(side, side), mode="bilinear", align_corners=False, antialias=True
-            )
-        return images
+        tokens = (side // self._checkpoint.token_side) ** 2 + self._checkpoint.prefix_tokens
+        tile = tokens * self._checkpoint.hidden_size * _BYTES_A_VALUE + 3 * side * side * _BYTES_A_PIXEL
+        return max(1, min(CUDA_BATCH, int(free * _FREE_SHARE) // tile))
 
-    def _mean_token(self, tokens: torch.Tensor, valid: NDArray[np.bool_]) -> torch.Tensor:
-        """Mean of patch tokens, shape (n, patches, d), weighted by the valid share of each patch."""
-        side = self.model.input_size // self._checkpoint.token_side
-        share = torch.from_numpy(valid).to(self._device)[:, None].float()
-        weights = functional.adaptive_avg_pool2d(share, (side, side)).flatten(1)[:, :, None]
-        return (tokens * weights).sum(dim=1) / weights.sum(dim=1)
+    def _halve(self, error: torch.OutOfMemoryError) -> None:
+        """Go on with half as many tiles at a time, for good.
 
-
-def _load(checkpoint: Checkpoint) -> Any:
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would break up the run's own
-    try:
-        network, report = transformers.AutoModel.from_pretrained(
-            checkpoint.folder,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers and safetensors raise many kinds for a damaged file
-        raise DataError(
-            f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {' '.join(str(error).split())[:300]}"
-        ) from error
-    missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
-    if missing:  # transformers would draw them at random
-        raise DataError(
-            f"model {checkpoint.name!r}: the weights in {checkpoint.folder} lack {len(missing)} tensors of the model "
-            f"that config.json describes (as {missing[0]}): get the checkpoint anew"
-        )
-    return network.eval()  # in training mode the rotary positions are jittered
+        Raises:
+            DataError: if one was too many.
+        """
+        if self._slice == 1:
+            raise DataError(
+                f"model {self.model.name!r} needs more memory than {self._device} has free for one tile of "
+                f"{self.model.input_size} px: take a smaller input_size or model, or end what else uses the device"
+            ) from error
+        self._slice //= 2
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-_loaded: dict[tuple[str, str], Embedder] = {}
+def _scaled(pixels: NDArray[np.generic], radiometry: ResolvedRadiometry) -> NDArray[np.float32]:
+    low = np.array(radiometry.low).reshape(1, 3, 1, 1)
+    span = np.array(radiometry.high).reshape(1, 3, 1, 1) - low
+    with np.errstate(over="ignore", invalid="ignore"):  # values of invalid pixels may be anything
+        scaled: NDArray[np.float32] = ((pixels - low) / span).astype(np.float32)
+    return scaled
+
+
+_loaded: dict[tuple[str, str, str], Embedder] = {}
 _loading = threading.Lock()
 
 
-def load_embedder(model: ResolvedModel, device: str, token: str | None = None) -> Embedder:
-    """The process's one embedder for a model on a device, loaded on first use; see `Embedder`."""
-    key = (model.model_dump_json(), device)
+def load_embedder(
+    model: ResolvedModel, device: str, token: str | None = None, *, backend: Backend = "eager", tiles: int = 0
+) -> Embedder:
+    """The process's one embedder for a model on a device, loaded on first use.
+
+    Args:
+        model: what to load.
+        device: name in PyTorch.
+        token: access token for gated weights.
+        backend: what computes; see `rasterembed.inference.loading.settle`.
+        tiles: planned in the whole dataset, which decides whether `auto` looks for more than eager.
+
+    Raises:
+        UsageError: if the backend is not there, or not for the device or dtype.
+        DataError: see `Embedder`.
+    """
+    how = settle(backend, device, model.dtype, tiles)
+    key = (model.model_dump_json(), device, how)
     with _loading:
         if key not in _loaded:
             _loaded.clear()  # one model a process: the last dataset's makes room
-            _loaded[key] = Embedder(model, device, token)
+            _loaded[key] = Embedder(model, device, token, how)
         return _loaded[key]

@@ -18,6 +18,9 @@ Device = Literal["auto", "cpu", "cuda", "mps"]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 """float16 is checked when the model is loaded, for some DINOv3 checkpoints are reported to give wrong vectors in it."""
 
+Backend = Literal["auto", "eager", "compile", "openvino"]
+"""What computes: PyTorch step by step, what torch.compile makes of it, or OpenVINO."""
+
 
 class Dinov3(BaseModel):
     """Which DINOv3, and how its tokens become a vector."""

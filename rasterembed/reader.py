@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import mmap
 import time
+import weakref
+from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -44,6 +48,7 @@ class Pixels:
         self._profile = profile
         self._dataset = dataset
         self._mask = mask
+        self._nodata = [_as_pixel(value, self.dtype) for value in profile.nodata]
 
     def read(
         self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
@@ -65,27 +70,83 @@ class Pixels:
             RasterioError: if a block cannot be read or decoded.
         """
         rows, cols = shape or (int(window.height), int(window.width))
+        pixels, shown = self.fetch(bands, window, np.empty((self.layers(bands), rows, cols), self.dtype))
+        valid = np.empty((rows, cols), dtype=bool)
+        self.validate(bands, pixels, shown, valid)
+        return pixels, valid
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The raster's dtype."""
+        name: str = self._dataset.dtypes[0]
+        return np.dtype(name)
+
+    def layers(self, bands: tuple[int, ...]) -> int:
+        """How many bands are read to know the pixels of some and their validity."""
+        return len(self._wanted(bands))
+
+    def _wanted(self, bands: tuple[int, ...]) -> tuple[int, ...]:
         alpha = self._profile.alpha_band
-        wanted = (*bands, alpha) if alpha else bands
-        pixels = self._dataset.read(list(wanted), window=window, out_shape=(len(wanted), rows, cols))
-        valid = np.ones((rows, cols), dtype=bool)
-        if alpha:
-            valid &= pixels[-1] > 0
+        return (*bands, alpha) if alpha else bands
+
+    def fetch(
+        self, bands: tuple[int, ...], window: Window, memory: NDArray[np.generic]
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """Pixels of some bands, and where masks and alpha show them; None if there is neither.
+
+        Args:
+            bands: band numbers, from 1.
+            window: a window inside the raster, px.
+            memory: where the pixels go, shape (`layers`, rows, columns).
+        """
+        rows, cols = memory.shape[1:]
+        pixels = self._dataset.read(list(self._wanted(bands)), window=window, out=memory)
+        shown = []
+        if self._profile.alpha_band:
+            shown.append(pixels[-1] > 0)
             pixels = pixels[:-1]
         if self._profile.masked:
-            valid &= self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0
+            shown.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
         if self._mask is not None:
             masks = [1] if self._mask.count == 1 else list(bands)
-            valid &= self._mask.read(masks, window=window, out_shape=(len(masks), rows, cols)).any(axis=0)
-        nodata = [_as_pixel(self._profile.nodata[band - 1], pixels.dtype) for band in bands]
-        if None not in nodata:
-            differs = pixels[0] != nodata[0]
+            shown.append(self._mask.read(masks, window=window, out_shape=(len(masks), rows, cols)).any(axis=0))
+        return pixels, np.logical_and.reduce(shown) if shown else None
+
+    def _nodata_of(self, bands: tuple[int, ...]) -> list[np.generic] | None:
+        """Nodata values as pixels have them, or None if a band has none."""
+        values = [self._nodata[band - 1] for band in bands]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else None
+
+    def validate(
+        self,
+        bands: tuple[int, ...],
+        pixels: NDArray[np.generic],
+        shown: NDArray[np.bool_] | None,
+        valid: NDArray[np.bool_],
+    ) -> int:
+        """Find which pixels are valid; gives their number.
+
+        Args:
+            bands: band numbers, from 1.
+            pixels: shape (bands, rows, columns).
+            shown: what `fetch` says of them, shape (rows, columns).
+            valid: where the answer goes, shape (rows, columns).
+        """
+        nodata = self._nodata_of(bands)
+        if nodata is None:
+            valid[:] = True
+        else:
+            np.not_equal(pixels[0], nodata[0], out=valid)
             for band, value in zip(pixels[1:], nodata[1:], strict=True):
-                differs |= band != value
-            valid &= differs
+                if valid.all():  # as in most tiles
+                    break
+                valid |= band != value
         if np.issubdtype(pixels.dtype, np.floating):
             valid &= np.isfinite(pixels).all(axis=0)
-        return pixels, valid
+        if shown is not None:
+            valid &= shown
+        return int(np.count_nonzero(valid))
 
 
 def _as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
@@ -111,6 +172,9 @@ def open_pixels(
         DataError: if no allowed driver reads them.
     """
     with ExitStack() as stack:
+        # lines that are no part of a larger block go straight from the file to where they are wanted
+        direct = profile.striped and profile.compression is None and not uri.startswith("s3://")
+        stack.enter_context(rasterio.Env(GTIFF_DIRECT_IO=direct))
         # the mask is opened here and not found by GDAL, which would take other files beside the raster with it
         dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))
         mask = None
@@ -121,7 +185,10 @@ def open_pixels(
 
 @dataclass(frozen=True)
 class Batch:
-    """Some tiles of a shard, ready for the model."""
+    """Some tiles of a shard, ready for the model.
+
+    The arrays are the batch's own for as long as anything refers to them; then their memory serves another batch.
+    """
 
     positions: NDArray[np.intp]
     """Place of each tile in the shard's tile order, ascending, shape (n,)."""
@@ -183,14 +250,14 @@ class ShardReader:
             handle = _Handle(self, stack)
             batch = _BatchInMaking(self)
             for run in _runs(tiles, self._run_tiles()):
-                for position, pixels, valid in self._read_run(handle, tiles, run, skipped):
-                    fraction = np.float32(np.count_nonzero(valid) / valid.size)
+                for position, pixels, shown in self._read_run(handle, tiles, run, skipped):
+                    fraction = batch.lay(handle, pixels, shown)
                     if fraction == 0:
                         skipped.add(position, "no valid pixel")
                     elif fraction < self.min_valid_fraction:
                         skipped.add(position, f"valid fraction below {self.min_valid_fraction:g}")
                     else:
-                        batch.add(position, pixels, valid, fraction)
+                        batch.keep(position, fraction)
                         if batch.full:
                             yield batch.take()
             if not batch.empty:
@@ -215,22 +282,20 @@ class ShardReader:
         column = grid.size * len(self.bands) * itemsize
         return max(1, MAX_RUN_BYTES // (column * grid.step))
 
-    def _read_run(
-        self, handle: _Handle, tiles: Tiles, run: slice, skipped: Skipped
-    ) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.bool_]]]:
-        """Position, pixels and validity of each tile in a run that was read in one go."""
+    def _read_run(self, handle: _Handle, tiles: Tiles, run: slice, skipped: Skipped) -> Iterator[_Tile]:
+        """The tiles of a run that is read in one go."""
         part = tiles.take(np.arange(run.start, run.stop))
         left, top = int(part.col_off[0]), int(part.row_off[0])
         right = int(part.col_off[-1] + part.width[-1])
         try:
-            pixels, valid = handle.read(Window(left, top, right - left, int(part.height[0])))
+            pixels, shown = handle.read(Window(left, top, right - left, int(part.height[0])))
         except RasterioError as error:
             yield from self._read_singly(handle, part, run.start, skipped, error)
             return
         for i in range(len(part)):
             begin = int(part.col_off[i]) - left
             columns = slice(begin, begin + int(part.width[i]))
-            yield run.start + i, pixels[:, :, columns], valid[:, columns]
+            yield run.start + i, pixels[:, :, columns], None if shown is None else shown[:, columns]
 
     def _read_singly(
         self,
@@ -239,12 +304,12 @@ class ShardReader:
         first: int,
         skipped: Skipped,
         error: RasterioError,
-    ) -> Iterator[tuple[int, NDArray[np.generic], NDArray[np.bool_]]]:
+    ) -> Iterator[_Tile]:
         """As `_read_run`, a window at a time, to tell the bad tiles of a run from the good."""
         for i in range(len(part)):
             window = Window(int(part.col_off[i]), int(part.row_off[i]), int(part.width[i]), int(part.height[i]))
             try:
-                pixels, valid = handle.read(window)
+                pixels, shown = handle.read(window)
             except RasterioError as single:
                 self._check_unchanged()  # no tile is skipped for a store that went away
                 if self.on_bad_window == "fail":
@@ -257,7 +322,11 @@ class ShardReader:
                     ) from error
                 skipped.add(first + i, "window cannot be decoded")
             else:
-                yield first + i, pixels, valid
+                yield first + i, pixels, shown
+
+
+_Tile = tuple[int, NDArray[np.generic], NDArray[np.bool_] | None]
+"""Position in the shard's tile order, and what `Pixels.fetch` gives of it, good until the next read."""
 
 
 class _Handle:
@@ -267,6 +336,7 @@ class _Handle:
         self._reader = reader
         self._stack = stack
         self._pixels = self._open()
+        self._memory: NDArray[np.generic] = np.empty(0, self._pixels.dtype)
 
     def _open(self) -> Pixels:
         reader = self._reader
@@ -274,8 +344,8 @@ class _Handle:
             open_pixels(reader.store, reader.source.uri, reader.profile, cache_bytes=reader.cache_bytes)
         )
 
-    def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Channels and validity of a window; see `Pixels.read`."""
+    def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """What `Pixels.fetch` gives of a window, good until the next one is read."""
         for delay in RETRY_DELAYS_S if self._reader.source.uri.startswith("s3://") else ():
             try:
                 return self._read(window)
@@ -285,12 +355,17 @@ class _Handle:
                 self._pixels = self._open()
         return self._read(window)
 
-    def _read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        reader = self._reader
-        pixels, valid = self._pixels.read(reader.bands, window)
-        if reader.palette is not None:
-            pixels = np.moveaxis(reader.palette[pixels[0]], -1, 0)
-        return pixels, valid
+    def _read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        bands = self._reader.bands
+        shape = (self._pixels.layers(bands), int(window.height), int(window.width))
+        length = math.prod(shape)
+        if len(self._memory) < length:  # once a shard: page faults of new memory take longer than a fast read
+            self._memory = np.empty(length, self._pixels.dtype)
+        return self._pixels.fetch(bands, window, self._memory[:length].reshape(shape))
+
+    def validate(self, pixels: NDArray[np.generic], shown: NDArray[np.bool_] | None, valid: NDArray[np.bool_]) -> int:
+        """See `Pixels.validate`."""
+        return self._pixels.validate(self._reader.bands, pixels, shown, valid)
 
 
 class _BatchInMaking:
@@ -299,16 +374,21 @@ class _BatchInMaking:
     def __init__(self, reader: ShardReader) -> None:
         size = reader.sharding.grid.size
         channels = 3 if reader.palette is not None else len(reader.bands)
-        dtype = np.uint8 if reader.palette is not None else np.dtype(reader.profile.dtype)
         self._capacity = reader.batch_size
         self._shape = (self._capacity, channels, size, size)
-        self._dtype = dtype
+        self._dtype = np.dtype(np.uint8 if reader.palette is not None else reader.profile.dtype)
+        self._memory = _Memory(math.prod(self._shape) * self._dtype.itemsize + self._capacity * size * size)
+        self._palette = reader.palette
+        self._begun = False
         self._positions: list[int] = []
         self._fractions: list[np.float32] = []
 
     def _begin(self) -> None:
-        self._pixels = np.zeros(self._shape, self._dtype)
-        self._valid = np.zeros((self._shape[0], *self._shape[2:]), bool)
+        memory = self._memory.take()
+        length = math.prod(self._shape) * self._dtype.itemsize
+        self._pixels = memory[:length].view(self._dtype).reshape(self._shape)
+        self._valid = memory[length:].view(bool).reshape(self._capacity, *self._shape[2:])
+        self._begun = True
 
     @property
     def empty(self) -> bool:
@@ -318,18 +398,24 @@ class _BatchInMaking:
     def full(self) -> bool:
         return len(self._positions) == self._capacity
 
-    def add(
-        self,
-        position: int,
-        pixels: NDArray[np.generic],
-        valid: NDArray[np.bool_],
-        fraction: np.float32,
-    ) -> None:
-        if self.empty:
+    def lay(self, handle: _Handle, pixels: NDArray[np.generic], shown: NDArray[np.bool_] | None) -> np.float32:
+        """Put a tile in the next place, from where only `keep` makes it part of the batch; gives its valid fraction."""
+        if not self._begun:
             self._begin()
-        place, (height, width) = len(self._positions), valid.shape
-        self._pixels[place, :, :height, :width] = pixels
-        self._valid[place, :height, :width] = valid
+        place, (height, width) = len(self._positions), pixels.shape[1:]
+        if (height, width) != self._shape[2:]:
+            self._pixels[place] = 0
+            self._valid[place] = False
+        valid = self._valid[place, :height, :width]
+        tile = self._pixels[place, :, :height, :width]
+        if self._palette is None:
+            tile[:] = pixels
+            pixels = tile  # which the processor's cache now has
+        else:
+            tile[:] = np.moveaxis(self._palette[pixels[0]], -1, 0)
+        return np.float32(handle.validate(pixels, shown, valid) / valid.size)
+
+    def keep(self, position: int, fraction: np.float32) -> None:
         self._positions.append(position)
         self._fractions.append(fraction)
 
@@ -341,8 +427,29 @@ class _BatchInMaking:
             valid=self._valid[:count],
             valid_fraction=np.array(self._fractions, dtype=np.float32),
         )
+        del self._pixels, self._valid  # else they would hold the memory until the next batch begins
+        self._begun = False
         self._positions, self._fractions = [], []
         return batch
+
+
+class _Memory:
+    """Memory for batches, taken anew from the system only while all that was taken is in use.
+
+    The C library gives blocks of this size back as soon as they are free, and the system then hands them out again a
+    page fault at a time, which costs more than reading an uncompressed raster into them.
+    """
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+        self._free: list[mmap.mmap] = []
+
+    def take(self) -> NDArray[np.uint8]:
+        """Bytes with any content, free again when no array refers to them."""
+        block = self._free.pop() if self._free else mmap.mmap(-1, self._length)
+        memory = np.frombuffer(block, np.uint8)  # what views refer to, at any depth
+        weakref.finalize(memory, self._free.append, block).atexit = False
+        return memory
 
 
 def _runs(tiles: Tiles, longest: int) -> Iterator[slice]:
@@ -368,13 +475,16 @@ def block_cache_bytes(profile: RasterProfile, sharding: Sharding, threads: int) 
 
 
 def ahead(items: Generator[_T]) -> Generator[_T]:
-    """The same items, each made in a thread of its own while the one before is used."""
+    """The same items, made in a thread of their own: two while the one before them is used."""
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as thread:
+        # the second is there so that the thread does not wait to be told to go on
+        upcoming = deque(thread.submit(next, items, None) for _ in range(2))
         try:
-            upcoming = thread.submit(next, items, None)
-            while (item := upcoming.result()) is not None:
-                upcoming = thread.submit(next, items, None)
+            while (item := upcoming.popleft().result()) is not None:
+                upcoming.append(thread.submit(next, items, None))
                 yield item
         finally:
+            for waiting in upcoming:
+                waiting.cancel()
             # GDAL's settings belong to the thread that opened the raster: it must close it too
             thread.submit(items.close).result()

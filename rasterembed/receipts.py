@@ -13,6 +13,7 @@ _PACKAGES = (
     "raster-embeddings",
     "torch",
     "transformers",
+    "openvino",
     "rasterio",
     "pyarrow",
     "pyproj",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -141,12 +141,12 @@ class ShardWriter:
             self._writer.write_table(self._table(tiles, self._valid_fraction[here], self._vectors[here]))
             self._waiting = 0
 
-    def finish(self, skipped: Skipped, run_id: str | None) -> None:
+    def finish(self, skipped: Skipped, run_id: str | None, made: Mapping[str, Any]) -> None:
         """Write what is left, and the footer."""
         self._flush()
         if self._plan.profile.on_earth:
             self._writer.add_key_value_metadata({"geo": self._geo.json()})
-        receipt = receipt_of(self._plan, run_id) | {"skipped": skipped.positions}
+        receipt = receipt_of(self._plan, run_id) | {**made, "skipped": skipped.positions}
         self._writer.add_key_value_metadata({"emb": json.dumps(receipt)})
 
 
@@ -157,11 +157,12 @@ def write_shard(
     skipped: Skipped,
     parts: Iterable[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]],
     run_id: str | None = None,
+    made: Mapping[str, Any] | None = None,
 ) -> Shard:
     """Write one shard from parts of (positions, valid fractions, vectors); see `ShardWriter.append`.
 
-    The file appears in the store whole, after the last part; `skipped` is read then. If another run put the same shard
-    there meanwhile, that one counts.
+    The file appears in the store whole, after the last part; `skipped`, and `made`, which adds to the receipt, are read
+    then. If another run put the same shard there meanwhile, that one counts.
 
     Raises:
         StoreError: if the disk is full or the store refuses.
@@ -174,7 +175,7 @@ def write_shard(
         writer = ShardWriter(plan, number, parquet)
         for part in parts:
             writer.append(*part)
-        writer.finish(skipped, run_id)
+        writer.finish(skipped, run_id, made or {})
     if not file.created:
         theirs = find_shard(plan, store, number)
         if theirs is None:

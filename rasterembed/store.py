@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 import rasterio
@@ -23,7 +23,9 @@ from rasterio.session import AWSSession
 from rasterembed.backends import Backend, ObjectInfo
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.folder import FolderBackend
-from rasterembed.s3 import S3Backend
+
+if TYPE_CHECKING:
+    from rasterembed.s3 import S3Backend
 
 
 class ObjectStore(BaseModel):
@@ -97,6 +99,8 @@ class ObjectStore(BaseModel):
 
     @cached_property
     def _s3(self) -> S3Backend:
+        from rasterembed.s3 import S3Backend  # folders do without a quarter of all that is imported
+
         return S3Backend(
             endpoint_url=self._endpoint,
             access_key=self.access_key.get_secret_value() if self.access_key else None,

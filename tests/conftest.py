@@ -14,10 +14,12 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from rasterembed.checkpoints import write_preprocessor
+from tests.engine import EngineMissingError, docker_engine
 from tests.prefect_server import PrefectServer, prefect_server
 from tests.servers import CephMissingError, S3Server, ceph_gateway, moto_server
 
 if TYPE_CHECKING:
+    from docker import DockerClient
     from transformers import PreTrainedModel
 
 PROJECT = Path(__file__).parents[1]
@@ -132,3 +134,19 @@ def _checkpoint(folder: Path, network: PreTrainedModel) -> Path:
     network.save_pretrained(folder)
     write_preprocessor(folder, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     return folder
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerClient]:
+    """A Docker engine; the one that answers, or one of our own."""
+    import docker
+
+    try:
+        with docker_engine():
+            client = docker.from_env()
+            yield client
+            client.close()
+    except EngineMissingError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))

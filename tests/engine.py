@@ -57,9 +57,13 @@ def _install() -> None:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise EngineMissingError("no Docker engine answers, and only root on Debian can install one here")
+    _install_packages(*PACKAGES)
+
+
+def _install_packages(*names: str) -> None:
     quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     _run("apt-get", "update", env=quiet)
-    _run("apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES, env=quiet)
+    _run("apt-get", "install", "--yes", "--no-install-recommends", *names, env=quiet)
 
 
 @contextmanager
@@ -111,6 +115,21 @@ def _make_base_image() -> None:
             assert not os.path.ismount(root / mount)
         change = ("--change", 'CMD ["python3"]')
         _run("sh", "-c", 'tar -C "$0" -c . | docker import "$@"', folder, *change, "-", BASE_IMAGE)
+
+
+def compose_command() -> str:
+    """Docker's Compose plugin, or else Debian's older docker-compose, which is installed if this is root.
+
+    Raises:
+        EngineMissingError: if there is neither, and it cannot be installed.
+    """
+    if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
+        return "docker compose"
+    if not shutil.which("docker-compose"):
+        if os.geteuid() != 0 or not shutil.which("apt-get"):
+            raise EngineMissingError("no Docker Compose here; as root on Debian: apt-get install docker-compose")
+        _install_packages("docker-compose")
+    return "docker-compose"
 
 
 def bridge_address() -> str:

@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 
 from tests.servers import ServerProcess, free_port
 
@@ -67,6 +69,9 @@ def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> 
             server.start()
             yield server
         finally:
+            # what flows of this process have still to report could be told to nobody later, and would be complained of
+            APILogWorker.drain_all(timeout=10)
+            EventsWorker.drain_all(timeout=10)
             server.stop()
 
 

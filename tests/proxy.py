@@ -1,8 +1,9 @@
-"""A proxy before an S3 server: it counts what passes, and can hide headers, fail, and break off."""
+"""A proxy before an S3 server: it counts what passes, and can hide headers, fail, break off, and take its time."""
 
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ class Proxy:
     rewrite: Callable[[str], str] = lambda path: path
     """Path and query as they are passed on; the server must not check signatures."""
 
+    delay_s: float = 0.0
+    """What every request waits before it is passed on, in seconds."""
+
     @property
     def sent(self) -> int:
         """Bytes of all bodies that went to clients."""
@@ -58,6 +62,7 @@ def proxy_before(server: S3Server) -> Iterator[Proxy]:
 
         def _exchange(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            time.sleep(proxy.delay_s)
             fault = proxy.fault(self.command, self.path)
             if fault == "unavailable":
                 self.send_response(503)

@@ -20,7 +20,7 @@ from rasterembed.scene import make_scene
 from tests.conftest import PROJECT
 from tests.prefect_server import PrefectServer
 from tests.servers import HOST, ServerProcess, free_port
-from tests.webhook import Deployment, ask, deploy, wait_for
+from tests.webhook import Deployment, ask, deploy, deploy_to, process_worker, wait_for
 
 DAG = "raster_prep_and_embeddings"
 SOURCES = PROJECT / "airflow"
@@ -74,6 +74,11 @@ class Airflow:
 
         found: dict[str, Any] = wait_for(there, f"{run_id} to be {states}", timeout)
         return found
+
+    def wait_until_over(self, run_id: str) -> None:
+        """Return once the DAG run has noticed that its task has ended: it can be neither cleared nor deleted before."""
+        run = f"/api/v2/dags/{DAG}/dagRuns/{run_id}"
+        wait_for(lambda: self.client.get(run).json()["state"] in ("success", "failed"), f"{run_id} to be over")
 
     def wait_until_watched(self, run_id: str) -> None:
         """Return once the triggerer waits for the flow run: what ends the task before does not reach the trigger."""
@@ -158,26 +163,8 @@ def airflow(
 def served(prefect: PrefectServer, tmp_path: Path) -> Iterator[Deployment]:
     """A deployment of the real flow, with a process that runs it."""
     pool = f"airflow-{tmp_path.name}"
-    environment = prefect.environment() | {"PREFECT_WORKER_QUERY_SECONDS": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--type", "process"]
-    process = ServerProcess(command, tmp_path / "worker.log", environment)
-    try:
-
-        def online() -> bool:
-            process.check()
-            pools = ask("POST", f"{prefect.api_url}/work_pools/filter", {}).json()
-            return any(found["name"] == pool and found["status"] == "READY" for found in pools)
-
-        wait_for(online, "the worker", timeout=120)
-        yield deploy(
-            prefect,
-            work_pool_name=pool,
-            entrypoint="flows/raster_embeddings.py:raster_embeddings",
-            pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
-            parameters={"root": str(tmp_path / "store")},
-        )
-    finally:
-        process.end()
+    with process_worker(prefect, pool, tmp_path):
+        yield deploy_to(prefect, pool, root=str(tmp_path / "store"))
 
 
 class TestWithAirflow:
@@ -206,8 +193,8 @@ class TestWithAirflow:
         assert run["parameters"] == parameters | {"root": f"{tmp_path}/store"}  # the rest is the deployment's
 
         assert airflow.trigger("success", deployment=served.name, **parameters).status_code == 409
-        # refused as long as the DAG run has not noticed that its task has ended
-        wait_for(lambda: airflow.client.delete(f"/api/v2/dags/{DAG}/dagRuns/success").is_success, "the run's deletion")
+        airflow.wait_until_over("success")
+        airflow.client.delete(f"/api/v2/dags/{DAG}/dagRuns/success").raise_for_status()
         assert airflow.trigger("success", deployment=served.name, **parameters).status_code == 200
         airflow.wait("success", "success")
         assert len(served.runs()) == 1  # the same DAG run id and try are the same flow run
@@ -224,6 +211,7 @@ class TestWithAirflow:
         assert missing in log
         assert f"/runs/flow-run/{run['id']}" in log
         # cleared, it is another try and another flow run
+        airflow.wait_until_over("failure")
         body = {"dry_run": False, "dag_run_id": "failure", "only_failed": True}
         airflow.client.post(f"/api/v2/dags/{DAG}/clearTaskInstances", json=body).raise_for_status()
         wait_for(lambda: len(served.runs()) == 2, "the second try", 120)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import docker
 import pyarrow as pa
 import pytest
 from docker import DockerClient
@@ -23,7 +22,7 @@ from pydantic import SecretStr
 
 from rasterembed.store import ObjectStore
 from tests.deployed import Runs, deploy, manifest_of, present, vectors_of, wait_until, worker, write_scene
-from tests.engine import EngineMissingError, bridge_address, docker_engine, local_wheels
+from tests.engine import bridge_address, local_wheels
 from tests.prefect_server import PrefectServer, prefect_server
 from tests.servers import CephMissingError, S3Server, ceph_gateway
 
@@ -40,20 +39,6 @@ PARAMETERS: dict[str, Any] = {
     "selection": {"shard_tiles": COLS},
     "execution": {"batch_size": 4, "shard_threads": 1, "lease_wait": 90},
 }
-
-
-@pytest.fixture(scope="session")
-def engine() -> Iterator[DockerClient]:
-    """A Docker engine; the one that answers, or one of our own."""
-    try:
-        with docker_engine():
-            client = docker.from_env()
-            yield client
-            client.close()
-    except EngineMissingError as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +115,8 @@ class Site:
         wait_until(lambda: not self.engine.containers.list(filters=label), timeout=90)
 
 
-@pytest.fixture(scope="session")
+# not of the session: the stack's test lends its wheels on the same port
+@pytest.fixture(scope="module")
 def site(engine: DockerClient, address: str, s3: S3Server, scene: Path) -> Iterator[Site]:
     """Prefect server on the bridge, all deployments with their images, and the object store's block."""
     with prefect_server(address) as server, local_wheels() as wheels:
@@ -146,10 +132,10 @@ def site(engine: DockerClient, address: str, s3: S3Server, scene: Path) -> Itera
         yield Site(server, store, Runs(server), engine, wheels, printed)
 
 
-@pytest.fixture(scope="module")
-def docker_worker(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A worker of the Docker pool, outside any container."""
-    with worker(site.server, "docker", tmp_path_factory.mktemp("worker")):
+@pytest.fixture
+def docker_worker(site: Site, tmp_path: Path) -> Iterator[None]:
+    """A worker of the Docker pool, outside any container; it ends with the test, for one test wants none."""
+    with worker(site.server, "docker", tmp_path):
         yield
 
 
@@ -268,14 +254,36 @@ def test_deploying_everything_again_changes_no_image(site: Site) -> None:
     assert len(listed) == site.printed.count("successfully created")
 
 
-@pytest.mark.usefixtures("docker_worker")
-def test_a_raster_in_s3_becomes_a_dataset_in_s3_with_the_bytes_of_a_local_run(site: Site, alone: pa.Table) -> None:
+@pytest.fixture(scope="module")
+def embedded(site: Site, tmp_path_factory: pytest.TempPathFactory) -> UUID:
+    """The run that made the dataset e2e."""
     run = site.start("e2e")
-    ended = site.runs.wait(run)
+    with worker(site.server, "docker", tmp_path_factory.mktemp("worker")):
+        ended = site.runs.wait(run)
     assert ended.state_name == "Completed", ended.state
+    return run
+
+
+def test_a_raster_in_s3_becomes_a_dataset_in_s3_with_the_bytes_of_a_local_run(
+    site: Site, embedded: UUID, alone: pa.Table
+) -> None:
     assert vectors_of(site.store, "e2e").equals(alone)
     assert manifest_of(site.store, "e2e").state == "ready"
-    site.gone(run)
+    site.gone(embedded)
+
+
+@pytest.mark.usefixtures("embedded", "docker_worker")
+def test_reports_searches_and_sweeps_run_in_containers_too(site: Site) -> None:
+    runs = {
+        PROCESSING: site.runs.create("qa-report/docker", dataset="e2e"),
+        ANALYTICS: site.runs.create("search-embeddings/docker", dataset="e2e", query={"tile": "r000003_c000004"}, k=3),
+    }
+    for image, run in runs.items():
+        assert site.container(run.id).attrs["Config"]["Image"] == image
+    sweep = site.runs.create("reconcile-uploads/docker", uploads="s3://rasters/nothing-there/")
+    for run in (*runs.values(), sweep):
+        ended = site.runs.wait(run.id)
+        assert ended.state_name == "Completed", ended.state
 
 
 @pytest.mark.usefixtures("docker_worker")

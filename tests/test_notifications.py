@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from rasterembed.scene import make_scene
 from rasterembed.source import default_dataset_id
 from rasterembed.store import ObjectStore
 from services.notify import make_topic, subscribe
-from tests.conftest import PROJECT
 from tests.prefect_server import PrefectServer
-from tests.servers import S3Server, ServerProcess
-from tests.webhook import TOKEN, Deployment, Webhook, ask, deploy, wait_for, webhook
+from tests.servers import S3Server
+from tests.webhook import TOKEN, Webhook, deploy, deploy_to, process_worker, wait_for, webhook
+from tests.webhook import ceph as ceph_body
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(600)]
 
@@ -71,49 +71,10 @@ def write_in_parts(fs: s3fs.S3FileSystem, path: str, content: bytes) -> None:
 
 
 @pytest.fixture
-def worker(prefect: PrefectServer, s3: s3fs.S3FileSystem, bucket: str, tmp_path: Path) -> Iterator[str]:
-    """A process worker with the server's variables in its environment; the name of its work pool."""
-    environment = prefect.environment() | {
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "OMP_NUM_THREADS": "1",
-        "PREFECT_HOME": str(tmp_path / "worker"),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        bucket,
-        "--type",
-        "process",
-        "--limit",
-        "2",
-    ]
-    process = ServerProcess(command, tmp_path / "worker.log", environment)
-    try:
-
-        def online() -> bool:
-            process.check()
-            pools = ask("POST", f"{prefect.api_url}/work_pools/filter", {}).json()
-            return any(pool["name"] == bucket and pool["status"] == "READY" for pool in pools)
-
-        wait_for(online, "the worker", timeout=120)
+def pool(prefect: PrefectServer, s3: s3fs.S3FileSystem, bucket: str, tmp_path: Path) -> Iterator[str]:
+    """The work pool of a process worker, which has the S3 server's variables in its environment."""
+    with process_worker(prefect, bucket, tmp_path):
         yield bucket
-    finally:
-        process.end()
-
-
-def deploy_to(prefect: PrefectServer, pool: str, model: Path, **parameters: Any) -> Deployment:
-    """A deployment of the real flow with a tiny model."""
-    return deploy(
-        prefect,
-        work_pool_name=pool,
-        entrypoint="flows/raster_embeddings.py:raster_embeddings",
-        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
-        parameters={"dinov3": {"model": str(model), "device": "cpu"}} | parameters,
-    )
 
 
 def ready(root: str, uri: str) -> Manifest | None:
@@ -127,16 +88,19 @@ def test_an_upload_becomes_a_dataset_with_no_other_hand_in_it(
     s3: s3fs.S3FileSystem,
     bucket: str,
     prefect_api: PrefectServer,
-    worker: str,
+    pool: str,
     tiny_vit: Path,
     tmp_path: Path,
 ) -> None:
     scene = make_scene(tmp_path / "scene", width=1024, height=1024).raster.read_bytes()
     root = f"s3://{bucket}/in/store"  # below the prefix that is announced: what runs write is announced too
-    deployment = deploy_to(prefect_api, worker, tiny_vit)
+    deployment = deploy_to(prefect_api, pool, dinov3={"model": str(tiny_vit), "device": "cpu"})
     with webhook(prefect_api.api_url, deployment.name, root=root) as service:
         announce(ceph, bucket, service)
         s3.pipe_file(f"{bucket}/in/a b+c%20ä.tif", scene)
+        again = ceph_body(bucket, "in/a b+c%20ä.tif", s3.info(f"{bucket}/in/a b+c%20ä.tif")["ETag"])
+        with ThreadPoolExecutor(10) as at_once:
+            assert {answer.status_code for answer in at_once.map(service.post, [again] * 10)} == {200}
         write_in_parts(s3, f"{bucket}/in/parts.tif", scene + b"\0" * (16 * 2**20 - len(scene)))
         s3.pipe_file(f"{bucket}/in/deleted.tif", scene)
         s3.rm_file(f"{bucket}/in/deleted.tif")

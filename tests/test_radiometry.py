@@ -224,8 +224,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Window, tuple[int, ...]
     read = DatasetReader.read
 
     def counting(self: DatasetReader, *args: Any, **options: Any) -> Any:
-        calls.append((options["window"], options["out_shape"]))
-        return read(self, *args, **options)
+        pixels = read(self, *args, **options)
+        calls.append((options["window"], pixels.shape))
+        return pixels
 
     monkeypatch.setattr(DatasetReader, "read", counting)
     return calls

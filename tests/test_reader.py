@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from rasterembed.embed import embed_raster
 from rasterembed.errors import ConfigurationChangedError, DataError
-from rasterembed.grid import Grid, tile_id
+from rasterembed.grid import Grid, Tiles, tile_id
 from rasterembed.manifest import Manifest
 from rasterembed.model import Dinov3
 from rasterembed.plan import Selection
@@ -32,7 +32,9 @@ from rasterembed.reader import Batch, ShardReader, Skipped, ahead, block_cache_b
 from rasterembed.sharding import plan_shards
 from rasterembed.source import register
 from rasterembed.store import ObjectStore
+from tests.proxy import proxy_before
 from tests.servers import S3Server
+from tests.test_store import at
 
 WIDTH, HEIGHT = 300, 210
 PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
@@ -563,6 +565,83 @@ def test_an_object_replaced_while_a_shard_is_read(tmp_path: Path, moto: S3Server
     moto.client().upload_file(str(write(path, noise(3, "uint8", seed=2))), bucket, "r.tif")
     with pytest.raises(DataError, match="it was changed while it was being read"):
         list(batches)
+
+
+REMOTE: dict[str, tuple[dict[str, Any], int]] = {
+    "COG": ({"driver": "COG", "blocksize": 512, "compress": "deflate"}, 1),
+    "tiles": ({"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "zstd"}, 1),
+    "tiles by band": (
+        {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "interleave": "band"},
+        3,
+    ),
+    "strips": ({"compress": "lzw", "interleave": "pixel"}, 1),
+    "strips by band": ({"compress": "deflate", "interleave": "band"}, 3),
+}
+"""Creation options, and how many ranges of the file hold the blocks of a row of tiles."""
+
+
+@pytest.mark.parametrize("shard_tiles", [2048, 20])
+@pytest.mark.parametrize("layout", REMOTE)
+def test_blocks_come_from_a_bucket_once_and_together(
+    tmp_path: Path, moto: S3Server, bucket: str, layout: str, shard_tiles: int
+) -> None:
+    options, ranges = REMOTE[layout]
+    pixels = np.random.default_rng(3).integers(1, 255, (5, 1600, 2300), np.uint8)
+    path = write(tmp_path / "r.tif", pixels, **options)
+    moto.create_bucket(bucket)
+    moto.client().upload_file(str(path), bucket, "r.tif")
+    with proxy_before(moto) as proxy:
+        store = at(moto, bucket, endpoint_url=proxy.endpoint_url)
+        source = register(store, f"s3://{bucket}/r.tif")
+        profile = inspect(store, source.uri)
+        sharding = plan_shards(Grid(), profile, shard_tiles)
+        cache_bytes = block_cache_bytes(profile, sharding, 1)
+        reader = ShardReader(store, source, profile, sharding, (1, 2, 3), None, 8, 0.05, "fail", cache_bytes)
+        for number in range(sharding.count):
+            proxy.exchanges.clear()
+            read = {int(n) for batch in reader.batches(number, Skipped()) for n in batch.positions}
+            assert len(read) == sharding.planned(number)
+            (top, bottom), _ = sharding.block(number)
+            rows = bottom - top  # of tiles, which begin in no more rows of blocks
+            gets = [exchange for exchange in proxy.exchanges if exchange.method == "GET"]
+            assert len(gets) <= 1 + ranges * rows
+            assert len(proxy.exchanges) - len(gets) == 2  # is it what was registered: before, and after
+            header, pieces = 65536, 2 * 16384 * len(gets)  # GDAL's ranges begin and end at multiples of 16 KiB
+            needed = block_bytes(path, sharding.tiles(number), (1, 2, 3))
+            assert proxy.sent <= 1.1 * needed + header + pieces
+
+
+def block_bytes(path: Path, tiles: Tiles, bands: tuple[int, ...]) -> int:
+    """Compressed bytes of the blocks of some bands that tiles lie in, each counted once."""
+    with rasterio.open(path) as dataset:
+        height, width = dataset.block_shapes[0]
+        blocks = {
+            (col, row)
+            for left, top, wide, high in zip(tiles.col_off, tiles.row_off, tiles.width, tiles.height, strict=True)
+            for row in range(top // height, -(-(top + high) // height))
+            for col in range(left // width, -(-(left + wide) // width))
+        }
+        apart = bands if dataset.interleaving.name == "band" else bands[:1]
+        return sum(
+            int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band))
+            for band in apart
+            for col, row in blocks
+        )
+
+
+def test_memory_of_a_batch_is_used_again_only_when_nothing_refers_to_it(store: ObjectStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", noise(1, "uint8"))
+    batches = shard_reader(store, path, Grid(size=64), batch_size=2).batches(0, Skipped())
+    first = next(batches)
+    tile, where = first.pixels[1, 0, 3:], first.pixels.ctypes.data
+    content = tile.copy()
+    del first
+    second = next(batches)
+    assert second.pixels.ctypes.data != where  # a view of a view still refers to it
+    np.testing.assert_array_equal(tile, content)
+    del tile
+    assert next(batches).pixels.ctypes.data == where
+    assert second.valid.all()
 
 
 def test_read_ahead_closes_what_it_reads() -> None:

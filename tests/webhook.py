@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,16 @@ from flows.raster_embeddings import raster_embeddings
 from tests.prefect_server import PrefectServer
 from tests.servers import HOST, ServerProcess, free_port
 
+PROJECT = Path(__file__).parents[1]
 TOKEN = "no/real+token"
 
 
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0) -> Any:
-    """What the condition returns, once it is true."""
+def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0, every: float = 0.1) -> Any:
+    """What the condition returns, once it is true; asked for after so many seconds each."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        time.sleep(0.1)
+        time.sleep(every)
     return found
 
 
@@ -250,6 +251,14 @@ class Deployment:
                 return sorted(found, key=lambda run: run["created"])
             found += page
 
+    def count(self, *states: str) -> int:
+        """How many flow runs are in one of the states, as COMPLETED; in any if none is given."""
+        wanted: dict[str, Any] = {"deployments": {"id": {"any_": [self.id]}}}
+        if states:
+            wanted["flow_runs"] = {"state": {"type": {"any_": states}}}
+        found: int = ask("POST", f"{self.api_url}/flow_runs/count", wanted).json()
+        return found
+
     def rasters(self) -> list[str]:
         """The rasters of its flow runs."""
         return [run["parameters"]["raster"] for run in self.runs()]
@@ -267,6 +276,45 @@ def deploy(server: PrefectServer, **options: Any) -> Deployment:
     } | options
     made = ask("POST", f"{server.api_url}/deployments/", body).json()
     return Deployment(server.api_url, made["id"], f"raster-embeddings/{body['name']}")
+
+
+@contextmanager
+def worker(server: PrefectServer, pool: str, folder: Path, *command: str, **environment: str) -> Iterator[None]:
+    """A worker that `python -m COMMAND` starts for the work pool, from when the pool is there until it has ended."""
+    chosen = server.environment() | {
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+        "PREFECT_HOME": str(folder / "worker"),
+        "OMP_NUM_THREADS": "1",
+    }
+    process = ServerProcess([sys.executable, "-m", *command], folder / "worker.log", chosen | environment)
+    try:
+
+        def online() -> bool:
+            process.check()
+            pools = ask("POST", f"{server.api_url}/work_pools/filter", {}).json()
+            return any(found["name"] == pool and found["status"] == "READY" for found in pools)
+
+        wait_for(online, "the worker", timeout=120)
+        yield
+    finally:
+        process.end()
+
+
+def process_worker(server: PrefectServer, pool: str, folder: Path) -> AbstractContextManager[None]:
+    """Prefect's process worker, with two runs at a time."""
+    options = ("--pool", pool, "--type", "process", "--limit", "2")
+    return worker(server, pool, folder, "prefect", "worker", "start", *options)
+
+
+def deploy_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
+    """A deployment of the real flow for a worker on this machine."""
+    return deploy(
+        server,
+        work_pool_name=pool,
+        entrypoint="flows/raster_embeddings.py:raster_embeddings",
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
+        parameters=parameters,
+    )
 
 
 def upload_events(server: PrefectServer, resource: str, at_least: int = 1) -> list[dict[str, Any]]:

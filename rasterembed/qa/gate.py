@@ -6,7 +6,6 @@ from rasterembed.layout import DatasetLayout
 from rasterembed.manifest import Manifest
 from rasterembed.qa.judge import Measures, measured
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
-from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store import ObjectStore
@@ -40,6 +39,8 @@ def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = Qa
 
 
 def _pictures(measures: Measures) -> dict[str, bytes]:
+    from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca  # and matplotlib with it
+
     manifest, plan, tiles, principal = measures.manifest, measures.plan, measures.tiles, measures.principal
     heading = Heading(manifest.dataset_id, manifest.model)
     pictures: dict[str, bytes] = {}

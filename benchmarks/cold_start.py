@@ -1,0 +1,162 @@
+"""How long until something happens: imports, help, the model, and the first shard after the command is given.
+
+Each is timed in fresh processes; files are in the system's cache, as they are from the second start on.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import (
+    RESULTS,
+    TINY,
+    VIT_S16,
+    alone,
+    figure,
+    load,
+    make_checkpoint,
+    run,
+    save,
+    spread,
+    table,
+    where,
+)
+from rasterembed.scene import make_scene
+
+NAME = "cold_start"
+
+BUDGETS = {"import": 0.5, "help": 1.5}
+"""Seconds that importing the library, and the command's help, may take."""
+
+MODULES = ("rasterembed.embed", "rasterembed.grid", "rasterembed.model", "rasterembed.plan", "rasterembed.store")
+"""What a notebook imports."""
+
+_IMPORTS = "import " + ", ".join(MODULES)
+_SHOWN = 8
+
+
+def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Path = RESULTS) -> dict[str, Any]:
+    """Time the start.
+
+    Args:
+        side: Side in px of the generated raster whose first shard is waited for.
+        rounds: Times that each is measured.
+        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        weights = make_checkpoint(place / "model", **(TINY if tiny else VIT_S16))
+        raster = make_scene(place, width=side, height=side, border=0).raster
+        environment = {
+            **os.environ,
+            "PREFECT_HOME": str(place / "prefect"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+        environment.pop("PREFECT_API_URL", None)
+        flow = [sys.executable, "-m", "flows.raster_embeddings"]
+        seconds: dict[str, list[float]] = {"python": [], "import": [], "help": [], "model": [], "first_shard": []}
+        _first_shard(flow, raster, weights, place / "warm-up", environment)  # makes the server's database
+        for number in range(rounds):
+            seconds["python"].append(_seconds([sys.executable, "-c", "pass"], environment))
+            seconds["import"].append(_seconds([sys.executable, "-c", _IMPORTS], environment))
+            seconds["help"].append(_seconds([*flow, "--help"], environment))
+            seconds["model"].append(alone(_load_model, raster, weights))
+            seconds["first_shard"].append(_first_shard(flow, raster, weights, place / str(number), environment))
+        slowest = {
+            "import": _slowest(["-c", _IMPORTS], environment),
+            "help": _slowest(["-m", "flows.raster_embeddings", "--help"], environment),
+        }
+    runs = {name: figure(found) for name, found in seconds.items()}
+    # what the library's import adds to Python's own start
+    own = {"import": runs["import"].median - runs["python"].median, "help": runs["help"].median}
+    ratios = {f"{name}_of_budget": own[name] / budget for name, budget in BUDGETS.items()}
+    return save(NAME, parameters, load_before, {"runs": runs, "slowest": slowest, "ratios": ratios}, results)
+
+
+def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
+    begun = time.perf_counter()
+    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - begun
+
+
+def _load_model(raster: Path, weights: Path) -> float:
+    """Seconds from a plan to a loaded model, PyTorch and transformers imported; for a fresh process."""
+    from rasterembed.dinov3 import load_embedder
+    from rasterembed.model import Dinov3
+    from rasterembed.plan import make_plan
+    from rasterembed.source import register
+    from rasterembed.store import ObjectStore
+
+    store = ObjectStore(root=str(weights.parent / "loading"))
+    plan = make_plan(store, register(store, str(raster)), "plan", model=Dinov3(model=str(weights), device="cpu"))
+    begun = time.perf_counter()
+    load_embedder(plan.model, "cpu")
+    return time.perf_counter() - begun
+
+
+def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, environment: dict[str, str]) -> float:
+    """Seconds from the command to its first shard of 4 tiles; the run is ended there."""
+    options = ["--root", root, "--dataset-id", "cold", "--model", weights, "--device", "cpu", "--shard-tiles", "4"]
+    log = root.with_suffix(".log")
+    with log.open("w") as output:
+        begun = time.perf_counter()
+        command = [*flow, str(raster), *map(str, options)]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+        try:
+            while not any((root / "embeddings" / "cold").glob("*.parquet")):
+                if process.poll() is not None:
+                    raise SystemExit(f"the flow ended with status {process.returncode}: {log.read_text()[-500:]}")
+                time.sleep(0.01)
+            return time.perf_counter() - begun
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+
+
+def _slowest(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """The packages whose own lines take longest to import, in ms; modules below a package are counted with it."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments], env=environment, capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = {}
+    for own, name in re.findall(r"^import time:\s+(\d+) \|\s+\d+ \| +([\w.]+)$", done.stderr, re.MULTILINE):
+        package = name.partition(".")[0]
+        found[package] = found.get(package, 0.0) + int(own) / 1e3
+    return dict(sorted(found.items(), key=lambda item: -item[1])[:_SHOWN])
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    names = {
+        "python": "Python alone",
+        "import": "`import` of the library",
+        "help": "`python -m flows.raster_embeddings --help`",
+        "model": "loading the model",
+        "first_shard": "from the command to the first shard",
+    }
+    rows = [
+        [
+            names[name],
+            spread(found, 2),
+            f"{BUDGETS[name]:.1f}" if name in BUDGETS else "",
+            ", ".join(f"{package} {ms:.0f} ms" for package, ms in list(report["slowest"].get(name, {}).items())[:4]),
+        ]
+        for name, found in report["runs"].items()
+    ]
+    return where(report) + table(["start", "seconds", "budget", "slowest imports"], rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

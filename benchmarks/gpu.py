@@ -1,0 +1,141 @@
+"""How near the model and the copies come to what a GPU can do. Needs PyTorch, transformers and NumPy, and the library.
+
+python benchmarks/gpu.py [--shape s|b|l] [--batch 256] [--size 224] [--seconds 5]
+
+Where rasterio, pydantic and the like are absent it still runs: of the library it takes the modules that need PyTorch
+alone. Prints one JSON object: images a second of the model on uint8 tiles that are on the device already, of the same
+with tiles that come from ordinary memory through page-locked buffers, and a matmul's TFLOP/s in bfloat16. Medians of
+interleaved rounds. Without a CUDA device it says so and exits with status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from rasterembed.inference.colours import Colours
+from rasterembed.inference.networks import Compiled, Eager, OwnNetwork
+from rasterembed.inference.staging import Download, Staging
+from rasterembed.inference.vit import FoldedViT
+
+SHAPES: dict[str, dict[str, int]] = {
+    "s": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6},
+    "b": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
+    "l": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+"""Shapes of DINOv3 ViT-S/16, B/16 and L/16."""
+
+ROUNDS = 5
+
+
+def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]:
+    """Measure on the first CUDA device."""
+    device = torch.device("cuda", 0)
+    torch.manual_seed(0)
+    own = DINOv3ViTModel(DINOv3ViTConfig(num_register_tokens=4, **SHAPES[shape])).eval().to(device)
+    colours = Colours((0.0,) * 3, (255.0,) * 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), device)
+    folded = FoldedViT(own, size, patches=False, dtype=torch.bfloat16).to(device)
+    networks: dict[str, Eager | Compiled] = {
+        "transformers autocast": Eager(OwnNetwork(own, 5, patches=False, dtype=torch.bfloat16)),
+        "folded eager": Eager(folded),
+        "folded compiled": Compiled(folded, device),
+    }
+    tiles = np.random.default_rng(0).integers(0, 256, (batch, 3, size, size), dtype=np.uint8)
+    there = torch.from_numpy(tiles).to(device)
+    exact = OwnNetwork(own, 5, patches=False)(colours.images(there[:8], None, size))
+    staging = Staging(device)
+
+    def from_device(network: Eager | Compiled, count: int) -> None:
+        images = (colours.images(there, None, size) for _ in range(count))
+        for tokens in network.map(images, batch):
+            last = tokens
+        del last
+
+    def from_host(network: Eager | Compiled, count: int) -> None:
+        def images() -> Iterator[torch.Tensor]:
+            for _ in range(count):
+                yield colours.images(staging.upload(tiles), None, size)
+
+        waiting: list[Download] = []
+        for tokens in network.map(images(), batch):
+            waiting.append(Download(tokens[:, 0].clone()))
+            if len(waiting) > 1:
+                waiting.pop(0).result()
+        waiting.pop().result()
+
+    matrix = torch.randn(8192, 8192, dtype=torch.bfloat16, device=device)
+
+    def multiply(count: int) -> None:
+        for _ in range(count):
+            matrix @ matrix
+
+    cases: dict[str, tuple[Callable[[int], None], float]] = {"matmul TFLOP/s": (multiply, 2 * 8192**3 / 1e12)}
+    cosines = {}
+    for name, network in networks.items():
+        found = next(iter(network.map([colours.images(there[:8], None, size)], 8)))
+        cosines[name] = float(torch.cosine_similarity(found.float(), exact, dim=-1).min())
+        cases[f"{name}, from the device, images/s"] = (lambda n, net=network: from_device(net, n)), batch
+        cases[f"{name}, from memory, images/s"] = (lambda n, net=network: from_host(net, n)), batch
+    counts = {name: _count(case, seconds / ROUNDS) for name, (case, _) in cases.items()}
+    rates: dict[str, list[float]] = {name: [] for name in cases}
+    for _ in range(ROUNDS):
+        for name, (case, worth) in cases.items():
+            rates[name].append(counts[name] * worth / _time(case, counts[name]))
+    return {
+        "device": torch.cuda.get_device_name(device),
+        "torch": torch.__version__,
+        "shape": shape,
+        "batch": batch,
+        "size": size,
+        "cosine_to_float32": cosines,
+        "median": {name: statistics.median(values) for name, values in rates.items()},
+        "rounds": rates,
+    }
+
+
+def _count(case: Callable[[int], None], seconds: float) -> int:
+    """Repetitions that take about so long; compiles and warms up on the way."""
+    for _ in range(3):
+        once = _time(case, 2) / 2
+    return max(1, round(seconds / once))
+
+
+def _time(case: Callable[[int], None], count: int) -> float:
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    case(count)
+    torch.cuda.synchronize()
+    return time.perf_counter() - begun
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", choices=sorted(SHAPES), default="s")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--seconds", type=float, default=5.0, help="for each case, over all rounds")
+    asked = parser.parse_args()
+    if not torch.cuda.is_available():
+        print("benchmarks/gpu.py: PyTorch finds no CUDA device here", file=sys.stderr)
+        return 2
+    with torch.inference_mode():
+        print(json.dumps(measure(asked.shape, asked.batch, asked.size, asked.seconds), indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""How cost grows with the raster: time, memory and store requests of runs of a thousand to a hundred thousand tiles.
+
+Tiles are small and the model is tiny, so that what is left is what a tile costs besides its model. Each run is in a
+fresh process. Requests are those to the store, which is a folder here but is asked for what an S3 store would be.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.harness import RESULTS, TINY, alone, load, make_checkpoint, run, save, table, where
+from benchmarks.memory import _status_mib
+from rasterembed.plan import Selection
+from rasterembed.scene import make_scene
+
+NAME = "growth"
+
+_REQUESTS = (
+    "read",
+    "write",
+    "create",
+    "write_from_file",
+    "create_from_file",
+    "open",
+    "sizes",
+    "find",
+    "delete",
+    "describe",
+)
+"""What the store asks of a place; each is at least one request to an S3 server."""
+
+_BENT = 0.2
+"""Share by which a run must take longer than the line says for the line to have bent."""
+
+
+def measure(
+    *,
+    tiles: tuple[int, ...] = (1_000, 3_000, 10_000, 30_000, 100_000),
+    size: int = 16,
+    shard_tiles: int = 500,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Embed ever more of one scene.
+
+    Args:
+        tiles: Numbers of tiles, each about as many as a square raster holds.
+        size: Side of a tile in px.
+        shard_tiles: Tiles in a shard.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    runs: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        weights = make_checkpoint(place / "model", **TINY)
+        for number in tiles:
+            side = math.isqrt(number) * size
+            raster = make_scene(place / str(number), width=side, height=side, border=0).raster
+            runs[str(number)] = alone(embed, raster, place / f"store-{number}", weights, size, shard_tiles)
+    return save(
+        NAME,
+        parameters,
+        load_before,
+        {"runs": runs, **_line(list(runs.values())), "prefect": prefect_share(results)},
+        results,
+    )
+
+
+def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) -> dict[str, Any]:
+    """Embed a raster in this process, and say what it took."""
+    import rasterio
+
+    from rasterembed.embed import Execution, embed_raster
+    from rasterembed.folder import FolderBackend
+    from rasterembed.grid import Grid
+    from rasterembed.model import Dinov3
+    from rasterembed.store import ObjectStore
+
+    asked: Counter[str] = Counter()
+
+    def counted(name: str) -> None:
+        method = getattr(FolderBackend, name)
+
+        def counting(*arguments: Any) -> Any:
+            asked[name] += 1
+            return method(*arguments)
+
+        setattr(FolderBackend, name, counting)
+
+    for name in _REQUESTS:
+        counted(name)
+    store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
+    begun = time.perf_counter()
+    manifest = embed_raster(
+        str(raster),
+        store,
+        dataset_id="run",
+        grid=Grid(size=size),
+        model=model,
+        selection=Selection(shard_tiles=shard_tiles),
+        execution=Execution(batch_size=256),
+    )
+    seconds = time.perf_counter() - begun
+    with rasterio.open(raster) as source:
+        side = source.width
+    return {
+        "tiles": manifest.tiles,
+        "side": side,
+        "shards": len(manifest.shards),
+        "seconds": seconds,
+        "ms_per_tile": seconds / manifest.tiles * 1e3,
+        "peak_mib": _status_mib("VmHWM"),
+        "requests": dict(sorted(asked.items())),
+        "requests_per_shard": sum(asked.values()) / len(manifest.shards),
+    }
+
+
+def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds as a fixed part and a part for each tile, fitted by relative error; and where that stops being true.
+
+    A run bends the line if it takes a fifth longer than the line through all smaller runs says.
+    """
+    tiles = np.array([run["tiles"] for run in runs], dtype=np.float64)
+    seconds = np.array([run["seconds"] for run in runs])
+    bend = None
+    for count in range(2, len(runs)):
+        each, fixed = np.polyfit(tiles[:count], seconds[:count], 1, w=1 / seconds[:count])
+        if bend is None and seconds[count] > (1 + _BENT) * (fixed + each * tiles[count]):
+            bend = int(tiles[count])
+    each, fixed = np.polyfit(tiles, seconds, 1, w=1 / seconds)
+    return {
+        "line": {"fixed_s": float(fixed), "ms_per_tile": float(each * 1e3), "bends_at_tiles": bend},
+        "ratios": {
+            "ms_per_tile_largest_over_middle": runs[-1]["ms_per_tile"] / runs[len(runs) // 2]["ms_per_tile"],
+            "peak_largest_over_middle": runs[-1]["peak_mib"] / runs[len(runs) // 2]["peak_mib"],
+        },
+    }
+
+
+def prefect_share(results: Path = RESULTS) -> dict[str, float] | None:
+    """Prefect's share of the wall time, from what `prefect_overhead` and `report` measured; None without both.
+
+    For shards of the default size at this project's bfloat16 speed, and for the tiny shards that were measured.
+    """
+    overhead, latest = results / "prefect_overhead.json", results / "latest.json"
+    if not overhead.exists() or not latest.exists():
+        return None
+    runs = json.loads(overhead.read_text())["runs"]
+    shards = max(runs, key=int)
+    prefect_s = runs[shards]["prefect_s"] / int(shards)
+    speed = json.loads(latest.read_text())["runs"]["ours_bfloat16/from_file"]["tiles_per_s"]["median"]
+    shard_s = Selection().shard_tiles / speed
+    return {
+        "shards": int(shards),
+        "prefect_s_per_shard": prefect_s,
+        "share_of_tiny_shards": runs[shards]["prefect_s"] / runs[shards]["flow_s"]["median"],
+        "shard_tiles": Selection().shard_tiles,
+        "shard_s": shard_s,
+        "share": prefect_s / (prefect_s + shard_s),
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table, and what it says."""
+    head = ["tiles", "px", "shards", "seconds", "ms a tile", "peak, MiB", "store requests", "a shard"]
+    rows = [
+        [
+            f"{run['tiles']:,}",
+            f"{run['side']}²",
+            f"{run['shards']}",
+            f"{run['seconds']:.1f}",
+            f"{run['ms_per_tile']:.2f}",
+            f"{run['peak_mib']:.0f}",
+            f"{sum(run['requests'].values())}",
+            f"{run['requests_per_shard']:.1f}",
+        ]
+        for run in report["runs"].values()
+    ]
+    line, bend = report["line"], report["line"]["bends_at_tiles"]
+    text = (
+        f"The line: {line['fixed_s']:.1f} s and {line['ms_per_tile']:.2f} ms a tile; "
+        + (f"it bends at {bend:,} tiles." if bend else "it does not bend.")
+        + "\n"
+    )
+    share = report["prefect"]
+    if share:
+        text += (
+            f"\nPrefect takes {share['prefect_s_per_shard'] * 1e3:.1f} ms a shard in a run of {share['shards']}: "
+            f"{share['share']:.2%} of the wall time where a shard is {share['shard_tiles']} tiles and takes "
+            f"{share['shard_s']:.0f} s, and {share['share_of_tiny_shards']:.0%} where it is two tiny tiles.\n"
+        )
+    return where(report) + table(head, rows) + "\n" + text
+
+
+if __name__ == "__main__":
+    run(measure, markdown)

@@ -1,0 +1,63 @@
+"""This project: all of `embed_raster`, from the file; and its loaded model on the same batches, from memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from peer import Vectors, options, serve
+
+from benchmarks.end_to_end import ready_batches
+from rasterembed.dinov3 import load_embedder
+from rasterembed.embed import Execution, embed_raster
+from rasterembed.grid import Grid
+from rasterembed.inference.loading import AUTO_TILES
+from rasterembed.model import Dinov3
+from rasterembed.plan import make_plan
+from rasterembed.source import register
+from rasterembed.store import ObjectStore
+
+asked = options()
+scratch = tempfile.TemporaryDirectory()
+store, numbers = ObjectStore(root=scratch.name), count()
+grid = Grid(size=asked.tile)
+model = Dinov3(model=str(asked.weights), dtype="bfloat16" if asked.tuned else "float32", device="cpu")
+plan = make_plan(store, register(store, str(asked.raster)), "plan", grid=grid, model=model)
+# what `auto` chooses for a raster that is worth the search; this one is small so that all can take turns
+backend = load_embedder(plan.model, "cpu", backend="auto", tiles=AUTO_TILES).backend
+execution = Execution(batch_size=asked.batch, backend=backend)
+embedder = load_embedder(plan.model, "cpu", backend=backend, tiles=plan.sharding.tile_count)
+batches = ready_batches(plan, store, execution)
+
+
+def from_file() -> Callable[[], Vectors]:
+    """Embed the raster; the vectors are read from the shards."""
+    manifest = embed_raster(
+        str(asked.raster), store, dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution
+    )
+
+    def vectors() -> Vectors:
+        found: dict[tuple[int, int], np.ndarray] = {}
+        for shard in manifest.shards:
+            table = pq.read_table(Path(scratch.name) / shard.path, columns=["row", "col", "embedding"])
+            rows, cols = (table[name].to_pylist() for name in ("row", "col"))
+            column = table["embedding"].combine_chunks()
+            found |= zip(
+                zip(rows, cols, strict=True), np.asarray(column.flatten()).reshape(len(column), -1), strict=True
+            )
+        return found
+
+    return vectors
+
+
+def in_memory() -> None:
+    """The model alone."""
+    for batch in batches:
+        embedder.embed(batch.pixels, batch.valid, plan.radiometry)
+
+
+serve(("torch", "transformers", "rasterio"), {"from_file": from_file, "in_memory": in_memory}, f"backend {backend}")

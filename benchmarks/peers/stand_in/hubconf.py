@@ -1,0 +1,51 @@
+"""Stands in for the repository of DINOv3's code on GitHub, so that those who fetch it take any weights, and offline.
+
+terratorch and geoai load DINOv3 with `torch.hub` from there, and Facebook's weights into it. PyTorch looks into its hub
+folder first: with this in it, both get the network of transformers, with the weights of the folder in PEER_WEIGHTS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+from transformers import AutoModel
+
+
+class Stand(torch.nn.Module):
+    """transformers' network with the attributes and the method that those packages use of Facebook's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = AutoModel.from_pretrained(os.environ["PEER_WEIGHTS"], dtype=torch.float32).eval()
+        self.blocks = range(self.network.config.num_hidden_layers)
+        self.patch_size = self.network.config.patch_size
+        self.embed_dim = self.network.config.hidden_size
+
+    def get_intermediate_layers(
+        self,
+        x: torch.Tensor,
+        *,
+        n: int | Sequence[int] = 1,
+        reshape: bool = False,
+        return_class_token: bool = False,
+        norm: bool = True,
+    ) -> tuple[object, ...]:
+        """Patch tokens of the last `n` layers, or of those numbered, and with them the CLS token if asked for."""
+        states = self.network(x, output_hidden_states=True).hidden_states[1:]
+        chosen = states[-n:] if isinstance(n, int) else [states[number] for number in n]
+        found: list[object] = []
+        for state in chosen:
+            tokens = self.network.norm(state) if norm else state
+            patches = tokens[:, 1 + self.network.config.num_register_tokens :]
+            if reshape:
+                side = (x.shape[2] // self.patch_size, x.shape[3] // self.patch_size)
+                patches = patches.transpose(1, 2).unflatten(2, side)
+            found.append((patches, tokens[:, 0]) if return_class_token else patches)
+        return tuple(found)
+
+
+def dinov3_vits16(**_: object) -> Stand:
+    """The model, whatever weights are asked for."""
+    return Stand()

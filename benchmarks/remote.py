@@ -1,0 +1,211 @@
+"""How the reader fares where the raster is on S3 and every request takes its time, against the loop everyone writes.
+
+The plain loop opens the raster once with rasterio, does not list the bucket, leaves GDAL's other settings as they come,
+and reads a window a tile, row by row.
+The reader goes over all shards as the pipeline does: one after the other, or some at once. A proxy before the server
+counts what passes and delays each request.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from pydantic import SecretStr
+from rasterio.session import AWSSession
+
+from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
+from benchmarks.reading import BANDS, LAYOUTS, windows, write
+from rasterembed.grid import Grid
+from rasterembed.profile import inspect
+from rasterembed.reader import ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.scene import make_scene
+from rasterembed.sharding import plan_shards
+from rasterembed.source import register
+from rasterembed.store import ObjectStore
+from tests.proxy import Proxy, proxy_before
+from tests.servers import S3Server, moto_server
+
+NAME = "remote"
+
+_BUCKET = "rasters"
+
+
+def measure(
+    *,
+    side: int = 3000,
+    size: int = 224,
+    layouts: tuple[str, ...] = ("deflate, tiles", "LZW, strips", "deflate, tiles, 31 bands apart"),
+    delays_ms: tuple[int, ...] = (0, 20, 100),
+    shard_tiles: int = 2048,
+    shard_threads: int = 2,
+    batch_size: int = 32,
+    rounds: int = 3,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Compare the reader with a plain loop over S3.
+
+    Args:
+        side: Side in px of the generated raster; those of 31 bands have a third of it.
+        size: Side in px of a tile.
+        layouts: Which layouts, of those of the reading benchmark.
+        delays_ms: What each request waits, in milliseconds.
+        shard_tiles: Tiles in a shard.
+        shard_threads: Shards read at once.
+        batch_size: Tiles in a batch.
+        rounds: Times that each is measured.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    runs: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, proxy_before(server) as proxy:
+        server.create_bucket(_BUCKET)
+        scene = make_scene(Path(scratch), width=side, height=side, compress="none").raster
+        for layout in layouts:
+            raster = Path(scratch) / "raster.tif"
+            write(scene, raster, LAYOUTS[layout])
+            server.client().upload_file(str(raster), _BUCKET, raster.name)
+            cases, tiles = _cases(server, proxy, raster.name, size, batch_size, shard_tiles, shard_threads)
+            runs[layout] = {
+                "tiles": tiles,
+                "block_bytes": _block_bytes(raster),
+                "passed": {name: _passed(proxy, case) for name, case in cases.items()},
+                "delays_ms": {str(delay): _measure(proxy, cases, tiles, delay, rounds) for delay in delays_ms},
+            }
+            raster.unlink()
+    ratios = {layout: {delay: at["ratio"] for delay, at in run["delays_ms"].items()} for layout, run in runs.items()}
+    return save(NAME, parameters, load_before, {"runs": runs, "ratios": ratios}, results)
+
+
+def _cases(
+    server: S3Server, proxy: Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
+) -> tuple[dict[str, Callable[[], None]], int]:
+    """What is measured, by name, and the number of tiles that each deals with."""
+    store = ObjectStore(
+        root=f"s3://{_BUCKET}/out",
+        endpoint_url=proxy.endpoint_url,
+        access_key=SecretStr(server.access_key),
+        secret_key=SecretStr(server.secret_key),
+        region=server.region,
+    )
+    source = register(store, f"s3://{_BUCKET}/{key}")
+    profile = inspect(store, source.uri)
+    sharding = plan_shards(Grid(size=size), profile, shard_tiles)
+
+    def plain() -> None:
+        session = AWSSession(
+            aws_access_key_id=server.access_key,
+            aws_secret_access_key=server.secret_key,
+            region_name=server.region,
+            endpoint_url=proxy.endpoint_url.removeprefix("http://"),
+        )
+        options = {
+            "AWS_HTTPS": "NO",
+            "AWS_VIRTUAL_HOSTING": "FALSE",
+            # listing the bucket, GDAL would wait for the proxy and keep it from answering: both are in this process
+            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # else the second round would ask for nothing
+        }
+        with rasterio.Env(session=session, **options), rasterio.open(f"/vsis3/{_BUCKET}/{key}") as dataset:
+            for window in windows(profile.width, profile.height, size):
+                dataset.read(BANDS, window=window)
+
+    def read(threads: int) -> None:
+        reader = ShardReader(
+            store=store,
+            source=source,
+            profile=profile,
+            sharding=sharding,
+            bands=BANDS,
+            palette=None,
+            batch_size=batch_size,
+            min_valid_fraction=0.0,
+            on_bad_window="fail",
+            cache_bytes=block_cache_bytes(profile, sharding, threads),
+        )
+
+        def one(number: int) -> int:
+            skipped = Skipped()
+            with closing(ahead(reader.batches(number, skipped))) as batches:
+                return sum(len(batch.positions) for batch in batches) + len(skipped)
+
+        with ThreadPoolExecutor(threads) as pool:
+            assert sum(pool.map(one, range(sharding.count))) == sharding.tile_count
+
+    cases: dict[str, Callable[[], None]] = {
+        "plain": plain,
+        "reader": partial(read, 1),
+        "reader_at_once": partial(read, shard_threads),
+    }
+    return cases, sharding.tile_count
+
+
+def _passed(proxy: Proxy, case: Callable[[], None]) -> dict[str, int]:
+    proxy.delay_s = 0.0
+    proxy.exchanges.clear()
+    case()
+    return {"requests": len(proxy.exchanges), "bytes": proxy.sent}
+
+
+def _measure(
+    proxy: Proxy, cases: dict[str, Callable[[], None]], tiles: int, delay_ms: int, rounds: int
+) -> dict[str, Any]:
+    proxy.delay_s = delay_ms / 1000
+    times = take_turns(cases, rounds)
+    return {
+        **{f"{name}_tiles_per_s": speed(turns, tiles) for name, turns in times.items()},
+        "ratio": ratio(times["reader_at_once"], times["plain"]),
+    }
+
+
+def _block_bytes(raster: Path) -> int:
+    """Compressed bytes of the blocks that hold the bands read."""
+    with rasterio.open(raster) as dataset:
+        height, width = dataset.block_shapes[0]
+        return sum(
+            int(dataset.get_tag_item(f"BLOCK_SIZE_{col}_{row}", "TIFF", bidx=band))
+            for band in (BANDS if dataset.interleaving.name == "band" else BANDS[:1])
+            for row in range(-(-dataset.height // height))
+            for col in range(-(-dataset.width // width))
+        )
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    threads = report["parameters"]["shard_threads"]
+    head = [
+        "layout",
+        "added latency, ms",
+        "plain, requests a tile",
+        "reader",
+        "plain, bytes / blocks' bytes",
+        "reader",
+        "plain, tiles/s",
+        "reader, tiles/s",
+        f"{threads} shards at once, tiles/s",
+        "ratio",
+    ]
+    rows = [
+        [
+            layout,
+            delay,
+            *(f"{run['passed'][name]['requests'] / run['tiles']:.2f}" for name in ("plain", "reader")),
+            *(f"{run['passed'][name]['bytes'] / run['block_bytes']:.2f}" for name in ("plain", "reader")),
+            *(spread(at[f"{name}_tiles_per_s"], 0) for name in ("plain", "reader", "reader_at_once")),
+            f"**{at['ratio']:.1f}**",
+        ]
+        for layout, run in report["runs"].items()
+        for delay, at in run["delays_ms"].items()
+    ]
+    return where(report) + table(head, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)
