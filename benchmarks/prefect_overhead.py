@@ -75,7 +75,8 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from rasterembed.plan import Selection
     from rasterembed.qa.gate import run_qa
     from rasterembed.search.datasets import Dataset
-    from rasterembed.search.indexing import IndexOptions, build_index
+    from rasterembed.search.indexing import build_index
+    from rasterembed.search.options import IndexOptions
     from rasterembed.store import ObjectStore
 
     store, numbers = ObjectStore(root=str(folder / "store")), count()

@@ -27,7 +27,8 @@ from rasterembed.model import Dinov3
 from rasterembed.search.datasets import open_dataset
 from rasterembed.search.exact import Filters, connect, exact_nearest
 from rasterembed.search.hnsw import Index
-from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.indexing import build_index
+from rasterembed.search.options import IndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from rasterembed.store import ObjectStore

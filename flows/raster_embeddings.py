@@ -25,16 +25,16 @@ from rasterembed.plan import Selection
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.radiometry import Radiometry
-from rasterembed.search.indexing import IndexOptions
+from rasterembed.search.options import IndexOptions
 from rasterembed.source import default_dataset_id
 from tasks.commit import commit_dataset, publish_summary
 from tasks.embed import embed_shards
+from tasks.index import build_search_index
 from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, write_tile_index
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.qa import qa_metrics
 from tasks.register import register_raster
-from tasks.search import build_search_index
 from tasks.workers import Fleet, embed_on_workers
 
 

@@ -68,8 +68,11 @@ class Lease:
         for number in numbers:
             if number < self.number:
                 self.store.delete(_key(self.folder, number))
-        # not the highest, if this number was used and cleared away since it was found free
-        return max(numbers, default=0) == self.number
+        if max(numbers, default=0) == self.number:
+            return True
+        # this number was used and cleared away since it was found free
+        self.store.delete(key)
+        return False
 
     def _content(self, expires: float) -> bytes:
         return _Content(run_id=self.run_id, expires=expires).model_dump_json().encode()

@@ -7,7 +7,6 @@ from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.layout import DatasetLayout
 from rasterembed.manifest import Manifest
-from rasterembed.qa.gate import run_qa
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store import ObjectStore
@@ -20,7 +19,8 @@ def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds)
 
     A breach does not fail the task: the flow sets the dataset's state, and then calls `QaReport.check`.
     """
-    from rasterembed.qa.pictures import data_uri  # and matplotlib with it, which only this step needs
+    from rasterembed.qa.gate import run_qa  # and DuckDB with it; pictures bring matplotlib
+    from rasterembed.qa.pictures import data_uri
 
     report = run_qa(store, manifest, thresholds)
     folder = DatasetLayout(manifest.dataset_id).qa

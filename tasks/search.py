@@ -1,4 +1,4 @@
-"""Search: the index that makes it fast, the question, and the answer for people to look at."""
+"""Search: the question, and the answer for people to look at."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from rasterembed.manifest import Manifest
 from rasterembed.model import Device
 from rasterembed.search.answer import Answer
-from rasterembed.search.datasets import Dataset, open_datasets
-from rasterembed.search.hnsw import IndexInfo
-from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.datasets import open_datasets
 from rasterembed.search.output import write_answer
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import EngineChoice, Searcher
@@ -23,25 +20,6 @@ from tasks.policy import STEP, artifact_key
 
 _SHOWN = 200
 """Rows of an artifact: the server keeps it in its database."""
-
-
-@task(name="build-search-index", **STEP)
-def build_search_index(store: ObjectStore, manifest: Manifest, options: IndexOptions) -> IndexInfo | None:
-    """Bring the dataset's index in line with its vectors; see `rasterembed.search.indexing.build_index`."""
-    info, why = build_index(Dataset(store, manifest), options)
-    log = get_run_logger()
-    if info is None:
-        log.info("%s: search scans every vector", why)
-    else:
-        log.info(
-            "search index of %d vectors, %.1f MB, recall@%d %.3f: %s",
-            info.rows,
-            info.bytes / 1e6,
-            info.recall_at,
-            info.recall,
-            why,
-        )
-    return info
 
 
 @task(name="search", **STEP)

@@ -44,7 +44,7 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
         ("--size", "Side of a tile in px", "224"),
         ("--edge", "The last row and column", "pad"),
         ("--pooling", "The CLS token", "cls"),
-        ("--batch-size", "Tiles that the model takes at a time", "32"),
+        ("--batch-size", "Tiles that are read and handed to the model together", None),
         ("--min-valid-fraction", "Tiles with a smaller share", "0.05"),
     ]:
         after = text[text.index(f" {option} ") :]

@@ -23,7 +23,8 @@ from rasterembed.manifest import State, read_manifest
 from rasterembed.model import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.datasets import open_dataset
-from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.indexing import build_index
+from rasterembed.search.options import IndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store import ObjectStore

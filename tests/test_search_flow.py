@@ -20,9 +20,9 @@ from flows.command import run
 from flows.search_embeddings import search_embeddings
 from rasterembed.model import Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.indexing import IndexOptions
+from rasterembed.search.options import IndexOptions
 from rasterembed.store import ObjectStore
-from tasks.search import build_search_index
+from tasks.index import build_search_index
 from tests.prefect_server import PrefectServer
 from tests.vectors import blank_raster, checkpoint, write_dataset
 

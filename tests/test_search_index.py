@@ -23,7 +23,8 @@ from rasterembed.search import hnsw, indexing
 from rasterembed.search.datasets import Dataset, open_dataset
 from rasterembed.search.exact import Filters
 from rasterembed.search.hnsw import Index, IndexInfo
-from rasterembed.search.indexing import IndexOptions, build_index
+from rasterembed.search.indexing import build_index
+from rasterembed.search.options import IndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store import ObjectStore
@@ -281,6 +282,17 @@ def test_a_build_that_fails_leaves_the_old_index(indexed: Indexed, monkeypatch: 
         build_index(indexed.dataset, IndexOptions(index="always", index_m=8))
     assert {path.name: path.read_bytes() for path in indexed.folder.iterdir()} == before
     assert indexed.search()[0] == "hnsw"
+
+
+def test_a_dataset_too_large_for_the_memory_is_searched_without_an_index(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rasterembed.search.indexing.BUILD_MEMORY", "1MB")
+    info, why = build_index(indexed.dataset, IndexOptions(index_min_rows=1, index_m=8))
+    assert info is None
+    assert "Out of Memory" in why
+    with pytest.raises(DataError, match="Out of Memory"):
+        build_index(indexed.dataset, IndexOptions(index="always", index_m=8))
 
 
 def test_without_vss_the_exact_scan_answers(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:

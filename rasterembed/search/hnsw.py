@@ -182,6 +182,8 @@ def open_index_file(path: Path, ef_search: int) -> duckdb.DuckDBPyConnection:
     """
     con = duck.connect()
     try:
+        # the index is loaded whole, and counts; DuckDB's GB is 10^9 bytes
+        con.execute(f"SET memory_limit = '{1 + path.stat().st_size / 1e9:.3f}GB'")
         load_vss(con)
         con.execute(f"ATTACH {quoted(path)} AS ix (READ_ONLY)")
         con.execute(f"SET hnsw_ef_search = {int(ef_search)}")

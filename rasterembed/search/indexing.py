@@ -7,13 +7,11 @@ import time
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed import duck
 from rasterembed.errors import DataError
@@ -31,11 +29,12 @@ from rasterembed.search.hnsw import (
     open_index_file,
     quoted,
 )
+from rasterembed.search.options import IndexOptions
 from rasterembed.store import ObjectStore
 from rasterembed.writing import local_file
 
-MIN_ROWS = 200_000
-"""Rows from which an index is built by default; docs/search.md has the measurements that it follows from."""
+BUILD_MEMORY = "4GB"
+"""Memory of DuckDB while an index is built, as DuckDB writes it; the index itself comes on top."""
 
 RECALL_AT = 10
 """Neighbours that recall is measured with."""
@@ -48,26 +47,6 @@ _SAME_DISTANCE = 1e-6
 
 _DEAD_AFTER_S = 24 * 3600
 """Age at which a file that was never finished counts as left by a dead build."""
-
-
-class IndexOptions(BaseModel):
-    """Whether a search index is built, and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    index: Literal["auto", "always", "never"] = Field(
-        default="auto", description="Build a search index; auto: for datasets of index_min_rows or more."
-    )
-    index_min_rows: int = Field(
-        default=MIN_ROWS, ge=1, description="Rows from which auto builds an index; below it, search scans every vector."
-    )
-    index_m: int = Field(default=16, ge=2, le=128, description="Links of a vector in the index (HNSW's M).")
-    index_ef_construction: int = Field(
-        default=128, ge=8, le=4096, description="Candidates kept while the index is built; more take longer."
-    )
-    index_ef_search: int = Field(
-        default=128, ge=8, le=4096, description="Candidates kept while searching; more find more and take longer."
-    )
 
 
 def build_index(dataset: Dataset, options: IndexOptions) -> tuple[IndexInfo | None, str]:
@@ -103,6 +82,11 @@ def build_index(dataset: Dataset, options: IndexOptions) -> tuple[IndexInfo | No
             raise DataError(
                 f"{error}: install the wheel duckdb-extension-vss of the same version, or search without an index"
             ) from error
+        return None, f"no index: {error}"
+    except DataError as error:
+        # a large dataset on a small machine is searched without
+        if options.index == "always" or not isinstance(error.__cause__, duckdb.OutOfMemoryException):
+            raise
         return None, f"no index: {error}"
 
 
@@ -147,7 +131,7 @@ def _build(dataset: Dataset, options: IndexOptions) -> IndexInfo:
 
 
 def _fill(dataset: Dataset, path: Path, options: IndexOptions) -> None:
-    con = duck.connect(threads=os.cpu_count() or 1, memory_limit="4GB")
+    con = duck.connect(threads=os.cpu_count() or 1, memory_limit=BUILD_MEMORY)
     try:
         load_vss(con)
         con.execute(f"ATTACH {quoted(path)} AS ix")
