@@ -9,10 +9,13 @@ counts what passes and delays each request.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from rasterembed.scene import make_scene
 from rasterembed.sharding import plan_shards
 from rasterembed.source import register
 from rasterembed.store import ObjectStore
-from tests.proxy import Proxy, proxy_before
+from tests.proxy import proxy_before
 from tests.servers import S3Server, moto_server
 
 NAME = "remote"
@@ -65,7 +68,7 @@ def measure(
     parameters = dict(locals())
     load_before = load()
     runs: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, proxy_before(server) as proxy:
+    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, _proxy(server) as proxy:
         server.create_bucket(_BUCKET)
         scene = make_scene(Path(scratch), width=side, height=side, compress="none").raster
         for layout in layouts:
@@ -84,8 +87,49 @@ def measure(
     return save(NAME, parameters, load_before, {"runs": runs, "ratios": ratios}, results)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a server or a proxy is."""
+
+    endpoint_url: str
+
+
+@dataclass(frozen=True)
+class _Proxy(_Place):
+    """A proxy in a process of its own: some calls of rasterio wait for the server and keep Python from running on."""
+
+    _pipe: Connection
+
+    def begin(self, delay_s: float = 0.0) -> dict[str, int]:
+        """Count anew, with another delay; gives what was counted."""
+        self._pipe.send(delay_s)
+        return self._pipe.recv()
+
+
+@contextmanager
+def _proxy(server: S3Server) -> Iterator[_Proxy]:
+    spawn = get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    process = spawn.Process(target=_run_proxy, args=(_Place(server.endpoint_url), theirs))
+    process.start()
+    try:
+        yield _Proxy(pipe.recv(), pipe)
+    finally:
+        pipe.send(None)
+        process.join()
+
+
+def _run_proxy(server: _Place, pipe: Connection) -> None:
+    with proxy_before(server) as proxy:  # type: ignore[arg-type]
+        pipe.send(proxy.endpoint_url)
+        while (delay_s := pipe.recv()) is not None:
+            pipe.send({"requests": len(proxy.exchanges), "bytes": proxy.sent})
+            proxy.exchanges.clear()
+            proxy.delay_s = delay_s
+
+
 def _cases(
-    server: S3Server, proxy: Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
+    server: S3Server, proxy: _Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
 ) -> tuple[dict[str, Callable[[], None]], int]:
     """What is measured, by name, and the number of tiles that each deals with."""
     store = ObjectStore(
@@ -109,7 +153,6 @@ def _cases(
         options = {
             "AWS_HTTPS": "NO",
             "AWS_VIRTUAL_HOSTING": "FALSE",
-            # listing the bucket, GDAL would wait for the proxy and keep it from answering: both are in this process
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # else the second round would ask for nothing
         }
@@ -147,17 +190,16 @@ def _cases(
     return cases, sharding.tile_count
 
 
-def _passed(proxy: Proxy, case: Callable[[], None]) -> dict[str, int]:
-    proxy.delay_s = 0.0
-    proxy.exchanges.clear()
+def _passed(proxy: _Proxy, case: Callable[[], None]) -> dict[str, int]:
+    proxy.begin()
     case()
-    return {"requests": len(proxy.exchanges), "bytes": proxy.sent}
+    return proxy.begin()
 
 
 def _measure(
-    proxy: Proxy, cases: dict[str, Callable[[], None]], tiles: int, delay_ms: int, rounds: int
+    proxy: _Proxy, cases: dict[str, Callable[[], None]], tiles: int, delay_ms: int, rounds: int
 ) -> dict[str, Any]:
-    proxy.delay_s = delay_ms / 1000
+    proxy.begin(delay_ms / 1000)
     times = take_turns(cases, rounds)
     return {
         **{f"{name}_tiles_per_s": speed(turns, tiles) for name, turns in times.items()},
