@@ -28,6 +28,7 @@ from cyclopts import App
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from rasterembed.checkpoints import write_preprocessor
+from rasterembed.inference.choice import processor
 
 _T = TypeVar("_T")
 
@@ -173,7 +174,7 @@ def save(
         "benchmark": name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": len(os.sched_getaffinity(0)),
             "load_before": round(load_before, 2),
             "python": platform.python_version(),
@@ -194,13 +195,6 @@ def save(
 
 def _plain(value: object) -> object:
     return str(value) if isinstance(value, Path) else asdict(value)  # type: ignore[call-overload]
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

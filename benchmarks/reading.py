@@ -23,11 +23,11 @@ from rasterio.windows import Window
 
 from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
 from rasterembed.grid import Grid
-from rasterembed.profile import inspect
+from rasterembed.profile import RasterProfile, inspect
 from rasterembed.reader import ShardReader, Skipped, ahead, block_cache_bytes
 from rasterembed.scene import make_scene
-from rasterembed.sharding import plan_shards
-from rasterembed.source import register
+from rasterembed.sharding import Sharding, plan_shards
+from rasterembed.source import Source, register
 from rasterembed.store import ObjectStore
 
 NAME = "reading"
@@ -105,13 +105,11 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
         target.write(np.stack(bands))
 
 
-def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
-    store = ObjectStore(root=str(raster.parent))
-    source = register(store, str(raster))
-    profile = inspect(store, source.uri)
-    grid = Grid(size=size)
-    sharding = plan_shards(grid, profile, 2048)
-    reader = ShardReader(
+def shard_reader(
+    store: ObjectStore, source: Source, profile: RasterProfile, sharding: Sharding, batch_size: int, *, threads: int
+) -> ShardReader:
+    """A reader of `BANDS` that keeps every tile, for as many threads."""
+    return ShardReader(
         store=store,
         source=source,
         profile=profile,
@@ -121,8 +119,17 @@ def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str,
         batch_size=batch_size,
         min_valid_fraction=0.0,
         on_bad_window="fail",
-        cache_bytes=block_cache_bytes(profile, sharding, 1),
+        cache_bytes=block_cache_bytes(profile, sharding, threads),
     )
+
+
+def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
+    store = ObjectStore(root=str(raster.parent))
+    source = register(store, str(raster))
+    profile = inspect(store, source.uri)
+    grid = Grid(size=size)
+    sharding = plan_shards(grid, profile, 2048)
+    reader = shard_reader(store, source, profile, sharding, batch_size, threads=1)
 
     def read(reading_ahead: bool) -> int:
         tiles, skipped = 0, Skipped()

@@ -24,10 +24,10 @@ from pydantic import SecretStr
 from rasterio.session import AWSSession
 
 from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
-from benchmarks.reading import BANDS, LAYOUTS, windows, write
+from benchmarks.reading import BANDS, LAYOUTS, shard_reader, windows, write
 from rasterembed.grid import Grid
 from rasterembed.profile import inspect
-from rasterembed.reader import ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.reader import Skipped, ahead
 from rasterembed.scene import make_scene
 from rasterembed.sharding import plan_shards
 from rasterembed.source import register
@@ -161,18 +161,7 @@ def _cases(
                 dataset.read(BANDS, window=window)
 
     def read(threads: int) -> None:
-        reader = ShardReader(
-            store=store,
-            source=source,
-            profile=profile,
-            sharding=sharding,
-            bands=BANDS,
-            palette=None,
-            batch_size=batch_size,
-            min_valid_fraction=0.0,
-            on_bad_window="fail",
-            cache_bytes=block_cache_bytes(profile, sharding, threads),
-        )
+        reader = shard_reader(store, source, profile, sharding, batch_size, threads=threads)
 
         def one(number: int) -> int:
             skipped = Skipped()

@@ -70,7 +70,7 @@ def load_vss(con: duckdb.DuckDBPyConnection) -> bool:
     try:
         con.load_extension(str(file))
     except duckdb.Error as error:
-        _log.warning("%s cannot be loaded, searching goes without: %s", file, _first_line(error))
+        _log.warning("%s cannot be loaded, searching goes without: %s", file, first_line(error))
         return False
     return True
 
@@ -111,7 +111,7 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        line = _first_line(error)
+        line = first_line(error)
         # raised below DuckDB, which leaves only the text
         for kind in (ObjectMissingError, StoreUnavailableError, StoreError):
             if line.startswith(f"{kind.__name__}: "):
@@ -119,7 +119,8 @@ def readable(what: str) -> Iterator[None]:
         raise DataError(f"{what}: {line}") from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, without the lines that DuckDB adds."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -32,7 +32,7 @@ from rasterembed.source import default_dataset_id, register
 from rasterembed.store import ObjectStore
 
 if TYPE_CHECKING:
-    from rasterembed.dinov3 import Pending
+    from rasterembed.dinov3 import Embedder, Pending
 
 _BATCH_BYTES = 64 * 2**20
 """Pixels of a batch whose size was not asked for; several are in memory at once."""
@@ -149,13 +149,12 @@ def _parts(
     """Positions, valid fractions and vectors of a shard's tiles, batch by batch; `made` learns what computed them."""
     from rasterembed.dinov3 import load_embedder  # planning and resuming do without PyTorch
 
-    red, green, blue = plan.radiometry.bands
     reader = ShardReader(
         store=store,
         source=plan.source,
         profile=plan.profile,
         sharding=plan.sharding,
-        bands=(red,) if red == green == blue else (red, green, blue),
+        bands=plan.radiometry.distinct_bands,
         palette=palette_table(plan.profile) if plan.radiometry.palette else None,
         batch_size=execution.batch_size or _batch_size(plan, device),
         min_valid_fraction=plan.selection.min_valid_fraction,
@@ -164,6 +163,7 @@ def _parts(
     )
     counted = 0
     computing: deque[tuple[Batch, Pending]] = deque()
+    embedder: Embedder | None = None  # loaded with the first batch: a shard may have none
 
     def finish() -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
         batch, pending = computing.popleft()
@@ -176,7 +176,7 @@ def _parts(
             if progress.stop.is_set():
                 raise Cancelled("the run was told to stop")
             if batch is not None:
-                embedder = load_embedder(
+                embedder = embedder or load_embedder(
                     plan.model, device, hub_token, backend=execution.backend, tiles=plan.sharding.tile_count
                 )
                 made["backend"] = embedder.backend

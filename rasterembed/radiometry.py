@@ -95,6 +95,15 @@ class ResolvedRadiometry(BaseModel):
     method: str
     """Where the numbers come from."""
 
+    @property
+    def distinct_bands(self) -> tuple[int, ...]:
+        """The bands to read: one if all channels are the same, else three."""
+        return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
+
+    def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
+        """Pixels of the distinct bands, shape (bands, rows, columns); palette indexes become their colours."""
+        return np.moveaxis(palette_table(profile)[pixels[0]], -1, 0) if self.palette else pixels
+
 
 def resolve(asked: Radiometry, profile: RasterProfile, store: ObjectStore, uri: str) -> ResolvedRadiometry:
     """Turn the choice into numbers, reading a decimated overview if percentiles are needed.

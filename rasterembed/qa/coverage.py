@@ -15,7 +15,6 @@ from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.plan import Plan
-from rasterembed.radiometry import palette_table
 from rasterembed.reader import Pixels, open_pixels
 from rasterembed.store import ObjectStore
 
@@ -79,7 +78,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
     shrink = max(1.0, longest / side)
     shape = (max(1, round(profile.height / shrink)), max(1, round(profile.width / shrink)))
     with _open(store, plan) as raster:
-        pixels, valid = raster.read(_bands(plan), Window(0, 0, profile.width, profile.height), shape)
+        pixels, valid = raster.read(plan.radiometry.distinct_bands, Window(0, 0, profile.width, profile.height), shape)
     return Overview(_grey(plan, pixels), valid)
 
 
@@ -96,14 +95,8 @@ def _open(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
         raise DataError(f"{uri}: it cannot be read: {' '.join(str(error.__cause__ or error).split())}") from error
 
 
-def _bands(plan: Plan) -> tuple[int, ...]:
-    red, green, blue = plan.radiometry.bands
-    return (red,) if red == green == blue else (red, green, blue)
-
-
 def _grey(plan: Plan, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    if plan.radiometry.palette:
-        pixels = np.moveaxis(palette_table(plan.profile)[pixels[0]], -1, 0)
+    pixels = plan.radiometry.channels(pixels, plan.profile)
     channels = len(pixels)
     low = np.array(plan.radiometry.low[:channels])[:, None, None]
     high = np.array(plan.radiometry.high[:channels])[:, None, None]
@@ -155,7 +148,7 @@ def measure_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.RecordB
             decodable = _decodable(batch)
             for i in np.flatnonzero(decodable):
                 window = Window(*(int(batch.column(name)[i].as_py()) for name in _WINDOW))
-                _, valid = raster.read(_bands(plan), window)
+                _, valid = raster.read(plan.radiometry.distinct_bands, window)
                 count = int(valid.sum())
                 tiles += 1
                 if count and np.float32(count / valid.size) >= plan.selection.min_valid_fraction:

@@ -14,7 +14,7 @@ from rasterembed.errors import DataError
 from rasterembed.model import Device, resolve_device
 from rasterembed.plan import Plan
 from rasterembed.profile import RasterProfile, inspect
-from rasterembed.radiometry import Radiometry, ResolvedRadiometry, palette_table
+from rasterembed.radiometry import Radiometry, ResolvedRadiometry
 from rasterembed.radiometry import resolve as resolve_radiometry
 from rasterembed.reader import open_pixels
 from rasterembed.store import ObjectStore, locate
@@ -78,16 +78,13 @@ def _read(
     radiometry = chip_radiometry(plan, profile, store, uri)
     side = min(profile.width, profile.height)
     window = Window((profile.width - side) // 2, (profile.height - side) // 2, side, side)
-    red, green, blue = radiometry.bands
-    bands = (red,) if red == green == blue else (red, green, blue)
     try:
         with open_pixels(store, uri, profile) as raster:
-            pixels, valid = raster.read(bands, window)
+            pixels, valid = raster.read(radiometry.distinct_bands, window)
     except RasterioError as error:
         cause = " ".join(str(error.__cause__ or error).split())
         raise DataError(f"{uri}: the image cannot be read: {cause}") from error
-    if radiometry.palette:
-        pixels = np.moveaxis(palette_table(profile)[pixels[0]], -1, 0)
+    pixels = radiometry.channels(pixels, profile)
     if not valid.any():
         raise DataError(f"{uri}: the image has no valid pixel to look for")
     pixels, valid = _resized(pixels, valid, plan.sharding.grid.size)

@@ -8,7 +8,6 @@ the only query here is the k rows nearest to a constant, and filters come after 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import uuid
 from datetime import datetime
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasterembed import duck
+from rasterembed.cache import cache_folder
 from rasterembed.errors import StoreError, os_errors
 from rasterembed.layout import DatasetLayout
 from rasterembed.search.datasets import Dataset
@@ -110,7 +110,7 @@ class Index:
             self._con = open_index_file(_local(store, dataset, self.info), self.ef_search)
             self._check(dataset.manifest.dimensions)
         except (duckdb.Error, StoreError) as error:
-            raise IndexUnusableError(f"the index is broken: {_first_line(error)}") from error
+            raise IndexUnusableError(f"the index is broken: {duck.first_line(error)}") from error
 
     def _check(self, dimensions: int) -> None:
         """Ask for one row, which loads the whole index, and see that it was used."""
@@ -146,7 +146,7 @@ class Index:
                 nearest_sql(COLUMNS, len(vector)), {"vector": vector.tolist(), "n": fetch}
             ).to_arrow_table()
         except duckdb.Error as error:
-            raise IndexUnusableError(f"the index is broken: {_first_line(error)}") from error
+            raise IndexUnusableError(f"the index is broken: {duck.first_line(error)}") from error
         kept = filters.keep(found).sort_by([("distance", "ascending"), ("tile_id", "ascending")])
         if len(kept) < k or not kept["distance"][k - 1].as_py() < pc.max(found["distance"]).as_py():
             return None
@@ -225,7 +225,7 @@ def _is_whole(path: Path, info: IndexInfo) -> bool:
 
 def _fetched(store: ObjectStore, dataset: Dataset, key: str, info: IndexInfo) -> Path:
     """The index's place in the cache of this machine, filled from the store; one file a dataset is kept."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rasterembed" / "indexes"
+    home = cache_folder() / "indexes"
     origin = f"{store.endpoint_url} {store.uri(index_folder(dataset.id))}"
     path = home / hashlib.sha256(origin.encode()).hexdigest()[:16] / info.file
     aside = path.with_name(f"{uuid.uuid4().hex}.part")
@@ -255,7 +255,3 @@ def index_folder(dataset_id: str) -> str:
 def info_key(dataset_id: str) -> str:
     """Key of the file that says which index counts."""
     return f"{index_folder(dataset_id)}/index.json"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

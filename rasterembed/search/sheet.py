@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.plan import Plan
-from rasterembed.radiometry import ResolvedRadiometry, palette_table
+from rasterembed.radiometry import ResolvedRadiometry
 from rasterembed.reader import Pixels, open_pixels
 from rasterembed.search.answer import Answer, Example, Hit
 from rasterembed.search.chip import read_chip
@@ -110,15 +110,12 @@ def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, s
 
 
 def _read(raster: Pixels, plan: Plan, tile: Tile | Hit) -> Image.Image:
-    red, green, blue = plan.radiometry.bands
-    bands = (red,) if red == green == blue else (red, green, blue)
     window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
     try:
-        pixels, valid = raster.read(bands, window)
+        pixels, valid = raster.read(plan.radiometry.distinct_bands, window)
     except RasterioError as error:
         raise DataError(f"{plan.source.uri}: tile {tile.tile_id} cannot be read: {error}") from error
-    if plan.radiometry.palette:
-        pixels = np.moveaxis(palette_table(plan.profile)[pixels[0]], -1, 0)
+    pixels = plan.radiometry.channels(pixels, plan.profile)
     return picture(pixels, valid, plan.radiometry, plan.sharding.grid.size)
 
 
