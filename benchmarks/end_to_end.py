@@ -145,7 +145,7 @@ def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[
         batch_size=execution.batch_size,
         min_valid_fraction=plan.selection.min_valid_fraction,
         on_bad_window="fail",
-        cache_bytes=block_cache_bytes(plan.profile, plan.sharding, 1),
+        cache_bytes=block_cache_bytes(plan.source, plan.profile, plan.sharding, 1),
     )
     return [batch for number in range(plan.sharding.count) for batch in reader.batches(number, Skipped())]
 

@@ -119,7 +119,7 @@ def shard_reader(
         batch_size=batch_size,
         min_valid_fraction=0.0,
         on_bad_window="fail",
-        cache_bytes=block_cache_bytes(profile, sharding, threads),
+        cache_bytes=block_cache_bytes(source, profile, sharding, threads),
     )
 
 

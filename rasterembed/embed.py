@@ -159,7 +159,7 @@ def _parts(
         batch_size=execution.batch_size or _batch_size(plan, device),
         min_valid_fraction=plan.selection.min_valid_fraction,
         on_bad_window=plan.selection.on_bad_window,
-        cache_bytes=block_cache_bytes(plan.profile, plan.sharding, execution.shard_threads),
+        cache_bytes=block_cache_bytes(plan.source, plan.profile, plan.sharding, execution.shard_threads),
     )
     counted = 0
     computing: deque[tuple[Batch, Pending]] = deque()

@@ -27,7 +27,7 @@ from rasterembed.source import Source, check_unchanged
 from rasterembed.store import ObjectStore
 
 MAX_RUN_BYTES = 64 * 2**20
-"""Pixels read in one go; a longer row of tiles is read in several."""
+"""Pixels read in one go: part of a row of tiles or, where a read waits for a server, as many rows as that holds."""
 
 RETRY_DELAYS_S = (0.5, 2.0)
 """Waits before a failed read from S3 is tried again."""
@@ -249,7 +249,7 @@ class ShardReader:
         with ExitStack() as stack:
             handle = _Handle(self, stack)
             batch = _BatchInMaking(self)
-            for run in _runs(tiles, self._run_tiles()):
+            for run in _runs(tiles, *self._run_shape(number)):
                 for position, pixels, shown in self._read_run(handle, tiles, run, skipped):
                     fraction = batch.lay(handle, pixels, shown)
                     if fraction == 0:
@@ -273,29 +273,32 @@ class ShardReader:
                 "new state"
             )
 
-    def _run_tiles(self) -> int:
-        """Tiles side by side that one read may cover."""
+    def _run_shape(self, number: int) -> tuple[int, int]:
+        """Rows of tiles, and tiles side by side, that one read may cover."""
         grid = self.sharding.grid
         if grid.step >= 2 * grid.size:
-            return 1  # mostly gaps between the tiles
+            return 1, 1  # mostly gaps between the tiles
         itemsize = np.dtype(self.profile.dtype).itemsize
-        column = grid.size * len(self.bands) * itemsize
-        return max(1, MAX_RUN_BYTES // (column * grid.step))
+        most = max(1, MAX_RUN_BYTES // (len(self.bands) * itemsize * grid.size * grid.step))
+        _, (left, right) = self.sharding.block(number)
+        if not self.source.remote or most < right - left:
+            return 1, most  # of a file, what a read gives is best still in the processor's cache when tiles are cut
+        return most // (right - left), right - left
 
     def _read_run(self, handle: _Handle, tiles: Tiles, run: slice, skipped: Skipped) -> Iterator[_Tile]:
         """The tiles of a run that is read in one go."""
         part = tiles.take(np.arange(run.start, run.stop))
         left, top = int(part.col_off[0]), int(part.row_off[0])
-        right = int(part.col_off[-1] + part.width[-1])
+        right, bottom = int(part.col_off[-1] + part.width[-1]), int(part.row_off[-1] + part.height[-1])
         try:
-            pixels, shown = handle.read(Window(left, top, right - left, int(part.height[0])))
+            pixels, shown = handle.read(Window(left, top, right - left, bottom - top))
         except RasterioError as error:
             yield from self._read_singly(handle, part, run.start, skipped, error)
             return
         for i in range(len(part)):
-            begin = int(part.col_off[i]) - left
-            columns = slice(begin, begin + int(part.width[i]))
-            yield run.start + i, pixels[:, :, columns], None if shown is None else shown[:, columns]
+            x, y = int(part.col_off[i]) - left, int(part.row_off[i]) - top
+            rows, columns = slice(y, y + int(part.height[i])), slice(x, x + int(part.width[i]))
+            yield run.start + i, pixels[:, rows, columns], None if shown is None else shown[rows, columns]
 
     def _read_singly(
         self,
@@ -346,7 +349,7 @@ class _Handle:
 
     def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         """What `Pixels.fetch` gives of a window, good until the next one is read."""
-        for delay in RETRY_DELAYS_S if self._reader.source.uri.startswith("s3://") else ():
+        for delay in RETRY_DELAYS_S if self._reader.source.remote else ():
             try:
                 return self._read(window)
             except RasterioError:
@@ -452,26 +455,30 @@ class _Memory:
         return memory
 
 
-def _runs(tiles: Tiles, longest: int) -> Iterator[slice]:
-    """Stretches of tiles in one row of the grid, at most `longest` tiles each."""
-    starts = np.flatnonzero(np.diff(tiles.row, prepend=-1))
-    for start, stop in zip(starts, [*starts[1:], len(tiles)], strict=True):
-        for first in range(int(start), int(stop), longest):
-            yield slice(first, min(first + longest, int(stop)))
+def _runs(tiles: Tiles, rows: int, columns: int) -> Iterator[slice]:
+    """Stretches of at most `columns` tiles of a row of the grid; if those are all, of as many as `rows` rows."""
+    starts = [*np.flatnonzero(np.diff(tiles.row, prepend=-1)), len(tiles)]
+    for i in range(0, len(starts) - 1, rows):
+        start, stop = int(starts[i]), int(starts[min(i + rows, len(starts) - 1)])
+        for first in range(start, stop, rows * columns):
+            yield slice(first, min(first + rows * columns, stop))
 
 
-def block_cache_bytes(profile: RasterProfile, sharding: Sharding, threads: int) -> int:
+def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding, threads: int) -> int:
     """Bytes of GDAL's block cache that let each block be decoded once by every reading thread.
 
     A row of tiles touches the block rows that it lies in and the next row of tiles comes back to the last of them, so
     the cache holds two such rows across a shard for each thread; all bands of a pixel-interleaved block are decoded.
+    Where bands lie apart, the other bands' blocks of a read come between.
     """
     grid = sharding.grid
     columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
     rows = grid.size + 2 * profile.block_height
-    bands = profile.count if profile.interleave == "pixel" else 4
-    needed = columns * rows * bands * np.dtype(profile.dtype).itemsize * threads
-    return int(min(max(needed, 16 * 2**20), 2**30))
+    apart = profile.interleave != "pixel"
+    needed = columns * rows * (4 if apart else profile.count) * np.dtype(profile.dtype).itemsize
+    if apart and source.remote:
+        needed += MAX_RUN_BYTES
+    return int(min(max(needed * threads, 16 * 2**20), 2**30))
 
 
 def ahead(items: Generator[_T]) -> Generator[_T]:

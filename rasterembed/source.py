@@ -28,6 +28,11 @@ class Source(BaseModel):
     modified: datetime
     """Time of the last modification, UTC."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether reading it means to wait for a server."""
+        return self.uri.startswith("s3://")
+
 
 def register(store: ObjectStore, raster: str) -> Source:
     """Find a raster and take down its identity.

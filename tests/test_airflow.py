@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -79,6 +80,15 @@ class Airflow:
         """Return once the DAG run has noticed that its task has ended: it can be neither cleared nor deleted before."""
         run = f"/api/v2/dags/{DAG}/dagRuns/{run_id}"
         wait_for(lambda: self.client.get(run).json()["state"] in ("success", "failed"), f"{run_id} to be over")
+
+    def wait_until_let_go(self, run_id: str) -> None:
+        """Return once the executor has reported both parts of the task, until and after its deferral.
+
+        Airflow knows a task by DAG, run id and try: a report that comes late is taken for one on the task of a new DAG
+        run of the same id, and fails that.
+        """
+        reports = re.compile(rf"Received executor event with state success .*run_id='{run_id}'")
+        wait_for(lambda: len(reports.findall((self.home / "scheduler.out").read_text())) >= 2, "the executor's reports")
 
     def wait_until_watched(self, run_id: str) -> None:
         """Return once the triggerer waits for the flow run: what ends the task before does not reach the trigger."""
@@ -194,6 +204,7 @@ class TestWithAirflow:
 
         assert airflow.trigger("success", deployment=served.name, **parameters).status_code == 409
         airflow.wait_until_over("success")
+        airflow.wait_until_let_go("success")
         airflow.client.delete(f"/api/v2/dags/{DAG}/dagRuns/success").raise_for_status()
         assert airflow.trigger("success", deployment=served.name, **parameters).status_code == 200
         airflow.wait("success", "success")
