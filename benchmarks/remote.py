@@ -42,11 +42,11 @@ _BUCKET = "rasters"
 
 def measure(
     *,
-    side: int = 3000,
+    side: int = 4500,
     size: int = 224,
     layouts: tuple[str, ...] = ("deflate, tiles", "LZW, strips", "deflate, tiles, 31 bands apart"),
     delays_ms: tuple[int, ...] = (0, 20, 100),
-    shard_tiles: int = 2048,
+    shard_tiles: int = 256,
     shard_threads: int = 2,
     batch_size: int = 32,
     rounds: int = 3,

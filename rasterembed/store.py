@@ -238,6 +238,7 @@ class ObjectStore(BaseModel):
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # an object may be replaced while a worker lives
             "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
             "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(2**26),  # blocks of one read that are asked for together, in bytes
+            "CPL_VSIL_CURL_CACHE_SIZE": str(2**26 + 2**20),  # a longer read is split, and its parts overlap
             "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # header and block index of most files in one request
             "GDAL_HTTP_MAX_RETRY": 1,  # for a single request that fails; the reader opens anew after that
             "GDAL_HTTP_RETRY_DELAY": 0.5,
