@@ -64,6 +64,8 @@ bench: .venv ## measure speed and memory, here and of others (docs/performance.m
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.reading
+	$(BIN)/python -m benchmarks.remote
+	$(BIN)/python -m benchmarks.slow_store
 	$(BIN)/python -m benchmarks.encodings
 	-$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.cold_start

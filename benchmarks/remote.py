@@ -37,7 +37,7 @@ from tests.servers import S3Server, moto_server
 
 NAME = "remote"
 
-_BUCKET = "rasters"
+BUCKET = "rasters"
 
 
 def measure(
@@ -68,13 +68,13 @@ def measure(
     parameters = dict(locals())
     load_before = load()
     runs: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, _proxy(server) as proxy:
-        server.create_bucket(_BUCKET)
+    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, proxy_process(server) as proxy:
+        server.create_bucket(BUCKET)
         scene = make_scene(Path(scratch), width=side, height=side, compress="none").raster
         for layout in layouts:
             raster = Path(scratch) / "raster.tif"
             write(scene, raster, LAYOUTS[layout])
-            server.client().upload_file(str(raster), _BUCKET, raster.name)
+            server.client().upload_file(str(raster), BUCKET, raster.name)
             cases, tiles = _cases(server, proxy, raster.name, size, batch_size, shard_tiles, shard_threads)
             runs[layout] = {
                 "tiles": tiles,
@@ -95,7 +95,7 @@ class _Place:
 
 
 @dataclass(frozen=True)
-class _Proxy(_Place):
+class Proxy(_Place):
     """A proxy in a process of its own: some calls of rasterio wait for the server and keep Python from running on."""
 
     _pipe: Connection
@@ -107,13 +107,14 @@ class _Proxy(_Place):
 
 
 @contextmanager
-def _proxy(server: S3Server) -> Iterator[_Proxy]:
+def proxy_process(server: S3Server) -> Iterator[Proxy]:
+    """Run a proxy before a server."""
     spawn = get_context("spawn")
     pipe, theirs = spawn.Pipe()
     process = spawn.Process(target=_run_proxy, args=(_Place(server.endpoint_url), theirs))
     process.start()
     try:
-        yield _Proxy(pipe.recv(), pipe)
+        yield Proxy(pipe.recv(), pipe)
     finally:
         pipe.send(None)
         process.join()
@@ -128,18 +129,23 @@ def _run_proxy(server: _Place, pipe: Connection) -> None:
             proxy.delay_s = delay_s
 
 
-def _cases(
-    server: S3Server, proxy: _Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
-) -> tuple[dict[str, Callable[[], None]], int]:
-    """What is measured, by name, and the number of tiles that each deals with."""
-    store = ObjectStore(
-        root=f"s3://{_BUCKET}/out",
+def store_behind(proxy: Proxy, server: S3Server) -> ObjectStore:
+    """The store in the server's bucket, reached through the proxy."""
+    return ObjectStore(
+        root=f"s3://{BUCKET}/out",
         endpoint_url=proxy.endpoint_url,
         access_key=SecretStr(server.access_key),
         secret_key=SecretStr(server.secret_key),
         region=server.region,
     )
-    source = register(store, f"s3://{_BUCKET}/{key}")
+
+
+def _cases(
+    server: S3Server, proxy: Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
+) -> tuple[dict[str, Callable[[], None]], int]:
+    """What is measured, by name, and the number of tiles that each deals with."""
+    store = store_behind(proxy, server)
+    source = register(store, f"s3://{BUCKET}/{key}")
     profile = inspect(store, source.uri)
     sharding = plan_shards(Grid(size=size), profile, shard_tiles)
 
@@ -156,7 +162,7 @@ def _cases(
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # else the second round would ask for nothing
         }
-        with rasterio.Env(session=session, **options), rasterio.open(f"/vsis3/{_BUCKET}/{key}") as dataset:
+        with rasterio.Env(session=session, **options), rasterio.open(f"/vsis3/{BUCKET}/{key}") as dataset:
             for window in windows(profile.width, profile.height, size):
                 dataset.read(BANDS, window=window)
 
@@ -179,14 +185,14 @@ def _cases(
     return cases, sharding.tile_count
 
 
-def _passed(proxy: _Proxy, case: Callable[[], None]) -> dict[str, int]:
+def _passed(proxy: Proxy, case: Callable[[], None]) -> dict[str, int]:
     proxy.begin()
     case()
     return proxy.begin()
 
 
 def _measure(
-    proxy: _Proxy, cases: dict[str, Callable[[], None]], tiles: int, delay_ms: int, rounds: int
+    proxy: Proxy, cases: dict[str, Callable[[], None]], tiles: int, delay_ms: int, rounds: int
 ) -> dict[str, Any]:
     proxy.begin(delay_ms / 1000)
     times = take_turns(cases, rounds)

@@ -23,6 +23,7 @@ from benchmarks import (
     remote,
     report,
     search,
+    slow_store,
 )
 from benchmarks.harness import RESULTS
 
@@ -38,6 +39,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     prefect_overhead.NAME: ("performance.md", prefect_overhead.markdown),
     reading.NAME: ("performance.md", reading.markdown),
     remote.NAME: ("performance.md", remote.markdown),
+    slow_store.NAME: ("performance.md", slow_store.markdown),
     report.NAME: ("performance.md", report.markdown),
     search.NAME: ("search.md", search.markdown),
     precision.NAME: ("search.md", precision.markdown),

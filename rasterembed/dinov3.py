@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 from rasterembed.checkpoints import find_checkpoint
 from rasterembed.errors import DataError
 from rasterembed.inference.colours import Colours
-from rasterembed.inference.exported import SLICE
+from rasterembed.inference.exported import SLICE, Exported
 from rasterembed.inference.loading import Settled, load_network, settle
 from rasterembed.inference.networks import Network
 from rasterembed.inference.staging import Download, Staging
@@ -39,13 +39,30 @@ _FREE_SHARE = 0.5
 class Pending:
     """Vectors that are being computed."""
 
-    def __init__(self, future: Future[NDArray[np.float32] | Download]) -> None:
+    def __init__(self, future: Future[NDArray[np.float32] | Download | _Started]) -> None:
         self._future = future
 
     def result(self) -> NDArray[np.float32]:
         """Shape (n, dimensions), not normalised. Waits for them; raises what computing raised."""
         there = self._future.result()
-        return there.result() if isinstance(there, Download) else there
+        return there if isinstance(there, np.ndarray) else there.result()
+
+
+class _Started:
+    """Vectors of slices that the network has begun with."""
+
+    def __init__(
+        self,
+        slices: list[tuple[Future[Tensor], Tensor | None]],
+        pooled: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> None:
+        self._slices = slices
+        self._pooled = pooled
+
+    @torch.inference_mode()
+    def result(self) -> NDArray[np.float32]:
+        """Shape (n, dimensions); waits for them."""
+        return torch.cat([self._pooled(tokens.result(), mask) for tokens, mask in self._slices]).numpy()
 
 
 class Embedder:
@@ -105,13 +122,18 @@ class Embedder:
     @torch.inference_mode()
     def _embed(
         self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
-    ) -> NDArray[np.float32] | Download:
+    ) -> NDArray[np.float32] | Download | _Started:
         if pixels.dtype in _ON_DEVICE:
             colours = self._colours(radiometry)
         else:
             pixels, colours = _scaled(pixels, radiometry), self._colours(None)
         values = self._upload(pixels)
         mask = None if valid.all() else self._upload(valid)
+        if isinstance(self._network, Exported):  # the next batch is begun with before this one is done
+            firsts = range(0, len(values), self._slice)
+            masks = [None if mask is None else mask[first : first + self._slice] for first in firsts]
+            images = self._images(values, mask, colours, 0)
+            return _Started(list(zip(map(self._network.start, images), masks, strict=True)), self._pooled)
         vectors: list[Tensor] = []
         done = 0
         while done < len(pixels):

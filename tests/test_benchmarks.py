@@ -28,6 +28,7 @@ from benchmarks import (
     reading,
     remote,
     report,
+    slow_store,
     tables,
 )
 from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
@@ -66,6 +67,27 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert report["ratios"]["float32"] == pytest.approx(
         run["from_file_tiles_per_s"]["median"] / run["in_memory_tiles_per_s"]["median"]
     )
+
+
+def test_slow_store(tmp_path: Path) -> None:
+    report = slow_store.measure(
+        side=256,
+        size=64,
+        dtype="float32",
+        backend="eager",
+        delays_ms=(1,),
+        shard_tiles=4,
+        rounds=1,
+        tiny=True,
+        results=tmp_path,
+    )
+    check(report, slow_store.markdown(report), tmp_path)
+    assert report["shards"] == 4
+    assert report["ratios"] == {
+        name: pytest.approx(run["tiles_per_s"]["median"] / report["runs"]["in memory"]["tiles_per_s"]["median"])
+        for name, run in report["runs"].items()
+    }
+    assert list(report["runs"]) == ["in memory", "folder", "S3, 1 ms"]
 
 
 def test_reading(tmp_path: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import torch
@@ -58,33 +59,37 @@ class Exported:
             compiled = _compile(_export(module, side, kept), dtype, threads)
         self.at_once: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Slices that are worked on at once."""
-        self._requests = deque(compiled.create_infer_request() for _ in range(self.at_once))
+        # more than that, so that one waits when another is done
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(2 * self.at_once):
+            self._free.put(compiled.create_infer_request())
+        self._finisher = ThreadPoolExecutor(1, thread_name_prefix="openvino")
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """See `inference.networks.Network`; several slices are worked on at once, and `length` is `SLICE`."""
-        running: deque[tuple[Any, Tensor, int]] = deque()
+        """See `inference.networks.Network`; `length` is `SLICE`."""
+        return (tokens.result() for tokens in [self.start(images) for images in slices])
+
+    def start(self, images: Tensor) -> Future[Tensor]:
+        """Begin with a slice, as soon as one before it is done if many are begun; its tokens come later.
+
+        Args:
+            images: shape (at most `SLICE`, 3, side, side), float32; must stay as they are until the tokens are there.
+        """
+        whole = padded(images, SLICE).contiguous()
+        request = self._free.get()
         try:
-            for images in slices:
-                if not self._requests:
-                    yield self._finish(*running.popleft())
-                request = self._requests.popleft()
-                whole = padded(images, SLICE).contiguous()
-                request.start_async([whole.numpy()], share_inputs=True)
-                running.append((request, whole, len(images)))
-            while running:
-                yield self._finish(*running.popleft())
-        finally:
-            for request, _, _ in running:
-                request.cancel()
-                with suppress(RuntimeError):  # that it was cancelled
-                    request.wait()
-                self._requests.append(request)
+            request.start_async([whole.numpy()], share_inputs=True)
+        except BaseException:
+            self._free.put(request)
+            raise
+        return self._finisher.submit(self._finish, request, whole, len(images))
 
     def _finish(self, request: Any, _images: Tensor, count: int) -> Tensor:
-        request.wait()
-        tokens = torch.from_numpy(request.get_output_tensor().data[:count].copy())
-        self._requests.append(request)
-        return tokens
+        try:
+            request.wait()
+            return torch.from_numpy(request.get_output_tensor().data[:count].copy())
+        finally:
+            self._free.put(request)
 
 
 def _export(module: nn.Module, side: int, kept: Path) -> Any:

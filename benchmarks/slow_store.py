@@ -1,0 +1,131 @@
+"""How much of the model's speed is left where the store takes its time over every request.
+
+Shards of a local raster are embedded as the pipeline does, some at once, and written to a folder, and to S3 through a
+proxy that delays each request. What a run does once, before its first shard and after its last, is not in the times.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from benchmarks.end_to_end import ready_batches
+from benchmarks.harness import (
+    RESULTS,
+    TINY,
+    VIT_S16,
+    load,
+    make_checkpoint,
+    ratio,
+    run,
+    save,
+    speed,
+    spread,
+    table,
+    take_turns,
+    where,
+)
+from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
+from rasterembed.dinov3 import load_embedder
+from rasterembed.embed import Execution, embed_shard
+from rasterembed.grid import Grid
+from rasterembed.model import Backend, ComputeDtype, Dinov3
+from rasterembed.plan import Selection, make_plan
+from rasterembed.scene import make_scene
+from rasterembed.source import register
+from rasterembed.store import ObjectStore
+from tests.servers import moto_server
+
+NAME = "slow_store"
+
+
+def measure(
+    *,
+    side: int = 5376,
+    size: int = 224,
+    dtype: ComputeDtype = "bfloat16",
+    delays_ms: tuple[int, ...] = (0, 200),
+    shard_tiles: int = 96,
+    shard_threads: int = 2,
+    batch_size: int = 8,
+    backend: Backend = "openvino",
+    rounds: int = 3,
+    tiny: bool = False,
+    results: Path = RESULTS,
+) -> dict[str, Any]:
+    """Compare stores with the model alone.
+
+    Args:
+        side: Side in px of the generated deflate COG.
+        size: Side in px of a tile.
+        dtype: Type the model computes in.
+        delays_ms: What each request waits, in milliseconds.
+        shard_tiles: Tiles in a shard; few, so that writing weighs more than it ever should.
+        shard_threads: Shards worked on at once.
+        batch_size: Tiles in a batch.
+        backend: What computes.
+        rounds: Times that each is measured.
+        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
+        results: Folder for the result.
+    """
+    parameters = dict(locals())
+    load_before = load()
+    with tempfile.TemporaryDirectory() as scratch, moto_server() as server, proxy_process(server) as proxy:
+        server.create_bucket(BUCKET)
+        raster = make_scene(Path(scratch), width=side, height=side, border=0).raster
+        weights = make_checkpoint(Path(scratch) / "model", **(TINY if tiny else VIT_S16))
+        local = ObjectStore(root=str(Path(scratch) / "store"))
+        model = Dinov3(model=str(weights), dtype=dtype, device="cpu")
+        execution = Execution(batch_size=batch_size, backend=backend, shard_threads=shard_threads)
+        options = {"grid": Grid(size=size), "model": model, "selection": Selection(shard_tiles=shard_tiles)}
+        source = register(local, str(raster))
+        plan = make_plan(local, source, "plan", **options)
+        batches = ready_batches(plan, local, execution)
+        embedder = load_embedder(plan.model, "cpu", backend=backend)
+        numbers = count()
+
+        def in_memory() -> None:
+            pending = [embedder.submit(batch.pixels, batch.valid, plan.radiometry) for batch in batches]
+            assert sum(len(vectors.result()) for vectors in pending) == plan.sharding.tile_count
+
+        def to(store: ObjectStore) -> None:
+            fresh = make_plan(local, source, f"run-{next(numbers)}", **options)
+            with ThreadPoolExecutor(shard_threads) as pool:
+                done = list(
+                    pool.map(lambda n: embed_shard(fresh, store, n, execution=execution), range(plan.sharding.count))
+                )
+            assert sum(shard.rows for shard in done) == plan.sharding.tile_count
+
+        remote = store_behind(proxy, server)
+        cases: dict[str, Callable[[], None]] = {"in memory": in_memory, "folder": partial(to, local)}
+        cases |= {f"S3, {delay} ms": partial(_delayed, proxy, delay, partial(to, remote)) for delay in delays_ms}
+        for case in cases.values():
+            case()
+        times = take_turns(cases, rounds)
+    tiles = plan.sharding.tile_count
+    runs = {
+        name: {"tiles_per_s": speed(turns, tiles), "ratio": ratio(turns, times["in memory"])}
+        for name, turns in times.items()
+    }
+    ratios = {name: run["ratio"] for name, run in runs.items()}
+    return save(NAME, parameters, load_before, {"shards": plan.sharding.count, "runs": runs, "ratios": ratios}, results)
+
+
+def _delayed(proxy: Proxy, delay_ms: int, case: Callable[[], None]) -> None:
+    proxy.begin(delay_ms / 1000)
+    case()
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The result as a table."""
+    rows = [[name, spread(run["tiles_per_s"]), f"**{run['ratio']:.2f}**"] for name, run in report["runs"].items()]
+    return where(report) + table(["shards go to", "tiles/s", "of in memory"], rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)
