@@ -11,6 +11,7 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,6 +184,12 @@ def _file_digest(file: Path) -> str:
     blob = Path(os.path.realpath(file))
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
+    state = file.stat()
+    return _content_digest(file, state.st_ino, state.st_size, state.st_mtime_ns)
+
+
+@cache  # a process that embeds many rasters reads its weights once
+def _content_digest(file: Path, *_state: int) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -186,7 +186,7 @@ def commit(
         stac_item=plan.layout.stac_item,
         run_id=run_id,
         created=datetime.now(UTC),
-        versions=library_versions(),
+        versions=dict(library_versions()),
     )
     item = stac_item(plan, manifest.shards)
     lease.check()  # the index of a large raster took its time

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -43,11 +45,12 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
         "grid": plan.sharding.grid.model_dump(mode="json") | {"stride": plan.sharding.grid.step},
         "min_valid_fraction": plan.selection.min_valid_fraction,
         "run_id": run_id,
-        "versions": library_versions(),
+        "versions": dict(library_versions()),
     }
 
 
-def library_versions() -> dict[str, str]:
+@cache  # looking them up takes 10 ms, and every shard names them
+def library_versions() -> Mapping[str, str]:
     """Versions of the libraries that shape the result; one that is not installed is left out."""
     versions = {"gdal": rasterio.__gdal_version__}
     for package in _PACKAGES:
