@@ -164,8 +164,10 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_completes_it(
 
     proxied.fault = lambda *_: None
     assert store.read(f"datasets/{DATASET}/manifest.json") is None
+    there = len(store.sizes(f"embeddings/{DATASET}"))
+    assert there == 1 if fault == "unavailable" else there in (1, 2)  # the server may have what it did not answer
     second = run(f"s3://{bucket}/{KEY}", store, lease_s=2, **asked)
-    assert (second.error, second.embedded) == ("", SHARDS - 1)
+    assert (second.error, second.embedded) == ("", SHARDS - there)
     assert list(vectors(store).values()) == local
 
 
