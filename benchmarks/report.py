@@ -52,10 +52,10 @@ _PRODUCTS = 8
 
 def measure(
     *,
-    rows: int = 8,
+    rows: int = 16,
     cols: int = 16,
     tile: int = 224,
-    rounds: int = 5,
+    rounds: int = 3,
     peers: tuple[str, ...] = tuple(PEERS),
     tiny: bool = False,
     venvs: Path = VENVS,
