@@ -24,9 +24,9 @@ from rasterembed.grid import Tiles, tile_id
 from rasterembed.profile import RasterProfile, mask_file_state, open_raster
 from rasterembed.sharding import Sharding
 from rasterembed.source import Source, check_unchanged
-from rasterembed.store import ObjectStore
+from rasterembed.store import MAX_READ_BYTES, ObjectStore
 
-MAX_RUN_BYTES = 64 * 2**20
+MAX_RUN_BYTES = MAX_READ_BYTES
 """Pixels read in one go: part of a row of tiles or, where a read waits for a server, as many rows as that holds."""
 
 RETRY_DELAYS_S = (0.5, 2.0)

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from rasterembed.s3 import S3Backend
 
 
+MAX_READ_BYTES = 64 * 2**20
+"""Of a raster, in one go: from S3 what GDAL asks for together and keeps, which must hold the longest read."""
+
+
 class ObjectStore(BaseModel):
     """A folder, or a bucket and prefix of an S3 server, with what is needed to reach it."""
 
@@ -237,8 +241,8 @@ class ObjectStore(BaseModel):
             "AWS_VIRTUAL_HOSTING": "FALSE" if self.path_style else "TRUE",
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # an object may be replaced while a worker lives
             "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-            "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(2**26),  # blocks of one read that are asked for together, in bytes
-            "CPL_VSIL_CURL_CACHE_SIZE": str(2**26 + 2**20),  # a longer read is split, and its parts overlap
+            "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # blocks asked for together
+            "CPL_VSIL_CURL_CACHE_SIZE": str(MAX_READ_BYTES + 2**20),  # a longer read is split, and its parts overlap
             "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # header and block index of most files in one request
             "GDAL_HTTP_MAX_RETRY": 1,  # for a single request that fails; the reader opens anew after that
             "GDAL_HTTP_RETRY_DELAY": 0.5,
