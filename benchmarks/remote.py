@@ -88,16 +88,10 @@ def measure(
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a server or a proxy is."""
-
-    endpoint_url: str
-
-
-@dataclass(frozen=True)
-class Proxy(_Place):
+class Proxy:
     """A proxy in a process of its own: some calls of rasterio wait for the server and keep Python from running on."""
 
+    endpoint_url: str
     _pipe: Connection
 
     def begin(self, delay_s: float = 0.0) -> dict[str, int]:
@@ -111,7 +105,7 @@ def proxy_process(server: S3Server) -> Iterator[Proxy]:
     """Run a proxy before a server."""
     spawn = get_context("spawn")
     pipe, theirs = spawn.Pipe()
-    process = spawn.Process(target=_run_proxy, args=(_Place(server.endpoint_url), theirs))
+    process = spawn.Process(target=_run_proxy, args=(server.endpoint_url, theirs))
     process.start()
     try:
         yield Proxy(pipe.recv(), pipe)
@@ -120,8 +114,8 @@ def proxy_process(server: S3Server) -> Iterator[Proxy]:
         process.join()
 
 
-def _run_proxy(server: _Place, pipe: Connection) -> None:
-    with proxy_before(server) as proxy:  # type: ignore[arg-type]
+def _run_proxy(url: str, pipe: Connection) -> None:
+    with proxy_before(url) as proxy:
         pipe.send(proxy.endpoint_url)
         while (delay_s := pipe.recv()) is not None:
             pipe.send({"requests": len(proxy.exchanges), "bytes": proxy.sent})

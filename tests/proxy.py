@@ -1,4 +1,4 @@
-"""A proxy before an S3 server: it counts what passes, and can hide headers, fail, break off, and take its time."""
+"""A proxy before a server: it counts what passes, and can hide headers, fail, break off, and take its time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from threading import Thread
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from tests.servers import HOST, S3Server
+from tests.servers import HOST
 
 Fault = Literal["unavailable", "unanswered", "cut short"]
 """Answered 503 and not passed on; passed on but the answer withheld; only half of the answer's body sent."""
@@ -53,9 +53,9 @@ class Proxy:
 
 
 @contextmanager
-def proxy_before(server: S3Server) -> Iterator[Proxy]:
-    """Run a proxy before a server on loopback."""
-    proxy, target = Proxy(), urlsplit(server.endpoint_url)
+def proxy_before(url: str) -> Iterator[Proxy]:
+    """Run a proxy before the server of a URL on loopback."""
+    proxy, target = Proxy(), urlsplit(url)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -103,7 +103,7 @@ def proxy_before(server: S3Server) -> Iterator[Proxy]:
             finally:
                 upstream.close()
 
-        do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _exchange  # noqa: N815
+        do_GET = do_PUT = do_POST = do_PATCH = do_HEAD = do_DELETE = _exchange  # noqa: N815
 
         def log_message(self, *_: Any) -> None:
             pass

@@ -20,12 +20,14 @@ import pytest
 from rasterembed.scene import make_scene
 from tests.conftest import PROJECT
 from tests.prefect_server import PrefectServer
+from tests.proxy import Fault, Proxy, proxy_before
 from tests.servers import HOST, ServerProcess, free_port
 from tests.webhook import Deployment, ask, deploy, deploy_to, process_worker, wait_for
 
 DAG = "raster_prep_and_embeddings"
 SOURCES = PROJECT / "airflow"
 START_S = 180.0
+OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
 
 
 def test_the_dags_form_is_the_flows() -> None:
@@ -54,6 +56,8 @@ class Airflow:
 
     home: Path
     client: httpx.Client
+    prefect: Proxy
+    """Before Prefect's server; nothing of Airflow reaches that but through it."""
 
     def trigger(self, run_id: str, **params: Any) -> httpx.Response:
         """Start a DAG run."""
@@ -71,6 +75,8 @@ class Airflow:
 
         def there() -> dict[str, Any] | None:
             task = self.task(run_id)
+            if task["state"] in OVER and task["state"] not in states:
+                pytest.fail(f"{run_id} is {task['state']}, not {states}; its log:\n{self.log(run_id)}")
             return task if task["state"] in states else None
 
         found: dict[str, Any] = wait_for(there, f"{run_id} to be {states}", timeout)
@@ -118,8 +124,13 @@ class Airflow:
 def airflow(
     airflow_python: Path, prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Airflow]:
-    """A running Airflow whose connection names the session's Prefect server."""
-    home, port = tmp_path_factory.mktemp("airflow"), free_port()
+    """A running Airflow whose connection names a proxy before the session's Prefect server."""
+    with proxy_before(prefect.api_url) as proxy:
+        yield from _airflow(airflow_python, proxy, tmp_path_factory.mktemp("airflow"))
+
+
+def _airflow(airflow_python: Path, proxy: Proxy, home: Path) -> Iterator[Airflow]:
+    port = free_port()
     url = f"http://{HOST}:{port}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "AIRFLOW"))} | {
         "AIRFLOW_HOME": str(home),
@@ -134,7 +145,7 @@ def airflow(
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-this-test-and-long-enough-for-the-signature",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
-        "AIRFLOW_CONN_PREFECT_DEFAULT": json.dumps({"conn_type": "http", "host": prefect.api_url}),
+        "AIRFLOW_CONN_PREFECT_DEFAULT": json.dumps({"conn_type": "http", "host": f"{proxy.endpoint_url}/api"}),
         "RASTER_EMBEDDINGS_POLL_SECONDS": "1",
         "PATH": f"{airflow_python.parent}:{os.environ['PATH']}",
     }
@@ -163,7 +174,7 @@ def airflow(
             token = client.get("/auth/token").raise_for_status().json()["access_token"]
             client.headers["Authorization"] = f"Bearer {token}"
             wait_for(lambda: client.get(f"/api/v2/dags/{DAG}").is_success, "the DAG", START_S)
-            yield Airflow(home, client)
+            yield Airflow(home, client, proxy)
     finally:
         for process in processes:
             process.end()
@@ -265,6 +276,29 @@ class TestWithAirflow:
         answer = airflow.trigger("wrong", **params)
         assert answer.status_code == 400
         assert named in answer.text
+
+    def test_a_busy_prefect_is_asked_again(
+        self, airflow: Airflow, prefect: PrefectServer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        deployment = deploy(prefect)  # nothing runs it
+        faults: dict[str, list[Fault]] = {
+            "create_flow_run": ["unavailable", "unanswered"],  # the second is created, and not told
+            "set_state": ["unavailable"],
+        }
+
+        def fault(_method: str, path: str) -> Fault | None:
+            left = next((left for end, left in faults.items() if path.endswith(end)), [])
+            return left.pop(0) if left else None
+
+        monkeypatch.setattr(airflow.prefect, "fault", fault)
+        airflow.trigger("busy", deployment=deployment.name, raster="/a.tif").raise_for_status()
+        airflow.wait_until_watched("busy")
+        (run,) = deployment.runs()
+        assert run["id"] == airflow.xcom("busy", "flow_run_id")
+        path = f"/api/v2/dags/{DAG}/dagRuns/busy/taskInstances/embed"
+        airflow.client.patch(path, json={"new_state": "failed"}).raise_for_status()
+        wait_for(lambda: deployment.runs()[0]["state"]["type"] == "CANCELLED", "the run to be cancelled", 120)
+        assert not any(faults.values())
 
     def test_a_missing_deployment_is_named(self, airflow: Airflow) -> None:
         airflow.trigger("missing", deployment="raster-embeddings/nowhere", raster="/a.tif").raise_for_status()

@@ -608,7 +608,7 @@ def test_blocks_come_from_a_bucket_once_and_together(
     path = write(tmp_path / "r.tif", pixels, **options)
     moto.create_bucket(bucket)
     moto.client().upload_file(str(path), bucket, "r.tif")
-    with proxy_before(moto) as proxy:
+    with proxy_before(moto.endpoint_url) as proxy:
         store = at(moto, bucket, endpoint_url=proxy.endpoint_url)
         source = register(store, f"s3://{bucket}/r.tif")
         profile = inspect(store, source.uri)

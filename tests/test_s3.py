@@ -53,7 +53,7 @@ def server(request: pytest.FixtureRequest, bucket: str, raster: Path) -> S3Serve
 
 @pytest.fixture
 def proxied(server: S3Server) -> Iterator[Proxy]:
-    with proxy_before(server) as proxy:
+    with proxy_before(server.endpoint_url) as proxy:
         yield proxy
 
 

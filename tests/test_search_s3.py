@@ -62,7 +62,7 @@ def remote(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             group = pq.read_metadata(file).row_group(0)
         for number in range(group.num_columns):
             columns[group.column(number).path_in_schema] += group.column(number).total_compressed_size
-    with proxy_before(moto) as proxy:
+    with proxy_before(moto.endpoint_url) as proxy:
         store = ObjectStore.model_validate({**place, "endpoint_url": proxy.endpoint_url})
         yield Remote(store, manifest, proxy, columns)
 

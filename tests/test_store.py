@@ -182,7 +182,7 @@ def test_a_large_file_goes_up_in_parts_and_comes_back_whole(
 ) -> None:
     monkeypatch.setattr(s3, "_SINGLE_PUT_BYTES", 20 * 2**20)
     content = random.Random(1).randbytes(23 * 2**20)
-    with proxy_before(server) as proxy:
+    with proxy_before(server.endpoint_url) as proxy:
         store = at(server, bucket, endpoint_url=proxy.endpoint_url)
         assert store.create_from_file("large/key", _file(store, "large/key", content))
         assert not store.create_from_file("large/key", _file(store, "large/key", b"x" * len(content)))
@@ -210,7 +210,7 @@ def test_an_open_object_is_read_by_ranges(store: ObjectStore) -> None:
 
 
 def test_an_open_object_on_s3_fetches_what_is_asked_for_and_no_more(server: S3Server, bucket: str) -> None:
-    with proxy_before(server) as proxy:
+    with proxy_before(server.endpoint_url) as proxy:
         store = at(server, bucket, endpoint_url=proxy.endpoint_url)
         store.write("key", bytes(2**20))
         proxy.exchanges.clear()
@@ -229,7 +229,7 @@ def test_an_open_object_on_s3_fetches_what_is_asked_for_and_no_more(server: S3Se
 @contextmanager
 def _before(server: S3Server, bucket: str) -> Iterator[tuple[Proxy, ObjectStore]]:
     server.create_bucket(bucket)
-    with proxy_before(server) as proxy:
+    with proxy_before(server.endpoint_url) as proxy:
         yield proxy, at(server, bucket, endpoint_url=proxy.endpoint_url)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx
+import tenacity
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -19,6 +20,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 TIMEOUT_S = 30.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 CANCEL = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+
+AGAIN: dict[str, Any] = {
+    "retry": tenacity.retry_if_exception_type(httpx.TransportError)
+    | tenacity.retry_if_result(lambda answer: answer.status_code in (429, 502, 503, 504)),
+    "wait": tenacity.wait_random_exponential(multiplier=0.5, max=10),
+    "stop": tenacity.stop_after_delay(60),
+    "retry_error_callback": lambda state: state.outcome.result(),  # what the last request brought
+}
+"""How a request is repeated. Prefect on SQLite answers 503 to one of two writes at once. Every request of this module
+may arrive twice: a run is created under a key."""
 
 
 def api(connection: Connection) -> dict[str, Any]:
@@ -38,6 +49,22 @@ def api(connection: Connection) -> dict[str, Any]:
     elif connection.password:
         options["headers"] = {"Authorization": f"Bearer {connection.password}"}
     return options
+
+
+@tenacity.retry(**AGAIN)
+def send(client: httpx.Client, method: str, path: str, body: Any = None) -> httpx.Response:
+    """Prefect's answer; asked for again, for up to a minute, while the server is busy or away.
+
+    Raises:
+        httpx.TransportError: if it stays away.
+    """
+    return client.request(method, path, json=body)
+
+
+@tenacity.retry(**AGAIN)
+async def send_async(client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> httpx.Response:
+    """As `send`."""
+    return await client.request(method, path, json=body)
 
 
 class PrefectRunOperator(BaseOperator):
@@ -77,26 +104,26 @@ class PrefectRunOperator(BaseOperator):
         key = f"airflow:{task.dag_id}:{context['dag_run'].run_id}:{task.task_id}:{task.map_index}:{task.try_number}"
         flow, _, name = self.deployment.partition("/")
         with httpx.Client(**api(Connection.get(self.prefect_conn_id))) as client:
-            answer = client.get(f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
-            if answer.status_code == 404:
-                raise AirflowFailException(f"Prefect has no deployment {self.deployment!r}")
-            deployment_id = self._accepted(answer)["id"]
-            run = self._accepted(
-                client.post(
-                    f"/deployments/{deployment_id}/create_flow_run",
-                    json={"parameters": self.parameters, "idempotency_key": key, "tags": ["airflow"]},
-                )
-            )
+            try:
+                answer = send(client, "GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
+                if answer.status_code == 404:
+                    raise AirflowFailException(f"Prefect has no deployment {self.deployment!r}")
+                wanted = {"parameters": self.parameters, "idempotency_key": key, "tags": ["airflow"]}
+                path = f"/deployments/{self._accepted(answer)['id']}/create_flow_run"
+                run = self._accepted(send(client, "POST", path, wanted))
+            except httpx.TransportError as error:
+                raise AirflowException(f"no answer from Prefect at {client.base_url}: {error!r}") from error
             url = f"{str(client.base_url).rstrip('/').removesuffix('/api')}/runs/flow-run/{run['id']}"
         self._flow_run_id = run["id"]
         task.xcom_push("flow_run_id", run["id"])
         task.xcom_push("flow_run_url", url)
         self.log.info("flow run %s: %s", run["name"], url)
-        self.defer(
-            trigger=PrefectRunTrigger(self.prefect_conn_id, run["id"], self.poll_s),
-            method_name="finish",
-            timeout=self.execution_timeout,
-        )
+        trigger = PrefectRunTrigger(self.prefect_conn_id, run["id"], self.poll_s)
+        if (run["state"] or {}).get("type") in ENDED:
+            # not deferred: Airflow may hear of the end of this part only when the next is at work, and fail that
+            self.finish(context, asyncio.run(trigger.ending()))
+        else:
+            self.defer(trigger=trigger, method_name="finish", timeout=self.execution_timeout)
 
     def finish(self, context: Any, event: dict[str, Any]) -> None:
         """End as the run ended."""
@@ -124,7 +151,11 @@ class PrefectRunOperator(BaseOperator):
         """Cancel the run."""
         if self._flow_run_id:
             with httpx.Client(**api(Connection.get(self.prefect_conn_id))) as client:
-                client.post(f"/flow_runs/{self._flow_run_id}/set_state", json=CANCEL)
+                try:
+                    answer = send(client, "POST", f"/flow_runs/{self._flow_run_id}/set_state", CANCEL)
+                    answer.raise_for_status()
+                except httpx.HTTPError as error:  # what ended the task is to be told, not this
+                    self.log.error("flow run %s is not cancelled: %r", self._flow_run_id, error)
 
     def _accepted(self, answer: httpx.Response) -> dict[str, Any]:
         if answer.status_code in (400, 409, 422):
@@ -150,12 +181,16 @@ class PrefectRunTrigger(BaseTrigger):
         return "prefect_run.PrefectRunTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the run has ended; the event has its state, message and manifest."""
+        """Wait for the run's end."""
         self.log.info("waiting for flow run %s", self.flow_run_id)
+        yield TriggerEvent(await self.ending())
+
+    async def ending(self) -> dict[str, Any]:
+        """Look until the run has ended: its state's type and name, message, and the manifest's URI if it completed."""
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
             while (event := await self._look(client)) is None:
                 await asyncio.sleep(self.poll_s)
-        yield TriggerEvent(event)
+        return event
 
     async def _look(self, client: httpx.AsyncClient) -> dict[str, Any] | None:
         try:
@@ -182,4 +217,5 @@ class PrefectRunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """Cancel the run: a person ended the task."""
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
-            (await client.post(f"/flow_runs/{self.flow_run_id}/set_state", json=CANCEL)).raise_for_status()
+            answer = await send_async(client, "POST", f"/flow_runs/{self.flow_run_id}/set_state", CANCEL)
+            answer.raise_for_status()

@@ -38,7 +38,7 @@ some hundred tiles; what it saves is a tenth to a half of each."""
 AUTO_TILES_CUDA = 50_000
 """Planned tiles from which `auto` compiles on CUDA: that takes minutes, and saves less than half of the time."""
 
-_EXPORT_VERSION = 1
+_EXPORT_VERSION = 2
 """Raised whenever exports are made in another way, so that an old one in a cache is not taken for it."""
 
 _log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ from torch.nn import functional
 class FoldedViT(nn.Module):
     """Normalised images, shape (n, 3, side, side), to tokens, shape (n, tokens, hidden), both float32.
 
-    What is folded: query, key and value are one product; each LayerScale is in the projection before it; the patch
-    convolution is a product; the rotary embedding leaves CLS and registers alone by turning them by nothing, so that
-    the tokens need not be taken apart. If only the CLS token is wanted, the last layer computes one query.
+    What is folded: each LayerScale is in the projection before it, and the scale of the attention in the query's; the
+    patch convolution is a product; the rotary embedding leaves CLS and registers alone by turning them by nothing, so
+    that the tokens need not be taken apart. If only the CLS token is wanted, the last layer computes one query.
 
     Products are computed in `dtype`; the rotary embedding, the norms and the sum over layers stay in float32.
 
@@ -79,30 +79,42 @@ class _Layer(nn.Module):
         self._dtype = dtype
         attention, mlp = layer.attention, layer.mlp
         self.norm1, self.norm2 = _norm(layer.norm1), _norm(layer.norm2)
-        projections = attention.q_proj, attention.k_proj, attention.v_proj
-        biases = [p.weight.new_zeros(p.out_features) if p.bias is None else p.bias for p in projections]
-        self.qkv = _linear(torch.cat([p.weight for p in projections]), torch.cat(biases), dtype)
+        # three products: of one, OpenVINO would have to copy each third out
+        self.query = _scaled(attention.q_proj, attention.scaling, dtype)
+        self.key = _linear(attention.k_proj.weight, attention.k_proj.bias, dtype)
+        self.value = _linear(attention.v_proj.weight, attention.v_proj.bias, dtype)
         self.out = _scaled(attention.o_proj, layer.layer_scale1.lambda1, dtype)
         self.gate = _linear(mlp.gate_proj.weight, mlp.gate_proj.bias, dtype) if config.use_gated_mlp else None
         self.up = _linear(mlp.up_proj.weight, mlp.up_proj.bias, dtype)
         self.act = mlp.act_fn
         self.down = _scaled(mlp.down_proj, layer.layer_scale2.lambda1, dtype)
+        # a tensor: OpenVINO takes the rotary embedding for one step only if this is a constant in the graph
+        self.minus = nn.Buffer(torch.tensor([-1.0]))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        n, count, hidden = x.shape
-        qkv = self.qkv(self.norm1(x).to(self._dtype)).view(n, count, 3, self._heads, hidden // self._heads)
-        turned, value = qkv[:, :, :2], qkv[:, :, 2].transpose(1, 2)
-        one, other = turned.chunk(2, dim=-1)
-        turned = (turned * cos + torch.cat([other, one], dim=-1) * sin).to(self._dtype)
-        query, key = turned[:, :, 0].transpose(1, 2), turned[:, :, 1].transpose(1, 2)
+        y = self.norm1(x).to(self._dtype)
+        key, value = self._turned(self._by_head(self.key(y)), cos, sin), self._by_head(self.value(y))
         if self._cls_only:
-            query, x, count = query[:, :, :1], x[:, :1], 1
-        mixed = functional.scaled_dot_product_attention(query, key, value)
-        x = x + self.out(mixed.transpose(1, 2).reshape(n, count, hidden))
+            x = x[:, :1]
+            query = self._by_head(self.query(y[:, :1]))  # CLS is turned by nothing
+        else:
+            query = self._turned(self._by_head(self.query(y)), cos, sin)
+        mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        x = x + self.out(mixed.transpose(1, 2).flatten(2))
         y = self.norm2(x).to(self._dtype)
         y = self.act(self.up(y)) if self.gate is None else self.act(self.gate(y)) * self.up(y)
         whole: Tensor = x + self.down(y)
         return whole
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """Shape (n, tokens, hidden) to (n, heads, tokens, head size)."""
+        return x.unflatten(2, (self._heads, -1)).transpose(1, 2)
+
+    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """The rotary embedding: half a head turned against the other half."""
+        half = x.shape[-1] // 2
+        other = torch.cat([x[..., half:] * self.minus, x[..., :half]], dim=-1)
+        return (x * cos + other * sin).to(self._dtype)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
@@ -113,10 +125,10 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
     return linear
 
 
-def _scaled(linear: nn.Linear, scale: Tensor, dtype: torch.dtype) -> nn.Linear:
-    """A projection with the LayerScale behind it folded in."""
+def _scaled(linear: nn.Linear, scale: Tensor | float, dtype: torch.dtype) -> nn.Linear:
+    """A projection with the scale behind it folded in, for all features or one for each."""
     bias = None if linear.bias is None else linear.bias * scale
-    return _linear(linear.weight * scale[:, None], bias, dtype)
+    return _linear(linear.weight * torch.as_tensor(scale).reshape(-1, 1), bias, dtype)
 
 
 def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
@@ -127,11 +139,10 @@ def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
 
 
 def _rotation(config: Any, side: int, prefix: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the rotary embedding, each of shape (tokens, 1, 1, head size), float32.
+    """Cosine and sine of the rotary embedding, each of shape (1, 1, tokens, head size), float32.
 
     The angle of frequency f at a patch whose centre is at y, x in -1..1 is 2 pi f y, or 2 pi f x in the second quarter
-    (https://arxiv.org/abs/2508.10104, as transformers computes it). Half a head is turned against the other half:
-    hence the sine's sign.
+    (https://arxiv.org/abs/2508.10104, as transformers computes it).
     """
     head = config.hidden_size // config.num_attention_heads
     count = side // config.patch_size
@@ -140,5 +151,5 @@ def _rotation(config: Any, side: int, prefix: int) -> tuple[Tensor, Tensor]:
     places = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1).flatten(0, 1)
     angles = (2 * math.pi * places[:, :, None] * frequencies).flatten(1, 2)
     cos = torch.cat([torch.ones(prefix, head), angles.cos().tile(2)])
-    sin = torch.cat([torch.zeros(prefix, head), torch.cat([-angles.sin(), angles.sin()], dim=1)])
-    return cos[:, None, None], sin[:, None, None]
+    sin = torch.cat([torch.zeros(prefix, head), angles.sin().tile(2)])
+    return cos[None, None], sin[None, None]
