@@ -74,6 +74,7 @@ def measure(
     """
     parameters = dict(locals())
     load_before = load()
+    threads = torch.get_num_threads()
     shape = TINY if tiny else VIT_S16
     pixels = _tiles(size, tiles)
     cases: dict[str, Callable[[], object]] = {}
@@ -104,7 +105,7 @@ def measure(
         parameters,
         load_before,
         {
-            "threads": torch.get_num_threads(),
+            "threads": threads,
             "gflop_per_tile": work / 1e9,
             "limit_tiles_per_s": limits,
             "tiles_per_s": speeds,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -233,6 +235,33 @@ def test_an_export_is_used_again(tiny_vit: Path, cache: Path) -> None:
     assert [path.name for path in cache.iterdir()] == [kept.name]
     embedder(tiny_vit, "openvino", pooling="mean")
     assert len(list(cache.iterdir())) == 2
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="OpenVINO has the step on x86-64 alone")
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_openvino_turns_queries_and_keys_in_a_step_each(
+    dtype: ComputeDtype, pooling: Pooling, tiny_vit: Path, cache: Path
+) -> None:
+    import openvino
+
+    embedder(tiny_vit, "openvino", pooling=pooling, dtype=dtype)
+    (kept,) = cache.iterdir()
+    precision = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype]}
+    network = openvino.Core().compile_model(kept / "network.xml", "CPU", precision)
+    steps = Counter(str(step.get_rt_info()["layerType"].value) for step in network.get_runtime_model().get_ops())
+    assert steps["RoPE"] == (3 if pooling == "cls" else 4)  # two layers; CLS, the last query, is not turned
+    assert not steps["Split"]  # of products that were made as one
+    assert not steps["Gather"]
+
+
+def test_pytorch_has_its_threads_back_after_openvino(tiny_vit: Path) -> None:
+    def threads(backend: Settled) -> int:
+        return embedder(tiny_vit, backend)._thread.submit(torch.get_num_threads).result()
+
+    before = threads("eager")
+    assert threads("openvino") == 1
+    assert threads("eager") == before
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "no weights"])

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -78,14 +79,27 @@ def load_network(
 ) -> tuple[Literal["eager", "compile", "openvino"], Network]:
     """Load the weights, and make of them the network that was asked for; see `Network` for what it takes and gives.
 
+    PyTorch is left with as many threads as the network needs of it, in this thread and in those to come.
+
     Raises:
         DataError: if the weights do not load, or the network gives other vectors than transformers' own.
     """
-    threads = min(usable_cores(), torch.get_num_threads())  # the latter heeds OMP_NUM_THREADS
-    torch.set_num_threads(threads)
-    making = _Making(checkpoint, model, device, threads)
-    if asked != "measure":
-        return asked, making.network(asked)
+    torch.set_num_threads(_threads())
+    making = _Making(checkpoint, model, device)
+    backend, network = _fastest(making, model.dtype) if asked == "measure" else (asked, making.network(asked))
+    if backend == "openvino":
+        # what is left to PyTorch is little, and threads of its that wait for more of it spin on OpenVINO's cores
+        torch.set_num_threads(1)
+    return backend, network
+
+
+@cache
+def _threads() -> int:
+    """Threads for a network; kept, for what PyTorch says of itself is changed here."""
+    return min(usable_cores(), torch.get_num_threads())  # the latter heeds OMP_NUM_THREADS
+
+
+def _fastest(making: _Making, dtype: str) -> tuple[Literal["eager", "openvino"], Network]:
     eager = making.network("eager")
     try:
         exported = making.exported()
@@ -98,18 +112,17 @@ def load_network(
         "eager": lambda: _run(eager, batch),
         "openvino": lambda: _run(exported, batch),
     }
-    chosen = fastest(cases, making.kept("backend", processor(), threads, model.dtype).with_suffix(".json"))
+    chosen = fastest(cases, making.kept("backend", processor(), _threads(), dtype).with_suffix(".json"))
     return chosen, networks[chosen]
 
 
 class _Making:
     """The networks that can be made of a checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, threads: int) -> None:
+    def __init__(self, checkpoint: Checkpoint, model: ResolvedModel, device: torch.device) -> None:
         self._checkpoint = checkpoint
         self._model = model
         self._device = device
-        self._threads = threads
         self._patches = model.pooling != "cls"
         self._own = _load(checkpoint).to(device)
         self._reference = OwnNetwork(self._own, checkpoint.prefix_tokens, patches=self._patches)
@@ -159,7 +172,7 @@ class _Making:
         kept = self.kept("openvino")
         there = kept.is_dir()
         try:
-            network = Exported(self._exact, self._model.input_size, dtype, self._threads, kept)
+            network = Exported(self._exact, self._model.input_size, dtype, _threads(), kept)
             cosine = self._cosine(network)
         except Exception as error:  # an architecture that it cannot convert, a processor that it does not know
             raise DataError(
@@ -168,7 +181,7 @@ class _Making:
             ) from error
         if there and not cosine >= MIN_COSINE[dtype]:  # the files may be damaged and yet be read
             discard(kept)
-            network = Exported(self._exact, self._model.input_size, dtype, self._threads, kept)
+            network = Exported(self._exact, self._model.input_size, dtype, _threads(), kept)
             cosine = self._cosine(network)
         self._check(cosine, "openvino")
         return network

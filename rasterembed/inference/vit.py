@@ -108,7 +108,7 @@ class _Layer(nn.Module):
 
     def _by_head(self, x: Tensor) -> Tensor:
         """Shape (n, tokens, hidden) to (n, heads, tokens, head size)."""
-        return x.unflatten(2, (self._heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
     def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """The rotary embedding: half a head turned against the other half."""
