@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Annotated, Any, NoReturn, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError, Parameter
 from prefect import Flow
 from prefect.settings import (
     PREFECT_SERVER_ANALYTICS_ENABLED,
@@ -29,6 +29,18 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+class _App(App):
+    """Looks for help in no docstrings: `_flattened` and pydantic's fields have it all.
+
+    Of a class cyclopts reads the source, and that of pydantic's `BaseModel` for each parameter that is a model.
+    """
+
+    def assemble_argument_collection(
+        self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
+    ) -> ArgumentCollection:
+        return super().assemble_argument_collection(default_parameter=default_parameter)
+
+
 def command(flow: Flow[..., BaseModel]) -> NoReturn:
     """Run a flow with parameters from the command line, print its result, and exit; see `run`."""
     for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
@@ -45,13 +57,13 @@ def run(flow: Flow[..., BaseModel], argv: list[str]) -> BaseModel:
         SystemExit: with status 2 for wrong usage, 1 if the flow failed, 130 if it was interrupted, after one line on
             standard error where a person can cause it; with 0 after `--help`.
     """
-    app = App(
+    app = _App(
         name=f"python -m {_module(flow.fn)}",
         help=inspect.getdoc(flow.fn),
         version_flags=[],
         default_parameter=Parameter(negative_iterable=()),
     )
-    app.default(_flattened(flow.fn))
+    app.default(_flattened(flow))
     try:
         function, bound, _ = app.parse_args(argv, print_error=False, exit_on_error=False)
     except CycloptsError as error:
@@ -75,15 +87,17 @@ def _module(function: Callable[..., Any]) -> str:
     return main.name if function.__module__ == "__main__" and main else function.__module__
 
 
-def _flattened(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the same parameters whose models cyclopts spreads into options."""
-    hints = get_type_hints(function, include_extras=True)
+def _flattened(flow: Flow[..., BaseModel]) -> Callable[..., Any]:
+    """A function of the flow's parameters whose models cyclopts spreads into options."""
+    hints = get_type_hints(flow.fn, include_extras=True)
 
     def parameters() -> Any:
-        for name, parameter in inspect.signature(function).parameters.items():
+        for name, parameter in inspect.signature(flow.fn).parameters.items():
             hint = hints[name]
             if isinstance(hint, type) and issubclass(hint, BaseModel):
                 hint = Annotated[hint, Parameter(name="*", group=name.replace("_", " ").capitalize())]
+            else:
+                hint = Annotated[hint, Parameter(help=flow.parameters.properties[name].get("description"))]
             # what is required comes by place, the rest by name
             kind = parameter.POSITIONAL_OR_KEYWORD if parameter.default is parameter.empty else parameter.KEYWORD_ONLY
             yield parameter.replace(annotation=hint, kind=kind)
@@ -91,7 +105,6 @@ def _flattened(function: Callable[..., Any]) -> Callable[..., Any]:
     def flattened(**_: Any) -> None:
         """Never called: its signature is what counts."""
 
-    flattened.__doc__ = function.__doc__
     flattened.__signature__ = inspect.Signature(list(parameters()))  # type: ignore[attr-defined]
     flattened.__annotations__ = {p.name: p.annotation for p in parameters()}
     return flattened
