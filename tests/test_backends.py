@@ -8,7 +8,7 @@ import platform
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -169,17 +169,30 @@ def test_invalid_pixels_weigh_nothing_with_any_backend(backend: Settled, tiny_vi
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
 def test_bfloat16_keeps_directions_and_neighbours_of_a_scene(backend: Backend, tmp_path: Path) -> None:
-    tables = {}
     raster = make_scene(tmp_path, width=960, height=960).raster
-    for dtype, how in (("float32", "eager"), ("bfloat16", backend)):
-        store = ObjectStore(root=str(tmp_path / f"{dtype}"))
+    _keeps_directions_and_neighbours([raster], backend, tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["eager", "openvino"])
+def test_bfloat16_keeps_directions_and_neighbours_of_real_tiles(
+    backend: Backend, rasters: Path, tmp_path: Path
+) -> None:
+    names = "TCI.tif", "cogeo.tif", "RGB.byte.tif"
+    _keeps_directions_and_neighbours([rasters / name for name in names], backend, tmp_path)
+
+
+def _keeps_directions_and_neighbours(rasters: Sequence[Path], backend: Backend, folder: Path) -> None:
+    def vectors(raster: Path, dtype: ComputeDtype, how: Backend) -> NDArray[np.float64]:
+        store = ObjectStore(root=str(folder / dtype))
         manifest = embed_raster(
-            str(raster), store, dataset_id="d", grid=Grid(size=SIDE),
+            str(raster), store, dataset_id=raster.stem.lower().replace(".", "-"), grid=Grid(size=SIDE),
             model=Dinov3(dtype=dtype, device="cpu"), execution=Execution(backend=how),
         )  # fmt: skip
         table = pq.read_table(store.uri(manifest.shards[0].path)).sort_by("tile_id")
-        tables[dtype] = np.stack(table["embedding"].to_numpy()).astype(np.float64)
-    exact, narrow = tables["float32"], tables["bfloat16"]
+        return np.stack(table["embedding"].to_numpy()).astype(np.float64)
+
+    exact = np.concatenate([vectors(raster, "float32", "eager") for raster in rasters])
+    narrow = np.concatenate([vectors(raster, "bfloat16", backend) for raster in rasters])
     assert len(exact) >= 200
     assert cosines(narrow, exact).min() >= 0.9999
     assert recall_at_10(narrow, exact) >= 0.99
