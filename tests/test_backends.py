@@ -217,6 +217,14 @@ def test_folding_is_used_where_the_architecture_is_known(tiny_vit: Path, tiny_co
         assert isinstance(network._module, FoldedViT) is folds
 
 
+def test_weights_are_folded_on_the_device_where_they_are(tiny_vit: Path) -> None:
+    from transformers import AutoModel
+
+    network = AutoModel.from_pretrained(tiny_vit).to("meta")  # as strict about other devices as a GPU
+    folded = FoldedViT(network, SIDE, patches=False)
+    assert {weight.device.type for weight in folded.parameters()} == {"meta"}
+
+
 def test_transformers_own_network_counts_where_folding_goes_wrong(
     tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

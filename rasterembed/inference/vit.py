@@ -128,7 +128,8 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
 def _scaled(linear: nn.Linear, scale: Tensor | float, dtype: torch.dtype) -> nn.Linear:
     """A projection with the scale behind it folded in, for all features or one for each."""
     bias = None if linear.bias is None else linear.bias * scale
-    return _linear(linear.weight * torch.as_tensor(scale).reshape(-1, 1), bias, dtype)
+    by_row = torch.as_tensor(scale, device=linear.weight.device).reshape(-1, 1)
+    return _linear(linear.weight * by_row, bias, dtype)
 
 
 def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
