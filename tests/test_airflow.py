@@ -27,7 +27,8 @@ from tests.webhook import Deployment, ask, deploy, deploy_to, process_worker, wa
 DAG = "raster_prep_and_embeddings"
 SOURCES = PROJECT / "airflow"
 START_S = 180.0
-OVER = ("success", "failed", "upstream_failed", "skipped", "removed")
+OVER = ("success", "failed")
+"""States in which a task, and a DAG run of one task, has ended."""
 
 
 def test_the_dags_form_is_the_flows() -> None:
@@ -85,7 +86,7 @@ class Airflow:
     def wait_until_over(self, run_id: str) -> None:
         """Return once the DAG run has noticed that its task has ended: it can be neither cleared nor deleted before."""
         run = f"/api/v2/dags/{DAG}/dagRuns/{run_id}"
-        wait_for(lambda: self.client.get(run).json()["state"] in ("success", "failed"), f"{run_id} to be over")
+        wait_for(lambda: self.client.get(run).json()["state"] in OVER, f"{run_id} to be over")
 
     def wait_until_let_go(self, run_id: str) -> None:
         """Return once the executor has reported both parts of the task, until and after its deferral.
@@ -121,16 +122,16 @@ class Airflow:
 
 
 @pytest.fixture(scope="session")
-def airflow(
-    airflow_python: Path, prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Airflow]:
-    """A running Airflow whose connection names a proxy before the session's Prefect server."""
+def prefect_behind(prefect: PrefectServer) -> Iterator[Proxy]:
+    """A proxy before the session's Prefect server."""
     with proxy_before(prefect.api_url) as proxy:
-        yield from _airflow(airflow_python, proxy, tmp_path_factory.mktemp("airflow"))
+        yield proxy
 
 
-def _airflow(airflow_python: Path, proxy: Proxy, home: Path) -> Iterator[Airflow]:
-    port = free_port()
+@pytest.fixture(scope="session")
+def airflow(airflow_python: Path, prefect_behind: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
+    """A running Airflow whose connection names the proxy before Prefect."""
+    home, port = tmp_path_factory.mktemp("airflow"), free_port()
     url = f"http://{HOST}:{port}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "AIRFLOW"))} | {
         "AIRFLOW_HOME": str(home),
@@ -145,7 +146,7 @@ def _airflow(airflow_python: Path, proxy: Proxy, home: Path) -> Iterator[Airflow
         "AIRFLOW__API__BASE_URL": url,
         "AIRFLOW__API_AUTH__JWT_SECRET": "only-for-this-test-and-long-enough-for-the-signature",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
-        "AIRFLOW_CONN_PREFECT_DEFAULT": json.dumps({"conn_type": "http", "host": f"{proxy.endpoint_url}/api"}),
+        "AIRFLOW_CONN_PREFECT_DEFAULT": json.dumps({"conn_type": "http", "host": f"{prefect_behind.endpoint_url}/api"}),
         "RASTER_EMBEDDINGS_POLL_SECONDS": "1",
         "PATH": f"{airflow_python.parent}:{os.environ['PATH']}",
     }
@@ -174,7 +175,7 @@ def _airflow(airflow_python: Path, proxy: Proxy, home: Path) -> Iterator[Airflow
             token = client.get("/auth/token").raise_for_status().json()["access_token"]
             client.headers["Authorization"] = f"Bearer {token}"
             wait_for(lambda: client.get(f"/api/v2/dags/{DAG}").is_success, "the DAG", START_S)
-            yield Airflow(home, client, proxy)
+            yield Airflow(home, client, prefect_behind)
     finally:
         for process in processes:
             process.end()
