@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@touch $@
 
 demo: .venv ## generate a scene, embed it, check it and search it, in one process
-	$(BIN)/python -m flows.demo
+	$(BIN)/python -m examples.demo
 
 test: lint ## all checks and the tests that need nothing but this machine
 	$(BIN)/pytest

@@ -33,11 +33,11 @@ from benchmarks.harness import (
     take_turns,
     where,
 )
-from rasterembed.dinov3 import Embedder
-from rasterembed.inference.loading import MIN_COSINE, Settled
-from rasterembed.model import ComputeDtype, Dinov3, resolve_model
-from rasterembed.radiometry import ResolvedRadiometry
-from rasterembed.scene import make_scene
+from examples.landscape import make_scene
+from rasterembed.model.choice import ComputeDtype, Dinov3, resolve_model
+from rasterembed.model.embedder import Embedder
+from rasterembed.model.loading import MIN_COSINE, Settled
+from rasterembed.raster.radiometry import ResolvedRadiometry
 
 NAME = "backends"
 

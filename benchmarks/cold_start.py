@@ -30,14 +30,20 @@ from benchmarks.harness import (
     table,
     where,
 )
-from rasterembed.scene import make_scene
+from examples.landscape import make_scene
 
 NAME = "cold_start"
 
 BUDGETS = {"import": 0.5, "help": 1.5}
 """Seconds that importing the library, and the command's help, may take."""
 
-MODULES = ("rasterembed.embed", "rasterembed.grid", "rasterembed.model", "rasterembed.plan", "rasterembed.store")
+MODULES = (
+    "rasterembed.pipeline",
+    "rasterembed.raster.grid",
+    "rasterembed.model.choice",
+    "rasterembed.dataset.plan",
+    "rasterembed.store.object_store",
+)
 """What a notebook imports."""
 
 _IMPORTS = "import " + ", ".join(MODULES)
@@ -93,11 +99,11 @@ def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 def _load_model(raster: Path, weights: Path) -> float:
     """Seconds from a plan to a loaded model, PyTorch and transformers imported; for a fresh process."""
-    from rasterembed.dinov3 import load_embedder
-    from rasterembed.model import Dinov3
-    from rasterembed.plan import make_plan
-    from rasterembed.source import register
-    from rasterembed.store import ObjectStore
+    from rasterembed.dataset.plan import make_plan
+    from rasterembed.model.choice import Dinov3
+    from rasterembed.model.embedder import load_embedder
+    from rasterembed.raster.source import register
+    from rasterembed.store.object_store import ObjectStore
 
     store = ObjectStore(root=str(weights.parent / "loading"))
     plan = make_plan(store, register(store, str(raster)), "plan", model=Dinov3(model=str(weights), device="cpu"))

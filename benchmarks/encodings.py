@@ -31,11 +31,11 @@ from benchmarks.harness import (
     take_turns,
     where,
 )
-from rasterembed.embed import Execution, embed_raster
-from rasterembed.grid import Grid
-from rasterembed.model import Dinov3
-from rasterembed.scene import make_scene
-from rasterembed.store import ObjectStore
+from examples.landscape import make_scene
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.store.object_store import ObjectStore
 
 NAME = "encodings"
 

@@ -28,15 +28,15 @@ from benchmarks.harness import (
     take_turns,
     where,
 )
-from rasterembed.dinov3 import load_embedder
-from rasterembed.embed import Execution, embed_raster
-from rasterembed.grid import Grid
-from rasterembed.model import Backend, ComputeDtype, Dinov3
-from rasterembed.plan import Plan, Selection, make_plan
-from rasterembed.reader import Batch, ShardReader, Skipped, block_cache_bytes
-from rasterembed.scene import make_scene
-from rasterembed.source import register
-from rasterembed.store import ObjectStore
+from examples.landscape import make_scene
+from rasterembed.dataset.plan import Plan, Selection, make_plan
+from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
+from rasterembed.model.embedder import load_embedder
+from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, block_cache_bytes
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
 
 NAME = "end_to_end"
 

@@ -26,10 +26,10 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from rasterembed.inference.colours import Colours
-from rasterembed.inference.networks import Compiled, Eager, OwnNetwork
-from rasterembed.inference.staging import Download, Staging
-from rasterembed.inference.vit import FoldedViT
+from rasterembed.model.colours import Colours
+from rasterembed.model.cuda import Download, Staging
+from rasterembed.model.folded_vit import FoldedViT
+from rasterembed.model.networks import Compiled, Eager, OwnNetwork
 
 SHAPES: dict[str, dict[str, int]] = {
     "s": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6},

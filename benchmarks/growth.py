@@ -18,8 +18,8 @@ import numpy as np
 
 from benchmarks.harness import RESULTS, TINY, alone, load, make_checkpoint, run, save, table, where
 from benchmarks.memory import _status_mib
-from rasterembed.plan import Selection
-from rasterembed.scene import make_scene
+from examples.landscape import make_scene
+from rasterembed.dataset.plan import Selection
 
 NAME = "growth"
 
@@ -79,11 +79,11 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
     """Embed a raster in this process, and say what it took."""
     import rasterio
 
-    from rasterembed.embed import Execution, embed_raster
-    from rasterembed.folder import FolderBackend
-    from rasterembed.grid import Grid
-    from rasterembed.model import Dinov3
-    from rasterembed.store import ObjectStore
+    from rasterembed.model.choice import Dinov3
+    from rasterembed.pipeline import Execution, embed_raster
+    from rasterembed.raster.grid import Grid
+    from rasterembed.store.folder import FolderBackend
+    from rasterembed.store.object_store import ObjectStore
 
     asked: Counter[str] = Counter()
 

@@ -27,8 +27,8 @@ import torch
 from cyclopts import App
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from rasterembed.checkpoints import write_preprocessor
-from rasterembed.inference.choice import processor
+from rasterembed.model.checkpoints import write_preprocessor
+from rasterembed.model.fastest import processor
 
 _T = TypeVar("_T")
 

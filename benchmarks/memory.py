@@ -83,12 +83,12 @@ def _cut(raster: Path, target: Path, side: int) -> None:
 
 def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str, float]:
     """Embed a raster in this process and say what it took; memory in MiB."""
-    from rasterembed.dinov3 import load_embedder
-    from rasterembed.embed import embed_raster
-    from rasterembed.model import Dinov3
-    from rasterembed.plan import Selection, make_plan
-    from rasterembed.source import register
-    from rasterembed.store import ObjectStore
+    from rasterembed.dataset.plan import Selection, make_plan
+    from rasterembed.model.choice import Dinov3
+    from rasterembed.model.embedder import load_embedder
+    from rasterembed.pipeline import embed_raster
+    from rasterembed.raster.source import register
+    from rasterembed.store.object_store import ObjectStore
 
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
     # one valid pixel is enough: nearly all that is read goes through the model

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from benchmarks.harness import RESULTS, load, run, save, table
-from rasterembed.embed import embed_raster
-from rasterembed.grid import Grid
-from rasterembed.manifest import Manifest
-from rasterembed.model import Dinov3
-from rasterembed.scene import CLASSES, Scene, make_scene
+from examples.landscape import CLASSES, Scene, make_scene
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import embed_raster
+from rasterembed.raster.grid import Grid
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 
 NAME = "precision"
 

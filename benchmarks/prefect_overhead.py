@@ -26,7 +26,7 @@ from benchmarks.harness import (
     take_turns,
     where,
 )
-from rasterembed.scene import make_scene
+from examples.landscape import make_scene
 
 NAME = "prefect_overhead"
 
@@ -68,16 +68,16 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     }
     os.environ.pop("PREFECT_API_URL", None)
     from flows.raster_embeddings import raster_embeddings
-    from rasterembed.embed import embed_raster
-    from rasterembed.grid import Grid
-    from rasterembed.manifest import read_manifest
-    from rasterembed.model import Dinov3
-    from rasterembed.plan import Selection
+    from rasterembed.dataset.manifest import read_manifest
+    from rasterembed.dataset.plan import Selection
+    from rasterembed.model.choice import Dinov3
+    from rasterembed.pipeline import embed_raster
     from rasterembed.qa.gate import run_qa
+    from rasterembed.raster.grid import Grid
     from rasterembed.search.datasets import Dataset
     from rasterembed.search.indexing import build_index
     from rasterembed.search.options import IndexOptions
-    from rasterembed.store import ObjectStore
+    from rasterembed.store.object_store import ObjectStore
 
     store, numbers = ObjectStore(root=str(folder / "store")), count()
     grid, model = Grid(size=_TILE), Dinov3(model=str(weights), device="cpu")

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
-from rasterembed.grid import Grid
-from rasterembed.profile import RasterProfile, inspect
-from rasterembed.reader import ShardReader, Skipped, ahead, block_cache_bytes
-from rasterembed.scene import make_scene
-from rasterembed.sharding import Sharding, plan_shards
-from rasterembed.source import Source, register
-from rasterembed.store import ObjectStore
+from examples.landscape import make_scene
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster.shard_reader import ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.raster.sharding import Sharding, plan_shards
+from rasterembed.raster.source import Source, register
+from rasterembed.store.object_store import ObjectStore
 
 NAME = "reading"
 

@@ -25,15 +25,15 @@ from rasterio.session import AWSSession
 
 from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
 from benchmarks.reading import BANDS, LAYOUTS, shard_reader, windows, write
-from rasterembed.grid import Grid
-from rasterembed.profile import inspect
-from rasterembed.reader import Skipped, ahead
-from rasterembed.scene import make_scene
-from rasterembed.sharding import plan_shards
-from rasterembed.source import register
-from rasterembed.store import ObjectStore
-from tests.proxy import proxy_before
-from tests.servers import S3Server, moto_server
+from examples.landscape import make_scene
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.profile import inspect
+from rasterembed.raster.shard_reader import Skipped, ahead
+from rasterembed.raster.sharding import plan_shards
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
+from tests.support.proxy import proxy_before
+from tests.support.servers import S3Server, moto_server
 
 NAME = "remote"
 

@@ -38,7 +38,7 @@ from benchmarks.harness import (
     where,
 )
 from benchmarks.peers import MODELS, OURS, PEERS, VENVS, Unavailable, Way, Worker, cosine, python_of
-from rasterembed.scene import make_scene
+from examples.landscape import make_scene
 
 NAME = "latest"
 

@@ -22,17 +22,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import RESULTS, figure, load, run, save, table
-from rasterembed.grid import tile_id
-from rasterembed.model import Dinov3
+from rasterembed.model.choice import Dinov3
+from rasterembed.raster.grid import tile_id
 from rasterembed.search.datasets import open_dataset
-from rasterembed.search.exact import Filters, connect, exact_nearest
-from rasterembed.search.hnsw import Index
+from rasterembed.search.engines.scan import Filters, connect, exact_nearest
+from rasterembed.search.engines.vss import Index
 from rasterembed.search.indexing import build_index
 from rasterembed.search.options import IndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
-from rasterembed.store import ObjectStore
-from tests.vectors import blank_raster, checkpoint, write_dataset
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 NAME = "search"
 

@@ -31,15 +31,15 @@ from benchmarks.harness import (
     where,
 )
 from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
-from rasterembed.dinov3 import load_embedder
-from rasterembed.embed import Execution, embed_shard
-from rasterembed.grid import Grid
-from rasterembed.model import Backend, ComputeDtype, Dinov3
-from rasterembed.plan import Selection, make_plan
-from rasterembed.scene import make_scene
-from rasterembed.source import register
-from rasterembed.store import ObjectStore
-from tests.servers import moto_server
+from examples.landscape import make_scene
+from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
+from rasterembed.model.embedder import load_embedder
+from rasterembed.pipeline import Execution, embed_shard
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
+from tests.support.servers import moto_server
 
 NAME = "slow_store"
 

@@ -29,19 +29,19 @@ from prefect.states import Completed, Pending, Running
 from pydantic import SecretStr
 
 from benchmarks.harness import load, run, save, table
-from rasterembed.embed import Execution, embed_shard, prepare
-from rasterembed.grid import Grid
-from rasterembed.lease import hold
-from rasterembed.manifest import commit
-from rasterembed.plan import Selection, make_plan
-from rasterembed.sharding import MAX_SHARDS
-from rasterembed.shards import find_shard
-from rasterembed.source import register
-from rasterembed.store import ObjectStore
+from rasterembed.dataset.manifest import commit
+from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.dataset.shards import find_shard
+from rasterembed.pipeline import Execution, embed_shard, prepare
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.sharding import MAX_SHARDS
+from rasterembed.raster.source import register
+from rasterembed.store.lease import hold
+from rasterembed.store.object_store import ObjectStore
 from tasks.workers import POLL_S
-from tests.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
-from tests.prefect_server import PrefectServer, prefect_server
-from tests.servers import moto_server
+from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
+from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.support.servers import moto_server
 
 NAME = "workers"
 SIDE = 224

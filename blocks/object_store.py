@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from rasterembed.errors import UsageError
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 
 DEFAULT_ROOT = "rasterembed-store"
 """Folder that datasets go to where nothing else is said."""

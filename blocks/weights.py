@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
 from rasterembed.errors import UsageError
-from rasterembed.model import Dinov3
+from rasterembed.model.choice import Dinov3
 
 
 class Dinov3Weights(Block):

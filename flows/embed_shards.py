@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
-from rasterembed.embed import Execution
-from rasterembed.layout import check_dataset_id
-from rasterembed.model import Device, Dinov3
-from rasterembed.plan import Plan
+from rasterembed.dataset.plan import Plan
+from rasterembed.model.choice import Device, Dinov3
+from rasterembed.pipeline import Execution
+from rasterembed.store.layout import check_dataset_id
 from tasks.embed import embed_shards
 from tasks.policy import log_expected_errors_in_one_line
 

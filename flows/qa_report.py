@@ -11,12 +11,12 @@ from pydantic import BaseModel
 
 from blocks.object_store import open_store
 from flows.command import command
+from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
 from rasterembed.errors import UsageError
-from rasterembed.layout import DatasetLayout
-from rasterembed.lease import DURATION_S, hold
-from rasterembed.manifest import Manifest, read_manifest, set_state
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.store import ObjectStore
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.lease import DURATION_S, hold
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.qa import qa_metrics
 

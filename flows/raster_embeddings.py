@@ -15,18 +15,18 @@ from pydantic import BaseModel, Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import command
-from rasterembed.embed import Execution
-from rasterembed.grid import Grid
-from rasterembed.layout import check_dataset_id
-from rasterembed.lease import hold
-from rasterembed.manifest import set_state, standing
-from rasterembed.model import Dinov3
-from rasterembed.plan import Selection
+from rasterembed.dataset.manifest import set_state, standing
+from rasterembed.dataset.plan import Selection
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import Execution
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.radiometry import Radiometry
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.source import default_dataset_id
 from rasterembed.search.options import IndexOptions
-from rasterembed.source import default_dataset_id
+from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.lease import hold
 from tasks.commit import commit_dataset, publish_summary
 from tasks.embed import embed_shards
 from tasks.index import build_search_index

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from flows.command import command
-from rasterembed.uploads import UploadRules
+from rasterembed.store.uploads import UploadRules
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.uploads import find_uploads, publish_sweep, start_runs
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import run
-from rasterembed.model import Device, Dinov3
+from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.output import FORMATS, check_writable
 from rasterembed.search.query import MAX_K, Query, Where

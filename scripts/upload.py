@@ -17,7 +17,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
-from rasterembed.uploads import Upload
+from rasterembed.store.uploads import Upload
 
 BUCKET = "rasters"
 PATIENCE_S = 60

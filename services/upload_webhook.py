@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from rasterembed.errors import StoreError
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 from services.uploads.dead_letters import bury
 from services.uploads.notifications import (
     SCHEMA,

@@ -8,17 +8,17 @@ from prefect import task
 from prefect.artifacts import Artifact, create_markdown_artifact
 from prefect.runtime import flow_run
 
-from rasterembed.lease import Lease
-from rasterembed.manifest import Manifest, commit
-from rasterembed.plan import Plan
-from rasterembed.shards import Shard
-from rasterembed.store import ObjectStore
+from rasterembed.dataset.manifest import Manifest, commit
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import Shard
+from rasterembed.store.lease import Lease
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 
 @task(name="commit", **STEP)
 def commit_dataset(plan: Plan, store: ObjectStore, shards: Sequence[Shard], lease: Lease) -> Manifest:
-    """Write index, STAC item and manifest, in state `embedded`; see `rasterembed.manifest.commit`."""
+    """Write index, STAC item and manifest, in state `embedded`; see `rasterembed.dataset.manifest.commit`."""
     return commit(plan, store, shards, str(flow_run.id), lease, state="embedded")
 
 

@@ -14,11 +14,11 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from tqdm import tqdm
 
-from rasterembed.embed import Execution, Progress, embed_shard
-from rasterembed.model import resolve_device
-from rasterembed.plan import Plan
-from rasterembed.shards import Shard
-from rasterembed.store import ObjectStore
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import Shard
+from rasterembed.model.choice import resolve_device
+from rasterembed.pipeline import Execution, Progress, embed_shard
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 _UPDATE_S = 3.0
@@ -35,7 +35,7 @@ def embed_one(
     hub_token: str | None,
     progress: Progress,
 ) -> Shard:
-    """Compute one shard, unless it is complete in the store; see `rasterembed.embed.embed_shard`."""
+    """Compute one shard, unless it is complete in the store; see `rasterembed.pipeline.embed_shard`."""
     return embed_shard(
         plan,
         store,

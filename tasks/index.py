@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
-from rasterembed.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest
 from rasterembed.search.datasets import Dataset
 from rasterembed.search.options import IndexOptions
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 if TYPE_CHECKING:
-    from rasterembed.search.hnsw import IndexInfo
+    from rasterembed.search.engines.vss import IndexInfo
 
 
 @task(name="build-search-index", **STEP)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from rasterembed.profile import RasterProfile, inspect
-from rasterembed.source import Source
-from rasterembed.store import ObjectStore
+from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster.source import Source
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 
 @task(name="inspect", **STEP)
 def inspect_raster(store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
-    """Read the header, or say why the raster cannot be embedded; see `rasterembed.profile.inspect`."""
+    """Read the header, or say why the raster cannot be embedded; see `rasterembed.raster.profile.inspect`."""
     profile = inspect(store, source.uri, allow_no_crs=allow_no_crs)
     get_run_logger().info(
         "%s: %s %dx%dx%d %s, %s", source.uri, profile.driver, profile.width, profile.height,

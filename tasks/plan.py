@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from rasterembed.embed import prepare
-from rasterembed.grid import Grid
-from rasterembed.model import Dinov3
-from rasterembed.plan import Plan, Selection, make_plan
-from rasterembed.profile import RasterProfile
-from rasterembed.radiometry import Radiometry
-from rasterembed.source import Source
-from rasterembed.store import ObjectStore
+from rasterembed.dataset.plan import Plan, Selection, make_plan
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import prepare
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.source import Source
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 
@@ -27,7 +27,7 @@ def plan_tiles(
     selection: Selection,
     hub_token: str | None,
 ) -> Plan:
-    """Resolve radiometry, model and shards; see `rasterembed.plan.make_plan`."""
+    """Resolve radiometry, model and shards; see `rasterembed.dataset.plan.make_plan`."""
     plan = make_plan(
         store,
         source,
@@ -51,5 +51,5 @@ def plan_tiles(
 
 @task(name="write-index", **STEP)
 def write_tile_index(plan: Plan, store: ObjectStore) -> None:
-    """Put the plan and the index of planned tiles into the store; see `rasterembed.embed.prepare`."""
+    """Put the plan and the index of planned tiles into the store; see `rasterembed.pipeline.prepare`."""
     prepare(plan, store)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
-from rasterembed.layout import DatasetLayout
-from rasterembed.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.store import ObjectStore
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from prefect import task
 
-from rasterembed.source import Source, register
-from rasterembed.store import ObjectStore
+from rasterembed.raster.source import Source, register
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 
 @task(name="register", **STEP)
 def register_raster(store: ObjectStore, raster: str) -> Source:
-    """Find the raster and take down its identity; see `rasterembed.source.register`."""
+    """Find the raster and take down its identity; see `rasterembed.raster.source.register`."""
     return register(store, raster)

@@ -8,14 +8,14 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
-from rasterembed.model import Device
+from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
+from rasterembed.search.contact_sheet import write_sheet
 from rasterembed.search.datasets import open_datasets
 from rasterembed.search.output import write_answer
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import EngineChoice, Searcher
-from rasterembed.search.sheet import write_sheet
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 _SHOWN = 200
@@ -61,7 +61,7 @@ def search_datasets(
 def write_results(
     answer: Answer, store: ObjectStore, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
 ) -> None:
-    """Write the files that were asked for; see `rasterembed.search.output` and `rasterembed.search.sheet`."""
+    """Write the files that were asked for; see `rasterembed.search.output` and `rasterembed.search.contact_sheet`."""
     if out is not None:
         write_answer(answer, out)
         get_run_logger().info("%d tiles in %s", len(answer.hits), out)

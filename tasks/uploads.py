@@ -11,9 +11,9 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from rasterembed.errors import ObjectMissingError, UsageError
-from rasterembed.source import default_dataset_id
-from rasterembed.store import ObjectStore
-from rasterembed.uploads import Upload, UploadRules, dataset_dates
+from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
 from tasks.policy import STEP
 
 _PAGE = 100

@@ -20,12 +20,12 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
-from rasterembed.embed import Execution, Progress
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import Shard, find_shard
 from rasterembed.errors import Cancelled, DataError, UsageError
-from rasterembed.model import Device
-from rasterembed.plan import Plan
-from rasterembed.shards import Shard, find_shard
-from rasterembed.store import ObjectStore
+from rasterembed.model.choice import Device
+from rasterembed.pipeline import Execution, Progress
+from rasterembed.store.object_store import ObjectStore
 from tasks.embed import shown
 
 ATTEMPTS = 3

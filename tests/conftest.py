@@ -13,10 +13,10 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from rasterembed.checkpoints import write_preprocessor
-from tests.engine import EngineMissingError, docker_engine
-from tests.prefect_server import PrefectServer, prefect_server
-from tests.servers import CephMissingError, S3Server, ceph_gateway, moto_server
+from rasterembed.model.checkpoints import write_preprocessor
+from tests.support.engine import EngineMissingError, docker_engine
+from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.support.servers import CephMissingError, S3Server, ceph_gateway, moto_server
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from peer import Vectors, options, serve
 
 from benchmarks.end_to_end import ready_batches
-from rasterembed.dinov3 import load_embedder
-from rasterembed.embed import Execution, embed_raster
-from rasterembed.grid import Grid
-from rasterembed.inference.loading import AUTO_TILES
-from rasterembed.model import Dinov3
-from rasterembed.plan import make_plan
-from rasterembed.source import register
-from rasterembed.store import ObjectStore
+from rasterembed.dataset.plan import make_plan
+from rasterembed.model.choice import Dinov3
+from rasterembed.model.embedder import load_embedder
+from rasterembed.model.loading import AUTO_TILES
+from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
 
 asked = options()
 scratch = tempfile.TemporaryDirectory()

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from tests.servers import ceph_gateway
+from tests.support.servers import ceph_gateway
 
 PROXY = """
 daemon off;

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
-from rasterembed.plan import Plan
-from rasterembed.reader import Pixels, open_pixels
-from rasterembed.store import ObjectStore
+from rasterembed.raster.shard_reader import Pixels, open_pixels
+from rasterembed.store.object_store import ObjectStore
 
 UNDECODABLE = "window cannot be decoded"
 """Reason in the index of a tile that was skipped under `on_bad_window=skip`; it has a threshold of its own."""

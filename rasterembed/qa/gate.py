@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rasterembed.layout import DatasetLayout
-from rasterembed.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest
 from rasterembed.qa.judge import Measures, measured
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.store import ObjectStore
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 
 PICTURES = ("coverage.png", "pca.png", "norms.png", "pca.tif")
 """Files that a report may have beside it."""
@@ -17,7 +17,7 @@ PICTURES = ("coverage.png", "pca.png", "norms.png", "pca.tif")
 def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
     """Measure a dataset, judge it, and write the report and its pictures to `qa/{dataset_id}`.
 
-    The manifest's state is left to the caller; see `rasterembed.manifest.set_state`.
+    The manifest's state is left to the caller; see `rasterembed.dataset.manifest.set_state`.
 
     Args:
         store: where the dataset is; its credentials read the source raster.

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import duckdb
 
-from rasterembed import duck
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import read_receipt
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
-from rasterembed.manifest import Manifest
-from rasterembed.plan import Plan
 from rasterembed.qa.coverage import (
     FEW_WINDOWS,
     UNDECODABLE,
@@ -36,8 +36,8 @@ from rasterembed.qa.vectors import (
     mean_cosine,
     principal_components,
 )
-from rasterembed.shards import read_receipt
-from rasterembed.store import ObjectStore
+from rasterembed.store import duck
+from rasterembed.store.object_store import ObjectStore
 
 _NORM_TOLERANCE = 1e-3
 """Twice what rounding a vector to float16 does to its norm."""

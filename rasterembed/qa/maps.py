@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 
-from rasterembed.plan import Plan
+from rasterembed.dataset.plan import Plan
 from rasterembed.qa.vectors import Principal, Vectors
 
 EMBEDDED, MISSING = "embedded", "missing"

@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from PIL import Image
 
-from rasterembed.plan import Plan
+from rasterembed.dataset.plan import Plan
 from rasterembed.qa.coverage import Overview
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.report import Distribution, number

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.shards import Shard, read_receipt
 from rasterembed.errors import ObjectMissingError
-from rasterembed.layout import DatasetLayout
-from rasterembed.manifest import Manifest
-from rasterembed.shards import Shard, read_receipt
-from rasterembed.store import ObjectStore
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 
 _THREADS = 8
 """Footers read at once; on S3 each takes some round trips."""

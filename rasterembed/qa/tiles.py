@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed import duck
-from rasterembed.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.vectors import Principal, Vectors
-from rasterembed.store import ObjectStore
+from rasterembed.store import duck
+from rasterembed.store.object_store import ObjectStore
 
 EXAMPLES = 10
 """Tile ids that are named where a count is not zero."""

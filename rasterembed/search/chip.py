@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
+from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
-from rasterembed.model import Device, resolve_device
-from rasterembed.plan import Plan
-from rasterembed.profile import RasterProfile, inspect
-from rasterembed.radiometry import Radiometry, ResolvedRadiometry
-from rasterembed.radiometry import resolve as resolve_radiometry
-from rasterembed.reader import open_pixels
-from rasterembed.store import ObjectStore, locate
+from rasterembed.model.choice import Device, resolve_device
+from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
+from rasterembed.raster.radiometry import resolve as resolve_radiometry
+from rasterembed.raster.shard_reader import open_pixels
+from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
 """Side in px beyond which an image is no chip but a raster to be embedded."""
@@ -43,7 +43,7 @@ def embed_chip(
         DataError: if it cannot be read, or its values do not mean what the raster's mean.
     """
     pixels, valid, radiometry = read_chip(plan, store, image)
-    from rasterembed.dinov3 import load_embedder  # a search without an image does without PyTorch
+    from rasterembed.model.embedder import load_embedder  # a search without an image does without PyTorch
 
     embedder = load_embedder(plan.model, resolve_device(device), hub_token)
     vector: NDArray[np.float32] = embedder.embed(pixels[None], valid[None], radiometry)[0]

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rasterembed.dataset.manifest import Manifest, State, read_manifest
+from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, UsageError
-from rasterembed.footprints import Footprinter
-from rasterembed.manifest import Manifest, State, read_manifest
-from rasterembed.plan import Plan
-from rasterembed.store import ObjectStore
+from rasterembed.raster.footprints import Footprinter
+from rasterembed.store.object_store import ObjectStore
 
 _COMPARED = {
     "model.id": "model",

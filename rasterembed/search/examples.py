@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasterembed.errors import DataError, UsageError
-from rasterembed.model import Device
+from rasterembed.model.choice import Device
 from rasterembed.search.answer import Example
 from rasterembed.search.chip import embed_chip
 from rasterembed.search.datasets import Dataset

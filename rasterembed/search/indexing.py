@@ -13,11 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed import duck
 from rasterembed.errors import DataError
 from rasterembed.search.datasets import Dataset
-from rasterembed.search.exact import COLUMNS
-from rasterembed.search.hnsw import (
+from rasterembed.search.engines.scan import COLUMNS
+from rasterembed.search.engines.vss import (
     Index,
     IndexInfo,
     IndexUnusableError,
@@ -30,8 +29,9 @@ from rasterembed.search.hnsw import (
     quoted,
 )
 from rasterembed.search.options import IndexOptions
-from rasterembed.store import ObjectStore
-from rasterembed.writing import local_file
+from rasterembed.store import duck
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.write_aside import local_file
 
 BUILD_MEMORY = "4GB"
 """Memory of DuckDB while an index is built, as DuckDB writes it; the index itself comes on top."""

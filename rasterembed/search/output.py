@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from rasterembed.dataset.geoparquet import GeoMetadata, place_columns
 from rasterembed.errors import UsageError, os_errors
-from rasterembed.footprints import Footprints
-from rasterembed.geoparquet import GeoMetadata, place_columns
+from rasterembed.raster.footprints import Footprints
 from rasterembed.search.answer import Answer, Hit
 
 _NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")

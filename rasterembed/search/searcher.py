@@ -12,15 +12,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed.model import Device
+from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Engine, Hit
 from rasterembed.search.areas import areas_of
 from rasterembed.search.datasets import Dataset, open_datasets
-from rasterembed.search.exact import Filters, connect, exact_nearest
+from rasterembed.search.engines.scan import Filters, connect, exact_nearest
+from rasterembed.search.engines.vss import Index, IndexUnusableError
 from rasterembed.search.examples import look_at
-from rasterembed.search.hnsw import Index, IndexUnusableError
 from rasterembed.search.query import Query, Where
-from rasterembed.store import ObjectStore
+from rasterembed.store.object_store import ObjectStore
 
 DEFAULT_K = 12
 """Tiles in an answer."""

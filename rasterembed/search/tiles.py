@@ -12,10 +12,10 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed import duck
 from rasterembed.errors import DataError, UsageError
 from rasterembed.search.areas import Areas, meeting
 from rasterembed.search.datasets import Dataset
+from rasterembed.store import duck
 
 _MAX_PARTS = 32
 """Parts of an area that a query names one by one; an area of more is named by its bounds."""

@@ -8,8 +8,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from rasterembed.store import ObjectStore
-from rasterembed.uploads import DEAD_LETTERS
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import DEAD_LETTERS
 
 
 async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:

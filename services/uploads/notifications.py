@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus
 import pydantic_core
 from pydantic import ValidationError
 
-from rasterembed.uploads import Upload
+from rasterembed.store.uploads import Upload
 
 _SNS_TYPES = ("Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation")
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from rasterembed.store import ObjectStore
-from rasterembed.uploads import UploadRules
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import UploadRules
 
 _PREFIX = "UPLOAD_WEBHOOK_"
 _DEFAULTS = UploadRules()
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     prefixes: CommaSeparated = _DEFAULTS.prefixes
     suffixes: CommaSeparated = _DEFAULTS.suffixes
     ignore: CommaSeparated = _DEFAULTS.ignore
-    """Which uploads to follow, comma-separated; see `rasterembed.uploads.UploadRules`."""
+    """Which uploads to follow, comma-separated; see `rasterembed.store.uploads.UploadRules`."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Size in bytes of the largest notification that is read."""
     max_records: int = Field(default=100, ge=1)

@@ -1,0 +1,1 @@
+"""Examples: a generated landscape, and a demonstration on it."""

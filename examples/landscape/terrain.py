@@ -1,0 +1,98 @@
+"""Land: relief, lakes, a river, and the edge beyond which there is nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from examples.landscape.arrays import F32, Mask, Shape, clip
+from examples.landscape.noise import fractal_noise, smooth_noise
+
+LAKE_SHARE = 0.11
+"""Share of the valid pixels that lakes cover."""
+
+_RIVER_SHARE = 0.25  # at most
+
+
+@dataclass(frozen=True)
+class Terrain:
+    """Where the ground is high, wet or not there at all; every array has the scene's shape."""
+
+    valid: Mask
+    """False in the nodata border."""
+
+    relief: F32
+    """Height of the ground, without unit; deviation about 1."""
+
+    lake_depth: F32
+    """How far the relief lies under the lakes' surface; negative on dry ground."""
+
+    river: F32
+    """Distance to the river's bank in px, negative in the river."""
+
+    flow: float
+    """Direction of the river in radians, which the parcels follow."""
+
+    town: F32
+    """How likely people settle here, without unit."""
+
+    farmed: F32
+    """How good the soil is, without unit."""
+
+    rocky: F32
+    """How near the rock is to the surface, without unit."""
+
+    @property
+    def water(self) -> Mask:
+        """True in lakes and in the river."""
+        return (self.lake_depth > 0) | (self.river < 0)
+
+
+def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain:
+    """Land of some shape, with a nodata border of up to `border` px."""
+    valid = _valid(rng, shape, border)
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+
+    flow = float(rng.uniform(0, math.pi))
+    start = rng.uniform(0.35, 0.65, 2) * shape
+    turned = (rows - start[0]) * math.cos(flow) - (columns - start[1]) * math.sin(flow)
+    across = turned.astype(np.float32)
+    across += 150 * smooth_noise(rng, shape, 420) + 38 * smooth_noise(rng, shape, 130)
+    across += 3 * smooth_noise(rng, shape, 24)
+    # Dividing by the slope turns the level set of a bent plane into a distance, near enough.
+    down, right = np.gradient(across)
+    slope = np.hypot(down, right)
+    np.maximum(slope, np.float32(0.35), out=slope)
+    river = np.abs(across) / slope
+    del turned, across, down, right, slope
+    river -= 13 + 4 * smooth_noise(rng, shape, 300)
+    # In a scene of a few tens of metres the river would be all there is: narrow it.
+    river += max(0.0, -float(np.quantile(river[valid][::16], _RIVER_SHARE)))
+
+    relief = fractal_noise(rng, shape, 420, 12, 0.48)
+    valley = np.exp(-np.maximum(river, 0) / np.float32(160))
+    level = float(np.quantile(relief[valid][::16], LAKE_SHARE))
+    town = fractal_noise(rng, shape, 400, 100) + 0.5 * valley
+    farmed = fractal_noise(rng, shape, 380, 90) - 0.45 * relief + 0.5 * valley
+    rocky = fractal_noise(rng, shape, 360, 6, 0.52) + 0.2 * relief
+    return Terrain(valid, relief, level - relief, river, flow, town, farmed, rocky)
+
+
+def _valid(rng: np.random.Generator, shape: Shape, border: int) -> Mask:
+    """True inside an edge that wanders between half of the border and all of it."""
+    height, width = shape
+    rows, columns = np.ogrid[:height, :width]
+
+    def edge(length: int) -> F32:
+        wander = 0.7 * smooth_noise(rng, (length, 1), 90)[:, 0] + 0.15 * smooth_noise(rng, (length, 1), 5)[:, 0]
+        return np.float32(border) * (np.float32(0.75) + clip(wander, -1, 1) / np.float32(4))
+
+    top, bottom, left, right = edge(width), edge(width), edge(height), edge(height)
+    return (
+        (rows >= top[None, :])
+        & (height - 1 - rows >= bottom[None, :])
+        & (columns >= left[:, None])
+        & (width - 1 - columns >= right[:, None])
+    )

@@ -1,0 +1,1 @@
+"""Datasets: the plan, the shards, the tile index, the manifest and the STAC Item."""

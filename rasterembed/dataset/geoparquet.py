@@ -1,0 +1,64 @@
+"""GeoParquet 1.1 as the index and the shards write it: WKB geometry, a bbox column, `geo` in the footer."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyproj
+import shapely
+from numpy.typing import NDArray
+
+from rasterembed.raster.footprints import CRS84, Footprints
+
+BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
+"""A footprint's bounds, which readers skip row groups by."""
+
+
+def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
+    """The `bbox` and `geometry` columns of n footprints."""
+    bbox = pa.StructArray.from_arrays([pa.array(footprints.bounds[:, i]) for i in range(4)], fields=list(BBOX_TYPE))
+    return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
+
+
+class GeoMetadata:
+    """Gathers what the `geo` key says of a file while its rows are written."""
+
+    def __init__(self) -> None:
+        self._types: set[str] = set()
+        self._low = np.array([np.inf, np.inf])
+        self._high = np.array([-np.inf, -np.inf])
+
+    def add(self, footprints: Footprints) -> None:
+        """Take the footprints of more rows into account."""
+        if len(footprints.bounds) == 0:
+            return
+        _, examples = np.unique(shapely.get_type_id(footprints.geometry), return_index=True)
+        self._types |= {footprints.geometry[i].geom_type for i in examples}
+        self._low = np.minimum(self._low, footprints.bounds[:, :2].min(axis=0))
+        self._high = np.maximum(self._high, footprints.bounds[:, 2:].max(axis=0))
+
+    def json(self) -> bytes:
+        """Value of the footer's `geo` key, by GeoParquet 1.1.0."""
+        column: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": sorted(self._types),
+            "crs": _crs84(),
+            "orientation": "counterclockwise",
+            "covering": {"bbox": {field.name: ["bbox", field.name] for field in BBOX_TYPE}},
+        }
+        if self._types:
+            column["bbox"] = [*_floats(self._low), *_floats(self._high)]
+        return json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": column}}).encode()
+
+
+def _floats(values: NDArray[np.float64]) -> list[float]:
+    return [float(v) for v in values]
+
+
+@lru_cache(maxsize=1)
+def _crs84() -> dict[str, Any]:
+    return pyproj.CRS.from_user_input(CRS84).to_json_dict()

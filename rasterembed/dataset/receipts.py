@@ -1,0 +1,61 @@
+"""The receipt that stands in the footer of every file a run writes: what made it, from what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import rasterio
+
+from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
+
+_PACKAGES = (
+    "raster-embeddings",
+    "torch",
+    "transformers",
+    "openvino",
+    "rasterio",
+    "pyarrow",
+    "pyproj",
+    "shapely",
+)
+
+
+def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
+    """What the `emb` key of a footer says, as JSON values; STAC's embedding extension calls it a run receipt."""
+    return {
+        "version": SCHEMA_VERSION,
+        "dataset_id": plan.dataset_id,
+        "fingerprint": plan.fingerprint,
+        "source": plan.source.model_dump(mode="json"),
+        "crs": plan.profile.crs_wkt,
+        "transform": plan.profile.transform,
+        "model": plan.model.name,
+        "model_id": plan.model.id,
+        "model_revision": plan.model.revision,
+        "weights_sha256": plan.model.weights_sha256,
+        "pooling": plan.model.pooling,
+        "dimensions": plan.model.dimensions,
+        "dtype": plan.selection.vector_dtype,
+        "compute_dtype": plan.model.dtype,
+        "input_size": plan.model.input_size,
+        "radiometry": plan.radiometry.model_dump(mode="json"),
+        "grid": plan.sharding.grid.model_dump(mode="json") | {"stride": plan.sharding.grid.step},
+        "min_valid_fraction": plan.selection.min_valid_fraction,
+        "run_id": run_id,
+        "versions": dict(library_versions()),
+    }
+
+
+@cache  # looking them up takes 10 ms, and every shard names them
+def library_versions() -> Mapping[str, str]:
+    """Versions of the libraries that shape the result; one that is not installed is left out."""
+    versions = {"gdal": rasterio.__gdal_version__}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

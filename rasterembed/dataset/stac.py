@@ -1,0 +1,176 @@
+"""A STAC item for a dataset: where it lies, what it was made from, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyproj
+import pystac
+import shapely
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
+
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.receipts import receipt_of
+from rasterembed.dataset.shards import Shard
+from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.grid import Tiles
+
+EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
+
+_PARQUET = "application/vnd.apache.parquet"
+
+
+def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
+    """The dataset as a STAC 1.1 item with the projection, raster and embedding (v0.0.1) extensions.
+
+    Its `datetime` is the source's time of acquisition, or of its last modification where the file tells none, which
+    `rasterembed:datetime_from` says. Hrefs are relative to the item.
+    """
+    geometry = _outline(plan)
+    item = pystac.Item(
+        id=plan.dataset_id,
+        geometry=None if geometry is None else shapely.geometry.mapping(geometry),
+        bbox=None if geometry is None else _bbox(geometry),
+        datetime=plan.profile.acquired or plan.source.modified,
+        properties={
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "rasterembed:datetime_from": "acquired" if plan.profile.acquired else "modified",
+            **_embedding(plan),
+        },
+        stac_extensions=[EMBEDDING_EXTENSION],
+    )
+    _projection(item, plan)
+    _assets(item, plan, shards)
+    item.add_link(pystac.Link("emb:source-data", plan.source.uri, media_type=_media_type(plan)))
+    return item.to_dict(include_self_link=False)
+
+
+def _bbox(geometry: shapely.Geometry) -> list[float]:
+    """West, south, east, north; west is the greater across the antimeridian, by RFC 7946, section 5.2."""
+    west, south, east, north = geometry.bounds
+    parts = [part.bounds for part in shapely.get_parts(geometry)]
+    if (west, east) == (-180.0, 180.0) and all(part[2] - part[0] < 360.0 for part in parts):
+        west = min(part[0] for part in parts if part[0] > -180.0)
+        east = max(part[2] for part in parts if part[2] < 180.0)
+    return [west, south, east, north]
+
+
+def _outline(plan: Plan) -> shapely.Geometry | None:
+    """Footprint of the whole raster."""
+    if not plan.profile.on_earth:
+        return None
+    zero = np.zeros(1, dtype=np.int32)
+    width = np.array([plan.profile.width], dtype=np.int32)
+    height = np.array([plan.profile.height], dtype=np.int32)
+    whole = Tiles(row=zero, col=zero, col_off=zero, row_off=zero, width=width, height=height)
+    return Footprinter(plan.profile)(whole).geometry[0]
+
+
+def _embedding(plan: Plan) -> dict[str, Any]:
+    receipt = receipt_of(plan)
+    parameters = (
+        "model",
+        "model_id",
+        "model_revision",
+        "weights_sha256",
+        "pooling",
+        "dimensions",
+        "compute_dtype",
+        "input_size",
+        "grid",
+        "min_valid_fraction",
+        "fingerprint",
+    )
+    bands, low, high = plan.radiometry.bands, plan.radiometry.low, plan.radiometry.high
+    values = [f"b{band}" for band in bands]
+    if plan.radiometry.palette:
+        values = [f"{colour}(b{bands[0]})" for colour in ("red", "green", "blue")]
+    channels = ", ".join(
+        f"clip(({value} - {lo}) / ({hi} - {lo}), 0, 1)" for value, lo, hi in zip(values, low, high, strict=True)
+    )
+    fields: dict[str, Any] = {
+        "emb:runtime_parameters": {name: receipt[name] for name in parameters},
+        "emb:preprocessing": {
+            "format": "text",
+            "expression": f"([{channels}] - {list(plan.model.mean)}) / {list(plan.model.std)}",
+        },
+    }
+    if plan.selection.vector_dtype != "float32":
+        fields["emb:quantization"] = {
+            "method": "cast",
+            "original_dtype": "float32",
+            "quantized_dtype": plan.selection.vector_dtype,
+        }
+    return fields
+
+
+def _projection(item: pystac.Item, plan: Plan) -> None:
+    profile = plan.profile
+    projection = ProjectionExtension.ext(item, add_if_missing=True)
+    projection.shape = [profile.height, profile.width]
+    if not profile.gcps:
+        projection.transform = list(profile.transform)
+    if profile.crs_wkt is None:
+        return
+    crs = pyproj.CRS.from_wkt(profile.crs_wkt)
+    authority = crs.to_authority(min_confidence=90)  # below, the datum is guessed
+    if authority:
+        projection.code = ":".join(authority)
+    else:
+        projection.wkt2 = profile.crs_wkt
+
+
+def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
+    up = "../.."
+    files = [
+        pystac.Asset(href=f"{up}/{shard.path}", media_type=_PARQUET, roles=["data"], title="Embeddings, one row a tile")
+        for shard in shards
+    ]
+    if len(files) == 1:
+        item.add_asset("embeddings", files[0])
+    else:
+        folder = pystac.Asset(
+            href=f"{up}/{plan.layout.shards}/",
+            media_type=_PARQUET,
+            roles=["data"],
+            title=f"Folder of the {len(files)} files of embeddings",
+        )
+        item.add_asset("embeddings", folder)
+        for shard, file in zip(shards, files, strict=True):
+            item.add_asset(f"embeddings-{shard.number:05d}", file)
+    item.add_asset(
+        "index",
+        pystac.Asset(href=f"{up}/{plan.layout.index}", media_type=_PARQUET, roles=["metadata"], title="Tiles"),
+    )
+    item.add_asset(
+        "manifest",
+        pystac.Asset(href="manifest.json", media_type="application/json", roles=["metadata"]),
+    )
+    source = pystac.Asset(href=plan.source.uri, media_type=_media_type(plan), roles=["source"])
+    item.add_asset("source", source)
+    RasterExtension.ext(source, add_if_missing=True).apply(
+        [_band(plan, band) for band in range(1, plan.profile.count + 1)]
+    )
+
+
+def _band(plan: Plan, band: int) -> RasterBand:
+    nodata: float | NoDataStrings | None = plan.profile.nodata[band - 1]
+    if nodata is None and plan.profile.nodata_nan:
+        nodata = NoDataStrings.NAN  # JSON has no such number
+    return RasterBand.create(data_type=DataType(plan.profile.dtype), nodata=nodata)
+
+
+def _media_type(plan: Plan) -> str | None:
+    types = {
+        "GTiff": pystac.MediaType.GEOTIFF,
+        "PNG": pystac.MediaType.PNG,
+        "JPEG": pystac.MediaType.JPEG,
+        "JP2OpenJPEG": pystac.MediaType.JPEG2000,
+        "netCDF": pystac.MediaType.NETCDF,
+    }
+    found = types.get(plan.profile.driver)
+    return str(found.value) if found else None

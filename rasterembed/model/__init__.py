@@ -1,0 +1,1 @@
+"""DINOv3: which checkpoint, how it is loaded, and what computes it."""

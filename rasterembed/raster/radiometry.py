@@ -1,0 +1,219 @@
+"""How pixel values become three colour channels: chosen once a scene, never a tile at a time."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rasterembed.errors import DataError, UsageError
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.shard_reader import open_pixels
+from rasterembed.store.object_store import ObjectStore
+
+PRESETS: dict[str, tuple[float, float]] = {
+    # DN of reflectance 0 and 0.3558, where ESA's own true-colour image saturates (Sentinel-2 product
+    # specification); DN = 10000 reflectance + 1000 since processing baseline 04.00
+    "sentinel2-l2a": (1000.0, 4558.0),
+    # DN of surface reflectance 0 and 0.3: reflectance = 0.0000275 DN - 0.2 (USGS Collection 2 Level 2)
+    "landsat-c2-l2": (0.2 / 0.0000275, 0.5 / 0.0000275),
+}
+
+_SAMPLE_PIXELS = 2**20
+"""Pixels of the decimated overview that percentiles are taken from."""
+_DECODED_PIXELS = 16 * _SAMPLE_PIXELS
+"""Pixels of the largest overview, or raster without one, that is decoded whole for it."""
+_SAMPLE_WINDOWS = 8
+"""Windows a side that are read of a raster whose overviews are larger, or that has none."""
+_WINDOW_SIDE = 256
+
+Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
+Pair = tuple[FiniteFloat, FiniteFloat]
+
+
+def _split_bands(bands: object) -> object:
+    """Band numbers as a person types them: 4,3,2."""
+    if isinstance(bands, str) and bands != "auto":
+        return tuple(bands.split(","))
+    return bands
+
+
+Bands = Annotated[Literal["auto"] | tuple[int, ...], BeforeValidator(_split_bands)]
+
+
+class Radiometry(BaseModel):
+    """Which bands are red, green and blue, and which values become black and white."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bands: Bands = Field(
+        default="auto",
+        description="Bands for red, green and blue, as 4,3,2, or one for all; auto follows the colour interpretation.",
+    )
+    scale: Scale = Field(
+        default="auto",
+        description="auto: uint8 as it is, other types from their 2nd to 98th percentile; or a sensor's preset.",
+    )
+    range: Pair | None = Field(default=None, description="Values that become black and white, instead of a scale.")
+    percentile: Pair | None = Field(
+        default=None, description="Percentiles that become black and white, instead of a scale."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Radiometry:
+        chosen = [self.scale != "auto", self.range is not None, self.percentile is not None]
+        if sum(chosen) > 1:
+            raise ValueError("give one of scale, range and percentile")
+        for name, pair in (("range", self.range), ("percentile", self.percentile)):
+            if pair is not None and not pair[0] < pair[1]:
+                raise ValueError(f"{name}: the first value must be below the second")
+        if self.percentile and not (self.percentile[0] >= 0 and self.percentile[1] <= 100):
+            raise ValueError("percentile: values are from 0 to 100")
+        if self.bands != "auto" and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
+            raise ValueError("bands: give one or three band numbers, from 1")
+        return self
+
+
+class ResolvedRadiometry(BaseModel):
+    """Radiometry as numbers: channel c is (value of `bands[c]` - low[c]) / (high[c] - low[c]), cut to 0..1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    bands: tuple[int, int, int]
+    """Band of the red, green and blue channel, from 1."""
+    low: tuple[float, float, float]
+    """Value that becomes 0 (black)."""
+    high: tuple[float, float, float]
+    """Value that becomes 1 (white)."""
+    palette: bool = False
+    """The band is an index into the raster's palette, whose colours are scaled instead."""
+    method: str
+    """Where the numbers come from."""
+
+    @property
+    def distinct_bands(self) -> tuple[int, ...]:
+        """The bands to read: one if all channels are the same, else three."""
+        return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
+
+    def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
+        """Pixels of the distinct bands, shape (bands, rows, columns); palette indexes become their colours."""
+        return np.moveaxis(palette_table(profile)[pixels[0]], -1, 0) if self.palette else pixels
+
+
+def resolve(asked: Radiometry, profile: RasterProfile, store: ObjectStore, uri: str) -> ResolvedRadiometry:
+    """Turn the choice into numbers, reading a decimated overview if percentiles are needed.
+
+    Raises:
+        UsageError: if a band does not exist.
+        DataError: if the overview cannot be read.
+    """
+    bands = _bands(asked, profile)
+    if profile.palette is not None and bands == (1, 1, 1):
+        return _scaled(bands, (0.0, 255.0), "palette", palette=True)
+    if asked.range is not None:
+        return _scaled(bands, asked.range, "range")
+    if asked.scale != "auto":
+        return _scaled(bands, PRESETS[asked.scale], asked.scale)
+    if asked.percentile is None and profile.dtype == "uint8":
+        return _scaled(bands, (0.0, 255.0), "uint8")
+    low, high = asked.percentile or (2.0, 98.0)
+    return _from_percentiles(bands, (low, high), profile, store, uri)
+
+
+def _scaled(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:
+    low, high = pair
+    return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
+
+
+def _bands(asked: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
+    if asked.bands != "auto":
+        for band in asked.bands:
+            if band > profile.count:
+                raise UsageError(f"band {band} does not exist: the raster has {profile.count} bands")
+            if band == profile.alpha_band:
+                raise UsageError(f"band {band} is the alpha band: it marks valid pixels and is no colour")
+        first, *rest = asked.bands
+        return (first, rest[0], rest[1]) if rest else (first, first, first)
+    named = [_named(profile, colour) for colour in ("red", "green", "blue")]
+    if None not in named:
+        red, green, blue = (band for band in named if band is not None)
+        return red, green, blue
+    data = [b for b in range(1, profile.count + 1) if b != profile.alpha_band]
+    if not data:
+        raise DataError("the raster's only band is alpha: it has no colour to embed")
+    return (data[0], data[1], data[2]) if len(data) >= 3 else (data[0], data[0], data[0])
+
+
+def _named(profile: RasterProfile, colour: str) -> int | None:
+    """Band of a colour by its interpretation, or else by its description."""
+    if colour in profile.colorinterp:
+        return profile.colorinterp.index(colour) + 1
+    descriptions = [(text or "").lower() for text in profile.descriptions]
+    return descriptions.index(colour) + 1 if colour in descriptions else None
+
+
+def _from_percentiles(
+    bands: tuple[int, int, int],
+    percentiles: Pair,
+    profile: RasterProfile,
+    store: ObjectStore,
+    uri: str,
+) -> ResolvedRadiometry:
+    distinct = sorted(set(bands))
+    values: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
+    windows = _sample(profile)
+    try:
+        with open_pixels(store, uri, profile) as raster:
+            for window, shape in windows:
+                pixels, valid = raster.read(tuple(distinct), window, shape)
+                for i, band in enumerate(distinct):
+                    values[band].append(pixels[i][valid])
+    except RasterioError as error:
+        raise DataError(
+            f"{uri}: its overview cannot be read ({' '.join(str(error).split())}); give range to do without percentiles"
+        ) from error
+    lows, highs = {}, {}
+    for band in distinct:
+        sample = np.concatenate(values[band]).astype(np.float64)
+        if not sample.size and len(windows) > 1:
+            raise DataError(
+                f"{uri}: the {len(windows)} windows that percentiles are taken from have no valid pixel: give range, "
+                "or add overviews (gdaladdo FILE)"
+            )
+        low, high = np.percentile(sample, percentiles) if sample.size else (0.0, 1.0)
+        lows[band] = float(low)
+        highs[band] = float(high) if high > low else float(low) + 1.0
+    red, green, blue = bands
+    return ResolvedRadiometry(
+        bands=bands,
+        low=(lows[red], lows[green], lows[blue]),
+        high=(highs[red], highs[green], highs[blue]),
+        method=f"percentile {percentiles[0]:g} {percentiles[1]:g}",
+    )
+
+
+def _sample(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
+    """Windows to read and the shapes to read them at: bounded, whatever the raster's size."""
+    width, height = profile.width, profile.height
+    if width * height / max(profile.overviews, default=1) ** 2 <= _DECODED_PIXELS:
+        shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
+        shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+        return [(Window(0, 0, width, height), shape)]
+    # a decimated read would decode too much: spread small windows instead
+    side_x, side_y = min(_WINDOW_SIDE, width), min(_WINDOW_SIDE, height)
+    lefts = np.unique(np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int))
+    tops = np.unique(np.linspace(0, height - side_y, _SAMPLE_WINDOWS).astype(int))
+    return [(Window(x, y, side_x, side_y), (side_y, side_x)) for y in tops for x in lefts]
+
+
+def palette_table(profile: RasterProfile) -> NDArray[np.uint8]:
+    """Red, green and blue of each index, shape (256 or more, 3); indexes beyond the palette are black."""
+    colours = np.array(profile.palette, dtype=np.uint8)
+    table = np.zeros((max(256, len(colours)), 3), dtype=np.uint8)
+    table[: len(colours)] = colours
+    return table

@@ -1,0 +1,78 @@
+"""Which raster it is: its URI, its state, and the name its dataset gets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.errors import DataError
+from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.object_store import ObjectStore, locate
+
+
+class Source(BaseModel):
+    """Identity of a raster in one state."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str
+    """Absolute path, or s3://bucket/key."""
+    size: int
+    """Bytes."""
+    version: str
+    """ETag, or modification time in nanoseconds."""
+    modified: datetime
+    """Time of the last modification, UTC."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether reading it means to wait for a server."""
+        return self.uri.startswith("s3://")
+
+
+def register(store: ObjectStore, raster: str) -> Source:
+    """Find a raster and take down its identity.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        raster: a path, or s3://bucket/key.
+
+    Raises:
+        UsageError: if `raster` is neither.
+        StoreError: if it is not there or may not be read.
+    """
+    uri = locate(raster)
+    info = store.describe(uri)
+    if info.size == 0:
+        raise DataError(f"{uri}: the file is empty")
+    modified = datetime.fromtimestamp(info.modified, tz=UTC)
+    return Source(uri=uri, size=info.size, version=info.version, modified=modified)
+
+
+def check_unchanged(store: ObjectStore, source: Source) -> None:
+    """Refuse a raster that was written since it was registered.
+
+    Raises:
+        DataError: if size or version differ.
+    """
+    info = store.describe(source.uri)
+    if (info.size, info.version) != (source.size, source.version):
+        raise DataError(f"{source.uri}: it was changed while it was being read: run again to embed its new state")
+
+
+def default_dataset_id(uri: str) -> str:
+    """A readable slug of the object's key, and a digest of the whole URI so that no two rasters share it.
+
+    `s3://bucket/a/Input 1.tif` gives `a-input-1-` and eight hexadecimal digits.
+    """
+    path = PurePosixPath(uri.removeprefix("s3://"))
+    parts = path.parts[1:] if uri.startswith("s3://") else (path.name,)
+    name = "/".join(parts)
+    name = name[: -len(path.suffix)] if path.suffix else name
+    slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")[-96:].lstrip("-._")
+    digest = hashlib.sha256(uri.encode()).hexdigest()[:8]
+    return check_dataset_id(f"{slug or 'raster'}-{digest}")

@@ -1,0 +1,1 @@
+"""Search engines: how the nearest vectors are found."""

@@ -1,0 +1,357 @@
+"""The benchmarks run and give numbers, and the documentation's tables are those of the results."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+
+from benchmarks import (
+    backends,
+    cold_start,
+    encodings,
+    end_to_end,
+    growth,
+    memory,
+    peers,
+    prefect_overhead,
+    reading,
+    remote,
+    report,
+    slow_store,
+    tables,
+)
+from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
+from examples.landscape import make_scene
+from rasterembed.dataset.plan import Selection
+
+
+def numbers(value: Any) -> Iterator[float]:
+    """Every number in a report."""
+    if isinstance(value, dict):
+        for inner in value.values():
+            yield from numbers(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from numbers(inner)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def check(report: dict[str, Any], table: str, folder: Path) -> None:
+    """The result is written as it was returned, its numbers are finite, and its table has a row a run."""
+    assert json.loads((folder / f"{report['benchmark']}.json").read_text()) == report
+    assert all(math.isfinite(number) for number in numbers(report))
+    head, line, *rows = table.partition("\n\n")[2].splitlines()
+    assert len(rows) >= len(report["runs"])
+    assert {text.count("|") for text in (head, line, *rows)} == {head.count("|")}
+
+
+def test_end_to_end(tmp_path: Path) -> None:
+    report = end_to_end.measure(
+        side=300, size=64, dtypes=("float32",), batch_size=4, rounds=1, tiny=True, results=tmp_path
+    )
+    check(report, end_to_end.markdown(report), tmp_path)
+    run = report["runs"]["float32"]
+    assert run["tiles"] == 25
+    assert report["ratios"]["float32"] == pytest.approx(
+        run["from_file_tiles_per_s"]["median"] / run["in_memory_tiles_per_s"]["median"]
+    )
+
+
+def test_slow_store(tmp_path: Path) -> None:
+    report = slow_store.measure(
+        side=256,
+        size=64,
+        dtype="float32",
+        backend="eager",
+        delays_ms=(1,),
+        shard_tiles=4,
+        rounds=1,
+        tiny=True,
+        results=tmp_path,
+    )
+    check(report, slow_store.markdown(report), tmp_path)
+    assert report["shards"] == 4
+    assert report["ratios"] == {
+        name: pytest.approx(run["tiles_per_s"]["median"] / report["runs"]["in memory"]["tiles_per_s"]["median"])
+        for name, run in report["runs"].items()
+    }
+    assert list(report["runs"]) == ["in memory", "folder", "S3, 1 ms"]
+
+
+def test_reading(tmp_path: Path) -> None:
+    layouts = ("deflate, tiles", "LZW, strips", "deflate, tiles, 31 bands apart")
+    report = reading.measure(side=600, size=64, layouts=layouts, rounds=1, results=tmp_path)
+    check(report, reading.markdown(report), tmp_path)
+    assert [run["tiles"] for run in report["runs"].values()] == [100, 100, 16]
+    assert all(share > 0 for share in report["ratios"].values())
+
+
+def test_remote(tmp_path: Path) -> None:
+    report = remote.measure(
+        side=600, size=64, layouts=("deflate, tiles",), delays_ms=(0, 5), shard_tiles=50, rounds=1, results=tmp_path
+    )
+    check(report, remote.markdown(report), tmp_path)
+    run = report["runs"]["deflate, tiles"]
+    assert run["tiles"] == 100
+    assert run["passed"]["reader"]["bytes"] >= run["block_bytes"]
+    assert set(run["delays_ms"]) == {"0", "5"}
+
+
+@pytest.mark.parametrize("layout", reading.LAYOUTS)
+def test_layouts_are_what_they_are_called(layout: str, tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, width=1600, height=600, compress="none").raster
+    reading.write(scene, tmp_path / "raster.tif", reading.LAYOUTS[layout])
+    with rasterio.open(tmp_path / "raster.tif") as raster, rasterio.open(scene) as source:
+        compression, *traits = layout.split(", ")
+        name = {"uncompressed": None}.get(compression, compression.lower())
+        assert (raster.compression.value.lower() if raster.compression else None) == name
+        assert raster.count == (31 if any("31 bands" in trait for trait in traits) else 3)
+        assert raster.interleaving.value.lower() == ("band" if layout.endswith("apart") else "pixel")
+        assert raster.block_shapes[0] == (512, 512) if "tiles" in traits else raster.block_shapes[0][1] == raster.width
+        if name != "jpeg":
+            np.testing.assert_array_equal(raster.read((1, 2, 3)), source.read()[:, : raster.height, : raster.width])
+
+
+def test_encodings(tmp_path: Path) -> None:
+    report = encodings.measure(side=300, stride=32, tiny=True, rounds=1, results=tmp_path)
+    check(report, encodings.markdown(report), tmp_path)
+    runs = report["runs"]
+    for name, run in runs.items():
+        lossless = name.startswith("float32")
+        assert (run["relative_error"] == 0) == lossless, name
+        assert run["recall_at_10"] == 1 or not lossless
+    assert runs["15 bits of mantissa, split, zstd 1"]["relative_error"] < 2**-16
+    assert 2**-12 < runs["bfloat16 values in float32, split, lz4"]["relative_error"] < 2**-8
+    assert runs["float16 split, zstd 1"]["scan_ms"] is None
+
+
+@pytest.mark.slow
+def test_memory(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, width=2048, height=1024).raster
+    report = memory.measure(raster=scene, side=700, shard_tiles=4, results=tmp_path)
+    check(report, memory.markdown(report), tmp_path)
+    whole, cut = report["runs"]["whole"], report["runs"]["cut"]
+    assert (whole["tiles"], cut["tiles"]) == (50, 16)
+    assert report["ratios"]["peak"] == whole["peak_mib"] / cut["peak_mib"]
+
+
+def test_a_cut_has_the_layout_of_the_whole(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path, width=2048, height=1600).raster
+    memory._cut(scene, tmp_path / "cut.tif", 1100)
+    with rasterio.open(scene) as whole, rasterio.open(tmp_path / "cut.tif") as cut:
+        assert cut.shape == (1100, 1100)
+        assert cut.block_shapes == whole.block_shapes
+        assert cut.tags(ns="IMAGE_STRUCTURE") == whole.tags(ns="IMAGE_STRUCTURE")
+        assert (cut.nodata, cut.crs, cut.overviews(1)) == (whole.nodata, whole.crs, [2, 4])
+        window = rasterio.windows.from_bounds(*cut.bounds, transform=whole.transform)
+        np.testing.assert_array_equal(cut.read(), whole.read(window=window))
+
+
+@pytest.mark.slow
+def test_prefect_overhead(tmp_path: Path) -> None:
+    report = prefect_overhead.measure(shards=(4,), rounds=1, results=tmp_path)
+    check(report, prefect_overhead.markdown(report), tmp_path)
+    assert report["runs"]["4"]["flow_s"]["median"] > 0
+
+
+@pytest.mark.slow
+def test_report(tmp_path: Path) -> None:
+    found = report.measure(rows=1, cols=2, tile=64, rounds=1, peers=(), tiny=True, results=tmp_path)
+    head, runs, *_ = report.markdown(found).split("\n\n")
+    check(found, f"{head}\n\n{runs}\n", tmp_path)
+    assert {case: run["kind"] for case, run in found["runs"].items()} == {
+        "ours_float32/from_file": "ours",
+        "ours_float32/in_memory": "limit",
+        "ours_bfloat16/from_file": "ours",
+        "ours_bfloat16/in_memory": "limit",
+        "transformers_float32/in_memory": "limit",
+        "transformers_bfloat16/in_memory": "limit",
+    }
+    speeds = {case: run["tiles_per_s"]["median"] for case, run in found["runs"].items()}
+    ratios = found["ratios"]
+    assert ratios["end_to_end_over_in_memory_cpu"] == pytest.approx(
+        speeds["ours_bfloat16/from_file"] / speeds["ours_bfloat16/in_memory"]
+    )
+    assert ratios["end_to_end_over_best_peer_cpu"] is None
+    assert found["km2"] == pytest.approx(2 * 0.064**2)
+    report.draw(found, tmp_path / "picture.png")
+    with rasterio.open(tmp_path / "picture.png") as picture:
+        assert picture.width > 1000
+
+
+def test_the_best_peer_is_the_fastest_of_its_kind() -> None:
+    times = {
+        "ours_float32/from_file": [Timing(4.0, 0, 0)],
+        "ours_bfloat16/from_file": [Timing(1.0, 0, 0)],
+        "ours_float32/in_memory": [Timing(4.0, 0, 0)],
+        "ours_bfloat16/in_memory": [Timing(0.9, 0, 0)],
+        "transformers_float32/in_memory": [Timing(5.0, 0, 0)],
+        "transformers_bfloat16/in_memory": [Timing(2.0, 0, 0)],
+        "a/embed": [Timing(8.0, 0, 0)],
+        "b/embed": [Timing(6.0, 0, 0)],
+        "a_tuned/embed": [Timing(3.0, 0, 0)],
+        "b_tuned/embed": [Timing(2.5, 0, 0)],
+        "decode": [Timing(0.1, 0, 0)],
+    }
+    runs = {
+        case: {
+            "kind": "peer" if case.endswith("embed") else "ours",
+            "tuned": "tuned" in case,
+            "tiles_per_s": speed(turns, 10),
+        }
+        for case, turns in times.items()
+    }
+    limits = {f"matmul_{dtype}_tiles_per_s": speed([Timing(1, 0, 0)], 20) for dtype in ("float32", "bfloat16")}
+    ratios = report._ratios(runs, times, limits)
+    assert ratios["end_to_end_over_best_peer_cpu"] == 2.5
+    assert ratios["end_to_end_over_best_peer_cpu_float32"] == 1.5
+    assert ratios["end_to_end_over_best_peer_as_shipped_cpu"] == 6
+    assert ratios["end_to_end_over_in_memory_cpu"] == pytest.approx(0.9)
+    assert ratios["end_to_end_over_matmul_cpu_float32"] == 0.125
+    assert ratios["end_to_end_over_best_peer_gpu"] is None
+
+
+def test_work_of_a_tile_is_that_of_its_products() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    # the counter knows no fused attention on the CPU
+    config = DINOv3ViTConfig(num_register_tokens=4, attn_implementation="eager", **VIT_S16)
+    model = DINOv3ViTModel(config).eval()
+    with FlopCounterMode(display=False) as counted, torch.inference_mode():
+        model(pixel_values=torch.zeros(1, 3, 224, 224))
+    assert report._gflop(224, **VIT_S16) == pytest.approx(counted.get_total_flops() / 1e9, rel=1e-3)
+
+
+def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
+    way = peers.Way("plain_loop", "plain loop")
+    with pytest.raises(peers.Unavailable, match="error: the following arguments are required: --raster"):
+        peers.Worker(way, Path(sys.executable), ["--threads", 1], tmp_path / "log")
+
+
+def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "peer.txt").write_text("not a requirement\n")
+    monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
+    with pytest.raises(peers.Unavailable, match=r"do not install: .*nvalid requirement"):
+        peers.python_of("peer", tmp_path / "venvs")
+
+
+def test_every_peer_has_its_script_and_pinned_requirements() -> None:
+    for way in peers.PEERS.values():
+        assert (peers.SCRIPTS / f"{way.script}.py").exists()
+        lines = (peers.SCRIPTS / f"{way.script}.txt").read_text().splitlines()
+        assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines)
+
+
+def test_cosine_is_the_least_of_all_tiles(tmp_path: Path) -> None:
+    tiles = np.array([[0, 0], [0, 1]])
+    np.savez(tmp_path / "a.npz", tiles=tiles, vectors=np.array([[1.0, 0.0], [0.0, 2.0]]))
+    np.savez(tmp_path / "b.npz", tiles=tiles, vectors=np.array([[3.0, 0.0], [3.0, 4.0]]))
+    assert peers.cosine(tmp_path / "a.npz", tmp_path / "b.npz") == pytest.approx(0.8)
+    np.savez(tmp_path / "c.npz", tiles=tiles[::-1], vectors=np.ones((2, 2)))
+    with pytest.raises(AssertionError):
+        peers.cosine(tmp_path / "a.npz", tmp_path / "c.npz")
+
+
+@pytest.mark.slow
+def test_growth(tmp_path: Path) -> None:
+    found = growth.measure(tiles=(64, 144), shard_tiles=16, results=tmp_path)
+    check(found, growth.markdown(found).partition("\n\nThe line")[0] + "\n", tmp_path)
+    assert [run["tiles"] for run in found["runs"].values()] == [64, 144]
+    for run in found["runs"].values():
+        assert run["requests_per_shard"] * run["shards"] == sum(run["requests"].values())
+        assert run["requests"]["create_from_file"] >= run["shards"]
+
+
+def test_a_line_bends_where_a_run_takes_longer_than_the_smaller_ones_say() -> None:
+    def runs(*seconds: float) -> list[dict[str, Any]]:
+        return [
+            {"tiles": 10**n, "seconds": s, "ms_per_tile": s / 10**n, "peak_mib": 1.0}
+            for n, s in enumerate(seconds, start=2)
+        ]
+
+    straight = growth._line(runs(2.0, 11.0, 101.0))["line"]
+    assert straight == {"fixed_s": pytest.approx(1), "ms_per_tile": pytest.approx(10), "bends_at_tiles": None}
+    assert growth._line(runs(2.0, 11.0, 130.0))["line"]["bends_at_tiles"] == 10_000
+
+
+def test_prefects_share_is_of_shards_of_the_usual_size(tmp_path: Path) -> None:
+    assert growth.prefect_share(tmp_path) is None
+    overhead = {"runs": {"500": {"prefect_s": 10.0, "flow_s": {"median": 25.0}}}}
+    (tmp_path / "prefect_overhead.json").write_text(json.dumps(overhead))
+    speeds = {"runs": {"ours_bfloat16/from_file": {"tiles_per_s": {"median": Selection().shard_tiles / 1.98}}}}
+    (tmp_path / "latest.json").write_text(json.dumps(speeds))
+    share = growth.prefect_share(tmp_path)
+    assert share is not None
+    assert share["share"] == pytest.approx(0.01)
+    assert share["share_of_tiny_shards"] == pytest.approx(0.4)
+
+
+@pytest.mark.slow
+def test_cold_start(tmp_path: Path) -> None:
+    found = cold_start.measure(rounds=1, tiny=True, results=tmp_path)
+    check(found, cold_start.markdown(found), tmp_path)
+    runs = {name: run["median"] for name, run in found["runs"].items()}
+    assert runs["python"] < runs["import"] < runs["help"] < runs["first_shard"]
+    assert found["slowest"]["help"]["prefect"] > 0
+
+
+def test_turns_are_counted_per_case() -> None:
+    calls: list[str] = []
+    times = take_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 4)
+    assert {name: len(turns) for name, turns in times.items()} == {"a": 4, "b": 4}
+    assert calls.count("a") == calls.count("b") >= 4
+
+
+def test_ratio_is_that_of_the_medians() -> None:
+    fast = [Timing(wall, 0, 0) for wall in (1.0, 2.0, 30.0)]
+    slow = [Timing(wall, 0, 0) for wall in (8.0, 0.1, 9.0)]
+    assert ratio(fast, slow) == 4.0
+
+
+@pytest.mark.parametrize("name", [name for name in tables.TABLES if (RESULTS / f"{name}.json").exists()])
+def test_tables_in_the_documentation_are_made_from_the_results(name: str) -> None:
+    path, text = tables.up_to_date(name)
+    assert path.read_text() == text, "run python -m benchmarks.tables"
+
+
+def test_backends(tmp_path: Path) -> None:
+    report = backends.measure(
+        size=32, tiles=4, batches=(1, 4), dtypes=("float32",), matmul=64, rounds=1, tiny=True, results=tmp_path
+    )
+    names = {f"{way} float32 {batch}" for way in ("transformers", "eager", "openvino") for batch in (1, 4)}
+    assert names == set(report["tiles_per_s"]) == set(report["share_of_limit"])
+    assert json.loads((tmp_path / "backends.json").read_text()) == report
+    head, _, *rows = backends.markdown(report).partition("\n\n")[2].splitlines()
+    assert len(rows) == 4
+    assert {row.count("|") for row in rows} == {head.count("|")}
+
+
+def test_the_work_of_an_image() -> None:
+    assert backends.flops(size=224, registers=4, **VIT_S16) == pytest.approx(9.4e9, rel=0.01)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_the_gpus_benchmark_needs_few_packages_and_says_that_there_is_no_gpu() -> None:
+    code = (
+        "import sys, runpy\n"
+        "for name in ('rasterio', 'pydantic', 'prefect', 'pyarrow', 'duckdb', 'psutil', 'cyclopts'):\n"
+        "    sys.modules[name] = None\n"
+        "runpy.run_path('benchmarks/gpu.py', run_name='__main__')"
+    )
+    here = Path(__file__).parents[2]
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=here)
+    assert (process.returncode, process.stdout) == (2, "")
+    assert process.stderr.strip().splitlines()[-1] == "benchmarks/gpu.py: PyTorch finds no CUDA device here"

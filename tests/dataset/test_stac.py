@@ -1,0 +1,283 @@
+"""The STAC item of a dataset, as somebody finds it who has nothing but its address."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import pytest
+import rasterio
+import rasterio.warp
+import shapely
+from affine import Affine
+from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import RasterExtension
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+from rasterio.control import GroundControlPoint
+
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.plan import Plan, Selection, make_plan
+from rasterembed.dataset.shards import Shard
+from rasterembed.dataset.stac import stac_item
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import embed_raster
+from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+DIMENSIONS = 8
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path_factory.mktemp("root")))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Dinov3:
+    return Dinov3(model=str(checkpoint(tmp_path_factory.mktemp("checkpoint"), DIMENSIONS)))
+
+
+@pytest.fixture(scope="module")
+def scene(store: ObjectStore, model: Dinov3, rasters: Path) -> Manifest:
+    """Several shards of float16."""
+
+    def zeros(numbers: Any) -> Any:
+        return np.zeros((len(numbers), DIMENSIONS), np.float32)
+
+    raster = rasters / "RGB.byte.tif"
+    return write_dataset(store, "scene", raster, model, zeros, shard_tiles=600, vector_dtype="float16")
+
+
+def strict(text: str | bytes) -> Any:
+    """JSON without the NaN and Infinity that Python alone lets pass."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def check_item(item: dict[str, Any]) -> None:
+    """STAC 1.1's own schema, from pystac's copy; and what the embedding extension asks of items."""
+    JsonSchemaSTACValidator().validate_core(item, pystac.STACObjectType.ITEM, "1.1.0")
+    assert item["stac_version"] == "1.1.0"
+    assert "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json" in item["stac_extensions"]
+    assert "embeddings" in item["assets"]
+    for asset in item["assets"].values():
+        assert not [name for name in asset if name.startswith("emb:")]
+    fields = {name: value for name, value in item["properties"].items() if name.startswith("emb:")}
+    check: dict[str, Any] = {
+        "emb:runtime_parameters": lambda value: isinstance(value, dict),
+        "emb:preprocessing": expression,
+        "emb:postprocessing": expression,
+        "emb:fit_for_use": lambda value: all(isinstance(use, str) for use in value),
+        "emb:spatial_coverage": lambda value: isinstance(value, str),
+        "emb:uncertainty": lambda value: set(value) <= {"method", "description"},
+        "emb:quantization": quantization,
+        "emb:energy": lambda value: isinstance(value, dict),
+    }
+    assert set(fields) <= set(check)
+    for name, value in fields.items():
+        assert check[name](value), name
+
+
+def expression(value: dict[str, Any]) -> bool:
+    return set(value) == {"format", "expression"} and isinstance(value["format"], str)
+
+
+def quantization(value: dict[str, Any]) -> bool:
+    kinds = {"method": str, "original_dtype": str, "quantized_dtype": str, "scale": list, "offset": list, "link": dict}
+    required = {"method", "original_dtype"}
+    return required <= set(value) <= set(kinds) and all(isinstance(value[name], kinds[name]) for name in value)
+
+
+def plan_of(store: ObjectStore, raster: Path, model: Dinov3, dataset_id: str = "planned", **choices: Any) -> Plan:
+    return make_plan(store, register(store, str(raster)), dataset_id, grid=Grid(size=64), model=model, **choices)
+
+
+def one_shard(plan: Plan) -> list[Shard]:
+    path = plan.layout.shard(plan.fingerprint, 0)
+    return [Shard(number=0, path=path, rows=1, skipped=0, bytes=1, sha256="0" * 64)]
+
+
+def item_of(plan: Plan) -> tuple[dict[str, Any], pystac.Item]:
+    """The item as JSON and as pystac reads it, checked."""
+    item = strict(json.dumps(stac_item(plan, one_shard(plan))))
+    check_item(item)
+    return item, pystac.Item.from_dict(item)
+
+
+def test_hrefs_lead_from_the_item_to_files_that_are_there(store: ObjectStore, scene: Manifest, rasters: Path) -> None:
+    item = pystac.Item.from_file(store.uri(scene.stac_item))
+    check_item(strict(Path(store.uri(scene.stac_item)).read_bytes()))
+    hrefs = {name: asset.get_absolute_href() for name, asset in item.assets.items()}
+    assert all(Path(str(href)).exists() for href in hrefs.values())
+    found = {name: Path(str(href)).resolve() for name, href in hrefs.items()}
+    shards = [Path(store.uri(shard.path)).resolve() for shard in scene.shards]
+    assert len(shards) == 4
+    assert found == {
+        "embeddings": shards[0].parent,
+        **{f"embeddings-{number:05d}": path for number, path in enumerate(shards)},
+        "index": Path(store.uri(scene.index)).resolve(),
+        "manifest": Path(store.uri("datasets/scene/manifest.json")).resolve(),
+        "source": (rasters / "RGB.byte.tif").resolve(),
+    }
+    assert all(not asset.href.startswith("/") for name, asset in item.assets.items() if name != "source")
+    assert {asset.media_type for name, asset in item.assets.items() if name.startswith("emb")} == {
+        "application/vnd.apache.parquet"
+    }
+    links = [link.get_absolute_href() for link in item.links if link.rel == "emb:source-data"]
+    assert links == [str(rasters / "RGB.byte.tif")]
+
+
+def test_one_shard_is_the_embeddings_itself(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
+    manifest = embed_raster(str(rasters / "all-nodata.tif"), store, dataset_id="one", grid=Grid(size=64), model=model)
+    item = pystac.Item.from_file(store.uri(manifest.stac_item))
+    check_item(strict(Path(store.uri(manifest.stac_item)).read_bytes()))
+    assert [name for name in item.assets if name.startswith("embeddings")] == ["embeddings"]
+    embeddings = Path(str(item.assets["embeddings"].get_absolute_href()))
+    assert embeddings.resolve() == Path(store.uri(manifest.shards[0].path)).resolve()
+    assert embeddings.is_file()
+
+
+@pytest.mark.parametrize(
+    "name", ["RGB.byte.tif", "RGBA.uint16.tif", "cogeo.tif", "world.rgb.tif", "cog_world.tif", "cog_dateline.tif"]
+)
+def test_projection_and_bands_are_the_rasters(store: ObjectStore, model: Dinov3, rasters: Path, name: str) -> None:
+    plan = plan_of(store, rasters / name, model)
+    _, item = item_of(plan)
+    projection = ProjectionExtension.ext(item)
+    with rasterio.open(rasters / name) as raster:
+        assert projection.code == f"EPSG:{raster.crs.to_epsg()}"
+        assert projection.shape == [raster.height, raster.width]
+        assert projection.transform == list(raster.transform)[:6]
+        bands = RasterExtension.ext(item.assets["source"]).bands
+        assert bands is not None
+        assert [str(band.data_type) for band in bands] == list(raster.dtypes)
+        assert [band.nodata for band in bands] == list(raster.nodatavals)
+
+
+def test_geometry_is_the_whole_rasters(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
+    plan = plan_of(store, rasters / "RGB.byte.tif", model)
+    item, _ = item_of(plan)
+    outline = shapely.geometry.shape(item["geometry"])
+    sharding = plan.sharding
+    tiles = [Footprinter(plan.profile)(sharding.tiles(number)).geometry for number in range(sharding.count)]
+    together = shapely.union_all(np.concatenate(tiles))
+    assert outline.symmetric_difference(together).area < 1e-4 * together.area
+    assert item["bbox"] == list(outline.bounds)
+    with rasterio.open(rasters / "RGB.byte.tif") as raster:
+        bounds = rasterio.warp.transform_bounds(raster.crs, "OGC:CRS84", *raster.bounds, densify_pts=100)
+    assert item["bbox"] == pytest.approx(bounds, abs=1e-4)
+
+
+def test_a_bbox_across_the_antimeridian_runs_from_west_to_east(
+    store: ObjectStore, model: Dinov3, rasters: Path
+) -> None:
+    item, _ = item_of(plan_of(store, rasters / "cog_dateline.tif", model))
+    assert item["geometry"]["type"] == "MultiPolygon"
+    west, south, east, north = item["bbox"]
+    assert 177 < west < 180
+    assert -180 < east < -178
+    with rasterio.open(rasters / "cog_dateline.tif") as raster:
+        lon, lat = rasterio.warp.transform(
+            raster.crs,
+            "OGC:CRS84",
+            *zip(*(raster.transform @ c for c in [(0, 0), (0, 2355), (2325, 0), (2325, 2355)]), strict=True),
+        )
+    assert west == pytest.approx(min(lon[:2]), abs=1e-3)
+    assert east == pytest.approx(max(lon[2:]), abs=1e-3)
+    assert (south, north) == pytest.approx((min(lat), max(lat)), abs=0.05)
+
+
+def test_the_whole_world_is_one_polygon(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
+    item, _ = item_of(plan_of(store, rasters / "world.rgb.tif", model))
+    assert item["geometry"]["type"] == "Polygon"
+    assert item["bbox"] == [-180.0, -90.0, 180.0, 90.0]
+
+
+def test_ground_control_points_have_no_transform(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
+    item, read = item_of(plan_of(store, rasters / "cog_gcps.tif", model))
+    projection = ProjectionExtension.ext(read)
+    assert (projection.code, projection.shape, projection.transform) == ("EPSG:4326", [837, 1280], None)
+    with rasterio.open(rasters / "cog_gcps.tif") as raster:
+        points: list[GroundControlPoint] = raster.gcps[0]
+    outline = shapely.geometry.shape(item["geometry"]).buffer(0.01)
+    assert all(outline.contains(shapely.Point(point.x, point.y)) for point in points)
+
+
+@pytest.mark.parametrize(
+    "crs",
+    ["+proj=laea +lat_0=60.6 +lon_0=24.5 +datum=WGS84", "+proj=utm +zone=35 +ellps=GRS80"],
+    ids=["one's own", "without a datum"],
+)
+def test_a_crs_without_a_code_is_written_out(store: ObjectStore, model: Dinov3, tmp_path: Path, crs: str) -> None:
+    raster = blank_raster(tmp_path / "own.tif", 8, 8, crs=crs)
+    _, item = item_of(plan_of(store, raster, model))
+    projection = ProjectionExtension.ext(item)
+    assert projection.code is None
+    with rasterio.open(raster) as dataset:
+        assert rasterio.crs.CRS.from_wkt(str(projection.wkt2)) == dataset.crs
+
+
+def test_a_raster_without_a_place_has_no_geometry(store: ObjectStore, model: Dinov3, tmp_path: Path) -> None:
+    raster = blank_raster(tmp_path / "nowhere.tif", 8, 8, crs=None)
+    item, read = item_of(plan_of(store, raster, model, selection=Selection(allow_no_crs=True)))
+    assert item["geometry"] is None
+    assert "bbox" not in item
+    assert ProjectionExtension.ext(read).shape == [128, 128]
+    assert ProjectionExtension.ext(read).code is None
+
+
+def test_datetime_is_that_of_the_scene_or_of_the_file(store: ObjectStore, model: Dinov3, tmp_path: Path) -> None:
+    dated = blank_raster(tmp_path / "dated.tif", 8, 8, when="2024:05:06 07:08:09")
+    item, _ = item_of(plan_of(store, dated, model))
+    assert item["properties"]["datetime"] == "2024-05-06T07:08:09Z"
+    assert item["properties"]["rasterembed:datetime_from"] == "acquired"
+    undated = blank_raster(tmp_path / "undated.tif", 8, 8)
+    item, read = item_of(plan_of(store, undated, model))
+    assert read.datetime is not None
+    assert read.datetime.timestamp() == pytest.approx(undated.stat().st_mtime, abs=1e-3)
+    assert item["properties"]["rasterembed:datetime_from"] == "modified"
+
+
+@pytest.mark.parametrize(("nodata", "written"), [(np.nan, "nan"), (-9999.0, -9999.0)])
+def test_nodata_that_json_has_no_number_for(
+    store: ObjectStore, model: Dinov3, tmp_path: Path, nodata: float, written: str | float
+) -> None:
+    path = tmp_path / "float.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=1, dtype="float32", nodata=nodata,
+        crs="EPSG:32633", transform=Affine(10, 0, 5e5, 0, -10, 5e6),
+    ) as raster:  # fmt: skip
+        raster.write(np.arange(4096, dtype=np.float32).reshape(1, 64, 64))
+    item, _ = item_of(plan_of(store, path, model))
+    assert item["assets"]["source"]["raster:bands"] == [{"data_type": "float32", "nodata": written}]
+
+
+def test_how_the_vectors_were_made(store: ObjectStore, scene: Manifest, model: Dinov3, rasters: Path) -> None:
+    properties = strict(Path(store.uri(scene.stac_item)).read_bytes())["properties"]
+    parameters = properties["emb:runtime_parameters"]
+    assert parameters["fingerprint"] == scene.fingerprint
+    assert parameters["grid"] == {"size": 16, "stride": 16, "edge": "pad"}
+    assert (parameters["model_id"], parameters["pooling"], parameters["dimensions"]) == (model.model, "cls", 8)
+    assert properties["emb:quantization"] == {
+        "method": "cast", "original_dtype": "float32", "quantized_dtype": "float16",
+    }  # fmt: skip
+    plan = plan_of(
+        store, rasters / "mosaic_cog1.tif", model, radiometry=Radiometry(range=(100.5, 4000), bands=(3, 2, 1))
+    )
+    item, _ = item_of(plan)
+    assert "emb:quantization" not in item["properties"]
+    text = item["properties"]["emb:preprocessing"]["expression"]
+    assert text == (
+        "([clip((b3 - 100.5) / (4000.0 - 100.5), 0, 1), clip((b2 - 100.5) / (4000.0 - 100.5), 0, 1), "
+        "clip((b1 - 100.5) / (4000.0 - 100.5), 0, 1)] - [0.5, 0.5, 0.5]) / [0.5, 0.5, 0.5]"
+    )

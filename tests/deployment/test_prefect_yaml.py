@@ -1,0 +1,234 @@
+"""prefect.yaml is right before it meets a server, and `make deploy` may be run any number of times."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import jsonschema
+import prefect
+import pytest
+import yaml
+from prefect import Flow
+from prefect.client.schemas.schedules import CronSchedule
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+from prefect.workers.process import ProcessWorker
+from prefect_docker import DockerWorker
+
+from tests.support.deployed import deploy
+from tests.support.prefect_server import PrefectServer, prefect_server
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "prefect.yaml").read_text()
+FILE: dict[str, Any] = yaml.safe_load(TEXT)
+DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
+
+# Prefect itself takes a misspelt key without a word.
+TOP_KEYS = {"name", "prefect-version", "definitions", "deployments"}
+DEPLOYMENT_KEYS = {
+    "name", "version", "tags", "description", "schedules", "concurrency_limit", "entrypoint", "parameters",
+    "enforce_parameter_schema", "build", "push", "pull", "work_pool",
+}  # fmt: skip
+REQUIRED_KEYS = {"name", "version", "tags", "description", "entrypoint", "enforce_parameter_schema", "work_pool"}
+STEPS = {
+    "prefect.deployments.steps.run_shell_script": {"id", "script"},
+    "prefect.deployments.steps.set_working_directory": {"directory"},
+    "prefect_docker.deployments.steps.build_docker_image": {
+        "id", "requires", "image_name", "tag", "dockerfile", "target", "rm", "pull", "buildargs",
+    },
+}  # fmt: skip
+SCHEDULE_KEYS = {"cron", "timezone", "slug", "active", "parameters"}
+POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
+VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def _id(deployment: dict[str, Any]) -> str:
+    return f"{deployment['entrypoint'].split(':')[1]}-{deployment['name']}"
+
+
+every_deployment = pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=_id)
+
+
+def test_the_file_has_no_unknown_key_and_is_for_the_installed_prefect() -> None:
+    assert set(FILE) == TOP_KEYS
+    assert FILE["prefect-version"] == prefect.__version__
+
+
+def test_the_deployments_are_those_that_the_documents_name() -> None:
+    names = {f"{load_flow_from_entrypoint(d['entrypoint']).name}/{d['name']}" for d in DEPLOYMENTS}
+    assert len(names) == len(DEPLOYMENTS)
+    documented = set(
+        re.findall(r"^\| `([a-z-]+/[a-z-]+)` \|", (PROJECT / "docs/deployment.md").read_text(), re.MULTILINE)
+    )
+    assert names == documented
+
+
+@every_deployment
+def test_a_deployment_says_what_it_is_in_keys_that_prefect_knows(deployment: dict[str, Any]) -> None:
+    assert set(deployment) <= DEPLOYMENT_KEYS
+    assert set(deployment) >= REQUIRED_KEYS
+    assert deployment["version"] == "{{ package.stdout }}"
+    assert deployment["enforce_parameter_schema"] is True
+    assert "raster-embeddings" in deployment["tags"]
+    assert deployment["description"].strip().endswith(".")
+    for step in (*deployment.get("build", []), *deployment.get("pull", [])):
+        assert len(step) == 1
+        name, inputs = next(iter(step.items()))
+        assert set(inputs) <= STEPS[name]
+    if limit := deployment.get("concurrency_limit"):
+        assert set(limit) == {"limit", "collision_strategy"}
+        assert limit["collision_strategy"] == "ENQUEUE"
+        assert limit["limit"] >= 1
+
+
+@every_deployment
+def test_every_placeholder_is_filled_by_an_earlier_step_or_the_environment(deployment: dict[str, Any]) -> None:
+    known: set[str] = set()
+
+    def unfilled(part: Any) -> list[str]:
+        names = re.findall(r"{{\s*(\S+?)\s*}}", json.dumps(part))
+        return [n for n in names if not n.startswith("$") and n.split(".")[0] not in known]
+
+    for step in deployment.get("build", []):
+        assert unfilled(step) == []
+        known |= {inputs["id"] for inputs in step.values()}
+    assert unfilled({key: value for key, value in deployment.items() if key != "build"}) == []
+
+
+@every_deployment
+def test_the_entrypoint_is_a_flow_and_its_schema_takes_the_parameters(deployment: dict[str, Any]) -> None:
+    flow = load_flow_from_entrypoint(str(PROJECT / deployment["entrypoint"]))
+    assert isinstance(flow, Flow)
+    schema = parameter_schema(flow).model_dump()
+    given = deployment.get("parameters", {})
+    assert set(given) <= set(schema["properties"])
+    scheduled = deployment.get("schedules", [])
+    for schedule in scheduled:
+        assert set(schedule) <= SCHEDULE_KEYS
+        CronSchedule(cron=schedule["cron"], timezone=schedule.get("timezone"))
+        assert schedule["slug"]
+    # what nobody fills in must have a default where nobody is asked
+    properties = {**schema, "required": schema.get("required", []) if scheduled else []}
+    for parameters in (given, *({**given, **schedule.get("parameters", {})} for schedule in scheduled)):
+        jsonschema.validate(parameters, properties)
+        flow.validate_parameters({**_fillers(schema), **parameters})
+
+
+def _fillers(schema: dict[str, Any]) -> dict[str, Any]:
+    values = {"string": "x", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
+    return {name: values[schema["properties"][name]["type"]] for name in schema.get("required", [])}
+
+
+@every_deployment
+def test_the_job_variables_are_the_work_pools_own(deployment: dict[str, Any]) -> None:
+    pool = deployment["work_pool"]
+    assert set(pool) <= {"name", "job_variables"}
+    variables = POOLS[pool["name"]].get_default_base_job_template()["variables"]["properties"]
+    given = pool.get("job_variables", {})
+    assert set(given) <= set(variables)
+    jsonschema.validate(given, {"type": "object", "properties": variables, "$defs": _definitions(pool["name"])})
+    # the heartbeats that the automation of scripts/deploy.py misses when a run is dead
+    assert int(given["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) >= 30
+    if pool["name"] != "process":
+        assert given["image_pull_policy"] == "IfNotPresent"
+        assert re.fullmatch(r"{{ (analytics|processing)\.image }}", given["image"])
+        assert given["env"]["PREFECT_HOME"].startswith("/home/raster/")
+        assert deployment["pull"] == FILE["definitions"]["in_image"]
+
+
+def _definitions(pool: str) -> dict[str, Any]:
+    found: dict[str, Any] = POOLS[pool].get_default_base_job_template()["variables"].get("$defs", {})
+    return found
+
+
+def test_a_gpu_container_asks_docker_for_gpus() -> None:
+    from docker.types import DeviceRequest, HostConfig
+
+    gpu = next(d for d in DEPLOYMENTS if d["name"] == "docker-gpu")
+    asked = gpu["work_pool"]["job_variables"]["container_create_kwargs"]
+    assert set(asked) == {"shm_size", "device_requests"}
+    requests = [DeviceRequest(**request) for request in asked["device_requests"]]
+    config = HostConfig(version="1.41", shm_size=asked["shm_size"], device_requests=requests)
+    assert config["ShmSize"] == 2 * 2**30
+    assert config["DeviceRequests"][0]["Count"] == -1
+    assert config["DeviceRequests"][0]["Capabilities"] == [["gpu"]]
+
+
+@pytest.fixture(scope="module")
+def empty_server() -> Iterator[PrefectServer]:
+    """A server that nothing else fills."""
+    with prefect_server() as server:
+        yield server
+
+
+def _everything(server: PrefectServer) -> dict[str, Any]:
+    """What deploying makes, without the times of it."""
+    found = {}
+    for kind in ("deployments", "work_pools", "block_documents", "block_types", "automations", "flows"):
+        # "prefect" pools and types come with the server
+        response = httpx.post(f"{server.api_url}/{kind}/filter", json={"limit": 200}, timeout=30)
+        response.raise_for_status()
+        found[kind] = sorted((_timeless(item) for item in response.json()), key=lambda item: str(item["id"]))
+    return found
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if k not in ("updated", "last_polled")}
+    return [_timeless(item) for item in value] if isinstance(value, list) else value
+
+
+@pytest.mark.slow
+def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: Path) -> None:
+    settings = {"RASTER_ROOT": str(tmp_path), "AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "s3cret/+x"}
+    printed = deploy(empty_server, "*/process", **settings)
+    assert "s3cret" not in printed
+    first = _everything(empty_server)
+    deploy(empty_server, "*/process", **settings)
+    assert _everything(empty_server) == first
+    # without RASTER_ROOT the block stays as it is
+    deploy(empty_server, "*/process")
+    assert _everything(empty_server) == first
+
+    assert {pool["name"] for pool in first["work_pools"]} == set(POOLS)
+    deployed = {deployment["name"]: deployment for deployment in first["deployments"]}
+    assert deployed["process"]["version"] == VERSION
+    assert all(deployment["enforce_parameter_schema"] for deployment in first["deployments"])
+    assert len(first["deployments"]) == sum(d["name"] == "process" for d in DEPLOYMENTS)
+    (block,) = first["block_documents"]
+    assert block["name"] == "raster-embeddings"
+    assert block["data"]["root"] == str(tmp_path)
+    assert "s3cret" not in json.dumps(first)
+    (automation,) = first["automations"]
+    assert automation["enabled"]
+    assert automation["trigger"]["posture"] == "Proactive"
+    assert automation["actions"] == [
+        {**automation["actions"][0], "type": "change-flow-run-state", "state": "CRASHED"},
+    ]
+
+    changed = deploy(empty_server, "*/process", **(settings | {"RASTER_ROOT": str(tmp_path / "other")}))
+    assert "block object-store/raster-embeddings" in changed
+    (block,) = _everything(empty_server)["block_documents"]
+    assert block["data"]["root"] == str(tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: PrefectServer) -> None:
+    deploy(empty_server, "*/process")
+    named = httpx.get(f"{empty_server.api_url}/deployments/name/raster-embeddings/process", timeout=30).json()
+    create = f"{empty_server.api_url}/deployments/{named['id']}/create_flow_run"
+
+    def answer(**parameters: Any) -> httpx.Response:
+        return httpx.post(create, json={"parameters": parameters}, timeout=30)
+
+    assert answer(raster="a.tif", workers=2, grid={"size": 224}).status_code == 201
+    for wrong in ({"workers": -1}, {"workers": "many"}, {"grid": {"size": 0}}, {"grid": {"no_such": 1}}):
+        refused = answer(raster="a.tif", **wrong)
+        assert refused.status_code == 409, wrong
+    assert answer().status_code == 409

@@ -1,0 +1,179 @@
+"""The stack: docker/compose.yaml as a file, and as a whole with Debian's PostgreSQL, Redis and an S3 server in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from docker import DockerClient
+from pydantic import SecretStr
+
+from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.object_store import ObjectStore
+from tests.support.deployed import manifest_of, write_scene
+from tests.support.engine import compose_command, local_wheels
+from tests.support.servers import ACCESS_KEY, SECRET_KEY, free_port
+
+PROJECT = Path(__file__).parents[2]
+TEXT = (PROJECT / "docker/compose.yaml").read_text()
+STACK: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+
+KEYS = {
+    "image", "build", "restart", "networks", "environment", "volumes", "ports", "depends_on", "healthcheck", "command",
+    "group_add",
+}  # fmt: skip
+
+
+def test_services_have_known_keys_and_wait_for_what_is_healthy() -> None:
+    assert set(SERVICES) == {"postgres", "redis", "server", "services", "s3", "buckets", "webhook", "worker"}
+    for name, service in SERVICES.items():
+        assert set(service) <= KEYS, name
+        assert service["networks"] == ["raster-embeddings"]
+        for needed, condition in service.get("depends_on", {}).items():
+            assert (condition["condition"] == "service_healthy") == ("healthcheck" in SERVICES[needed])
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            assert (
+                source in STACK["volumes"] or (PROJECT / "docker" / source).exists() or source == "/var/run/docker.sock"
+            )
+
+
+def test_nothing_but_loopback_is_published() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert published
+    assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_there_is_no_secret_in_the_file_and_the_example_names_every_one() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?\}", TEXT))
+    example = (PROJECT / "docker/.env.example").read_text()
+    given = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
+    assert given == dict.fromkeys(required, "") | {"COMPOSE_PROJECT_NAME": "raster-embeddings"}
+    ignored = (PROJECT / ".gitignore").read_text().splitlines()
+    assert "/docker/.env" in ignored
+
+
+def test_the_worker_serves_the_pool_of_the_deployments_and_the_network_is_theirs() -> None:
+    assert "--pool docker " in SERVICES["worker"]["command"]
+    environment = dict(re.findall(r"^(\w+)=(.*)$", (PROJECT / "docker/stack.env").read_text(), re.MULTILINE))
+    assert environment["DOCKER_NETWORK"] == STACK["networks"]["raster-embeddings"]["name"]
+    assert environment["AWS_ENDPOINT_URL"] == SERVICES["webhook"]["environment"]["AWS_ENDPOINT_URL"]
+    assert environment["RASTER_ROOT"] == SERVICES["webhook"]["environment"]["UPLOAD_WEBHOOK_ROOT"]
+
+
+def test_only_what_cannot_be_pulled_is_replaced_and_how_the_webhook_is_announced() -> None:
+    replaced = yaml.safe_load((PROJECT / "docker/compose.ci.yaml").read_text())["services"]
+    pulled = {name for name, service in SERVICES.items() if "build" not in service}
+    assert {name for name, service in replaced.items() if "build" in service} == pulled
+    assert set(replaced) - pulled == {"buckets"}
+
+
+PROJECT_NAME = "raster-embeddings-test"
+NETWORK = STACK["networks"]["raster-embeddings"]["name"]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The stack, as its operator has it in a shell."""
+
+    directory: Path
+    """With the file of secrets."""
+    variables: dict[str, str]
+    prefect_port: int
+    s3_port: int
+
+    def run(self, command: str) -> str:
+        """What a command prints, after the two files of docs/deployment.md have been read."""
+        files = f"set -a; . {shlex.quote(str(self.directory / 'env'))}; . docker/stack.env; set +a"
+        done = subprocess.run(
+            ["sh", "-c", f"{files}; {command}"],
+            env=os.environ | self.variables,
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stdout[-4000:]}\n{self.logs() if 'logs' not in command else ''}"
+        return done.stdout
+
+    def logs(self) -> str:
+        """The last lines of every service."""
+        return self.run("cd docker && $COMPOSE ps && $COMPOSE logs --tail 30")
+
+    def store(self) -> ObjectStore:
+        """The datasets, from outside."""
+        keys = {"access_key": SecretStr(ACCESS_KEY), "secret_key": SecretStr(SECRET_KEY)}
+        return ObjectStore(root="s3://datasets", endpoint_url=f"http://127.0.0.1:{self.s3_port}", **keys)
+
+
+@pytest.fixture
+def stack(engine: DockerClient, tmp_path: Path) -> Iterator[Stack]:
+    """The stack with its images replaced, up until the test has ended."""
+    secrets = {
+        "POSTGRES_PASSWORD": "0123456789abcdef",
+        "S3_ACCESS_KEY": ACCESS_KEY,
+        "S3_SECRET_KEY": SECRET_KEY,
+        "WEBHOOK_TOKEN": "fedcba9876543210",
+        "DOCKER_GROUP": str(os.stat("/var/run/docker.sock").st_gid),
+        "COMPOSE_PROJECT_NAME": PROJECT_NAME,
+        "PREFECT_PORT": str(free_port()),
+        "S3_PORT": str(free_port()),
+    }
+    (tmp_path / "env").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in secrets.items()))
+    with local_wheels() as wheels:
+        chosen = {"COMPOSE": compose_command(), "COMPOSE_FILE": "compose.yaml:compose.ci.yaml", "VENV": sys.prefix}
+        client = {"PREFECT_HOME": str(tmp_path / "prefect")}
+        ports = int(secrets["PREFECT_PORT"]), int(secrets["S3_PORT"])
+        stack = Stack(tmp_path, wheels | chosen | client, *ports)
+        try:
+            yield stack
+        finally:
+            # a scheduled sweep that has just begun would hold the network
+            for container in engine.containers.list(filters={"network": NETWORK, "label": "io.prefect.flow-run-id"}):
+                container.remove(force=True)
+            stack.run("cd docker && $COMPOSE down --volumes --timeout 5")
+            project = {"label": f"com.docker.compose.project={PROJECT_NAME}"}
+            assert engine.containers.list(all=True, filters=project) == []
+            assert engine.volumes.list(filters=project) == []
+            assert engine.networks.list(names=[NETWORK]) == []
+            assert [port for port in ports if _listens(port)] == []
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.docker
+@pytest.mark.timeout(900)
+def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerClient, tmp_path: Path) -> None:
+    stack.run("make stack")
+    pages = httpx.get(f"http://127.0.0.1:{stack.prefect_port}/", headers={"Accept": "text/html"}, follow_redirects=True)
+    assert pages.status_code == 200
+    assert "<title>Prefect" in pages.text
+    stack.run("make deploy")
+    scene = write_scene(tmp_path / "scene.tif", 6, 8, 224)
+    printed = stack.run(f"make upload RASTER={scene}")
+    assert "s3://rasters/scene.tif: uploaded" in printed
+    assert "Completed" in printed
+    # it was the notification that started the run, not the sweep
+    read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
+    metrics = stack.run(f'cd docker && $COMPOSE exec -T webhook python -c "{read}"')
+    assert "\nupload_webhook_started_total 1.0\n" in metrics
+    manifest = manifest_of(stack.store(), default_dataset_id("s3://rasters/scene.tif"))
+    assert manifest.state == "ready"
+    assert sum(shard.rows for shard in manifest.shards) == 48

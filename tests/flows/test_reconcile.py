@@ -1,0 +1,153 @@
+"""The sweep for uploads that no notification announced, and the set-up of notifications; S3 by moto."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from flows.reconcile_uploads import Sweep, reconcile_uploads
+from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.uploads import UploadRules
+from tests.conftest import PROJECT
+from tests.support.prefect_server import PrefectServer
+from tests.support.servers import S3Server
+from tests.support.webhook import Deployment, ask, deploy, minio, webhook
+
+
+@pytest.fixture
+def s3(moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client, with the variables that point everything else at the same server."""
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    moto.create_bucket(bucket)
+    return moto.client()
+
+
+def _sweep(deployment: Deployment, uploads: str, **parameters: Any) -> Sweep:
+    root = f"s3://{uploads.removeprefix('s3://').split('/')[0]}/store"
+    return reconcile_uploads(uploads, **{"root": root, "deployment": deployment.name} | parameters)
+
+
+def test_uploads_without_a_dataset_are_started_once(s3: Any, bucket: str, prefect_api: PrefectServer) -> None:
+    for key in (
+        "in/a b+c.tif",
+        "in/deep/ä.TIFF",
+        "in/notes.txt",
+        "elsewhere/c.tif",
+        "store/qa/x/pca.tif",
+        "in/done.tif",
+    ):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+    done = default_dataset_id(f"s3://{bucket}/in/done.tif")
+    s3.put_object(Bucket=bucket, Key=f"store/datasets/{done}/manifest.json", Body=b"{}")
+    deployment = deploy(prefect_api)
+    assert _sweep(deployment, f"s3://{bucket}/in") == Sweep(pending=2, started=2, running=0, failed=0)
+    assert sorted(deployment.rasters()) == [f"s3://{bucket}/in/a b+c.tif", f"s3://{bucket}/in/deep/ä.TIFF"]
+    assert {run["parameters"]["root"] for run in deployment.runs()} == {f"s3://{bucket}/store"}
+    assert _sweep(deployment, f"s3://{bucket}/in") == Sweep(pending=2, started=0, running=2, failed=0)
+    assert _sweep(deployment, f"s3://{bucket}/").started == 1  # elsewhere, and nothing that runs wrote
+    assert f"s3://{bucket}/elsewhere/c.tif" in deployment.rasters()
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_what_a_notification_started_is_not_started_again(
+    s3: Any, bucket: str, prefect_api: PrefectServer, versioned: bool
+) -> None:
+    if versioned:
+        s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    answer = s3.put_object(Bucket=bucket, Key="a.tif", Body=b"x")
+    about = {"versionId": answer["VersionId"]} if versioned else {}
+    deployment = deploy(prefect_api)
+    with webhook(prefect_api.api_url, deployment.name) as service:
+        service.deliver(minio(bucket, "a.tif", answer["ETag"].strip('"'), **about))
+        assert _sweep(deployment, f"s3://{bucket}") == Sweep(pending=1, started=0, running=1, failed=0)
+        s3.put_object(Bucket=bucket, Key="a.tif", Body=b"another")
+        assert _sweep(deployment, f"s3://{bucket}").started == 1
+    assert len(deployment.runs()) == 2
+
+
+def test_a_run_that_failed_is_shown_and_not_repeated(s3: Any, bucket: str, prefect_api: PrefectServer) -> None:
+    s3.put_object(Bucket=bucket, Key="a.tif", Body=b"x")
+    deployment = deploy(prefect_api)
+    _sweep(deployment, f"s3://{bucket}")
+    (run,) = deployment.runs()
+    state = {"state": {"type": "FAILED", "message": "broken"}, "force": True}
+    ask("POST", f"{prefect_api.api_url}/flow_runs/{run['id']}/set_state", state)
+    assert _sweep(deployment, f"s3://{bucket}") == Sweep(pending=1, started=0, running=0, failed=1)
+    wanted = {"artifacts": {"key": {"any_": ["uploads-without-dataset"]}}, "sort": "CREATED_DESC"}
+    artifact = ask("POST", f"{prefect_api.api_url}/artifacts/filter", wanted).json()[0]
+    assert json.loads(artifact["data"]) == [{"upload": f"s3://{bucket}/a.tif", "state": "Failed", "run": run["id"]}]
+
+
+def test_a_sweep_starts_no_more_than_told_and_the_next_goes_on(
+    s3: Any, bucket: str, prefect_api: PrefectServer
+) -> None:
+    for number in range(5):
+        s3.put_object(Bucket=bucket, Key=f"{number}.tif", Body=b"x")
+    deployment = deploy(prefect_api)
+    rules = UploadRules(suffixes=(".tif",))
+    started = [_sweep(deployment, f"s3://{bucket}", most=2, rules=rules).started for _ in range(4)]
+    assert started == [2, 2, 1, 0]
+    assert len(set(deployment.rasters())) == 5
+
+
+@pytest.mark.parametrize(
+    ("uploads", "options", "named"),
+    [
+        ("incoming", {}, "is not s3://bucket/prefix"),
+        ("s3://no-such-bucket-here/in", {}, "there is no such bucket"),
+        ("{bucket}", {"deployment": "raster-embeddings/none"}, "there is no deployment"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_said(
+    s3: Any, bucket: str, prefect_api: PrefectServer, uploads: str, options: dict[str, Any], named: str
+) -> None:
+    state = reconcile_uploads(
+        uploads.replace("{bucket}", f"s3://{bucket}"), root=f"s3://{bucket}/store", **options, return_state=True
+    )
+    run = httpx.get(f"{prefect_api.api_url}/flow_runs/{state.state_details.flow_run_id}").json()
+    assert run["state"]["type"] == "FAILED"
+    assert named in run["state"]["message"]
+
+
+def _notify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "services.notify", *arguments]
+    return subprocess.run(
+        command, cwd=PROJECT, env=os.environ | environment, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_a_bucket_is_told_to_notify_and_what_it_notified_before_stays(s3: Any, bucket: str) -> None:
+    other = {"Id": "other", "QueueArn": "arn:aws:sqs:us-east-1:1:q", "Events": ["s3:ObjectRemoved:*"]}
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [other]})
+    for prefix in ("old/", "in/", "in/"):
+        done = _notify(bucket, "--arn", "arn:aws:sqs:us-east-1:1:uploads", "--prefix", prefix)
+        assert done.returncode == 0, done.stderr
+    kept, ours = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
+    assert kept["Id"] == "other"
+    assert ours["QueueArn"] == "arn:aws:sqs:us-east-1:1:uploads"
+    assert ours["Events"] == ["s3:ObjectCreated:*"]
+    assert [(rule["Name"].lower(), rule["Value"]) for rule in ours["Filter"]["Key"]["FilterRules"]] == [
+        ("prefix", "in/")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "named"),
+    [
+        (["b"], 2, "give either --arn, or --topic and --url"),
+        (["b", "--topic", "t", "--url", "http://h/uploads"], 2, "UPLOAD_WEBHOOK_TOKEN is not set"),
+        (["no-such-bucket-here", "--arn", "arn:aws:sqs:us-east-1:1:q"], 1, "NoSuchBucket"),
+    ],
+)
+def test_wrong_usage_of_notify_is_one_line(s3: Any, arguments: list[str], status: int, named: str) -> None:
+    done = _notify(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
+    assert named in done.stderr

@@ -1,0 +1,187 @@
+"""Search as a flow and a command: what is printed, written and kept, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+from PIL import Image
+from prefect.artifacts import Artifact
+from prefect.logging import disable_run_logger
+
+from flows.command import run
+from flows.search_embeddings import search_embeddings
+from rasterembed.model.choice import Dinov3
+from rasterembed.search.answer import Answer
+from rasterembed.search.options import IndexOptions
+from rasterembed.store.object_store import ObjectStore
+from tasks.index import build_search_index
+from tests.support.prefect_server import PrefectServer
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+TILE = "r000003_c000004"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the datasets `made`, of 8 by 10 tiles, and `new`, which is not ready."""
+    folder = tmp_path_factory.mktemp("flow")
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", 16)))
+    vectors = np.random.default_rng(9).standard_normal((80, 16)).astype(np.float32)
+    raster = blank_raster(folder / "made.tif", 8, 10)
+    write_dataset(store, "made", raster, model, vectors, skip=frozenset({0}))
+    write_dataset(store, "new", raster, model, vectors, state="embedded")
+    return Path(store.root)
+
+
+@pytest.fixture
+def search(root: Path, prefect_api: object) -> Callable[..., Answer]:
+    """Run the flow as the command does."""
+
+    def search(*arguments: str) -> Answer:
+        answer = run(search_embeddings, ["--root", str(root), *arguments])
+        assert isinstance(answer, Answer)
+        return answer
+
+    return search
+
+
+def test_a_search_writes_what_was_asked_for(search: Callable[..., Answer], tmp_path: Path) -> None:
+    out, sheet = tmp_path / "found.geojson", tmp_path / "sheet.png"
+    answer = search("--dataset", "made", "--tile", TILE, "-k", "6", "--out", str(out), "--sheet", str(sheet))
+    assert len(answer.hits) == 6
+    assert geopandas.read_file(out)["tile_id"].tolist() == [hit.tile_id for hit in answer.hits]
+    assert Image.open(sheet).format == "PNG"
+
+
+def test_a_search_keeps_a_table_artifact(search: Callable[..., Answer]) -> None:
+    answer = search("made", "--tile", TILE, "-k", "5")
+    artifact = Artifact.get("search-made")
+    assert artifact is not None
+    assert artifact.type == "table"
+    table = json.loads(str(artifact.data))
+    assert [row["tile"] for row in table] == [hit.tile_id for hit in answer.hits]
+    assert [row["#"] for row in table] == [1, 2, 3, 4, 5]
+    assert table[0]["distance"] == round(answer.hits[0].distance, 6)
+    assert table[0]["place"] == answer.hits[0].place()
+    assert "made: answered by the exact scan (there is no index)" in str(artifact.description)
+    assert f"tile {TILE}; model: {answer.model}" in str(artifact.description)
+
+
+def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tmp_path: Path) -> None:
+    by_tile = search("made", "--tile", TILE, "-k", "3")
+    middle = by_tile.examples[0].tile
+    assert middle is not None
+    place = search("made", "--tile", TILE, "--include-query", "-k", "1").hits[0]
+    by_place = search("made", "--lonlat", str(place.lon), str(place.lat), "-k", "3")
+    assert by_place.hits == by_tile.hits
+
+    liked = search("made", "--like", f"{TILE},r000001_c000001", "--unlike", "r000002_c000002", "-k", "100")
+    assert len(liked.hits) == 79 - 3
+
+    assert place.lon is not None
+    assert place.lat is not None
+    box = [str(value) for value in (place.lon - 1e-4, place.lat - 1e-4, place.lon + 1e-4, place.lat + 1e-4)]
+    assert [hit.tile_id for hit in search("made", "--tile", TILE, "--include-query", "--bbox", *box).hits] == [TILE]
+
+    area = tmp_path / "area.geojson"
+    ring = [[place.lon + x, place.lat + y] for x, y in ((-1e-4, -1e-4), (1e-4, -1e-4), (0, 1e-4), (-1e-4, -1e-4))]
+    area.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    assert [hit.tile_id for hit in search("made", "--tile", TILE, "--include-query", "--within", str(area)).hits] == [
+        TILE
+    ]
+
+    assert search("made", "--tile", TILE, "--since", "2020-01-01").hits == ()
+    assert search("made", "--tile", TILE, "--engine", "exact").engines[0].why == "as asked"
+
+
+def test_the_command_prints_a_table(root: Path, prefect: PrefectServer) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.search_embeddings", "made", "--root", str(root), "--tile", TILE, "-k", "2"],
+        env=prefect.environment(), capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"tile {TILE}; model: ")
+    assert lines[2].split() == ["#", "tile", "distance", "place", "valid"]
+    assert [line.split()[0] for line in lines[3:5]] == ["1", "2"]
+    assert lines[-1] == "made: answered by the exact scan (there is no index)"
+
+
+def _text(folder: Path) -> str:
+    (folder / "chip.png").write_text("no picture")
+    return str(folder / "chip.png")
+
+
+USAGE, DATA = 2, 1
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "reason"),
+    [
+        (USAGE, ["made", "--tile", "12"], "--tile: '12' is no tile id"),
+        (USAGE, ["made", "--tile", "r000099_c000000"], "dataset 'made' has no tile r000099_c000000"),
+        (DATA, ["made", "--tile", "r000000_c000000"], "has no vector: it was skipped"),
+        (DATA, ["made", "--lonlat", "0", "0"], "no tile of 'made' contains longitude 0, latitude 0"),
+        (USAGE, ["made", "--lonlat", "0", "99"], "--lonlat: give longitude"),
+        (USAGE, ["made", "--lonlat", "0"], "--lonlat"),
+        (DATA, ["made", "--image", _text], "chip.png: not a raster that can be read here"),
+        (DATA, ["made", "--image", "nowhere.png"], "nowhere.png: there is no such file"),
+        (USAGE, ["made", "--tile", TILE, "-k", "0"], "--k: Input should be greater than or equal to 1, not 0"),
+        (USAGE, ["made", "--tile", TILE, "-k", "1000000"], "--k: Input should be less than or equal to 10000"),
+        (USAGE, ["nowhere", "--tile", TILE], "there is no dataset 'nowhere'"),
+        (USAGE, ["../made", "--tile", TILE], "dataset id '../made' is not allowed"),
+        (DATA, ["new", "--tile", TILE], "dataset 'new' cannot be searched"),
+        (USAGE, ["made"], "give an example of what to look for"),
+        (USAGE, ["made", "--tile", TILE, "--lonlat", "0", "0"], "give one of tile, lonlat and image"),
+        (USAGE, ["made", "--tile", TILE, "--bbox", "3", "2", "1", "0"], "--bbox: give west, south, east, north"),
+        (USAGE, ["made", "--tile", TILE, "--since", "soon"], "--since"),
+        (DATA, ["made", "--tile", TILE, "--within", "nowhere.geojson"], "nowhere.geojson: there is no such file"),
+        (USAGE, ["made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in .geojson"),
+        (USAGE, ["made", "--tile", TILE, "--sheet", "/nowhere/s.png"], "/nowhere/s.png: there is no folder /nowhere"),
+        (USAGE, ["made,new2", "--tile", TILE], "there is no dataset 'new2'"),
+        (USAGE, ["--tile", TILE], "dataset"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line_and_a_status(
+    status: int,
+    arguments: list[Any],
+    reason: str,
+    search: Callable[..., Answer],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    words = [argument(tmp_path) if callable(argument) else argument for argument in arguments]
+    with pytest.raises(SystemExit) as end:
+        search(*words)
+    output = capfd.readouterr()
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, output.err
+    assert reason in errors[0]
+    assert end.value.code == status
+    assert "Traceback" not in output.err + output.out
+
+
+def test_the_index_task_builds_once(root: Path) -> None:
+    from rasterembed.dataset.manifest import read_manifest
+
+    store = ObjectStore(root=str(root))
+    manifest = read_manifest(store, "made")
+    assert manifest is not None
+    with disable_run_logger():
+        assert build_search_index.fn(store, manifest, IndexOptions()) is None
+        first = build_search_index.fn(store, manifest, IndexOptions(index="always"))
+        again = build_search_index.fn(store, manifest, IndexOptions(index="always"))
+        assert first is not None
+        assert first == again
+        assert first.rows == 79
+        assert build_search_index.fn(store, manifest, IndexOptions(index="never")) is None
+    assert store.sizes("indexes/made") == {}

@@ -1,0 +1,366 @@
+"""What a header says, which rasters are refused, and that no file but the raster and its mask is ever opened."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+from rasterio.control import GroundControlPoint
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError
+from rasterembed.raster.profile import RasterProfile, inspect, open_raster
+from rasterembed.raster.shard_reader import open_pixels
+from rasterembed.store.object_store import ObjectStore
+from tests.support.servers import S3Server
+
+PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path / "store"))
+
+
+def make(path: Path, value: int = 1, *, side: int = 64, count: int = 1, dtype: str = "uint8", **options: Any) -> Path:
+    """A raster of one value."""
+    size = {"width": side, "height": side} | options
+    with rasterio.open(path, "w", **(PLACE | {"driver": "GTiff", "dtype": dtype, "count": count} | size)) as dataset:
+        for band in range(1, count + 1):
+            dataset.write(np.full((size["height"], size["width"]), value, dtype), band)
+    return path
+
+
+def empty(path: Path, width: int, height: int, **options: Any) -> Path:
+    """A sparse GeoTIFF without a single block."""
+    with rasterio.open(
+        path, "w", width=width, height=height,
+        **({"driver": "GTiff", "dtype": "uint8", "count": 1, "sparse_ok": True, "bigtiff": "YES"} | PLACE | options),
+    ):  # fmt: skip
+        pass
+    return path
+
+
+def vrt(path: Path, source: Path) -> Path:
+    """A virtual raster that shows another file, under any name."""
+    made = path.with_name("made.vrt")
+    rasterio.shutil.copy(source, made, driver="VRT")
+    text = made.read_text().replace('relativeToVRT="1"', 'relativeToVRT="0"')
+    path.write_text(text.replace(f">{source.name}<", f">{source}<"))
+    with rasterio.open(path, driver="VRT") as dataset:  # GDAL itself would follow it
+        assert dataset.read(1).max() == 1
+    return path
+
+
+def test_a_header(rasters: Path, store: ObjectStore) -> None:
+    profile = inspect(store, str(rasters / "RGB.byte.tif"))
+    with rasterio.open(rasters / "RGB.byte.tif") as dataset:
+        crs, transform = dataset.crs, dataset.transform
+    assert profile.model_dump(exclude={"crs_wkt"}) == {
+        "driver": "GTiff",
+        "width": 791,
+        "height": 718,
+        "count": 3,
+        "dtype": "uint8",
+        "colorinterp": ("red", "green", "blue"),
+        "descriptions": (None, None, None),
+        "transform": tuple(transform)[:6],
+        "gcps": (),
+        "nodata": (0.0, 0.0, 0.0),
+        "nodata_nan": False,
+        "masked": False,
+        "mask_file": None,
+        "block_height": 3,
+        "block_width": 791,
+        "interleave": "PIXEL".lower(),
+        "compression": None,
+        "overviews": (),
+        "palette": None,
+        "acquired": None,
+        "on_earth": True,
+    }
+    assert rasterio.crs.CRS.from_wkt(profile.crs_wkt) == crs
+    assert profile.striped
+    assert RasterProfile.model_validate_json(profile.model_dump_json()) == profile
+
+
+def test_the_header_of_a_cog(rasters: Path, store: ObjectStore) -> None:
+    profile = inspect(store, str(rasters / "cogeo.tif"))
+    assert (profile.block_height, profile.block_width, profile.striped) == (512, 512, False)
+    assert (profile.masked, profile.mask_file, profile.overviews) == (True, None, (2, 4, 8, 16, 32, 64))
+
+
+def test_ground_control_points(rasters: Path, store: ObjectStore) -> None:
+    profile = inspect(store, str(rasters / "cog_gcps.tif"))
+    with rasterio.open(rasters / "cog_gcps.tif") as dataset:
+        points, crs = dataset.gcps
+    assert len(profile.gcps) == len(points) == 210
+    last, found = points[-1], profile.gcps[-1]
+    assert (found.row, found.col, found.x, found.y, found.z) == (last.row, last.col, last.x, last.y, last.z)
+    assert rasterio.crs.CRS.from_wkt(profile.crs_wkt) == crs
+
+
+def test_an_affine_goes_before_ground_control_points(store: ObjectStore, tmp_path: Path) -> None:
+    path = make(tmp_path / "r.tif")
+    points = [GroundControlPoint(0, 0, 1, 1), GroundControlPoint(9, 0, 1, 2), GroundControlPoint(0, 9, 2, 1)]
+    with rasterio.open(path, "r+") as dataset:
+        dataset.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
+        dataset.transform = PLACE["transform"]
+    assert inspect(store, str(path)).transform == tuple(PLACE["transform"])[:6]
+
+
+@pytest.mark.parametrize(
+    ("tag", "text", "when"),
+    [
+        ("TIFFTAG_DATETIME", "2021:07:03 09:12:45", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
+        ("TIFFTAG_DATETIME", "2021-07-03T09:12:45Z", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
+        ("ACQUISITIONDATETIME", "2021-07-03 09:12:45.25", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
+        ("TIFFTAG_DATETIME", "last summer", None),
+    ],
+)
+def test_time_of_acquisition(store: ObjectStore, tmp_path: Path, tag: str, text: str, when: datetime | None) -> None:
+    path = make(tmp_path / "r.tif")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(**{tag: text})
+    assert inspect(store, str(path)).acquired == when
+
+
+@pytest.mark.parametrize("name", ["a b.tif", "a#b.tif", "a?b=c.tif", "a%20b.tif", "ä.tif", "a:b.tif", "no suffix"])
+def test_odd_names(store: ObjectStore, tmp_path: Path, name: str) -> None:
+    path = make(tmp_path / "r.tif")
+    path.rename(tmp_path / name)
+    assert inspect(store, str(tmp_path / name)).width == 64
+
+
+# Places
+
+
+def test_no_crs(store: ObjectStore, tmp_path: Path) -> None:
+    path = make(tmp_path / "r.tif", crs=None)
+    with pytest.raises(DataError, match=r"r\.tif: it has no CRS: assign its CRS .* or allow footprints in pixels"):
+        inspect(store, str(path))
+    assert not inspect(store, str(path), allow_no_crs=True).on_earth
+
+
+ELSEWHERE = {
+    "IAU_2015:49900": "is of another body (radius 3396190 m)",
+    "IAU_2015:30100": "is of another body (radius 1737400 m)",
+    'LOCAL_CS["site",UNIT["metre",1]]': "is not tied to Earth",
+}
+
+
+@pytest.mark.parametrize("crs", ELSEWHERE)
+def test_not_on_earth(store: ObjectStore, tmp_path: Path, crs: str) -> None:
+    path = make(tmp_path / "r.tif", crs=crs)
+    with pytest.raises(DataError, match="allow_no_crs") as caught:
+        inspect(store, str(path))
+    assert ELSEWHERE[crs] in str(caught.value)
+    assert not inspect(store, str(path), allow_no_crs=True).on_earth
+
+
+# Files that are no rasters, or hold nothing that can be embedded
+
+
+def test_not_a_raster(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "r.tif"
+    path.write_text("once upon a time")
+    with pytest.raises(DataError, match=r"r\.tif: not a raster that can be read here \(allowed formats: GTiff, ") as e:
+        inspect(store, str(path))
+    assert "\n" not in str(e.value)
+
+
+def test_half_a_raster(store: ObjectStore, tmp_path: Path) -> None:
+    path = make(tmp_path / "r.tif")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"r\.tif: not a raster that can be read here"):
+        inspect(store, str(path))
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
+def test_complex_pixels(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
+    path = empty(tmp_path / "r.tif", 64, 64, dtype=dtype)
+    with pytest.raises(DataError, match=r"r\.tif: complex pixels \(complex"):
+        inspect(store, str(path))
+
+
+def test_no_bands(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "r.nc"
+    rasterio.shutil.copy(make(tmp_path / "r.tif", count=2), path, driver="netCDF")
+    with pytest.raises(DataError, match=r"r\.nc: it has no bands; it holds subdatasets: netcdf:.*Band1"):
+        inspect(store, str(path))
+
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "tiles": {"tiled": True, "blockxsize": 256, "blockysize": 256},
+    "compressed tiles by pixel": {
+        "count": 3, "tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "pixel", "compress": "deflate",
+    },
+    "tiles by band": {"count": 2, "tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": "band"},
+    "strips": {"compress": "lzw"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_large_raster_without_data(store: ObjectStore, tmp_path: Path, layout: str) -> None:
+    path = empty(tmp_path / "r.tif", 200_000, 200_000, **LAYOUTS[layout])
+    with pytest.raises(
+        DataError, match=r"r\.tif: the header declares 200000x200000x\d px \(\d+ GiB\) but the file has"
+    ):
+        inspect(store, str(path))
+    with rasterio.open(path, "r+") as dataset:
+        last = dataset.count
+        dataset.write(np.ones((64, 64), np.uint8), last, window=Window(150_000, 170_000, 64, 64))
+    assert inspect(store, str(path)).width == 200_000
+
+
+def test_a_block_too_large_to_decode(store: ObjectStore, tmp_path: Path) -> None:
+    path = empty(tmp_path / "r.tif", 600_000, 1_800, blockysize=1_800, compress="deflate")
+    with pytest.raises(
+        DataError, match=r"r\.tif: one block is 600000x1800 px \(1\.0 GiB\) and cannot be read in parts"
+    ):
+        inspect(store, str(path))
+
+
+# Files that lead to other files
+
+
+@pytest.mark.parametrize("name", ["r.vrt", "r.tif"])
+def test_virtual_rasters(store: ObjectStore, tmp_path: Path, name: str) -> None:
+    path = vrt(tmp_path / name, make(tmp_path / "secret.tif"))
+    with pytest.raises(DataError, match=r"not a raster that can be read here .*never VRT") as caught:
+        inspect(store, str(path))
+    assert "secret" not in str(caught.value)
+
+
+def test_a_web_service_as_a_raster(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "r.tif"
+    path.write_text(
+        '<GDAL_WMS><Service name="TMS"><ServerUrl>http://127.0.0.1:9/${z}/${x}/${y}</ServerUrl></Service>'
+        "<DataWindow><UpperLeftX>0</UpperLeftX><UpperLeftY>1</UpperLeftY><LowerRightX>1</LowerRightX>"
+        "<LowerRightY>0</LowerRightY><SizeX>256</SizeX><SizeY>256</SizeY></DataWindow></GDAL_WMS>"
+    )
+    with rasterio.open(path) as dataset:
+        assert dataset.driver == "WMS"
+    with pytest.raises(DataError, match="not a raster that can be read here"):
+        inspect(store, str(path))
+
+
+def test_hdf5_is_not_opened(store: ObjectStore, tmp_path: Path) -> None:
+    """Its data may be any other file, named by the file itself."""
+    path = tmp_path / "r.nc"
+    rasterio.shutil.copy(make(tmp_path / "r.tif"), path, driver="netCDF", format="NC4")
+    with rasterio.open(path) as dataset:
+        assert dataset.driver == "netCDF"
+    with pytest.raises(DataError, match=r"not a raster that can be read here .* HDF5"):
+        inspect(store, str(path))
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG"])
+def test_an_overview_elsewhere(store: ObjectStore, tmp_path: Path, driver: str) -> None:
+    secret = make(tmp_path / "secret.tif", side=32)
+    path = make(tmp_path / "r.bin", value=9, side=128)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=str(secret))
+    with rasterio.open(path) as dataset:  # GDAL itself would follow it
+        assert dataset.read(1, out_shape=(32, 32)).max() == 1
+    if driver != "GTiff":
+        path = path.rename(tmp_path / "plain.tif")
+        rasterio.shutil.copy(path, tmp_path / "r.bin", driver=driver, CODEC="JP2", WRITE_METADATA="YES")
+        path = tmp_path / "r.bin"
+    with pytest.raises(DataError, match=r"r\.bin: its metadata names another file as its overview"):
+        inspect(store, str(path))
+
+
+@pytest.mark.parametrize("suffix", [".ovr", ".msk.ovr"])
+def test_overviews_beside_the_raster_are_not_opened(store: ObjectStore, tmp_path: Path, suffix: str) -> None:
+    path = make(tmp_path / "r.tif", value=9, side=128)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(True)
+    vrt(Path(f"{path}{suffix}"), make(tmp_path / "secret.tif", side=64))
+    profile = inspect(store, str(path))
+    assert profile.mask_file is not None
+    assert profile.overviews == ()
+    with open_pixels(store, str(path), profile) as raster:
+        pixels, valid = raster.read((1,), Window(0, 0, 128, 128), shape=(64, 64))
+    assert pixels.min() == 9
+    assert valid.all()
+
+
+def test_a_virtual_mask_file(store: ObjectStore, tmp_path: Path) -> None:
+    path = make(tmp_path / "r.tif")
+    vrt(tmp_path / "r.tif.msk", make(tmp_path / "secret.tif"))
+    with pytest.raises(DataError, match=r"r\.tif\.msk: not a raster that can be read here"):
+        inspect(store, str(path))
+
+
+def test_metadata_beside_the_raster_is_not_read(store: ObjectStore, tmp_path: Path) -> None:
+    path = make(tmp_path / "r.tif")
+    Path(f"{path}.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><NoDataValue>1</NoDataValue></PAMRasterBand></PAMDataset>'
+    )
+    with rasterio.open(path) as dataset:
+        assert dataset.nodata == 1
+    assert inspect(store, str(path)).nodata == (None,)
+
+
+def test_a_mask_file_is_looked_for_with_keys_that_may_not_list(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 then says "access denied" for an object that is not there."""
+    path = make(tmp_path / "r.tif")
+    describe = ObjectStore.describe
+
+    def answer_with(error: Exception) -> None:
+        def refuse(self: ObjectStore, uri: str) -> Any:
+            if uri.endswith(".msk"):
+                raise error
+            return describe(self, uri)
+
+        monkeypatch.setattr(ObjectStore, "describe", refuse)
+
+    answer_with(StoreError("access denied"))
+    assert inspect(store, str(path)).mask_file is None
+    answer_with(StoreUnavailableError("no answer"))
+    with pytest.raises(StoreUnavailableError):
+        inspect(store, str(path))
+
+
+@pytest.mark.parametrize("key", ["plain.tif", "with space/ä+%20#1.tif"])
+def test_on_s3(tmp_path: Path, moto: S3Server, bucket: str, key: str) -> None:
+    moto.create_bucket(bucket)
+    path = make(tmp_path / "r.tif", side=96)
+    moto.client().upload_file(str(path), bucket, key)
+    store = ObjectStore.model_validate(
+        {
+            "root": f"s3://{bucket}/out",
+            "endpoint_url": moto.endpoint_url,
+            "access_key": moto.access_key,
+            "secret_key": moto.secret_key,
+        }
+    )
+    profile = inspect(store, f"s3://{bucket}/{key}")
+    assert profile == inspect(ObjectStore(root=str(tmp_path)), str(path))
+    make(tmp_path / "m.tif", side=96)
+    moto.client().upload_file(str(tmp_path / "m.tif"), bucket, f"{key}.msk")
+    masked = inspect(store, f"s3://{bucket}/{key}")
+    assert masked == profile.model_copy(update={"mask_file": masked.mask_file})
+    assert masked.mask_file is not None
+    moto.client().upload_file(str(vrt(tmp_path / "v.vrt", path)), bucket, f"{key}.msk")
+    with pytest.raises(DataError, match=r"\.msk: not a raster"):
+        inspect(store, f"s3://{bucket}/{key}")
+
+
+def test_what_is_not_there(store: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"none\.tif: there is no such file"):
+        inspect(store, str(tmp_path / "none.tif"))
+    with (
+        pytest.raises(StoreError, match=r"none\.tif: there is no such file"),
+        open_raster(store, str(tmp_path / "none.tif")),
+    ):
+        pass

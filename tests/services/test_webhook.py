@@ -1,0 +1,470 @@
+"""The upload webhook, in its own process, on a real Prefect server. Bodies are replayed as their servers write them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from prefect.events import AutomationCore, DeploymentEventTrigger
+from pydantic import ValidationError
+
+from rasterembed.store.uploads import Upload, UploadRules
+from services.uploads.notifications import HopelessRecordError, read_body, read_record
+from services.uploads.settings import Settings, SettingsError
+from tests.conftest import PROJECT
+from tests.support.prefect_server import PrefectServer
+from tests.support.servers import HOST
+from tests.support.webhook import (
+    TOKEN,
+    Deployment,
+    Webhook,
+    ask,
+    basic,
+    ceph,
+    deploy,
+    gate,
+    minio,
+    pascal,
+    record,
+    rustfs,
+    snake,
+    sns,
+    upload_events,
+    wait_for,
+    webhook,
+)
+
+ODD_KEYS = ["a b/c+d.tif", "ä/日本 100%.TIF", "a%20b.tif", "a&b=c?d#e.tif", "'quoted\"{raster}.jp2", "é" * 510 + ".tif"]
+
+
+@pytest.fixture(scope="module")
+def shared(prefect: PrefectServer) -> Iterator[tuple[Webhook, Deployment]]:
+    """One webhook for the tests that need no settings of their own, and its deployment."""
+    deployment = deploy(prefect)
+    with webhook(prefect.api_url, deployment.name) as service:
+        yield service, deployment
+
+
+def _runs_of(deployment: Deployment, uri: str) -> list[dict[str, Any]]:
+    return [run for run in deployment.runs() if run["parameters"]["raster"] == uri]
+
+
+# --- what becomes of an upload ---------------------------------------------------------------------------------------
+
+
+def test_a_notification_becomes_a_run_and_an_event_that_are_linked(
+    shared: tuple[Webhook, Deployment], prefect: PrefectServer
+) -> None:
+    service, deployment = shared
+    answer = service.post(minio("rasters", "2026/scene 1.tif", "abc"))
+    assert answer.status_code == 200
+    assert answer.json() == {"received": 1, "started": 1, "duplicate": 0, "ignored": 0, "dead": 0}
+    (run,) = _runs_of(deployment, "s3://rasters/2026/scene 1.tif")
+    assert run["parameters"]["root"] == str(service.root)
+    assert "store" not in run["parameters"]
+    assert run["idempotency_key"] == "s3:rasters/2026/scene 1.tif:abc"
+    assert run["name"] == "s3://rasters/2026/scene 1.tif"
+    assert run["state"]["type"] == "SCHEDULED"
+
+    (event,) = upload_events(prefect, "s3.object.rasters/2026/scene 1.tif")
+    assert event["event"] == "s3:ObjectCreated:Put"
+    assert event["id"] == str(Upload(bucket="rasters", key="2026/scene 1.tif", version="abc").event_id)
+    assert event["occurred"].startswith("2026-01-02T03:04:05.678")
+    assert event["resource"]["s3.bucket"] == "rasters"
+    assert event["resource"]["s3.key"] == "2026/scene 1.tif"
+    assert event["related"][0]["prefect.resource.id"] == f"prefect.flow-run.{run['id']}"
+    assert event["payload"] == {"uri": "s3://rasters/2026/scene 1.tif", "size": 1024}
+
+
+@pytest.mark.parametrize("form", [minio, rustfs, ceph], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    "wrap", [lambda body: body, sns, pascal, snake], ids=["as-it-is", "sns", "PascalCase", "snake_case"]
+)
+def test_every_server_and_every_odd_key_means_the_same_object(
+    form: Callable[..., dict[str, Any]], wrap: Callable[[Any], Any]
+) -> None:
+    for key in ODD_KEYS:
+        (found,) = read_body(json.dumps(wrap(form("rasters", key, "abc"))).encode())
+        created = read_record(found)
+        assert created is not None
+        assert created.upload == Upload(bucket="rasters", key=key, version="abc")
+        assert created.event == "s3:ObjectCreated:Put"
+        assert created.size == 1024
+
+
+def test_odd_keys_reach_prefect_unharmed(shared: tuple[Webhook, Deployment]) -> None:
+    service, deployment = shared
+    body = {"Records": [record("odd", key) for key in ODD_KEYS]}
+    assert service.post(body).json()["started"] == len(ODD_KEYS)
+    wanted = {f"s3://odd/{key}" for key in ODD_KEYS}
+    assert wanted <= set(deployment.rasters())
+
+
+@pytest.mark.parametrize(
+    ("about", "version"),
+    [
+        ({"versionId": "v7"}, "v7"),
+        ({"versionId": ""}, "e1"),
+        ({"versionId": "null"}, "e1"),
+        ({"eTag": '"quoted"'}, "quoted"),
+        ({"eTag": ""}, "18A6B0C1"),
+    ],
+)
+def test_the_version_is_the_version_id_or_else_the_etag_or_else_the_sequencer(
+    about: dict[str, str], version: str
+) -> None:
+    created = read_record(record("b-1", "a.tif", **about))
+    assert created is not None
+    assert created.upload.version == version
+
+
+def test_the_same_notification_ten_times_at_once_is_one_run_and_one_event(
+    shared: tuple[Webhook, Deployment], prefect: PrefectServer
+) -> None:
+    service, deployment = shared
+    before = service.counts()
+    body = minio("rasters", "at-once.tif")
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: service.post(body), range(10)))
+    assert [answer.status_code for answer in answers] == [200] * 10
+    assert service.post(body).json()["duplicate"] == 1
+    assert len(_runs_of(deployment, "s3://rasters/at-once.tif")) == 1
+    assert len(upload_events(prefect, "s3.object.rasters/at-once.tif")) == 1
+    counts = service.counts()
+    assert counts["received"] - before["received"] == 11
+    assert sum(counts[name] - before[name] for name in ("started", "duplicate")) == 11
+
+
+def test_another_version_of_the_same_key_is_another_run(shared: tuple[Webhook, Deployment]) -> None:
+    service, deployment = shared
+    for version in ("one", "two", "one"):
+        service.deliver(minio("rasters", "again.tif", versionId=version))
+    assert len(_runs_of(deployment, "s3://rasters/again.tif")) == 2
+
+
+def test_only_what_the_rules_follow_becomes_a_run(prefect: PrefectServer) -> None:
+    deployment = deploy(prefect)
+    settings = {
+        "root": "s3://rasters/store",
+        "buckets": "rasters, other",
+        "prefixes": "incoming/,store/,qa/",
+        "store": "b",
+    }
+    removed = record("rasters", "incoming/a.tif") | {"eventName": "s3:ObjectRemoved:Delete"}
+    body = {
+        "Records": [
+            removed,
+            record("third", "incoming/a.tif"),
+            record("rasters", "elsewhere/a.tif"),
+            record("rasters", "incoming/a.txt"),
+            record("rasters", "store/qa/dataset/pca.tif"),
+            record("rasters", "qa/dataset/pca.tif"),
+            record("rasters", "incoming/a.TIF"),
+            record("other", "incoming/b.jp2"),
+        ]
+    }
+    with webhook(prefect.api_url, deployment.name, **settings) as service:
+        assert service.post(body).json() == {"received": 8, "started": 2, "duplicate": 0, "ignored": 6, "dead": 0}
+        assert service.post({"Event": "s3:TestEvent", "Bucket": "rasters"}).json()["received"] == 0
+        assert service.post({"Type": "SubscriptionConfirmation", "Message": "confirm"}).json()["received"] == 0
+    assert sorted(deployment.rasters()) == ["s3://other/incoming/b.jp2", "s3://rasters/incoming/a.TIF"]
+    assert deployment.runs()[0]["parameters"]["store"] == "b"
+
+
+def test_every_folder_that_runs_write_to_is_ignored() -> None:
+    rules = UploadRules()
+    for folder in ("datasets", "tiles", "embeddings", "qa", "indexes", "dead-letters"):
+        assert not rules.follow("b", f"{folder}/x.tif", None)
+        assert not rules.follow("b", f"deep/store/{folder}/x.tif", "s3://b/deep/store")
+        assert rules.follow("other", f"deep/store/{folder}/x.tif", "s3://b/deep/store")
+    assert UploadRules(ignore=()).follow("b", "tiles/x.tif", "/a/folder")
+
+
+def test_in_mode_event_an_automation_starts_the_run_once(prefect: PrefectServer) -> None:
+    deployment = deploy(prefect)
+    with webhook(prefect.api_url, deployment.name, mode="event") as service:
+        _documented_automation(prefect, deployment)
+        body = minio("by-event", "a b.tif")
+        with ThreadPoolExecutor(10) as pool:
+            answers = list(pool.map(lambda _: service.post(body), range(10)))
+        assert [answer.status_code for answer in answers] == [200] * 10
+        assert service.post(minio("by-event", "a.txt")).json()["ignored"] == 1
+        wait_for(deployment.runs, "the automation to start a run")
+        service.deliver(minio("by-event", "second.tif"))
+        wait_for(lambda: len(deployment.runs()) > 1, "the second run")
+    assert deployment.rasters() == ["s3://by-event/a b.tif", "s3://by-event/second.tif"]
+
+
+def _documented_automation(server: PrefectServer, deployment: Deployment) -> None:
+    """Install the trigger that docs/uploads.md gives for prefect.yaml, and wait until the server acts on it."""
+    text = (PROJECT / "docs/uploads.md").read_text().split("```yaml\n", 1)[1].split("```", 1)[0]
+    (given,) = yaml.safe_load(text)["triggers"]
+    trigger = DeploymentEventTrigger.model_validate(given | {"match": {"prefect.resource.id": "s3.object.by-event/*"}})
+    trigger.set_deployment_id(deployment.id)  # type: ignore[arg-type]
+    automation: AutomationCore = trigger.as_automation()
+    ask("POST", f"{server.api_url}/automations/", automation.model_dump(mode="json"))
+
+
+# --- nothing lost, nothing doubled -----------------------------------------------------------------------------------
+
+
+def test_while_prefect_is_away_the_answer_is_503_and_later_it_is_taken(prefect: PrefectServer, bucket: str) -> None:
+    deployment = deploy(prefect)
+    with gate(prefect.api_url) as relay, webhook(relay.url, deployment.name) as service:
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        relay.refuse()
+        answer = service.post(minio(bucket, "a.tif"))
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "3"
+        assert "no answer from Prefect" in answer.json()["detail"]
+        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        assert httpx.get(f"{service.url}/healthz").status_code == 200
+        assert service.dead_letters() == []
+        relay.open()
+        service.deliver(minio(bucket, "a.tif"))
+        assert service.counts()['rejected{status="503"}'] == 2
+    assert deployment.rasters() == [f"s3://{bucket}/a.tif"]
+
+
+@pytest.mark.parametrize("when", ["before Prefect has it", "after Prefect has it"])
+def test_killed_between_receiving_and_answering(prefect: PrefectServer, bucket: str, when: str) -> None:
+    deployment = deploy(prefect)
+    body = minio(bucket, "a.tif")
+    with gate(prefect.api_url) as relay, webhook(relay.url, deployment.name) as service, ThreadPoolExecutor(1) as pool:
+        assert httpx.get(f"{service.url}/readyz").status_code == 200
+        (relay.requests if when.startswith("before") else relay.answers).clear()
+        answer = pool.submit(service.post, body)
+        assert relay.waiting.wait(30)
+        if when.startswith("after"):
+            wait_for(deployment.runs, "the run")
+        service.kill()
+        with pytest.raises(httpx.HTTPError):
+            answer.result()
+        assert len(deployment.runs()) == (0 if when.startswith("before") else 1)
+        relay.open()
+        service.start()
+        service.deliver(body)
+    assert deployment.rasters() == [f"s3://{bucket}/a.tif"]
+
+
+def test_a_deployment_that_is_made_anew_is_found_again(prefect: PrefectServer, bucket: str) -> None:
+    first = deploy(prefect)
+    with webhook(prefect.api_url, first.name) as service:
+        service.deliver(minio(bucket, "a.tif"))
+        ask("DELETE", f"{prefect.api_url}/deployments/{first.id}")
+        gone = service.post(minio(bucket, "b.tif"))
+        assert gone.status_code == 503
+        assert f"no deployment '{first.name}'" in gone.json()["detail"]
+        assert httpx.get(f"{service.url}/readyz").status_code == 503
+        second = deploy(prefect, name=first.name.split("/")[1])
+        service.deliver(minio(bucket, "b.tif"))
+    assert second.rasters() == [f"s3://{bucket}/b.tif"]
+
+
+# --- what can never work ---------------------------------------------------------------------------------------------
+
+HOPELESS: dict[str, dict[str, Any]] = {
+    "no eventName": {"s3": {}},
+    "no s3": {"eventName": "s3:ObjectCreated:Put"},
+    "neither version nor ETag": record("b-1", "a.tif", "", sequencer=""),
+    "not the name of a bucket": record("no/bucket", "a.tif"),
+    "control characters": record("b-1", "line\nbreak.tif"),
+    "a segment . or ..": record("b-1", "up/../../a.tif"),
+    "longer than 1024 bytes": record("b-1", "é" * 1020 + ".tif"),
+    "not UTF-8": record("b-1", "a.tif", key="%ff.tif"),
+}
+
+
+def test_hopeless_records_are_kept_as_dead_letters_and_the_others_run(prefect: PrefectServer) -> None:
+    deployment = deploy(prefect)
+    body = {"Records": [*HOPELESS.values(), record("b-1", "good.tif")]}
+    with webhook(prefect.api_url, deployment.name) as service:
+        for duplicate in (0, 1):
+            answer = service.post(body)
+            assert answer.status_code == 200
+            assert answer.json()["dead"] == len(HOPELESS)
+            assert answer.json()["duplicate"] == duplicate
+        assert service.counts()["dead"] == 2 * len(HOPELESS)
+        letters = service.dead_letters()
+    assert len(letters) == len(HOPELESS)  # sent twice, kept once
+    for reason, hopeless in HOPELESS.items():
+        (letter,) = [letter for letter in letters if letter["record"] == hopeless]
+        assert reason in letter["reason"]
+    assert deployment.rasters() == ["s3://b-1/good.tif"]
+
+
+@pytest.mark.parametrize("message", ["", "{", "null", json.dumps({"Records": [1]}), json.dumps(sns({}))])
+def test_an_envelope_around_something_else_is_one_hopeless_record(message: str) -> None:
+    (found,) = read_body(json.dumps({"Type": "Notification", "Message": message}).encode())
+    with pytest.raises(HopelessRecordError):
+        read_record(found)
+
+
+def test_a_run_that_prefect_refuses_is_a_dead_letter(prefect: PrefectServer) -> None:
+    form = {"type": "object", "properties": {"grid": {"type": "string"}}, "required": ["grid"]}
+    deployment = deploy(prefect, parameter_openapi_schema=form)
+    with webhook(prefect.api_url, deployment.name) as service:
+        assert service.post(minio("b-1", "a.tif")).json()["dead"] == 1
+        (letter,) = service.dead_letters()
+    assert "Prefect refused the run" in letter["reason"]
+    assert deployment.runs() == []
+
+
+def test_a_dead_letter_that_cannot_be_kept_is_asked_for_again(prefect: PrefectServer, tmp_path: Path) -> None:
+    (tmp_path / "dead-letters").write_text("in the way")
+    with webhook(prefect.api_url, deploy(prefect).name, root=tmp_path) as service:
+        assert service.post({"Records": [HOPELESS["no s3"]]}).status_code == 503
+        (tmp_path / "dead-letters").unlink()
+        assert service.post({"Records": [HOPELESS["no s3"]]}).json()["dead"] == 1
+
+
+@pytest.mark.parametrize("time", [None, 5, "yesterday", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"])
+def test_a_wrong_time_does_not_matter(time: Any) -> None:
+    created = read_record(record("b-1", "a.tif") | {"eventTime": time})
+    assert created is not None
+    assert created.occurred.year <= 2100
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bucket": ".."}, {"key": ""}, {"key": "a\x00.tif"}, {"version": ""}, {"version": "a\nb"}, {"key": "./a"}]
+)
+def test_what_is_no_object_is_no_upload(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        Upload(**({"bucket": "b-1", "key": "a.tif", "version": "v"} | wrong))
+
+
+def test_a_record_of_the_wrong_types_is_hopeless_and_nothing_worse() -> None:
+    for wrong in ({"eventName": []}, {"eventName": "s3:ObjectCreated:Put", "s3": {"object": [], "bucket": 5}}):
+        with pytest.raises(HopelessRecordError):
+            read_record(wrong)
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "Bearer wrong", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Basic !!", TOKEN, basic("wrong")],
+)
+def test_without_the_token_nothing_is_taken(shared: tuple[Webhook, Deployment], authorization: str | None) -> None:
+    service, deployment = shared
+    before = len(deployment.runs())
+    answer = httpx.post(
+        f"{service.url}/uploads",
+        json=minio("b-1", "a.tif"),
+        headers={"Authorization": authorization} if authorization else {},
+    )
+    assert answer.status_code == 401
+    assert "www-authenticate" in answer.headers
+    assert len(deployment.runs()) == before
+
+
+def test_the_token_may_come_as_a_password(shared: tuple[Webhook, Deployment]) -> None:
+    service, _ = shared
+    headers = {"Authorization": basic(TOKEN)}
+    answer = httpx.post(f"{service.url}/uploads", json=ceph("b-1", "by-password.tif"), headers=headers)
+    assert answer.json()["started"] == 1
+
+
+def _chunks(size: int) -> Iterator[bytes]:
+    for _ in range(size // 65536):
+        yield b" " * 65536
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b" " * 10_000_000, 413),
+        (json.dumps({"Records": [record("b-1", f"{n}.tif") for n in range(10_000)]}).encode(), 413),
+        (json.dumps({"Records": [{}] * 10_000}).encode(), 413),
+        (b"", 400),
+        (b"{", 400),
+        (b"\xff\xfe", 400),
+        (b'{"Records": [NaN]}', 400),
+        (b"[" * 100_000, 400),
+        (b"9" * 100_000, 400),
+        (b"null", 422),
+        (b"[]", 422),
+        (b"{}", 422),
+        (b'{"Records": {}}', 422),
+        (b'{"Records": [1]}', 422),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_bodies_that_are_no_notification(shared: tuple[Webhook, Deployment], body: bytes, status: int) -> None:
+    service, deployment = shared
+    before = len(deployment.runs())
+    answer = service.post(body)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["detail"]
+    assert len(deployment.runs()) == before
+
+
+def test_a_body_of_unknown_length_is_not_read_to_its_end(shared: tuple[Webhook, Deployment]) -> None:
+    service, _ = shared
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    try:
+        answer = httpx.post(f"{service.url}/uploads", content=_chunks(200_000_000), headers=headers, timeout=60)
+        assert answer.status_code == 413
+    except httpx.WriteError:
+        pass  # the service closed the connection before it had taken everything
+    assert service.counts()['rejected{status="413"}'] >= 1
+    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"UPLOAD_WEBHOOK_TOKEN": ""}, "UPLOAD_WEBHOOK_TOKEN"),
+        ({"UPLOAD_WEBHOOK_ROOT": "ftp://x"}, "UPLOAD_WEBHOOK_ROOT"),
+        ({"UPLOAD_WEBHOOK_MODE": "both"}, "UPLOAD_WEBHOOK_MODE"),
+        ({"UPLOAD_WEBHOOK_DEPLOYMENT": "no-slash"}, "UPLOAD_WEBHOOK_DEPLOYMENT"),
+        ({"PREFECT_API_URL": "prefect"}, "PREFECT_API_URL"),
+        ({"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "u:p"}, "both a key and an auth string"),
+    ],
+)
+def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str], named: str) -> None:
+    right = {"UPLOAD_WEBHOOK_TOKEN": "hush", "UPLOAD_WEBHOOK_ROOT": "/a/folder", "PREFECT_API_URL": "http://x/api"}
+    for name, value in (right | wrong).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=named) as refused:
+        Settings.read()
+    assert "hush" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "uvicorn", "services.upload_webhook:app", "--host", HOST, "--port", "0"],
+        env={},
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert "UPLOAD_WEBHOOK_TOKEN: Field required" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_schemathesis_finds_nothing(shared: tuple[Webhook, Deployment]) -> None:
+    service, _ = shared
+    command = [f"{Path(sys.executable).parent}/schemathesis", "run", f"{service.url}/openapi.json"]
+    options = ["--checks", "all", "--max-examples", "50", "--seed", "1", "--no-color"]
+    done = subprocess.run(
+        [*command, *options, "--header", f"Authorization: Bearer {TOKEN}"],
+        cwd=service.root.parent,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No issues found" in done.stdout

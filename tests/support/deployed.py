@@ -1,0 +1,158 @@
+"""The project deployed on a test's Prefect server: the deploy script, workers, and what flow runs do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import rasterio
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from rasterio.transform import from_origin
+
+from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.store.object_store import ObjectStore
+from tests.support.prefect_server import PrefectServer
+from tests.support.servers import ServerProcess
+
+PROJECT = Path(__file__).parents[2]
+
+
+def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **variables: str) -> str:
+    """Run the deploy script for some deployments, all by default; what it printed."""
+    chosen = [part for name in names for part in ("--name", name)]
+    done = subprocess.run(
+        [sys.executable, str(PROJECT / "scripts/deploy.py"), *chosen, *options],
+        env=server.environment() | {"PYTHONPATH": str(PROJECT)} | variables,
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@contextmanager
+def worker(server: PrefectServer, pool: str, folder: Path, **variables: str) -> Iterator[ServerProcess]:
+    """Run a worker of a pool, which looks for runs every two seconds."""
+    environment = server.environment() | {"PREFECT_WORKER_QUERY_SECONDS": "2"} | variables
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", f"worker-of-{pool}"]
+    process = ServerProcess(command, folder / f"worker-{pool}.log", environment)
+    try:
+        yield process
+    finally:
+        process.end()
+
+
+class Runs:
+    """What a test asks a server about flow runs."""
+
+    def __init__(self, server: PrefectServer) -> None:
+        self._server = server
+
+    def create(self, deployment: str, **parameters: Any) -> FlowRun:
+        """Create a run, as `prefect deployment run` does."""
+        with self._client() as client:
+            known = client.read_deployment_by_name(deployment)
+            return client.create_flow_run_from_deployment(known.id, parameters=parameters)
+
+    def read(self, run: UUID) -> FlowRun:
+        with self._client() as client:
+            return client.read_flow_run(run)
+
+    def children(self, run: UUID) -> list[FlowRun]:
+        """Runs that a run started, the first first."""
+        wanted = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run]}})
+        with self._client() as client:
+            return sorted(client.read_flow_runs(flow_run_filter=wanted), key=lambda run: run.created)
+
+    def of_dataset(self, dataset_id: str) -> list[FlowRun]:
+        """All `embed-shards` runs of a dataset, by their names."""
+        wanted = FlowRunFilter.model_validate({"name": {"like_": f"{dataset_id}-0"}})
+        with self._client() as client:
+            return client.read_flow_runs(flow_run_filter=wanted)
+
+    def wait(self, run: UUID, timeout: float = 400) -> FlowRun:
+        """The run once it has ended."""
+        return self.wait_for(run, lambda found: found.state is not None and found.state.is_final(), timeout)
+
+    def wait_for(self, run: UUID, condition: Any, timeout: float = 400) -> FlowRun:
+        """The run once a condition holds for it."""
+        return wait_until(lambda: found if condition(found := self.read(run)) else None, timeout)
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        with temporary_settings({PREFECT_API_URL: self._server.api_url}), get_client(sync_client=True) as client:
+            yield client
+
+
+def wait_until(condition: Any, timeout: float = 400) -> Any:
+    """The condition's value once it is true or not None; fails the test if that takes too long."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
+        time.sleep(0.3)
+    return value
+
+
+def write_scene(path: Path, rows: int, cols: int, side: int) -> Path:
+    """Write a striped raster of so many tiles of `side` px, which passes the quality checks; its corner is nodata."""
+    random = np.random.default_rng(1)
+    y, x = np.mgrid[0 : rows * side, 0 : cols * side] * (32 / side)
+    lengths = (90, 170), (140, 60), (200, 110)
+    waves = [120 + 60 * np.sin(x / a + y / b) + 40 * np.cos(x / b - y / a) for a, b in lengths]
+    pixels = (np.stack(waves) + random.integers(-12, 13, (3, *y.shape))).clip(1, 255).astype(np.uint8)
+    pixels[:, :70, :100] = 0
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "nodata": 0, "crs": "EPSG:32633", "blockysize": side}
+    size = {"width": cols * side, "height": rows * side, "transform": from_origin(500000, 5100000, 10, 10)}
+    with rasterio.open(path, "w", **profile, **size) as raster:
+        raster.write(pixels)
+    return path
+
+
+def manifest_of(store: ObjectStore, dataset_id: str) -> Manifest:
+    """The manifest of a dataset that is there."""
+    manifest = read_manifest(store, dataset_id)
+    assert manifest is not None
+    return manifest
+
+
+def vectors_of(store: ObjectStore, dataset_id: str) -> pa.Table:
+    """Tile ids and embeddings of a dataset, in the manifest's order."""
+    tables = []
+    for shard in manifest_of(store, dataset_id).shards:
+        with store.open(shard.path) as file:
+            tables.append(pq.read_table(file, columns=["tile_id", "embedding", "valid_fraction", "geometry"]))
+    return pa.concat_tables(tables).replace_schema_metadata(None)
+
+
+def present(store: ObjectStore, dataset_id: str) -> list[str]:
+    """Names of the shards in the store."""
+    return sorted(name for name in store.sizes(f"embeddings/{dataset_id}") if name.endswith(".parquet"))
+
+
+def command_line(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+    """The main flow, started as a command."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.raster_embeddings", *arguments],
+        env=environment,
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )

@@ -1,0 +1,63 @@
+"""A PostgreSQL server on loopback, from Debian's package, for tests of what SQLite is too small for."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.servers import HOST, ServerProcess, free_port
+from tests.support.webhook import wait_for
+
+
+def _binaries() -> Path | None:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return found[-1].parent if found else None
+
+
+def install_postgres() -> Path:
+    """The folder of its programs; installs the package as root. Skips the test (in CI fails it) where it cannot."""
+    if not (folder := _binaries()) and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+        for command in ("apt-get update", "apt-get install --yes --no-install-recommends postgresql"):
+            subprocess.run(command.split(), env=quiet, capture_output=True, check=True)
+        folder = _binaries()
+    if not folder:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL: apt-get install postgresql")
+    return folder
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a new, empty server; the URL of a database for Prefect."""
+    programs, port = install_postgres(), free_port()
+    # it refuses to run as root
+    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
+    def run(program: str, *arguments: str) -> Sequence[str]:
+        return [*user, str(programs / program), *arguments]
+
+    with tempfile.TemporaryDirectory(prefix="postgres-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        data = folder / "data"
+        data.mkdir()
+        if user:
+            shutil.chown(data, "postgres", "postgres")
+        initialise = run("initdb", "--pgdata", str(data), "--username", "prefect", "--auth", "trust", "--no-sync")
+        subprocess.run(initialise, cwd=data, check=True, capture_output=True)
+        options = ["-D", str(data), "-h", HOST, "-p", str(port), "-k", str(data), "-F"]
+        server = ServerProcess(run("postgres", *options), folder / "postgres.log")
+        try:
+            ask = run("psql", "--host", HOST, "--port", str(port), "--username", "prefect", "--dbname", "postgres")
+            create = [*ask, "--command", "create database prefect"]
+            wait_for(lambda: subprocess.run(create, cwd=data, capture_output=True).returncode == 0, "PostgreSQL")
+            yield f"postgresql+asyncpg://prefect@{HOST}:{port}/prefect"
+        finally:
+            server.end()

@@ -1,0 +1,87 @@
+"""A real Prefect server for tests: its own process, its own folder, on loopback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+
+from tests.support.servers import ServerProcess, free_port
+
+_START_S = 120
+
+
+@dataclass
+class PrefectServer:
+    """A running server."""
+
+    api_url: str
+    home: Path
+    """Folder with its database and log."""
+    database_url: str | None = None
+    """By default SQLite in `home`."""
+    _process: ServerProcess | None = field(default=None, repr=False)
+
+    def start(self) -> None:
+        """Return once it is healthy; after `stop`, on the same port with the same data."""
+        host, port = urlsplit(self.api_url).hostname or "", str(urlsplit(self.api_url).port)
+        # where the pages of the UI look for the API
+        own = {"PREFECT_HOME": str(self.home / "server"), "PREFECT_UI_API_URL": self.api_url}
+        environment = self.environment() | own
+        del environment["PREFECT_API_URL"]
+        if self.database_url:
+            environment["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = self.database_url
+        command = ["-m", "prefect", "server", "start", "--host", host, "--port", port]
+        self._process = ServerProcess([sys.executable, *command], self.home / "server.log", environment)
+        _wait_until_healthy(self, self._process)
+
+    def stop(self) -> None:
+        """End it, as an outage would. Harmless when it has ended already."""
+        if self._process:
+            self._process.end()
+            self._process = None
+
+    def environment(self) -> dict[str, str]:
+        """Environment of a process that talks to the server."""
+        return os.environ | {
+            "PREFECT_API_URL": self.api_url,
+            "PREFECT_HOME": str(self.home / "client"),
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        }
+
+
+@contextmanager
+def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> Iterator[PrefectServer]:
+    """Start a server, wait until it is healthy, and stop it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="prefect-") as folder:
+        server = PrefectServer(f"http://{host}:{free_port()}/api", Path(folder), database_url)
+        try:
+            server.start()
+            yield server
+        finally:
+            # what flows of this process have still to report could be told to nobody later, and would be complained of
+            APILogWorker.drain_all(timeout=10)
+            EventsWorker.drain_all(timeout=10)
+            server.stop()
+
+
+def _wait_until_healthy(server: PrefectServer, process: ServerProcess) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        process.check()
+        try:
+            if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
+                return
+        except httpx.HTTPError:
+            time.sleep(0.2)
+    raise RuntimeError(f"no answer from the Prefect server: {process.last_output()}")

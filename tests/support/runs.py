@@ -1,0 +1,334 @@
+"""Runs of `embed_raster` in processes of their own, which a test can pause, kill and start again.
+
+The processes are forked off a server that has imported PyTorch already, and are real ones in every other respect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from multiprocessing.connection import Connection
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import rasterio
+from rasterio.transform import Affine
+
+from rasterembed import pipeline
+from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.dataset.plan import Selection
+from rasterembed.model.choice import Dinov3
+from rasterembed.raster.grid import Grid
+from rasterembed.store import lease
+from rasterembed.store.object_store import ObjectStore
+
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(
+    [
+        "rasterembed.pipeline",
+        "rasterembed.model.embedder",
+        "pandas",
+        "pyarrow.pandas_compat",
+        "transformers.models.auto.modeling_auto",
+        "transformers.models.dinov3_vit.modeling_dinov3_vit",
+    ]
+)
+
+DATASET = "scene"
+SHARDS = 4
+"""Shards that `choices` makes of `write_raster`."""
+
+Hook = Callable[[], None]
+"""Called in the process before the run; a function of a module, or a partial of one."""
+
+
+def write_raster(path: Path) -> Path:
+    """Write 7 by 5 tiles of 32 px; the last column of tiles has no valid pixel, nor has the last shard."""
+    random = np.random.default_rng(5)
+    pixels = random.integers(1, 256, (3, 150, 224), dtype=np.uint8)
+    pixels[:, :, 192:] = 0
+    pixels[:, 128:, 128:] = 0
+    profile = {"driver": "GTiff", "tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate"}
+    place = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
+    with rasterio.open(path, "w", width=224, height=150, count=3, dtype="uint8", nodata=0, **profile, **place) as file:
+        file.write(pixels)
+    return path
+
+
+def choices(model: Path) -> dict[str, Any]:
+    """Arguments of `embed_raster` for a small, quick run: 4 shards of up to 16 tiles in batches of 4."""
+    return {
+        "dataset_id": DATASET,
+        "grid": Grid(size=32),
+        "model": Dinov3(model=str(model), device="cpu"),
+        "selection": Selection(shard_tiles=16),
+        "execution": pipeline.Execution(batch_size=4, shard_threads=1),
+    }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_code: int | None
+    """Negative: killed by that signal."""
+    error: str = ""
+    """Class and text of the exception that ended it."""
+    said: str = ""
+    """What it printed."""
+    embedded: int = 0
+    """Shards that it computed."""
+    loaded: int = 0
+    """Times that it asked for the model."""
+    environment: tuple[str, ...] = ()
+    """Variables that it set for its whole process."""
+
+
+class Run:
+    """A run that was started."""
+
+    def __init__(self, raster: str | Path, store: ObjectStore, hook: Hook | None, lease_s: float, options: Any) -> None:
+        fields = {name: getattr(store, name) for name in ObjectStore.model_fields}
+        self._report, theirs = _processes.Pipe(duplex=False)
+        self._process = _processes.Process(target=_run, args=(theirs, str(raster), fields, hook, lease_s, options))
+        self._process.start()
+        theirs.close()
+        self._said = ""
+
+    def wait_for(self, words: str) -> None:
+        """Return once it has printed these words."""
+        while words not in self._said:
+            kind, value = self._report.recv()
+            assert kind == "print", value
+            self._said += value
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        assert self._process.pid is not None
+        os.kill(self._process.pid, number)
+
+    def end(self) -> Outcome:
+        """Wait for its end."""
+        result: dict[str, Any] = {}
+        try:
+            while True:
+                kind, value = self._report.recv()
+                if kind == "print":
+                    self._said += value
+                else:
+                    result = value
+        except EOFError:
+            pass
+        self._process.join()
+        return Outcome(self._process.exitcode, said=self._said, **result)
+
+
+def start(
+    raster: str | Path,
+    store: ObjectStore,
+    *,
+    hook: Hook | None = None,
+    lease_s: float = lease.DURATION_S,
+    **options: Any,
+) -> Run:
+    """Start a run; see `choices` for `options`."""
+    return Run(raster, store, hook, lease_s, options)
+
+
+def run(
+    raster: str | Path,
+    store: ObjectStore,
+    *,
+    hook: Hook | None = None,
+    lease_s: float = lease.DURATION_S,
+    **options: Any,
+) -> Outcome:
+    """A run from start to end."""
+    return start(raster, store, hook=hook, lease_s=lease_s, **options).end()
+
+
+def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a function of a module returns in a process of its own."""
+    report, theirs = _processes.Pipe(duplex=False)
+    process = _processes.Process(target=_answer, args=(theirs, function, arguments))
+    process.start()
+    theirs.close()
+    answer = report.recv()
+    process.join()
+    return answer
+
+
+def _answer(report: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    report.send(function(*arguments))
+
+
+class Pause:
+    """A place where a run waits for the test."""
+
+    def __init__(self) -> None:
+        self._arrival, self._arrive = _processes.Pipe(duplex=False)
+        self._permission, self._permit = _processes.Pipe(duplex=False)
+
+    def stay(self) -> None:
+        """In the run: wait here."""
+        self.arrive()
+        self._permission.recv()
+
+    def arrive(self) -> None:
+        """In the run: tell the test that it is here, without waiting."""
+        self._arrive.send(None)
+
+    def reached(self) -> None:
+        """In the test: return once the run is there."""
+        assert self._arrival.poll(120)
+
+    def end(self) -> None:
+        """In the test: let the run go on."""
+        self._permit.send(None)
+
+
+class _Said:
+    """Standard output, as messages to the test."""
+
+    def __init__(self, report: Connection) -> None:
+        self._report = report
+
+    def write(self, text: str) -> int:
+        self._report.send(("print", text))
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+def _run(
+    report: Connection, raster: str, store: dict[str, Any], hook: Hook | None, lease_s: float, options: dict[str, Any]
+) -> None:
+    import torch
+
+    from rasterembed.model import embedder
+
+    torch.set_num_threads(1)
+    sys.stdout = _Said(report)  # type: ignore[assignment]
+    lease.DURATION_S, lease.POLL_S = lease_s, 0.05
+    embedded = _count(pipeline, "write_shard")
+    loaded = _count(embedder, "load_embedder")
+    if hook:
+        hook()
+    error, environment = "", set(os.environ)
+    try:
+        pipeline.embed_raster(raster, ObjectStore(**store), **options)
+    except BaseException as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    new = tuple(sorted(set(os.environ) - environment))
+    report.send(("result", {"error": error, "embedded": len(embedded), "loaded": len(loaded), "environment": new}))
+    report.close()
+    sys.exit(1 if error else 0)
+
+
+def _count(module: Any, name: str) -> list[None]:
+    calls: list[None] = []
+    before(module, name, lambda *_: calls.append(None))
+    return calls
+
+
+def before(owner: Any, name: str, do: Callable[..., None]) -> None:
+    """Let every call of `owner.name` do something first, with the call's positional arguments."""
+    function = getattr(owner, name)
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        do(*args)
+        return function(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+def after(owner: Any, name: str, do: Callable[..., None]) -> None:
+    """Likewise, afterwards."""
+    function = getattr(owner, name)
+
+    @wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        result = function(*args, **kwargs)
+        do(*args)
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def kill() -> None:
+    """End this process as a power cut would."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def on_change(number: int, do: Hook) -> None:
+    """Do something when the run is about to make its `number`th change to the store (from 1), its lease apart."""
+    changes = 0
+
+    def count(_: ObjectStore, key: str, *__: Any) -> None:
+        nonlocal changes
+        changes += "/lease/" not in key
+        if changes == number and "/lease/" not in key:
+            do()
+
+    for name in ("write", "write_from_file", "create", "create_from_file", "delete"):
+        before(ObjectStore, name, count)
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What a shard holds, in its order."""
+
+    tiles: tuple[str, ...]
+    sha256: str
+    """Of the embedding column's bytes."""
+
+
+def embedding(store: ObjectStore, key: str) -> Vectors:
+    """Vectors of one shard."""
+    table = pq.read_table(io.BytesIO(store.read(key) or b""))
+    values = table["embedding"].combine_chunks().flatten().to_numpy()
+    return Vectors(tuple(table["tile_id"].to_pylist()), hashlib.sha256(values.tobytes()).hexdigest())
+
+
+def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]:
+    """Vectors of each shard by its name, as a reader finds them: by the manifest, and only if it tells the truth."""
+    manifest = read_manifest(store, dataset_id)
+    assert manifest is not None
+    found = {}
+    for shard in manifest.shards:
+        data = store.read(shard.path)
+        assert data is not None, f"{shard.path} is listed but missing"
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (shard.bytes, shard.sha256)
+        found[PurePosixPath(shard.path).name] = embedding(store, shard.path)
+        assert len(found[PurePosixPath(shard.path).name].tiles) == shard.rows
+    return found
+
+
+def files(root: Path) -> dict[str, tuple[str, int]]:
+    """Digest and modification time of every file below a folder, by its path."""
+    return {
+        str(path.relative_to(root)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def expected_files(manifest: Manifest) -> set[str]:
+    """Paths of a finished dataset's files, apart from its lease."""
+    name, plan = manifest.dataset_id, f"plan-{manifest.fingerprint[:12]}.json"
+    fixed = {f"datasets/{name}/{file}" for file in ("manifest.json", "stac-item.json", plan)}
+    return fixed | {f"tiles/{name}/index.parquet"} | {shard.path for shard in manifest.shards}

@@ -1,0 +1,99 @@
+"""Datasets with vectors of one's own choosing: real plans, shards, index and manifest, and no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from rasterembed.dataset.manifest import Manifest, State, commit
+from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.dataset.shards import write_shard
+from rasterembed.model.checkpoints import write_preprocessor
+from rasterembed.model.choice import Dinov3
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.source import register
+from rasterembed.store.lease import hold
+from rasterembed.store.object_store import ObjectStore
+
+SIDE = 16
+"""Side of a tile in px; a pixel is 10 m in EPSG:32635."""
+
+Vectors = NDArray[np.float32] | Callable[[NDArray[np.intp]], NDArray[np.float32]]
+
+
+def checkpoint(folder: Path, dimensions: int, weights: bytes = b"none") -> Path:
+    """A folder that looks like a DINOv3 checkpoint as long as nobody loads it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": "dinov3_vit", "patch_size": 16, "hidden_size": dimensions, "num_register_tokens": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(weights)
+    write_preprocessor(folder, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    return folder
+
+
+def blank_raster(path: Path, rows: int, cols: int, *, crs: str | None = "EPSG:32635", when: str | None = None) -> Path:
+    """A GeoTIFF of `rows` x `cols` tiles without a single written block; its corner is near 24.5 E, 60.6 N."""
+    with rasterio.open(
+        path, "w", driver="GTiff", width=cols * SIDE, height=rows * SIDE, count=3, dtype="uint8", crs=crs,
+        transform=Affine(10, 0, 360_000, 0, -10, 6_720_000), tiled=True, sparse_ok=True, compress="zstd",
+    ) as raster:  # fmt: skip
+        if when is not None:
+            raster.update_tags(TIFFTAG_DATETIME=when)
+    return path
+
+
+def write_dataset(
+    store: ObjectStore,
+    dataset_id: str,
+    raster: Path,
+    model: Dinov3,
+    vectors: Vectors,
+    *,
+    valid_fraction: NDArray[np.float32] | None = None,
+    skip: frozenset[int] = frozenset(),
+    shard_tiles: int = 2048,
+    vector_dtype: str = "float32",
+    state: State = "ready",
+) -> Manifest:
+    """Make a dataset.
+
+    Args:
+        store: where it goes.
+        dataset_id: its name.
+        raster: made by `blank_raster`.
+        model: see `checkpoint`.
+        vectors: by number of the tile in row-major order: shape (tiles, dimensions), or a function from numbers.
+        valid_fraction: by number of the tile; by default 1.
+        skip: numbers of the tiles that are left out.
+        shard_tiles: see `Selection`.
+        vector_dtype: see `Selection`.
+        state: see `Manifest`.
+    """
+    selection = Selection.model_validate(
+        {"shard_tiles": shard_tiles, "vector_dtype": vector_dtype, "allow_no_crs": True}
+    )
+    plan = make_plan(
+        store, register(store, str(raster)), dataset_id, grid=Grid(size=SIDE), model=model, selection=selection
+    )
+    plan.write(store)
+    shards = []
+    for number in range(plan.sharding.count):
+        tiles = plan.sharding.tiles(number)
+        order = tiles.row.astype(np.intp) * plan.sharding.cols + tiles.col
+        left_out = np.isin(order, list(skip))
+        skipped = Skipped()
+        for position in np.flatnonzero(left_out):
+            skipped.add(int(position), "no valid pixel")
+        kept = np.flatnonzero(~left_out)
+        fraction = np.ones(len(kept), np.float32) if valid_fraction is None else valid_fraction[order[kept]]
+        values = vectors(order[kept]) if callable(vectors) else vectors[order[kept]]
+        shards.append(write_shard(plan, store, number, skipped, [(kept, fraction, values.astype(np.float32))]))
+    with hold(store, plan.layout, "vectors", wait_s=0, waiting=print) as lease:
+        return commit(plan, store, shards, "vectors", lease, state=state)
