@@ -1,7 +1,7 @@
 """How near the whole pipeline comes to the bare model: tiles a second from a file, and from tensors in memory.
 
 Both embed the same tiles with the same loaded model in the same batches and dtype, and take turns. From the file means
-all of `embed_raster`: planning, reading, the model, footprints, Parquet, index, STAC item and manifest.
+all of `embed`: planning, reading, the model, footprints, Parquet, index, STAC item and manifest.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ from examples.landscape import make_scene
 from rasterembed.dataset.plan import Plan, Selection, make_plan
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.dataset.embedding import Execution
+from benchmarks.harness import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, block_cache_bytes
 from rasterembed.raster.source import register
@@ -101,15 +102,7 @@ def _measure(
     numbers = count()
 
     def from_file() -> None:
-        manifest = embed_raster(
-            str(raster),
-            store,
-            dataset_id=f"run-{model.dtype}-{next(numbers)}",
-            grid=grid,
-            model=model,
-            selection=selection,
-            execution=execution,
-        )
+        manifest = embed(store, str(raster), dataset_id=f"run-{model.dtype}-{next(numbers)}", grid=grid, model=model, selection=selection, execution=execution)
         assert manifest.rows == tiles, (manifest.rows, tiles)
 
     def in_memory() -> None:

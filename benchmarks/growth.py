@@ -80,7 +80,7 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
     import rasterio
 
     from rasterembed.model.choice import Dinov3
-    from rasterembed.pipeline import Execution, embed_raster
+    from rasterembed.pipeline import Execution, embed
     from rasterembed.raster.grid import Grid
     from rasterembed.store.folder import FolderBackend
     from rasterembed.store.object_store import ObjectStore
@@ -100,15 +100,7 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
         counted(name)
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
     begun = time.perf_counter()
-    manifest = embed_raster(
-        str(raster),
-        store,
-        dataset_id="run",
-        grid=Grid(size=size),
-        model=model,
-        selection=Selection(shard_tiles=shard_tiles),
-        execution=Execution(batch_size=256),
-    )
+    manifest = embed(store, str(raster), dataset_id="run", grid=Grid(size=size), model=model, selection=Selection(shard_tiles=shard_tiles), execution=Execution(batch_size=256))
     seconds = time.perf_counter() - begun
     with rasterio.open(raster) as source:
         side = source.width

@@ -86,7 +86,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     from rasterembed.dataset.plan import Selection, make_plan
     from rasterembed.model.choice import Dinov3
     from rasterembed.model.embedder import load_embedder
-    from rasterembed.pipeline import embed_raster
+    from rasterembed.pipeline import embed
     from rasterembed.raster.source import register
     from rasterembed.store.object_store import ObjectStore
 
@@ -97,7 +97,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     load_embedder(plan.model, "cpu", backend="auto", tiles=plan.sharding.tile_count)
     loaded = _status_mib("VmRSS")
     begun = time.perf_counter()
-    manifest = embed_raster(str(raster), store, dataset_id="run", model=model, selection=selection)
+    manifest = embed(store, str(raster), dataset_id="run", model=model, selection=selection)
     seconds = time.perf_counter() - begun
     profile = plan.profile
     return {

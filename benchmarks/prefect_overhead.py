@@ -71,7 +71,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from rasterembed.dataset.manifest import read_manifest
     from rasterembed.dataset.plan import Selection
     from rasterembed.model.choice import Dinov3
-    from rasterembed.pipeline import embed_raster
+    from rasterembed.pipeline import embed
     from rasterembed.qa.gate import run_qa
     from rasterembed.raster.grid import Grid
     from rasterembed.search.datasets import Dataset
@@ -84,9 +84,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     selection = Selection(shard_tiles=1, min_valid_fraction=0.0)
 
     def library() -> None:
-        manifest = embed_raster(
-            str(raster), store, dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection
-        )
+        manifest = embed(store, str(raster), dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection)
         assert len(manifest.shards) == shards, len(manifest.shards)
         run_qa(store, manifest)
         build_index(Dataset(store, manifest), IndexOptions())

@@ -35,7 +35,7 @@ from examples.landscape import make_scene
 from rasterembed.dataset.plan import Selection, make_plan
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.pipeline import Execution, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore

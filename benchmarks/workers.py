@@ -32,7 +32,8 @@ from benchmarks.harness import load, run, save, table
 from rasterembed.dataset.manifest import commit
 from rasterembed.dataset.plan import Selection, make_plan
 from rasterembed.dataset.shards import find_shard
-from rasterembed.pipeline import Execution, embed_shard, prepare
+from rasterembed.dataset.embedding import Execution, embed_shard
+from rasterembed.pipeline import prepare
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.sharding import MAX_SHARDS
 from rasterembed.raster.source import register
@@ -189,7 +190,7 @@ def _store() -> dict[str, Any]:
             plan = make_plan(store, source, "requests", grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
         with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
             with counted("prepare"):
-                prepare(plan, store)
+                prepare(store, plan)
             with counted("shard"):
                 shards = [embed_shard(plan, store, 0, execution=Execution(shard_threads=1))]
             for number in range(1, plan.sharding.count):
@@ -197,7 +198,7 @@ def _store() -> dict[str, Any]:
             with counted("poll"):
                 store.sizes(plan.layout.shards)
             with counted("collect"):
-                find_shard(plan, store, 0)
+                find_shard(store, plan, 0)
             with counted("commit"):
                 commit(plan, store, shards, "requests", lease, state="ready")
     return {step: dict(found) for step, found in steps.items()}

@@ -1,24 +1,25 @@
-"""A share of a dataset's shards, on a worker: `raster-embeddings` starts these with `workers=N`."""
+"""Compute some shards of a dataset. The flow `raster-embeddings` starts runs of this flow when it has `workers=N`."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from prefect import flow
+from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress
 from rasterembed.dataset.plan import Plan
-from rasterembed.model.choice import Device, Dinov3
-from rasterembed.pipeline import Execution
+from rasterembed.model.choice import Device, Dinov3, resolve_device
 from rasterembed.store.layout import check_dataset_id
-from tasks.embed import embed_shards
+from tasks.embed import embed_shards, shown
 from tasks.policy import log_expected_errors_in_one_line
 
 
 class Share(BaseModel):
-    """What a run ends with."""
+    """The result of a run."""
 
     dataset_id: str
     first: int
@@ -26,6 +27,7 @@ class Share(BaseModel):
     rows: int
     """Tiles embedded."""
     skipped: int
+    """Tiles skipped."""
 
 
 @flow(name="embed-shards", flow_run_name="{dataset_id}-{first:05d}-{stop:05d}")
@@ -40,24 +42,28 @@ def embed_share(
     execution: Execution = Execution(),
     device: Device = "auto",
 ) -> Share:
-    """Compute those of some shards that are not complete; everything else stands in the plan in the store.
+    """Compute the shards of a range that are not complete. All else is in the plan, which the store has.
 
     Args:
         dataset_id: Name of the dataset.
-        fingerprint: Of the plan, which the parent run put into the store.
+        fingerprint: Fingerprint of the plan that the parent run wrote into the store.
         first: Number of the first shard.
         stop: Number after the last shard.
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        weights: Name of a dinov3-weights block, for weights that ask for a token.
-        execution: How the work is done; changes nothing of the result.
+        weights: Name of a dinov3-weights block, for weights that need a token.
+        execution: How the work is done. Nothing here changes the result beyond rounding.
         device: Where the model runs.
     """
     log_expected_errors_in_one_line()
     target = open_store(root, store)
     _, hub_token = choose_weights(Dinov3(), weights)
     plan = Plan.read(target, check_dataset_id(dataset_id), fingerprint)
-    shards = embed_shards(plan, target, execution, device, hub_token, range(first, min(stop, plan.sharding.count)))
+    numbers = range(first, min(stop, plan.sharding.count))
+    job = EmbeddingJob(execution, resolve_device(device), hub_token, str(flow_run.id))
+    progress = Progress(sum(map(plan.sharding.planned, numbers)))
+    with shown(progress, f"{plan.dataset_id}-{numbers.start}-{numbers.stop}"):
+        shards = embed_shards(target, plan, job, progress, numbers)
     return Share(
         dataset_id=dataset_id,
         first=first,

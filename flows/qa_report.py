@@ -1,64 +1,50 @@
-"""The quality checks of a dataset that is there: by themselves, with other thresholds, or again.
+"""Check the quality of an existing dataset: again, or with other thresholds.
 
-python -m flows.qa_report --root URI --dataset ID [--max-mean-cosine 0.999] ...
+python -m flows.qa_report DATASET [--root URI] [--max-mean-cosine 0.999] ...
 """
 
 from __future__ import annotations
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel
 
 from blocks.object_store import open_store
 from flows.command import command
-from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
-from rasterembed.errors import UsageError
+from rasterembed.pipeline import check_dataset
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DURATION_S, hold
-from rasterembed.store.object_store import ObjectStore
 from tasks.policy import log_expected_errors_in_one_line
-from tasks.qa import qa_metrics
+from tasks.steps import PrefectSteps
 
 
 class Verdict(BaseModel):
-    """What a run ends with; one whose dataset does not pass fails instead."""
+    """The result of a run whose dataset passes. A run whose dataset does not pass fails."""
 
     dataset_id: str
     state: str
     report: str
+    """URI of the report."""
 
 
 @flow(name="qa-report", flow_run_name="{dataset}")
 def qa_report(
     dataset: str, root: str | None = None, store: str | None = None, thresholds: QaThresholds = QaThresholds()
 ) -> Verdict:
-    """Check a dataset's vectors, write the report, and make the dataset ready, or failed_qa.
+    """Check a dataset's vectors, write the report, and make the dataset ready or failed_qa.
 
     Args:
         dataset: Name of the dataset.
-        root: Folder or s3://bucket/prefix of the dataset; by default rasterembed-store here.
+        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        thresholds: What the dataset must hold.
+        thresholds: Bounds that the dataset must keep.
     """
     log_expected_errors_in_one_line()
-    target, layout = open_store(root, store), DatasetLayout(dataset)
-    _existing(target, dataset)
-    # long enough to outlast a run that died
-    with hold(target, layout, str(flow_run.id), wait_s=1.5 * DURATION_S, waiting=get_run_logger().info):
-        manifest = _existing(target, dataset)
-        report = qa_metrics(target, manifest, thresholds)
-        manifest = set_state(target, manifest, "ready" if report.passed else "failed_qa")
+    target = open_store(root, store)
+    report = check_dataset(target, dataset, thresholds, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
     report.check()
-    return Verdict(dataset_id=dataset, state=manifest.state, report=target.uri(f"{layout.qa}/report.md"))
-
-
-def _existing(store: ObjectStore, dataset: str) -> Manifest:
-    manifest = read_manifest(store, dataset)
-    if manifest is None:
-        raise UsageError(f"there is no dataset {dataset!r} in {store.root}: check its name and the root")
-    return manifest
+    return Verdict(dataset_id=dataset, state="ready", report=target.uri(f"{DatasetLayout(dataset).qa}/report.md"))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The main flow: a raster becomes a searchable dataset of DINOv3 tile embeddings.
+"""The main flow: make a raster a dataset of DINOv3 tile embeddings that can be searched.
 
 python -m flows.raster_embeddings RASTER [--root URI] [--model ID] [--dataset-id ID] ...
 """
@@ -8,48 +8,41 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import command
-from rasterembed.dataset.manifest import set_state, standing
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Selection
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import Execution
-from rasterembed.qa.report import QaReport
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
-from rasterembed.raster.source import default_dataset_id
-from rasterembed.search.options import IndexOptions
-from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.lease import hold
-from tasks.commit import commit_dataset, publish_summary
-from tasks.embed import embed_shards
-from tasks.index import build_search_index
-from tasks.inspect import inspect_raster
-from tasks.plan import plan_tiles, write_tile_index
+from rasterembed.search.options import VectorIndexOptions
 from tasks.policy import log_expected_errors_in_one_line
-from tasks.qa import qa_metrics
-from tasks.register import register_raster
-from tasks.workers import Fleet, embed_on_workers
+from tasks.steps import PrefectSteps
+from tasks.workers import Fleet
 
 
 class Summary(BaseModel):
-    """What a run ends with."""
+    """The result of a run."""
 
     dataset_id: str
     state: str
     manifest: str
+    """URI of the manifest."""
     rows: int
+    """Tiles embedded."""
     skipped: int
+    """Tiles skipped."""
     seconds: float
-    """Of the whole run."""
+    """Time of the whole run."""
     tiles_per_second: float
-    """While shards were computed; 0 if none was."""
+    """Speed while shards were computed; 0 if none was."""
 
 
 @flow(name="raster-embeddings", flow_run_name="{raster}")
@@ -65,80 +58,58 @@ def raster_embeddings(
     selection: Selection = Selection(),
     execution: Execution = Execution(),
     qa: QaThresholds = QaThresholds(),
-    search: IndexOptions = IndexOptions(),
+    search: VectorIndexOptions = VectorIndexOptions(),
     replace: bool = False,
     workers: Annotated[int, Field(ge=0, le=1000)] = 0,
     worker_deployment: str = "embed-shards/docker",
 ) -> Summary:
-    """Embed a raster, once: what is complete already is never computed again.
+    """Embed a raster. Work that is complete is never done again.
 
     Args:
         raster: Path of the raster, or s3://bucket/key.
-        root: Folder or s3://bucket/prefix that the dataset goes to; by default rasterembed-store here.
+        root: Folder or s3://bucket/prefix that the dataset goes to. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        dataset_id: Name of the dataset; by default made of the raster's key.
+        dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         dinov3: The model.
         weights: Name of a dinov3-weights block, instead of the model's id and revision.
-        selection: Which tiles are embedded, and how the vectors are kept.
-        execution: How the work is done; changes nothing of the result.
-        qa: What the dataset must hold to become ready.
-        search: Whether a search index is built.
-        replace: Embed anew if the dataset exists with another configuration.
-        workers: Number of child runs that the shards are dealt to; 0 embeds in this run.
-        worker_deployment: Deployment that the child runs are of; its work pool says where they run.
+        selection: Which tiles are embedded, and how their vectors are stored.
+        execution: How the work is done. Nothing here changes the result beyond rounding.
+        qa: Bounds that the dataset must keep to become ready.
+        search: Whether a vector index is built.
+        replace: Embed again if the dataset exists with another configuration.
+        workers: Number of child runs that the shards are dealt to. 0 computes them in this run.
+        worker_deployment: Deployment of the child runs. Its work pool decides where they run.
     """
     log_expected_errors_in_one_line()
-    started, embedding, log = time.monotonic(), 0.0, get_run_logger()
-    report: QaReport | None = None
-    if dataset_id is not None:
-        check_dataset_id(dataset_id)
+    started = time.monotonic()
     target = open_store(root, store)
     model, hub_token = choose_weights(dinov3, weights)
-
-    source = register_raster(target, raster)
-    profile = inspect_raster(target, source, allow_no_crs=selection.allow_no_crs)
-    plan = plan_tiles(
-        target,
-        source,
-        dataset_id or default_dataset_id(source.uri),
-        profile,
-        grid,
-        radiometry,
-        model,
-        selection,
-        hub_token,
+    options = EmbedOptions(
+        dataset_id=dataset_id,
+        grid=grid,
+        radiometry=radiometry,
+        model=model,
+        selection=selection,
+        execution=execution,
+        qa=qa,
+        search=search,
+        replace=replace,
     )
-    run_id = str(flow_run.id)
-    with hold(target, plan.layout, run_id, wait_s=execution.lease_wait, waiting=log.info) as lease:
-        manifest = standing(plan, target, replace=replace)
-        if manifest is None:
-            write_tile_index(plan, target)
-            begun = time.monotonic()
-            if workers:
-                fleet = Fleet(workers, worker_deployment, store, weights, execution, model.device)
-                shards = embed_on_workers(plan, target, fleet)
-            else:
-                shards = embed_shards(plan, target, execution, model.device, hub_token)
-            embedding = time.monotonic() - begun
-            manifest = commit_dataset(plan, target, shards, lease)
-            report = qa_metrics(target, manifest, qa)
-            if report.passed:
-                build_search_index(target, manifest, search)
-            manifest = set_state(target, manifest, "ready" if report.passed else "failed_qa")
-    publish_summary(manifest, plan, target)
-    if report is not None:
-        report.check()
-
+    fleet = Fleet(workers, worker_deployment, store, weights, execution, model.device) if workers else None
+    result = embed_raster(
+        target, raster, options, steps=PrefectSteps(fleet), hub_token=hub_token, run_id=str(flow_run.id)
+    )
+    manifest, seconds = result.manifest, result.embedding_seconds
     return Summary(
         dataset_id=manifest.dataset_id,
         state=manifest.state,
-        manifest=target.uri(plan.layout.manifest),
+        manifest=target.uri(result.plan.layout.manifest),
         rows=manifest.rows,
         skipped=manifest.skipped,
         seconds=round(time.monotonic() - started, 2),
-        tiles_per_second=round(manifest.tiles / embedding, 2) if embedding else 0.0,
+        tiles_per_second=round(manifest.tiles / seconds, 2) if seconds else 0.0,
     )
 
 

@@ -1,311 +1,279 @@
-"""One shard from pixels to file, and a whole raster from one call."""
+"""The pipeline: the one sequence of steps that turns a raster into a dataset.
+
+A notebook, the command `rasterembed embed` and the Prefect flow all run `embed_raster`. They differ in the `Steps` they
+give it: the flow's steps are Prefect tasks.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import threading
+import time
 import uuid
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import closing
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from rasterembed.dataset.manifest import Manifest, commit, standing
-from rasterembed.dataset.plan import Plan, Selection, make_plan
-from rasterembed.dataset.shards import Shard, find_shard, write_shard
-from rasterembed.dataset.tile_index import write_index
-from rasterembed.errors import Cancelled, DataError, ObjectMissingError
-from rasterembed.model.choice import Backend, Dinov3, resolve_device
-from rasterembed.raster.grid import Grid, tile_id
-from rasterembed.raster.radiometry import Radiometry, palette_table
-from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, ahead, block_cache_bytes
-from rasterembed.raster.source import default_dataset_id, register
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
+from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.shards import Shard
+from rasterembed.dataset.tile_index import write_tile_index
+from rasterembed.errors import Cancelled, ObjectMissingError
+from rasterembed.model.choice import resolve_device
+from rasterembed.qa.report import QaReport
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.source import Source, default_dataset_id, register
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
-if TYPE_CHECKING:
-    from rasterembed.model.embedder import Embedder, Pending
 
-_BATCH_BYTES = 64 * 2**20
-"""Pixels of a batch whose size was not asked for; several are in memory at once."""
+class EmbedOptions(PlanSettings):
+    """Everything that a person can choose about embedding a raster."""
+
+    dataset_id: str | None = Field(
+        default=None, description="Name of the dataset. By default it is made from the raster's path."
+    )
+    execution: Execution = Execution()
+    """How the work is done. Nothing here changes the result beyond rounding."""
+    qa: QaThresholds = QaThresholds()
+    """Bounds that the dataset must keep to become `ready`."""
+    search: VectorIndexOptions = VectorIndexOptions()
+    """Whether a vector index is built, and how."""
+    replace: bool = Field(default=False, description="Embed again if the dataset exists with another configuration.")
+    quality_checks: bool = Field(
+        default=True,
+        description="Run the quality checks. Without them the dataset stays `embedded`, and cannot be searched before "
+        "`check_dataset` has made it `ready`.",
+    )
 
 
-class Execution(BaseModel):
-    """How a run goes about its work.
+@dataclass(frozen=True)
+class EmbedResult:
+    """How `embed_raster` ended."""
 
-    Nothing here changes what comes out beyond rounding: vectors of other batches and backends have a cosine of at least
-    0.99999 to each other in float32, 0.999 in bfloat16 and float16, which is checked when the model is loaded.
+    plan: Plan
+    """What the dataset was made from, and how."""
+    manifest: Manifest
+    """The dataset's manifest, in its final state."""
+    report: QaReport | None
+    """The quality report; None if no quality checks were asked for, or the dataset was complete before."""
+    embedding_seconds: float = 0.0
+    """Time in which shards were computed; 0 if the dataset was complete before."""
+
+
+class Steps:
+    """The steps of the pipeline as plain function calls, with hooks for progress and messages.
+
+    Make a subclass to run steps in another way: the Prefect flow runs each one as a task. A subclass changes how a step
+    runs, never what it does.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def register(self, store: ObjectStore, raster: str) -> Source:
+        """Find the raster, and record its identity."""
+        return register(store, raster)
 
-    backend: Backend = Field(
-        default="auto",
-        description="What computes; auto: eager, or OpenVINO where it is installed and was measured to be faster.",
-    )
-    batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
-        description="Tiles that are read and handed to the model together; by default as many as suit the device.",
-    )
-    shard_threads: int = Field(
-        default=2,
-        ge=1,
-        le=64,
-        description="Shards worked on at once: one reads and decodes while another holds the device.",
-    )
-    lease_wait: float = Field(
-        default=3600.0,
-        ge=0.0,
-        description="Seconds to wait while another run writes the same dataset; 0 stops at once.",
-    )
+    def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
+        """Read the raster's header."""
+        return inspect_raster(store, source.uri, allow_no_crs=allow_no_crs)
 
+    def plan(
+        self,
+        store: ObjectStore,
+        source: Source,
+        dataset_id: str,
+        settings: PlanSettings,
+        profile: RasterProfile,
+        hub_token: str | None,
+    ) -> Plan:
+        """Resolve every choice of the run."""
+        return make_plan(store, source, dataset_id, settings, profile=profile, hub_token=hub_token)
 
-@dataclass
-class Progress:
-    """Tiles dealt with so far, counted by every thread; and the word to stop."""
+    def prepare(self, store: ObjectStore, plan: Plan) -> None:
+        """Write the plan into the store; see `prepare`."""
+        prepare(store, plan)
 
-    total: int
-    """Tiles planned."""
-    on_change: Callable[[int], object] = lambda _: None
-    """Told of more tiles, from any thread."""
-    done: int = 0
-    """Tiles embedded or skipped."""
-    stop: threading.Event = field(default_factory=threading.Event)
-    """Once set, shards end at the next batch and leave nothing behind."""
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def embed(self, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Sequence[Shard]:
+        """Compute the shards that are missing, and return all of them."""
+        return _embed_in_threads(store, plan, job, progress)
 
-    def add(self, tiles: int) -> None:
-        """Count tiles."""
-        with self._lock:
-            self.done += tiles
-            self.on_change(tiles)
+    def commit(self, store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
+        """Make the shards a dataset."""
+        return commit(store, plan, shards, lease)
 
+    def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+        """Measure the dataset, and write the quality report."""
+        from rasterembed.qa.gate import run_qa  # DuckDB and matplotlib take long to import.
 
-def embed_shard(
-    plan: Plan,
-    store: ObjectStore,
-    number: int,
-    *,
-    execution: Execution = Execution(),
-    device: str = "cpu",
-    hub_token: str | None = None,
-    run_id: str | None = None,
-    progress: Progress | None = None,
-) -> Shard:
-    """Compute one shard, unless the store has it complete.
+        return run_qa(store, manifest, thresholds)
 
-    Raises:
-        DataError: for a window that cannot be read, or weights that are not the plan's.
-        StoreError: if the store refuses.
-        Cancelled: if `progress.stop` was set.
-    """
-    progress = progress or Progress(plan.sharding.planned(number))
-    there = find_shard(plan, store, number)
-    if there is not None:
-        progress.add(plan.sharding.planned(number))
-        return there
-    skipped = Skipped()
-    made: dict[str, Any] = {"backend": None}
-    parts = _parts(plan, store, number, skipped, execution, device, hub_token, progress, made)
-    try:
-        with closing(parts):
-            return write_shard(plan, store, number, skipped, parts, run_id, made)
-    finally:
-        _return_memory()
+    def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
+        """Build the vector index, if the options ask for one."""
+        from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
+        build_vector_index(Dataset(store, manifest), options)
 
-def _return_memory() -> None:
-    """Give back to the system what a shard's arrays took.
+    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
+        """Return a context manager that shows the progress while shards are computed. By default nothing is shown."""
+        return nullcontext()
 
-    glibc keeps freed blocks of up to 32 MiB for itself, and what the next shard takes does not fit between what is
-    still in use: a raster of 13,000 tiles came to 1.5 times the memory of one of 1,300.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
-    if trim is not None:
-        trim(0)
+    def on_wait(self, message: str) -> None:
+        """Report that the run waits for another run of the same dataset."""
+        print(message)
 
-
-def _parts(
-    plan: Plan,
-    store: ObjectStore,
-    number: int,
-    skipped: Skipped,
-    execution: Execution,
-    device: str,
-    hub_token: str | None,
-    progress: Progress,
-    made: dict[str, Any],
-) -> Generator[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]]:
-    """Positions, valid fractions and vectors of a shard's tiles, batch by batch; `made` learns what computed them."""
-    from rasterembed.model.embedder import load_embedder  # planning and resuming do without PyTorch
-
-    reader = ShardReader(
-        store=store,
-        source=plan.source,
-        profile=plan.profile,
-        sharding=plan.sharding,
-        bands=plan.radiometry.distinct_bands,
-        palette=palette_table(plan.profile) if plan.radiometry.palette else None,
-        batch_size=execution.batch_size or _batch_size(plan, device),
-        min_valid_fraction=plan.selection.min_valid_fraction,
-        on_bad_window=plan.selection.on_bad_window,
-        cache_bytes=block_cache_bytes(plan.source, plan.profile, plan.sharding, execution.shard_threads),
-    )
-    counted = 0
-    computing: deque[tuple[Batch, Pending]] = deque()
-    embedder: Embedder | None = None  # loaded with the first batch: a shard may have none
-
-    def finish() -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
-        batch, pending = computing.popleft()
-        vectors = pending.result()
-        _check_finite(plan, number, batch.positions, vectors)
-        return batch.positions, batch.valid_fraction, vectors
-
-    with closing(ahead(reader.batches(number, skipped))) as batches:
-        for batch in chain(batches, [None]):
-            if progress.stop.is_set():
-                raise Cancelled("the run was told to stop")
-            if batch is not None:
-                embedder = embedder or load_embedder(
-                    plan.model, device, hub_token, backend=execution.backend, tiles=plan.sharding.tile_count
-                )
-                made["backend"] = embedder.backend
-                computing.append((batch, embedder.submit(batch.pixels, batch.valid, plan.radiometry)))
-            # the next batch is handed over before this one is waited for, so that the device never waits for the writer
-            while len(computing) > (batch is not None):
-                part = finish()
-                yield part
-                reached = int(part[0][-1]) + 1
-                progress.add(reached - counted)
-                counted = reached
-    progress.add(plan.sharding.planned(number) - counted)
-
-
-def _batch_size(plan: Plan, device: str) -> int:
-    """Tiles in a batch if none is asked for: in memory that does not grow with the tile's side."""
-    grid = plan.sharding.grid
-    tile = 3 * grid.size**2 * np.dtype(plan.profile.dtype).itemsize
-    return max(1, min(256 if device == "cuda" else 32, _BATCH_BYTES // tile))
-
-
-def _check_finite(plan: Plan, number: int, positions: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
-    limit = np.finfo(np.float16).max if plan.selection.vector_dtype == "float16" else np.inf
-    bad = ~(np.abs(vectors) < limit).all(axis=1)
-    if bad.any():
-        tiles = plan.sharding.tiles(number)
-        first = int(positions[np.flatnonzero(bad)[0]])
-        name = tile_id(int(tiles.row[first]), int(tiles.col[first]))
-        raise DataError(
-            f"tile {name}: {plan.model.name} in {plan.model.dtype} gives a vector that is not finite in "
-            f"{plan.selection.vector_dtype}: use dtype float32 or bfloat16, or vector_dtype float32"
-        )
+    def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
+        """Report the end of a run, also of one whose dataset does not pass the quality checks."""
 
 
 def embed_raster(
-    raster: str,
     store: ObjectStore,
+    raster: str,
+    options: EmbedOptions = EmbedOptions(),
     *,
-    dataset_id: str | None = None,
-    grid: Grid = Grid(),
-    radiometry: Radiometry = Radiometry(),
-    model: Dinov3 = Dinov3(),
-    selection: Selection = Selection(),
-    execution: Execution = Execution(),
-    replace: bool = False,
+    steps: Steps | None = None,
     hub_token: str | None = None,
-) -> Manifest:
-    """Embed a raster in this process, for notebooks and benchmarks: the flow without Prefect and quality checks.
+    run_id: str | None = None,
+) -> EmbedResult:
+    """Embed a raster, check the result, and make it a dataset that can be searched.
+
+    Work that is complete is never done again: kill the call at any point, make it again, and it continues where it
+    stopped.
 
     Args:
+        store: store that the dataset goes to; its credentials read a raster on S3.
         raster: a path, or s3://bucket/key.
-        store: where the dataset goes; its credentials read a raster on S3.
-        dataset_id: its name; by default made of the raster's key.
-        grid: the tile grid.
-        radiometry: how values become colour.
-        model: which model.
-        selection: which tiles, and how vectors are kept.
-        execution: how the work is done.
-        replace: embed anew if the dataset exists with another configuration.
+        options: everything that can be chosen.
+        steps: how the steps run; by default as plain calls in this process.
         hub_token: access token for gated weights.
+        run_id: name of the run in receipts and in the lease; by default a random one.
+
+    Returns:
+        The plan, the manifest of the ready dataset, and the quality report.
 
     Raises:
-        RasterEmbedError: with one line that says what was wrong.
+        QaError: if the dataset does not pass its quality checks. It exists then in state `failed_qa`.
+        RasterEmbedError: for everything else that a person can cause, with one line that says what was wrong.
+
+    Example:
+        >>> from rasterembed import EmbedOptions, ObjectStore, embed_raster  # doctest: +SKIP
+        >>> result = embed_raster(ObjectStore(root="embeddings"), "scene.tif")  # doctest: +SKIP
+        >>> result.manifest.state  # doctest: +SKIP
+        'ready'
     """
-    if dataset_id is not None:
-        check_dataset_id(dataset_id)
-    source = register(store, raster)
-    plan = make_plan(
-        store,
-        source,
-        dataset_id or default_dataset_id(source.uri),
-        grid=grid,
-        radiometry=radiometry,
-        model=model,
-        selection=selection,
-        hub_token=hub_token,
-    )
-    there = standing(plan, store, replace=replace)
-    if there is not None:
-        return there
-    run_id = uuid.uuid4().hex
-    with hold(store, plan.layout, run_id, wait_s=execution.lease_wait, waiting=print) as lease:
-        there = standing(plan, store, replace=replace)  # another run may have ended meanwhile
-        if there is not None:
-            return there
-        prepare(plan, store)
-        progress = Progress(plan.sharding.tile_count)
-        device = resolve_device(model.device)
-
-        def one(number: int) -> Shard:
-            return embed_shard(
-                plan,
-                store,
-                number,
-                execution=execution,
-                device=device,
-                hub_token=hub_token,
-                run_id=run_id,
-                progress=progress,
-            )
-
-        lease.on_lost = progress.stop.set
-        try:
-            shards = _in_threads(one, plan.sharding.count, execution.shard_threads, progress.stop)
-        except (Cancelled, ObjectMissingError):
-            lease.check()  # another run stopped this one, or took its file away
-            raise
-        return commit(plan, store, shards, run_id, lease, state="ready")
+    steps = steps or Steps()
+    run_id = run_id or uuid.uuid4().hex
+    if options.dataset_id is not None:
+        check_dataset_id(options.dataset_id)
+    source = steps.register(store, raster)
+    profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
+    dataset_id = options.dataset_id or default_dataset_id(source.uri)
+    plan = steps.plan(store, source, dataset_id, options, profile, hub_token)
+    result = _complete(store, plan, options)
+    if result is None:
+        wait_s = options.execution.lease_wait
+        with hold_lease(store, plan.layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
+            # Another run may have completed the dataset while this one waited.
+            result = _complete(store, plan, options)
+            if result is None:
+                result = _carry_out(store, plan, options, steps, lease, hub_token)
+    steps.on_end(store, result)
+    if result.report is not None:
+        result.report.check()
+    return result
 
 
-def prepare(plan: Plan, store: ObjectStore) -> None:
-    """Put the plan, and for a new dataset the index of planned tiles, into the store; clear what a dead run left.
+def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
+    """Return the result if the store has the dataset complete."""
+    states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
+    manifest = find_complete(store, plan, replace=options.replace, states=states)
+    return None if manifest is None else EmbedResult(plan, manifest, None)
 
-    A dataset that is being replaced keeps its index until the manifest switches.
+
+def _carry_out(
+    store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
+) -> EmbedResult:
+    """Run the steps that follow the plan. The lease is held."""
+    steps.prepare(store, plan)
+    progress = Progress(plan.sharding.tile_count)
+    lease.on_lost = progress.stop.set
+    job = EmbeddingJob(options.execution, resolve_device(options.model.device), hub_token, lease.run_id)
+    started = time.monotonic()
+    try:
+        with steps.show_progress(plan, progress):
+            shards = steps.embed(store, plan, job, progress)
+    except (Cancelled, ObjectMissingError):
+        lease.check()  # If another run took the dataset over, say that: it stopped this run, or deleted its file.
+        raise
+    seconds = time.monotonic() - started
+    manifest = steps.commit(store, plan, shards, lease)
+    if not options.quality_checks:
+        return EmbedResult(plan, manifest, None, seconds)
+    report = steps.check_quality(store, manifest, options.qa)
+    if report.passed:
+        steps.index_vectors(store, manifest, options.search)
+    manifest = set_state(store, manifest, "ready" if report.passed else "failed_qa")
+    return EmbedResult(plan, manifest, report, seconds)
+
+
+def check_dataset(
+    store: ObjectStore,
+    dataset_id: str,
+    thresholds: QaThresholds = QaThresholds(),
+    *,
+    steps: Steps | None = None,
+    run_id: str | None = None,
+) -> QaReport:
+    """Check the quality of an existing dataset, write the report, and set the dataset's state.
+
+    Args:
+        store: store of the dataset; its credentials read the source raster.
+        dataset_id: name of the dataset.
+        thresholds: bounds that the dataset must keep.
+        steps: how the step runs; by default as a plain call in this process.
+        run_id: name of the run in the lease; by default a random one.
+
+    Returns:
+        The report. The dataset is `ready` if it passed, else `failed_qa`.
+
+    Raises:
+        UsageError: if there is no such dataset.
+        LeaseHeldError: if a run that is alive writes the dataset.
+    """
+    steps = steps or Steps()
+    layout = Dataset.open(store, dataset_id, states=ALL_STATES).layout
+    # The wait outlasts the lease of a run that died.
+    with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait):
+        manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
+        report = steps.check_quality(store, manifest, thresholds)
+        set_state(store, manifest, "ready" if report.passed else "failed_qa")
+    return report
+
+
+def prepare(store: ObjectStore, plan: Plan) -> None:
+    """Write the plan and, for a new dataset, the index of planned tiles. Delete what a killed run left unfinished.
+
+    A dataset that is being replaced keeps its tile index until the manifest is replaced.
     """
     for key in (plan.layout.shard(plan.fingerprint, 0), plan.layout.index, plan.layout.manifest):
         store.clear_scratch(key.rsplit("/", 1)[0])
     plan.write(store)
     if store.read(plan.layout.manifest) is None:
-        write_index(plan, store)
+        write_tile_index(store, plan)
 
 
-def _in_threads(one: Callable[[int], Shard], count: int, threads: int, stop: threading.Event) -> Sequence[Shard]:
-    with ThreadPoolExecutor(threads, thread_name_prefix="shard") as pool:
-        futures = [pool.submit(one, number) for number in range(count)]
+def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:
+    """Compute all shards in this process, several at a time. The first failure stops the others."""
+    with ThreadPoolExecutor(job.execution.shard_threads, thread_name_prefix="shard") as pool:
+        futures = [pool.submit(embed_shard, store, plan, number, job, progress) for number in range(plan.sharding.count)]
         try:
-            return [future.result() for future in as_completed(futures)]  # the first failure ends the run
+            return [future.result() for future in as_completed(futures)]
         except BaseException:
-            stop.set()
+            progress.stop.set()
             for future in futures:
                 future.cancel()
             raise

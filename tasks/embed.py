@@ -1,4 +1,4 @@
-"""Step 4: the shards, several at once, each a task run."""
+"""Step 4: compute the shards, several at once. Each shard is a task run."""
 
 from __future__ import annotations
 
@@ -10,74 +10,42 @@ from contextvars import copy_context
 from prefect import task, unmapped
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.futures import as_completed
-from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from tqdm import tqdm
 
+from rasterembed.dataset.embedding import EmbeddingJob, Progress, embed_shard
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard
-from rasterembed.model.choice import resolve_device
-from rasterembed.pipeline import Execution, Progress, embed_shard
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 _UPDATE_S = 3.0
-"""Seconds between updates of the progress artifact: each is a request to the server."""
+"""Seconds between updates of the progress artifact. Each update is a request to the server."""
 
 
 @task(name="embed-shard", task_run_name="shard-{number:05d}", **STEP)
-def embed_one(
-    number: int,
-    plan: Plan,
-    store: ObjectStore,
-    execution: Execution,
-    device: str,
-    hub_token: str | None,
-    progress: Progress,
-) -> Shard:
-    """Compute one shard, unless it is complete in the store; see `rasterembed.pipeline.embed_shard`."""
-    return embed_shard(
-        plan,
-        store,
-        number,
-        execution=execution,
-        device=device,
-        hub_token=hub_token,
-        run_id=flow_run.id,
-        progress=progress,
-    )
+def embed_one(number: int, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Shard:
+    """Compute one shard, unless the store has it complete; see `rasterembed.dataset.embedding.embed_shard`."""
+    return embed_shard(store, plan, number, job, progress)
 
 
 def embed_shards(
-    plan: Plan,
-    store: ObjectStore,
-    execution: Execution,
-    device: str,
-    hub_token: str | None,
-    share: range | None = None,
+    store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress, numbers: range
 ) -> list[Shard]:
-    """Map `embed_one` over the plan's shards, or a share of them, `shard_threads` at a time.
+    """Run `embed_one` for each shard in `numbers`, `shard_threads` at a time.
 
-    One progress artifact and a line on the terminal show the tiles. If a shard fails or the run is cancelled, the
-    others end at their next batch: complete shards stay, and nothing else.
+    If a shard fails or the run is cancelled, the others end at their next batch. Complete shards stay in the store, and
+    nothing else does.
     """
-    numbers = range(plan.sharding.count) if share is None else share
-    what = plan.dataset_id if share is None else f"{plan.dataset_id}-{share.start}-{share.stop}"
-    progress = Progress(sum(map(plan.sharding.planned, numbers)))
-    with (
-        shown(progress, what),
-        ThreadPoolTaskRunner(max_workers=execution.shard_threads) as runner,
-    ):
+    with ThreadPoolTaskRunner(max_workers=job.execution.shard_threads) as runner:
         try:
             futures = runner.map(
                 embed_one,
                 {
                     "number": list(numbers),
-                    "plan": unmapped(plan),
                     "store": unmapped(store),
-                    "execution": unmapped(execution),
-                    "device": unmapped(resolve_device(device)),
-                    "hub_token": unmapped(hub_token),
+                    "plan": unmapped(plan),
+                    "job": unmapped(job),
                     "progress": unmapped(progress),
                 },
             )
@@ -88,9 +56,9 @@ def embed_shards(
 
 
 @contextmanager
-def shown(progress: Progress, what: str) -> Iterator[None]:
-    """Show the progress as an artifact of the run, and as a line where there is a terminal."""
-    artifact = create_progress_artifact(0.0, key=artifact_key("tiles", what), description="Tiles dealt with")
+def shown(progress: Progress, name: str) -> Iterator[None]:
+    """Show the progress as an artifact of the run, and as a line if standard error is a terminal."""
+    artifact = create_progress_artifact(0.0, key=artifact_key("tiles", name), description="Tiles embedded or skipped")
     ended = threading.Event()
 
     def follow() -> None:
@@ -98,7 +66,7 @@ def shown(progress: Progress, what: str) -> Iterator[None]:
             update_progress_artifact(artifact, 100.0 * progress.done / progress.total)
 
     thread = threading.Thread(target=copy_context().run, args=(follow,), name="progress", daemon=True)
-    # disable=None: no line where nobody watches
+    # disable=None: tqdm prints nothing if standard error is not a terminal.
     with tqdm(total=progress.total, unit="tile", smoothing=0.1, disable=None) as line:
         progress.on_change = line.update
         thread.start()

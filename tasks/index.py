@@ -1,4 +1,4 @@
-"""The index that makes search fast."""
+"""Step 7: build the vector index, which makes search in large datasets fast."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.search.datasets import Dataset
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 @task(name="build-search-index", **STEP)
-def build_search_index(store: ObjectStore, manifest: Manifest, options: IndexOptions) -> IndexInfo | None:
-    """Bring the dataset's index in line with its vectors; see `rasterembed.search.indexing.build_index`."""
-    from rasterembed.search.indexing import build_index  # and DuckDB with it, which only this step needs
+def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> IndexInfo | None:
+    """Build the dataset's vector index if it is due; see `rasterembed.search.vector_index.build_vector_index`."""
+    from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
-    info, why = build_index(Dataset(store, manifest), options)
+    info, reason = build_vector_index(Dataset(store, manifest), options)
     log = get_run_logger()
     if info is None:
-        log.info("%s: search scans every vector", why)
+        log.info("%s: search scans every vector", reason)
     else:
         log.info(
-            "search index of %d vectors, %.1f MB, recall@%d %.3f: %s",
+            "vector index of %d vectors, %.1f MB, recall@%d %.3f: %s",
             info.rows,
             info.bytes / 1e6,
             info.recall_at,
             info.recall,
-            why,
+            reason,
         )
     return info

@@ -1,4 +1,4 @@
-"""Step 6: whether the dataset is good enough to be searched."""
+"""Step 6: check whether the dataset is good enough to be searched."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tasks.policy import STEP, artifact_key
 
 
 @task(name="qa-metrics", **STEP)
-def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
-    """Measure, judge, write the report and show it as a markdown artifact; see `rasterembed.qa.gate.run_qa`.
+def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+    """Measure the dataset, write the report, and show it as an artifact; see `rasterembed.qa.gate.run_qa`.
 
-    A breach does not fail the task: the flow sets the dataset's state, and then calls `QaReport.check`.
+    A threshold that is not met does not fail the task. The pipeline sets the dataset's state first, and then raises.
     """
-    from rasterembed.qa.gate import run_qa  # and DuckDB with it; pictures bring matplotlib
+    from rasterembed.qa.gate import run_qa  # DuckDB and matplotlib take long to import.
     from rasterembed.qa.pictures import data_uri
 
     report = run_qa(store, manifest, thresholds)

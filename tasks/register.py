@@ -1,4 +1,4 @@
-"""Step 1: which raster it is."""
+"""Step 1: find the raster."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from tasks.policy import STEP
 
 @task(name="register", **STEP)
 def register_raster(store: ObjectStore, raster: str) -> Source:
-    """Find the raster and take down its identity; see `rasterembed.raster.source.register`."""
+    """Find the raster, and record its identity; see `rasterembed.raster.source.register`."""
     return register(store, raster)

@@ -1,4 +1,4 @@
-"""Step 4 on many workers: the shards in shares, each a child run on a worker of its own."""
+"""Step 4 on many workers: deal the shards to child runs, each on a worker of its own."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.runtime import flow_run
 from prefect.states import Cancelling
 
+from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, find_shard
 from rasterembed.errors import Cancelled, DataError, UsageError
 from rasterembed.model.choice import Device
-from rasterembed.pipeline import Execution, Progress
 from rasterembed.store.object_store import ObjectStore
-from tasks.embed import shown
 
 ATTEMPTS = 3
-"""Child runs that a share may take: a worker that dies must not end the run, a share that kills workers must."""
+"""Number of child runs that may try the same shards. A worker that dies must not end the run, but shards that end every
+worker must."""
 
 POLL_S = 5.0
-"""Seconds between looks at the child runs: one request for all of them, however many."""
+"""Seconds between two looks at the child runs. A look is one request, however many there are."""
 
 _LATE_S = 60.0
-"""Seconds that child runs may wait for a worker before a person is told."""
+"""Seconds that child runs may wait for a worker before a warning is logged."""
 
 _COLLECTORS = 8
 """Threads that read finished shards."""
@@ -45,9 +45,10 @@ _ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CA
 
 @dataclass(frozen=True)
 class Fleet:
-    """The workers of a run, and what each is told; parameters of the `embed-shards` flow."""
+    """The workers of a run, and the parameters that their child runs of flow `embed-shards` get."""
 
     workers: int
+    """Number of child runs at a time."""
     deployment: str
     """Name of the deployment, as `embed-shards/docker`."""
     store: str | None
@@ -55,84 +56,89 @@ class Fleet:
     weights: str | None
     """Name of the weights block."""
     execution: Execution
+    """How each child run does its work."""
     device: Device
+    """Where the model runs."""
 
 
 @dataclass(frozen=True)
 class _Child:
+    """One child run."""
+
     share: range
+    """Numbers of its shards."""
     attempt: int
+    """1 for the first child run of these shards."""
 
 
 def shares(missing: Sequence[int], workers: int) -> list[range]:
-    """Deal shards to workers in contiguous ranges, so that each reads one part of the raster.
+    """Divide shards into contiguous ranges, so that each worker reads one part of the raster.
 
     Args:
         missing: numbers of the shards to compute, ascending.
-        workers: ranges wanted; there are fewer if there are fewer shards.
+        workers: number of ranges. There are fewer if there are fewer shards.
 
     Returns:
-        Ranges that cover `missing`, with equal numbers of them to within one.
+        Ranges that cover `missing`. The numbers of missing shards in two ranges differ by at most one.
     """
     count = min(workers, len(missing))
     cuts = [len(missing) * i // count for i in range(count + 1)] if count else []
     return [range(missing[a], missing[b - 1] + 1) for a, b in pairwise(cuts)]
 
 
-def embed_on_workers(plan: Plan, store: ObjectStore, fleet: Fleet) -> list[Shard]:
-    """Have the missing shards computed by child runs, and gather all shards from the store.
+def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Progress) -> list[Shard]:
+    """Let child runs compute the missing shards, and collect all shards from the store.
 
-    A child run that crashes or fails is followed by another for the same share, which finds complete what its
-    predecessor completed. If this run fails or is cancelled, its child runs are cancelled.
+    If a child run crashes or fails, another one takes its shards and finds complete what the first one completed. If
+    this run fails, is cancelled or loses its lease, its child runs are cancelled.
 
     Raises:
         UsageError: if there is no such deployment.
-        DataError: if a share failed `ATTEMPTS` times.
-        Cancelled: if somebody cancelled a child run.
+        DataError: if the same shards failed `ATTEMPTS` times.
+        Cancelled: if somebody cancelled a child run, or `progress.stop` was set.
     """
     with get_client(sync_client=True) as client:
-        children = _Children(plan, store, fleet, client)
-        progress = Progress(plan.sharding.tile_count)
-        with shown(progress, plan.dataset_id):
-            there = _count(plan, store, set(), progress)
-            missing = [number for number in range(plan.sharding.count) if number not in there]
-            try:
-                children.cancel(children.of_an_earlier_attempt())
-                for share in shares(missing, fleet.workers):
-                    children.start(share, attempt=1)
-                while children.running:
-                    time.sleep(POLL_S)
-                    children.look()
-                    there = _count(plan, store, there, progress)
-            except BaseException:
-                children.cancel(children.running)
-                raise
+        children = _Children(store, plan, fleet, client)
+        complete = _count(store, plan, set(), progress)
+        missing = [number for number in range(plan.sharding.count) if number not in complete]
+        try:
+            children.cancel(children.of_an_earlier_attempt())
+            for share in shares(missing, fleet.workers):
+                children.start(share, attempt=1)
+            while children.running:
+                if progress.stop.wait(POLL_S):
+                    raise Cancelled("the run was told to stop")
+                children.look()
+                complete = _count(store, plan, complete, progress)
+        except BaseException:
+            children.cancel(children.running)
+            raise
     with ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="collect") as pool:
-        found = pool.map(lambda number: find_shard(plan, store, number), range(plan.sharding.count))
-        return [shard for shard in found if shard is not None]
+        shards = pool.map(lambda number: find_shard(store, plan, number), range(plan.sharding.count))
+        return [shard for shard in shards if shard is not None]
 
 
-def _count(plan: Plan, store: ObjectStore, known: set[int], progress: Progress) -> set[int]:
-    """Numbers of the shards in the store; tiles of those not yet known are added to the progress."""
+def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress) -> set[int]:
+    """Return the numbers of the shards in the store. Tiles of shards that are not yet known are added to the progress."""
     names = store.sizes(plan.layout.shards)
     keys = {n: plan.layout.shard(plan.fingerprint, n) for n in range(plan.sharding.count)}
-    there = {number for number, key in keys.items() if key.rsplit("/", 1)[1] in names}
-    for number in there - known:
+    complete = {number for number, key in keys.items() if key.rsplit("/", 1)[1] in names}
+    for number in complete - known:
         progress.add(plan.sharding.planned(number))
-    return there | known
+    return complete | known
 
 
 class _Children:
-    """The child runs of this run."""
+    """The child runs of this run that have not ended."""
 
-    def __init__(self, plan: Plan, store: ObjectStore, fleet: Fleet, client: SyncPrefectClient) -> None:
+    def __init__(self, store: ObjectStore, plan: Plan, fleet: Fleet, client: SyncPrefectClient) -> None:
         self._plan = plan
         self._store = store
         self._fleet = fleet
         self._client = client
         self._log = get_run_logger()
-        self._told = False
-        self._since = time.monotonic()
+        self._warned = False
+        self._started = time.monotonic()
         self.running: dict[UUID, _Child] = {}
         try:
             self._pool = client.read_deployment_by_name(fleet.deployment).work_pool_name
@@ -143,7 +149,7 @@ class _Children:
             ) from error
 
     def start(self, share: range, attempt: int) -> None:
-        """Create a child run; a repeated call with the same arguments finds it again."""
+        """Create a child run. A second call with the same arguments finds the same one."""
         run = run_deployment(
             self._fleet.deployment,
             parameters={
@@ -157,18 +163,18 @@ class _Children:
                 "execution": self._fleet.execution.model_dump(mode="json"),
                 "device": self._fleet.device,
             },
-            timeout=0,  # do not wait
+            timeout=0,  # Return at once.
             idempotency_key=f"{flow_run.id}/{flow_run.run_count}/{share.start}-{share.stop}/{attempt}",
         )
-        assert isinstance(run, FlowRun)  # in a synchronous flow
+        assert isinstance(run, FlowRun)  # Only an asynchronous flow gets a coroutine.
         self.running[run.id] = _Child(share, attempt)
         self._log.info("shards %d to %d: child run %s", share.start, share.stop - 1, run.name)
 
     def look(self) -> None:
-        """Take note of child runs that ended, and start those again that did not do their work."""
+        """Look which child runs have ended, and start another one for shards that are not complete."""
         try:
             ended = list(self._runs(id=self.running, state=_ENDED))
-            self._tell_if_late()
+            self._warn_if_late()
         except httpx.TransportError as error:
             self._log.warning("the Prefect server does not answer (%s); the child runs go on", error)
             return
@@ -188,20 +194,20 @@ class _Children:
             self.start(child.share, child.attempt + 1)
 
     def of_an_earlier_attempt(self) -> list[UUID]:
-        """Child runs that this run left behind when it was killed, before Prefect started it anew."""
+        """Return child runs that are left from an earlier attempt of this run, which was killed."""
         going = [state for state in StateType if state not in _ENDED]
         return [run.id for run in self._runs(parent_flow_run_id=[UUID(str(flow_run.id))], state=going)]
 
     def cancel(self, runs: Iterable[UUID]) -> None:
-        """Cancel child runs, as far as the server lets us."""
+        """Cancel child runs. Errors of the server are ignored: the run ends for another reason."""
         for run in list(runs):
             with suppress(httpx.HTTPError, PrefectException):
                 self._client.set_flow_run_state(run, Cancelling())
 
-    def _tell_if_late(self) -> None:
-        if self._told or time.monotonic() - self._since < _LATE_S:
+    def _warn_if_late(self) -> None:
+        if self._warned or time.monotonic() - self._started < _LATE_S:
             return
-        self._told = True
+        self._warned = True
         waiting = len(list(self._runs(id=self.running, state=[StateType.SCHEDULED])))
         if waiting:
             self._log.warning(

@@ -1,4 +1,4 @@
-"""This project: all of `embed_raster`, from the file; and its loaded model on the same batches, from memory."""
+"""This project: all of `embed`, from the file; and its loaded model on the same batches, from memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rasterembed.dataset.plan import make_plan
 from rasterembed.model.choice import Dinov3
 from rasterembed.model.embedder import load_embedder
 from rasterembed.model.loading import AUTO_TILES
-from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.dataset.embedding import Execution
+from benchmarks.harness import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -36,9 +37,7 @@ batches = ready_batches(plan, store, execution)
 
 def from_file() -> Callable[[], Vectors]:
     """Embed the raster; the vectors are read from the shards."""
-    manifest = embed_raster(
-        str(asked.raster), store, dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution
-    )
+    manifest = embed(store, str(asked.raster), dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution)
 
     def vectors() -> Vectors:
         found: dict[tuple[int, int], np.ndarray] = {}

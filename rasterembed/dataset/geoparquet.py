@@ -1,4 +1,4 @@
-"""GeoParquet 1.1 as the index and the shards write it: WKB geometry, a bbox column, `geo` in the footer."""
+"""GeoParquet 1.1 for the tile index and the shards: WKB geometry, a bbox column, and the footer's `geo` key."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from rasterembed.raster.footprints import CRS84, Footprints
 
 BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
-"""A footprint's bounds, which readers skip row groups by."""
+"""Type of the `bbox` column: the bounds of a footprint. Readers use its statistics to skip row groups."""
 
 
 def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
-    """The `bbox` and `geometry` columns of n footprints."""
+    """Return the `bbox` and `geometry` columns of n footprints, each of length n."""
     bbox = pa.StructArray.from_arrays([pa.array(footprints.bounds[:, i]) for i in range(4)], fields=list(BBOX_TYPE))
     return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
 
 
 class GeoMetadata:
-    """Gathers what the `geo` key says of a file while its rows are written."""
+    """Collects what the `geo` key says about a file, while the file's rows are written."""
 
     def __init__(self) -> None:
         self._types: set[str] = set()
@@ -33,7 +33,7 @@ class GeoMetadata:
         self._high = np.array([-np.inf, -np.inf])
 
     def add(self, footprints: Footprints) -> None:
-        """Take the footprints of more rows into account."""
+        """Include the footprints of more rows."""
         if len(footprints.bounds) == 0:
             return
         _, examples = np.unique(shapely.get_type_id(footprints.geometry), return_index=True)
@@ -42,7 +42,7 @@ class GeoMetadata:
         self._high = np.maximum(self._high, footprints.bounds[:, 2:].max(axis=0))
 
     def json(self) -> bytes:
-        """Value of the footer's `geo` key, by GeoParquet 1.1.0."""
+        """Return the value of the footer's `geo` key, by GeoParquet 1.1.0."""
         column: dict[str, Any] = {
             "encoding": "WKB",
             "geometry_types": sorted(self._types),

@@ -1,4 +1,4 @@
-"""The manifest: what a dataset is, its state, and which shards count. It is written last and read first."""
+"""The manifest: what a dataset is, its state, and which shards belong to it. It is written last and read first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -14,31 +14,35 @@ from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
 from rasterembed.dataset.receipts import library_versions
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
 from rasterembed.dataset.stac import stac_item
-from rasterembed.dataset.tile_index import write_index
+from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError
+from rasterembed.model.computation import Computation
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 
 State = Literal["embedded", "ready", "failed_qa"]
+"""`embedded`: all shards are written. `ready`: the quality checks passed too, and the dataset may be searched.
+`failed_qa`: the quality checks did not pass."""
+
+ALL_STATES: tuple[State, ...] = get_args(State)
 
 
 class Manifest(BaseModel):
-    """A dataset as readers find it."""
+    """What a dataset is, for everyone who reads it."""
 
     model_config = ConfigDict(frozen=True)
 
     schema_version: int
     dataset_id: str
     state: State
-    """`ready` once the dataset may be searched."""
     fingerprint: str
     configuration: dict[str, Any]
     """What the fingerprint was made of; see `Plan.configuration`."""
     model: str
     """Id of the model, or `demo (untrained)`."""
     crs: str | None
-    """Native CRS as WKT2."""
+    """Native CRS of the raster as WKT2."""
     dimensions: int
     """Length of a vector."""
     tiles: int
@@ -46,26 +50,39 @@ class Manifest(BaseModel):
     rows: int
     """Tiles embedded, in all shards."""
     skipped: int
-    """Tiles left out; `index.parquet` has each with its reason."""
+    """Tiles skipped. The tile index has the reason for each."""
     bytes: int
-    """Size of all shards."""
+    """Size of all shards together."""
     shards: tuple[Shard, ...]
+    """All shards, in the order of their numbers."""
     index: str
     """Key of the tile index."""
     index_sha256: str
+    """Digest of the tile index."""
     stac_item: str
-    """Key of the STAC item."""
+    """Key of the STAC Item."""
     run_id: str
     """The run that wrote the manifest."""
     created: datetime
+    """When the manifest was first written, UTC."""
     versions: dict[str, str]
+    """Versions of the libraries that shape the result."""
+
+    @property
+    def computations(self) -> tuple[Computation, ...]:
+        """The different ways in which the shards' vectors were computed, in the order of the shards.
+
+        More than one means that a run was resumed with another engine, device, number of threads or processor. Vectors
+        that were computed in different ways agree within the bounds in docs/models.md, but not bit for bit.
+        """
+        return tuple(dict.fromkeys(shard.computation for shard in self.shards if shard.computation is not None))
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
-    """The dataset's manifest, or None if it has none.
+    """Read the manifest of a dataset. Return None if there is none.
 
     Raises:
-        DataError: if what is there is no manifest.
+        DataError: if the object is not a manifest.
     """
     key = DatasetLayout(dataset_id).manifest
     data = store.read(key)
@@ -75,20 +92,23 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
         raise DataError(
-            f"{store.uri(key)}: not a manifest that this version reads ({error.error_count()} errors): "
+            f"{store.uri(key)}: this version cannot read the manifest ({error.error_count()} errors): "
             "embed the raster again with replace"
         ) from error
 
 
-def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | None:
-    """The dataset's manifest if the plan is carried out already, so that there is nothing left to do.
+def find_complete(
+    store: ObjectStore, plan: Plan, *, replace: bool, states: Sequence[State] = ("ready",)
+) -> Manifest | None:
+    """Return the dataset's manifest if the plan is carried out and nothing is left to do, else None.
 
-    That is: same fingerprint, every shard there and whole in size, the index of the same run, and no object left of
-    another configuration. Changes nothing and needs no lease, so ask before taking one, and again once it is held.
+    That is the case if the dataset is in one of `states`, its fingerprint is the plan's, every shard has its full size, the tile
+    index is of the same plan, and no object of another configuration is left. The call changes nothing and needs no
+    lease. Call it before the lease is taken, and again when the lease is held.
 
     Raises:
         ConfigurationChangedError: if the dataset has another configuration, unless `replace`.
-        DataError: if its manifest cannot be read, unless `replace`.
+        DataError: if the manifest cannot be read, unless `replace`.
     """
     try:
         manifest = read_manifest(store, plan.dataset_id)
@@ -104,25 +124,25 @@ def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | Non
         raise ConfigurationChangedError(_difference(manifest, plan))
     sizes = store.sizes(plan.layout.shards)
     whole = all(sizes.get(shard.path.rsplit("/", 1)[1]) == shard.bytes for shard in manifest.shards)
-    done = manifest.state == "ready" and whole and _index_is_ours(plan, store) and not _orphans(plan, store)
-    return manifest if done else None
+    complete = manifest.state in states and whole and _has_own_tile_index(store, plan) and not _leftovers(store, plan)
+    return manifest if complete else None
 
 
-def _index_is_ours(plan: Plan, store: ObjectStore) -> bool:
-    """Whether the index is of this plan: not, if a replacing run was killed just before its manifest."""
+def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
+    """Return whether the tile index is of this plan. It is not if a replacing run was killed before its manifest."""
     try:
         with store.open(plan.layout.index) as file:
-            found = read_receipt(file)
+            receipt = read_receipt(file)
     except ObjectMissingError:
         return False
-    return found is not None and found[0]["fingerprint"] == plan.fingerprint
+    return receipt is not None and receipt.content["fingerprint"] == plan.fingerprint
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
-    """Both configurations, reduced to where they differ."""
-    here, there = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
-    differing = [name for name in sorted(here | there) if here.get(name) != there.get(name)]
-    changes = "; ".join(f"{name}: {here.get(name)} there, {there.get(name)} asked" for name in differing)
+    """Describe where the configurations of a dataset and of a plan differ."""
+    existing, requested = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
+    names = [name for name in sorted(existing | requested) if existing.get(name) != requested.get(name)]
+    changes = "; ".join(f"{name}: {existing.get(name)} there, {requested.get(name)} asked" for name in names)
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
         "choose another dataset id, or give replace to embed it anew"
@@ -130,6 +150,7 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Return the leaves of nested mappings as JSON, by their dotted names."""
     if isinstance(value, dict):
         return {
             key: text
@@ -139,38 +160,37 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     return {name: json.dumps(value)}
 
 
-def commit(
-    plan: Plan, store: ObjectStore, shards: Sequence[Shard], run_id: str, lease: Lease, *, state: State
-) -> Manifest:
-    """Make a dataset of the shards: index, STAC item, and last the manifest, which switches readers over.
+def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
+    """Make the shards a dataset: write the tile index, the STAC Item and, last, the manifest in state `embedded`.
+
+    Readers see the new dataset from the moment the manifest is written. Objects of another configuration are deleted
+    after that.
 
     Args:
-        plan: the plan.
-        store: where the shards are.
-        shards: all of them, in any order.
-        run_id: the run that made them.
-        lease: the run's hold on the dataset.
-        state: `embedded` if quality checks follow, else `ready`.
+        store: store of the dataset.
+        plan: plan of the dataset.
+        shards: all shards, in any order.
+        lease: the run's lease on the dataset; names the run in the manifest.
 
     Raises:
         DataError: if a shard is missing.
         LeaseLostError: if another run took the dataset over.
     """
     by_number = {shard.number: shard for shard in shards}
-    missing = [n for n in range(plan.sharding.count) if n not in by_number]
+    missing = [number for number in range(plan.sharding.count) if number not in by_number]
     if missing:
         raise DataError(f"dataset {plan.dataset_id!r}: shards {missing[:10]} are missing; run again")
-    ordered = tuple(by_number[n] for n in range(plan.sharding.count))
+    ordered = tuple(by_number[number] for number in range(plan.sharding.count))
     lease.check()
-    index_sha256 = write_index(
-        plan,
+    index_sha256 = write_tile_index(
         store,
-        lambda n: skipped_positions(plan, store, n) if by_number[n].skipped else {},
+        plan,
+        lambda number: skipped_positions(store, plan, number) if by_number[number].skipped else {},
     )
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         dataset_id=plan.dataset_id,
-        state=state,
+        state="embedded",
         fingerprint=plan.fingerprint,
         configuration=plan.configuration(),
         model=plan.model.name,
@@ -184,39 +204,39 @@ def commit(
         index=plan.layout.index,
         index_sha256=index_sha256,
         stac_item=plan.layout.stac_item,
-        run_id=run_id,
+        run_id=lease.run_id,
         created=datetime.now(UTC),
         versions=dict(library_versions()),
     )
     item = stac_item(plan, manifest.shards)
-    lease.check()  # the index of a large raster took its time
+    lease.check()  # The tile index of a large raster takes long to write.
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
-    for key in _orphans(plan, store):
+    for key in _leftovers(store, plan):
         store.delete(key)
     return manifest
 
 
 def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
-    """Write the manifest with another state; hold the dataset's lease meanwhile.
+    """Write the manifest with another state, and return it. The caller holds the dataset's lease.
 
     Raises:
-        DataError: if the manifest in the store is of another run by now.
+        DataError: if another run has written the manifest in the meantime.
     """
-    there = read_manifest(store, manifest.dataset_id)
-    if there is None or there.model_copy(update={"state": manifest.state}) != manifest:
+    current = read_manifest(store, manifest.dataset_id)
+    if current is None or current.model_copy(update={"state": manifest.state}) != manifest:
         raise DataError(f"dataset {manifest.dataset_id!r} was written by another run meanwhile: run again")
     changed = manifest.model_copy(update={"state": state})
     store.write(DatasetLayout(manifest.dataset_id).manifest, changed.model_dump_json(indent=1).encode())
     return changed
 
 
-def _orphans(plan: Plan, store: ObjectStore) -> list[str]:
-    """Shards and plans of other configurations, which no manifest lists once this plan's stands."""
-    ours = PurePosixPath(plan.layout.shard(plan.fingerprint, 0)).name.rpartition("-")[0]
+def _leftovers(store: ObjectStore, plan: Plan) -> list[str]:
+    """Return the keys of shards and plans of other configurations, which the new manifest will not list."""
+    own = PurePosixPath(plan.layout.shard(plan.fingerprint, 0)).name.rpartition("-")[0]
     folder, _, plan_name = plan.layout.plan(plan.fingerprint).rpartition("/")
     return [
         f"{plan.layout.shards}/{name}"
         for name in store.sizes(plan.layout.shards)
-        if name.startswith("part-") and not name.startswith(ours)
+        if name.startswith("part-") and not name.startswith(own)
     ] + [f"{folder}/{name}" for name in store.sizes(folder) if name.startswith("plan-") and name != plan_name]

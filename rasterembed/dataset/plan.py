@@ -1,4 +1,4 @@
-"""A run's plan: everything that decides which bytes are written, and the fingerprint of it all."""
+"""The plan of a dataset: everything that decides which bytes are written, and the fingerprint of it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.profile import RasterProfile, inspect
-from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
-from rasterembed.raster.radiometry import resolve as resolve_radiometry
+from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.raster.shard_reader import OnBadWindow
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
@@ -21,13 +20,14 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 SCHEMA_VERSION = 1
-"""Raised when the columns or the meaning of a dataset change."""
+"""Version of a dataset's columns and their meaning. Raise it when either changes."""
 
 VectorDtype = Literal["float32", "float16"]
+"""Type of the stored vectors."""
 
 
 class Selection(BaseModel):
-    """Which tiles are embedded, and how the vectors are kept."""
+    """Which tiles are embedded, and how their vectors are stored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,29 +35,50 @@ class Selection(BaseModel):
         default=0.05,
         ge=0.0,
         le=1.0,
-        description="Tiles with a smaller share of valid pixels are skipped.",
+        description="Smallest share of valid pixels that a tile needs. Tiles below it are skipped.",
     )
     on_bad_window: OnBadWindow = Field(
         default="fail",
-        description="What a window that cannot be decoded does: fail the run, or skip its tile.",
+        description="What to do with a window that cannot be decoded: fail the run, or skip the tile.",
     )
     allow_no_crs: bool = Field(
         default=False,
-        description="Take rasters without a place on Earth; footprints are then in pixels.",
+        description="Accept rasters without a place on Earth. Their footprints are in pixels.",
     )
     vector_dtype: VectorDtype = Field(
-        default="float32", description="Type of the stored vectors; float16 takes half the space."
+        default="float32", description="Type of the stored vectors. float16 takes half the space."
     )
     shard_tiles: int = Field(
         default=2048,
         ge=1,
         le=1_000_000,
-        description="Tiles in a shard, about; shards grow so that a run has no more than 500.",
+        description="Approximate number of tiles in a shard. Shards grow when a run would have more than 500.",
     )
 
 
+class PlanSettings(BaseModel):
+    """What a person chooses before a raster is planned. `make_plan` turns it into a `Plan`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grid: Grid = Grid()
+    """Size, stride and edge rule of the tiles."""
+    radiometry: Radiometry = Radiometry()
+    """How pixel values become red, green and blue."""
+    model: Dinov3 = Dinov3()
+    """The DINOv3 checkpoint, and how its tokens become a vector."""
+    selection: Selection = Selection()
+    """Which tiles are embedded, and how their vectors are stored."""
+
+
 class Plan(BaseModel):
-    """What is read, how, and what becomes of it; any process can compute any shard from it alone."""
+    """Everything that a process needs to compute any shard of a dataset.
+
+    Example:
+        >>> plan = Plan.read(store, "scene-1f2e3d4c", fingerprint)  # doctest: +SKIP
+        >>> plan.sharding.tile_count  # doctest: +SKIP
+        256
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -71,11 +92,11 @@ class Plan(BaseModel):
 
     @property
     def layout(self) -> DatasetLayout:
-        """Where the dataset's objects stand."""
+        """Paths of the dataset's objects in its store."""
         return DatasetLayout(self.dataset_id)
 
     def configuration(self) -> dict[str, Any]:
-        """What the fingerprint is made of: two runs that share it write the same vectors."""
+        """Return what the fingerprint is made of. Two runs with the same configuration write the same vectors."""
         return {
             "schema_version": SCHEMA_VERSION,
             "source": {
@@ -100,31 +121,34 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
+        """sha256 of the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
         canonical = json.dumps(self.configuration(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def write(self, store: ObjectStore) -> None:
-        """Put the plan into the store, for other processes."""
+        """Write the plan into the store, where other processes read it."""
         store.write(self.layout.plan(self.fingerprint), self.model_dump_json(indent=1).encode())
 
     @classmethod
     def read(cls, store: ObjectStore, dataset_id: str, fingerprint: str) -> Plan:
-        """The plan that a run put into the store.
+        """Read the plan that a run wrote into the store.
 
         Raises:
-            DataError: if there is none, or it is another's.
+            DataError: if there is no such plan, or its fingerprint is another one.
         """
         key = DatasetLayout(dataset_id).plan(fingerprint)
         data = store.read(key)
         if data is None:
-            raise DataError(f"{store.uri(key)}: there is no such plan; run raster-embeddings first")
+            raise DataError(f"{store.uri(key)}: the plan is missing: embed the raster again")
         try:
             plan = cls.model_validate_json(data)
         except ValidationError as error:
-            raise DataError(f"{store.uri(key)}: not a plan that this version reads: run again") from error
+            raise DataError(
+                f"{store.uri(key)}: this version cannot read the plan ({error.error_count()} errors): "
+                "embed the raster again"
+            ) from error
         if plan.fingerprint != fingerprint:
-            raise DataError(f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, not {fingerprint}")
+            raise DataError(f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, expected {fingerprint}")
         return plan
 
 
@@ -132,25 +156,22 @@ def make_plan(
     store: ObjectStore,
     source: Source,
     dataset_id: str,
+    settings: PlanSettings = PlanSettings(),
     *,
     profile: RasterProfile | None = None,
-    grid: Grid = Grid(),
-    radiometry: Radiometry = Radiometry(),
-    model: Dinov3 = Dinov3(),
-    selection: Selection = Selection(),
     hub_token: str | None = None,
 ) -> Plan:
-    """Settle every choice of a run. Reads the header, a decimated overview, and the checkpoint's files.
+    """Resolve every choice of a run.
+
+    Reads the raster's header, a small sample of its pixels if percentiles are needed, and the checkpoint's files. Does
+    not load the model.
 
     Args:
-        store: where results go; its credentials read a raster on S3.
+        store: store of the dataset; its credentials read a raster on S3.
         source: the registered raster.
         dataset_id: name of the dataset.
-        profile: the raster's profile, if it was inspected already.
-        grid: the tile grid.
-        radiometry: how values become colour.
-        model: which model.
-        selection: which tiles, and how vectors are kept.
+        settings: grid, radiometry, model and selection.
+        profile: the raster's profile, if it was inspected before.
         hub_token: access token for gated weights.
 
     Raises:
@@ -158,13 +179,13 @@ def make_plan(
         DataError: if the raster or the model cannot be used.
     """
     if profile is None:
-        profile = inspect(store, source.uri, allow_no_crs=selection.allow_no_crs)
+        profile = inspect_raster(store, source.uri, allow_no_crs=settings.selection.allow_no_crs)
     return Plan(
         dataset_id=dataset_id,
         source=source,
         profile=profile,
-        sharding=plan_shards(grid, profile, selection.shard_tiles),
-        radiometry=resolve_radiometry(radiometry, profile, store, source.uri),
-        model=resolve_model(model, grid.size, hub_token),
-        selection=selection,
+        sharding=plan_shards(settings.grid, profile, settings.selection.shard_tiles),
+        radiometry=resolve_radiometry(store, source.uri, profile, settings.radiometry),
+        model=resolve_model(settings.model, settings.grid.size, hub_token),
+        selection=settings.selection,
     )

@@ -1,4 +1,4 @@
-"""The receipt that stands in the footer of every file a run writes: what made it, from what."""
+"""The receipt in the footer of every file that a run writes: what made the file, and from what."""
 
 from __future__ import annotations
 
@@ -21,10 +21,14 @@ _PACKAGES = (
     "pyproj",
     "shapely",
 )
+"""Packages whose versions a receipt names."""
 
 
 def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
-    """What the `emb` key of a footer says, as JSON values; STAC's embedding extension calls it a run receipt."""
+    """Return the receipt as JSON values, for the `emb` key of a Parquet footer.
+
+    STAC's embedding extension calls this a run receipt.
+    """
     return {
         "version": SCHEMA_VERSION,
         "dataset_id": plan.dataset_id,
@@ -49,9 +53,9 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
     }
 
 
-@cache  # looking them up takes 10 ms, and every shard names them
+@cache  # Looking the versions up takes 10 ms, and every shard names them.
 def library_versions() -> Mapping[str, str]:
-    """Versions of the libraries that shape the result; one that is not installed is left out."""
+    """Return the versions of the libraries that shape the result. A library that is not installed is left out."""
     versions = {"gdal": rasterio.__gdal_version__}
     for package in _PACKAGES:
         try:

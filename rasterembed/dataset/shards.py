@@ -1,41 +1,45 @@
-"""Shards: GeoParquet files of vectors, each whole or absent, each with its receipt in the footer."""
+"""Shards: GeoParquet files of vectors. A shard is whole or absent, and its footer holds its receipt."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from typing import IO, Any
+from dataclasses import dataclass
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
+from rasterembed.model.computation import Computation
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
 
 ROW_GROUP_ROWS = 8192
-"""Rows written together: 12 MB of 384 float32, which readers of one tile or one place have to fetch."""
+"""Table rows in a row group. At 384 float32 values a row that is 12 MB, which a reader of one tile has to fetch."""
 
 _CHUNK_BYTES = 16 * 2**20
-"""Read at a time where a whole shard is hashed: a request each on S3."""
+"""Bytes read at a time when a whole shard is hashed. Each chunk is one request on S3."""
 
 
 class Shard(BaseModel):
-    """A complete shard, as it stands in the manifest."""
+    """A complete shard, as the manifest lists it."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
+    """Number of the shard in the plan, from 0."""
     path: str
     """Key relative to the store's root."""
     rows: int
@@ -43,12 +47,31 @@ class Shard(BaseModel):
     skipped: int
     """Tiles planned but not embedded."""
     bytes: int
+    """Size of the file."""
     sha256: str
-    """Of the whole file."""
+    """Digest of the whole file."""
+    computation: Computation | None = None
+    """What computed the vectors. None if every tile was skipped, or if version 0.1 wrote the shard."""
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """The vectors of n tiles of a shard, and the tiles that were skipped on the way to them."""
+
+    positions: NDArray[np.intp]
+    """Position of each tile in the shard's tile order, ascending, shape (n,). n may be 0."""
+    valid_fraction: NDArray[np.float32]
+    """Share of valid pixels of each tile, shape (n,)."""
+    vectors: NDArray[np.float32]
+    """Vectors, not normalised, shape (n, dimensions)."""
+    skipped: tuple[SkippedTile, ...] = ()
+    """Tiles that were skipped since the batch before."""
+    computation: Computation | None = None
+    """What computed the vectors; None if there are none."""
 
 
 def shard_schema(plan: Plan) -> pa.Schema:
-    """Columns of a shard; `datetime` only where the source has one."""
+    """Return the columns of a shard. Column `datetime` exists only if the raster's time of acquisition is known."""
     element = pa.float16() if plan.selection.vector_dtype == "float16" else pa.float32()
     vector = pa.list_(pa.field("element", element, nullable=False), plan.model.dimensions)
     fields = [
@@ -69,10 +92,11 @@ def shard_schema(plan: Plan) -> pa.Schema:
 
 
 class ShardWriter:
-    """Takes vectors in tile order and writes them in row groups, so that memory does not grow with the shard.
+    """Writes vectors in tile order, one row group at a time. Its memory does not grow with the shard.
 
-    What waits to be written lies in arrays that are made once. Pieces kept from each batch would settle in the gaps
-    that the model's large blocks leave, which then no longer fit there: memory grew with the raster, by gigabytes.
+    Rows that wait for a full row group lie in arrays that are allocated once. If the rows of each batch were kept as
+    separate pieces, they would settle in the gaps that the model's large blocks leave in memory. The blocks would no
+    longer fit there, and memory would grow by gigabytes with the raster.
     """
 
     def __init__(self, plan: Plan, number: int, writer: pq.ParquetWriter) -> None:
@@ -87,33 +111,34 @@ class ShardWriter:
         self._valid_fraction = np.empty(capacity, np.float32)
         self._vectors = np.empty((capacity, plan.model.dimensions), np.float32)
         self._waiting = 0
+        self._skipped: dict[SkipReason, list[int]] = {}
         self.rows = 0
-        """Rows taken."""
+        """Tiles embedded so far."""
+        self.computation: Computation | None = None
+        """What computed the vectors so far."""
 
-    def append(
-        self,
-        positions: NDArray[np.intp],
-        valid_fraction: NDArray[np.float32],
-        vectors: NDArray[np.float32],
-    ) -> None:
-        """Take n vectors.
+    @property
+    def skipped(self) -> int:
+        """Tiles skipped so far."""
+        return sum(map(len, self._skipped.values()))
 
-        Args:
-            positions: places in the shard's tile order, ascending, shape (n,).
-            valid_fraction: shape (n,).
-            vectors: shape (n, dimensions).
-        """
-        self.rows += len(positions)
-        while len(positions):
-            count = min(len(positions), len(self._positions) - self._waiting)
-            place = slice(self._waiting, self._waiting + count)
-            self._positions[place] = positions[:count]
-            self._valid_fraction[place] = valid_fraction[:count]
-            self._vectors[place] = vectors[:count]
+    def append(self, batch: EmbeddedBatch) -> None:
+        """Take the vectors and the skipped tiles of a batch. Batches come in tile order."""
+        for tile in batch.skipped:
+            self._skipped.setdefault(tile.reason, []).append(tile.position)
+        self.rows += len(batch.positions)
+        self.computation = batch.computation or self.computation
+        start = 0
+        while start < len(batch.positions):
+            count = min(len(batch.positions) - start, len(self._positions) - self._waiting)
+            here, rows = slice(start, start + count), slice(self._waiting, self._waiting + count)
+            self._positions[rows] = batch.positions[here]
+            self._valid_fraction[rows] = batch.valid_fraction[here]
+            self._vectors[rows] = batch.vectors[here]
+            start += count
             self._waiting += count
             if self._waiting == len(self._positions):
                 self._flush()
-            positions, valid_fraction, vectors = positions[count:], valid_fraction[count:], vectors[count:]
 
     def _table(self, tiles: Tiles, valid_fraction: NDArray[np.float32], vectors: NDArray[np.float32]) -> pa.Table:
         footprints = self._footprinter(tiles)
@@ -130,39 +155,42 @@ class ShardWriter:
             pa.FixedSizeListArray.from_arrays(values, type=vector),
         ]
         if self._plan.profile.acquired is not None:
-            when = pa.scalar(self._plan.profile.acquired, type=pa.timestamp("ms", tz="UTC"))
-            columns.append(pa.repeat(when, len(tiles)))
+            acquired = pa.scalar(self._plan.profile.acquired, type=pa.timestamp("ms", tz="UTC"))
+            columns.append(pa.repeat(acquired, len(tiles)))
         return pa.table([*columns, bbox, geometry], schema=self._schema)
 
     def _flush(self) -> None:
         if self._waiting:
-            here = slice(self._waiting)
-            tiles = self._tiles.take(self._positions[here])
-            self._writer.write_table(self._table(tiles, self._valid_fraction[here], self._vectors[here]))
+            rows = slice(self._waiting)
+            tiles = self._tiles.take(self._positions[rows])
+            self._writer.write_table(self._table(tiles, self._valid_fraction[rows], self._vectors[rows]))
             self._waiting = 0
 
-    def finish(self, skipped: Skipped, run_id: str | None, made: Mapping[str, Any]) -> None:
-        """Write what is left, and the footer."""
+    def finish(self, run_id: str | None) -> None:
+        """Write the rows that still wait, and the footer."""
         self._flush()
         if self._plan.profile.on_earth:
             self._writer.add_key_value_metadata({"geo": self._geo.json()})
-        receipt = receipt_of(self._plan, run_id) | {**made, "skipped": skipped.positions}
+        receipt = receipt_of(self._plan, run_id) | {
+            "computation": None if self.computation is None else self.computation.model_dump(mode="json"),
+            "skipped": self._skipped,
+        }
         self._writer.add_key_value_metadata({"emb": json.dumps(receipt)})
 
 
 def write_shard(
-    plan: Plan,
-    store: ObjectStore,
-    number: int,
-    skipped: Skipped,
-    parts: Iterable[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]],
-    run_id: str | None = None,
-    made: Mapping[str, Any] | None = None,
+    store: ObjectStore, plan: Plan, number: int, batches: Iterable[EmbeddedBatch], run_id: str | None = None
 ) -> Shard:
-    """Write one shard from parts of (positions, valid fractions, vectors); see `ShardWriter.append`.
+    """Write a shard from its batches. The file appears in the store whole, after the last batch.
 
-    The file appears in the store whole, after the last part; `skipped`, and `made`, which adds to the receipt, are read
-    then. If another run put the same shard there meanwhile, that one counts.
+    If another run wrote the same shard in the meantime, the shard of that run is kept and returned.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+        number: number of the shard.
+        batches: all tiles of the shard, embedded or skipped, in tile order.
+        run_id: the run, for the receipt.
 
     Raises:
         StoreError: if the disk is full or the store refuses.
@@ -173,26 +201,27 @@ def write_shard(
         pq.ParquetWriter(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
     ):
         writer = ShardWriter(plan, number, parquet)
-        for part in parts:
-            writer.append(*part)
-        writer.finish(skipped, run_id, made or {})
+        for batch in batches:
+            writer.append(batch)
+        writer.finish(run_id)
     if not file.created:
-        theirs = find_shard(plan, store, number)
-        if theirs is None:
-            raise StoreUnavailableError(f"{store.uri(key)}: another writer left it incomplete")
-        return theirs
+        existing = find_shard(store, plan, number)
+        if existing is None:
+            raise StoreUnavailableError(f"{store.uri(key)}: another writer left the shard incomplete")
+        return existing
     return Shard(
         number=number,
         path=key,
         rows=writer.rows,
-        skipped=len(skipped),
+        skipped=writer.skipped,
         bytes=file.size,
         sha256=file.sha256,
+        computation=writer.computation,
     )
 
 
 def _encoding(plan: Plan) -> dict[str, Any]:
-    # measured, see docs/encoding.md; DuckDB does not read byte-stream-split float16
+    # docs/encoding.md has the measurements. DuckDB cannot read float16 as BYTE_STREAM_SPLIT.
     split = plan.selection.vector_dtype == "float32"
     return {
         "compression": "zstd",
@@ -201,20 +230,49 @@ def _encoding(plan: Plan) -> dict[str, Any]:
     }
 
 
-def read_receipt(file: IO[bytes]) -> tuple[dict[str, Any], int] | None:
-    """The receipt in a file's footer and the file's number of rows; None if it is no whole file of ours."""
+@dataclass(frozen=True)
+class ReceiptInFile:
+    """The receipt in a file's footer, and the number of rows that the footer tells."""
+
+    content: Mapping[str, Any]
+    """The receipt; see `rasterembed.dataset.receipts.receipt_of`."""
+    rows: int
+    """Table rows in the file."""
+
+    @property
+    def skipped(self) -> dict[SkipReason, list[int]]:
+        """Positions of the shard's skipped tiles by reason. Empty for a file that is no shard."""
+        return {SkipReason(reason): list(tiles) for reason, tiles in self.content.get("skipped", {}).items()}
+
+    @property
+    def skipped_count(self) -> int:
+        """Number of skipped tiles."""
+        return sum(map(len, self.skipped.values()))
+
+    @property
+    def computation(self) -> Computation | None:
+        """What computed the vectors, if the receipt says so. Version 0.1 wrote less."""
+        try:
+            return Computation.model_validate(self.content.get("computation"))
+        except ValidationError:
+            return None
+
+
+def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
+    """Read the receipt in a Parquet footer. Return None if the file is cut off, or was not written by this project."""
     try:
         footer = pq.read_metadata(file)
-        receipt = json.loads((footer.metadata or {})[b"emb"])
-    except (pa.ArrowException, OSError, KeyError, ValueError):  # which one depends on where the file was cut
+        content = json.loads((footer.metadata or {})[b"emb"])
+    except (pa.ArrowException, OSError, KeyError, ValueError):  # The kind depends on where the file was cut.
         return None
-    return receipt, footer.num_rows
+    return ReceiptInFile(cast("dict[str, Any]", content), footer.num_rows)
 
 
-def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
-    """The shard if it is in the store and complete: of this fingerprint, with every planned tile accounted for.
+def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
+    """Return a shard if the store has it complete, else None.
 
-    An incomplete one is removed, so that it can be written anew.
+    A shard is complete if it has the plan's fingerprint and accounts for every planned tile. An incomplete one is
+    deleted, so that it can be written again.
     """
     key = plan.layout.shard(plan.fingerprint, number)
     try:
@@ -223,23 +281,33 @@ def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
-            found = read_receipt(file)
+            receipt = read_receipt(file)
     except ObjectMissingError:
         return None
-    if found is not None:
-        receipt, rows = found
-        skipped = sum(map(len, receipt["skipped"].values()))
-        if receipt["fingerprint"] == plan.fingerprint and rows + skipped == plan.sharding.planned(number):
-            return Shard(number=number, path=key, rows=rows, skipped=skipped, bytes=size, sha256=digest.hexdigest())
+    if receipt is not None and receipt.content["fingerprint"] == plan.fingerprint:
+        skipped = receipt.skipped_count
+        if receipt.rows + skipped == plan.sharding.planned(number):
+            return Shard(
+                number=number,
+                path=key,
+                rows=receipt.rows,
+                skipped=skipped,
+                bytes=size,
+                sha256=digest.hexdigest(),
+                computation=receipt.computation,
+            )
     store.delete(key)
     return None
 
 
-def skipped_positions(plan: Plan, store: ObjectStore, number: int) -> dict[str, list[int]]:
-    """Positions of a complete shard's skipped tiles by reason."""
+def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> dict[SkipReason, list[int]]:
+    """Return the positions of a complete shard's skipped tiles by reason.
+
+    Raises:
+        StoreError: if the shard is broken.
+    """
     with store.open(plan.layout.shard(plan.fingerprint, number)) as file:
-        found = read_receipt(file)
-    if found is None:
-        raise StoreError(f"shard {number} of {plan.dataset_id} is broken: run again to make it anew")
-    positions: dict[str, list[int]] = found[0]["skipped"]
-    return positions
+        receipt = read_receipt(file)
+    if receipt is None:
+        raise StoreError(f"shard {number} of dataset {plan.dataset_id!r} is broken: run again to write it anew")
+    return receipt.skipped

@@ -1,4 +1,4 @@
-"""A STAC item for a dataset: where it lies, what it was made from, and how."""
+"""The STAC Item of a dataset: where it lies on Earth, what it was made from, and how."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
+"""Schema of the embedding extension."""
 
 _PARQUET = "application/vnd.apache.parquet"
 
 
 def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
-    """The dataset as a STAC 1.1 item with the projection, raster and embedding (v0.0.1) extensions.
+    """Return the dataset as a STAC 1.1 Item with the projection, raster and embedding (v0.0.1) extensions.
 
-    Its `datetime` is the source's time of acquisition, or of its last modification where the file tells none, which
-    `rasterembed:datetime_from` says. Hrefs are relative to the item.
+    `datetime` is the raster's time of acquisition. If the file does not tell it, `datetime` is the file's last
+    modification. The property `rasterembed:datetime_from` says which of the two it is. Hrefs are relative to the Item.
+
+    Args:
+        plan: plan of the dataset.
+        shards: all shards, in the order of their numbers.
     """
     geometry = _outline(plan)
     item = pystac.Item(
@@ -39,7 +44,7 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
         properties={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "rasterembed:datetime_from": "acquired" if plan.profile.acquired else "modified",
-            **_embedding(plan),
+            **_embedding(plan, shards),
         },
         stac_extensions=[EMBEDDING_EXTENSION],
     )
@@ -50,7 +55,10 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
 
 
 def _bbox(geometry: shapely.Geometry) -> list[float]:
-    """West, south, east, north; west is the greater across the antimeridian, by RFC 7946, section 5.2."""
+    """Return west, south, east, north in degrees.
+
+    West is greater than east if the geometry crosses the antimeridian (RFC 7946, section 5.2).
+    """
     west, south, east, north = geometry.bounds
     parts = [part.bounds for part in shapely.get_parts(geometry)]
     if (west, east) == (-180.0, 180.0) and all(part[2] - part[0] < 360.0 for part in parts):
@@ -60,7 +68,7 @@ def _bbox(geometry: shapely.Geometry) -> list[float]:
 
 
 def _outline(plan: Plan) -> shapely.Geometry | None:
-    """Footprint of the whole raster."""
+    """Return the footprint of the whole raster, or None if the raster has no place on Earth."""
     if not plan.profile.on_earth:
         return None
     zero = np.zeros(1, dtype=np.int32)
@@ -70,8 +78,10 @@ def _outline(plan: Plan) -> shapely.Geometry | None:
     return Footprinter(plan.profile)(whole).geometry[0]
 
 
-def _embedding(plan: Plan) -> dict[str, Any]:
+def _embedding(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
+    """Return the fields of the embedding extension."""
     receipt = receipt_of(plan)
+    computations = dict.fromkeys(shard.computation for shard in shards if shard.computation is not None)
     parameters = (
         "model",
         "model_id",
@@ -93,7 +103,8 @@ def _embedding(plan: Plan) -> dict[str, Any]:
         f"clip(({value} - {lo}) / ({hi} - {lo}), 0, 1)" for value, lo, hi in zip(values, low, high, strict=True)
     )
     fields: dict[str, Any] = {
-        "emb:runtime_parameters": {name: receipt[name] for name in parameters},
+        "emb:runtime_parameters": {name: receipt[name] for name in parameters}
+        | {"computations": [computation.model_dump(mode="json") for computation in computations]},
         "emb:preprocessing": {
             "format": "text",
             "expression": f"([{channels}] - {list(plan.model.mean)}) / {list(plan.model.std)}",
@@ -117,7 +128,7 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
     if profile.crs_wkt is None:
         return
     crs = pyproj.CRS.from_wkt(profile.crs_wkt)
-    authority = crs.to_authority(min_confidence=90)  # below, the datum is guessed
+    authority = crs.to_authority(min_confidence=90)  # With less confidence, the datum is a guess.
     if authority:
         projection.code = ":".join(authority)
     else:
@@ -160,7 +171,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
 def _band(plan: Plan, band: int) -> RasterBand:
     nodata: float | NoDataStrings | None = plan.profile.nodata[band - 1]
     if nodata is None and plan.profile.nodata_nan:
-        nodata = NoDataStrings.NAN  # JSON has no such number
+        nodata = NoDataStrings.NAN  # JSON cannot hold NaN as a number.
     return RasterBand.create(data_type=DataType(plan.profile.dtype), nodata=nodata)
 
 

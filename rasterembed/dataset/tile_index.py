@@ -1,9 +1,10 @@
-"""The tile index: one row a planned tile, as GeoParquet."""
+"""The tile index: a GeoParquet table with one row for each planned tile."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +14,21 @@ from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
+
+
+class TileStatus(StrEnum):
+    """State of a planned tile."""
+
+    PLANNED = "planned"
+    """The run has not ended."""
+    EMBEDDED = "embedded"
+    """A shard has the tile's vector."""
+    SKIPPED = "skipped"
+    """The tile has no vector; column `reason` says why."""
+
 
 SCHEMA = pa.schema(
     [
@@ -29,30 +43,34 @@ SCHEMA = pa.schema(
         pa.field("geometry", pa.binary(), nullable=False),
     ]
 )
+"""Columns of the tile index. `status` is a `TileStatus`, `reason` a `SkipReason` or null."""
 
 _ROW_GROUP_ROWS = 65536
-"""Rows written together at most: 6 MB, which readers of one tile or one place have to fetch."""
+"""Largest number of rows in a row group. That is 6 MB, which a reader of one tile or one place has to fetch."""
 
 _ROWS_AT_ONCE = 16384
-"""Rows made together: bounds the memory of large shards."""
+"""Largest number of rows made at once. It bounds the memory that large shards take."""
 
-SkippedOf = Callable[[int], dict[str, list[int]]]
-"""Gives the positions of a shard's skipped tiles by reason."""
+SkippedTiles = Mapping[SkipReason, Sequence[int]]
+"""Positions of a shard's skipped tiles in its tile order, by reason."""
 
 
-def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = None) -> str:
-    """Write `index.parquet`, shard by shard, in bounded memory.
+def write_tile_index(
+    store: ObjectStore, plan: Plan, skipped_tiles: Callable[[int], SkippedTiles] | None = None
+) -> str:
+    """Write the tile index, one shard after the other, in bounded memory.
 
     Args:
-        plan: the plan.
-        store: where to.
-        skipped_of: what became of each shard's tiles; without it every row has status `planned`.
+        store: store of the dataset.
+        plan: plan of the dataset.
+        skipped_tiles: returns the skipped tiles of a shard, given its number. Without it, every tile has the status
+            `planned`.
 
     Returns:
         sha256 of the file.
 
     Raises:
-        DataError: if a tile has no place in longitude and latitude.
+        DataError: if a tile has no longitude and latitude.
     """
     footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()
@@ -62,7 +80,8 @@ def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = N
     ):
         waiting: list[pa.Table] = []
         for number in range(plan.sharding.count):
-            for rows in _rows(plan, number, footprinter, geo, skipped_of):
+            skipped = None if skipped_tiles is None else skipped_tiles(number)
+            for rows in _rows(plan, number, footprinter, geo, skipped):
                 if sum(map(len, waiting)) + len(rows) > _ROW_GROUP_ROWS:
                     writer.write_table(pa.concat_tables(waiting))
                     waiting = []
@@ -75,19 +94,15 @@ def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = N
 
 
 def _rows(
-    plan: Plan,
-    number: int,
-    footprinter: Footprinter,
-    geo: GeoMetadata,
-    skipped_of: SkippedOf | None,
+    plan: Plan, number: int, footprinter: Footprinter, geo: GeoMetadata, skipped: SkippedTiles | None
 ) -> Iterator[pa.Table]:
-    """A shard's tiles, as tables of `_ROWS_AT_ONCE` rows at most."""
+    """Yield the rows of a shard's tiles, in tables of at most `_ROWS_AT_ONCE` rows."""
     tiles = plan.sharding.tiles(number)
-    status = np.full(len(tiles), "planned" if skipped_of is None else "embedded", dtype=object)
-    reason = np.full(len(tiles), None, dtype=object)
-    for why, positions in (skipped_of(number) if skipped_of else {}).items():
-        status[positions] = "skipped"
-        reason[positions] = why
+    status = np.full(len(tiles), TileStatus.PLANNED if skipped is None else TileStatus.EMBEDDED, dtype=object)
+    reasons = np.full(len(tiles), None, dtype=object)
+    for reason, positions in (skipped or {}).items():
+        status[list(positions)] = TileStatus.SKIPPED
+        reasons[list(positions)] = reason.value
     for start in range(0, len(tiles), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         some = tiles.take(rows)
@@ -100,7 +115,7 @@ def _rows(
                 *map(pa.array, numbers),
                 pa.array(np.full(len(some), number, dtype=np.int32)),
                 pa.array(status[rows], type=pa.string()),
-                pa.array(reason[rows], type=pa.string()),
+                pa.array(reasons[rows], type=pa.string()),
                 *place_columns(footprints),
             ],
             schema=SCHEMA,

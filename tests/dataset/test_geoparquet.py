@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan, Selection
-from rasterembed.dataset.tile_index import write_index
+from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.model.choice import Dinov3, ResolvedModel
-from rasterembed.pipeline import embed_raster
+from tests.support.embedding import embed
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile
@@ -92,7 +92,7 @@ def unplaced(store: ObjectStore, model: Dinov3, tmp_path_factory: pytest.TempPat
 def empty(store: ObjectStore, model: Dinov3, rasters: Path) -> Dataset:
     """A scene of which no tile has a valid pixel, through the whole pipeline."""
     raster = str(rasters / "all-nodata.tif")
-    return Dataset(store, embed_raster(raster, store, dataset_id="empty", grid=Grid(size=64), model=model))
+    return Dataset(store, embed(store, raster, dataset_id="empty", grid=Grid(size=64), model=model))
 
 
 @pytest.fixture
@@ -188,11 +188,11 @@ def test_index_and_shards_tell_of_the_same_tiles(scene: Dataset) -> None:
 
 def test_before_the_run_every_tile_is_planned(scene: Dataset, tmp_path: Path) -> None:
     elsewhere = ObjectStore(root=str(tmp_path))
-    digest = write_index(scene.plan, elsewhere)
+    digest = write_tile_index(elsewhere, scene.plan)
     index = pq.read_table(elsewhere.uri(scene.manifest.index))
     assert set(index["status"].to_pylist()) == {"planned"}
     assert index["reason"].null_count == index.num_rows == 45 * 50
-    assert write_index(scene.plan, elsewhere) == digest != scene.manifest.index_sha256
+    assert write_tile_index(elsewhere, scene.plan) == digest != scene.manifest.index_sha256
 
 
 def test_geopandas(scene: Dataset, dateline: Dataset) -> None:
@@ -412,7 +412,7 @@ def test_a_million_tiles(store: ObjectStore) -> None:
         ),
         selection=Selection(),
     )
-    write_index(plan, store)
+    write_tile_index(store, plan)
     path = store.uri(plan.layout.index)
     assert pq.read_metadata(path).num_rows == 1_000_000
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32633", "OGC:CRS84", always_xy=True)

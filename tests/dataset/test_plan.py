@@ -19,7 +19,7 @@ from rasterembed.dataset import plan as plan_module
 from rasterembed.dataset.plan import Plan, Selection, make_plan
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import Execution, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id, register

@@ -23,7 +23,7 @@ from rasterembed.dataset.plan import Plan, Selection, make_plan
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.stac import stac_item
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import embed_raster
+from tests.support.embedding import embed
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
@@ -138,7 +138,7 @@ def test_hrefs_lead_from_the_item_to_files_that_are_there(store: ObjectStore, sc
 
 
 def test_one_shard_is_the_embeddings_itself(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
-    manifest = embed_raster(str(rasters / "all-nodata.tif"), store, dataset_id="one", grid=Grid(size=64), model=model)
+    manifest = embed(store, str(rasters / "all-nodata.tif"), dataset_id="one", grid=Grid(size=64), model=model)
     item = pystac.Item.from_file(store.uri(manifest.stac_item))
     check_item(strict(Path(store.uri(manifest.stac_item)).read_bytes()))
     assert [name for name in item.assets if name.startswith("embeddings")] == ["embeddings"]

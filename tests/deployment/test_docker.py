@@ -145,7 +145,8 @@ def alone(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     root = tmp_path_factory.mktemp("alone")
     program = """
 import json, sys
-from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.dataset.embedding import Execution
+from rasterembed.pipeline import embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.dataset.plan import Selection
 from rasterembed.store.object_store import ObjectStore

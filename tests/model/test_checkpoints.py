@@ -24,7 +24,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.checkpoints import find_checkpoint, make_demo_checkpoint
 from rasterembed.model.choice import Dinov3, resolve_model
 from rasterembed.model.embedder import Embedder
-from rasterembed.pipeline import embed_raster
+from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 
@@ -424,5 +424,5 @@ def test_the_demo_is_marked(tmp_path: Path) -> None:
     ) as dataset:  # fmt: skip
         dataset.write(np.random.default_rng(0).integers(0, 255, (3, 64, 64), np.uint8))
     store = ObjectStore(root=str(tmp_path / "store"))
-    manifest = embed_raster(str(tmp_path / "r.tif"), store, dataset_id="d", grid=Grid(size=32))
+    manifest = embed(store, str(tmp_path / "r.tif"), dataset_id="d", grid=Grid(size=32))
     assert (manifest.model, manifest.rows, manifest.dimensions) == ("demo (untrained)", 4, 192)

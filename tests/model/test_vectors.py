@@ -30,7 +30,8 @@ from rasterembed.dataset.plan import Selection, make_plan
 from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import find_checkpoint, write_preprocessor
 from rasterembed.model.choice import ComputeDtype, Dinov3
-from rasterembed.pipeline import Execution, embed_raster, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard
+from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import register
@@ -146,7 +147,7 @@ def check_against(reference: Reference, table: pa.Table, pooling: str, every: in
 
 
 def embedded(store: ObjectStore, raster: Path, dataset_id: str = "d", **options: Any) -> pa.Table:
-    return rows_of(store, embed_raster(str(raster), store, dataset_id=dataset_id, **options))
+    return rows_of(store, embed(store, str(raster), dataset_id=dataset_id, **options))
 
 
 @pytest.fixture
@@ -301,13 +302,7 @@ def test_s3_changes_nothing(rasters: Path, moto: S3Server, bucket: str, tiny_vit
             "secret_key": moto.secret_key,
         }
     )
-    manifest = embed_raster(
-        f"s3://{bucket}/in/RGB.byte.tif",
-        store,
-        dataset_id="d",
-        grid=Grid(size=64),
-        model=Dinov3(model=str(tiny_vit), pooling="cls+mean"),
-    )
+    manifest = embed(store, f"s3://{bucket}/in/RGB.byte.tif", dataset_id="d", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit), pooling="cls+mean"))
     check_same_rows(rows_of(store, manifest), usual)
 
 

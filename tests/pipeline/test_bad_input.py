@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rasterembed.errors import DataError, ObjectMissingError, RasterEmbedError, StoreError, UsageError
-from rasterembed.pipeline import embed_raster
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import choices, files, write_raster
 
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> ObjectStore:
 
 def _refused(kind: type[RasterEmbedError], raster: str, store: ObjectStore, tiny_vit: Path, **other: Any) -> str:
     with pytest.raises(RasterEmbedError) as error:
-        embed_raster(raster, store, **choices(tiny_vit) | other)
+        embed_raster(store, raster, EmbedOptions(**choices(tiny_vit) | other)).manifest
     assert type(error.value) is kind
     text = str(error.value)
     assert "\n" not in text
@@ -86,7 +86,7 @@ def test_a_root_that_is_a_file_is_found_out_before_the_work(
     monkeypatch.setattr("rasterembed.pipeline.embed_shard", lambda *_, **__: pytest.fail("it went to work"))
     store = ObjectStore(root=str(here / "text.tif"))
     with pytest.raises(StoreError, match=r"^\S+/text.tif/datasets/scene/manifest.json: a part of the path is a file$"):
-        embed_raster("scene.tif", store, **choices(tiny_vit))
+        embed_raster(store, "scene.tif", EmbedOptions(**choices(tiny_vit))).manifest
 
 
 def test_errors_know_what_the_command_line_ends_with() -> None:

@@ -25,7 +25,8 @@ from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Plan, make_plan
 from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
-from rasterembed.pipeline import Progress, embed_raster, embed_shard
+from rasterembed.dataset.embedding import Progress, embed_shard
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderBackend
 from rasterembed.store.object_store import ObjectStore
@@ -242,7 +243,7 @@ def test_an_interrupted_run_leaves_complete_shards_and_no_lease(
     assert not list(Path(store.root).rglob("*.part"))
     assert read_manifest(store, DATASET) is None
 
-    at_once = asked | {"execution": pipeline.Execution(batch_size=4, lease_wait=0)}
+    at_once = asked | {"execution": Execution(batch_size=4, lease_wait=0)}
     assert run(raster, store, **at_once).error == ""
     _assert_finished(store, whole)
 
@@ -326,8 +327,8 @@ def test_other_ways_of_doing_the_work_are_no_other_configuration(
     raster: Path, asked: dict[str, Any], finished: ObjectStore
 ) -> None:
     at_first = files(Path(finished.root))
-    another_way = asked | {"execution": pipeline.Execution(batch_size=64, shard_threads=3, lease_wait=1)}
-    embed_raster(str(raster), finished, **another_way)
+    another_way = asked | {"execution": Execution(batch_size=64, shard_threads=3, lease_wait=1)}
+    embed_raster(finished, str(raster), EmbedOptions(**another_way)).manifest
     assert files(Path(finished.root)) == at_first
 
 
@@ -406,7 +407,7 @@ def test_readers_find_a_whole_dataset_at_every_change_that_replacing_makes(
                 return result
 
             patch.setattr(ObjectStore, name, watched)
-        embed_raster(str(raster), finished, **replacing)
+        embed_raster(finished, str(raster), EmbedOptions(**replacing)).manifest
     switch = found.index(replacement)
     assert [now == whole for now in found[:switch]] == [True] * switch
     assert all(now == replacement for now in found[switch:])
@@ -465,7 +466,7 @@ def test_a_second_run_that_must_not_wait_says_who_holds_the_dataset(
 ) -> None:
     first = start(raster, store, hook=partial(_pause_before_batch, 2, pause), **asked)
     pause.reached()
-    at_once = asked | {"execution": pipeline.Execution(lease_wait=0)}
+    at_once = asked | {"execution": Execution(lease_wait=0)}
     outcome = run(raster, store, **at_once)
     pause.end()
 
@@ -513,7 +514,7 @@ def test_a_shard_damaged_in_a_ready_dataset_is_made_anew_and_no_other(
     at_first, shard = files(Path(finished.root)), _manifest(finished).shards[1].path
     damage(Path(finished.root) / shard)
 
-    embed_raster(str(raster), finished, **asked)
+    embed_raster(finished, str(raster), EmbedOptions(**asked)).manifest
 
     _assert_finished(finished, whole)
     now = files(Path(finished.root))
@@ -545,10 +546,10 @@ def test_a_raster_written_anew_is_another_configuration(
     tmp_path: Path, raster: Path, asked: dict[str, Any], store: ObjectStore
 ) -> None:
     mine = Path(shutil.copy(raster, tmp_path / "scene.tif"))
-    embed_raster(str(mine), store, **asked)
+    embed_raster(store, str(mine), EmbedOptions(**asked)).manifest
     os.utime(mine, ns=(1, 1))
     with pytest.raises(DataError, match=r'source.version: "\d+" there, "1" asked'):
-        embed_raster(str(mine), store, **asked)
+        embed_raster(store, str(mine), EmbedOptions(**asked)).manifest
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import embed_raster
+from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid, Tiles, tile_id
 from rasterembed.raster.profile import inspect
 from rasterembed.raster.radiometry import palette_table
@@ -489,18 +489,18 @@ def test_a_block_that_cannot_be_decoded(store: ObjectStore, tmp_path: Path, tiny
     # the block covers columns 128 to 191 and rows 64 to 127: tiles 2 and 3 across, 1 and 2 down
     bad = {tile_id(row, col) for row in (1, 2) for col in (2, 3)}
     with pytest.raises(DataError, match=r"tile r000001_c000002 \(window col_off=96 row_off=48 width=48 height=48\)"):
-        embed_raster(str(path), store, dataset_id="d", grid=grid, model=model)
+        embed(store, str(path), dataset_id="d", grid=grid, model=model)
     assert store.read("datasets/d/manifest.json") is None
 
     skipping = Selection(on_bad_window="skip", shard_tiles=12)
-    manifest = embed_raster(str(path), store, dataset_id="e", grid=grid, model=model, selection=skipping)
+    manifest = embed(store, str(path), dataset_id="e", grid=grid, model=model, selection=skipping)
     index = index_of(store, manifest)
     assert {row["tile_id"] for row in index if row["status"] == "skipped"} == bad
     assert {row["reason"] for row in index if row["status"] == "skipped"} == {"window cannot be decoded"}
     assert (manifest.tiles, manifest.rows, manifest.skipped) == (35, 31, 4)
 
     whole = write(tmp_path / "whole.tif", noise(3, "uint8"), **options)
-    expected = embed_raster(str(whole), store, dataset_id="f", grid=grid, model=model)
+    expected = embed(store, str(whole), dataset_id="f", grid=grid, model=model)
     good = {row["tile_id"]: row["embedding"] for row in rows_of(store, expected)}
     for row in rows_of(store, manifest):
         np.testing.assert_allclose(row["embedding"], good[row["tile_id"]], rtol=1e-4, atol=1e-4)
@@ -549,7 +549,7 @@ def test_a_mask_file_counts_as_a_part_of_the_raster(store: ObjectStore, tmp_path
     half = np.zeros((HEIGHT, WIDTH), bool)
     half[:, 150:] = True
     mask(half)
-    manifest = embed_raster(str(path), store, dataset_id="d", grid=grid, model=model)
+    manifest = embed(store, str(path), dataset_id="d", grid=grid, model=model)
     assert {row["col"] for row in rows_of(store, manifest)} == {2, 3, 4}
     batches = shard_reader(store, path, grid).batches(0, Skipped())
     next(batches)
@@ -557,8 +557,8 @@ def test_a_mask_file_counts_as_a_part_of_the_raster(store: ObjectStore, tmp_path
     with pytest.raises(DataError, match=r"r\.tif\.msk: the mask was changed while the raster was being read"):
         list(batches)
     with pytest.raises(ConfigurationChangedError, match=r"source\.mask"):
-        embed_raster(str(path), store, dataset_id="d", grid=grid, model=model)
-    again = embed_raster(str(path), store, dataset_id="d", grid=grid, model=model, replace=True)
+        embed(store, str(path), dataset_id="d", grid=grid, model=model)
+    again = embed(store, str(path), dataset_id="d", grid=grid, model=model, replace=True)
     assert {row["col"] for row in rows_of(store, again)} == {0, 1, 2}
 
 
@@ -711,7 +711,7 @@ COUNTS: dict[str, tuple[Grid, int]] = {
 @pytest.mark.parametrize("name", COUNTS)
 def test_real_rasters(rasters: Path, store: ObjectStore, tiny_vit: Path, name: str) -> None:
     grid, tiles = COUNTS[name]
-    manifest = embed_raster(str(rasters / name), store, dataset_id="d", grid=grid, model=Dinov3(model=str(tiny_vit)))
+    manifest = embed(store, str(rasters / name), dataset_id="d", grid=grid, model=Dinov3(model=str(tiny_vit)))
     expected: dict[str, tuple[str, str | None]] = {}
     fractions = {}
     with rasterio.open(rasters / name) as dataset:
@@ -735,7 +735,7 @@ def test_real_rasters(rasters: Path, store: ObjectStore, tiny_vit: Path, name: s
 
 
 def test_a_raster_without_a_valid_pixel(rasters: Path, store: ObjectStore, tiny_vit: Path) -> None:
-    manifest = embed_raster(str(rasters / "all-nodata.tif"), store, dataset_id="d", model=Dinov3(model=str(tiny_vit)))
+    manifest = embed(store, str(rasters / "all-nodata.tif"), dataset_id="d", model=Dinov3(model=str(tiny_vit)))
     assert (manifest.tiles, manifest.rows, manifest.skipped) == (12, 0, 12)
     assert {row["reason"] for row in index_of(store, manifest)} == {"no valid pixel"}
     assert rows_of(store, manifest) == []
@@ -745,9 +745,9 @@ def test_a_raster_without_a_valid_pixel(rasters: Path, store: ObjectStore, tiny_
 def test_rasters_without_a_crs(rasters: Path, store: ObjectStore, tiny_vit: Path, name: str) -> None:
     model = Dinov3(model=str(tiny_vit))
     with pytest.raises(DataError, match=r"it has no CRS: assign its CRS .* or allow footprints in pixels"):
-        embed_raster(str(rasters / name), store, dataset_id="d", model=model)
+        embed(store, str(rasters / name), dataset_id="d", model=model)
     allowed = Selection(allow_no_crs=True)
-    manifest = embed_raster(str(rasters / name), store, dataset_id="d", model=model, selection=allowed)
+    manifest = embed(store, str(rasters / name), dataset_id="d", model=model, selection=allowed)
     assert (manifest.tiles, manifest.rows, manifest.crs) == (1, 1, None)
     row = rows_of(store, manifest)[0]
     with rasterio.open(rasters / name) as dataset:
@@ -759,7 +759,7 @@ def test_rasters_without_a_crs(rasters: Path, store: ObjectStore, tiny_vit: Path
 def test_the_damaged_raster(rasters: Path, store: ObjectStore, tiny_vit: Path) -> None:
     path, model = rasters / "corrupt.tif", Dinov3(model=str(tiny_vit))
     with pytest.raises(DataError, match=r"corrupt\.tif: tile r\d{6}_c\d{6} \(window col_off=\d+ row_off=\d+ width="):
-        embed_raster(str(path), store, dataset_id="d", model=model)
+        embed(store, str(path), dataset_id="d", model=model)
     bad = set()
     with rasterio.open(path) as dataset:
         for tile, window in plain_windows(Grid(), dataset.width, dataset.height).items():
@@ -768,7 +768,7 @@ def test_the_damaged_raster(rasters: Path, store: ObjectStore, tiny_vit: Path) -
             except rasterio.errors.RasterioError:
                 bad.add(tile)
     assert 0 < len(bad) < 25
-    manifest = embed_raster(str(path), store, dataset_id="d", model=model, selection=Selection(on_bad_window="skip"))
+    manifest = embed(store, str(path), dataset_id="d", model=model, selection=Selection(on_bad_window="skip"))
     skipped = {row["tile_id"]: row["reason"] for row in index_of(store, manifest) if row["status"] == "skipped"}
     assert skipped == dict.fromkeys(bad, "window cannot be decoded")
     assert manifest.rows == 25 - len(bad)

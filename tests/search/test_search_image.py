@@ -17,7 +17,9 @@ from rasterio.transform import Affine
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.dataset.embedding import Execution
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.search.answer import Answer
@@ -69,10 +71,7 @@ def embed(
 ) -> Embedded:
     raster = write_tif(folder / f"{name}.tif", pixels, interpretation)
     store = ObjectStore(root=str(folder / "store"))
-    embed_raster(
-        str(raster), store, dataset_id=name, grid=Grid(size=SIDE), model=Dinov3(model=str(model), device="cpu"),
-        execution=Execution(shard_threads=1), **options,
-    )  # fmt: skip
+    embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=SIDE), model=Dinov3(model=str(model), device="cpu"), execution=Execution(shard_threads=1), **options)).manifest  # fmt: skip
     return Embedded(open_dataset(store, name), pixels)
 
 

@@ -71,7 +71,7 @@ def choices(model: Path) -> dict[str, Any]:
         "grid": Grid(size=32),
         "model": Dinov3(model=str(model), device="cpu"),
         "selection": Selection(shard_tiles=16),
-        "execution": pipeline.Execution(batch_size=4, shard_threads=1),
+        "execution": Execution(batch_size=4, shard_threads=1),
     }
 
 
@@ -229,7 +229,7 @@ def _run(
         hook()
     error, environment = "", set(os.environ)
     try:
-        pipeline.embed_raster(raster, ObjectStore(**store), **options)
+        pipeline.embed_raster(ObjectStore(**store), raster, EmbedOptions(**options)).manifest
     except BaseException as caught:
         error = f"{type(caught).__name__}: {caught}"
     new = tuple(sorted(set(os.environ) - environment))

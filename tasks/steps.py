@@ -1,0 +1,95 @@
+"""The pipeline's steps as Prefect tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+from prefect import get_run_logger
+
+from rasterembed.dataset.embedding import EmbeddingJob, Progress
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.plan import Plan, PlanSettings
+from rasterembed.dataset.shards import Shard
+from rasterembed.pipeline import EmbedResult, Steps
+from rasterembed.qa.report import QaReport
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.source import Source
+from rasterembed.search.options import VectorIndexOptions
+from rasterembed.store.lease import Lease
+from rasterembed.store.object_store import ObjectStore
+from tasks.commit import commit_dataset
+from tasks.embed import embed_shards, shown
+from tasks.index import index_vectors
+from tasks.inspect import inspect_raster
+from tasks.plan import plan_tiles, prepare_dataset
+from tasks.qa import check_quality
+from tasks.register import register_raster
+from tasks.summary import publish_summary
+from tasks.workers import Fleet, embed_on_workers
+
+
+class PrefectSteps(Steps):
+    """Runs each step as a task of the current flow run.
+
+    Args:
+        fleet: child runs that compute the shards. None: this run computes them.
+    """
+
+    def __init__(self, fleet: Fleet | None = None) -> None:
+        self._fleet = fleet
+
+    def register(self, store: ObjectStore, raster: str) -> Source:
+        """Find the raster, and record its identity."""
+        return register_raster(store, raster)
+
+    def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
+        """Read the raster's header."""
+        return inspect_raster(store, source, allow_no_crs=allow_no_crs)
+
+    def plan(
+        self,
+        store: ObjectStore,
+        source: Source,
+        dataset_id: str,
+        settings: PlanSettings,
+        profile: RasterProfile,
+        hub_token: str | None,
+    ) -> Plan:
+        """Resolve every choice of the run."""
+        return plan_tiles(store, source, dataset_id, settings, profile, hub_token)
+
+    def prepare(self, store: ObjectStore, plan: Plan) -> None:
+        """Write the plan into the store."""
+        prepare_dataset(store, plan)
+
+    def embed(self, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Sequence[Shard]:
+        """Compute the missing shards in this run, or in child runs on workers."""
+        if self._fleet is not None:
+            return embed_on_workers(store, plan, self._fleet, progress)
+        return embed_shards(store, plan, job, progress, range(plan.sharding.count))
+
+    def commit(self, store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
+        """Make the shards a dataset."""
+        return commit_dataset(store, plan, shards, lease)
+
+    def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+        """Measure the dataset, and show the report as an artifact."""
+        return check_quality(store, manifest, thresholds)
+
+    def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
+        """Build the vector index, if the options ask for one."""
+        index_vectors(store, manifest, options)
+
+    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
+        """Show the progress as an artifact, and as a line on a terminal."""
+        return shown(progress, plan.dataset_id)
+
+    def on_wait(self, message: str) -> None:
+        """Log that the run waits for another run of the same dataset."""
+        get_run_logger().info(message)
+
+    def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
+        """Show what the dataset is as an artifact."""
+        publish_summary(store, result.plan, result.manifest)

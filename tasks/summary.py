@@ -1,0 +1,41 @@
+"""What a run shows of its dataset when it ends."""
+
+from __future__ import annotations
+
+from prefect.artifacts import Artifact, create_markdown_artifact
+
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.plan import Plan
+from rasterembed.store.object_store import ObjectStore
+from tasks.policy import artifact_key
+
+
+def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest) -> None:
+    """Create two artifacts: a table that describes the dataset, and its manifest's URI for programs."""
+    model, grid = plan.model, plan.sharding.grid
+    size = manifest.bytes / 2**20
+    computed = "; ".join(map(str, manifest.computations)) or "not recorded"
+    create_markdown_artifact(
+        key=artifact_key("dataset", manifest.dataset_id),
+        description=f"Dataset {manifest.dataset_id}",
+        markdown=f"""# {manifest.dataset_id}: {manifest.state}
+
+| | |
+|---|---|
+| raster | `{plan.source.uri}` |
+| tiles | {manifest.rows} embedded, {manifest.skipped} skipped, of {manifest.tiles} |
+| grid | {grid.size} px, stride {grid.step} px, edge {grid.edge} |
+| model | {manifest.model}, {model.pooling}, {manifest.dimensions} dimensions, {model.dtype} |
+| computed by | {computed} |
+| radiometry | bands {plan.radiometry.bands}, {plan.radiometry.method} |
+| shards | {len(manifest.shards)}, {size:.1f} MiB |
+| manifest | `{store.uri(plan.layout.manifest)}` |
+| fingerprint | `{manifest.fingerprint}` |
+""",
+    )
+    Artifact(
+        type="manifest",
+        key=artifact_key("manifest", manifest.dataset_id),
+        description=f"Manifest of {manifest.dataset_id}",
+        data=store.uri(plan.layout.manifest),
+    ).create()
