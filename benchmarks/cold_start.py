@@ -106,7 +106,7 @@ def _load_model(raster: Path, weights: Path) -> float:
     from rasterembed.store.object_store import ObjectStore
 
     store = ObjectStore(root=str(weights.parent / "loading"))
-    plan = make_plan(store, register(store, str(raster)), "plan", model=Dinov3(model=str(weights), device="cpu"))
+    plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=Dinov3(model=str(weights), device="cpu")))
     begun = time.perf_counter()
     load_embedder(plan.model, "cpu")
     return time.perf_counter() - begun

@@ -29,7 +29,7 @@ from benchmarks.harness import (
     where,
 )
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Plan, Selection, make_plan
+from rasterembed.dataset.plan import Plan, Selection, make_plan, PlanSettings
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
 from rasterembed.dataset.embedding import Execution
@@ -93,7 +93,7 @@ def _measure(
 ) -> dict[str, Any]:
     store = ObjectStore(root=str(root))
     source = register(store, str(raster))
-    plan = make_plan(store, source, "plan", grid=grid, model=model, selection=selection)
+    plan = make_plan(store, source, "plan", PlanSettings(grid=grid, model=model, selection=selection))
     batches = ready_batches(plan, store, execution)
     tiles = sum(len(batch.positions) for batch in batches)
     begun = time.perf_counter()

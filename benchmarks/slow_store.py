@@ -32,10 +32,10 @@ from benchmarks.harness import (
 )
 from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.dataset.embedding import Execution, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -84,7 +84,7 @@ def measure(
         execution = Execution(batch_size=batch_size, backend=backend, shard_threads=shard_threads)
         options = {"grid": Grid(size=size), "model": model, "selection": Selection(shard_tiles=shard_tiles)}
         source = register(local, str(raster))
-        plan = make_plan(local, source, "plan", **options)
+        plan = make_plan(local, source, "plan", PlanSettings(**options))
         batches = ready_batches(plan, local, execution)
         embedder = load_embedder(plan.model, "cpu", backend=backend)
         numbers = count()
@@ -94,10 +94,10 @@ def measure(
             assert sum(len(vectors.result()) for vectors in pending) == plan.sharding.tile_count
 
         def to(store: ObjectStore) -> None:
-            fresh = make_plan(local, source, f"run-{next(numbers)}", **options)
+            fresh = make_plan(local, source, f"run-{next(numbers)}", PlanSettings(**options))
             with ThreadPoolExecutor(shard_threads) as pool:
                 done = list(
-                    pool.map(lambda n: embed_shard(fresh, store, n, execution=execution), range(plan.sharding.count))
+                    pool.map(lambda n: embed_shard(store, fresh, n, EmbeddingJob(execution=execution)), range(plan.sharding.count))
                 )
             assert sum(shard.rows for shard in done) == plan.sharding.tile_count
 

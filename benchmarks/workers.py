@@ -30,9 +30,9 @@ from pydantic import SecretStr
 
 from benchmarks.harness import load, run, save, table
 from rasterembed.dataset.manifest import commit
-from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
 from rasterembed.dataset.shards import find_shard
-from rasterembed.dataset.embedding import Execution, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.pipeline import prepare
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.sharding import MAX_SHARDS
@@ -187,20 +187,20 @@ def _store() -> dict[str, Any]:
 
         with counted("plan"):
             source = register(store, "s3://rasters/s.tif")
-            plan = make_plan(store, source, "requests", grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
+            plan = make_plan(store, source, "requests", PlanSettings(grid=Grid(size=SIDE), selection=Selection(shard_tiles=60)))
         with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
             with counted("prepare"):
                 prepare(store, plan)
             with counted("shard"):
-                shards = [embed_shard(plan, store, 0, execution=Execution(shard_threads=1))]
+                shards = [embed_shard(store, plan, 0, EmbeddingJob(execution=Execution(shard_threads=1)))]
             for number in range(1, plan.sharding.count):
-                shards.append(embed_shard(plan, store, number, execution=Execution(shard_threads=1)))
+                shards.append(embed_shard(store, plan, number, EmbeddingJob(execution=Execution(shard_threads=1))))
             with counted("poll"):
                 store.sizes(plan.layout.shards)
             with counted("collect"):
                 find_shard(store, plan, 0)
             with counted("commit"):
-                commit(plan, store, shards, "requests", lease, state="ready")
+                commit(store, plan, shards, lease)
     return {step: dict(found) for step, found in steps.items()}
 
 

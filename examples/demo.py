@@ -1,4 +1,4 @@
-"""The main job on a generated scene, and a search in what it made: `make demo`.
+"""Embed a generated scene with the main flow, and search in the result: `make demo`.
 
 python -m examples.demo [FOLDER]
 """
@@ -16,11 +16,11 @@ from flows.search_embeddings import search_embeddings
 DATASET = "demo-scene"
 
 TILE = "r000008_c000008"
-"""A tile with fields, forest and a lake shore."""
+"""Id of a tile that shows fields, forest and a lake shore."""
 
 
 def main(folder: Path) -> None:
-    """Write a scene below `folder`, embed it with the demo model, search it, and say where everything is."""
+    """Generate a scene in `folder`, embed it with the demo model, search it, and print where the results are."""
     raster, store, sheet = folder / "scene.tif", folder / "store", folder / "search.png"
     if not raster.exists():
         print(f"generating a landscape in {raster}")

@@ -1,1 +1,101 @@
-"""From any georeferenced raster to a searchable table of DINOv3 tile embeddings."""
+"""From any georeferenced raster to DINOv3 tile embeddings that people can search, map and compare.
+
+This module is the public face of the library. Names are imported when they are first used, so `import rasterembed` takes
+a few milliseconds. Everything that is not listed in `__all__` is internal, and may move.
+
+Example:
+    >>> import rasterembed as re  # doctest: +SKIP
+    >>> store = re.ObjectStore(root="embeddings")  # doctest: +SKIP
+    >>> result = re.embed_raster(store, "scene.tif")  # doctest: +SKIP
+    >>> dataset = re.Dataset.open(store, result.manifest.dataset_id)  # doctest: +SKIP
+    >>> print(dataset.search(re.Query(tile="r000000_c000000")))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.embedding import Execution
+    from rasterembed.dataset.manifest import Manifest
+    from rasterembed.dataset.plan import Selection
+    from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
+    from rasterembed.model.choice import Dinov3
+    from rasterembed.pipeline import EmbedOptions, EmbedResult, check_dataset, embed_raster
+    from rasterembed.qa.report import QaReport
+    from rasterembed.qa.thresholds import QaThresholds
+    from rasterembed.raster.grid import Grid
+    from rasterembed.raster.radiometry import Radiometry
+    from rasterembed.search.answer import Answer
+    from rasterembed.search.options import VectorIndexOptions
+    from rasterembed.search.query import Query, Where
+    from rasterembed.search.searcher import Searcher
+    from rasterembed.store.object_store import ObjectStore
+
+_MODULES = {
+    "Answer": "search.answer",
+    "DataError": "errors",
+    "Dataset": "dataset.dataset",
+    "Dinov3": "model.choice",
+    "EmbedOptions": "pipeline",
+    "EmbedResult": "pipeline",
+    "Execution": "dataset.embedding",
+    "Grid": "raster.grid",
+    "Manifest": "dataset.manifest",
+    "ObjectStore": "store.object_store",
+    "QaReport": "qa.report",
+    "QaThresholds": "qa.thresholds",
+    "Query": "search.query",
+    "Radiometry": "raster.radiometry",
+    "RasterEmbedError": "errors",
+    "Searcher": "search.searcher",
+    "Selection": "dataset.plan",
+    "StoreError": "errors",
+    "UsageError": "errors",
+    "VectorIndexOptions": "search.options",
+    "Where": "search.query",
+    "check_dataset": "pipeline",
+    "embed_raster": "pipeline",
+}
+"""Public names, and the modules of this package that they come from."""
+
+__all__ = [
+    "Answer",
+    "DataError",
+    "Dataset",
+    "Dinov3",
+    "EmbedOptions",
+    "EmbedResult",
+    "Execution",
+    "Grid",
+    "Manifest",
+    "ObjectStore",
+    "QaReport",
+    "QaThresholds",
+    "Query",
+    "Radiometry",
+    "RasterEmbedError",
+    "Searcher",
+    "Selection",
+    "StoreError",
+    "UsageError",
+    "VectorIndexOptions",
+    "Where",
+    "check_dataset",
+    "embed_raster",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from peer import Vectors, options, serve
 
 from benchmarks.end_to_end import ready_batches
-from rasterembed.dataset.plan import make_plan
+from rasterembed.dataset.plan import make_plan, PlanSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.model.embedder import load_embedder
 from rasterembed.model.loading import AUTO_TILES
@@ -27,7 +27,7 @@ scratch = tempfile.TemporaryDirectory()
 store, numbers = ObjectStore(root=scratch.name), count()
 grid = Grid(size=asked.tile)
 model = Dinov3(model=str(asked.weights), dtype="bfloat16" if asked.tuned else "float32", device="cpu")
-plan = make_plan(store, register(store, str(asked.raster)), "plan", grid=grid, model=model)
+plan = make_plan(store, register(store, str(asked.raster)), "plan", PlanSettings(grid=grid, model=model))
 # what `auto` chooses for a raster that is worth the search; this one is small so that all can take turns
 backend = load_embedder(plan.model, "cpu", backend="auto", tiles=AUTO_TILES).backend
 execution = Execution(batch_size=asked.batch, backend=backend)

@@ -16,10 +16,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from rasterembed.dataset import plan as plan_module
-from rasterembed.dataset.plan import Plan, Selection, make_plan
+from rasterembed.dataset.plan import Plan, Selection, make_plan, PlanSettings
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.dataset.embedding import Execution, embed_shard
+from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id, register
@@ -44,7 +44,9 @@ def asked(tiny_vit: Path) -> dict[str, Any]:
 
 
 def _plan(store: ObjectStore, raster: Path, asked: dict[str, Any]) -> Plan:
-    return make_plan(store, register(store, str(raster)), **asked)
+    settings = {name: value for name, value in asked.items() if name not in ("dataset_id", "hub_token", "profile")}
+    others = {name: asked[name] for name in ("hub_token", "profile") if name in asked}
+    return make_plan(store, register(store, str(raster)), asked["dataset_id"], PlanSettings(**settings), **others)
 
 
 def _write(path: Path, dtype: str, count: int = 1, **options: Any) -> Path:
@@ -206,7 +208,7 @@ def test_what_does_not_decide_the_bytes_leaves_the_fingerprint(
 def _embed(root: str, fingerprint: str, number: int) -> str:
     store = ObjectStore(root=root)
     plan = Plan.read(store, DATASET, fingerprint)
-    shard = embed_shard(plan, store, number, execution=Execution(batch_size=4))
+    shard = embed_shard(store, plan, number, EmbeddingJob(execution=Execution(batch_size=4)))
     return embedding(store, shard.path).sha256
 
 
@@ -218,7 +220,7 @@ def test_another_process_computes_the_same_vectors_from_the_plan_alone(
     theirs = elsewhere(_embed, store.root, plan.fingerprint, 1)
 
     other = ObjectStore(root=str(tmp_path / "other"))
-    shard = embed_shard(plan, other, 1, execution=Execution(batch_size=4))
+    shard = embed_shard(other, plan, 1, EmbeddingJob(execution=Execution(batch_size=4)))
     assert shard.rows == 8
     assert embedding(other, shard.path).sha256 == theirs
 

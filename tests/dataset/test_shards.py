@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rasterembed.dataset.plan import Selection, make_plan
-from rasterembed.dataset.shards import ROW_GROUP_ROWS, write_shard
+from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint
@@ -24,33 +25,24 @@ ROWS, COLS, DIMENSIONS = 100, 90, 8
 def test_rows_keep_their_order_across_batches_and_row_groups(tmp_path: Path, batch: int) -> None:
     store = ObjectStore(root=str(tmp_path / "store"))
     raster = blank_raster(tmp_path / "raster.tif", ROWS, COLS)
-    plan = make_plan(
-        store,
-        register(store, str(raster)),
-        "set",
-        grid=Grid(size=SIDE),
-        model=Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS))),
-        selection=Selection(shard_tiles=2 * ROWS * COLS),
-    )
+    plan = make_plan(store, register(store, str(raster)), "set", PlanSettings(grid=Grid(size=SIDE), model=Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS))), selection=Selection(shard_tiles=2 * ROWS * COLS)))
     assert plan.sharding.count == 1
     planned = ROWS * COLS
     kept = np.delete(np.arange(planned), [0, 5000])
     fraction = np.linspace(0.1, 1.0, len(kept), dtype=np.float32)
     vectors = np.random.default_rng(4).normal(size=(len(kept), DIMENSIONS)).astype(np.float32)
-    skipped = Skipped()
-    skipped.add(0, "no valid pixel")
-    skipped.add(5000, "no valid pixel")
+    skipped = tuple(SkippedTile(n, SkipReason.NO_VALID_PIXEL) for n in (0, 5000))
 
-    def parts():  # type: ignore[no-untyped-def]
+    def batches():  # type: ignore[no-untyped-def]
         for first in range(0, len(kept), batch):
             these = slice(first, first + batch)
             # the caller may use its arrays again
             mine = [part[these].copy() for part in (kept, fraction, vectors)]
-            yield tuple(mine)
+            yield EmbeddedBatch(mine[0], mine[1], mine[2], skipped if first == 0 else ())
             for part in mine:
                 part[:] = 0
 
-    shard = write_shard(plan, store, 0, skipped, parts())
+    shard = write_shard(store, plan, 0, batches())
 
     assert shard.rows == len(kept)
     file = pq.ParquetFile(tmp_path / "store" / shard.path)

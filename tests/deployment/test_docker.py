@@ -146,13 +146,14 @@ def alone(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
     program = """
 import json, sys
 from rasterembed.dataset.embedding import Execution
-from rasterembed.pipeline import embed_raster
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.dataset.plan import Selection
 from rasterembed.store.object_store import ObjectStore
 raster, root, given = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-embed_raster(raster, ObjectStore(root=root), dataset_id="alone", grid=Grid(**given["grid"]),
-             selection=Selection(**given["selection"]), execution=Execution(**given["execution"]))
+options = EmbedOptions(dataset_id="alone", grid=Grid(**given["grid"]), selection=Selection(**given["selection"]),
+                       execution=Execution(**given["execution"]), quality_checks=False)
+embed_raster(ObjectStore(root=root), raster, options)
 """
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     command = [sys.executable, "-c", program, str(scene), str(root), json.dumps(PARAMETERS)]
@@ -242,7 +243,7 @@ from rasterembed.pipeline import embed_raster
 from examples.landscape import make_scene
 from rasterembed.store.object_store import ObjectStore
 make_scene(Path("/tmp"), width=1200, height=1200)
-print(embed_raster("/tmp/scene.tif", ObjectStore(root="/tmp/store")).state)
+print(embed_raster(ObjectStore(root="/tmp/store"), "/tmp/scene.tif").manifest.state)
 """
     assert _in(ANALYTICS, "python", "-c", program).strip().splitlines()[-1] in ("ready", "embedded")
 

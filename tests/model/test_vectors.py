@@ -26,7 +26,7 @@ from rasterio.windows import Window
 from safetensors.torch import load_file, save_file
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Selection, make_plan
+from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
 from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import find_checkpoint, write_preprocessor
 from rasterembed.model.choice import ComputeDtype, Dinov3
@@ -211,15 +211,9 @@ def test_a_cog(rasters: Path, store: ObjectStore, name: str, family: str, reques
 
 def test_one_shard_of_a_large_raster(rasters: Path, store: ObjectStore, tiny_vit: Path) -> None:
     raster = rasters / "cog_world.tif"
-    plan = make_plan(
-        store,
-        register(store, str(raster)),
-        "world",
-        model=Dinov3(model=str(tiny_vit)),
-        selection=Selection(shard_tiles=256),
-    )
+    plan = make_plan(store, register(store, str(raster)), "world", PlanSettings(model=Dinov3(model=str(tiny_vit)), selection=Selection(shard_tiles=256)))
     number = next(n for n in range(plan.sharding.count) if plan.sharding.block(n) == ((16, 32), (80, 96)))
-    shard = embed_shard(plan, store, number)
+    shard = embed_shard(store, plan, number)
     table = pq.read_table(store.uri(shard.path))
     assert len(table) + shard.skipped == 256
     assert len(table) > 100

@@ -22,10 +22,10 @@ import pytest
 
 from rasterembed import pipeline
 from rasterembed.dataset.manifest import Manifest, read_manifest
-from rasterembed.dataset.plan import Plan, make_plan
+from rasterembed.dataset.plan import Plan, make_plan, PlanSettings
 from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
-from rasterembed.dataset.embedding import Progress, embed_shard
+from rasterembed.dataset.embedding import Progress, embed_shard, EmbeddingJob
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderBackend
@@ -250,15 +250,15 @@ def test_an_interrupted_run_leaves_complete_shards_and_no_lease(
 
 @pytest.fixture(scope="module")
 def plan(raster: Path, asked: dict[str, Any], undisturbed: ObjectStore) -> Plan:
-    chosen = {name: value for name, value in asked.items() if name != "execution"}
-    return make_plan(undisturbed, register(undisturbed, str(raster)), **chosen)
+    settings = {name: value for name, value in asked.items() if name not in ("dataset_id", "execution")}
+    return make_plan(undisturbed, register(undisturbed, str(raster)), DATASET, PlanSettings(**settings))
 
 
 def test_a_shard_that_is_told_to_stop_leaves_nothing(plan: Plan, asked: dict[str, Any], store: ObjectStore) -> None:
     progress = Progress(plan.sharding.tile_count)
     progress.on_change = lambda _: progress.stop.set()
     with pytest.raises(Cancelled):
-        embed_shard(plan, store, 0, execution=asked["execution"], progress=progress)
+        embed_shard(store, plan, 0, EmbeddingJob(execution=asked["execution"]), progress)
     assert progress.done == 4  # a batch
     assert files(Path(store.root)) == {}
 
@@ -277,7 +277,7 @@ def test_two_writers_of_a_shard_agree_on_one_file(
     results: dict[str, Shard] = {}
 
     def write(run_id: str) -> None:
-        results[run_id] = embed_shard(plan, store, 1, execution=asked["execution"], run_id=run_id)
+        results[run_id] = embed_shard(store, plan, 1, EmbeddingJob(execution=asked["execution"], run_id=run_id))
 
     writers = [threading.Thread(target=write, args=(run_id,)) for run_id in ("one", "other")]
     for writer in writers:
@@ -304,17 +304,18 @@ def test_a_run_of_a_ready_dataset_computes_and_changes_nothing(
 
     script = """
 import sys
-from rasterembed.pipeline import embed_raster
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.model.choice import Dinov3
 from rasterembed.dataset.plan import Selection
 from rasterembed.store.object_store import ObjectStore
 
 raster, root, dataset_id, model = sys.argv[1:]
-embed_raster(
-    raster, ObjectStore(root=root), dataset_id=dataset_id, grid=Grid(size=32),
-    model=Dinov3(model=model, device="cpu"), selection=Selection(shard_tiles=16),
+options = EmbedOptions(
+    dataset_id=dataset_id, grid=Grid(size=32), model=Dinov3(model=model, device="cpu"),
+    selection=Selection(shard_tiles=16),
 )
+embed_raster(ObjectStore(root=root), raster, options)
 print("torch" in sys.modules)
 """
     model = asked["model"].model
@@ -530,7 +531,7 @@ def test_a_broken_shard_is_not_taken_for_complete(
 ) -> None:
     shard = _manifest(finished).shards[1]
     damage(Path(finished.root) / shard.path)
-    made = embed_shard(plan, finished, 1, execution=asked["execution"], run_id=_manifest(finished).run_id)
+    made = embed_shard(finished, plan, 1, EmbeddingJob(execution=asked["execution"], run_id=_manifest(finished).run_id))
     assert made == shard  # the very same file
 
 

@@ -11,13 +11,14 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from rasterembed.dataset.manifest import Manifest, State, commit
-from rasterembed.dataset.plan import Selection, make_plan
-from rasterembed.dataset.shards import write_shard
+from rasterembed.dataset.manifest import Manifest, State, commit, set_state
+from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.lease import hold
 from rasterembed.store.object_store import ObjectStore
@@ -79,21 +80,18 @@ def write_dataset(
     selection = Selection.model_validate(
         {"shard_tiles": shard_tiles, "vector_dtype": vector_dtype, "allow_no_crs": True}
     )
-    plan = make_plan(
-        store, register(store, str(raster)), dataset_id, grid=Grid(size=SIDE), model=model, selection=selection
-    )
+    plan = make_plan(store, register(store, str(raster)), dataset_id, PlanSettings(grid=Grid(size=SIDE), model=model, selection=selection))
     plan.write(store)
     shards = []
     for number in range(plan.sharding.count):
         tiles = plan.sharding.tiles(number)
         order = tiles.row.astype(np.intp) * plan.sharding.cols + tiles.col
         left_out = np.isin(order, list(skip))
-        skipped = Skipped()
-        for position in np.flatnonzero(left_out):
-            skipped.add(int(position), "no valid pixel")
+        skipped = tuple(SkippedTile(int(n), SkipReason.NO_VALID_PIXEL) for n in np.flatnonzero(left_out))
         kept = np.flatnonzero(~left_out)
         fraction = np.ones(len(kept), np.float32) if valid_fraction is None else valid_fraction[order[kept]]
         values = vectors(order[kept]) if callable(vectors) else vectors[order[kept]]
-        shards.append(write_shard(plan, store, number, skipped, [(kept, fraction, values.astype(np.float32))]))
+        batch = EmbeddedBatch(kept, fraction, values.astype(np.float32), skipped)
+        shards.append(write_shard(store, plan, number, [batch]))
     with hold(store, plan.layout, "vectors", wait_s=0, waiting=print) as lease:
-        return commit(plan, store, shards, "vectors", lease, state=state)
+        return set_state(store, commit(store, plan, shards, lease), state)
