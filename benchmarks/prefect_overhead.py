@@ -72,7 +72,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from rasterembed.dataset.plan import Selection
     from rasterembed.model.choice import Dinov3
     from rasterembed.pipeline import embed_raster
-    from rasterembed.qa.gate import run_qa
+    from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
     from rasterembed.search.datasets import Dataset
     from rasterembed.search.indexing import build_index

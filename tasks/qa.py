@@ -15,12 +15,12 @@ from tasks.policy import STEP, artifact_key
 
 @task(name="qa-metrics", **STEP)
 def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
-    """Measure, judge, write the report and show it as a markdown artifact; see `rasterembed.qa.gate.run_qa`.
+    """Measure, judge, write the report and show it as a markdown artifact; see `rasterembed.qa.run.run_qa`.
 
     A breach does not fail the task: the flow sets the dataset's state, and then calls `QaReport.check`.
     """
-    from rasterembed.qa.gate import run_qa  # and DuckDB with it; pictures bring matplotlib
     from rasterembed.qa.pictures import data_uri
+    from rasterembed.qa.run import run_qa  # and DuckDB with it; pictures bring matplotlib
 
     report = run_qa(store, manifest, thresholds)
     folder = DatasetLayout(manifest.dataset_id).qa
