@@ -24,7 +24,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.lease import hold
 from tasks.commit import commit_dataset, publish_summary
@@ -65,7 +65,7 @@ def raster_embeddings(
     selection: Selection = Selection(),
     execution: Execution = Execution(),
     qa: QaThresholds = QaThresholds(),
-    search: IndexOptions = IndexOptions(),
+    search: VectorIndexOptions = VectorIndexOptions(),
     replace: bool = False,
     workers: Annotated[int, Field(ge=0, le=1000)] = 0,
     worker_deployment: str = "embed-shards/docker",

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.search.datasets import Dataset
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 @task(name="build-search-index", **STEP)
-def build_search_index(store: ObjectStore, manifest: Manifest, options: IndexOptions) -> IndexInfo | None:
-    """Bring the dataset's index in line with its vectors; see `rasterembed.search.indexing.build_index`."""
-    from rasterembed.search.indexing import build_index  # and DuckDB with it, which only this step needs
+def build_search_index(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> IndexInfo | None:
+    """Bring the dataset's index in line with its vectors; see `rasterembed.search.vector_index.build_vector_index`."""
+    from rasterembed.search.vector_index import build_vector_index  # and DuckDB with it, which only this step needs
 
-    info, why = build_index(Dataset(store, manifest), options)
+    info, why = build_vector_index(Dataset(store, manifest), options)
     log = get_run_logger()
     if info is None:
         log.info("%s: search scans every vector", why)
