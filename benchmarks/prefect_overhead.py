@@ -68,15 +68,15 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     }
     os.environ.pop("PREFECT_API_URL", None)
     from flows.raster_embeddings import raster_embeddings
+    from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import read_manifest
     from rasterembed.dataset.plan import Selection
     from rasterembed.model.choice import Dinov3
-    from rasterembed.pipeline import embed
-    from rasterembed.qa.gate import run_qa
+    from benchmarks.harness import embed
+    from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
-    from rasterembed.search.datasets import Dataset
-    from rasterembed.search.indexing import build_index
-    from rasterembed.search.options import IndexOptions
+    from rasterembed.search.options import VectorIndexOptions
+    from rasterembed.search.vector_index import build_vector_index
     from rasterembed.store.object_store import ObjectStore
 
     store, numbers = ObjectStore(root=str(folder / "store")), count()
@@ -87,7 +87,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
         manifest = embed(store, str(raster), dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection)
         assert len(manifest.shards) == shards, len(manifest.shards)
         run_qa(store, manifest)
-        build_index(Dataset(store, manifest), IndexOptions())
+        build_vector_index(Dataset(store, manifest), VectorIndexOptions())
 
     def flow() -> None:
         name = f"flow-{next(numbers)}"

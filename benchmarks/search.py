@@ -22,15 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import RESULTS, figure, load, run, save, table
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
-from rasterembed.search.datasets import open_dataset
 from rasterembed.search.engines.scan import Filters, connect, exact_nearest
 from rasterembed.search.engines.vss import Index
-from rasterembed.search.indexing import build_index
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
+from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -67,14 +67,14 @@ def measure(
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             size: dict[str, Any] = _alone(_write, root, count, dimensions)
-            size["exact"] = _alone(_exact, root, dimensions, queries)
+            size["scan"] = _alone(_scan, root, dimensions, queries)
             if count <= index_up_to:
                 size["build"] = _alone(_build, root)
-                size["hnsw"] = _alone(_hnsw, root, dimensions, queries)
+                size["vss"] = _alone(_vss, root, dimensions, queries)
             sizes[str(count)] = size
     largest = max(rows)
-    per_row = sizes[str(largest)]["exact"]["seconds"].median / largest
-    threshold = {"patience_s": PATIENCE_S, "exact_s_per_row": per_row, "rows": _one_digit(PATIENCE_S / per_row)}
+    per_row = sizes[str(largest)]["scan"]["seconds"].median / largest
+    threshold = {"patience_s": PATIENCE_S, "scan_s_per_row": per_row, "rows": _one_digit(PATIENCE_S / per_row)}
     return save(NAME, parameters, load_before, {"sizes": sizes, "threshold": threshold}, results)
 
 
@@ -137,14 +137,14 @@ def _first_answer(root: Path, engine: str) -> float:
     with Searcher(ObjectStore(root=str(root / "store")), ["made-up"], engine=engine) as searcher:  # type: ignore[arg-type]
         answer = searcher.ask(Query(tile=tile_id(7, 11)), k=_K)
     seconds = time.process_time() - begun
-    expected = "exact" if engine == "exact" else "hnsw"
+    expected = "scan" if engine == "scan" else "vss"
     assert [used.name for used in answer.engines] == [expected], answer.engines
     return seconds
 
 
-def _exact(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
-    first = _first_answer(root, "exact")
-    dataset = open_dataset(ObjectStore(root=str(root / "store")), "made-up")
+def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
+    first = _first_answer(root, "scan")
+    dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
     con = connect()
     seconds = _times(_questions(dimensions, queries), lambda q: exact_nearest(con, dataset, q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
@@ -152,7 +152,9 @@ def _exact(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
 
 def _build(root: Path) -> dict[str, Any]:
     begun = time.process_time()
-    info, _ = build_index(open_dataset(ObjectStore(root=str(root / "store")), "made-up"), IndexOptions(index="always"))
+    info, _ = build_vector_index(
+        Dataset.open(ObjectStore(root=str(root / "store")), "made-up"), VectorIndexOptions(index="always")
+    )
     assert info is not None
     return {
         "seconds": time.process_time() - begun,
@@ -163,10 +165,10 @@ def _build(root: Path) -> dict[str, Any]:
     }
 
 
-def _hnsw(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
+def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "auto")
     store = ObjectStore(root=str(root / "store"))
-    index = Index(store, open_dataset(store, "made-up"))
+    index = Index(store, Dataset.open(store, "made-up"))
     seconds = _times(_questions(dimensions, queries), lambda q: index.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
@@ -186,15 +188,15 @@ def markdown(report: dict[str, Any]) -> str:
     dimensions = report["parameters"]["dimensions"]
     rows = []
     for count, size in report["sizes"].items():
-        exact, build, hnsw = size["exact"], size.get("build"), size.get("hnsw")
-        rows.append([f"{int(count):,}", "exact", "", "", *_answers(exact), "1"])
-        if build and hnsw:
-            again = build["seconds"] / (exact["seconds"]["median"] - hnsw["seconds"]["median"])
+        exact, build, vss = size["scan"], size.get("build"), size.get("vss")
+        rows.append([f"{int(count):,}", "scan", "", "", *_answers(exact), "1"])
+        if build and vss:
+            again = build["seconds"] / (exact["seconds"]["median"] - vss["seconds"]["median"])
             paid = f"{again:,.0f}" if again > 0 else "never"
             built = [f"{build['seconds']:,.1f}", f"{build['file_mb']:,.0f}"]
-            rows.append([f"{int(count):,}", "HNSW", *built, *_answers(hnsw), f"{build['recall']:.3f}"])
+            rows.append([f"{int(count):,}", "vss", *built, *_answers(vss), f"{build['recall']:.3f}"])
             rows[-1].append(paid)
-        rows[-1 if not hnsw else -2].append("")
+        rows[-1 if not vss else -2].append("")
     head = [
         "vectors", "engine", "build, s", "file, MB", "first answer, s", "next answers, ms", "answers a second",
         "memory, MB", f"recall@{_K}", "answers that pay for the build",
@@ -205,7 +207,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"{dimensions} dimensions, k = {_K}, processor time; {machine['processor']}, DuckDB {machine['duckdb']}, "
         f"load before {machine['load_before']}.\n\n"
         f"{table(head, rows)}\n"
-        f"The exact scan takes {threshold['exact_s_per_row'] * 1e6:.1f} µs a row, so it answers within "
+        f"The exact scan takes {threshold['scan_s_per_row'] * 1e6:.1f} µs a row, so it answers within "
         f"{threshold['patience_s']:g} s up to {threshold['rows']:,} rows, rounded down to one digit: that is the "
         "default of `index_min_rows`.\n"
     )

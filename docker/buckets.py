@@ -1,6 +1,6 @@
-"""Makes the stack's buckets, then has uploads to `rasters` announced as `python -m services.notify rasters …` does.
+"""Make the stack's buckets, then ask the S3 server to notify the webhook of uploads to `rasters`.
 
-Harmless when repeated. The arguments are those of `services.notify`.
+The arguments are those of `python -m services.webhook.notify rasters`. Running it again changes nothing.
 """
 
 import os
@@ -17,4 +17,4 @@ for bucket in ("rasters", "datasets"):
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
     print(f"bucket {bucket}", flush=True)
-os.execv(sys.executable, [sys.executable, "-m", "services.notify", "rasters", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", "services.webhook.notify", "rasters", *sys.argv[1:]])

@@ -108,7 +108,7 @@ class Steps:
 
     def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
         """Measure the dataset, and write the quality report."""
-        from rasterembed.qa.gate import run_qa  # DuckDB and matplotlib take long to import.
+        from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.
 
         return run_qa(store, manifest, thresholds)
 

@@ -111,7 +111,7 @@ def measure_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Record
     Args:
         overview: the raster's overview.
         plan: what the dataset was made by.
-        windows: all planned tiles, see `rasterembed.qa.tiles.Tiles.windows`.
+        windows: all planned tiles, see `rasterembed.qa.tile_table.TileTable.windows`.
     """
     rows, cols = overview.valid.shape
     profile = plan.profile

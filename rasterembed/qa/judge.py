@@ -24,10 +24,10 @@ from rasterembed.qa.coverage import (
     read_overview,
 )
 from rasterembed.qa.report import Counts, Distribution, Metric, NeighbourCosines, QaReport, Status, number
-from rasterembed.qa.shards import check_index, check_shards
+from rasterembed.qa.shard_checks import check_index, check_shards
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.qa.tiles import Found, Sample, Tiles
-from rasterembed.qa.vectors import (
+from rasterembed.qa.tile_table import Found, Sample, TileTable
+from rasterembed.qa.vector_statistics import (
     Neighbours,
     Principal,
     compare_neighbours,
@@ -46,7 +46,7 @@ _THREADS = 4
 
 
 def judge(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
-    """Measure a dataset and judge it, without pictures and without writing anything; see `rasterembed.qa.gate.run_qa`.
+    """Measure a dataset and judge it, without pictures and without writing anything; see `rasterembed.qa.run.run_qa`.
 
     Raises:
         DataError: if a shard's pages cannot be read, though its footer is whole.
@@ -95,7 +95,7 @@ class Measures:
 
     manifest: Manifest
     thresholds: QaThresholds
-    tiles: Tiles = field(init=False)
+    tiles: TileTable = field(init=False)
     counts: Counts = field(init=False)
     plan: Plan | None = None
     """What the dataset was made by, if the store still has it."""
@@ -185,7 +185,7 @@ class Measures:
         )
 
 
-def _structure(con: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Manifest, measures: Measures) -> Tiles:
+def _structure(con: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Manifest, measures: Measures) -> TileTable:
     """Whether every planned tile is there once, in its place."""
     shards = check_shards(store, manifest)
     problem = check_index(store, manifest)
@@ -193,7 +193,7 @@ def _structure(con: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Man
     measures.add("shards_mismatched", len(shards.mismatched), examples=shards.mismatched[:10])
     measures.add("shards_unlisted", len(shards.unlisted), examples=shards.unlisted[:10])
     measures.add("index_mismatched", int(problem is not None), examples=(problem,) if problem else ())
-    tiles = Tiles(
+    tiles = TileTable(
         con,
         store,
         manifest,
@@ -226,7 +226,7 @@ def _is_parquet(store: ObjectStore, key: str) -> bool:
         return False
 
 
-def _values(tiles: Tiles, sample: Sample, manifest: Manifest, measures: Measures) -> None:
+def _values(tiles: TileTable, sample: Sample, manifest: Manifest, measures: Measures) -> None:
     """What the vectors and the columns beside them are like."""
     least = float(manifest.configuration["selection"]["min_valid_fraction"])
     measures.found("vectors_not_finite", tiles.not_finite())
@@ -266,7 +266,7 @@ def _values(tiles: Tiles, sample: Sample, manifest: Manifest, measures: Measures
     _neighbours(tiles, measures)
 
 
-def _neighbours(tiles: Tiles, measures: Measures) -> None:
+def _neighbours(tiles: TileTable, measures: Measures) -> None:
     near = tiles.neighbourhood()
     measures.neighbours = found = compare_neighbours(near.unit, near.row, near.col, near.shard)
     pairs, enough = found.pairs if found else 0, measures.thresholds.min_neighbour_pairs
@@ -293,7 +293,7 @@ def _plan(store: ObjectStore, manifest: Manifest, measures: Measures) -> Plan | 
         return None
 
 
-def _coverage(store: ObjectStore, plan: Plan, tiles: Tiles, measures: Measures) -> Overview | None:
+def _coverage(store: ObjectStore, plan: Plan, tiles: TileTable, measures: Measures) -> Overview | None:
     """Judge how much of what is valid is embedded, by the raster's overview or by some of its tiles."""
     overview: Overview | None = None
     try:

@@ -13,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 
 from rasterembed.dataset.plan import Plan
-from rasterembed.qa.vectors import Principal, Vectors
+from rasterembed.qa.vector_statistics import Principal, Vectors
 
 EMBEDDED, MISSING = "embedded", "missing"
 
@@ -35,7 +35,7 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Iterable[
 
     Args:
         plan: what the dataset was made by.
-        windows: all planned tiles, see `rasterembed.qa.tiles.Tiles.windows`.
+        windows: all planned tiles, see `rasterembed.qa.tile_table.TileTable.windows`.
         reasons: the reasons of skipped tiles.
     """
     kinds = (EMBEDDED, MISSING, *reasons)

@@ -20,7 +20,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.qa.coverage import Overview
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.report import Distribution, number
-from rasterembed.qa.vectors import Principal
+from rasterembed.qa.vector_statistics import Principal
 
 _DPI = 110
 _WIDTH_IN = 8.6

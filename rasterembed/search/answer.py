@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.search.tiles import Tile
 
-EngineName = Literal["exact", "hnsw"]
-_ENGINES: dict[EngineName, str] = {"exact": "the exact scan", "hnsw": "the HNSW index"}
+EngineName = Literal["scan", "vss"]
+_ENGINES: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
 
 
 class Hit(BaseModel):

@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw, ImageFont
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.shard_reader import Pixels, open_pixels
 from rasterembed.search.answer import Answer, Example, Hit
 from rasterembed.search.chip import read_chip
-from rasterembed.search.datasets import Dataset
 from rasterembed.search.output import check_writable, write_file
 from rasterembed.search.tiles import Tile
 

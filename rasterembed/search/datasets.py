@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
-import numpy as np
-
-from rasterembed.dataset.manifest import Manifest, State, read_manifest
-from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import Manifest
 from rasterembed.errors import DataError, UsageError
-from rasterembed.raster.footprints import Footprinter
 from rasterembed.store.object_store import ObjectStore
 
 _COMPARED = {
@@ -26,80 +21,21 @@ _COMPARED = {
 """Entries of a manifest's configuration that two datasets must share, and what errors call them."""
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """A dataset that may be searched."""
-
-    store: ObjectStore
-    manifest: Manifest
-
-    @property
-    def id(self) -> str:
-        """Name of the dataset."""
-        return self.manifest.dataset_id
-
-    @cached_property
-    def plan(self) -> Plan:
-        """What the dataset was made by.
-
-        Raises:
-            DataError: if the plan is gone.
-        """
-        return Plan.read(self.store, self.id, self.manifest.fingerprint)
-
-    @cached_property
-    def _footprinter(self) -> Footprinter:
-        return Footprinter(self.plan.profile)
-
-    def check_on_earth(self) -> None:
-        """Refuse a dataset that no place can be looked up in.
-
-        Raises:
-            DataError: if the raster has no place on Earth.
-        """
-        if not self.plan.profile.on_earth:
-            raise DataError(f"dataset {self.id!r} has no place on Earth: search it by tile or image, and not by area")
-
-    def lonlat(self, col: float, row: float) -> tuple[float, float] | None:
-        """Longitude and latitude in degrees of a pixel position; None if the raster has no place on Earth."""
-        if not self.plan.profile.on_earth:
-            return None
-        lon, lat = self._footprinter.lonlat(np.array([col]), np.array([row]))
-        return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
-
-
-def open_dataset(store: ObjectStore, dataset_id: str, states: Sequence[State] = ("ready",)) -> Dataset:
-    """A dataset by its name, in one of the given states.
-
-    Raises:
-        UsageError: if there is none of that name.
-        DataError: if it is not in such a state, or it has no vector.
-    """
-    manifest = read_manifest(store, dataset_id)
-    if manifest is None:
-        raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: check its name and the root")
-    if manifest.state not in states:
-        why = {
-            "failed_qa": f"it did not pass its quality checks; see {store.uri(f'qa/{dataset_id}/report.md')}",
-            "embedded": "its quality checks have not passed yet; run them, or wait for the run to end",
-            "ready": "it is ready",
-        }[manifest.state]
-        raise DataError(f"dataset {dataset_id!r} cannot be searched: {why}")
-    if manifest.rows == 0:
-        raise DataError(f"dataset {dataset_id!r} has no embedded tile: all {manifest.tiles} were skipped")
-    return Dataset(store, manifest)
-
-
 def open_datasets(store: ObjectStore, dataset_ids: Sequence[str]) -> tuple[Dataset, ...]:
     """Datasets whose vectors may be compared, each once, in the order given.
 
     Raises:
         UsageError: if no name is given, or there is no dataset of one.
-        DataError: if one cannot be searched, or they were made by different models; see `open_dataset`.
+        DataError: if one cannot be searched, or they were made by different models; see `Dataset.open`.
     """
     if not dataset_ids:
         raise UsageError("give at least one dataset to search")
-    datasets = tuple(open_dataset(store, dataset_id) for dataset_id in dict.fromkeys(dataset_ids))
+    datasets = tuple(Dataset.open(store, dataset_id) for dataset_id in dict.fromkeys(dataset_ids))
+    for dataset in datasets:
+        if dataset.manifest.rows == 0:
+            raise DataError(
+                f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped"
+            )
     for other in datasets[1:]:
         _check_comparable(datasets[0].manifest, other.manifest)
     return datasets

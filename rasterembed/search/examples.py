@@ -18,11 +18,11 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Example
 from rasterembed.search.chip import embed_chip
-from rasterembed.search.datasets import Dataset
 from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tiles import Tile, find_tile, tile_at, vectors_of
 
@@ -47,7 +47,7 @@ class Shown:
         return frozenset(tile.tile_id for tile in tiles if tile and tile.dataset_id == dataset_id)
 
 
-def look_at(
+def resolve_examples(
     con: duckdb.DuckDBPyConnection,
     datasets: Sequence[Dataset],
     query: Query,

@@ -10,7 +10,7 @@ MIN_ROWS = 200_000
 """Rows from which an index is built by default; docs/search.md has the measurements that it follows from."""
 
 
-class IndexOptions(BaseModel):
+class VectorIndexOptions(BaseModel):
     """Whether a search index is built, and how."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -12,20 +12,21 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Engine, Hit
 from rasterembed.search.areas import areas_of
-from rasterembed.search.datasets import Dataset, open_datasets
+from rasterembed.search.datasets import open_datasets
 from rasterembed.search.engines.scan import Filters, connect, exact_nearest
 from rasterembed.search.engines.vss import Index, IndexUnusableError
-from rasterembed.search.examples import look_at
+from rasterembed.search.examples import resolve_examples
 from rasterembed.search.query import Query, Where
 from rasterembed.store.object_store import ObjectStore
 
 DEFAULT_K = 12
 """Tiles in an answer."""
 
-EngineChoice = Literal["auto", "exact"]
+EngineChoice = Literal["auto", "scan"]
 
 
 class Searcher:
@@ -34,7 +35,7 @@ class Searcher:
     Args:
         store: where the datasets are.
         dataset_ids: which; their vectors must compare.
-        engine: let indexes answer where there are any (`auto`), or scan every vector (`exact`).
+        engine: let indexes answer where there are any (`auto`), or scan every vector (`scan`).
         ef_search: candidates that an index keeps; by default as it was built for.
         device: where the model runs, for images.
         hub_token: access token for gated weights.
@@ -61,7 +62,7 @@ class Searcher:
         self._indexes: dict[str, Index] = {}
         self._without: dict[str, str] = {}
         for dataset in self.datasets:
-            if engine == "exact":
+            if engine == "scan":
                 self._without[dataset.id] = "as asked"
                 continue
             try:
@@ -92,7 +93,7 @@ class Searcher:
         """
         started = time.monotonic()
         areas = areas_of(where)
-        shown = look_at(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)
+        shown = resolve_examples(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)
         found: list[tuple[Dataset, dict[str, Any]]] = []
         engines = []
         for dataset in self.datasets:
@@ -132,10 +133,10 @@ class Searcher:
                 if rows is not None:
                     info = index.info
                     why = f"ef_search {index.ef_search}, recall@{info.recall_at} {info.recall:.3f} when built"
-                    return rows, Engine(dataset_id=dataset.id, name="hnsw", why=why, recall=info.recall)
+                    return rows, Engine(dataset_id=dataset.id, name="vss", why=why, recall=info.recall)
         why = self._without.get(dataset.id, "the index cannot tell the nearest that match")
         rows = exact_nearest(self._con, dataset, vector, k, filters)
-        return rows, Engine(dataset_id=dataset.id, name="exact", why=why)
+        return rows, Engine(dataset_id=dataset.id, name="scan", why=why)
 
     def _give_up(self, dataset_id: str, why: str) -> None:
         self._indexes.pop(dataset_id).close()

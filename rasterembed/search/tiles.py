@@ -12,9 +12,9 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.search.areas import Areas, meeting
-from rasterembed.search.datasets import Dataset
 from rasterembed.store import duck
 
 _MAX_PARTS = 32

@@ -118,7 +118,7 @@ def test_what_is_wrong_with_a_sweep_is_said(
 
 
 def _notify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.notify", *arguments]
+    command = [sys.executable, "-m", "services.webhook.notify", *arguments]
     return subprocess.run(
         command, cwd=PROJECT, env=os.environ | environment, capture_output=True, text=True, timeout=60
     )

@@ -20,7 +20,7 @@ from flows.command import run
 from flows.search_embeddings import search_embeddings
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.index import build_search_index
 from tests.support.prefect_server import PrefectServer
@@ -100,7 +100,7 @@ def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tm
     ]
 
     assert search("made", "--tile", TILE, "--since", "2020-01-01").hits == ()
-    assert search("made", "--tile", TILE, "--engine", "exact").engines[0].why == "as asked"
+    assert search("made", "--tile", TILE, "--engine", "scan").engines[0].why == "as asked"
 
 
 def test_the_command_prints_a_table(root: Path, prefect: PrefectServer) -> None:
@@ -139,7 +139,7 @@ USAGE, DATA = 2, 1
         (USAGE, ["made", "--tile", TILE, "-k", "1000000"], "--k: Input should be less than or equal to 10000"),
         (USAGE, ["nowhere", "--tile", TILE], "there is no dataset 'nowhere'"),
         (USAGE, ["../made", "--tile", TILE], "dataset id '../made' is not allowed"),
-        (DATA, ["new", "--tile", TILE], "dataset 'new' cannot be searched"),
+        (DATA, ["new", "--tile", TILE], "dataset 'new' cannot be used"),
         (USAGE, ["made"], "give an example of what to look for"),
         (USAGE, ["made", "--tile", TILE, "--lonlat", "0", "0"], "give one of tile, lonlat and image"),
         (USAGE, ["made", "--tile", TILE, "--bbox", "3", "2", "1", "0"], "--bbox: give west, south, east, north"),
@@ -177,11 +177,11 @@ def test_the_index_task_builds_once(root: Path) -> None:
     manifest = read_manifest(store, "made")
     assert manifest is not None
     with disable_run_logger():
-        assert build_search_index.fn(store, manifest, IndexOptions()) is None
-        first = build_search_index.fn(store, manifest, IndexOptions(index="always"))
-        again = build_search_index.fn(store, manifest, IndexOptions(index="always"))
+        assert build_search_index.fn(store, manifest, VectorIndexOptions()) is None
+        first = build_search_index.fn(store, manifest, VectorIndexOptions(index="always"))
+        again = build_search_index.fn(store, manifest, VectorIndexOptions(index="always"))
         assert first is not None
         assert first == again
         assert first.rows == 79
-        assert build_search_index.fn(store, manifest, IndexOptions(index="never")) is None
+        assert build_search_index.fn(store, manifest, VectorIndexOptions(index="never")) is None
     assert store.sizes("indexes/made") == {}

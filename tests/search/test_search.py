@@ -17,16 +17,16 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
 from rasterembed.search.answer import Answer
-from rasterembed.search.datasets import open_dataset
-from rasterembed.search.indexing import build_index
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
+from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -98,11 +98,11 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     return Known(store, vectors, valid_fraction, footprints(store, "known"))
 
 
-@pytest.fixture(scope="module", params=["exact", "hnsw"])
+@pytest.fixture(scope="module", params=["scan", "vss"])
 def searcher(known: Known, request: pytest.FixtureRequest) -> Iterator[Searcher]:
-    if request.param == "hnsw":
-        build_index(open_dataset(known.store, "known"), IndexOptions(index="always", index_ef_search=512))
-    with Searcher(known.store, ["known"], engine="exact" if request.param == "exact" else "auto") as searcher:
+    if request.param == "vss":
+        build_vector_index(Dataset.open(known.store, "known"), VectorIndexOptions(index="always", index_ef_search=512))
+    with Searcher(known.store, ["known"], engine="scan" if request.param == "scan" else "auto") as searcher:
         yield searcher
 
 
@@ -130,10 +130,10 @@ def test_the_answer_says_who_gave_it(searcher: Searcher) -> None:
     (engine,) = searcher.ask(Query(tile=name(1)), k=3).engines
     assert engine.dataset_id == "known"
     if searcher._indexes:
-        assert engine.name == "hnsw"
+        assert engine.name == "vss"
         assert engine.why.startswith("ef_search 512, recall@10 ")
     else:
-        assert (engine.name, engine.why) == ("exact", "as asked")
+        assert (engine.name, engine.why) == ("scan", "as asked")
 
 
 def test_the_query_itself_is_left_out_unless_asked_for(known: Known, searcher: Searcher) -> None:
@@ -148,7 +148,7 @@ def test_ties_are_in_the_order_of_tile_ids(known: Known, searcher: Searcher) -> 
     expected = [name(n) for n in TWINS if n != TWINS[30]][:20]
     assert found(answer) == expected
     # the cut goes through the twins, so the index cannot tell which come first
-    assert answer.engines[0].name == "exact"
+    assert answer.engines[0].name == "scan"
 
 
 def test_a_place_is_the_tile_that_contains_it(known: Known, searcher: Searcher) -> None:
@@ -493,7 +493,7 @@ def test_a_dataset_that_is_not_ready_is_refused(tmp_path: Path, state: State, me
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
     raster = blank_raster(tmp_path / "new.tif", 1, 4)
     write_dataset(store, "new", raster, model, np.eye(4, dtype=np.float32), state=state)
-    with pytest.raises(DataError, match=f"dataset 'new' cannot be searched: .*{message}"):
+    with pytest.raises(DataError, match=f"dataset 'new' cannot be used: .*{message}"):
         search(store, ["new"], Query(tile="r000000_c000000"))
 
 
@@ -524,7 +524,7 @@ def test_a_raster_without_a_place_is_searched_by_tile_alone(tmp_path: Path, inde
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
     write_dataset(store, "lost", blank_raster(tmp_path / "l.tif", 2, 2, crs=None), model, np.eye(4, dtype=np.float32))
     if indexed:
-        build_index(open_dataset(store, "lost"), IndexOptions(index="always"))
+        build_vector_index(Dataset.open(store, "lost"), VectorIndexOptions(index="always"))
     answer = search(store, ["lost"], Query(tile="r000000_c000000"), k=2)
     assert [(hit.tile_id, hit.lon, hit.place()) for hit in answer.hits] == [
         ("r000000_c000001", None, "px 24, 8"), ("r000001_c000000", None, "px 8, 24"),

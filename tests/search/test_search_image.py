@@ -14,6 +14,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
@@ -24,7 +25,6 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.search.answer import Answer
 from rasterembed.search.chip import MAX_SIDE, embed_chip, read_chip
-from rasterembed.search.datasets import Dataset, open_dataset
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
@@ -71,8 +71,15 @@ def embed(
 ) -> Embedded:
     raster = write_tif(folder / f"{name}.tif", pixels, interpretation)
     store = ObjectStore(root=str(folder / "store"))
-    embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=SIDE), model=Dinov3(model=str(model), device="cpu"), execution=Execution(shard_threads=1), **options)).manifest  # fmt: skip
-    return Embedded(open_dataset(store, name), pixels)
+    options = EmbedOptions(
+        dataset_id=name,
+        grid=Grid(size=SIDE),
+        model=Dinov3(model=str(model), device="cpu"),
+        execution=Execution(shard_threads=1),
+        **options,
+    )
+    embed_raster(store, str(raster), options)
+    return Embedded(Dataset.open(store, name), pixels)
 
 
 def write_tif(

@@ -16,23 +16,23 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
-from rasterembed.search import indexing
-from rasterembed.search.datasets import Dataset, open_dataset
+from rasterembed.search import vector_index
 from rasterembed.search.engines import vss
 from rasterembed.search.engines.scan import Filters
 from rasterembed.search.engines.vss import Index, IndexInfo
-from rasterembed.search.indexing import build_index
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
+from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
-ALWAYS = IndexOptions(index="always")
+ALWAYS = VectorIndexOptions(index="always")
 QUERY = Query(tile="r000005_c000005")
 
 
@@ -143,7 +143,7 @@ def make(store: ObjectStore, folder: Path, vectors: NDArray[np.float32], **optio
     if not raster.exists():
         blank_raster(raster, 20, 20)
     write_dataset(store, "made", raster, model, vectors, **options)
-    return open_dataset(store, "made")
+    return Dataset.open(store, "made")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
     """A dataset with its index, which no test changes."""
     folder = tmp_path_factory.mktemp("index")
     dataset = make(ObjectStore(root=str(folder / "store")), folder, vectors_of(400))
-    info, why = build_index(dataset, ALWAYS)
+    info, why = build_vector_index(dataset, ALWAYS)
     assert info is not None
     assert why == "built, because there is no index"
     return Indexed(dataset, info)
@@ -160,10 +160,10 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
 @pytest.fixture
 def indexed(pristine: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Indexed:
     """A copy of it to do anything with."""
-    monkeypatch.setattr(indexing, "RECALL_SAMPLE", 5)
+    monkeypatch.setattr(vector_index, "RECALL_SAMPLE", 5)
     root = tmp_path / "st'ore"
     shutil.copytree(pristine.dataset.store.root, root)
-    return Indexed(open_dataset(ObjectStore(root=str(root)), "made"), pristine.info)
+    return Indexed(Dataset.open(ObjectStore(root=str(root)), "made"), pristine.info)
 
 
 def test_an_index_is_one_database_named_by_a_file(indexed: Indexed) -> None:
@@ -181,14 +181,14 @@ def test_an_index_is_one_database_named_by_a_file(indexed: Indexed) -> None:
 
 def test_a_current_index_is_kept(indexed: Indexed) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in indexed.folder.iterdir()}
-    info, why = build_index(indexed.dataset, ALWAYS)
+    info, why = build_vector_index(indexed.dataset, ALWAYS)
     assert (info, why) == (indexed.info, "the index is current")
     assert {path.name: path.stat().st_mtime_ns for path in indexed.folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("options", [{"index_m": 8}, {"index_ef_construction": 64}, {"index_ef_search": 50}])
 def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int]) -> None:
-    info, why = build_index(indexed.dataset, IndexOptions(index="always", **options))
+    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index="always", **options))
     assert info is not None
     assert why == "built, because it was built with other parameters"
     assert info.file != indexed.info.file
@@ -198,13 +198,13 @@ def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int
 
 
 def test_few_vectors_need_no_index(indexed: Indexed) -> None:
-    info, why = build_index(indexed.dataset, IndexOptions(index_min_rows=401))
+    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=401))
     assert (info, why) == (None, "no index: 400 rows are below 401")
     assert list(indexed.folder.iterdir()) == []
-    assert indexed.search()[:2] == ("exact", "there is no index")
-    info, _ = build_index(indexed.dataset, IndexOptions(index_min_rows=400))
+    assert indexed.search()[:2] == ("scan", "there is no index")
+    info, _ = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=400))
     assert info is not None
-    assert indexed.search()[0] == "hnsw"
+    assert indexed.search()[0] == "vss"
 
 
 def cut_off(indexed: Indexed) -> None:
@@ -245,14 +245,14 @@ BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_bad_index_is_passed_over_and_then_rebuilt(indexed: Indexed, how: str) -> None:
     good = indexed.search()
-    assert good[0] == "hnsw"
+    assert good[0] == "vss"
     change, why = BROKEN[how]
     change(indexed)
-    assert indexed.search() == ("exact", why, good[2])
-    info, reason = build_index(indexed.dataset, ALWAYS)
+    assert indexed.search() == ("scan", why, good[2])
+    info, reason = build_vector_index(indexed.dataset, ALWAYS)
     assert info is not None
     assert reason == f"built, because {why}"
-    assert indexed.search()[::2] == ("hnsw", good[2])
+    assert indexed.search()[::2] == ("vss", good[2])
     assert {path.name for path in indexed.folder.iterdir()} == {"index.json", info.file}
 
 
@@ -261,7 +261,7 @@ def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
     (indexed.folder / indexed.info.file).write_bytes(junk)
     rewrite(indexed, bytes=len(junk), sha256=hashlib.sha256(junk).hexdigest())
     engine, why, tiles = indexed.search()
-    assert engine == "exact"
+    assert engine == "scan"
     assert why.startswith("the index is broken: ")
     assert "\n" not in why
     assert len(tiles) == 10
@@ -270,40 +270,40 @@ def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
 def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_path: Path) -> None:
     new = make(indexed.dataset.store, tmp_path, vectors_of(400, seed=5), vector_dtype="float16")
     assert new.manifest.fingerprint != indexed.dataset.manifest.fingerprint
-    assert indexed.search()[:2] == ("exact", "the index is stale: it is of other vectors")
-    info, _ = build_index(new, ALWAYS)
+    assert indexed.search()[:2] == ("scan", "the index is stale: it is of other vectors")
+    info, _ = build_vector_index(new, ALWAYS)
     assert info is not None
-    assert indexed.search()[0] == "hnsw"
+    assert indexed.search()[0] == "vss"
 
 
 def test_a_build_that_fails_leaves_the_old_index(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in indexed.folder.iterdir()}
-    monkeypatch.setattr("rasterembed.search.indexing.measure_recall", lambda _: 1 / 0)
+    monkeypatch.setattr("rasterembed.search.vector_index.measure_recall", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        build_index(indexed.dataset, IndexOptions(index="always", index_m=8))
+        build_vector_index(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
     assert {path.name: path.read_bytes() for path in indexed.folder.iterdir()} == before
-    assert indexed.search()[0] == "hnsw"
+    assert indexed.search()[0] == "vss"
 
 
 def test_a_dataset_too_large_for_the_memory_is_searched_without_an_index(
     indexed: Indexed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rasterembed.search.indexing.BUILD_MEMORY", "1MB")
-    info, why = build_index(indexed.dataset, IndexOptions(index_min_rows=1, index_m=8))
+    monkeypatch.setattr("rasterembed.search.vector_index.BUILD_MEMORY", "1MB")
+    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=1, index_m=8))
     assert info is None
     assert "Out of Memory" in why
     with pytest.raises(DataError, match="Out of Memory"):
-        build_index(indexed.dataset, IndexOptions(index="always", index_m=8))
+        build_vector_index(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
 
 
 def test_without_vss_the_exact_scan_answers(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
     good = indexed.search()
     monkeypatch.setattr(duck, "load_vss", lambda _: False)
     why = f"DuckDB {duckdb.__version__} has no vss extension here"
-    assert indexed.search() == ("exact", why, good[2])
-    assert build_index(indexed.dataset, IndexOptions(index_min_rows=10)) == (None, f"no index: {why}")
+    assert indexed.search() == ("scan", why, good[2])
+    assert build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=10)) == (None, f"no index: {why}")
     with pytest.raises(DataError, match=r"install the wheel duckdb-extension-vss of the same version") as error:
-        build_index(indexed.dataset, ALWAYS)
+        build_vector_index(indexed.dataset, ALWAYS)
     assert "\n" not in str(error.value)
 
 
@@ -321,7 +321,7 @@ def test_the_extension_comes_from_its_wheel_with_its_signature_checked() -> None
 def test_an_index_that_breaks_while_it_is_open_gives_way(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
     with Searcher(indexed.dataset.store, ["made"]) as searcher:
         good = searcher.ask(QUERY, k=10)
-        assert good.engines[0].name == "hnsw"
+        assert good.engines[0].name == "vss"
 
         def fail(*_: Any) -> str:
             return "SELECT * FROM ix.nothing WHERE $vector IS NULL OR $n = 0"
@@ -330,15 +330,15 @@ def test_an_index_that_breaks_while_it_is_open_gives_way(indexed: Indexed, monke
         for _ in range(2):
             answer = searcher.ask(QUERY, k=10)
             assert answer.hits == good.hits
-            assert answer.engines[0].name == "exact"
+            assert answer.engines[0].name == "scan"
             assert answer.engines[0].why.startswith("the index is broken: Catalog Error")
 
 
 def test_more_rows_than_an_index_should_give_are_scanned_for(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vss, "MAX_FETCH", 50)
-    assert indexed.search(k=20)[0] == "hnsw"
+    assert indexed.search(k=20)[0] == "vss"
     engine, why, tiles = indexed.search(k=100)
-    assert (engine, why, len(tiles)) == ("exact", "the index cannot tell the nearest that match", 100)
+    assert (engine, why, len(tiles)) == ("scan", "the index cannot tell the nearest that match", 100)
 
 
 def test_ef_search_is_a_parameter_of_the_question(indexed: Indexed) -> None:
@@ -352,8 +352,10 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     store = ObjectStore(root=str(tmp_path / "store"))
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 24)))
     write_dataset(store, "made", blank_raster(tmp_path / "made.tif", 50, 60), model, vectors)
-    dataset = open_dataset(store, "made")
-    poor, _ = build_index(dataset, IndexOptions(index="always", index_m=2, index_ef_construction=8, index_ef_search=8))
+    dataset = Dataset.open(store, "made")
+    poor, _ = build_vector_index(
+        dataset, VectorIndexOptions(index="always", index_m=2, index_ef_construction=8, index_ef_search=8)
+    )
     assert poor is not None
     index = Index(store, dataset)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -368,7 +370,7 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     index.close()
     assert poor.recall < 0.9
     assert poor.recall == pytest.approx(found / 10 / len(asked), abs=0.08)
-    good, _ = build_index(dataset, ALWAYS)
+    good, _ = build_vector_index(dataset, ALWAYS)
     assert good is not None
     assert good.recall > 0.97 > poor.recall
 
@@ -377,34 +379,34 @@ def test_an_index_on_s3_is_fetched_once_and_checked(
     moto: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(indexing, "RECALL_SAMPLE", 5)
+    monkeypatch.setattr(vector_index, "RECALL_SAMPLE", 5)
     moto.create_bucket(bucket)
     store = ObjectStore(
         root=f"s3://{bucket}/at", endpoint_url=moto.endpoint_url, access_key=moto.access_key, secret_key=moto.secret_key
     )
     dataset = make(store, tmp_path, vectors_of(400))
-    first, _ = build_index(dataset, ALWAYS)
+    first, _ = build_vector_index(dataset, ALWAYS)
     assert first is not None
     indexed = Indexed(dataset, first)
     good = indexed.search()
-    assert good[0] == "hnsw"
+    assert good[0] == "vss"
     (cached,) = (tmp_path / "cache").rglob("*.duckdb")
     fetched = cached.stat().st_mtime_ns
     assert indexed.search() == good
     assert cached.stat().st_mtime_ns == fetched
 
     cached.write_bytes(cached.read_bytes()[::-1])
-    assert indexed.search() == ("exact", "the index is broken: its file is gone, cut off or damaged", good[2])
+    assert indexed.search() == ("scan", "the index is broken: its file is gone, cut off or damaged", good[2])
     assert indexed.search() == good
 
-    second, _ = build_index(dataset, IndexOptions(index="always", index_m=8))
+    second, _ = build_vector_index(dataset, VectorIndexOptions(index="always", index_m=8))
     assert second is not None
-    assert indexed.search()[0] == "hnsw"
+    assert indexed.search()[0] == "vss"
     assert [path.name for path in (tmp_path / "cache").rglob("*.duckdb")] == [second.file]
     assert set(store.sizes("indexes/made")) == {"index.json", second.file}
     store.delete(f"indexes/made/{second.file}")
     (tmp_path / "cache").rename(tmp_path / "gone")
     engine, why, tiles = indexed.search()
-    assert (engine, tiles) == ("exact", good[2])
+    assert (engine, tiles) == ("scan", good[2])
     assert why.startswith("the index is broken: ")
     assert second.file in why

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 import shapely
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.model.choice import Dinov3
-from rasterembed.search.datasets import open_dataset
 from rasterembed.search.engines.scan import Filters, connect, exact_nearest
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
@@ -70,7 +70,7 @@ def remote(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def test_a_scan_reads_the_vectors_once_and_no_column_that_it_does_not_need(remote: Remote) -> None:
     shards = len(remote.manifest.shards)
     assert shards >= 6
-    dataset = open_dataset(remote.store, "made")
+    dataset = Dataset.open(remote.store, "made")
     remote.sent()
     rows = exact_nearest(connect(), dataset, np.ones(256, np.float32), 10, Filters())
     assert len(rows) == 10
@@ -120,7 +120,7 @@ def test_a_question_asked_again_reads_little(remote: Remote) -> None:
 
 
 def test_the_source_raster_is_not_touched_by_a_search(remote: Remote, tmp_path: Path) -> None:
-    plan = open_dataset(remote.store, "made").plan
+    plan = Dataset.open(remote.store, "made").plan
     raster = Path(plan.source.uri)
     aside = raster.rename(tmp_path / "aside.tif")
     try:

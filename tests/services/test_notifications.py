@@ -17,7 +17,7 @@ from flows.reconcile_uploads import Sweep, reconcile_uploads
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
-from services.notify import make_topic, subscribe
+from services.webhook.notify import make_topic, subscribe
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import S3Server
 from tests.support.webhook import TOKEN, Webhook, deploy, deploy_to, process_worker, wait_for, webhook
@@ -56,7 +56,7 @@ def topics(ceph: S3Server) -> Any:
 
 
 def announce(ceph: S3Server, bucket: str, service: Webhook) -> None:
-    """Do what `python -m services.notify` does."""
+    """Do what `python -m services.webhook.notify` does."""
     arn = make_topic(topics(ceph), f"uploads-{bucket}", f"{service.url}/uploads", TOKEN)
     subscribe(ceph.client(), bucket, "TopicConfigurations", arn, "in/")
 

@@ -17,8 +17,8 @@ from prefect.events import AutomationCore, DeploymentEventTrigger
 from pydantic import ValidationError
 
 from rasterembed.store.uploads import Upload, UploadRules
-from services.uploads.notifications import HopelessRecordError, read_body, read_record
-from services.uploads.settings import Settings, SettingsError
+from services.webhook.notifications import HopelessRecordError, read_body, read_record
+from services.webhook.settings import Settings, SettingsError
 from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST
@@ -443,7 +443,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, wrong: dict[s
 
 def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "services.upload_webhook:app", "--host", HOST, "--port", "0"],
+        [sys.executable, "-m", "uvicorn", "services.webhook.app:app", "--host", HOST, "--port", "0"],
         env={},
         cwd=PROJECT,
         capture_output=True,

@@ -139,7 +139,7 @@ class Webhook:
 
     def start(self) -> None:
         """Return once it answers."""
-        command = [sys.executable, "-m", "uvicorn", "services.upload_webhook:app", "--host", HOST]
+        command = [sys.executable, "-m", "uvicorn", "services.webhook.app:app", "--host", HOST]
         self._process = ServerProcess([*command, "--port", str(self.port)], self.log, self.environment)
         process = self._process
 

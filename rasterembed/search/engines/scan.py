@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import shapely
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.areas import Areas, meeting
-from rasterembed.search.datasets import Dataset
 from rasterembed.search.tiles import bounds_condition, tiles_meeting
 from rasterembed.store import duck
 

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import StoreError, os_errors
-from rasterembed.search.datasets import Dataset
 from rasterembed.search.engines.scan import COLUMNS, Filters
 from rasterembed.store import duck
 from rasterembed.store.layout import DatasetLayout

@@ -1,9 +1,12 @@
-"""Tell an S3 server to notify the upload webhook of a bucket's new objects; docs/uploads.md has the server's side.
+"""Tell an S3 server to notify the upload webhook of a bucket's new objects.
 
-python -m services.notify BUCKET --arn ARN [--prefix PREFIX]                MinIO, RustFS: the webhook they know by ARN
-python -m services.notify BUCKET --topic NAME --url URL [--prefix PREFIX]   Ceph: the topic is made too
+MinIO and RustFS know the webhook by an ARN. On Ceph this program also makes the notification topic:
 
-The server is found by the usual AWS variables, the token in UPLOAD_WEBHOOK_TOKEN.
+    python -m services.webhook.notify BUCKET --arn ARN [--prefix PREFIX]
+    python -m services.webhook.notify BUCKET --topic NAME --url URL [--prefix PREFIX]
+
+The usual AWS variables name the server and its keys; UPLOAD_WEBHOOK_TOKEN holds the webhook's token.
+docs/uploads.md explains how each server must be set up.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
-from rasterembed.search.datasets import Dataset
 from rasterembed.search.engines.scan import COLUMNS
 from rasterembed.search.engines.vss import (
     Index,
@@ -28,7 +28,7 @@ from rasterembed.search.engines.vss import (
     open_index_file,
     quoted,
 )
-from rasterembed.search.options import IndexOptions
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
@@ -49,7 +49,7 @@ _DEAD_AFTER_S = 24 * 3600
 """Age at which a file that was never finished counts as left by a dead build."""
 
 
-def build_index(dataset: Dataset, options: IndexOptions) -> tuple[IndexInfo | None, str]:
+def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[IndexInfo | None, str]:
     """Bring the dataset's index in line with its vectors: keep one that is current, else build it anew and switch.
 
     Where there shall be none, an old one is removed.
@@ -90,12 +90,12 @@ def build_index(dataset: Dataset, options: IndexOptions) -> tuple[IndexInfo | No
         return None, f"no index: {error}"
 
 
-def _fits(info: IndexInfo, options: IndexOptions) -> bool:
+def _fits(info: IndexInfo, options: VectorIndexOptions) -> bool:
     asked = (options.index_m, options.index_ef_construction, options.index_ef_search)
     return (info.m, info.ef_construction, info.ef_search) == asked
 
 
-def _build(dataset: Dataset, options: IndexOptions) -> IndexInfo:
+def _build(dataset: Dataset, options: VectorIndexOptions) -> IndexInfo:
     store, manifest = dataset.store, dataset.manifest
     started = time.monotonic()
     _clear_dead_builds(store, dataset.id)
@@ -130,7 +130,7 @@ def _build(dataset: Dataset, options: IndexOptions) -> IndexInfo:
     return info
 
 
-def _fill(dataset: Dataset, path: Path, options: IndexOptions) -> None:
+def _fill(dataset: Dataset, path: Path, options: VectorIndexOptions) -> None:
     con = duck.connect(threads=os.cpu_count() or 1, memory_limit=BUILD_MEMORY)
     try:
         load_vss(con)

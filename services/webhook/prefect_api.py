@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import httpx
 
-from services.uploads.notifications import Created, HopelessRecordError
-from services.uploads.settings import Settings
+from services.webhook.notifications import Created, HopelessRecordError
+from services.webhook.settings import Settings
 
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 _PATIENCE_S = 20.0

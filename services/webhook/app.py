@@ -1,6 +1,6 @@
 """The upload webhook: a bucket notification becomes a flow run, once.
 
-UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.upload_webhook:app
+UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.webhook.app:app
 
 An answer of 2xx says that Prefect has the runs (or, in mode `event`, the events); 503 says that it has not, and the
 S3 server sends the notification again. See docs/uploads.md.
@@ -25,8 +25,8 @@ from starlette.types import Receive, Scope, Send
 
 from rasterembed.errors import StoreError
 from rasterembed.store.object_store import ObjectStore
-from services.uploads.dead_letters import bury
-from services.uploads.notifications import (
+from services.webhook.dead_letters import bury
+from services.webhook.notifications import (
     SCHEMA,
     Created,
     HopelessRecordError,
@@ -35,8 +35,8 @@ from services.uploads.notifications import (
     read_body,
     read_record,
 )
-from services.uploads.prefect_api import PrefectApi, PrefectUnavailableError, event
-from services.uploads.settings import Settings, SettingsError
+from services.webhook.prefect_api import PrefectApi, PrefectUnavailableError, event
+from services.webhook.settings import Settings, SettingsError
 
 log = logging.getLogger("uvicorn.error")
 

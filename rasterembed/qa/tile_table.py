@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.qa.report import Distribution
-from rasterembed.qa.vectors import Principal, Vectors
+from rasterembed.qa.vector_statistics import Principal, Vectors
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
@@ -96,7 +96,7 @@ class Sample:
     shard: NDArray[np.int32]
 
 
-class Tiles:
+class TileTable:
     """A dataset's tiles in a DuckDB connection.
 
     Args:

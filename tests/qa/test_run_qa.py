@@ -29,9 +29,9 @@ from rasterembed.dataset.plan import Selection
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.qa.gate import run_qa
 from rasterembed.qa.judge import judge
 from rasterembed.qa.report import Metric, QaError, QaReport, markdown
+from rasterembed.qa.run import run_qa
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store import duck
