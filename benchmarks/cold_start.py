@@ -99,14 +99,16 @@ def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 def _load_model(raster: Path, weights: Path) -> float:
     """Seconds from a plan to a loaded model, PyTorch and transformers imported; for a fresh process."""
-    from rasterembed.dataset.plan import make_plan
+    from rasterembed.dataset.plan import PlanSettings, make_plan
     from rasterembed.model.choice import Dinov3
     from rasterembed.model.embedder import load_embedder
     from rasterembed.raster.source import register
     from rasterembed.store.object_store import ObjectStore
 
     store = ObjectStore(root=str(weights.parent / "loading"))
-    plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=Dinov3(model=str(weights), device="cpu")))
+    plan = make_plan(
+        store, register(store, str(raster)), "plan", PlanSettings(model=Dinov3(model=str(weights), device="cpu"))
+    )
     begun = time.perf_counter()
     load_embedder(plan.model, "cpu")
     return time.perf_counter() - begun

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import (
     RESULTS,
     Timing,
+    embed,
     figure,
     load,
     make_checkpoint,
@@ -32,9 +33,8 @@ from benchmarks.harness import (
     where,
 )
 from examples.landscape import make_scene
-from rasterembed.model.choice import Dinov3
 from rasterembed.dataset.embedding import Execution
-from benchmarks.harness import embed
+from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 
@@ -148,7 +148,13 @@ def _vectors(scratch: Path, side: int, stride: int, tiny: bool) -> Vectors:
         num_attention_heads=width // 32,
     )
     store = ObjectStore(root=str(scratch / "store"))
-    manifest = embed(store, str(make_scene(scratch, width=side, height=side).raster), grid=Grid(size=_TILE, stride=stride), model=Dinov3(model=str(weights), device="cpu"), execution=Execution(batch_size=256))
+    manifest = embed(
+        store,
+        str(make_scene(scratch, width=side, height=side).raster),
+        grid=Grid(size=_TILE, stride=stride),
+        model=Dinov3(model=str(weights), device="cpu"),
+        execution=Execution(batch_size=256),
+    )
     parts = [pq.read_table(store.uri(shard.path), columns=["embedding"]) for shard in manifest.shards]
     column = pa.concat_tables(parts)["embedding"].combine_chunks()
     return np.asarray(column.flatten()).reshape(len(column), -1)

@@ -16,6 +16,7 @@ from benchmarks.harness import (
     RESULTS,
     TINY,
     VIT_S16,
+    embed,
     figure,
     load,
     make_checkpoint,
@@ -29,11 +30,10 @@ from benchmarks.harness import (
     where,
 )
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Plan, Selection, make_plan, PlanSettings
+from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.dataset.embedding import Execution
-from benchmarks.harness import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, block_cache_bytes
 from rasterembed.raster.source import register
@@ -102,7 +102,15 @@ def _measure(
     numbers = count()
 
     def from_file() -> None:
-        manifest = embed(store, str(raster), dataset_id=f"run-{model.dtype}-{next(numbers)}", grid=grid, model=model, selection=selection, execution=execution)
+        manifest = embed(
+            store,
+            str(raster),
+            dataset_id=f"run-{model.dtype}-{next(numbers)}",
+            grid=grid,
+            model=model,
+            selection=selection,
+            execution=execution,
+        )
         assert manifest.rows == tiles, (manifest.rows, tiles)
 
     def in_memory() -> None:

@@ -100,7 +100,15 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
         counted(name)
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
     begun = time.perf_counter()
-    manifest = embed(store, str(raster), dataset_id="run", grid=Grid(size=size), model=model, selection=Selection(shard_tiles=shard_tiles), execution=Execution(batch_size=256))
+    manifest = embed(
+        store,
+        str(raster),
+        dataset_id="run",
+        grid=Grid(size=size),
+        model=model,
+        selection=Selection(shard_tiles=shard_tiles),
+        execution=Execution(batch_size=256),
+    )
     seconds = time.perf_counter() - begun
     with rasterio.open(raster) as source:
         side = source.width

@@ -19,11 +19,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from benchmarks.harness import RESULTS, load, run, save, table
+from benchmarks.harness import RESULTS, embed, load, run, save, table
 from examples.landscape import CLASSES, Scene, make_scene
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.model.choice import Dinov3
-from benchmarks.harness import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
@@ -52,7 +51,9 @@ def measure(
     with tempfile.TemporaryDirectory() as scratch:
         scene = make_scene(Path(scratch), width=side, height=side, seed=seed)
         store = ObjectStore(root=f"{scratch}/store")
-        manifest = embed(store, str(scene.raster), dataset_id=_DATASET, grid=Grid(size=size), model=Dinov3(model=model, device="cpu"))
+        manifest = embed(
+            store, str(scene.raster), dataset_id=_DATASET, grid=Grid(size=size), model=Dinov3(model=model, device="cpu")
+        )
         found = compare(scene, store)
     return save(NAME, parameters, load_before, {"model": manifest.model, **found}, results)
 

@@ -67,12 +67,12 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
         "PREFECT_LOGGING_LEVEL": "ERROR",
     }
     os.environ.pop("PREFECT_API_URL", None)
+    from benchmarks.harness import embed
     from flows.raster_embeddings import raster_embeddings
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import read_manifest
     from rasterembed.dataset.plan import Selection
     from rasterembed.model.choice import Dinov3
-    from benchmarks.harness import embed
     from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
     from rasterembed.search.options import VectorIndexOptions
@@ -84,7 +84,9 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     selection = Selection(shard_tiles=1, min_valid_fraction=0.0)
 
     def library() -> None:
-        manifest = embed(store, str(raster), dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection)
+        manifest = embed(
+            store, str(raster), dataset_id=f"library-{next(numbers)}", grid=grid, model=model, selection=selection
+        )
         assert len(manifest.shards) == shards, len(manifest.shards)
         run_qa(store, manifest)
         build_vector_index(Dataset(store, manifest), VectorIndexOptions())

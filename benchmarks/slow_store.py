@@ -32,10 +32,10 @@ from benchmarks.harness import (
 )
 from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
+from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -97,7 +97,10 @@ def measure(
             fresh = make_plan(local, source, f"run-{next(numbers)}", PlanSettings(**options))
             with ThreadPoolExecutor(shard_threads) as pool:
                 done = list(
-                    pool.map(lambda n: embed_shard(store, fresh, n, EmbeddingJob(execution=execution)), range(plan.sharding.count))
+                    pool.map(
+                        lambda n: embed_shard(store, fresh, n, EmbeddingJob(execution=execution)),
+                        range(plan.sharding.count),
+                    )
                 )
             assert sum(shard.rows for shard in done) == plan.sharding.tile_count
 

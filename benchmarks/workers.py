@@ -29,10 +29,10 @@ from prefect.states import Completed, Pending, Running
 from pydantic import SecretStr
 
 from benchmarks.harness import load, run, save, table
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
 from rasterembed.dataset.manifest import commit
-from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import find_shard
-from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.pipeline import prepare
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.sharding import MAX_SHARDS
@@ -187,7 +187,9 @@ def _store() -> dict[str, Any]:
 
         with counted("plan"):
             source = register(store, "s3://rasters/s.tif")
-            plan = make_plan(store, source, "requests", PlanSettings(grid=Grid(size=SIDE), selection=Selection(shard_tiles=60)))
+            plan = make_plan(
+                store, source, "requests", PlanSettings(grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
+            )
         with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
             with counted("prepare"):
                 prepare(store, plan)

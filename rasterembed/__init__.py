@@ -1,7 +1,7 @@
 """From any georeferenced raster to DINOv3 tile embeddings that people can search, map and compare.
 
-This module is the public face of the library. Names are imported when they are first used, so `import rasterembed` takes
-a few milliseconds. Everything that is not listed in `__all__` is internal, and may move.
+This module is the public face of the library. A name is imported when it is first used, so `import rasterembed` takes a
+few milliseconds. Everything that is not listed in `__all__` is internal, and may move.
 
 Example:
     >>> import rasterembed as re  # doctest: +SKIP

@@ -269,7 +269,9 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:
     """Compute all shards in this process, several at a time. The first failure stops the others."""
     with ThreadPoolExecutor(job.execution.shard_threads, thread_name_prefix="shard") as pool:
-        futures = [pool.submit(embed_shard, store, plan, number, job, progress) for number in range(plan.sharding.count)]
+        futures = [
+            pool.submit(embed_shard, store, plan, number, job, progress) for number in range(plan.sharding.count)
+        ]
         try:
             return [future.result() for future in as_completed(futures)]
         except BaseException:

@@ -29,9 +29,7 @@ def embed_one(number: int, store: ObjectStore, plan: Plan, job: EmbeddingJob, pr
     return embed_shard(store, plan, number, job, progress)
 
 
-def embed_shards(
-    store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress, numbers: range
-) -> list[Shard]:
+def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress, numbers: range) -> list[Shard]:
     """Run `embed_one` for each shard in `numbers`, `shard_threads` at a time.
 
     If a shard fails or the run is cancelled, the others end at their next batch. Complete shards stay in the store, and

@@ -19,8 +19,8 @@ def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
 
     A threshold that is not met does not fail the task. The pipeline sets the dataset's state first, and then raises.
     """
-    from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.
     from rasterembed.qa.pictures import data_uri
+    from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.
 
     report = run_qa(store, manifest, thresholds)
     folder = DatasetLayout(manifest.dataset_id).qa

@@ -119,7 +119,7 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
 
 
 def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress) -> set[int]:
-    """Return the numbers of the shards in the store. Tiles of shards that are not yet known are added to the progress."""
+    """Return the numbers of the shards in the store. Add the tiles of shards that are new to the progress."""
     names = store.sizes(plan.layout.shards)
     keys = {n: plan.layout.shard(plan.fingerprint, n) for n in range(plan.sharding.count)}
     complete = {number for number, key in keys.items() if key.rsplit("/", 1)[1] in names}

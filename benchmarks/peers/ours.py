@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from peer import Vectors, options, serve
 
 from benchmarks.end_to_end import ready_batches
-from rasterembed.dataset.plan import make_plan, PlanSettings
+from benchmarks.harness import embed
+from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.model.choice import Dinov3
 from rasterembed.model.embedder import load_embedder
 from rasterembed.model.loading import AUTO_TILES
-from rasterembed.dataset.embedding import Execution
-from benchmarks.harness import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -37,7 +37,9 @@ batches = ready_batches(plan, store, execution)
 
 def from_file() -> Callable[[], Vectors]:
     """Embed the raster; the vectors are read from the shards."""
-    manifest = embed(store, str(asked.raster), dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution)
+    manifest = embed(
+        store, str(asked.raster), dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution
+    )
 
     def vectors() -> Vectors:
         found: dict[tuple[int, int], np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""Embedding of one shard: pixels are read, the model computes vectors, and the shard is written, all at the same time."""
+"""Embedding of a shard: read pixels, compute vectors and write the shard, all at the same time."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Execution(BaseModel):
 class EmbeddingJob:
     """What `embed_shard` needs beside the plan; the same for all shards of a run."""
 
-    execution: Execution = Execution()
+    execution: Execution = field(default_factory=Execution)
     """How the work is done."""
     device: str = "cpu"
     """PyTorch's name of the device that computes."""

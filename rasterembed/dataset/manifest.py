@@ -102,9 +102,9 @@ def find_complete(
 ) -> Manifest | None:
     """Return the dataset's manifest if the plan is carried out and nothing is left to do, else None.
 
-    That is the case if the dataset is in one of `states`, its fingerprint is the plan's, every shard has its full size, the tile
-    index is of the same plan, and no object of another configuration is left. The call changes nothing and needs no
-    lease. Call it before the lease is taken, and again when the lease is held.
+    That is the case if the dataset is in one of `states`, its fingerprint is the plan's, every shard has its full size,
+    the tile index is of the same plan, and no object of another configuration is left. The call changes nothing and
+    needs no lease. Call it before the lease is taken, and again when the lease is held.
 
     Raises:
         ConfigurationChangedError: if the dataset has another configuration, unless `replace`.

@@ -55,9 +55,7 @@ SkippedTiles = Mapping[SkipReason, Sequence[int]]
 """Positions of a shard's skipped tiles in its tile order, by reason."""
 
 
-def write_tile_index(
-    store: ObjectStore, plan: Plan, skipped_tiles: Callable[[int], SkippedTiles] | None = None
-) -> str:
+def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[int], SkippedTiles] | None = None) -> str:
     """Write the tile index, one shard after the other, in bounded memory.
 
     Args:

@@ -22,7 +22,6 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan, Selection
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.model.choice import Dinov3, ResolvedModel
-from tests.support.embedding import embed
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile
@@ -30,6 +29,7 @@ from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import Source
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 8

@@ -16,10 +16,10 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import Affine
 
 from rasterembed.dataset import plan as plan_module
-from rasterembed.dataset.plan import Plan, Selection, make_plan, PlanSettings
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
+from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.dataset.embedding import Execution, embed_shard, EmbeddingJob
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id, register

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from rasterembed.raster.skip_reason import SkipReason
 
-from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id
 from rasterembed.raster.shard_reader import SkippedTile
-from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint
@@ -25,7 +25,16 @@ ROWS, COLS, DIMENSIONS = 100, 90, 8
 def test_rows_keep_their_order_across_batches_and_row_groups(tmp_path: Path, batch: int) -> None:
     store = ObjectStore(root=str(tmp_path / "store"))
     raster = blank_raster(tmp_path / "raster.tif", ROWS, COLS)
-    plan = make_plan(store, register(store, str(raster)), "set", PlanSettings(grid=Grid(size=SIDE), model=Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS))), selection=Selection(shard_tiles=2 * ROWS * COLS)))
+    plan = make_plan(
+        store,
+        register(store, str(raster)),
+        "set",
+        PlanSettings(
+            grid=Grid(size=SIDE),
+            model=Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS))),
+            selection=Selection(shard_tiles=2 * ROWS * COLS),
+        ),
+    )
     assert plan.sharding.count == 1
     planned = ROWS * COLS
     kept = np.delete(np.arange(planned), [0, 5000])

@@ -19,16 +19,16 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.control import GroundControlPoint
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Plan, Selection, make_plan, PlanSettings
+from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.stac import stac_item
 from rasterembed.model.choice import Dinov3
-from tests.support.embedding import embed
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 8
@@ -99,7 +99,9 @@ def quantization(value: dict[str, Any]) -> bool:
 
 
 def plan_of(store: ObjectStore, raster: Path, model: Dinov3, dataset_id: str = "planned", **choices: Any) -> Plan:
-    return make_plan(store, register(store, str(raster)), dataset_id, PlanSettings(grid=Grid(size=64), model=model, **choices))
+    return make_plan(
+        store, register(store, str(raster)), dataset_id, PlanSettings(grid=Grid(size=64), model=model, **choices)
+    )
 
 
 def one_shard(plan: Plan) -> list[Shard]:

@@ -20,9 +20,9 @@ from pydantic import SecretStr
 from blocks import Dinov3Weights, ObjectStoreBlock
 from examples.landscape import make_scene
 from flows.raster_embeddings import raster_embeddings
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
-from rasterembed.dataset.embedding import Execution
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from tests.support.prefect_server import PrefectServer

@@ -24,9 +24,9 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.checkpoints import find_checkpoint, make_demo_checkpoint
 from rasterembed.model.choice import Dinov3, resolve_model
 from rasterembed.model.embedder import Embedder
-from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed
 
 COMMIT = "5" * 40
 TOKEN = "hf_accepted"

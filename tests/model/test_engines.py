@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from examples.landscape import make_scene
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Selection
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model import loading, openvino
@@ -30,11 +31,10 @@ from rasterembed.model.fastest import fastest
 from rasterembed.model.folded_vit import FoldedViT
 from rasterembed.model.loading import AUTO_TILES, Settled, settle
 from rasterembed.model.networks import Eager
-from rasterembed.dataset.embedding import Execution
-from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed
 
 SIDE = 64
 
@@ -56,9 +56,17 @@ def gated_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
-        hidden_size=96, intermediate_size=128, num_hidden_layers=3, num_attention_heads=3, num_register_tokens=4,
-        use_gated_mlp=True, hidden_act="silu", query_bias=False, value_bias=False, patch_size=16,
-    )  # fmt: skip
+        hidden_size=96,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=3,
+        num_register_tokens=4,
+        use_gated_mlp=True,
+        hidden_act="silu",
+        query_bias=False,
+        value_bias=False,
+        patch_size=16,
+    )
     return _save(tmp_path_factory.mktemp("gated"), DINOv3ViTModel(config))
 
 
@@ -68,9 +76,14 @@ def scaled_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=3, num_attention_heads=2, num_register_tokens=0,
-        key_bias=True, rope_theta=50.0,
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_register_tokens=0,
+        key_bias=True,
+        rope_theta=50.0,
+    )
     return _save(tmp_path_factory.mktemp("scaled"), DINOv3ViTModel(config))
 
 
@@ -185,7 +198,14 @@ def test_bfloat16_keeps_directions_and_neighbours_of_real_tiles(
 def _keeps_directions_and_neighbours(rasters: Sequence[Path], backend: Backend, folder: Path) -> None:
     def vectors(raster: Path, dtype: ComputeDtype, how: Backend) -> NDArray[np.float64]:
         store = ObjectStore(root=str(folder / dtype))
-        manifest = embed(store, str(raster), dataset_id=raster.stem.lower().replace(".", "-"), grid=Grid(size=SIDE), model=Dinov3(dtype=dtype, device="cpu"), execution=Execution(backend=how))  # fmt: skip
+        manifest = embed(
+            store,
+            str(raster),
+            dataset_id=raster.stem.lower().replace(".", "-"),
+            grid=Grid(size=SIDE),
+            model=Dinov3(dtype=dtype, device="cpu"),
+            execution=Execution(backend=how),
+        )
         table = pq.read_table(store.uri(manifest.shards[0].path)).sort_by("tile_id")
         return np.stack(table["embedding"].to_numpy()).astype(np.float64)
 
@@ -381,14 +401,28 @@ def test_openvino_that_is_not_installed(tiny_vit: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(loading, "has_openvino", lambda: False)
     raster = make_scene(tmp_path, width=128, height=128).raster
     with pytest.raises(UsageError, match=r"needs OpenVINO: pip install 'raster-embeddings\[openvino\]'$"):
-        embed(ObjectStore(root=str(tmp_path / "store")), str(raster), grid=Grid(size=SIDE), model=Dinov3(model=str(tiny_vit), device="cpu"), execution=Execution(backend="openvino"))  # fmt: skip
+        embed(
+            ObjectStore(root=str(tmp_path / "store")),
+            str(raster),
+            grid=Grid(size=SIDE),
+            model=Dinov3(model=str(tiny_vit), device="cpu"),
+            execution=Execution(backend="openvino"),
+        )
 
 
 @pytest.mark.parametrize(("backend", "named"), [("auto", "eager"), ("eager", "eager"), ("openvino", "openvino")])
 def test_the_receipt_names_what_computed(backend: Backend, named: str, tiny_vit: Path, tmp_path: Path) -> None:
     raster = make_scene(tmp_path, width=256, height=256).raster
     store = ObjectStore(root=str(tmp_path / "store"))
-    manifest = embed(store, str(raster), dataset_id="d", grid=Grid(size=SIDE), model=Dinov3(model=str(tiny_vit), device="cpu"), selection=Selection(shard_tiles=8), execution=Execution(backend=backend))  # fmt: skip
+    manifest = embed(
+        store,
+        str(raster),
+        dataset_id="d",
+        grid=Grid(size=SIDE),
+        model=Dinov3(model=str(tiny_vit), device="cpu"),
+        selection=Selection(shard_tiles=8),
+        execution=Execution(backend=backend),
+    )
     assert len(manifest.shards) > 1
     for shard in manifest.shards:
         footer = pq.read_metadata(store.uri(shard.path)).metadata

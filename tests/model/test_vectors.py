@@ -25,17 +25,17 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 from safetensors.torch import load_file, save_file
 
+from rasterembed.dataset.embedding import Execution, embed_shard
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import find_checkpoint, write_preprocessor
 from rasterembed.model.choice import ComputeDtype, Dinov3
-from rasterembed.dataset.embedding import Execution, embed_shard
-from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed
 from tests.support.servers import S3Server
 
 RELATIVE = 1e-4
@@ -211,7 +211,12 @@ def test_a_cog(rasters: Path, store: ObjectStore, name: str, family: str, reques
 
 def test_one_shard_of_a_large_raster(rasters: Path, store: ObjectStore, tiny_vit: Path) -> None:
     raster = rasters / "cog_world.tif"
-    plan = make_plan(store, register(store, str(raster)), "world", PlanSettings(model=Dinov3(model=str(tiny_vit)), selection=Selection(shard_tiles=256)))
+    plan = make_plan(
+        store,
+        register(store, str(raster)),
+        "world",
+        PlanSettings(model=Dinov3(model=str(tiny_vit)), selection=Selection(shard_tiles=256)),
+    )
     number = next(n for n in range(plan.sharding.count) if plan.sharding.block(n) == ((16, 32), (80, 96)))
     shard = embed_shard(store, plan, number)
     table = pq.read_table(store.uri(shard.path))
@@ -296,7 +301,13 @@ def test_s3_changes_nothing(rasters: Path, moto: S3Server, bucket: str, tiny_vit
             "secret_key": moto.secret_key,
         }
     )
-    manifest = embed(store, f"s3://{bucket}/in/RGB.byte.tif", dataset_id="d", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit), pooling="cls+mean"))
+    manifest = embed(
+        store,
+        f"s3://{bucket}/in/RGB.byte.tif",
+        dataset_id="d",
+        grid=Grid(size=64),
+        model=Dinov3(model=str(tiny_vit), pooling="cls+mean"),
+    )
     check_same_rows(rows_of(store, manifest), usual)
 
 

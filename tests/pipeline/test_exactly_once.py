@@ -20,12 +20,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rasterembed import pipeline
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
 from rasterembed.dataset.manifest import Manifest, read_manifest
-from rasterembed.dataset.plan import Plan, make_plan, PlanSettings
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
-from rasterembed.dataset.embedding import Progress, embed_shard, EmbeddingJob
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderBackend
@@ -329,7 +328,7 @@ def test_other_ways_of_doing_the_work_are_no_other_configuration(
 ) -> None:
     at_first = files(Path(finished.root))
     another_way = asked | {"execution": Execution(batch_size=64, shard_threads=3, lease_wait=1)}
-    embed_raster(finished, str(raster), EmbedOptions(**another_way)).manifest
+    embed_raster(finished, str(raster), EmbedOptions(**another_way))
     assert files(Path(finished.root)) == at_first
 
 
@@ -408,7 +407,7 @@ def test_readers_find_a_whole_dataset_at_every_change_that_replacing_makes(
                 return result
 
             patch.setattr(ObjectStore, name, watched)
-        embed_raster(finished, str(raster), EmbedOptions(**replacing)).manifest
+        embed_raster(finished, str(raster), EmbedOptions(**replacing))
     switch = found.index(replacement)
     assert [now == whole for now in found[:switch]] == [True] * switch
     assert all(now == replacement for now in found[switch:])
@@ -515,8 +514,7 @@ def test_a_shard_damaged_in_a_ready_dataset_is_made_anew_and_no_other(
     at_first, shard = files(Path(finished.root)), _manifest(finished).shards[1].path
     damage(Path(finished.root) / shard)
 
-    embed_raster(finished, str(raster), EmbedOptions(**asked)).manifest
-
+    embed_raster(finished, str(raster), EmbedOptions(**asked))
     _assert_finished(finished, whole)
     now = files(Path(finished.root))
     changed = {name for name in now if now[name] != at_first.get(name) and "/lease/" not in name}
@@ -547,10 +545,10 @@ def test_a_raster_written_anew_is_another_configuration(
     tmp_path: Path, raster: Path, asked: dict[str, Any], store: ObjectStore
 ) -> None:
     mine = Path(shutil.copy(raster, tmp_path / "scene.tif"))
-    embed_raster(store, str(mine), EmbedOptions(**asked)).manifest
+    embed_raster(store, str(mine), EmbedOptions(**asked))
     os.utime(mine, ns=(1, 1))
     with pytest.raises(DataError, match=r'source.version: "\d+" there, "1" asked'):
-        embed_raster(store, str(mine), EmbedOptions(**asked)).manifest
+        embed_raster(store, str(mine), EmbedOptions(**asked))
 
 
 @pytest.fixture

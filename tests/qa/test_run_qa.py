@@ -48,7 +48,13 @@ def good(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
     """A store with one dataset: 256 tiles of 64 px in four shards of 8 x 8 tiles, partly nodata at the edge."""
     folder = tmp_path_factory.mktemp("good")
     scene = make_scene(folder, width=1024, height=1024)
-    embed_raster(ObjectStore(root=str(folder / "store")), str(scene.raster), EmbedOptions(dataset_id=ID, grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)), selection=Selection(shard_tiles=64))).manifest
+    embed_raster(
+        ObjectStore(root=str(folder / "store")),
+        str(scene.raster),
+        EmbedOptions(
+            dataset_id=ID, grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)), selection=Selection(shard_tiles=64)
+        ),
+    )
     return folder / "store"
 
 
@@ -447,7 +453,9 @@ def test_a_raster_without_a_valid_pixel_passes_with_a_note(tmp_path: Path, tiny_
     raster = tmp_path / "empty.tif"
     _write(raster, np.zeros((3, 100, 300), dtype=np.uint8))
     store = ObjectStore(root=str(tmp_path / "store"))
-    manifest = embed_raster(store, str(raster), EmbedOptions(dataset_id="empty", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))).manifest
+    manifest = embed_raster(
+        store, str(raster), EmbedOptions(dataset_id="empty", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))
+    ).manifest
     report = run_qa(store, manifest)
     assert (manifest.rows, report.passed) == (0, True)
     assert report.notes == ("No vector was judged: all 10 tiles are skipped.",)
@@ -464,7 +472,11 @@ def test_real_rasters_pass_with_the_demo_model_and_the_defaults(
     name: str, size: int, rasters: Path, tmp_path: Path
 ) -> None:
     store = ObjectStore(root=str(tmp_path))
-    manifest = embed_raster(store, str(rasters / name), EmbedOptions(dataset_id="real", grid=Grid(size=size), selection=Selection(allow_no_crs=True))).manifest
+    manifest = embed_raster(
+        store,
+        str(rasters / name),
+        EmbedOptions(dataset_id="real", grid=Grid(size=size), selection=Selection(allow_no_crs=True)),
+    ).manifest
     report = judge(store, manifest)
     report.check()
     if manifest.rows < 10:
@@ -529,7 +541,11 @@ def test_the_map_of_a_rotated_raster_with_gaps_between_its_tiles_lies_on_the_til
     pixels[:, :40, :40] = 0
     _write(tmp_path / "rotated.tif", pixels, transform)
     store = ObjectStore(root=str(tmp_path / "store"))
-    manifest = embed_raster(store, str(tmp_path / "rotated.tif"), EmbedOptions(dataset_id="rotated", grid=Grid(size=32, stride=40), model=Dinov3(model=str(tiny_vit)))).manifest
+    manifest = embed_raster(
+        store,
+        str(tmp_path / "rotated.tif"),
+        EmbedOptions(dataset_id="rotated", grid=Grid(size=32, stride=40), model=Dinov3(model=str(tiny_vit))),
+    ).manifest
     run_qa(store, manifest)
     with rasterio.open(store.uri("qa/rotated/pca.tif")) as found:
         middle = found.transform @ (2.5, 1.5)
@@ -542,7 +558,9 @@ def test_the_map_of_a_raster_placed_by_control_points_has_them_too(
     rasters: Path, tmp_path: Path, tiny_vit: Path
 ) -> None:
     store = ObjectStore(root=str(tmp_path))
-    manifest = embed_raster(store, str(rasters / "cog_gcps.tif"), EmbedOptions(dataset_id="gcps", model=Dinov3(model=str(tiny_vit)))).manifest
+    manifest = embed_raster(
+        store, str(rasters / "cog_gcps.tif"), EmbedOptions(dataset_id="gcps", model=Dinov3(model=str(tiny_vit)))
+    ).manifest
     run_qa(store, manifest)
     with rasterio.open(rasters / "cog_gcps.tif") as raster, rasterio.open(store.uri("qa/gcps/pca.tif")) as found:
         (points, crs), (expected, expected_crs) = found.gcps, raster.gcps
@@ -591,7 +609,16 @@ def test_a_report_replaces_an_earlier_one_whole(store: ObjectStore) -> None:
 
 def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> None:
     store = ObjectStore(root=str(tmp_path))
-    manifest = embed_raster(store, str(good.parent / "scene.tif"), EmbedOptions(dataset_id="half", grid=Grid(size=64, edge="shift"), model=Dinov3(model=str(tiny_vit)), selection=Selection(vector_dtype="float16"))).manifest
+    manifest = embed_raster(
+        store,
+        str(good.parent / "scene.tif"),
+        EmbedOptions(
+            dataset_id="half",
+            grid=Grid(size=64, edge="shift"),
+            model=Dinov3(model=str(tiny_vit)),
+            selection=Selection(vector_dtype="float16"),
+        ),
+    ).manifest
     judge(store, manifest).check()
 
 

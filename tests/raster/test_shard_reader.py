@@ -24,7 +24,6 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.model.choice import Dinov3
-from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid, Tiles, tile_id
 from rasterembed.raster.profile import inspect
 from rasterembed.raster.radiometry import palette_table
@@ -33,6 +32,7 @@ from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import at
+from tests.support.embedding import embed
 from tests.support.proxy import proxy_before
 from tests.support.servers import S3Server
 

@@ -15,12 +15,11 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.dataset.embedding import Execution
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from tests.support.embedding import embed
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.search.answer import Answer
@@ -71,14 +70,14 @@ def embed(
 ) -> Embedded:
     raster = write_tif(folder / f"{name}.tif", pixels, interpretation)
     store = ObjectStore(root=str(folder / "store"))
-    options = EmbedOptions(
+    chosen = EmbedOptions(
         dataset_id=name,
         grid=Grid(size=SIDE),
         model=Dinov3(model=str(model), device="cpu"),
         execution=Execution(shard_threads=1),
         **options,
     )
-    embed_raster(store, str(raster), options)
+    embed_raster(store, str(raster), chosen)
     return Embedded(Dataset.open(store, name), pixels)
 
 
@@ -246,8 +245,8 @@ def _large(folder: Path, photo: Embedded) -> Path:
 def _vrt(folder: Path, photo: Embedded) -> Path:
     (folder / "chip.tif").write_text(
         '<VRTDataset rasterXSize="32" rasterYSize="32"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        f'<SourceFilename>{photo.plan.source.uri}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
-    )  # fmt: skip
+        f"<SourceFilename>{photo.plan.source.uri}</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
     return folder / "chip.tif"
 
 

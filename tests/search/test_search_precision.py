@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.precision import compare, markdown
 from examples.landscape import make_scene
-from rasterembed.model.choice import Dinov3
 from rasterembed.dataset.embedding import Execution
+from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
@@ -20,7 +20,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("precision")
     scene = make_scene(folder, width=1024, height=1024)
     store = ObjectStore(root=str(folder / "store"))
-    embed_raster(store, str(scene.raster), EmbedOptions(dataset_id="scene", grid=Grid(size=64), model=Dinov3(device="cpu"), execution=Execution(shard_threads=1))).manifest  # fmt: skip
+    embed_raster(
+        store,
+        str(scene.raster),
+        EmbedOptions(
+            dataset_id="scene", grid=Grid(size=64), model=Dinov3(device="cpu"), execution=Execution(shard_threads=1)
+        ),
+    )
     return compare(scene, store)
 
 

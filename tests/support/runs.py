@@ -23,10 +23,12 @@ import pyarrow.parquet as pq
 import rasterio
 from rasterio.transform import Affine
 
-from rasterembed import pipeline
+from rasterembed.dataset import embedding as shard_embedding
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Selection
 from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.store import lease
 from rasterembed.store.object_store import ObjectStore
@@ -223,13 +225,13 @@ def _run(
     torch.set_num_threads(1)
     sys.stdout = _Said(report)  # type: ignore[assignment]
     lease.DURATION_S, lease.POLL_S = lease_s, 0.05
-    embedded = _count(pipeline, "write_shard")
+    embedded = _count(shard_embedding, "write_shard")
     loaded = _count(embedder, "load_embedder")
     if hook:
         hook()
     error, environment = "", set(os.environ)
     try:
-        pipeline.embed_raster(ObjectStore(**store), raster, EmbedOptions(**options)).manifest
+        embed_raster(ObjectStore(**store), raster, EmbedOptions(**options))
     except BaseException as caught:
         error = f"{type(caught).__name__}: {caught}"
     new = tuple(sorted(set(os.environ) - environment))

@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterembed.raster.skip_reason import SkipReason
 from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, State, commit, set_state
-from rasterembed.dataset.plan import Selection, make_plan, PlanSettings
+from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import SkippedTile
-from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.lease import hold
 from rasterembed.store.object_store import ObjectStore
@@ -80,7 +80,12 @@ def write_dataset(
     selection = Selection.model_validate(
         {"shard_tiles": shard_tiles, "vector_dtype": vector_dtype, "allow_no_crs": True}
     )
-    plan = make_plan(store, register(store, str(raster)), dataset_id, PlanSettings(grid=Grid(size=SIDE), model=model, selection=selection))
+    plan = make_plan(
+        store,
+        register(store, str(raster)),
+        dataset_id,
+        PlanSettings(grid=Grid(size=SIDE), model=model, selection=selection),
+    )
     plan.write(store)
     shards = []
     for number in range(plan.sharding.count):
