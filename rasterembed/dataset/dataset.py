@@ -1,19 +1,33 @@
-"""One dataset: its manifest, and what follows from it."""
+"""A dataset in a store: what people, search, quality checks and tasks ask of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import Shard
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from rasterembed.qa.report import QaReport
+    from rasterembed.qa.thresholds import QaThresholds
+    from rasterembed.search.answer import Answer
+    from rasterembed.search.query import Query, Where
+
+_BATCH_ROWS = 8192
+"""Table rows read at a time when the shards are streamed."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +41,9 @@ class Dataset:
     """
 
     store: ObjectStore
-    """The store that holds the dataset's files."""
+    """The store that holds the dataset's objects."""
     manifest: Manifest
+    """What the dataset is, its state, and its shards."""
 
     @classmethod
     def open(cls, store: ObjectStore, dataset_id: str, states: Sequence[State] = ("ready",)) -> Dataset:
@@ -64,6 +79,11 @@ class Dataset:
     def layout(self) -> DatasetLayout:
         """Paths of the dataset's files in the store."""
         return DatasetLayout(self.id)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The shards that belong to the dataset, in the order of their numbers."""
+        return self.manifest.shards
 
     @cached_property
     def plan(self) -> Plan:
@@ -101,3 +121,76 @@ class Dataset:
             return None
         lon, lat = self._footprinter.lonlat(np.array([col]), np.array([row]))
         return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
+
+    def tiles(self) -> pa.Table:
+        """Read the tile index: one row for each planned tile, embedded or skipped.
+
+        Returns:
+            The columns of `rasterembed.dataset.tile_index.SCHEMA`.
+
+        Raises:
+            ObjectMissingError: if the tile index is missing.
+        """
+        with self.store.open(self.manifest.index) as file:
+            return pq.read_table(file)
+
+    def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Read the shards' rows as a stream, in tile order within a shard. Memory does not grow with the dataset.
+
+        Args:
+            columns: names of the columns to read; by default all. docs/datasets.md lists them.
+
+        Raises:
+            ObjectMissingError: if a shard is missing.
+        """
+        for shard in self.shards:
+            with self.store.open(shard.path) as file:
+                names = None if columns is None else list(columns)
+                yield from pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=names)
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Read all vectors into memory, in the order of `batches`.
+
+        Returns:
+            Shape (rows, dimensions), not normalised.
+        """
+        vectors = np.empty((self.manifest.rows, self.manifest.dimensions), np.float32)
+        start = 0
+        for batch in self.batches(["embedding"]):
+            rows = slice(start, start + len(batch))
+            vectors[rows] = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
+            start += len(batch)
+        return vectors
+
+    def search(self, query: Query, where: Where | None = None, k: int | None = None) -> Answer:
+        """Find the tiles whose vectors are nearest to the query's.
+
+        Args:
+            query: an example of what to look for.
+            where: which tiles may answer; by default all.
+            k: number of tiles; by default 12.
+
+        Raises:
+            UsageError: if the query does not fit the dataset.
+            DataError: if the dataset has no vectors, or cannot be read.
+
+        Example:
+            >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
+        """
+        from rasterembed.search.query import Where
+        from rasterembed.search.searcher import DEFAULT_K, search
+
+        return search(self.store, [self.id], query, where or Where(), k or DEFAULT_K)
+
+    def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
+        """Measure the dataset, and write the quality report. The dataset's state stays as it is.
+
+        `rasterembed.check_dataset` does the same and sets the state.
+
+        Args:
+            thresholds: bounds that the dataset must keep.
+        """
+        from rasterembed.qa.run import run_qa
+        from rasterembed.qa.thresholds import QaThresholds
+
+        return run_qa(self.store, self.manifest, thresholds or QaThresholds())
