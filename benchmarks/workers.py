@@ -36,7 +36,7 @@ from rasterembed.pipeline import Execution, embed_shard, prepare
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.sharding import MAX_SHARDS
 from rasterembed.raster.source import register
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.workers import POLL_S
 from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
@@ -187,7 +187,7 @@ def _store() -> dict[str, Any]:
         with counted("plan"):
             source = register(store, "s3://rasters/s.tif")
             plan = make_plan(store, source, "requests", grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
-        with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
+        with hold_lease(store, plan.layout, "requests", wait_s=0, on_wait=print) as lease:
             with counted("prepare"):
                 prepare(plan, store)
             with counted("shard"):

@@ -15,7 +15,7 @@ from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
 from rasterembed.errors import UsageError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DURATION_S, hold
+from rasterembed.store.lease import DURATION_S, hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.qa import qa_metrics
@@ -45,7 +45,7 @@ def qa_report(
     target, layout = open_store(root, store), DatasetLayout(dataset)
     _existing(target, dataset)
     # long enough to outlast a run that died
-    with hold(target, layout, str(flow_run.id), wait_s=1.5 * DURATION_S, waiting=get_run_logger().info):
+    with hold_lease(target, layout, str(flow_run.id), wait_s=1.5 * DURATION_S, on_wait=get_run_logger().info):
         manifest = _existing(target, dataset)
         report = qa_metrics(target, manifest, thresholds)
         manifest = set_state(target, manifest, "ready" if report.passed else "failed_qa")

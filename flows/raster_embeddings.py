@@ -26,7 +26,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from tasks.commit import commit_dataset, publish_summary
 from tasks.embed import embed_shards
 from tasks.index import build_search_index
@@ -111,7 +111,7 @@ def raster_embeddings(
         hub_token,
     )
     run_id = str(flow_run.id)
-    with hold(target, plan.layout, run_id, wait_s=execution.lease_wait, waiting=log.info) as lease:
+    with hold_lease(target, plan.layout, run_id, wait_s=execution.lease_wait, on_wait=log.info) as lease:
         manifest = standing(plan, target, replace=replace)
         if manifest is None:
             write_tile_index(plan, target)

@@ -28,7 +28,7 @@ from rasterembed.raster.radiometry import Radiometry, palette_table
 from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, ahead, block_cache_bytes
 from rasterembed.raster.source import default_dataset_id, register
 from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def embed_raster(
     if there is not None:
         return there
     run_id = uuid.uuid4().hex
-    with hold(store, plan.layout, run_id, wait_s=execution.lease_wait, waiting=print) as lease:
+    with hold_lease(store, plan.layout, run_id, wait_s=execution.lease_wait, on_wait=print) as lease:
         there = standing(plan, store, replace=replace)  # another run may have ended meanwhile
         if there is not None:
             return there

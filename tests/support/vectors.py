@@ -19,7 +19,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import Skipped
 from rasterembed.raster.source import register
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 SIDE = 16
@@ -95,5 +95,5 @@ def write_dataset(
         fraction = np.ones(len(kept), np.float32) if valid_fraction is None else valid_fraction[order[kept]]
         values = vectors(order[kept]) if callable(vectors) else vectors[order[kept]]
         shards.append(write_shard(plan, store, number, skipped, [(kept, fraction, values.astype(np.float32))]))
-    with hold(store, plan.layout, "vectors", wait_s=0, waiting=print) as lease:
+    with hold_lease(store, plan.layout, "vectors", wait_s=0, on_wait=print) as lease:
         return commit(plan, store, shards, "vectors", lease, state=state)
