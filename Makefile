@@ -14,7 +14,7 @@ COMPOSE ?= docker compose
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format test-s3 images deploy stack upload bench constraints clean
+.PHONY: help .venv demo test lint format docs test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -44,6 +44,9 @@ lint: .venv ## formatting, style, types and the direction of imports
 format: .venv ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: .venv ## the documentation as pages, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 test-s3: .venv ## the tests against a real Ceph gateway (root: installs Debian's packages)
 	$(BIN)/pytest -m s3
@@ -86,5 +89,5 @@ constraints: ## resolve constraints.txt anew (docs/development.md)
 	rm -rf "$(NEW)"
 
 clean: ## remove the environment and everything the tools left behind
-	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-peers build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-peers build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -82,19 +82,19 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
     from rasterembed.model.choice import Dinov3
     from rasterembed.pipeline import Execution, embed
     from rasterembed.raster.grid import Grid
-    from rasterembed.store.folder import FolderBackend
+    from rasterembed.store.folder import FolderStorage
     from rasterembed.store.object_store import ObjectStore
 
     asked: Counter[str] = Counter()
 
     def counted(name: str) -> None:
-        method = getattr(FolderBackend, name)
+        method = getattr(FolderStorage, name)
 
         def counting(*arguments: Any) -> Any:
             asked[name] += 1
             return method(*arguments)
 
-        setattr(FolderBackend, name, counting)
+        setattr(FolderStorage, name, counting)
 
     for name in _REQUESTS:
         counted(name)

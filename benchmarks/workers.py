@@ -37,7 +37,7 @@ from rasterembed.pipeline import prepare
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.sharding import MAX_SHARDS
 from rasterembed.raster.source import register
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.workers import POLL_S
 from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
@@ -190,7 +190,7 @@ def _store() -> dict[str, Any]:
             plan = make_plan(
                 store, source, "requests", PlanSettings(grid=Grid(size=SIDE), selection=Selection(shard_tiles=60))
             )
-        with hold(store, plan.layout, "requests", wait_s=0, waiting=print) as lease:
+        with hold_lease(store, plan.layout, "requests", wait_s=0, on_wait=print) as lease:
             with counted("prepare"):
                 prepare(store, plan)
             with counted("shard"):

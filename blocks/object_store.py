@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, one_line
 from rasterembed.store.object_store import ObjectStore
 
 DEFAULT_ROOT = "rasterembed-store"
@@ -60,5 +60,4 @@ def open_store(root: str | None, block: str | None) -> ObjectStore:
 def _reason(error: ValueError) -> str:
     """The first thing that pydantic or Prefect says, in one line."""
     errors = getattr(error, "errors", None)
-    text = errors()[0]["msg"].removeprefix("Value error, ") if errors else str(error)
-    return " ".join(text.split())
+    return errors()[0]["msg"].removeprefix("Value error, ") if errors else one_line(error)

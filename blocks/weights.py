@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, one_line
 from rasterembed.model.choice import Dinov3
 
 
@@ -32,6 +32,6 @@ def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | Non
     try:
         weights = Dinov3Weights.load(block)
     except ValueError as error:
-        raise UsageError(f"weights block {block!r}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"weights block {block!r}: {one_line(error)}") from error
     chosen = dinov3.model_copy(update={"model": weights.model, "revision": weights.revision})
     return chosen, weights.token.get_secret_value() if weights.token else None

@@ -17,7 +17,7 @@ from prefect.settings import (
 )
 from pydantic import BaseModel, ValidationError
 
-from rasterembed.errors import RasterEmbedError
+from rasterembed.errors import RasterEmbedError, one_line
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -119,7 +119,7 @@ def _usage(error: CycloptsError) -> str:
             option = error.argument.name.strip("-*")
         reason = first["msg"].removeprefix("Value error, ")
         return f"--{option}: {reason}, not {first['input']!r}" if option else reason
-    return " ".join(str(error).split())
+    return one_line(error, limit=1000)
 
 
 def _end(reason: str, status: int) -> NoReturn:

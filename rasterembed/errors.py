@@ -1,4 +1,4 @@
-"""What can go wrong by a person's doing, as exceptions whose text is one line fit to be read by them."""
+"""Exceptions for everything that a person can put right. The text of each is one line, written for that person."""
 
 from __future__ import annotations
 
@@ -8,32 +8,36 @@ from contextlib import contextmanager
 
 
 class RasterEmbedError(Exception):
-    """Base of every error that names what was wrong, where, and what to do."""
+    """Base of all errors of this library. The text says what was wrong, where, and what to do."""
 
     exit_code = 1
-    """Exit status of the command line: 2 for wrong usage, 1 for data that cannot be worked on."""
+    """Exit status of the command: 2 for wrong usage, 1 for data that cannot be processed."""
 
 
 class UsageError(RasterEmbedError):
-    """A parameter is wrong; nothing was read or written."""
+    """A parameter is wrong. Nothing was read or written."""
 
     exit_code = 2
 
 
 class DataError(RasterEmbedError):
-    """The raster, the model or the dataset cannot be worked on as it is."""
+    """The raster, the model or the dataset cannot be processed."""
+
+
+class RasterChangedError(DataError):
+    """The raster is no longer the file that the plan was made for."""
 
 
 class StoreError(DataError):
-    """The object store refused: wrong keys, a missing bucket, no rights, a full disk."""
+    """The store refused a request: wrong keys, a missing bucket, no permission, a full disk."""
 
 
 class ObjectMissingError(StoreError):
-    """There is no such object."""
+    """The object or file does not exist."""
 
 
 class StoreUnavailableError(StoreError):
-    """The object store did not answer or broke off; the same call may work later."""
+    """The store did not answer, or the connection broke. The same call may succeed later."""
 
 
 class ConfigurationChangedError(DataError):
@@ -41,15 +45,34 @@ class ConfigurationChangedError(DataError):
 
 
 class LeaseHeldError(DataError):
-    """Another run holds the dataset."""
+    """Another run is writing the dataset."""
 
 
 class LeaseLostError(DataError):
-    """This run's lease expired and another run took the dataset over."""
+    """This run's lease expired, and another run took the dataset over."""
 
 
-class Cancelled(RasterEmbedError):  # noqa: N818 - it says what happened, it is no error of anybody's
-    """The run was told to stop; complete shards stay, nothing else does."""
+class Cancelled(RasterEmbedError):  # noqa: N818 - nobody made an error; the name says what happened
+    """The run was told to stop. Complete shards stay in the store; nothing else does."""
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return the text of an exception in one line.
+
+    Args:
+        error: any exception, also of another library.
+        limit: largest length in characters; a longer text is cut and ends with "…".
+
+    Returns:
+        The text with every run of white space replaced by one space, or the exception's class name if it has no text.
+
+    Example:
+        >>> from rasterembed.errors import one_line
+        >>> one_line(ValueError("first line\\n  second line"))
+        'first line second line'
+    """
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 _HINTS = {
@@ -66,7 +89,17 @@ _HINTS = {
 
 @contextmanager
 def os_errors(path: str) -> Iterator[None]:
-    """Turn what the operating system refused into a StoreError of one line; errors without a number pass."""
+    """Turn an OSError of the operating system into a StoreError that names `path`.
+
+    An OSError without an error number comes from a library, not from the operating system, and passes unchanged.
+
+    Args:
+        path: the file or folder that the block works on.
+
+    Raises:
+        ObjectMissingError: if the file does not exist.
+        StoreError: if the operating system refused for another reason.
+    """
     try:
         yield
     except OSError as error:

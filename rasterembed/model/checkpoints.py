@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.store.local_cache import cache_folder, made_aside
 
 DEMO = "demo"
@@ -112,7 +112,8 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
         ) from error
     except Exception as error:  # the connection or the disk, as the HTTP library's and Python's many kinds
         raise DataError(
-            f"model {name!r} could not be downloaded ({_one_line(error)}): try again, or give a local folder"
+            f"model {name!r} could not be downloaded ({type(error).__name__}: {one_line(error)}): try again, "
+            "or give a local folder"
         ) from error
 
 
@@ -254,7 +255,3 @@ def write_preprocessor(folder: Path, *, mean: tuple[float, float, float], std: t
         "resample": 2,
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(content, indent=2))
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, one_line
 from rasterembed.model.checkpoints import Checkpoint
 from rasterembed.model.choice import Backend, ResolvedModel
 from rasterembed.model.cores import usable_cores
@@ -161,8 +161,7 @@ class _Making:
             if backend == "eager":
                 raise
             raise DataError(  # no compiler, or a network that it cannot compile
-                f"model {self._model.name!r} cannot be compiled here: {' '.join(str(error).split())[:300]}: "
-                "use backend eager"
+                f"model {self._model.name!r} cannot be compiled here: {one_line(error)}: use backend eager"
             ) from error
         self._check(cosine, backend)
         return network
@@ -176,8 +175,7 @@ class _Making:
             cosine = self._cosine(network)
         except Exception as error:  # an architecture that it cannot convert, a processor that it does not know
             raise DataError(
-                f"model {self._model.name!r} cannot be run by OpenVINO here: {' '.join(str(error).split())[:300]}: "
-                "use backend eager"
+                f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use backend eager"
             ) from error
         if there and not cosine >= MIN_COSINE[dtype]:  # the files may be damaged and yet be read
             discard(kept)
@@ -248,7 +246,7 @@ def _load(checkpoint: Checkpoint) -> Any:
         )
     except Exception as error:  # transformers and safetensors raise many kinds for a damaged file
         raise DataError(
-            f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {' '.join(str(error).split())[:300]}"
+            f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {one_line(error)}"
         ) from error
     missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
     if missing:  # transformers would draw them at random

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.raster.shard_reader import Pixels, open_pixels
 from rasterembed.store.object_store import ObjectStore
 
@@ -92,7 +92,7 @@ def _open(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
         with open_pixels(store, uri, plan.profile) as raster:
             yield raster
     except RasterioError as error:
-        raise DataError(f"{uri}: it cannot be read: {' '.join(str(error.__cause__ or error).split())}") from error
+        raise DataError(f"{uri}: it cannot be read: {one_line(error.__cause__ or error)}") from error
 
 
 def _grey(plan: Plan, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:

@@ -17,7 +17,8 @@ from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import RasterioError
 
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line
+from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 
 DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG", "netCDF")
@@ -118,7 +119,7 @@ def open_raster(
     Raises:
         DataError: if no allowed driver reads it, or it refers to another file.
     """
-    with store.gdal_env(uri, cache_bytes=cache_bytes) as path, _open(store, uri, path) as dataset:
+    with gdal_environment(store, uri, cache_bytes=cache_bytes) as path, _open(store, uri, path) as dataset:
         if dataset.tags(ns="OVERVIEWS"):
             # GDAL would open whatever file, by whatever driver, they name as this one's overview
             raise DataError(
@@ -149,7 +150,7 @@ def _open_by_driver(uri: str, path: str) -> rasterio.DatasetReader:
             errors.append(error)
     raise DataError(
         f"{uri}: not a raster that can be read here (allowed formats: {', '.join(DRIVERS)} classic; never VRT, HDF5 or "
-        f"others that may refer to other files): {_one_line(errors[0])}"
+        f"others that may refer to other files): {one_line(errors[0])}"
     ) from errors[0]
 
 
@@ -304,7 +305,7 @@ def _why_not_on_earth(crs_wkt: str | None) -> str | None:
     try:
         crs = pyproj.CRS.from_wkt(crs_wkt)
     except CRSError as error:
-        return f"its CRS is not understood ({_one_line(error)})"
+        return f"its CRS is not understood ({one_line(error)})"
     if crs.ellipsoid is None:
         return f"its CRS {crs.name!r} is not tied to Earth"
     low, high = _EARTH_RADIUS_M
@@ -312,7 +313,3 @@ def _why_not_on_earth(crs_wkt: str | None) -> str | None:
     if not low < radius < high:
         return f"its CRS {crs.name!r} is of another body (radius {radius:.0f} m)"
     return None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat,
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, one_line
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.shard_reader import open_pixels
 from rasterembed.store.object_store import ObjectStore
@@ -175,7 +175,7 @@ def _from_percentiles(
                     values[band].append(pixels[i][valid])
     except RasterioError as error:
         raise DataError(
-            f"{uri}: its overview cannot be read ({' '.join(str(error).split())}); give range to do without percentiles"
+            f"{uri}: its overview cannot be read ({one_line(error)}); give range to do without percentiles"
         ) from error
     lows, highs = {}, {}
     for band in distinct:

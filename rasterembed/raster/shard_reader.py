@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.raster.grid import Tiles, tile_id
 from rasterembed.raster.profile import RasterProfile, mask_file_state, open_raster
 from rasterembed.raster.sharding import Sharding
 from rasterembed.raster.source import Source, check_unchanged
-from rasterembed.store.object_store import MAX_READ_BYTES, ObjectStore
+from rasterembed.store.gdal import MAX_READ_BYTES
+from rasterembed.store.object_store import ObjectStore
 
 MAX_RUN_BYTES = MAX_READ_BYTES
 """Pixels read in one go: part of a row of tiles or, where a read waits for a server, as many rows as that holds."""
@@ -317,7 +318,7 @@ class ShardReader:
                 self._check_unchanged()  # no tile is skipped for a store that went away
                 if self.on_bad_window == "fail":
                     name = tile_id(int(part.row[i]), int(part.col[i]))
-                    cause = " ".join(str(single.__cause__ or single).split())
+                    cause = one_line(single.__cause__ or single)
                     raise DataError(
                         f"{self.source.uri}: tile {name} (window col_off={window.col_off} "
                         f"row_off={window.row_off} width={window.width} height={window.height}) cannot be "

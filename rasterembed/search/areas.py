@@ -12,7 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import shape
 
-from rasterembed.errors import DataError, os_errors
+from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.search.query import Where
 
 Areas = tuple[shapely.Geometry, ...]
@@ -63,7 +63,7 @@ def read_polygons(path: Path) -> shapely.Geometry:
         content = json.loads(text)
         geometries = [shape(geometry) for geometry in _geometries(content)]
     except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
-        raise DataError(f"{path}: it is not GeoJSON: {' '.join(str(error).split())}") from error
+        raise DataError(f"{path}: it is not GeoJSON: {one_line(error)}") from error
     crs = _crs_name(content)
     if crs is not None and not crs.endswith(_LONLAT_NAMES):
         raise DataError(f"{path}: its CRS is {crs}: GeoJSON is in longitude and latitude (RFC 7946); reproject it")

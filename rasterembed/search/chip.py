@@ -11,7 +11,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.model.choice import Device, resolve_device
 from rasterembed.raster.profile import RasterProfile, inspect
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
@@ -82,8 +82,7 @@ def _read(
         with open_pixels(store, uri, profile) as raster:
             pixels, valid = raster.read(radiometry.distinct_bands, window)
     except RasterioError as error:
-        cause = " ".join(str(error.__cause__ or error).split())
-        raise DataError(f"{uri}: the image cannot be read: {cause}") from error
+        raise DataError(f"{uri}: the image cannot be read: {one_line(error.__cause__ or error)}") from error
     pixels = radiometry.channels(pixels, profile)
     if not valid.any():
         raise DataError(f"{uri}: the image has no valid pixel to look for")

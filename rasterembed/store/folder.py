@@ -13,7 +13,7 @@ from rasterembed.errors import ObjectMissingError, StoreError, os_errors
 from rasterembed.store.storage import ObjectInfo
 
 
-class FolderBackend:
+class FolderStorage:
     """Objects as files. A file is written aside, flushed to the disk and moved into place."""
 
     def read(self, path: str) -> bytes | None:

@@ -94,13 +94,13 @@ class Lease:
 
 
 @contextmanager
-def hold(
+def hold_lease(
     store: ObjectStore,
     layout: DatasetLayout,
     run_id: str,
     *,
     wait_s: float,
-    waiting: Callable[[str], None],
+    on_wait: Callable[[str], None],
 ) -> Iterator[Lease]:
     """Hold a dataset while the block runs.
 
@@ -109,12 +109,12 @@ def hold(
         layout: the dataset.
         run_id: who holds it; shown to others.
         wait_s: seconds to wait for another run to end.
-        waiting: told once, in a sentence, that there is a wait.
+        on_wait: called once with a sentence, if the run has to wait.
 
     Raises:
         LeaseHeldError: if another run still holds it after the wait.
     """
-    lease = _take(store, layout, run_id, wait_s, waiting)
+    lease = _take(store, layout, run_id, wait_s, on_wait)
     store.clear_scratch(lease.folder, older_than_s=DURATION_S / 2)  # those of living runs are younger
     thread = threading.Thread(target=lease._renew, name="lease", daemon=True)
     thread.start()
@@ -131,7 +131,7 @@ def _take(
     layout: DatasetLayout,
     run_id: str,
     wait_s: float,
-    waiting: Callable[[str], None],
+    on_wait: Callable[[str], None],
 ) -> Lease:
     folder = layout.leases
     begun, told = time.monotonic(), False
@@ -153,7 +153,7 @@ def _take(
         if now - begun >= wait_s:
             raise LeaseHeldError(f"{sentence}: wait for it to end (a run that died frees it after {DURATION_S:.0f} s)")
         if not told:
-            waiting(f"{sentence}; waiting up to {wait_s:.0f} s")
+            on_wait(f"{sentence}; waiting up to {wait_s:.0f} s")
             told = True
         time.sleep(min(POLL_S, wait_s))
 

@@ -1,8 +1,8 @@
-"""The object store: a folder or an S3/MinIO bucket, with the same layout and the same promises.
+"""The object store: a folder, or a bucket of an S3 server, with the same keys and the same guarantees.
 
-Objects appear whole or not at all, and `create` lets exactly one of several writers win. The store's endpoint and keys
-read rasters on S3 too, whether or not its own root is there; what is left empty comes from the usual AWS variables and
-files. GDAL gets them for the reading thread alone (`gdal_env`), never through the environment of the process.
+An object appears whole or not at all. If several writers `create` the same object, exactly one succeeds.
+The store's endpoint and credentials also read rasters on S3, even if the store itself is a folder. Settings that are
+left empty come from the usual AWS environment variables and files.
 """
 
 from __future__ import annotations
@@ -10,33 +10,29 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import IO, TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-import rasterio
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
-from rasterio.session import AWSSession
 
 from rasterembed.errors import UsageError, os_errors
-from rasterembed.store.folder import FolderBackend
-from rasterembed.store.storage import Backend, ObjectInfo
+from rasterembed.store.folder import FolderStorage
+from rasterembed.store.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
-    from rasterembed.store.s3 import S3Backend
+    import boto3
+
+    from rasterembed.store.s3 import S3Storage
 
 
-MAX_READ_BYTES = 64 * 2**20
-"""Of a raster, in one go: from S3 what GDAL asks for together and keeps, which must hold the longest read."""
+class StoreSettings(BaseModel):
+    """Where a store is, and what is needed to reach it. `ObjectStore` and the Prefect block share these fields."""
 
-
-class ObjectStore(BaseModel):
-    """A folder, or a bucket and prefix of an S3 server, with what is needed to reach it."""
-
-    # an input that is refused may hold a key
-    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,), hide_input_in_errors=True)
+    # The value that a validator refuses may hold a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     root: str = Field(description="A folder, or s3://bucket/prefix.")
     endpoint_url: str | None = Field(
@@ -59,12 +55,11 @@ class ObjectStore(BaseModel):
             bucket = urlsplit(root).netloc
             if not bucket or "@" in bucket:
                 raise ValueError("the root names no bucket: use s3://bucket/prefix, and keys in fields of their own")
-            return root.rstrip("/")
-        if "://" in root:
+        elif "://" in root:
             raise ValueError("the root is neither a folder nor s3://bucket/prefix")
-        if not root:
+        elif not root:
             raise ValueError("the root is empty: give a folder or s3://bucket/prefix")
-        return str(Path(os.path.expanduser(root)).absolute())
+        return root
 
     @field_validator("endpoint_url")
     @classmethod
@@ -82,94 +77,143 @@ class ObjectStore(BaseModel):
             raise ValueError("one of access_key and secret_key is missing: give both, or neither")
         return self
 
+
+class ObjectStore(StoreSettings):
+    """A folder, or a bucket and prefix of an S3 server. Objects are named by keys relative to the root.
+
+    All methods that take a key or a folder raise `StoreError` if the store refuses, and `StoreUnavailableError` if the
+    server does not answer.
+
+    Example:
+        >>> import tempfile
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> store = ObjectStore(root=tempfile.mkdtemp())  # or root="s3://bucket/prefix"
+        >>> store.create("notes/first.txt", b"hello")
+        True
+        >>> store.create("notes/first.txt", b"too late")
+        False
+        >>> store.read("notes/first.txt")
+        b'hello'
+        >>> store.sizes("notes")
+        {'first.txt': 5}
+    """
+
+    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: str) -> str:
+        if root.startswith("s3://"):
+            return root.rstrip("/")
+        return str(Path(os.path.expanduser(root)).absolute())
+
     @property
     def is_s3(self) -> bool:
-        """Whether the root is a bucket."""
+        """Whether the root is on an S3 server."""
         return self.root.startswith("s3://")
 
     @property
-    def _endpoint(self) -> str | None:
-        named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    def endpoint(self) -> str | None:
+        """URL of the S3 server from `endpoint_url` or the environment, or None for AWS.
+
+        Raises:
+            UsageError: if the environment's URL is not the URL of a server.
+        """
+        from_environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         try:
-            return self.endpoint_url or self._check_endpoint(named)
+            return self.endpoint_url or self._check_endpoint(from_environment)
         except ValueError as error:
             raise UsageError(f"AWS_ENDPOINT_URL: {error}") from error
 
     @property
-    def _unsigned(self) -> bool:
-        """Whether a public bucket is asked for, by the variable that GDAL knows too."""
-        asked = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")
-        return asked and self.access_key is None
+    def unsigned(self) -> bool:
+        """Whether requests carry no signature, as public buckets allow; set by `AWS_NO_SIGN_REQUEST`, as for GDAL."""
+        wanted = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")
+        return wanted and self.access_key is None
+
+    @property
+    def aws_session(self) -> boto3.Session:
+        """Session of boto3 that holds the credentials and the region."""
+        return self._s3.session
 
     @cached_property
-    def _s3(self) -> S3Backend:
-        from rasterembed.store.s3 import S3Backend  # folders do without a quarter of all that is imported
+    def _s3(self) -> S3Storage:
+        # These imports take a quarter of the library's import time, and folders do not need them.
+        from rasterembed.store.s3 import S3Storage
 
-        return S3Backend(
-            endpoint_url=self._endpoint,
+        return S3Storage(
+            endpoint_url=self.endpoint,
             access_key=self.access_key.get_secret_value() if self.access_key else None,
             secret_key=self.secret_key.get_secret_value() if self.secret_key else None,
             region=self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
             path_style=self.path_style,
-            unsigned=self._unsigned,
+            unsigned=self.unsigned,
         )
 
     @cached_property
-    def _objects(self) -> Backend:
-        return self._s3 if self.is_s3 else FolderBackend()
+    def _storage(self) -> Storage:
+        return self._s3 if self.is_s3 else FolderStorage()
 
     def _path(self, key: str) -> str:
         return f"{self.root.removeprefix('s3://')}/{key}"
 
     def uri(self, key: str) -> str:
-        """Full address of an object: an absolute path, or s3://bucket/prefix/key."""
+        """Return the full address of an object: an absolute path, or s3://bucket/prefix/key."""
         return f"{self.root}/{key}"
 
     def read(self, key: str) -> bytes | None:
-        """The whole object, or None where there is none."""
-        return self._objects.read(self._path(key))
+        """Return the whole object, or None if it does not exist."""
+        return self._storage.read(self._path(key))
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a whole object, replacing one that is there, in one atomic step."""
-        self._objects.write(self._path(key), data)
+        """Write a whole object in one atomic step. An existing object is replaced."""
+        self._storage.write(self._path(key), data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a whole object only if there is none; of several writers exactly one gets True."""
-        return self._objects.create(self._path(key), data)
+        """Write a whole object unless it exists.
 
-    def create_from_file(self, key: str, file: Path) -> bool:
-        """As `create`, with the content of a local file, which is gone afterwards."""
+        Returns:
+            True if this call wrote the object. If several writers create the same object, exactly one gets True.
+        """
+        return self._storage.create(self._path(key), data)
+
+    def write_from_file(self, key: str, file: Path) -> None:
+        """Write an object as `write` does, with the content of a local file, and remove that file."""
         try:
-            return self._objects.create_from_file(self._path(key), file)
+            self._storage.write_from_file(self._path(key), file)
         finally:
             file.unlink(missing_ok=True)
 
-    def write_from_file(self, key: str, file: Path) -> None:
-        """As `write`, with the content of a local file, which is gone afterwards."""
+    def create_from_file(self, key: str, file: Path) -> bool:
+        """Write an object as `create` does, with the content of a local file, and remove that file."""
         try:
-            self._objects.write_from_file(self._path(key), file)
+            return self._storage.create_from_file(self._path(key), file)
         finally:
             file.unlink(missing_ok=True)
 
     def open(self, key: str) -> IO[bytes]:
-        """The object as a seekable file that fetches only the ranges asked for."""
-        return self._objects.open(self._path(key))
+        """Open an object as a seekable binary file. On S3, each read fetches only the bytes that it returns.
+
+        Raises:
+            ObjectMissingError: if the object does not exist.
+        """
+        return self._storage.open(self._path(key))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Names and sizes in bytes of the objects directly in a folder."""
-        return self._objects.sizes(self._path(folder))
+        """Return names and sizes in bytes of the objects directly in a folder; no folder is an empty one."""
+        return self._storage.sizes(self._path(folder))
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Keys and identities of all objects below a folder of the store."""
-        for path, info in self._objects.find(self._path(folder)):
+        """Yield key and `ObjectInfo` of every object below a folder."""
+        for path, info in self._storage.find(self._path(folder)):
             yield path.removeprefix(self._path("")), info
 
     def find_uploads(self, uri: str) -> Iterator[tuple[str, str, ObjectInfo]]:
-        """Buckets, keys and identities of all objects below s3://bucket/prefix, with this store's credentials.
+        """Yield bucket, key and `ObjectInfo` of every object below s3://bucket/prefix, with this store's credentials.
 
         Raises:
-            UsageError: if `uri` is something else.
-            StoreError: if there is no such bucket, or it may not be listed.
+            UsageError: if `uri` is not s3://bucket/prefix.
+            StoreError: if the bucket does not exist or may not be listed.
         """
         if not uri.startswith("s3://") or not urlsplit(uri).netloc:
             raise UsageError(f"{uri!r} is not s3://bucket/prefix")
@@ -178,86 +222,63 @@ class ObjectStore(BaseModel):
             yield bucket, key, info
 
     def version_id(self, uri: str) -> str | None:
-        """Version id of an object on S3, or None where its bucket is not versioned.
+        """Return the version id of an object on S3, or None if its bucket keeps no versions.
+
+        Args:
+            uri: s3://bucket/key, in any bucket that this store's credentials reach.
 
         Raises:
-            StoreError: if there is no such object, or it may not be read.
+            StoreError: if the object does not exist or may not be read.
         """
         return self._s3.version_id(uri.removeprefix("s3://"))
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error."""
-        self._objects.delete(self._path(key))
+        """Remove an object. Nothing happens if it does not exist."""
+        self._storage.delete(self._path(key))
 
     def scratch(self, folder: str) -> Path:
-        """A local folder for files on their way to `folder`; for a folder store, on its file system."""
-        return self._objects.scratch(self._path(folder))
+        """Return a local folder for files that will become objects in `folder`.
+
+        For a store in a folder, it is on the same file system, so that a file can be moved into place.
+        """
+        return self._storage.scratch(self._path(folder))
 
     def clear_scratch(self, folder: str, older_than_s: float = 0.0) -> None:
-        """Remove what a killed process left on this machine of its files on their way to `folder`."""
+        """Remove the unfinished files that a killed process left on this machine in the scratch folder of `folder`.
+
+        Args:
+            folder: folder of the store.
+            older_than_s: remove only files that were last written at least this many seconds ago.
+        """
         path = self.scratch(folder)
         with os_errors(str(path)):
-            for left in path.glob("*.part"):
-                with suppress(FileNotFoundError):  # its owner lives, and is done with it
-                    if left.stat().st_mtime <= time.time() - older_than_s:
-                        left.unlink()
+            for file in path.glob("*.part"):
+                # The process that writes the file may be alive, and may have moved it into place by now.
+                with suppress(FileNotFoundError):
+                    if file.stat().st_mtime <= time.time() - older_than_s:
+                        file.unlink()
 
     def describe(self, uri: str) -> ObjectInfo:
-        """Size and version of any object this store's credentials can see: a path, or s3://bucket/key.
+        """Return size and version of any file or object that this store's credentials reach.
+
+        Args:
+            uri: an absolute path, or s3://bucket/key.
 
         Raises:
-            ObjectMissingError: if there is none.
+            ObjectMissingError: if it does not exist.
             StoreError: if it may not be read.
             StoreUnavailableError: if the server does not answer.
         """
         if uri.startswith("s3://"):
             return self._s3.describe(uri.removeprefix("s3://"))
-        return FolderBackend().describe(uri)
-
-    @contextmanager
-    def gdal_env(self, uri: str, *, cache_bytes: int) -> Iterator[str]:
-        """GDAL configured, in this thread alone, to read `uri`; yields the path that GDAL knows it by.
-
-        Args:
-            uri: an absolute path or s3://bucket/key.
-            cache_bytes: block cache of the whole process, in bytes.
-        """
-        options: dict[str, Any] = {
-            "GDAL_CACHEMAX": cache_bytes,  # an int is bytes here; only the variable's "64" is MB
-            "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # no other file beside it is opened, nor asked for
-            "GDAL_PAM_ENABLED": "NO",
-            # that short cut gives a truncated PNG's missing rows as whatever was in memory, and no error
-            "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-            "CPL_DEBUG": False,
-        }
-        if not uri.startswith("s3://"):
-            with rasterio.Env(session=None, **options):
-                yield uri
-            return
-        endpoint = urlsplit(self._endpoint or "https://")
-        session = AWSSession(self._s3.session, aws_unsigned=self._unsigned, endpoint_url=endpoint.netloc or None)
-        options |= {
-            "AWS_HTTPS": "NO" if endpoint.scheme == "http" else "YES",
-            "AWS_VIRTUAL_HOSTING": "FALSE" if self.path_style else "TRUE",
-            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # an object may be replaced while a worker lives
-            "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-            "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # blocks asked for together
-            "CPL_VSIL_CURL_CACHE_SIZE": str(MAX_READ_BYTES + 2**20),  # a longer read is split, and its parts overlap
-            "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # header and block index of most files in one request
-            "GDAL_HTTP_MAX_RETRY": 1,  # for a single request that fails; the reader opens anew after that
-            "GDAL_HTTP_RETRY_DELAY": 0.5,
-            "GDAL_HTTP_CONNECTTIMEOUT": 10,
-            "GDAL_HTTP_TIMEOUT": 120,
-        }
-        with rasterio.Env(session=session, **options):
-            yield f"/vsis3/{uri.removeprefix('s3://')}"
+        return FolderStorage().describe(uri)
 
 
 def locate(raster: str) -> str:
-    """A raster's canonical URI: an absolute path, or s3://bucket/key as given.
+    """Return the canonical URI of a raster: an absolute path, or s3://bucket/key unchanged.
 
     Raises:
-        UsageError: if `raster` is a connection string or a URL of another kind, which GDAL would follow.
+        UsageError: if `raster` is a GDAL connection string or a URL of another kind, which GDAL would follow.
     """
     if not raster or min(raster) < " ":
         raise UsageError(f"raster {raster!r} is no path: give a file or s3://bucket/key")

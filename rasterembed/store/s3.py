@@ -26,7 +26,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, os_errors
+from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.store.storage import ObjectInfo
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, 
 _T = TypeVar("_T")
 
 
-class S3Backend:
+class S3Storage:
     """Objects by `bucket/key`. A PUT is atomic; `create` is a PUT with `If-None-Match: *`.
 
     Args:
@@ -122,7 +122,7 @@ class S3Backend:
                 f"{where}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a store block"
             ) from error
         except (BotoCoreError, ResponseParserError) as error:
-            raise StoreError(f"{where}: {' '.join(str(error).split())}") from error
+            raise StoreError(f"{where}: {one_line(error)}") from error
         except OSError as error:
             # s3fs gives a server's refusal the nearest of Python's names, and keeps what it was
             if isinstance(error.__cause__, ClientError):
@@ -263,11 +263,11 @@ class S3File(io.RawIOBase):
         ObjectMissingError: if there is no such object.
     """
 
-    def __init__(self, backend: S3Backend, path: str) -> None:
-        self._backend = backend
+    def __init__(self, storage: S3Storage, path: str) -> None:
+        self._storage = storage
         self._path = path
         self._position = 0
-        self.info = backend.describe(path)
+        self.info = storage.describe(path)
         """The object's state when it was opened."""
 
     def readable(self) -> bool:
@@ -303,7 +303,7 @@ class S3File(io.RawIOBase):
         length = min(most, self.info.size - self._position)
         if length <= 0:
             return b""
-        data = self._backend.read_range(self._path, self._position, length)
+        data = self._storage.read_range(self._path, self._position, length)
         self._position += length
         return data
 

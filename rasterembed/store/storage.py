@@ -20,7 +20,7 @@ class ObjectInfo:
     """Time of the last modification, in seconds since 1970."""
 
 
-class Backend(Protocol):
+class Storage(Protocol):
     """Objects by their full paths, without a scheme. Every method raises StoreError in one line."""
 
     def read(self, path: str) -> bytes | None:

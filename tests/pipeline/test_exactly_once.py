@@ -27,7 +27,7 @@ from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import register
-from rasterembed.store.folder import FolderBackend
+from rasterembed.store.folder import FolderStorage
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import (
     DATASET,
@@ -147,7 +147,7 @@ def _kill_inside_a_shard() -> None:
 
 
 def _kill_with_a_shard_in_place_and_its_part_file_left() -> None:
-    after(FolderBackend, "create_from_file", lambda _, path, file: kill() if path.endswith("1.parquet") else None)
+    after(FolderStorage, "create_from_file", lambda _, path, file: kill() if path.endswith("1.parquet") else None)
 
 
 def _kill_before_the_index_is_moved_into_place() -> None:

@@ -16,7 +16,7 @@ import pytest
 from rasterembed.errors import LeaseHeldError, LeaseLostError, StoreError
 from rasterembed.store import lease, s3
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import Lease, hold
+from rasterembed.store.lease import Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import anew, at
 from tests.support.servers import S3Server
@@ -44,8 +44,8 @@ def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "POLL_S", 0.01)
 
 
-def _hold(store: ObjectStore, run_id: str, wait_s: float = 0, waiting: Callable[[str], None] = print) -> Any:
-    return hold(store, LAYOUT, run_id, wait_s=wait_s, waiting=waiting)
+def _hold(store: ObjectStore, run_id: str, wait_s: float = 0, on_wait: Callable[[str], None] = print) -> Any:
+    return hold_lease(store, LAYOUT, run_id, wait_s=wait_s, on_wait=on_wait)
 
 
 def _leases(store: ObjectStore) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,7 @@ def test_a_dataset_is_freed_when_the_run_fails(folder: ObjectStore) -> None:
 
 
 def test_datasets_are_held_one_by_one(folder: ObjectStore) -> None:
-    with _hold(folder, "first"), hold(folder, DatasetLayout("other"), "second", wait_s=0, waiting=print):
+    with _hold(folder, "first"), hold_lease(folder, DatasetLayout("other"), "second", wait_s=0, on_wait=print):
         pass
 
 
@@ -95,7 +95,7 @@ def test_a_run_waits_and_says_so_once(store: ObjectStore) -> None:
     first.enter_context(_hold(store, "first"))
 
     def second() -> None:
-        with _hold(store, "second", wait_s=600, waiting=said.append):
+        with _hold(store, "second", wait_s=600, on_wait=said.append):
             said.append("held")
 
     thread = threading.Thread(target=second)
@@ -206,7 +206,7 @@ def test_sixteen_runs_that_wait_hold_it_one_after_the_other(folder: ObjectStore)
     most: list[int] = []
 
     def take(number: int) -> None:
-        with _hold(folder, f"run {number}", wait_s=600, waiting=lambda _: None) as held:
+        with _hold(folder, f"run {number}", wait_s=600, on_wait=lambda _: None) as held:
             inside.append(number)
             most.append(len(inside))
             held.check()

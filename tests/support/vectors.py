@@ -20,7 +20,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import SkippedTile
 from rasterembed.raster.source import register
-from rasterembed.store.lease import hold
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 SIDE = 16
@@ -98,5 +98,5 @@ def write_dataset(
         values = vectors(order[kept]) if callable(vectors) else vectors[order[kept]]
         batch = EmbeddedBatch(kept, fraction, values.astype(np.float32), skipped)
         shards.append(write_shard(store, plan, number, [batch]))
-    with hold(store, plan.layout, "vectors", wait_s=0, waiting=print) as lease:
+    with hold_lease(store, plan.layout, "vectors", wait_s=0, on_wait=print) as lease:
         return set_state(store, commit(store, plan, shards, lease), state)
