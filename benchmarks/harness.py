@@ -28,7 +28,7 @@ from cyclopts import App
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from rasterembed.model.checkpoints import write_preprocessor
-from rasterembed.model.fastest import processor
+from rasterembed.model.processor import processor_name
 
 _T = TypeVar("_T")
 
@@ -174,7 +174,7 @@ def save(
         "benchmark": name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "processor": processor(),
+            "processor": processor_name(),
             "cores": len(os.sched_getaffinity(0)),
             "load_before": round(load_before, 2),
             "python": platform.python_version(),

@@ -22,7 +22,7 @@ from rasterembed.dataset.plan import Plan, Selection, make_plan
 from rasterembed.dataset.shards import Shard, find_shard, write_shard
 from rasterembed.dataset.tile_index import write_index
 from rasterembed.errors import Cancelled, DataError, ObjectMissingError
-from rasterembed.model.choice import Backend, Dinov3, resolve_device
+from rasterembed.model.choice import Dinov3, Engine, resolve_device
 from rasterembed.raster.grid import Grid, tile_id
 from rasterembed.raster.radiometry import Radiometry, palette_table
 from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, ahead, block_cache_bytes
@@ -41,13 +41,13 @@ _BATCH_BYTES = 64 * 2**20
 class Execution(BaseModel):
     """How a run goes about its work.
 
-    Nothing here changes what comes out beyond rounding: vectors of other batches and backends have a cosine of at least
+    Nothing here changes what comes out beyond rounding: vectors of other batches and engines have a cosine of at least
     0.99999 to each other in float32, 0.999 in bfloat16 and float16, which is checked when the model is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    backend: Backend = Field(
+    engine: Engine = Field(
         default="auto",
         description="What computes; auto: eager, or OpenVINO where it is installed and was measured to be faster.",
     )
@@ -115,7 +115,7 @@ def embed_shard(
         progress.add(plan.sharding.planned(number))
         return there
     skipped = Skipped()
-    made: dict[str, Any] = {"backend": None}
+    made: dict[str, Any] = {"engine": None}
     parts = _parts(plan, store, number, skipped, execution, device, hub_token, progress, made)
     try:
         with closing(parts):
@@ -177,9 +177,9 @@ def _parts(
                 raise Cancelled("the run was told to stop")
             if batch is not None:
                 embedder = embedder or load_embedder(
-                    plan.model, device, hub_token, backend=execution.backend, tiles=plan.sharding.tile_count
+                    plan.model, device, hub_token, engine=execution.engine, tiles=plan.sharding.tile_count
                 )
-                made["backend"] = embedder.backend
+                made["engine"] = embedder.engine
                 computing.append((batch, embedder.submit(batch.pixels, batch.valid, plan.radiometry)))
             # the next batch is handed over before this one is waited for, so that the device never waits for the writer
             while len(computing) > (batch is not None):
