@@ -327,7 +327,7 @@ def test_tables_in_the_documentation_are_made_from_the_results(name: str) -> Non
     assert path.read_text() == text, "run python -m benchmarks.tables"
 
 
-def test_backends(tmp_path: Path) -> None:
+def test_engines(tmp_path: Path) -> None:
     report = engines.measure(
         size=32, tiles=4, batches=(1, 4), dtypes=("float32",), matmul=64, rounds=1, tiny=True, results=tmp_path
     )

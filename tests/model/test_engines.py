@@ -160,7 +160,7 @@ def test_compiled_vectors_are_those_of_transformers(tiny_vit: Path) -> None:
 
 
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
-def test_invalid_pixels_weigh_nothing_with_any_backend(engine: ResolvedEngine, tiny_vit: Path) -> None:
+def test_invalid_pixels_weigh_nothing_with_any_engine(engine: ResolvedEngine, tiny_vit: Path) -> None:
     pixels, valid = noise(9), np.ones((9, SIDE, SIDE), dtype=bool)
     valid[3:, :40], valid[5, 20:] = False, False
     valid[5, 60:] = True
@@ -240,7 +240,7 @@ def test_transformers_own_network_counts_where_folding_goes_wrong(
     assert cosines(found, expected(tiny_vit, "cls", pixels)).min() >= 0.99999
 
 
-def test_a_backend_that_gives_other_vectors_is_refused(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_gives_other_vectors_is_refused(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: object, slices: Iterable[torch.Tensor], length: int) -> Iterator[torch.Tensor]:
         return (torch.ones(len(images), 1, 64) for images in slices)
 
@@ -362,7 +362,7 @@ def test_the_first_case_counts_unless_another_is_much_faster(tmp_path: Path, mon
     assert json.loads((tmp_path / "far").read_text())["chosen"] == "a"
 
 
-def test_what_settles_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_is_resolved_from_device_dtype_and_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 10**6
     found = {
         (engine, device, dtype, tiles): resolve_engine(engine, device, dtype, tiles)
