@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,15 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
+
+
+class TileStatus(StrEnum):
+    """State of a tile, as the column `status` of the tile index holds it."""
+
+    PLANNED = "planned"
+    EMBEDDED = "embedded"
+    SKIPPED = "skipped"
+
 
 SCHEMA = pa.schema(
     [
@@ -83,10 +93,10 @@ def _rows(
 ) -> Iterator[pa.Table]:
     """A shard's tiles, as tables of `_ROWS_AT_ONCE` rows at most."""
     tiles = plan.sharding.tiles(number)
-    status = np.full(len(tiles), "planned" if skipped_of is None else "embedded", dtype=object)
+    status = np.full(len(tiles), TileStatus.PLANNED if skipped_of is None else TileStatus.EMBEDDED, dtype=object)
     reason = np.full(len(tiles), None, dtype=object)
     for why, positions in (skipped_of(number) if skipped_of else {}).items():
-        status[positions] = "skipped"
+        status[positions] = TileStatus.SKIPPED
         reason[positions] = why
     for start in range(0, len(tiles), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
