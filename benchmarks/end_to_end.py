@@ -32,7 +32,7 @@ from benchmarks.harness import (
 from examples.landscape import make_scene
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
-from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
+from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, block_cache_bytes
@@ -49,7 +49,7 @@ def measure(
     dtypes: tuple[ComputeDtype, ...] = ("float32", "bfloat16"),
     batch_size: int = 32,
     shard_tiles: int = 2048,
-    backend: Backend = "auto",
+    engine: Engine = "auto",
     rounds: int = 5,
     tiny: bool = False,
     results: Path = RESULTS,
@@ -62,7 +62,7 @@ def measure(
         dtypes: Types the model computes in.
         batch_size: Tiles in a batch.
         shard_tiles: Tiles in a shard.
-        backend: What computes, in both.
+        engine: What computes, in both.
         rounds: Times that each is measured.
         tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
         results: Folder for the result.
@@ -79,7 +79,7 @@ def measure(
                 Grid(size=size),
                 Dinov3(model=str(weights), dtype=dtype, device="cpu"),
                 Selection(shard_tiles=shard_tiles),
-                Execution(batch_size=batch_size, backend=backend),
+                Execution(batch_size=batch_size, engine=engine),
                 rounds,
             )
             for dtype in dtypes
@@ -97,7 +97,7 @@ def _measure(
     batches = ready_batches(plan, store, execution)
     tiles = sum(len(batch.positions) for batch in batches)
     begun = time.perf_counter()
-    embedder = load_embedder(plan.model, "cpu", backend=execution.backend, tiles=plan.sharding.tile_count)
+    embedder = load_embedder(plan.model, "cpu", engine=execution.engine, tiles=plan.sharding.tile_count)
     loaded = time.perf_counter() - begun
     numbers = count()
 
@@ -125,7 +125,7 @@ def _measure(
     return {
         "tiles": tiles,
         "shards": plan.sharding.count,
-        "backend": embedder.backend,
+        "engine": embedder.engine,
         "model_load_s": loaded,
         "first_run_s": first,
         **{f"{name}_tiles_per_s": speed(turns, tiles) for name, turns in times.items()},

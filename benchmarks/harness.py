@@ -29,7 +29,7 @@ from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.model.checkpoints import write_preprocessor
-from rasterembed.model.fastest import processor
+from rasterembed.model.processor import processor_name
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.store.object_store import ObjectStore
 
@@ -188,7 +188,7 @@ def save(
         "benchmark": name,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": {
-            "processor": processor(),
+            "processor": processor_name(),
             "cores": len(os.sched_getaffinity(0)),
             "load_before": round(load_before, 2),
             "python": platform.python_version(),

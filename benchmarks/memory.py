@@ -94,7 +94,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     # one valid pixel is enough: nearly all that is read goes through the model
     selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
     plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=model, selection=selection))
-    load_embedder(plan.model, "cpu", backend="auto", tiles=plan.sharding.tile_count)
+    load_embedder(plan.model, "cpu", engine="auto", tiles=plan.sharding.tile_count)
     loaded = _status_mib("VmRSS")
     begun = time.perf_counter()
     manifest = embed(store, str(raster), dataset_id="run", model=model, selection=selection)

@@ -34,7 +34,7 @@ from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
 from examples.landscape import make_scene
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
 from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
-from rasterembed.model.choice import Backend, ComputeDtype, Dinov3
+from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
@@ -53,7 +53,7 @@ def measure(
     shard_tiles: int = 96,
     shard_threads: int = 2,
     batch_size: int = 8,
-    backend: Backend = "openvino",
+    engine: Engine = "openvino",
     rounds: int = 3,
     tiny: bool = False,
     results: Path = RESULTS,
@@ -68,7 +68,7 @@ def measure(
         shard_tiles: Tiles in a shard; few, so that writing weighs more than it ever should.
         shard_threads: Shards worked on at once.
         batch_size: Tiles in a batch.
-        backend: What computes.
+        engine: What computes.
         rounds: Times that each is measured.
         tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
         results: Folder for the result.
@@ -81,12 +81,12 @@ def measure(
         weights = make_checkpoint(Path(scratch) / "model", **(TINY if tiny else VIT_S16))
         local = ObjectStore(root=str(Path(scratch) / "store"))
         model = Dinov3(model=str(weights), dtype=dtype, device="cpu")
-        execution = Execution(batch_size=batch_size, backend=backend, shard_threads=shard_threads)
+        execution = Execution(batch_size=batch_size, engine=engine, shard_threads=shard_threads)
         options = {"grid": Grid(size=size), "model": model, "selection": Selection(shard_tiles=shard_tiles)}
         source = register(local, str(raster))
         plan = make_plan(local, source, "plan", PlanSettings(**options))
         batches = ready_batches(plan, local, execution)
-        embedder = load_embedder(plan.model, "cpu", backend=backend)
+        embedder = load_embedder(plan.model, "cpu", engine=engine)
         numbers = count()
 
         def in_memory() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import (
-    backends,
     cold_start,
     encodings,
     end_to_end,
+    engines,
     growth,
     memory,
     precision,
@@ -30,7 +30,7 @@ from benchmarks.harness import RESULTS
 DOCS = Path(__file__).parents[1] / "docs"
 
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
-    backends.NAME: ("models.md", backends.markdown),
+    engines.NAME: ("models.md", engines.markdown),
     cold_start.NAME: ("performance.md", cold_start.markdown),
     encodings.NAME: ("encoding.md", encodings.markdown),
     end_to_end.NAME: ("performance.md", end_to_end.markdown),

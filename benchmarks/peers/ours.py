@@ -15,9 +15,8 @@ from benchmarks.end_to_end import ready_batches
 from benchmarks.harness import embed
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings, make_plan
-from rasterembed.model.choice import Dinov3
+from rasterembed.model.choice import AUTO_TILES, Dinov3
 from rasterembed.model.embedder import load_embedder
-from rasterembed.model.loading import AUTO_TILES
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -29,9 +28,9 @@ grid = Grid(size=asked.tile)
 model = Dinov3(model=str(asked.weights), dtype="bfloat16" if asked.tuned else "float32", device="cpu")
 plan = make_plan(store, register(store, str(asked.raster)), "plan", PlanSettings(grid=grid, model=model))
 # what `auto` chooses for a raster that is worth the search; this one is small so that all can take turns
-backend = load_embedder(plan.model, "cpu", backend="auto", tiles=AUTO_TILES).backend
-execution = Execution(batch_size=asked.batch, backend=backend)
-embedder = load_embedder(plan.model, "cpu", backend=backend, tiles=plan.sharding.tile_count)
+engine = load_embedder(plan.model, "cpu", engine="auto", tiles=AUTO_TILES).engine
+execution = Execution(batch_size=asked.batch, engine=engine)
+embedder = load_embedder(plan.model, "cpu", engine=engine, tiles=plan.sharding.tile_count)
 batches = ready_batches(plan, store, execution)
 
 
@@ -61,4 +60,4 @@ def in_memory() -> None:
         embedder.embed(batch.pixels, batch.valid, plan.radiometry)
 
 
-serve(("torch", "transformers", "rasterio"), {"from_file": from_file, "in_memory": in_memory}, f"backend {backend}")
+serve(("torch", "transformers", "rasterio"), {"from_file": from_file, "in_memory": in_memory}, f"engine {engine}")

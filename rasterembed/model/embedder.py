@@ -15,12 +15,14 @@ from torch.nn import functional
 
 from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import find_checkpoint
-from rasterembed.model.choice import Backend, ResolvedModel
+from rasterembed.model.choice import Engine, LoadedEngine, ResolvedEngine, ResolvedModel, resolve_engine
 from rasterembed.model.colours import Colours
+from rasterembed.model.computation import Computation
 from rasterembed.model.cuda import Download, Staging
-from rasterembed.model.loading import Settled, load_network, settle
+from rasterembed.model.engines import engine_threads, load_network
 from rasterembed.model.networks import Network
 from rasterembed.model.openvino import SLICE, Exported
+from rasterembed.model.processor import processor_name
 from rasterembed.raster.radiometry import ResolvedRadiometry
 
 _ON_DEVICE = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float32")}
@@ -72,13 +74,15 @@ class Embedder:
         model: what to load; the weights must have the digest it says.
         device: name in PyTorch.
         token: access token for gated weights.
-        backend: what computes.
+        engine: what computes.
 
     Raises:
-        DataError: if the weights are others than the model says, do not load, or do not bear the dtype or backend.
+        DataError: if the weights are others than the model says, do not load, or do not bear the dtype or engine.
     """
 
-    def __init__(self, model: ResolvedModel, device: str, token: str | None = None, backend: Settled = "eager") -> None:
+    def __init__(
+        self, model: ResolvedModel, device: str, token: str | None = None, engine: ResolvedEngine = "eager"
+    ) -> None:
         checkpoint = find_checkpoint(model.id, model.revision, token)
         if checkpoint.weights_sha256 != model.weights_sha256:
             raise DataError(
@@ -92,13 +96,25 @@ class Embedder:
         self._known_colours: dict[ResolvedRadiometry | None, Colours] = {}
         # PyTorch has a pool of threads for each thread that calls it, and CUDA graphs belong to the one that made them
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self.backend, self._network = self._thread.submit(self._load, backend).result()
+        loaded, self._network = self._thread.submit(self._load, engine).result()
+        self.computation = Computation(
+            engine=loaded,
+            device=self._device.type,
+            threads=engine_threads(),
+            processor=processor_name() if self._staging is None else torch.cuda.get_device_name(self._device),
+        )
+        """What computes the vectors."""
         self._slice = self._fitting()
         """Tiles that the network takes at a time."""
 
+    @property
+    def engine(self) -> LoadedEngine:
+        """The engine that runs the model."""
+        return self.computation.engine
+
     @torch.inference_mode()
-    def _load(self, backend: Settled) -> tuple[Settled, Network]:
-        return load_network(self._checkpoint, self.model, self._device, backend)
+    def _load(self, engine: ResolvedEngine) -> tuple[LoadedEngine, Network]:
+        return load_network(self._checkpoint, self.model, self._device, engine)
 
     def embed(
         self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
@@ -215,7 +231,7 @@ _loading = threading.Lock()
 
 
 def load_embedder(
-    model: ResolvedModel, device: str, token: str | None = None, *, backend: Backend = "eager", tiles: int = 0
+    model: ResolvedModel, device: str, token: str | None = None, *, engine: Engine = "eager", tiles: int = 0
 ) -> Embedder:
     """The process's one embedder for a model on a device, loaded on first use.
 
@@ -223,14 +239,14 @@ def load_embedder(
         model: what to load.
         device: name in PyTorch.
         token: access token for gated weights.
-        backend: what computes; see `rasterembed.model.loading.settle`.
+        engine: what computes; see `rasterembed.model.choice.resolve_engine`.
         tiles: planned in the whole dataset, which decides whether `auto` looks for more than eager.
 
     Raises:
-        UsageError: if the backend is not there, or not for the device or dtype.
+        UsageError: if the engine is not there, or not for the device or dtype.
         DataError: see `Embedder`.
     """
-    how = settle(backend, device, model.dtype, tiles)
+    how = resolve_engine(engine, device, model.dtype, tiles)
     key = (model.model_dump_json(), device, how)
     with _loading:
         if key not in _loaded:

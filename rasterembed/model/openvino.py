@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
@@ -22,11 +21,6 @@ SLICE = 8
 """Tiles that the network takes at a time: more were no faster, and take more memory."""
 
 _FILE = "network.xml"
-
-
-def has_openvino() -> bool:
-    """Whether OpenVINO is installed; it is not imported."""
-    return find_spec("openvino") is not None
 
 
 def _openvino() -> Any:

@@ -13,6 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.vector_statistics import Principal, Vectors
 
 EMBEDDED, MISSING = "embedded", "missing"
@@ -43,7 +44,7 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Iterable[
     for batch in windows:
         row, col = (batch.column(name).to_numpy() for name in ("row", "col"))
         there = batch.column("there").to_numpy(zero_copy_only=False)
-        skipped = batch.column("status").to_numpy(zero_copy_only=False) == "skipped"
+        skipped = batch.column("status").to_numpy(zero_copy_only=False) == TileStatus.SKIPPED
         reason = batch.column("reason").to_numpy(zero_copy_only=False)
         kind = np.where(there, 0, 1).astype(np.uint8)
         for i, name in enumerate(kinds[2:], start=2):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.vector_statistics import Principal, Vectors
 from rasterembed.store import duck
@@ -166,12 +167,13 @@ class TileTable:
 
     def skipped(self) -> dict[str, int]:
         """Skipped tiles of the index by reason."""
-        sql = "SELECT reason, count(*) FROM planned WHERE status = 'skipped' GROUP BY reason ORDER BY reason"
+        skipped = f"status = '{TileStatus.SKIPPED}'"
+        sql = f"SELECT reason, count(*) FROM planned WHERE {skipped} GROUP BY reason ORDER BY reason"
         return dict(self._con.execute(sql).fetchall())
 
     def missing(self) -> Found:
         """Tiles of the index that are not skipped, and have no row."""
-        return self._found("FROM planned ANTI JOIN tile USING (tile_id) WHERE status <> 'skipped'")
+        return self._found(f"FROM planned ANTI JOIN tile USING (tile_id) WHERE status <> '{TileStatus.SKIPPED}'")
 
     def duplicated(self) -> Found:
         """Rows beyond the first of each tile id."""
@@ -183,7 +185,7 @@ class TileTable:
         """Tiles that the index skips or does not know."""
         return self._found(
             "FROM (SELECT DISTINCT tile_id FROM tile) "
-            "ANTI JOIN (SELECT tile_id FROM planned WHERE status <> 'skipped') USING (tile_id)"
+            f"ANTI JOIN (SELECT tile_id FROM planned WHERE status <> '{TileStatus.SKIPPED}') USING (tile_id)"
         )
 
     def misplaced(self) -> Found:

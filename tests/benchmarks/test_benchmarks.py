@@ -17,10 +17,10 @@ import rasterio
 import torch
 
 from benchmarks import (
-    backends,
     cold_start,
     encodings,
     end_to_end,
+    engines,
     growth,
     memory,
     peers,
@@ -74,7 +74,7 @@ def test_slow_store(tmp_path: Path) -> None:
         side=256,
         size=64,
         dtype="float32",
-        backend="eager",
+        engine="eager",
         delays_ms=(1,),
         shard_tiles=4,
         rounds=1,
@@ -327,20 +327,20 @@ def test_tables_in_the_documentation_are_made_from_the_results(name: str) -> Non
     assert path.read_text() == text, "run python -m benchmarks.tables"
 
 
-def test_backends(tmp_path: Path) -> None:
-    report = backends.measure(
+def test_engines(tmp_path: Path) -> None:
+    report = engines.measure(
         size=32, tiles=4, batches=(1, 4), dtypes=("float32",), matmul=64, rounds=1, tiny=True, results=tmp_path
     )
     names = {f"{way} float32 {batch}" for way in ("transformers", "eager", "openvino") for batch in (1, 4)}
     assert names == set(report["tiles_per_s"]) == set(report["share_of_limit"])
-    assert json.loads((tmp_path / "backends.json").read_text()) == report
-    head, _, *rows = backends.markdown(report).partition("\n\n")[2].splitlines()
+    assert json.loads((tmp_path / "engines.json").read_text()) == report
+    head, _, *rows = engines.markdown(report).partition("\n\n")[2].splitlines()
     assert len(rows) == 4
     assert {row.count("|") for row in rows} == {head.count("|")}
 
 
 def test_the_work_of_an_image() -> None:
-    assert backends.flops(size=224, registers=4, **VIT_S16) == pytest.approx(9.4e9, rel=0.01)
+    assert engines.flops(size=224, registers=4, **VIT_S16) == pytest.approx(9.4e9, rel=0.01)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

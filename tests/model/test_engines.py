@@ -1,4 +1,4 @@
-"""What computes the vectors: each backend against transformers' own network in float32, and how one is chosen."""
+"""What computes the vectors: each engine against transformers' own network in float32, and how one is chosen."""
 
 from __future__ import annotations
 
@@ -22,15 +22,23 @@ from examples.landscape import make_scene
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Selection
 from rasterembed.errors import DataError, UsageError
-from rasterembed.model import loading, openvino
+from rasterembed.model import choice, openvino
 from rasterembed.model.checkpoints import write_preprocessor
-from rasterembed.model.choice import Backend, ComputeDtype, Dinov3, Pooling, resolve_model
-from rasterembed.model.cores import usable_cores
+from rasterembed.model.choice import (
+    AUTO_TILES,
+    ComputeDtype,
+    Dinov3,
+    Engine,
+    Pooling,
+    ResolvedEngine,
+    resolve_engine,
+    resolve_model,
+)
 from rasterembed.model.embedder import Embedder
-from rasterembed.model.fastest import fastest
 from rasterembed.model.folded_vit import FoldedViT
-from rasterembed.model.loading import AUTO_TILES, Settled, settle
+from rasterembed.model.measurement import fastest
 from rasterembed.model.networks import Eager
+from rasterembed.model.processor import usable_cores
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
@@ -127,10 +135,10 @@ def expected(folder: Path, pooling: Pooling, pixels: NDArray[np.uint8]) -> NDArr
 
 
 def embedder(
-    folder: Path, backend: Settled = "eager", *, pooling: Pooling = "cls", dtype: ComputeDtype = "float32"
+    folder: Path, engine: ResolvedEngine = "eager", *, pooling: Pooling = "cls", dtype: ComputeDtype = "float32"
 ) -> Embedder:
     model = Dinov3(model=str(folder), pooling=pooling, dtype=dtype, device="cpu")
-    return Embedder(resolve_model(model, SIDE), "cpu", backend=backend)
+    return Embedder(resolve_model(model, SIDE), "cpu", engine=engine)
 
 
 def cosines(found: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]:
@@ -140,19 +148,19 @@ def cosines(found: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
 @pytest.mark.parametrize("family", ["tiny_vit", "gated_vit", "scaled_vit", "tiny_convnext"])
-@pytest.mark.parametrize("backend", ["eager", "openvino"])
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_vectors_are_those_of_transformers(
-    backend: Settled, family: str, pooling: Pooling, request: pytest.FixtureRequest
+    engine: ResolvedEngine, family: str, pooling: Pooling, request: pytest.FixtureRequest
 ) -> None:
     folder: Path = request.getfixturevalue(family)
-    if backend == "openvino":
+    if engine == "openvino":
         pytest.importorskip("openvino")
     pixels = noise()
     reference = expected(folder, pooling, pixels)
-    exact = embedder(folder, backend, pooling=pooling).embed(pixels, ALL_VALID, AS_IT_IS)
+    exact = embedder(folder, engine, pooling=pooling).embed(pixels, ALL_VALID, AS_IT_IS)
     assert exact.dtype == np.float32
     assert np.linalg.norm(exact - reference, axis=1).max() <= 1e-4 * np.linalg.norm(reference, axis=1).min()
-    narrow = embedder(folder, backend, pooling=pooling, dtype="bfloat16").embed(pixels, ALL_VALID, AS_IT_IS)
+    narrow = embedder(folder, engine, pooling=pooling, dtype="bfloat16").embed(pixels, ALL_VALID, AS_IT_IS)
     assert cosines(narrow, reference).min() >= 0.9995  # of noise; of pictures it is 0.9999, see below
     assert cosines(exact, reference).min() >= 0.99999
 
@@ -165,14 +173,14 @@ def test_compiled_vectors_are_those_of_transformers(tiny_vit: Path) -> None:
     assert cosines(found, reference).min() >= 0.99999
 
 
-@pytest.mark.parametrize("backend", ["eager", "openvino"])
-def test_invalid_pixels_weigh_nothing_with_any_backend(backend: Settled, tiny_vit: Path) -> None:
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+def test_invalid_pixels_weigh_nothing_with_any_engine(engine: ResolvedEngine, tiny_vit: Path) -> None:
     pixels, valid = noise(9), np.ones((9, SIDE, SIDE), dtype=bool)
     valid[3:, :40], valid[5, 20:] = False, False
     valid[5, 60:] = True
     hidden = pixels.copy()
     hidden[np.broadcast_to(~valid[:, None], hidden.shape)] = 77
-    there = embedder(tiny_vit, backend, pooling="cls+mean")
+    there = embedder(tiny_vit, engine, pooling="cls+mean")
     first, second = (there.embed(images, valid, AS_IT_IS) for images in (pixels, hidden))
     np.testing.assert_array_equal(first, second)
     singly = embedder(tiny_vit, pooling="cls+mean")
@@ -181,22 +189,20 @@ def test_invalid_pixels_weigh_nothing_with_any_backend(backend: Settled, tiny_vi
         np.testing.assert_allclose(first[number], one, rtol=0, atol=1e-4 * np.linalg.norm(one))
 
 
-@pytest.mark.parametrize("backend", ["eager", "openvino"])
-def test_bfloat16_keeps_directions_and_neighbours_of_a_scene(backend: Backend, tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+def test_bfloat16_keeps_directions_and_neighbours_of_a_scene(engine: Engine, tmp_path: Path) -> None:
     raster = make_scene(tmp_path, width=960, height=960).raster
-    _keeps_directions_and_neighbours([raster], backend, tmp_path)
+    _keeps_directions_and_neighbours([raster], engine, tmp_path)
 
 
-@pytest.mark.parametrize("backend", ["eager", "openvino"])
-def test_bfloat16_keeps_directions_and_neighbours_of_real_tiles(
-    backend: Backend, rasters: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("engine", ["eager", "openvino"])
+def test_bfloat16_keeps_directions_and_neighbours_of_real_tiles(engine: Engine, rasters: Path, tmp_path: Path) -> None:
     names = "TCI.tif", "cogeo.tif", "RGB.byte.tif"
-    _keeps_directions_and_neighbours([rasters / name for name in names], backend, tmp_path)
+    _keeps_directions_and_neighbours([rasters / name for name in names], engine, tmp_path)
 
 
-def _keeps_directions_and_neighbours(rasters: Sequence[Path], backend: Backend, folder: Path) -> None:
-    def vectors(raster: Path, dtype: ComputeDtype, how: Backend) -> NDArray[np.float64]:
+def _keeps_directions_and_neighbours(rasters: Sequence[Path], engine: Engine, folder: Path) -> None:
+    def vectors(raster: Path, dtype: ComputeDtype, how: Engine) -> NDArray[np.float64]:
         store = ObjectStore(root=str(folder / dtype))
         manifest = embed(
             store,
@@ -204,13 +210,13 @@ def _keeps_directions_and_neighbours(rasters: Sequence[Path], backend: Backend, 
             dataset_id=raster.stem.lower().replace(".", "-"),
             grid=Grid(size=SIDE),
             model=Dinov3(dtype=dtype, device="cpu"),
-            execution=Execution(backend=how),
+            execution=Execution(engine=how),
         )
         table = pq.read_table(store.uri(manifest.shards[0].path)).sort_by("tile_id")
         return np.stack(table["embedding"].to_numpy()).astype(np.float64)
 
     exact = np.concatenate([vectors(raster, "float32", "eager") for raster in rasters])
-    narrow = np.concatenate([vectors(raster, "bfloat16", backend) for raster in rasters])
+    narrow = np.concatenate([vectors(raster, "bfloat16", engine) for raster in rasters])
     assert len(exact) >= 200
     assert cosines(narrow, exact).min() >= 0.9999
     assert recall_at_10(narrow, exact) >= 0.99
@@ -252,14 +258,14 @@ def test_transformers_own_network_counts_where_folding_goes_wrong(
     assert cosines(found, expected(tiny_vit, "cls", pixels)).min() >= 0.99999
 
 
-def test_a_backend_that_gives_other_vectors_is_refused(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_gives_other_vectors_is_refused(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: object, slices: Iterable[torch.Tensor], length: int) -> Iterator[torch.Tensor]:
         return (torch.ones(len(images), 1, 64) for images in slices)
 
     monkeypatch.setattr(openvino.Exported, "map", wrong)
-    with pytest.raises(DataError, match=r"other vectors in float32 .*cosine .*backend openvino.*use another backend$"):
+    with pytest.raises(DataError, match=r"other vectors in float32 .*cosine .*engine openvino.*use another engine$"):
         embedder(tiny_vit, "openvino")
-    assert embedder(tiny_vit, "measure").backend == "eager"
+    assert embedder(tiny_vit, "measure").engine == "eager"
 
 
 def test_an_export_is_used_again(tiny_vit: Path, cache: Path) -> None:
@@ -295,8 +301,8 @@ def test_openvino_turns_queries_and_keys_in_a_step_each(
 
 
 def test_pytorch_has_its_threads_back_after_openvino(tiny_vit: Path) -> None:
-    def threads(backend: Settled) -> int:
-        return embedder(tiny_vit, backend)._thread.submit(torch.get_num_threads).result()
+    def threads(engine: ResolvedEngine) -> int:
+        return embedder(tiny_vit, engine)._thread.submit(torch.get_num_threads).result()
 
     before = threads("eager")
     assert threads("openvino") == 1
@@ -330,15 +336,15 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     pixels = noise()
     found = embedder(tiny_vit, "openvino").embed(pixels, ALL_VALID, AS_IT_IS)
     assert cosines(found, expected(tiny_vit, "cls", pixels)).min() >= 0.99999
-    assert embedder(tiny_vit, "measure").backend in ("eager", "openvino")
+    assert embedder(tiny_vit, "measure").engine in ("eager", "openvino")
 
 
 _LOAD = """
 import sys
 from rasterembed.model.embedder import Embedder
 from rasterembed.model.choice import Dinov3, resolve_model
-there = Embedder(resolve_model(Dinov3(model=sys.argv[1], device="cpu"), 64), "cpu", backend="measure")
-print(there.backend, "openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
+there = Embedder(resolve_model(Dinov3(model=sys.argv[1], device="cpu"), 64), "cpu", engine="measure")
+print(there.engine, "openvino_telemetry" in sys.modules and sys.modules["openvino_telemetry"] is not None)
 """
 
 
@@ -349,7 +355,7 @@ def test_two_processes_at_once_agree_and_leave_one_export_and_one_choice(tiny_vi
     ]
     said = [process.communicate()[0].split() for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    (choice,) = cache.glob("backend-*.json")
+    (choice,) = cache.glob("engine-*.json")
     chosen = json.loads(choice.read_text())["chosen"]
     assert said == [[chosen, "False"]] * 2  # and neither could report to OpenVINO's makers
     assert len(list(cache.iterdir())) == 2
@@ -374,11 +380,11 @@ def test_the_first_case_counts_unless_another_is_much_faster(tmp_path: Path, mon
     assert json.loads((tmp_path / "far").read_text())["chosen"] == "a"
 
 
-def test_what_settles_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_is_resolved_from_device_dtype_and_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     many = 10**6
     found = {
-        (backend, device, dtype, tiles): settle(backend, device, dtype, tiles)
-        for backend, device, dtype, tiles in (
+        (engine, device, dtype, tiles): resolve_engine(engine, device, dtype, tiles)
+        for engine, device, dtype, tiles in (
             ("auto", "cpu", "float32", AUTO_TILES - 1),
             ("auto", "cpu", "float32", AUTO_TILES),
             ("auto", "cpu", "float16", many),
@@ -389,16 +395,16 @@ def test_what_settles_a_backend(monkeypatch: pytest.MonkeyPatch) -> None:
         )
     }
     assert list(found.values()) == ["eager", "measure", "eager", "eager", "compile", "eager", "compile"]
-    with pytest.raises(UsageError, match="backend openvino runs on the CPU, not on cuda: use eager or compile"):
-        settle("openvino", "cuda", "bfloat16", many)
+    with pytest.raises(UsageError, match="engine openvino runs on the CPU, not on cuda: use eager or compile"):
+        resolve_engine("openvino", "cuda", "bfloat16", many)
     with pytest.raises(UsageError, match="does not compute in float16"):
-        settle("openvino", "cpu", "float16", many)
-    monkeypatch.setattr(loading, "has_openvino", lambda: False)
-    assert settle("auto", "cpu", "float32", many) == "eager"
+        resolve_engine("openvino", "cpu", "float16", many)
+    monkeypatch.setattr(choice, "has_openvino", lambda: False)
+    assert resolve_engine("auto", "cpu", "float32", many) == "eager"
 
 
 def test_openvino_that_is_not_installed(tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "has_openvino", lambda: False)
+    monkeypatch.setattr(choice, "has_openvino", lambda: False)
     raster = make_scene(tmp_path, width=128, height=128).raster
     with pytest.raises(UsageError, match=r"needs OpenVINO: pip install 'raster-embeddings\[openvino\]'$"):
         embed(
@@ -406,12 +412,12 @@ def test_openvino_that_is_not_installed(tiny_vit: Path, tmp_path: Path, monkeypa
             str(raster),
             grid=Grid(size=SIDE),
             model=Dinov3(model=str(tiny_vit), device="cpu"),
-            execution=Execution(backend="openvino"),
+            execution=Execution(engine="openvino"),
         )
 
 
-@pytest.mark.parametrize(("backend", "named"), [("auto", "eager"), ("eager", "eager"), ("openvino", "openvino")])
-def test_the_receipt_names_what_computed(backend: Backend, named: str, tiny_vit: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("engine", "named"), [("auto", "eager"), ("eager", "eager"), ("openvino", "openvino")])
+def test_the_receipt_names_what_computed(engine: Engine, named: str, tiny_vit: Path, tmp_path: Path) -> None:
     raster = make_scene(tmp_path, width=256, height=256).raster
     store = ObjectStore(root=str(tmp_path / "store"))
     manifest = embed(
@@ -421,12 +427,12 @@ def test_the_receipt_names_what_computed(backend: Backend, named: str, tiny_vit:
         grid=Grid(size=SIDE),
         model=Dinov3(model=str(tiny_vit), device="cpu"),
         selection=Selection(shard_tiles=8),
-        execution=Execution(backend=backend),
+        execution=Execution(engine=backend),
     )
     assert len(manifest.shards) > 1
     for shard in manifest.shards:
         footer = pq.read_metadata(store.uri(shard.path)).metadata
-        assert json.loads(footer[b"emb"])["backend"] == (named if shard.rows else None)
+        assert json.loads(footer[b"emb"])["engine"] == (named if shard.rows else None)
 
 
 class _Short:

@@ -1,12 +1,24 @@
-"""How many processor cores this process may use."""
+"""The processor: its name, and how many of its cores this process may use."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
+from contextlib import suppress
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+
+
+def processor_name() -> str:
+    """Return the name of the CPU, such as `AMD EPYC 9654 96-Core Processor`."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -52,12 +51,3 @@ def fastest(cases: Mapping[_T, Callable[[], object]], kept: Path) -> _T:
         said = write_once(kept, json.dumps({"chosen": best, "seconds": medians}))
         return next(name for name in cases if name == json.loads(said)["chosen"])  # another process may have been first
     return best
-
-
-def processor() -> str:
-    """The processor's name."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

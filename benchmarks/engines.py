@@ -1,4 +1,4 @@
-"""What computes the vectors fastest on this CPU: backends, dtypes and batches against each other and a matmul.
+"""What computes the vectors fastest on this CPU: engines, dtypes and batches against each other and a matmul.
 
 Every case embeds the same uint8 tiles from memory, normalising included, and takes turns with the others. Before any
 timing counts, its vectors are compared with those of plain transformers in float32.
@@ -34,12 +34,12 @@ from benchmarks.harness import (
     where,
 )
 from examples.landscape import make_scene
-from rasterembed.model.choice import ComputeDtype, Dinov3, resolve_model
+from rasterembed.model.choice import ComputeDtype, Dinov3, ResolvedEngine, resolve_model
 from rasterembed.model.embedder import Embedder
-from rasterembed.model.loading import MIN_COSINE, Settled
+from rasterembed.model.engines import MIN_COSINE
 from rasterembed.raster.radiometry import ResolvedRadiometry
 
-NAME = "backends"
+NAME = "engines"
 
 PLAIN = "transformers"
 """Name of the case that everything is measured by: `AutoModel`, with autocast for bfloat16."""
@@ -53,7 +53,7 @@ def measure(
     tiles: int = 32,
     batches: tuple[int, ...] = (1, 8, 32),
     dtypes: tuple[ComputeDtype, ...] = ("float32", "bfloat16"),
-    backends: tuple[Settled, ...] = ("eager", "openvino"),
+    engines: tuple[ResolvedEngine, ...] = ("eager", "openvino"),
     matmul: int = 2048,
     rounds: int = 3,
     tiny: bool = False,
@@ -66,7 +66,7 @@ def measure(
         tiles: Tiles embedded in a turn.
         batches: Tiles handed over at a time.
         dtypes: Types the model computes in.
-        backends: What computes; compile takes a minute or more for each dtype before it is measured.
+        engines: What computes; compile takes a minute or more for each dtype before it is measured.
         matmul: Side of the matrices whose product is the limit.
         rounds: Times that each is measured.
         tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
@@ -87,14 +87,14 @@ def measure(
             _agree(plain(max(batches), dtype), exact, dtype)
             for batch in batches:
                 cases[f"{PLAIN} {dtype} {batch}"] = partial(plain, batch, dtype)
-            for backend in backends:
+            for engine in engines:
                 begun = time.perf_counter()
                 model = resolve_model(Dinov3(model=str(weights), dtype=dtype, device="cpu"), size)
-                embedder = Embedder(model, "cpu", backend=backend)
-                loaded[f"{backend} {dtype}"] = time.perf_counter() - begun
+                embedder = Embedder(model, "cpu", engine=engine)
+                loaded[f"{engine} {dtype}"] = time.perf_counter() - begun
                 _agree(_embed(embedder, pixels, max(batches)), exact, dtype)
                 for batch in batches:
-                    cases[f"{backend} {dtype} {batch}"] = partial(_embed, embedder, pixels, batch)
+                    cases[f"{engine} {dtype} {batch}"] = partial(_embed, embedder, pixels, batch)
             cases[f"matmul {dtype}"] = partial(_multiply, torch.ones(matmul, matmul, dtype=getattr(torch, dtype)))
         times = take_turns(cases, rounds)
     work = flops(size=size, registers=4, **shape)

@@ -16,14 +16,14 @@ import transformers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rasterembed.errors import DataError, UsageError, one_line
+from rasterembed.errors import DataError, one_line
 from rasterembed.model.checkpoints import Checkpoint
-from rasterembed.model.choice import Backend, ResolvedModel
-from rasterembed.model.cores import usable_cores
-from rasterembed.model.fastest import fastest, processor
+from rasterembed.model.choice import LoadedEngine, ResolvedEngine, ResolvedModel
 from rasterembed.model.folded_vit import FoldedViT
+from rasterembed.model.measurement import fastest
 from rasterembed.model.networks import Compiled, Eager, Network, OwnNetwork
-from rasterembed.model.openvino import SLICE, Exported, has_openvino
+from rasterembed.model.openvino import SLICE, Exported
+from rasterembed.model.processor import processor_name, usable_cores
 from rasterembed.store.local_cache import cache_folder, discard
 
 MIN_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
@@ -32,51 +32,15 @@ MIN_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 FOLDING_ERROR = 1e-4
 """Norm of the difference over the norm, in float32, above which transformers' own network is used unfolded."""
 
-AUTO_TILES = 1000
-"""Planned tiles from which `auto` looks for more than eager on a CPU. Exporting and measuring a ViT-S take as long as
-some hundred tiles; what it saves is a tenth to a half of each."""
-
-AUTO_TILES_CUDA = 50_000
-"""Planned tiles from which `auto` compiles on CUDA: that takes minutes, and saves less than half of the time."""
-
 _EXPORT_VERSION = 2
 """Raised whenever exports are made in another way, so that an old one in a cache is not taken for it."""
 
 _log = logging.getLogger(__name__)
 
-Settled = Literal["eager", "compile", "openvino", "measure"]
-"""A backend, or that it takes the loaded model to say which."""
-
-
-def settle(backend: Backend, device: str, dtype: str, tiles: int) -> Settled:
-    """What can be said of a backend before a model is loaded.
-
-    Args:
-        backend: as asked for. `auto` is eager for a run of so few tiles that looking for more would not pay.
-        device: name in PyTorch.
-        dtype: that the model computes in.
-        tiles: planned in the whole dataset: a run that resumes another settles on the same.
-
-    Raises:
-        UsageError: if the backend is not there, or not for the device or dtype.
-    """
-    if backend == "openvino":
-        if device != "cpu":
-            raise UsageError(f"backend openvino runs on the CPU, not on {device}: use eager or compile")
-        if dtype == "float16":
-            raise UsageError("backend openvino does not compute in float16: use another dtype, or eager")
-        if not has_openvino():
-            raise UsageError("backend openvino needs OpenVINO: pip install 'raster-embeddings[openvino]'")
-    if backend != "auto":
-        return backend
-    if device == "cpu":
-        return "measure" if dtype != "float16" and tiles >= AUTO_TILES and has_openvino() else "eager"
-    return "compile" if device == "cuda" and tiles >= AUTO_TILES_CUDA else "eager"
-
 
 def load_network(
-    checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, asked: Settled
-) -> tuple[Literal["eager", "compile", "openvino"], Network]:
+    checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, asked: ResolvedEngine
+) -> tuple[LoadedEngine, Network]:
     """Load the weights, and make of them the network that was asked for; see `Network` for what it takes and gives.
 
     PyTorch is left with as many threads as the network needs of it, in this thread and in those to come.
@@ -84,17 +48,17 @@ def load_network(
     Raises:
         DataError: if the weights do not load, or the network gives other vectors than transformers' own.
     """
-    torch.set_num_threads(_threads())
+    torch.set_num_threads(engine_threads())
     making = _Making(checkpoint, model, device)
-    backend, network = _fastest(making, model.dtype) if asked == "measure" else (asked, making.network(asked))
-    if backend == "openvino":
+    engine, network = _fastest(making, model.dtype) if asked == "measure" else (asked, making.network(asked))
+    if engine == "openvino":
         # what is left to PyTorch is little, and threads of its that wait for more of it spin on OpenVINO's cores
         torch.set_num_threads(1)
-    return backend, network
+    return engine, network
 
 
 @cache
-def _threads() -> int:
+def engine_threads() -> int:
     """Threads for a network; kept, for what PyTorch says of itself is changed here."""
     return min(usable_cores(), torch.get_num_threads())  # the latter heeds OMP_NUM_THREADS
 
@@ -112,7 +76,7 @@ def _fastest(making: _Making, dtype: str) -> tuple[Literal["eager", "openvino"],
         "eager": lambda: _run(eager, batch),
         "openvino": lambda: _run(exported, batch),
     }
-    chosen = fastest(cases, making.kept("backend", processor(), _threads(), dtype).with_suffix(".json"))
+    chosen = fastest(cases, making.kept("engine", processor_name(), engine_threads(), dtype).with_suffix(".json"))
     return chosen, networks[chosen]
 
 
@@ -145,25 +109,25 @@ class _Making:
         text = json.dumps([*key, SLICE, self._patches, self._folds, *more])
         return cache_folder() / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
-    def network(self, backend: Literal["eager", "compile", "openvino"]) -> Network:
+    def network(self, engine: LoadedEngine) -> Network:
         """A network, checked.
 
         Raises:
             DataError: if it gives other vectors than transformers' own.
         """
-        if backend == "openvino":
+        if engine == "openvino":
             return self.exported()
         module = self._module()
-        network = Eager(module) if backend == "eager" else Compiled(module, self._device)
+        network = Eager(module) if engine == "eager" else Compiled(module, self._device)
         try:
             cosine = self._cosine(network)
         except Exception as error:
-            if backend == "eager":
+            if engine == "eager":
                 raise
             raise DataError(  # no compiler, or a network that it cannot compile
-                f"model {self._model.name!r} cannot be compiled here: {one_line(error)}: use backend eager"
+                f"model {self._model.name!r} cannot be compiled here: {one_line(error)}: use engine eager"
             ) from error
-        self._check(cosine, backend)
+        self._check(cosine, engine)
         return network
 
     def exported(self) -> Exported:
@@ -171,26 +135,26 @@ class _Making:
         kept = self.kept("openvino")
         there = kept.is_dir()
         try:
-            network = Exported(self._exact, self._model.input_size, dtype, _threads(), kept)
+            network = Exported(self._exact, self._model.input_size, dtype, engine_threads(), kept)
             cosine = self._cosine(network)
         except Exception as error:  # an architecture that it cannot convert, a processor that it does not know
             raise DataError(
-                f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use backend eager"
+                f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use engine eager"
             ) from error
         if there and not cosine >= MIN_COSINE[dtype]:  # the files may be damaged and yet be read
             discard(kept)
-            network = Exported(self._exact, self._model.input_size, dtype, _threads(), kept)
+            network = Exported(self._exact, self._model.input_size, dtype, engine_threads(), kept)
             cosine = self._cosine(network)
         self._check(cosine, "openvino")
         return network
 
-    def _check(self, cosine: float, backend: str) -> None:
+    def _check(self, cosine: float, engine: str) -> None:
         dtype = self._model.dtype
         if not cosine >= MIN_COSINE[dtype]:  # NaN too
             raise DataError(
                 f"model {self._model.name!r} gives other vectors in {dtype} than in float32 "
-                f"(cosine {cosine:.4f}, backend {backend}): "
-                + ("use another backend" if dtype == "float32" else "use dtype bfloat16 or float32")
+                f"(cosine {cosine:.4f}, engine {engine}): "
+                + ("use another engine" if dtype == "float32" else "use dtype bfloat16 or float32")
             )
 
     def _module(self) -> nn.Module:

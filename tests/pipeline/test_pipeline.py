@@ -1,0 +1,184 @@
+"""The pipeline: its steps, its end states, and what the receipts say about how vectors were computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import rasterembed.pipeline
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.embedding import Execution
+from rasterembed.errors import DataError, UsageError
+from rasterembed.pipeline import EmbedOptions, Steps, check_dataset, embed_raster
+from rasterembed.qa.report import QaError
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.search.query import Query
+from rasterembed.store.object_store import ObjectStore
+from tests.support.runs import DATASET, SHARDS, choices, write_raster
+
+TOO_STRICT = QaThresholds(min_valid_fraction_mean=1.0)
+"""No dataset of `write_raster` has this: its lowest row of tiles is cut off."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def raster(tmp_path: Path) -> str:
+    return str(write_raster(tmp_path / "scene.tif"))
+
+
+@pytest.fixture
+def options(tiny_vit: Path) -> EmbedOptions:
+    return EmbedOptions(**choices(tiny_vit))
+
+
+class Recorded(Steps):
+    """Records the names of the steps that run."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        value = object.__getattribute__(self, name)
+        if callable(value) and not name.startswith("_"):
+            object.__getattribute__(self, "names").append(name)
+        return value
+
+
+def test_every_step_runs_once_and_in_order(store: ObjectStore, raster: str, options: EmbedOptions) -> None:
+    steps = Recorded()
+    result = embed_raster(store, raster, options, steps=steps, run_id="first")
+    assert steps.names == [
+        *("register", "inspect", "plan", "on_wait", "prepare", "show_progress", "embed"),
+        *("commit", "check_quality", "index_vectors", "on_end"),
+    ]
+    assert result.manifest.state == "ready"
+    assert result.manifest.run_id == "first"
+    assert result.report is not None
+    assert result.report.passed
+    assert store.read(f"qa/{DATASET}/report.json") is not None
+
+
+def test_a_second_run_does_nothing_after_the_plan(store: ObjectStore, raster: str, options: EmbedOptions) -> None:
+    first = embed_raster(store, raster, options)
+    steps = Recorded()
+    second = embed_raster(store, raster, options, steps=steps)
+    assert steps.names == ["register", "inspect", "plan", "on_end"]
+    assert second.manifest == first.manifest
+    assert second.report is None
+
+
+def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    strict = options.model_copy(update={"qa": TOO_STRICT})
+    steps = Recorded()
+    with pytest.raises(QaError, match=r"valid_fraction_mean is [\d.]+, less than min_valid_fraction_mean 1"):
+        embed_raster(store, raster, strict, steps=steps)
+    assert steps.names[-2:] == ["check_quality", "on_end"]
+    assert Dataset.open(store, DATASET, states=("failed_qa",)).manifest.rows > 0
+    with pytest.raises(DataError, match="did not pass its quality checks"):
+        Dataset.open(store, DATASET)
+
+    assert embed_raster(store, raster, options).manifest.state == "ready"
+
+
+def test_without_quality_checks_the_dataset_waits_for_them(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    unchecked = options.model_copy(update={"quality_checks": False})
+    result = embed_raster(store, raster, unchecked)
+    assert (result.manifest.state, result.report) == ("embedded", None)
+    assert embed_raster(store, raster, unchecked).manifest == result.manifest
+    with pytest.raises(DataError, match="its quality checks have not passed yet"):
+        Dataset.open(store, DATASET)
+
+    assert not check_dataset(store, DATASET, TOO_STRICT).passed
+    assert Dataset.open(store, DATASET, states=("failed_qa",)).manifest.state == "failed_qa"
+    assert check_dataset(store, DATASET).passed
+    assert Dataset.open(store, DATASET).manifest.state == "ready"
+
+
+def test_checking_a_dataset_that_does_not_exist_names_it(store: ObjectStore) -> None:
+    with pytest.raises(UsageError, match="there is no dataset 'nothing' in "):
+        check_dataset(store, "nothing")
+
+
+def _receipts(store: ObjectStore) -> list[dict[str, Any]]:
+    files = sorted(Path(store.root).glob(f"embeddings/{DATASET}/*.parquet"))
+    return [json.loads(pq.read_metadata(file).metadata[b"emb"]) for file in files]
+
+
+def test_a_run_that_is_resumed_with_another_engine_says_so(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    first = embed_raster(store, raster, options).manifest
+    (eager,) = first.computations
+    assert (eager.engine, eager.device) == ("eager", "cpu")
+    assert eager.threads >= 1
+    assert eager.processor
+    lost = first.shards[1]
+    store.delete(lost.path)
+
+    another = options.model_copy(update={"execution": Execution(engine="openvino", batch_size=4, shard_threads=1)})
+    second = embed_raster(store, raster, another).manifest
+
+    assert [computation.engine for computation in second.computations] == ["eager", "openvino"]
+    assert [shard.computation for shard in second.shards] == [eager, second.computations[1], eager, None]
+    named = [receipt["computation"] and receipt["computation"]["engine"] for receipt in _receipts(store)]
+    assert named == ["eager", "openvino", "eager", None]  # The last shard has no valid pixel.
+    item = json.loads(store.read(second.stac_item) or b"")
+    told = item["properties"]["emb:runtime_parameters"]["computations"]
+    assert [computation["engine"] for computation in told] == ["eager", "openvino"]
+
+
+def test_a_dataset_answers_for_its_tiles_vectors_and_search(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    manifest = embed_raster(store, raster, options).manifest
+    dataset = Dataset.open(store, DATASET)
+    assert len(dataset.shards) == SHARDS
+    tiles = dataset.tiles()
+    assert len(tiles) == manifest.tiles
+    assert tiles["status"].to_pylist().count("embedded") == manifest.rows
+    assert {reason for reason in tiles["reason"].to_pylist() if reason} == {"no_valid_pixel"}
+
+    expected = {
+        row["tile_id"]: row["embedding"]
+        for shard in manifest.shards
+        for row in pq.read_table(store.uri(shard.path), columns=["tile_id", "embedding"]).to_pylist()
+    }
+    ids = [name for batch in dataset.batches(["tile_id"]) for name in batch.column(0).to_pylist()]
+    assert ids == list(expected)
+    np.testing.assert_array_equal(dataset.vectors(), np.array(list(expected.values()), np.float32))
+
+    unit = dataset.vectors() / np.linalg.norm(dataset.vectors(), axis=1, keepdims=True)
+    nearest = np.argsort(-(unit @ unit[0]), kind="stable")[1:4]
+    answer = dataset.search(Query(tile=ids[0]), k=3)
+    assert [hit.tile_id for hit in answer.hits] == [ids[n] for n in nearest]
+
+
+def test_a_failing_shard_stops_the_others_and_commits_nothing(
+    store: ObjectStore, raster: str, options: EmbedOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed_shard: Callable[..., Any] = rasterembed.pipeline.embed_shard
+
+    def fail_at_the_second(store: ObjectStore, plan: Any, number: int, *rest: Any) -> Any:
+        if number == 1:
+            raise DataError("the second shard fails")
+        return embed_shard(store, plan, number, *rest)
+
+    monkeypatch.setattr(rasterembed.pipeline, "embed_shard", fail_at_the_second)
+    with pytest.raises(DataError, match="^the second shard fails$"):
+        embed_raster(store, raster, options)
+    assert store.read(f"datasets/{DATASET}/manifest.json") is None
+    assert not list(Path(store.root).rglob("*.part"))
