@@ -427,7 +427,7 @@ def test_the_receipt_names_what_computed(engine: Engine, named: str, tiny_vit: P
         grid=Grid(size=SIDE),
         model=Dinov3(model=str(tiny_vit), device="cpu"),
         selection=Selection(shard_tiles=8),
-        execution=Execution(engine=backend),
+        execution=Execution(engine=engine),
     )
     assert len(manifest.shards) > 1
     for shard in manifest.shards:

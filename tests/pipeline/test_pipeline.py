@@ -178,7 +178,7 @@ def test_a_failing_shard_stops_the_others_and_commits_nothing(
         return embed_shard(store, plan, number, *rest)
 
     monkeypatch.setattr(rasterembed.pipeline, "embed_shard", fail_at_the_second)
-    with pytest.raises(DataError, match="^the second shard fails$"):
+    with pytest.raises(DataError, match=r"^the second shard fails$"):
         embed_raster(store, raster, options)
     assert store.read(f"datasets/{DATASET}/manifest.json") is None
     assert not list(Path(store.root).rglob("*.part"))
