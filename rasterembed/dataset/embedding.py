@@ -21,7 +21,8 @@ from rasterembed.errors import Cancelled, DataError
 from rasterembed.model.choice import Engine
 from rasterembed.raster.grid import tile_id
 from rasterembed.raster.radiometry import palette_table
-from rasterembed.raster.shard_reader import ShardReader, TileBatch, ahead, block_cache_bytes
+from rasterembed.raster.read_ahead import read_ahead
+from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -169,11 +170,10 @@ def _embedded_batches(
     from rasterembed.model.embedder import load_embedder  # Planning and resuming work without PyTorch.
 
     reader = _shard_reader(store, plan, job)
-    counted = 0
     computing: deque[tuple[TileBatch, Embedder | None, Pending | None]] = deque()
-    embedder: Embedder | None = None  # Loaded for the first batch with a tile; a shard may have none.
+    embedder: Embedder | None = None  # Loaded for the first batch that has a tile; a shard may have none.
 
-    with closing(ahead(reader.batches(number))) as batches:
+    with closing(read_ahead(reader.batches(number))) as batches:
         for batch in chain(batches, [None]):
             if progress.stop.is_set():
                 raise Cancelled("the run was told to stop")
@@ -193,11 +193,7 @@ def _embedded_batches(
             while len(computing) > (batch is not None):
                 embedded = _finish(plan, number, *computing.popleft())
                 yield embedded
-                if len(embedded.positions):
-                    reached = int(embedded.positions[-1]) + 1
-                    progress.add(reached - counted)
-                    counted = reached
-    progress.add(plan.sharding.planned(number) - counted)
+                progress.add(len(embedded.positions) + len(embedded.skipped))
 
 
 def _finish(

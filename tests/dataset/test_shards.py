@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from rasterembed.raster.skip_reason import SkipReason
 
 from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id
 from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterembed.raster.skip_reason import SkipReason
 from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, State, commit, set_state
@@ -19,6 +18,7 @@ from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
