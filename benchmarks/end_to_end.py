@@ -34,7 +34,7 @@ from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.pipeline import Execution, embed_raster
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, block_cache_bytes
+from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 
@@ -133,7 +133,7 @@ def _measure(
     }
 
 
-def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[Batch]:
+def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[TileBatch]:
     """The very batches that the pipeline would read."""
     reader = ShardReader(
         store=store,
@@ -147,7 +147,7 @@ def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[
         on_bad_window="fail",
         cache_bytes=block_cache_bytes(plan.source, plan.profile, plan.sharding, 1),
     )
-    return [batch for number in range(plan.sharding.count) for batch in reader.batches(number, Skipped())]
+    return [batch for number in range(plan.sharding.count) for batch in reader.batches(number)]
 
 
 def markdown(report: dict[str, Any]) -> str:

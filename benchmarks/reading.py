@@ -24,8 +24,9 @@ from rasterio.windows import Window
 from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, table, take_turns, where
 from examples.landscape import make_scene
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.profile import RasterProfile, inspect
-from rasterembed.raster.shard_reader import ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.read_ahead import read_ahead
+from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source, register
 from rasterembed.store.object_store import ObjectStore
@@ -126,18 +127,18 @@ def shard_reader(
 def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
     store = ObjectStore(root=str(raster.parent))
     source = register(store, str(raster))
-    profile = inspect(store, source.uri)
+    profile = inspect_raster(store, source.uri)
     grid = Grid(size=size)
     sharding = plan_shards(grid, profile, 2048)
     reader = shard_reader(store, source, profile, sharding, batch_size, threads=1)
 
     def read(reading_ahead: bool) -> int:
-        tiles, skipped = 0, Skipped()
+        tiles = 0
         for number in range(sharding.count):
-            batches = reader.batches(number, skipped)
-            with closing(ahead(batches) if reading_ahead else batches) as made:
-                tiles += sum(len(batch.positions) for batch in made)
-        return tiles + len(skipped)
+            batches = reader.batches(number)
+            with closing(read_ahead(batches) if reading_ahead else batches) as made:
+                tiles += sum(len(batch.positions) + len(batch.skipped) for batch in made)
+        return tiles
 
     cases: dict[str, Callable[[], int]] = {
         "plain_windows": lambda: _plain(raster, windows(profile.width, profile.height, size)),

@@ -27,8 +27,8 @@ from benchmarks.harness import RESULTS, load, ratio, run, save, speed, spread, t
 from benchmarks.reading import BANDS, LAYOUTS, shard_reader, windows, write
 from examples.landscape import make_scene
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.profile import inspect
-from rasterembed.raster.shard_reader import Skipped, ahead
+from rasterembed.raster.profile import inspect_raster
+from rasterembed.raster.read_ahead import read_ahead
 from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -140,7 +140,7 @@ def _cases(
     """What is measured, by name, and the number of tiles that each deals with."""
     store = store_behind(proxy, server)
     source = register(store, f"s3://{BUCKET}/{key}")
-    profile = inspect(store, source.uri)
+    profile = inspect_raster(store, source.uri)
     sharding = plan_shards(Grid(size=size), profile, shard_tiles)
 
     def plain() -> None:
@@ -164,9 +164,8 @@ def _cases(
         reader = shard_reader(store, source, profile, sharding, batch_size, threads=threads)
 
         def one(number: int) -> int:
-            skipped = Skipped()
-            with closing(ahead(reader.batches(number, skipped))) as batches:
-                return sum(len(batch.positions) for batch in batches) + len(skipped)
+            with closing(read_ahead(reader.batches(number))) as batches:
+                return sum(len(batch.positions) + len(batch.skipped) for batch in batches)
 
         with ThreadPoolExecutor(threads) as pool:
             assert sum(pool.map(one, range(sharding.count))) == sharding.tile_count

@@ -25,7 +25,7 @@ class DataError(RasterEmbedError):
 
 
 class RasterChangedError(DataError):
-    """The raster is no longer the file that the plan was made for."""
+    """The raster, or its mask file, is no longer the one that the plan was made for."""
 
 
 class StoreError(DataError):

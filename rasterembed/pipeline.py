@@ -19,13 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.dataset.manifest import Manifest, commit, standing
 from rasterembed.dataset.plan import Plan, Selection, make_plan
-from rasterembed.dataset.shards import Shard, find_shard, write_shard
+from rasterembed.dataset.shards import EmbeddedBatch, Shard, find_shard, write_shard
 from rasterembed.dataset.tile_index import write_index
 from rasterembed.errors import Cancelled, DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3, Engine, resolve_device
 from rasterembed.raster.grid import Grid, tile_id
 from rasterembed.raster.radiometry import Radiometry, palette_table
-from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.raster.read_ahead import read_ahead
+from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
 from rasterembed.raster.source import default_dataset_id, register
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.lease import hold_lease
@@ -114,12 +115,11 @@ def embed_shard(
     if there is not None:
         progress.add(plan.sharding.planned(number))
         return there
-    skipped = Skipped()
     made: dict[str, Any] = {"engine": None}
-    parts = _parts(plan, store, number, skipped, execution, device, hub_token, progress, made)
+    parts = _parts(plan, store, number, execution, device, hub_token, progress, made)
     try:
         with closing(parts):
-            return write_shard(plan, store, number, skipped, parts, run_id, made)
+            return write_shard(plan, store, number, parts, run_id, made)
     finally:
         _return_memory()
 
@@ -139,14 +139,13 @@ def _parts(
     plan: Plan,
     store: ObjectStore,
     number: int,
-    skipped: Skipped,
     execution: Execution,
     device: str,
     hub_token: str | None,
     progress: Progress,
     made: dict[str, Any],
-) -> Generator[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]]:
-    """Positions, valid fractions and vectors of a shard's tiles, batch by batch; `made` learns what computed them."""
+) -> Generator[EmbeddedBatch]:
+    """The vectors of a shard's tiles, batch by batch; `made` learns what computed them."""
     from rasterembed.model.embedder import load_embedder  # planning and resuming do without PyTorch
 
     reader = ShardReader(
@@ -161,21 +160,22 @@ def _parts(
         on_bad_window=plan.selection.on_bad_window,
         cache_bytes=block_cache_bytes(plan.source, plan.profile, plan.sharding, execution.shard_threads),
     )
-    counted = 0
-    computing: deque[tuple[Batch, Pending]] = deque()
+    computing: deque[tuple[TileBatch, Pending | None]] = deque()
     embedder: Embedder | None = None  # loaded with the first batch: a shard may have none
 
-    def finish() -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]:
+    def finish() -> EmbeddedBatch:
         batch, pending = computing.popleft()
-        vectors = pending.result()
+        vectors = pending.result() if pending else np.empty((0, plan.model.dimensions), np.float32)
         _check_finite(plan, number, batch.positions, vectors)
-        return batch.positions, batch.valid_fraction, vectors
+        return EmbeddedBatch(batch.positions, batch.valid_fraction, vectors, batch.skipped)
 
-    with closing(ahead(reader.batches(number, skipped))) as batches:
+    with closing(read_ahead(reader.batches(number))) as batches:
         for batch in chain(batches, [None]):
             if progress.stop.is_set():
                 raise Cancelled("the run was told to stop")
-            if batch is not None:
+            if batch is not None and not len(batch.positions):
+                computing.append((batch, None))  # only skipped tiles
+            elif batch is not None:
                 embedder = embedder or load_embedder(
                     plan.model, device, hub_token, engine=execution.engine, tiles=plan.sharding.tile_count
                 )
@@ -185,10 +185,7 @@ def _parts(
             while len(computing) > (batch is not None):
                 part = finish()
                 yield part
-                reached = int(part[0][-1]) + 1
-                progress.add(reached - counted)
-                counted = reached
-    progress.add(plan.sharding.planned(number) - counted)
+                progress.add(len(part.positions) + len(part.skipped))
 
 
 def _batch_size(plan: Plan, device: str) -> int:

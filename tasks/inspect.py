@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect import get_run_logger, task
 
-from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster import profile as raster_profile
+from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.source import Source
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
@@ -12,8 +13,8 @@ from tasks.policy import STEP
 
 @task(name="inspect", **STEP)
 def inspect_raster(store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
-    """Read the header, or say why the raster cannot be embedded; see `rasterembed.raster.profile.inspect`."""
-    profile = inspect(store, source.uri, allow_no_crs=allow_no_crs)
+    """Read the header, or say why the raster cannot be embedded; see `rasterembed.raster.profile.inspect_raster`."""
+    profile = raster_profile.inspect_raster(store, source.uri, allow_no_crs=allow_no_crs)
     get_run_logger().info(
         "%s: %s %dx%dx%d %s, %s", source.uri, profile.driver, profile.width, profile.height,
         profile.count, profile.dtype, "striped" if profile.striped else "tiled",

@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.profile import RasterProfile, inspect
-from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
-from rasterembed.raster.radiometry import resolve as resolve_radiometry
+from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.raster.shard_reader import OnBadWindow
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
@@ -158,13 +157,13 @@ def make_plan(
         DataError: if the raster or the model cannot be used.
     """
     if profile is None:
-        profile = inspect(store, source.uri, allow_no_crs=selection.allow_no_crs)
+        profile = inspect_raster(store, source.uri, allow_no_crs=selection.allow_no_crs)
     return Plan(
         dataset_id=dataset_id,
         source=source,
         profile=profile,
         sharding=plan_shards(grid, profile, selection.shard_tiles),
-        radiometry=resolve_radiometry(radiometry, profile, store, source.uri),
+        radiometry=resolve_radiometry(store, source.uri, profile, radiometry),
         model=resolve_model(model, grid.size, hub_token),
         selection=selection,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
 
@@ -28,6 +30,20 @@ ROW_GROUP_ROWS = 8192
 
 _CHUNK_BYTES = 16 * 2**20
 """Read at a time where a whole shard is hashed: a request each on S3."""
+
+
+@dataclass(frozen=True)
+class EmbeddedBatch:
+    """Vectors of some tiles of a shard, and the tiles skipped since the batch before."""
+
+    positions: NDArray[np.intp]
+    """Place of each tile in the shard's tile order, ascending, shape (n,)."""
+    valid_fraction: NDArray[np.float32]
+    """Valid pixels over the pixels of the exact window, shape (n,)."""
+    vectors: NDArray[np.float32]
+    """Shape (n, dimensions), not normalised."""
+    skipped: tuple[SkippedTile, ...] = ()
+    """Tiles skipped since the batch before, in tile order."""
 
 
 class Shard(BaseModel):
@@ -89,20 +105,14 @@ class ShardWriter:
         self._waiting = 0
         self.rows = 0
         """Rows taken."""
+        self.skipped: dict[str, list[int]] = {}
+        """Positions of skipped tiles, by the value of their reason."""
 
-    def append(
-        self,
-        positions: NDArray[np.intp],
-        valid_fraction: NDArray[np.float32],
-        vectors: NDArray[np.float32],
-    ) -> None:
-        """Take n vectors.
-
-        Args:
-            positions: places in the shard's tile order, ascending, shape (n,).
-            valid_fraction: shape (n,).
-            vectors: shape (n, dimensions).
-        """
+    def append(self, batch: EmbeddedBatch) -> None:
+        """Take the vectors and skipped tiles of a batch."""
+        for tile in batch.skipped:
+            self.skipped.setdefault(tile.reason.value, []).append(tile.position)
+        positions, valid_fraction, vectors = batch.positions, batch.valid_fraction, batch.vectors
         self.rows += len(positions)
         while len(positions):
             count = min(len(positions), len(self._positions) - self._waiting)
@@ -141,12 +151,12 @@ class ShardWriter:
             self._writer.write_table(self._table(tiles, self._valid_fraction[here], self._vectors[here]))
             self._waiting = 0
 
-    def finish(self, skipped: Skipped, run_id: str | None, made: Mapping[str, Any]) -> None:
+    def finish(self, run_id: str | None, made: Mapping[str, Any]) -> None:
         """Write what is left, and the footer."""
         self._flush()
         if self._plan.profile.on_earth:
             self._writer.add_key_value_metadata({"geo": self._geo.json()})
-        receipt = receipt_of(self._plan, run_id) | {**made, "skipped": skipped.positions}
+        receipt = receipt_of(self._plan, run_id) | {**made, "skipped": self.skipped}
         self._writer.add_key_value_metadata({"emb": json.dumps(receipt)})
 
 
@@ -154,15 +164,14 @@ def write_shard(
     plan: Plan,
     store: ObjectStore,
     number: int,
-    skipped: Skipped,
-    parts: Iterable[tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.float32]]],
+    batches: Iterable[EmbeddedBatch],
     run_id: str | None = None,
     made: Mapping[str, Any] | None = None,
 ) -> Shard:
-    """Write one shard from parts of (positions, valid fractions, vectors); see `ShardWriter.append`.
+    """Write one shard from batches of vectors.
 
-    The file appears in the store whole, after the last part; `skipped`, and `made`, which adds to the receipt, are read
-    then. If another run put the same shard there meanwhile, that one counts.
+    The file appears in the store whole, after the last batch; `made`, which adds to the receipt, is read then. If
+    another run put the same shard there meanwhile, that one counts.
 
     Raises:
         StoreError: if the disk is full or the store refuses.
@@ -173,9 +182,9 @@ def write_shard(
         pq.ParquetWriter(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
     ):
         writer = ShardWriter(plan, number, parquet)
-        for part in parts:
-            writer.append(*part)
-        writer.finish(skipped, run_id, made or {})
+        for batch in batches:
+            writer.append(batch)
+        writer.finish(run_id, made or {})
     if not file.created:
         theirs = find_shard(plan, store, number)
         if theirs is None:
@@ -185,7 +194,7 @@ def write_shard(
         number=number,
         path=key,
         rows=writer.rows,
-        skipped=len(skipped),
+        skipped=sum(map(len, writer.skipped.values())),
         bytes=file.size,
         sha256=file.sha256,
     )
@@ -235,11 +244,10 @@ def find_shard(plan: Plan, store: ObjectStore, number: int) -> Shard | None:
     return None
 
 
-def skipped_positions(plan: Plan, store: ObjectStore, number: int) -> dict[str, list[int]]:
+def skipped_positions(plan: Plan, store: ObjectStore, number: int) -> dict[SkipReason, list[int]]:
     """Positions of a complete shard's skipped tiles by reason."""
     with store.open(plan.layout.shard(plan.fingerprint, number)) as file:
         found = read_receipt(file)
     if found is None:
         raise StoreError(f"shard {number} of {plan.dataset_id} is broken: run again to make it anew")
-    positions: dict[str, list[int]] = found[0]["skipped"]
-    return positions
+    return {SkipReason(reason): positions for reason, positions in found[0]["skipped"].items()}

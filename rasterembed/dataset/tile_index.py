@@ -14,6 +14,7 @@ from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import local_file
 
@@ -46,7 +47,7 @@ _ROW_GROUP_ROWS = 65536
 _ROWS_AT_ONCE = 16384
 """Rows made together: bounds the memory of large shards."""
 
-SkippedOf = Callable[[int], dict[str, list[int]]]
+SkippedOf = Callable[[int], dict[SkipReason, list[int]]]
 """Gives the positions of a shard's skipped tiles by reason."""
 
 
@@ -97,7 +98,7 @@ def _rows(
     reason = np.full(len(tiles), None, dtype=object)
     for why, positions in (skipped_of(number) if skipped_of else {}).items():
         status[positions] = TileStatus.SKIPPED
-        reason[positions] = why
+        reason[positions] = why.value
     for start in range(0, len(tiles), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         some = tiles.take(rows)

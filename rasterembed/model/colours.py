@@ -35,7 +35,7 @@ class Colours:
         )
 
     def images(self, pixels: Tensor, valid: Tensor | None, side: int) -> Tensor:
-        """Images for the network.
+        """Images for the network. The colours are those of `ResolvedRadiometry.scaled`, by the same formula in float32.
 
         Args:
             pixels: values on the device, shape (n, 1 or 3, size, size), any dtype that float32 holds.

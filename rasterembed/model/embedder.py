@@ -142,7 +142,7 @@ class Embedder:
         if pixels.dtype in _ON_DEVICE:
             colours = self._colours(radiometry)
         else:
-            pixels, colours = _scaled(pixels, radiometry), self._colours(None)
+            pixels, colours = radiometry.scaled(pixels).astype(np.float32), self._colours(None)
         values = self._upload(pixels)
         mask = None if valid.all() else self._upload(valid)
         if isinstance(self._network, Exported):  # the next batch is begun with before this one is done
@@ -216,14 +216,6 @@ class Embedder:
         self._slice //= 2
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _scaled(pixels: NDArray[np.generic], radiometry: ResolvedRadiometry) -> NDArray[np.float32]:
-    low = np.array(radiometry.low).reshape(1, 3, 1, 1)
-    span = np.array(radiometry.high).reshape(1, 3, 1, 1) - low
-    with np.errstate(over="ignore", invalid="ignore"):  # values of invalid pixels may be anything
-        scaled: NDArray[np.float32] = ((pixels - low) / span).astype(np.float32)
-    return scaled
 
 
 _loaded: dict[tuple[str, str, str], Embedder] = {}

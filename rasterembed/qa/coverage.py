@@ -15,11 +15,10 @@ from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, one_line
-from rasterembed.raster.shard_reader import Pixels, open_pixels
+from rasterembed.raster.pixels import Pixels, open_pixels
+from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.raster.source import check_unchanged
 from rasterembed.store.object_store import ObjectStore
-
-UNDECODABLE = "window cannot be decoded"
-"""Reason in the index of a tile that was skipped under `on_bad_window=skip`; it has a threshold of its own."""
 
 FEW_WINDOWS = 32
 """Tiles that are looked at where the raster has no overview small enough to be read whole."""
@@ -85,9 +84,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
 @contextmanager
 def _open(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
     uri = plan.source.uri
-    now = store.describe(uri)
-    if (now.size, now.version) != (plan.source.size, plan.source.version):
-        raise DataError(f"{uri}: it was changed since it was embedded")
+    check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     try:
         with open_pixels(store, uri, plan.profile) as raster:
             yield raster
@@ -97,12 +94,8 @@ def _open(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
 
 def _grey(plan: Plan, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
     pixels = plan.radiometry.channels(pixels, plan.profile)
-    channels = len(pixels)
-    low = np.array(plan.radiometry.low[:channels])[:, None, None]
-    high = np.array(plan.radiometry.high[:channels])[:, None, None]
-    with np.errstate(invalid="ignore", over="ignore"):
-        scaled = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0).mean(axis=0)
-    return np.asarray(255 * np.nan_to_num(scaled), dtype=np.uint8)
+    grey = plan.radiometry.scaled(pixels)[: len(pixels)].mean(axis=0)
+    return np.asarray(255 * np.nan_to_num(grey), dtype=np.uint8)
 
 
 def measure_overview(overview: Overview, plan: Plan, windows: Iterable[pa.RecordBatch]) -> Coverage:
@@ -162,7 +155,7 @@ _WINDOW = ("col_off", "row_off", "width", "height")
 
 def _decodable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
     reasons = batch.column("reason").to_numpy(zero_copy_only=False)
-    return np.asarray(reasons != UNDECODABLE)
+    return np.asarray(reasons != SkipReason.UNDECODABLE)
 
 
 class _Union:

@@ -16,7 +16,6 @@ from rasterembed.dataset.shards import read_receipt
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
 from rasterembed.qa.coverage import (
     FEW_WINDOWS,
-    UNDECODABLE,
     Coverage,
     Overview,
     measure_overview,
@@ -36,6 +35,7 @@ from rasterembed.qa.vector_statistics import (
     mean_cosine,
     principal_components,
 )
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
@@ -208,7 +208,7 @@ def _structure(con: duckdb.DuckDBPyConnection, store: ObjectStore, manifest: Man
         measures.found("tiles_duplicated", tiles.duplicated())
         measures.found("tiles_unexpected", tiles.unexpected())
         measures.found("tiles_misplaced", tiles.misplaced())
-        measures.add("undecodable_share", skipped.get(UNDECODABLE, 0) / max(manifest.tiles, 1))
+        measures.add("undecodable_share", skipped.get(SkipReason.UNDECODABLE, 0) / max(manifest.tiles, 1))
     else:
         measures.found("tiles_duplicated", tiles.duplicated())
         for name in ("tiles_unaccounted", "tiles_missing", "tiles_unexpected", "tiles_misplaced", "undecodable_share"):

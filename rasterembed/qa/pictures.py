@@ -21,6 +21,7 @@ from rasterembed.qa.coverage import Overview
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.report import Distribution, number
 from rasterembed.qa.vector_statistics import Principal
+from rasterembed.raster.skip_reason import describe_reason
 
 _DPI = 110
 _WIDTH_IN = 8.6
@@ -140,7 +141,7 @@ def _colours_of(kinds: tuple[str, ...]) -> dict[str, str]:
 
 
 def _label(kind: str) -> str:
-    return kind if kind in _KIND_COLOURS else f"skipped, {kind}"
+    return kind if kind in _KIND_COLOURS else f"skipped, {describe_reason(kind)}"
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

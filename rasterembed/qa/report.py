@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.errors import DataError
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.skip_reason import describe_reason
 
 REPORT_VERSION = 1
 """Raised when a field of `report.json` changes its meaning or goes; new fields do not raise it."""
@@ -209,7 +210,9 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
     lines += [_row(metric) for metric in report.metrics]
     if report.counts.skipped:
         lines += ["", "## Skipped tiles", "", "| reason | tiles |", "|---|---:|"]
-        lines += [f"| {_cell(reason)} | {number(count)} |" for reason, count in report.counts.skipped.items()]
+        lines += [
+            f"| {_cell(describe_reason(reason))} | {number(count)} |" for reason, count in report.counts.skipped.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

@@ -19,6 +19,7 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.vector_statistics import Principal, Vectors
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
@@ -142,6 +143,17 @@ class TileTable:
             if has_index:
                 duck.scan(con, store, [manifest.index]).create_view("index_file")
                 con.execute(_PLANNED.format(place=_PLACE))
+                self._translate_reasons()
+
+    def _translate_reasons(self) -> None:
+        """Replace the sentences that version 0.1 wrote as reasons by the values of `SkipReason`."""
+        for (text,) in self._con.execute("SELECT DISTINCT reason FROM planned WHERE reason IS NOT NULL").fetchall():
+            try:
+                reason = SkipReason(text)
+            except ValueError:
+                continue  # The index is damaged; the reason stays as it is.
+            if text != reason:
+                self._con.execute("UPDATE planned SET reason = ? WHERE reason = ?", [reason.value, text])
 
     def _one(self, sql: str, parameters: Any = None) -> tuple[Any, ...]:
         row = self._con.execute(sql, parameters).fetchone()

@@ -17,7 +17,8 @@ from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import RasterioError
 
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line
+from rasterembed.errors import DataError, one_line
+from rasterembed.raster.source import mask_file_state
 from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 
@@ -164,7 +165,7 @@ def _is_classic_netcdf(path: str) -> bool:
         return False
 
 
-def inspect(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
+def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
     """Read a raster's header.
 
     Raises:
@@ -185,17 +186,6 @@ def inspect(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> Rast
         f"{uri}: {misplaced}: assign its CRS (rio edit-info --crs EPSG:... FILE), or allow footprints in pixels with "
         "allow_no_crs"
     )
-
-
-def mask_file_state(store: ObjectStore, uri: str) -> str | None:
-    """Size and version of the mask file beside a raster, or None if there is none that may be read."""
-    try:
-        info = store.describe(uri + ".msk")
-    except StoreUnavailableError:
-        raise
-    except StoreError:  # S3 answers "access denied" for a missing object to keys that may not list
-        return None
-    return f"{info.size} {info.version}"
 
 
 def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:

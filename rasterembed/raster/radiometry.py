@@ -12,8 +12,8 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError, one_line
+from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import RasterProfile
-from rasterembed.raster.shard_reader import open_pixels
 from rasterembed.store.object_store import ObjectStore
 
 PRESETS: dict[str, tuple[float, float]] = {
@@ -101,31 +101,58 @@ class ResolvedRadiometry(BaseModel):
         return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
 
     def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
-        """Pixels of the distinct bands, shape (bands, rows, columns); palette indexes become their colours."""
-        return np.moveaxis(palette_table(profile)[pixels[0]], -1, 0) if self.palette else pixels
+        """Return the colour channels of pixels: the pixels themselves, or their colours if they index a palette.
+
+        Args:
+            pixels: source values of `distinct_bands`, shape (bands, rows, columns).
+            profile: header of the raster they are from.
+
+        Returns:
+            Shape (1 or 3, rows, columns).
+        """
+        return expand_palette(pixels, palette_table(profile)) if self.palette else pixels
+
+    def scaled(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Return pixels scaled to colour, (value - low) / (high - low), cut to 0..1.
+
+        `rasterembed.model.colours` has the same formula in PyTorch, for pixels that are scaled on the device.
+
+        Args:
+            pixels: colour channels, shape (..., 1 or 3, rows, columns), any real dtype. One channel serves all three.
+
+        Returns:
+            Red, green and blue, shape (..., 3, rows, columns). NaN stays NaN.
+        """
+        low, high = (np.array(values).reshape(3, 1, 1) for values in (self.low, self.high))
+        # Invalid pixels may have any value, also one for which the difference overflows.
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled: NDArray[np.float64] = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0)
+        return scaled
 
 
-def resolve(asked: Radiometry, profile: RasterProfile, store: ObjectStore, uri: str) -> ResolvedRadiometry:
+def resolve_radiometry(
+    store: ObjectStore, uri: str, profile: RasterProfile, radiometry: Radiometry
+) -> ResolvedRadiometry:
     """Turn the choice into numbers, reading a decimated overview if percentiles are needed.
 
     Raises:
         UsageError: if a band does not exist.
         DataError: if the overview cannot be read.
     """
-    bands = _bands(asked, profile)
+    bands = _bands(radiometry, profile)
     if profile.palette is not None and bands == (1, 1, 1):
-        return _scaled(bands, (0.0, 255.0), "palette", palette=True)
-    if asked.range is not None:
-        return _scaled(bands, asked.range, "range")
-    if asked.scale != "auto":
-        return _scaled(bands, PRESETS[asked.scale], asked.scale)
-    if asked.percentile is None and profile.dtype == "uint8":
-        return _scaled(bands, (0.0, 255.0), "uint8")
-    low, high = asked.percentile or (2.0, 98.0)
-    return _from_percentiles(bands, (low, high), profile, store, uri)
+        return _same_range(bands, (0.0, 255.0), "palette", palette=True)
+    if radiometry.range is not None:
+        return _same_range(bands, radiometry.range, "range")
+    if radiometry.scale != "auto":
+        return _same_range(bands, PRESETS[radiometry.scale], radiometry.scale)
+    if radiometry.percentile is None and profile.dtype == "uint8":
+        return _same_range(bands, (0.0, 255.0), "uint8")
+    low, high = radiometry.percentile or (2.0, 98.0)
+    return _from_percentiles(bands, (low, high), store, uri, profile)
 
 
-def _scaled(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:
+def _same_range(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:
     low, high = pair
     return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
 
@@ -160,9 +187,9 @@ def _named(profile: RasterProfile, colour: str) -> int | None:
 def _from_percentiles(
     bands: tuple[int, int, int],
     percentiles: Pair,
-    profile: RasterProfile,
     store: ObjectStore,
     uri: str,
+    profile: RasterProfile,
 ) -> ResolvedRadiometry:
     distinct = sorted(set(bands))
     values: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
@@ -217,3 +244,16 @@ def palette_table(profile: RasterProfile) -> NDArray[np.uint8]:
     table = np.zeros((max(256, len(colours)), 3), dtype=np.uint8)
     table[: len(colours)] = colours
     return table
+
+
+def expand_palette(indexes: NDArray[np.generic], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the colours of palette indexes.
+
+    Args:
+        indexes: pixels of the index band, shape (1, rows, columns), an integer dtype.
+        table: red, green and blue of each index, from `palette_table`.
+
+    Returns:
+        Shape (3, rows, columns).
+    """
+    return np.moveaxis(table[indexes[0]], -1, 0)

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.object_store import ObjectStore, locate
 
@@ -53,15 +53,45 @@ def register(store: ObjectStore, raster: str) -> Source:
     return Source(uri=uri, size=info.size, version=info.version, modified=modified)
 
 
-def check_unchanged(store: ObjectStore, source: Source) -> None:
+def check_unchanged(store: ObjectStore, source: Source, *, mask_file: str | None = None) -> None:
     """Refuse a raster that was written since it was registered.
 
+    Args:
+        store: gives the credentials for a raster on S3.
+        source: the raster as it was registered.
+        mask_file: state of its mask file, from the raster's profile. None if it had no mask file.
+
     Raises:
-        DataError: if size or version differ.
+        RasterChangedError: if the raster or its mask file is not in that state any more.
+        StoreError: if the raster is missing or may not be read.
     """
     info = store.describe(source.uri)
     if (info.size, info.version) != (source.size, source.version):
-        raise DataError(f"{source.uri}: it was changed while it was being read: run again to embed its new state")
+        raise RasterChangedError(
+            f"{source.uri}: it was changed since this dataset was planned: run again to embed its new state"
+        )
+    if mask_file is not None and mask_file_state(store, source.uri) != mask_file:
+        raise RasterChangedError(
+            f"{source.uri}.msk: the mask was changed since this dataset was planned: run again to embed its new state"
+        )
+
+
+def mask_file_state(store: ObjectStore, uri: str) -> str | None:
+    """Return size and version of the mask file beside a raster (its name and `.msk`), or None if it has none.
+
+    A mask file that may not be read counts as none: to keys that may not list a bucket, S3 answers "access denied" for
+    an object that does not exist.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    try:
+        info = store.describe(uri + ".msk")
+    except StoreUnavailableError:
+        raise
+    except StoreError:
+        return None
+    return f"{info.size} {info.version}"
 
 
 def default_dataset_id(uri: str) -> str:

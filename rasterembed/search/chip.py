@@ -13,10 +13,9 @@ from rasterio.windows import Window
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, one_line
 from rasterembed.model.choice import Device, resolve_device
-from rasterembed.raster.profile import RasterProfile, inspect
-from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
-from rasterembed.raster.radiometry import resolve as resolve_radiometry
-from rasterembed.raster.shard_reader import open_pixels
+from rasterembed.raster.pixels import open_pixels
+from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
@@ -69,7 +68,7 @@ def read_chip(
 def _read(
     plan: Plan, store: ObjectStore, uri: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
-    profile = inspect(store, uri, allow_no_crs=True)
+    profile = inspect_raster(store, uri, allow_no_crs=True)
     if max(profile.width, profile.height) > MAX_SIDE:
         raise DataError(
             f"{uri}: {profile.width}x{profile.height} px is no chip (up to {MAX_SIDE} px a side): "
@@ -99,7 +98,7 @@ def chip_radiometry(plan: Plan, chip: RasterProfile, store: ObjectStore, uri: st
     Raises:
         DataError: for a chip of another type: what its values mean is not known.
     """
-    own = resolve_radiometry(Radiometry(range=(0.0, 255.0)), chip, store, uri)
+    own = resolve_radiometry(store, uri, chip, Radiometry(range=(0.0, 255.0)))
     if own.palette:
         return own
     source = plan.profile

@@ -16,8 +16,9 @@ from rasterio.windows import Window
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
+from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
-from rasterembed.raster.shard_reader import Pixels, open_pixels
+from rasterembed.raster.source import check_unchanged
 from rasterembed.search.answer import Answer, Example, Hit
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output import check_writable, write_file
@@ -99,9 +100,7 @@ def _place(dataset: Dataset, tile: Tile) -> str:
 def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, str], Image.Image]:
     """Pictures of tiles, read in the order of the raster's rows."""
     plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
-    now = store.describe(uri)
-    if (now.size, now.version) != (plan.source.size, plan.source.version):
-        raise DataError(f"{uri}: it was changed since it was embedded, so its tiles cannot be shown: embed it anew")
+    check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     pictures = {}
     with open_pixels(store, uri, plan.profile) as raster:
         for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):
@@ -130,9 +129,7 @@ def picture(
         radiometry: how values become colour.
         side: side of a whole tile, px.
     """
-    low, high = (np.array(v).reshape(3, 1, 1) for v in (radiometry.low, radiometry.high))
-    scaled = np.clip((pixels.astype(np.float64) - low) / (high - low), 0, 1)
-    colours = np.moveaxis(np.nan_to_num(scaled) * 255, 0, -1).round().astype(np.uint8)
+    colours = np.moveaxis(np.nan_to_num(radiometry.scaled(pixels)) * 255, 0, -1).round().astype(np.uint8)
     rows, columns = np.indices((side, side))
     period = max(side // 14, 2)
     stripes = ((rows + columns) // period) % 2 == 0

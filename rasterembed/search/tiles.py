@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
+from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, meeting
 from rasterembed.store import duck
 
@@ -53,7 +54,7 @@ def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) ->
             f"its columns 0 to {sharding.cols - 1}"
         )
     if rows[0]["status"] != "embedded":
-        raise DataError(f"tile {tile_id} of dataset {dataset.id!r} has no vector: it was {_status(rows[0])}")
+        raise DataError(f"tile {tile_id} of dataset {dataset.id!r} has no vector: it was {_status(dataset, rows[0])}")
     return _tile(dataset, rows[0])
 
 
@@ -82,7 +83,7 @@ def tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lon: fl
             return _tile(dataset, nearest[0])
         if around:
             row = around[0][0]
-            skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} is there, but was {_status(row)}"
+            skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} is there, but was {_status(dataset, row)}"
     names = ", ".join(repr(dataset.id) for dataset in datasets)
     raise DataError(f"no tile of {names} contains longitude {lon:g}, latitude {lat:g}{skipped}")
 
@@ -165,5 +166,7 @@ def _tile(dataset: Dataset, row: dict[str, Any]) -> Tile:
     return Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name != "dataset_id"})
 
 
-def _status(row: dict[str, Any]) -> str:
-    return f"{row['status']} ({row['reason']})" if row["reason"] else str(row["status"])
+def _status(dataset: Dataset, row: dict[str, Any]) -> str:
+    if not row["reason"]:
+        return str(row["status"])
+    return f"{row['status']} ({describe_reason(row['reason'], dataset.plan.selection.min_valid_fraction)})"

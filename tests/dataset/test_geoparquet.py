@@ -167,7 +167,7 @@ def test_index_and_shards_tell_of_the_same_tiles(scene: Dataset) -> None:
     assert index["tile_id"].to_pylist()[:2] == ["r000000_c000000", "r000000_c000001"]
     assert len(set(index["tile_id"].to_pylist())) == 45 * 50
     skipped = index.filter(pa.compute.equal(index["status"], "skipped"))
-    assert skipped["reason"].to_pylist() == ["no valid pixel"] * 4
+    assert skipped["reason"].to_pylist() == ["no_valid_pixel"] * 4
     assert set(skipped["tile_id"].to_pylist()) == {
         "r000000_c000000", "r000000_c000001", "r000015_c000027", "r000044_c000049",
     }  # fmt: skip
@@ -246,7 +246,7 @@ def test_duckdb_without_its_spatial_extension(scene: Dataset, db: duckdb.DuckDBP
         f"SELECT min(bbox.xmin), list(DISTINCT reason) FROM '{scene.index}' WHERE status = 'skipped'"
     ).fetchall()[0]
     assert west == pytest.approx(-78.9587, abs=1e-3)
-    assert reasons == ["no valid pixel"]
+    assert reasons == ["no_valid_pixel"]
 
 
 def test_duckdb_with_its_spatial_extension(
@@ -329,14 +329,14 @@ def test_the_receipt_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
             assert {"raster-embeddings", "rasterio", "gdal", "pyarrow"} <= set(receipt["versions"])
         assert "run_id" in receipt
     skipped = [footer(path, b"emb")["skipped"] for path in scene.shards]
-    assert sum(len(each.get("no valid pixel", [])) for each in skipped) == 4
+    assert sum(len(each.get("no_valid_pixel", [])) for each in skipped) == 4
 
 
 def test_a_shard_without_rows_is_a_file_like_any_other(empty: Dataset, db: duckdb.DuckDBPyConnection) -> None:
     index = geopandas.read_parquet(empty.index)
     assert len(index) == 39 * 2
     assert set(index.status) == {"skipped"}
-    assert set(index.reason) == {"no valid pixel"}
+    assert set(index.reason) == {"no_valid_pixel"}
     assert empty.manifest.rows == 0
     for path in empty.shards:
         frame = geopandas.read_parquet(path)

@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed.dataset.plan import Selection, make_plan
-from rasterembed.dataset.shards import ROW_GROUP_ROWS, write_shard
+from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint
@@ -37,20 +38,18 @@ def test_rows_keep_their_order_across_batches_and_row_groups(tmp_path: Path, bat
     kept = np.delete(np.arange(planned), [0, 5000])
     fraction = np.linspace(0.1, 1.0, len(kept), dtype=np.float32)
     vectors = np.random.default_rng(4).normal(size=(len(kept), DIMENSIONS)).astype(np.float32)
-    skipped = Skipped()
-    skipped.add(0, "no valid pixel")
-    skipped.add(5000, "no valid pixel")
+    skipped = (SkippedTile(0, SkipReason.NO_VALID_PIXEL), SkippedTile(5000, SkipReason.NO_VALID_PIXEL))
 
     def parts():  # type: ignore[no-untyped-def]
         for first in range(0, len(kept), batch):
             these = slice(first, first + batch)
             # the caller may use its arrays again
             mine = [part[these].copy() for part in (kept, fraction, vectors)]
-            yield tuple(mine)
+            yield EmbeddedBatch(*mine, skipped if first == 0 else ())
             for part in mine:
                 part[:] = 0
 
-    shard = write_shard(plan, store, 0, skipped, parts())
+    shard = write_shard(plan, store, 0, parts())
 
     assert shard.rows == len(kept)
     file = pq.ParquetFile(tmp_path / "store" / shard.path)

@@ -400,14 +400,14 @@ def test_valid_ground_without_a_vector_is_found_though_shards_and_index_agree(st
     def skip(table: pa.Table) -> pa.Table:
         there = ~np.isin(table["tile_id"].to_numpy(zero_copy_only=False), list(lost))
         status = np.where(there, "embedded", "skipped")
-        reason = np.where(there, None, "no valid pixel")
+        reason = np.where(there, None, "no_valid_pixel")
         return _with(table, status=status, reason=reason)
 
     def drop(table: pa.Table) -> pa.Table:
         return table.filter(pa.array(~np.isin(table["tile_id"].to_numpy(zero_copy_only=False), list(lost))))
 
     shard = manifest.shards[0]
-    footer = _change_receipt(store, shard.path, skipped={"no valid pixel": list(range(6))})
+    footer = _change_receipt(store, shard.path, skipped={"no_valid_pixel": list(range(6))})
     written = _put(store, shard.path, drop(pq.read_table(store.uri(shard.path))), footer)
     first = shard.model_copy(update={"rows": 58, "skipped": 6, **written})
     index = _rewrite(store, manifest.index, skip)["sha256"]
@@ -444,7 +444,7 @@ def test_a_raster_that_is_gone_or_was_changed_is_noted_and_does_not_fail(store: 
         changed = judge(store, manifest)
     finally:
         aside.rename(raster)
-    for report, why in ((gone, "there is no such file"), (changed, "it was changed since it was embedded")):
+    for report, why in ((gone, "there is no such file"), (changed, "it was changed since this dataset was planned")):
         assert report.passed
         assert _metric(report, "coverage").status == "not judged"
         assert why in _metric(report, "coverage").note
@@ -460,7 +460,7 @@ def test_a_raster_without_a_valid_pixel_passes_with_a_note(tmp_path: Path, tiny_
     report = run_qa(store, manifest)
     assert (manifest.rows, report.passed) == (0, True)
     assert report.notes == ("No vector was judged: all 10 tiles are skipped.",)
-    assert report.counts.skipped == {"no valid pixel": 10}
+    assert report.counts.skipped == {"no_valid_pixel": 10}
     assert _metric(report, "coverage").status == "not judged"
     assert report.pictures == ("coverage.png",)
 

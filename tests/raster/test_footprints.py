@@ -23,7 +23,7 @@ from rasterio.crs import CRS
 from rasterembed.errors import DataError
 from rasterembed.raster.footprints import Footprinter, Footprints
 from rasterembed.raster.grid import Grid, Tiles, tiles_in
-from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.store.object_store import ObjectStore
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -428,7 +428,7 @@ def test_whole_worlds_have_no_part_on_the_other_side(name: str, size: int) -> No
 
 
 def sample(rasters: Path, name: str) -> RasterProfile:
-    return inspect(ObjectStore(root=str(rasters)), str(rasters / name))
+    return inspect_raster(ObjectStore(root=str(rasters)), str(rasters / name))
 
 
 def test_a_real_scene_across_the_antimeridian(rasters: Path) -> None:
@@ -513,8 +513,8 @@ def test_ground_control_points_on_both_sides_of_the_antimeridian() -> None:
 def test_no_crs_gives_pixels(rasters: Path) -> None:
     store = ObjectStore(root=str(rasters))
     with pytest.raises(DataError, match=r"rotated\.tif.*no CRS.*allow_no_crs"):
-        inspect(store, str(rasters / "rotated.tif"))
-    profile = inspect(store, str(rasters / "rotated.tif"), allow_no_crs=True)
+        inspect_raster(store, str(rasters / "rotated.tif"))
+    profile = inspect_raster(store, str(rasters / "rotated.tif"), allow_no_crs=True)
     footprints = Footprinter(profile)(all_tiles(profile, Grid(size=16)))
     assert footprints.geometry[0].equals(shapely.box(0, 0, 10, 15))
     assert footprints.geometry[0].exterior.is_ccw
@@ -539,8 +539,8 @@ def test_another_body_is_refused_or_in_pixels(tmp_path: Path, radius: int) -> No
         dataset.write(np.ones((1, 20, 20), np.uint8))
     store = ObjectStore(root=str(tmp_path))
     with pytest.raises(DataError, match=f"another body.*{radius}.*allow_no_crs"):
-        inspect(store, str(path))
-    profile = inspect(store, str(path), allow_no_crs=True)
+        inspect_raster(store, str(path))
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
     footprints = Footprinter(profile)(all_tiles(profile, Grid(size=16)))
     assert footprints.bounds.tolist() == [[0, 0, 16, 16], [16, 0, 20, 16], [0, 16, 16, 20], [16, 16, 20, 20]]
 

@@ -15,8 +15,8 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
-from rasterembed.raster.profile import RasterProfile, inspect, open_raster
-from rasterembed.raster.shard_reader import open_pixels
+from rasterembed.raster.pixels import open_pixels
+from rasterembed.raster.profile import RasterProfile, inspect_raster, open_raster
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 
@@ -59,7 +59,7 @@ def vrt(path: Path, source: Path) -> Path:
 
 
 def test_a_header(rasters: Path, store: ObjectStore) -> None:
-    profile = inspect(store, str(rasters / "RGB.byte.tif"))
+    profile = inspect_raster(store, str(rasters / "RGB.byte.tif"))
     with rasterio.open(rasters / "RGB.byte.tif") as dataset:
         crs, transform = dataset.crs, dataset.transform
     assert profile.model_dump(exclude={"crs_wkt"}) == {
@@ -91,13 +91,13 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
 
 
 def test_the_header_of_a_cog(rasters: Path, store: ObjectStore) -> None:
-    profile = inspect(store, str(rasters / "cogeo.tif"))
+    profile = inspect_raster(store, str(rasters / "cogeo.tif"))
     assert (profile.block_height, profile.block_width, profile.striped) == (512, 512, False)
     assert (profile.masked, profile.mask_file, profile.overviews) == (True, None, (2, 4, 8, 16, 32, 64))
 
 
 def test_ground_control_points(rasters: Path, store: ObjectStore) -> None:
-    profile = inspect(store, str(rasters / "cog_gcps.tif"))
+    profile = inspect_raster(store, str(rasters / "cog_gcps.tif"))
     with rasterio.open(rasters / "cog_gcps.tif") as dataset:
         points, crs = dataset.gcps
     assert len(profile.gcps) == len(points) == 210
@@ -112,7 +112,7 @@ def test_an_affine_goes_before_ground_control_points(store: ObjectStore, tmp_pat
     with rasterio.open(path, "r+") as dataset:
         dataset.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
         dataset.transform = PLACE["transform"]
-    assert inspect(store, str(path)).transform == tuple(PLACE["transform"])[:6]
+    assert inspect_raster(store, str(path)).transform == tuple(PLACE["transform"])[:6]
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_time_of_acquisition(store: ObjectStore, tmp_path: Path, tag: str, text:
     path = make(tmp_path / "r.tif")
     with rasterio.open(path, "r+") as dataset:
         dataset.update_tags(**{tag: text})
-    assert inspect(store, str(path)).acquired == when
+    assert inspect_raster(store, str(path)).acquired == when
 
 
 @pytest.mark.parametrize("name", ["a b.tif", "a#b.tif", "a?b=c.tif", "a%20b.tif", "ä.tif", "a:b.tif", "no suffix"])
 def test_odd_names(store: ObjectStore, tmp_path: Path, name: str) -> None:
     path = make(tmp_path / "r.tif")
     path.rename(tmp_path / name)
-    assert inspect(store, str(tmp_path / name)).width == 64
+    assert inspect_raster(store, str(tmp_path / name)).width == 64
 
 
 # Places
@@ -144,8 +144,8 @@ def test_odd_names(store: ObjectStore, tmp_path: Path, name: str) -> None:
 def test_no_crs(store: ObjectStore, tmp_path: Path) -> None:
     path = make(tmp_path / "r.tif", crs=None)
     with pytest.raises(DataError, match=r"r\.tif: it has no CRS: assign its CRS .* or allow footprints in pixels"):
-        inspect(store, str(path))
-    assert not inspect(store, str(path), allow_no_crs=True).on_earth
+        inspect_raster(store, str(path))
+    assert not inspect_raster(store, str(path), allow_no_crs=True).on_earth
 
 
 ELSEWHERE = {
@@ -159,9 +159,9 @@ ELSEWHERE = {
 def test_not_on_earth(store: ObjectStore, tmp_path: Path, crs: str) -> None:
     path = make(tmp_path / "r.tif", crs=crs)
     with pytest.raises(DataError, match="allow_no_crs") as caught:
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
     assert ELSEWHERE[crs] in str(caught.value)
-    assert not inspect(store, str(path), allow_no_crs=True).on_earth
+    assert not inspect_raster(store, str(path), allow_no_crs=True).on_earth
 
 
 # Files that are no rasters, or hold nothing that can be embedded
@@ -171,7 +171,7 @@ def test_not_a_raster(store: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "r.tif"
     path.write_text("once upon a time")
     with pytest.raises(DataError, match=r"r\.tif: not a raster that can be read here \(allowed formats: GTiff, ") as e:
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
     assert "\n" not in str(e.value)
 
 
@@ -179,21 +179,21 @@ def test_half_a_raster(store: ObjectStore, tmp_path: Path) -> None:
     path = make(tmp_path / "r.tif")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match=r"r\.tif: not a raster that can be read here"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
 def test_complex_pixels(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
     path = empty(tmp_path / "r.tif", 64, 64, dtype=dtype)
     with pytest.raises(DataError, match=r"r\.tif: complex pixels \(complex"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 def test_no_bands(store: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "r.nc"
     rasterio.shutil.copy(make(tmp_path / "r.tif", count=2), path, driver="netCDF")
     with pytest.raises(DataError, match=r"r\.nc: it has no bands; it holds subdatasets: netcdf:.*Band1"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -212,11 +212,11 @@ def test_a_large_raster_without_data(store: ObjectStore, tmp_path: Path, layout:
     with pytest.raises(
         DataError, match=r"r\.tif: the header declares 200000x200000x\d px \(\d+ GiB\) but the file has"
     ):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
     with rasterio.open(path, "r+") as dataset:
         last = dataset.count
         dataset.write(np.ones((64, 64), np.uint8), last, window=Window(150_000, 170_000, 64, 64))
-    assert inspect(store, str(path)).width == 200_000
+    assert inspect_raster(store, str(path)).width == 200_000
 
 
 def test_a_block_too_large_to_decode(store: ObjectStore, tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_a_block_too_large_to_decode(store: ObjectStore, tmp_path: Path) -> None
     with pytest.raises(
         DataError, match=r"r\.tif: one block is 600000x1800 px \(1\.0 GiB\) and cannot be read in parts"
     ):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 # Files that lead to other files
@@ -234,7 +234,7 @@ def test_a_block_too_large_to_decode(store: ObjectStore, tmp_path: Path) -> None
 def test_virtual_rasters(store: ObjectStore, tmp_path: Path, name: str) -> None:
     path = vrt(tmp_path / name, make(tmp_path / "secret.tif"))
     with pytest.raises(DataError, match=r"not a raster that can be read here .*never VRT") as caught:
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
     assert "secret" not in str(caught.value)
 
 
@@ -248,7 +248,7 @@ def test_a_web_service_as_a_raster(store: ObjectStore, tmp_path: Path) -> None:
     with rasterio.open(path) as dataset:
         assert dataset.driver == "WMS"
     with pytest.raises(DataError, match="not a raster that can be read here"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 def test_hdf5_is_not_opened(store: ObjectStore, tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ def test_hdf5_is_not_opened(store: ObjectStore, tmp_path: Path) -> None:
     with rasterio.open(path) as dataset:
         assert dataset.driver == "netCDF"
     with pytest.raises(DataError, match=r"not a raster that can be read here .* HDF5"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG"])
@@ -274,7 +274,7 @@ def test_an_overview_elsewhere(store: ObjectStore, tmp_path: Path, driver: str) 
         rasterio.shutil.copy(path, tmp_path / "r.bin", driver=driver, CODEC="JP2", WRITE_METADATA="YES")
         path = tmp_path / "r.bin"
     with pytest.raises(DataError, match=r"r\.bin: its metadata names another file as its overview"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 @pytest.mark.parametrize("suffix", [".ovr", ".msk.ovr"])
@@ -283,7 +283,7 @@ def test_overviews_beside_the_raster_are_not_opened(store: ObjectStore, tmp_path
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as dataset:
         dataset.write_mask(True)
     vrt(Path(f"{path}{suffix}"), make(tmp_path / "secret.tif", side=64))
-    profile = inspect(store, str(path))
+    profile = inspect_raster(store, str(path))
     assert profile.mask_file is not None
     assert profile.overviews == ()
     with open_pixels(store, str(path), profile) as raster:
@@ -296,7 +296,7 @@ def test_a_virtual_mask_file(store: ObjectStore, tmp_path: Path) -> None:
     path = make(tmp_path / "r.tif")
     vrt(tmp_path / "r.tif.msk", make(tmp_path / "secret.tif"))
     with pytest.raises(DataError, match=r"r\.tif\.msk: not a raster that can be read here"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 def test_metadata_beside_the_raster_is_not_read(store: ObjectStore, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_metadata_beside_the_raster_is_not_read(store: ObjectStore, tmp_path: Pa
     )
     with rasterio.open(path) as dataset:
         assert dataset.nodata == 1
-    assert inspect(store, str(path)).nodata == (None,)
+    assert inspect_raster(store, str(path)).nodata == (None,)
 
 
 def test_a_mask_file_is_looked_for_with_keys_that_may_not_list(
@@ -325,10 +325,10 @@ def test_a_mask_file_is_looked_for_with_keys_that_may_not_list(
         monkeypatch.setattr(ObjectStore, "describe", refuse)
 
     answer_with(StoreError("access denied"))
-    assert inspect(store, str(path)).mask_file is None
+    assert inspect_raster(store, str(path)).mask_file is None
     answer_with(StoreUnavailableError("no answer"))
     with pytest.raises(StoreUnavailableError):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 @pytest.mark.parametrize("key", ["plain.tif", "with space/ä+%20#1.tif"])
@@ -344,21 +344,21 @@ def test_on_s3(tmp_path: Path, moto: S3Server, bucket: str, key: str) -> None:
             "secret_key": moto.secret_key,
         }
     )
-    profile = inspect(store, f"s3://{bucket}/{key}")
-    assert profile == inspect(ObjectStore(root=str(tmp_path)), str(path))
+    profile = inspect_raster(store, f"s3://{bucket}/{key}")
+    assert profile == inspect_raster(ObjectStore(root=str(tmp_path)), str(path))
     make(tmp_path / "m.tif", side=96)
     moto.client().upload_file(str(tmp_path / "m.tif"), bucket, f"{key}.msk")
-    masked = inspect(store, f"s3://{bucket}/{key}")
+    masked = inspect_raster(store, f"s3://{bucket}/{key}")
     assert masked == profile.model_copy(update={"mask_file": masked.mask_file})
     assert masked.mask_file is not None
     moto.client().upload_file(str(vrt(tmp_path / "v.vrt", path)), bucket, f"{key}.msk")
     with pytest.raises(DataError, match=r"\.msk: not a raster"):
-        inspect(store, f"s3://{bucket}/{key}")
+        inspect_raster(store, f"s3://{bucket}/{key}")
 
 
 def test_what_is_not_there(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"none\.tif: there is no such file"):
-        inspect(store, str(tmp_path / "none.tif"))
+        inspect_raster(store, str(tmp_path / "none.tif"))
     with (
         pytest.raises(StoreError, match=r"none\.tif: there is no such file"),
         open_raster(store, str(tmp_path / "none.tif")),

@@ -17,8 +17,8 @@ from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster import radiometry
-from rasterembed.raster.profile import inspect
-from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, palette_table, resolve
+from rasterembed.raster.profile import inspect_raster
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, palette_table, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore
 
 PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
@@ -39,7 +39,9 @@ def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 
 
 def resolved(store: ObjectStore, path: Path, **asked: Any) -> ResolvedRadiometry:
-    return resolve(Radiometry(**asked), inspect(store, str(path), allow_no_crs=True), store, str(path))
+    return resolve_radiometry(
+        store, str(path), inspect_raster(store, str(path), allow_no_crs=True), Radiometry(**asked)
+    )
 
 
 def gamma(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint16]:
@@ -120,7 +122,7 @@ def test_a_palette(store: ObjectStore, tmp_path: Path) -> None:
     found = resolved(store, path)
     assert (found.palette, found.bands, found.low, found.high) == (True, (1, 1, 1), (0.0,) * 3, (255.0,) * 3)
     assert resolved(store, path, range=(0, 1)).palette  # its values are names of colours, not quantities
-    table = palette_table(inspect(store, str(path)))
+    table = palette_table(inspect_raster(store, str(path)))
     assert (table.shape, table.dtype) == ((256, 3), np.uint8)
     assert table[[0, 7, 9]].tolist() == [[1, 2, 3], [40, 50, 60], [0, 0, 0]]
 

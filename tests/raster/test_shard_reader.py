@@ -26,9 +26,10 @@ from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import embed_raster
 from rasterembed.raster.grid import Grid, Tiles, tile_id
-from rasterembed.raster.profile import inspect
+from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import palette_table
-from rasterembed.raster.shard_reader import Batch, ShardReader, Skipped, ahead, block_cache_bytes
+from rasterembed.raster.read_ahead import read_ahead
+from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
 from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
@@ -75,7 +76,7 @@ class Read:
 
 def shard_reader(store: ObjectStore, path: Path | str, grid: Grid, **options: Any) -> ShardReader:
     source = register(store, str(path))
-    profile = inspect(store, source.uri, allow_no_crs=True)
+    profile = inspect_raster(store, source.uri, allow_no_crs=True)
     sharding = plan_shards(grid, profile, options.pop("shard_tiles", 2048))
     defaults: dict[str, Any] = {
         "bands": (1, 2, 3) if profile.count >= 3 else (1,),
@@ -91,19 +92,17 @@ def shard_reader(store: ObjectStore, path: Path | str, grid: Grid, **options: An
 def read_all(reader: ShardReader) -> Read:
     result = Read({}, {}, {}, {}, [])
     for number in range(reader.sharding.count):
-        tiles, skipped = reader.sharding.tiles(number), Skipped()
-        names = tiles.ids()
+        names = reader.sharding.tiles(number).ids()
         before = -1
-        for batch in reader.batches(number, skipped):
+        for batch in reader.batches(number):
             assert np.all(np.diff([before, *batch.positions]) > 0)  # tile order
-            before = int(batch.positions[-1])
+            before = max(before, *batch.positions)
+            result.skipped.update({str(names[tile.position]): tile.reason for tile in batch.skipped})
             result.batch_sizes.append(len(batch.positions))
             for i, position in enumerate(batch.positions):
                 name = str(names[position])
                 result.pixels[name], result.valid[name] = batch.pixels[i], batch.valid[i]
                 result.valid_fraction[name] = float(batch.valid_fraction[i])
-        for reason, positions in skipped.positions.items():
-            result.skipped.update({str(names[position]): reason for position in positions})
     return result
 
 
@@ -275,7 +274,7 @@ def test_not_a_number_is_never_valid(store: ObjectStore, tmp_path: Path, nodata:
     pixels[0, 100:150, 100:200] = np.nan
     path = write(tmp_path / "r.tif", pixels, nodata=nodata)
     found = read_all(shard_reader(store, path, Grid(size=64)))
-    assert found.skipped == {"r000000_c000000": "no valid pixel"}
+    assert found.skipped == {"r000000_c000000": "no_valid_pixel"}
     for name, window in plain_windows(Grid(size=64), WIDTH, HEIGHT).items():
         rows, cols = window.toslices()
         part = pixels[0, rows, cols]
@@ -299,7 +298,7 @@ def test_alpha(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
     pixels[3, :, -5:] = 1  # all but transparent is not transparent
     path = write(tmp_path / "r.tif", pixels, photometric="RGB", alpha="YES")
     found = check_all(shard_reader(store, path, Grid(size=64)), path)
-    assert found.skipped == {"r000000_c000000": "valid fraction below 0.05"}
+    assert found.skipped == {"r000000_c000000": "low_valid_fraction"}
 
 
 def test_grey_and_alpha(store: ObjectStore, tmp_path: Path) -> None:
@@ -345,7 +344,7 @@ def test_a_mask_file_that_does_not_fit_is_refused(store: ObjectStore, tmp_path: 
     path = write(tmp_path / "r.tif", noise(3, "uint8"))
     write(tmp_path / "r.tif.msk", noise(1, "uint8", width=20))
     with pytest.raises(DataError, match=r"r\.tif\.msk: a mask of 20x210x1 px does not fit the raster's 300x210x3"):
-        inspect(store, str(path))
+        inspect_raster(store, str(path))
 
 
 def test_a_palette_becomes_colours(store: ObjectStore, tmp_path: Path) -> None:
@@ -358,7 +357,7 @@ def test_a_palette_becomes_colours(store: ObjectStore, tmp_path: Path) -> None:
     ) as dataset:
         dataset.write(pixels)
         dataset.write_colormap(1, {i: (*map(int, colour), 255) for i, colour in enumerate(colours)})
-    profile = inspect(store, str(path))
+    profile = inspect_raster(store, str(path))
     found = read_all(shard_reader(store, path, Grid(size=64), palette=palette_table(profile)))
     for name, window in plain_windows(Grid(size=64), WIDTH, HEIGHT).items():
         part = pixels[0][window.toslices()]
@@ -395,11 +394,11 @@ def test_skipping_and_valid_fractions(store: ObjectStore, tmp_path: Path) -> Non
     grid = Grid(size=16)
     found = check_all(shard_reader(store, path, grid), path)
     assert found.skipped == {
-        "r000000_c000000": "no valid pixel",
-        "r000000_c000001": "valid fraction below 0.05",
+        "r000000_c000000": "no_valid_pixel",
+        "r000000_c000001": "low_valid_fraction",
     }
     everything = read_all(shard_reader(store, path, grid, min_valid_fraction=0.0))
-    assert everything.skipped == {"r000000_c000000": "no valid pixel"}
+    assert everything.skipped == {"r000000_c000000": "no_valid_pixel"}
     assert everything.valid_fraction["r000000_c000001"] == 12 / 256
     whole = read_all(shard_reader(store, path, grid, min_valid_fraction=1.0))
     assert list(whole.pixels) == ["r000000_c000003"]
@@ -429,7 +428,7 @@ def test_one_read_a_row_of_tiles_from_top_to_bottom(
     for number in range(reader.sharding.count):
         with monkeypatch.context() as patch:
             calls = counted_reads(patch)
-            list(reader.batches(number, Skipped()))
+            list(reader.batches(number))
         (first, stop), (left, right) = reader.sharding.block(number)
         assert [call.row_off for call in calls] == [row * grid.step for row in range(first, stop)]
         assert {(call.col_off, call.col_off + call.width) for call in calls} == {
@@ -453,7 +452,7 @@ def test_each_block_is_read_once(store: ObjectStore, tmp_path: Path, interleave:
     assert reader.sharding.count == 1
     assert reader.cache_bytes < 0.6 * pixels.nbytes
     before = bytes_read()
-    assert sum(len(batch.positions) for batch in reader.batches(0, Skipped())) == 14 * 23
+    assert sum(len(batch.positions) for batch in reader.batches(0)) == 14 * 23
     assert pixels.nbytes <= bytes_read() - before < 1.05 * path.stat().st_size
 
 
@@ -462,7 +461,7 @@ def test_memory_of_the_cache_is_bounded(store: ObjectStore, tmp_path: Path) -> N
     options: dict[str, Any] = {"width": 600_000, "height": 600, "count": 31, "dtype": "uint16", "sparse_ok": True}
     with rasterio.open(path, "w", driver="GTiff", interleave="pixel", blockysize=1, **options, **PLACE) as dataset:
         dataset.write(np.ones((31, 1, 9), np.uint16), window=Window(0, 0, 9, 1))
-    profile = inspect(store, str(path))
+    profile = inspect_raster(store, str(path))
     sharding = plan_shards(Grid(), profile, 2048)
     assert block_cache_bytes(register(store, str(path)), profile, sharding, 64) == 2**30
 
@@ -496,7 +495,7 @@ def test_a_block_that_cannot_be_decoded(store: ObjectStore, tmp_path: Path, tiny
     manifest = embed_raster(str(path), store, dataset_id="e", grid=grid, model=model, selection=skipping)
     index = index_of(store, manifest)
     assert {row["tile_id"] for row in index if row["status"] == "skipped"} == bad
-    assert {row["reason"] for row in index if row["status"] == "skipped"} == {"window cannot be decoded"}
+    assert {row["reason"] for row in index if row["status"] == "skipped"} == {"undecodable"}
     assert (manifest.tiles, manifest.rows, manifest.skipped) == (35, 31, 4)
 
     whole = write(tmp_path / "whole.tif", noise(3, "uint8"), **options)
@@ -526,16 +525,16 @@ def test_a_raster_changed_before_a_shard_is_read(store: ObjectStore, tmp_path: P
     path = write(tmp_path / "r.tif", noise(3, "uint8"))
     reader = shard_reader(store, path, Grid(size=64))
     rewrite(path)
-    with pytest.raises(DataError, match=r"r\.tif: it was changed while it was being read: run again"):
-        next(reader.batches(0, Skipped()))
+    with pytest.raises(DataError, match=r"r\.tif: it was changed since this dataset was planned: run again"):
+        next(reader.batches(0))
 
 
 def test_a_raster_changed_while_a_shard_is_read(store: ObjectStore, tmp_path: Path) -> None:
     path = write(tmp_path / "r.tif", noise(3, "uint8"))
-    batches = shard_reader(store, path, Grid(size=64)).batches(0, Skipped())
+    batches = shard_reader(store, path, Grid(size=64)).batches(0)
     next(batches)
     rewrite(path)
-    with pytest.raises(DataError, match="it was changed while it was being read"):
+    with pytest.raises(DataError, match="it was changed since this dataset was planned"):
         list(batches)
 
 
@@ -551,10 +550,10 @@ def test_a_mask_file_counts_as_a_part_of_the_raster(store: ObjectStore, tmp_path
     mask(half)
     manifest = embed_raster(str(path), store, dataset_id="d", grid=grid, model=model)
     assert {row["col"] for row in rows_of(store, manifest)} == {2, 3, 4}
-    batches = shard_reader(store, path, grid).batches(0, Skipped())
+    batches = shard_reader(store, path, grid).batches(0)
     next(batches)
     mask(~half)
-    with pytest.raises(DataError, match=r"r\.tif\.msk: the mask was changed while the raster was being read"):
+    with pytest.raises(DataError, match=r"r\.tif\.msk: the mask was changed since this dataset was planned"):
         list(batches)
     with pytest.raises(ConfigurationChangedError, match=r"source\.mask"):
         embed_raster(str(path), store, dataset_id="d", grid=grid, model=model)
@@ -575,13 +574,13 @@ def test_an_object_replaced_while_a_shard_is_read(tmp_path: Path, moto: S3Server
         }
     )
     source = register(store, f"s3://{bucket}/r.tif")
-    profile = inspect(store, source.uri)
+    profile = inspect_raster(store, source.uri)
     sharding = plan_shards(Grid(size=64), profile, 2048)
     reader = ShardReader(store, source, profile, sharding, (1, 2, 3), None, 4, 0.05, "skip", 2**24)
-    batches = reader.batches(0, Skipped())
+    batches = reader.batches(0)
     next(batches)
     moto.client().upload_file(str(write(path, noise(3, "uint8", seed=2))), bucket, "r.tif")
-    with pytest.raises(DataError, match="it was changed while it was being read"):
+    with pytest.raises(DataError, match="it was changed since this dataset was planned"):
         list(batches)
 
 
@@ -611,13 +610,13 @@ def test_blocks_come_from_a_bucket_once_and_together(
     with proxy_before(moto.endpoint_url) as proxy:
         store = at(moto, bucket, endpoint_url=proxy.endpoint_url)
         source = register(store, f"s3://{bucket}/r.tif")
-        profile = inspect(store, source.uri)
+        profile = inspect_raster(store, source.uri)
         sharding = plan_shards(Grid(), profile, shard_tiles)
         cache_bytes = block_cache_bytes(source, profile, sharding, 1)
         reader = ShardReader(store, source, profile, sharding, (1, 2, 3), None, 8, 0.05, "fail", cache_bytes)
         for number in range(sharding.count):
             proxy.exchanges.clear()
-            read = {int(n) for batch in reader.batches(number, Skipped()) for n in batch.positions}
+            read = {int(n) for batch in reader.batches(number) for n in batch.positions}
             assert len(read) == sharding.planned(number)
             gets = [exchange for exchange in proxy.exchanges if exchange.method == "GET"]
             (top, bottom), (left, right) = sharding.block(number)
@@ -650,7 +649,7 @@ def block_bytes(path: Path, tiles: Tiles, bands: tuple[int, ...]) -> int:
 
 def test_memory_of_a_batch_is_used_again_only_when_nothing_refers_to_it(store: ObjectStore, tmp_path: Path) -> None:
     path = write(tmp_path / "r.tif", noise(1, "uint8"))
-    batches = shard_reader(store, path, Grid(size=64), batch_size=2).batches(0, Skipped())
+    batches = shard_reader(store, path, Grid(size=64), batch_size=2).batches(0)
     first = next(batches)
     tile, where = first.pixels[1, 0, 3:], first.pixels.ctypes.data
     content = tile.copy()
@@ -666,13 +665,13 @@ def test_memory_of_a_batch_is_used_again_only_when_nothing_refers_to_it(store: O
 def test_read_ahead_closes_what_it_reads() -> None:
     closed: list[int] = []
 
-    def numbers() -> Iterator[Batch]:
+    def numbers() -> Iterator[TileBatch]:
         try:
             yield from range(100)  # type: ignore[misc]
         finally:
             closed.append(1)
 
-    items = ahead(numbers())  # type: ignore[arg-type]
+    items = read_ahead(numbers())  # type: ignore[arg-type]
     assert [next(items), next(items)] == [0, 1]
     assert closed == []
     items.close()
@@ -684,7 +683,7 @@ def test_read_ahead_hands_on_errors() -> None:
         yield 1
         raise DataError("no more")
 
-    items = ahead(failing())  # type: ignore[arg-type]
+    items = read_ahead(failing())  # type: ignore[arg-type]
     assert next(items) == 1
     with pytest.raises(DataError, match="no more"):
         next(items)
@@ -719,9 +718,9 @@ def test_real_rasters(rasters: Path, store: ObjectStore, tiny_vit: Path, name: s
             share = (dataset.dataset_mask(window=window) > 0).mean()
             fractions[tile] = np.float32(share)
             if share == 0:
-                expected[tile] = ("skipped", "no valid pixel")
+                expected[tile] = ("skipped", "no_valid_pixel")
             elif share < 0.05:
-                expected[tile] = ("skipped", "valid fraction below 0.05")
+                expected[tile] = ("skipped", "low_valid_fraction")
             else:
                 expected[tile] = ("embedded", None)
     index = index_of(store, manifest)
@@ -737,7 +736,7 @@ def test_real_rasters(rasters: Path, store: ObjectStore, tiny_vit: Path, name: s
 def test_a_raster_without_a_valid_pixel(rasters: Path, store: ObjectStore, tiny_vit: Path) -> None:
     manifest = embed_raster(str(rasters / "all-nodata.tif"), store, dataset_id="d", model=Dinov3(model=str(tiny_vit)))
     assert (manifest.tiles, manifest.rows, manifest.skipped) == (12, 0, 12)
-    assert {row["reason"] for row in index_of(store, manifest)} == {"no valid pixel"}
+    assert {row["reason"] for row in index_of(store, manifest)} == {"no_valid_pixel"}
     assert rows_of(store, manifest) == []
 
 
@@ -770,7 +769,7 @@ def test_the_damaged_raster(rasters: Path, store: ObjectStore, tiny_vit: Path) -
     assert 0 < len(bad) < 25
     manifest = embed_raster(str(path), store, dataset_id="d", model=model, selection=Selection(on_bad_window="skip"))
     skipped = {row["tile_id"]: row["reason"] for row in index_of(store, manifest) if row["status"] == "skipped"}
-    assert skipped == dict.fromkeys(bad, "window cannot be decoded")
+    assert skipped == dict.fromkeys(bad, "undecodable")
     assert manifest.rows == 25 - len(bad)
 
 

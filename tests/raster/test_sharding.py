@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rasterembed.errors import DataError
 from rasterembed.raster.grid import Grid, grid_shape
-from rasterembed.raster.profile import RasterProfile, inspect
+from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.sharding import MAX_SHARDS, Sharding, plan_shards
 from rasterembed.store.object_store import ObjectStore
 
@@ -140,7 +140,7 @@ def blocks_of(sharding: Sharding, number: int, block: int) -> set[tuple[int, int
 
 def test_the_shards_of_a_real_world_image_share_no_block(rasters: Path) -> None:
     path = rasters / "cog_world.tif"
-    profile = inspect(ObjectStore(root=str(rasters)), str(path))
+    profile = inspect_raster(ObjectStore(root=str(rasters)), str(path))
     assert (profile.block_height, profile.block_width) == (512, 512)
     sharding = plan_shards(Grid(), profile, 2048)
     assert sharding.tile_count == 81 * 161
@@ -150,7 +150,7 @@ def test_the_shards_of_a_real_world_image_share_no_block(rasters: Path) -> None:
 
 
 def test_a_striped_real_scene_is_cut_along_its_strips(rasters: Path) -> None:
-    profile = inspect(ObjectStore(root=str(rasters)), str(rasters / "RGB.byte.tif"))
+    profile = inspect_raster(ObjectStore(root=str(rasters)), str(rasters / "RGB.byte.tif"))
     sharding = plan_shards(Grid(size=64), profile, 20)
     assert [sharding.block(n) for n in range(3)] == [((0, 1), (0, 13)), ((1, 2), (0, 13)), ((2, 3), (0, 13))]
 

@@ -205,7 +205,7 @@ def test_a_sheet_of_a_raster_that_changed_is_refused(tmp_path: Path) -> None:
     with Searcher(store, ["changed"]) as searcher:
         answer = searcher.ask(Query(tile="r000000_c000000"))
         raster.write_bytes(raster.read_bytes() + b"\0")
-        with pytest.raises(DataError, match=r"r\.tif: it was changed since it was embedded") as error:
+        with pytest.raises(DataError, match=r"r\.tif: it was changed since this dataset was planned") as error:
             write_sheet(answer, searcher.datasets, tmp_path / "sheet.png")
         raster.unlink()
         with pytest.raises(DataError, match=r"r\.tif: there is no such"):

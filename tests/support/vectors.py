@@ -13,11 +13,12 @@ from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, State, commit
 from rasterembed.dataset.plan import Selection, make_plan
-from rasterembed.dataset.shards import write_shard
+from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import Skipped
+from rasterembed.raster.shard_reader import SkippedTile
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -88,12 +89,12 @@ def write_dataset(
         tiles = plan.sharding.tiles(number)
         order = tiles.row.astype(np.intp) * plan.sharding.cols + tiles.col
         left_out = np.isin(order, list(skip))
-        skipped = Skipped()
-        for position in np.flatnonzero(left_out):
-            skipped.add(int(position), "no valid pixel")
+        skipped = tuple(SkippedTile(int(position), SkipReason.NO_VALID_PIXEL) for position in np.flatnonzero(left_out))
         kept = np.flatnonzero(~left_out)
         fraction = np.ones(len(kept), np.float32) if valid_fraction is None else valid_fraction[order[kept]]
         values = vectors(order[kept]) if callable(vectors) else vectors[order[kept]]
-        shards.append(write_shard(plan, store, number, skipped, [(kept, fraction, values.astype(np.float32))]))
+        shards.append(
+            write_shard(plan, store, number, [EmbeddedBatch(kept, fraction, values.astype(np.float32), skipped)])
+        )
     with hold_lease(store, plan.layout, "vectors", wait_s=0, on_wait=print) as lease:
         return commit(plan, store, shards, "vectors", lease, state=state)

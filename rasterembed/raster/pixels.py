@@ -1,0 +1,179 @@
+"""Read pixels of a raster and find out which of them are valid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from rasterembed.raster.profile import RasterProfile, open_raster
+from rasterembed.store.object_store import ObjectStore
+
+_CACHE_BYTES = 32 * 2**20
+"""Size of GDAL's block cache where only a few windows are read, in bytes."""
+
+
+class Pixels:
+    """An open raster whose pixels can be read. `open_pixels` makes it."""
+
+    def __init__(
+        self, profile: RasterProfile, dataset: rasterio.DatasetReader, mask_file: rasterio.DatasetReader | None
+    ) -> None:
+        self._profile = profile
+        self._dataset = dataset
+        self._mask_file = mask_file
+        self._nodata = [_nodata_as_pixel(value, self.dtype) for value in profile.nodata]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """NumPy dtype of the raster's first band."""
+        name: str = self._dataset.dtypes[0]
+        return np.dtype(name)
+
+    def read(
+        self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read bands of a window and find out which pixels are valid.
+
+        A pixel is invalid if a mask or the alpha band is 0 there, if every band read has its nodata value (the rule
+        of GDAL's dataset mask), or if any band read is not finite.
+
+        Args:
+            bands: band numbers, from 1.
+            window: a window inside the raster, px.
+            shape: rows and columns to resample to (nearest neighbour). By default those of the window.
+
+        Returns:
+            Pixels of shape (bands, rows, columns) in the raster's dtype, and validity of shape (rows, columns).
+
+        Raises:
+            RasterioError: if a block cannot be read or decoded.
+        """
+        rows, cols = shape or (int(window.height), int(window.width))
+        buffer = np.empty((self.buffer_bands(bands), rows, cols), self.dtype)
+        pixels, mask = self.read_into(buffer, bands, window)
+        valid = np.empty((rows, cols), dtype=bool)
+        self.find_valid(bands, pixels, mask, valid)
+        return pixels, valid
+
+    def buffer_bands(self, bands: tuple[int, ...]) -> int:
+        """Return how many bands the buffer of `read_into` must hold: `bands`, and the alpha band if there is one."""
+        return len(self._with_alpha(bands))
+
+    def _with_alpha(self, bands: tuple[int, ...]) -> tuple[int, ...]:
+        alpha = self._profile.alpha_band
+        return (*bands, alpha) if alpha else bands
+
+    def read_into(
+        self, buffer: NDArray[np.generic], bands: tuple[int, ...], window: Window
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """Read bands of a window into memory that the caller provides. Nodata values are not looked at yet.
+
+        Args:
+            buffer: memory for the pixels, shape (`buffer_bands(bands)`, rows, columns), in the raster's dtype.
+            bands: band numbers, from 1.
+            window: a window inside the raster, px.
+
+        Returns:
+            Pixels, a view of `buffer` of shape (bands, rows, columns); and the mask, shape (rows, columns), which is
+            false where a mask or the alpha band hides a pixel. The mask is None if the raster has neither.
+
+        Raises:
+            RasterioError: if a block cannot be read or decoded.
+        """
+        rows, cols = buffer.shape[1:]
+        pixels = self._dataset.read(list(self._with_alpha(bands)), window=window, out=buffer)
+        masks = []
+        if self._profile.alpha_band:
+            masks.append(pixels[-1] > 0)
+            pixels = pixels[:-1]
+        if self._profile.masked:
+            masks.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
+        if self._mask_file is not None:
+            mask_bands = [1] if self._mask_file.count == 1 else list(bands)
+            shape = (len(mask_bands), rows, cols)
+            masks.append(self._mask_file.read(mask_bands, window=window, out_shape=shape).any(axis=0))
+        return pixels, np.logical_and.reduce(masks) if masks else None
+
+    def find_valid(
+        self,
+        bands: tuple[int, ...],
+        pixels: NDArray[np.generic],
+        mask: NDArray[np.bool_] | None,
+        valid: NDArray[np.bool_],
+    ) -> int:
+        """Write which pixels are valid into `valid`, and return how many are.
+
+        Args:
+            bands: band numbers of `pixels`, from 1.
+            pixels: pixels that `read_into` returned, shape (bands, rows, columns).
+            mask: the mask that `read_into` returned with them, shape (rows, columns).
+            valid: memory for the result, shape (rows, columns).
+        """
+        nodata = self._nodata_of(bands)
+        if nodata is None:
+            valid[:] = True
+        else:
+            np.not_equal(pixels[0], nodata[0], out=valid)
+            for band, value in zip(pixels[1:], nodata[1:], strict=True):
+                # In most tiles the first band settles it, and the other bands need not be compared.
+                if valid.all():
+                    break
+                valid |= band != value
+        if np.issubdtype(pixels.dtype, np.floating):
+            valid &= np.isfinite(pixels).all(axis=0)
+        if mask is not None:
+            valid &= mask
+        return int(np.count_nonzero(valid))
+
+    def _nodata_of(self, bands: tuple[int, ...]) -> list[np.generic] | None:
+        """Return the nodata value of each band in the raster's dtype, or None if a band has none."""
+        values = [self._nodata[band - 1] for band in bands]
+        known = [value for value in values if value is not None]
+        return known if len(known) == len(values) else None
+
+
+def _nodata_as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
+    """Return a nodata value in the raster's dtype, or None if no pixel of that dtype can have it."""
+    if nodata is None:
+        return None
+    scalar: type[np.generic] = dtype.type
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if not limits.min <= nodata <= limits.max or not nodata.is_integer():
+            return None
+    # A value beyond the range of float32 becomes infinite. That does no harm: an infinite pixel is invalid anyway.
+    with np.errstate(over="ignore"):
+        return scalar(nodata)
+
+
+@contextmanager
+def open_pixels(
+    store: ObjectStore, uri: str, profile: RasterProfile, *, cache_bytes: int = _CACHE_BYTES
+) -> Iterator[Pixels]:
+    """Open a raster to read its pixels, together with its mask file if it has one.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        uri: absolute path, or s3://bucket/key.
+        profile: the raster's header, from `inspect_raster`.
+        cache_bytes: size of GDAL's block cache, which the whole process shares, in bytes.
+
+    Raises:
+        DataError: if no allowed driver reads the raster or its mask file.
+    """
+    with ExitStack() as stack:
+        # Uncompressed lines that are not part of a larger block can be copied from the file straight to their place.
+        direct = profile.striped and profile.compression is None and not uri.startswith("s3://")
+        stack.enter_context(rasterio.Env(GTIFF_DIRECT_IO=direct))
+        dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))
+        mask_file = None
+        if profile.mask_file is not None:
+            # GDAL could find the mask file by itself, but would then open other files beside the raster too.
+            mask_file = stack.enter_context(open_raster(store, f"{uri}.msk", cache_bytes=cache_bytes))
+        yield Pixels(profile, dataset, mask_file)

@@ -1,0 +1,60 @@
+"""Why a tile was skipped."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SkipReason(StrEnum):
+    """Reason why a planned tile has no vector. Receipts and the tile index hold the value."""
+
+    NO_VALID_PIXEL = "no_valid_pixel"
+    """Not one pixel of the tile is valid."""
+    LOW_VALID_FRACTION = "low_valid_fraction"
+    """The share of valid pixels is below `min_valid_fraction`."""
+    UNDECODABLE = "undecodable"
+    """The tile's window could not be decoded, and the run was told to skip such tiles (`on_bad_window=skip`)."""
+
+    def describe(self, min_valid_fraction: float | None = None) -> str:
+        """Return the reason as text for people.
+
+        Args:
+            min_valid_fraction: the plan's threshold, named in the text of `LOW_VALID_FRACTION` if it is given.
+
+        Example:
+            >>> SkipReason.LOW_VALID_FRACTION.describe(0.05)
+            'valid fraction below 0.05'
+        """
+        match self:
+            case SkipReason.NO_VALID_PIXEL:
+                return "no valid pixel"
+            case SkipReason.UNDECODABLE:
+                return "window cannot be decoded"
+            case SkipReason.LOW_VALID_FRACTION:
+                threshold = "the minimum" if min_valid_fraction is None else f"{min_valid_fraction:g}"
+                return f"valid fraction below {threshold}"
+
+    @classmethod
+    def _missing_(cls, value: object) -> SkipReason | None:
+        """Accept the sentences that version 0.1 wrote into receipts and tile indexes."""
+        if value == "no valid pixel":
+            return cls.NO_VALID_PIXEL
+        if value == "window cannot be decoded":
+            return cls.UNDECODABLE
+        if isinstance(value, str) and value.startswith("valid fraction below "):
+            return cls.LOW_VALID_FRACTION
+        return None
+
+
+def describe_reason(value: str, min_valid_fraction: float | None = None) -> str:
+    """Return the text for people of a reason as a file holds it. A value that is not known is returned unchanged.
+
+    Args:
+        value: value of a `SkipReason`, or a sentence of version 0.1.
+        min_valid_fraction: see `SkipReason.describe`.
+    """
+    try:
+        reason = SkipReason(value)
+    except ValueError:
+        return value
+    return reason.describe(min_valid_fraction)
