@@ -96,7 +96,7 @@ def read_all(reader: ShardReader) -> Read:
         before = -1
         for batch in reader.batches(number):
             assert np.all(np.diff([before, *batch.positions]) > 0)  # tile order
-            before = max(before, *batch.positions)
+            before = [before, *batch.positions][-1]
             result.skipped.update({str(names[tile.position]): tile.reason for tile in batch.skipped})
             result.batch_sizes.append(len(batch.positions))
             for i, position in enumerate(batch.positions):
