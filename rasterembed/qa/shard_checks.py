@@ -82,14 +82,13 @@ def _problem(store: ObjectStore, manifest: Manifest, shard: Shard) -> tuple[str 
         return "it is not there", False
     if found is None:
         return "it is no whole Parquet file with a receipt", False
-    receipt, rows = found
+    receipt = found.content
     for key, ours in (("dataset_id", manifest.dataset_id), ("fingerprint", manifest.fingerprint)):
         if receipt.get(key) != ours:
             return f"its {key} is {receipt.get(key)}, the manifest's is {ours}", False
-    skipped = sum(map(len, receipt["skipped"].values()))
     for what, value, listed in (
-        ("rows", rows, shard.rows),
-        ("skipped tiles", skipped, shard.skipped),
+        ("rows", found.rows, shard.rows),
+        ("skipped tiles", found.skipped_count, shard.skipped),
         ("bytes", size, shard.bytes),
     ):
         if value != listed:

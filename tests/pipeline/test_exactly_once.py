@@ -29,6 +29,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.object_store import ObjectStore
+from tests.support.promise import assert_tables_agree
 from tests.support.runs import (
     DATASET,
     SHARDS,
@@ -43,6 +44,7 @@ from tests.support.runs import (
     on_change,
     run,
     start,
+    tiles,
     vectors,
     write_raster,
 )
@@ -245,6 +247,25 @@ def test_an_interrupted_run_leaves_complete_shards_and_no_lease(
     at_once = asked | {"execution": Execution(batch_size=4, lease_wait=0)}
     assert run(raster, store, **at_once).error == ""
     _assert_finished(store, whole)
+
+
+def _take_another_number_of_threads() -> None:
+    import torch
+
+    torch.set_num_threads(1 if torch.get_num_threads() > 1 else 2)
+
+
+def test_a_run_taken_up_with_another_number_of_threads_agrees_within_the_promise(
+    raster: Path, asked: dict[str, Any], undisturbed: ObjectStore, store: ObjectStore, pause: Pause
+) -> None:
+    first = start(raster, store, hook=partial(_pause_before_batch, 5, pause), lease_s=LEASE_S, **asked)
+    pause.reached()
+    first.signal(signal.SIGKILL)
+    first.end()
+    second = run(raster, store, hook=_take_another_number_of_threads, lease_s=LEASE_S, **asked)
+    assert (second.error, second.embedded) == ("", SHARDS - 1)
+    assert list(vectors(store).items())[0] == list(vectors(undisturbed).items())[0]
+    assert_tables_agree(tiles(undisturbed), tiles(store))
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
 from rasterio.transform import Affine
@@ -170,9 +171,6 @@ def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer(report: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    import torch
-
-    torch.set_num_threads(1)
     report.send(function(*arguments))
 
 
@@ -218,11 +216,8 @@ class _Said:
 def _run(
     report: Connection, raster: str, store: dict[str, Any], hook: Hook | None, lease_s: float, options: dict[str, Any]
 ) -> None:
-    import torch
-
     from rasterembed.model import embedder
 
-    torch.set_num_threads(1)
     sys.stdout = _Said(report)  # type: ignore[assignment]
     lease.DURATION_S, lease.POLL_S = lease_s, 0.05
     embedded = _count(shard_embedding, "write_shard")
@@ -304,6 +299,14 @@ def embedding(store: ObjectStore, key: str) -> Vectors:
     table = pq.read_table(io.BytesIO(store.read(key) or b""))
     values = table["embedding"].combine_chunks().flatten().to_numpy()
     return Vectors(tuple(table["tile_id"].to_pylist()), hashlib.sha256(values.tobytes()).hexdigest())
+
+
+def tiles(store: ObjectStore, dataset_id: str = DATASET) -> pa.Table:
+    """Return the rows of all shards in the manifest's order, without the receipts."""
+    manifest = read_manifest(store, dataset_id)
+    assert manifest is not None
+    tables = [pq.read_table(io.BytesIO(store.read(shard.path) or b"")) for shard in manifest.shards]
+    return pa.concat_tables(table.replace_schema_metadata(None) for table in tables)
 
 
 def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]:
