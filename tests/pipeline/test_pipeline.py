@@ -22,8 +22,8 @@ from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, SHARDS, choices, write_raster
 
-TOO_STRICT = QaThresholds(min_valid_fraction_mean=1.0)
-"""No dataset of `write_raster` has this: its lowest row of tiles is cut off."""
+TOO_STRICT = QaThresholds(max_mean_cosine=-1.0)
+"""No dataset passes this: the mean cosine of all pairs is never so small."""
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
 ) -> None:
     strict = options.model_copy(update={"qa": TOO_STRICT})
     steps = Recorded()
-    with pytest.raises(QaError, match=r"valid_fraction_mean is [\d.]+, less than min_valid_fraction_mean 1"):
+    with pytest.raises(QaError, match=r"mean_cosine is [\d.]+, more than max_mean_cosine -1"):
         embed_raster(store, raster, strict, steps=steps)
     assert steps.names[-2:] == ["check_quality", "on_end"]
     assert Dataset.open(store, DATASET, states=("failed_qa",)).manifest.rows > 0
