@@ -33,5 +33,6 @@ def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | Non
         weights = Dinov3Weights.load(block)
     except ValueError as error:
         raise UsageError(f"weights block {block!r}: {one_line(error)}") from error
+    assert isinstance(weights, Dinov3Weights)  # outside an event loop `load` returns the block itself
     chosen = dinov3.model_copy(update={"model": weights.model, "revision": weights.revision})
     return chosen, weights.token.get_secret_value() if weights.token else None

@@ -5,6 +5,11 @@ python -m flows.qa_report DATASET [--root URI] [--max-mean-cosine 0.999] ...
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from flows.fast_start import import_prefect
+
+    import_prefect()
+
 from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel

@@ -5,6 +5,11 @@ python -m flows.raster_embeddings RASTER [--root URI] [--model ID] [--dataset-id
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from flows.fast_start import import_prefect
+
+    import_prefect()
+
 import time
 from typing import Annotated
 

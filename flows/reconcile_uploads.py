@@ -5,6 +5,11 @@ python -m flows.reconcile_uploads s3://BUCKET/PREFIX [--root URI] [--deployment 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from flows.fast_start import import_prefect
+
+    import_prefect()
+
 from typing import Annotated
 
 from prefect import flow

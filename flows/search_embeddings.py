@@ -5,6 +5,11 @@ python -m flows.search_embeddings --root URI --dataset ID --tile r000012_c000034
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from flows.fast_start import import_prefect
+
+    import_prefect()
+
 import sys
 from pathlib import Path
 from typing import Annotated

@@ -71,7 +71,7 @@ def make_blocks() -> None:
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
         access_key=_secret("AWS_ACCESS_KEY_ID"),
         secret_key=_secret("AWS_SECRET_ACCESS_KEY"),
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
     )
     if there is None or _fields(there) != _fields(wanted):
         wanted.save(BLOCK, overwrite=True)
@@ -80,9 +80,11 @@ def make_blocks() -> None:
 
 def _load(name: str) -> ObjectStoreBlock | None:
     try:
-        return ObjectStoreBlock.load(name)
+        block = ObjectStoreBlock.load(name)
     except ValueError:
         return None
+    assert isinstance(block, ObjectStoreBlock)  # outside an event loop `load` returns the block itself
+    return block
 
 
 def _fields(block: Block) -> dict[str, Any]:
@@ -116,6 +118,8 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
         ),
         actions=[
             ChangeFlowRunState(
+                name=None,
+                force=False,
                 state=StateType.CRASHED,
                 message=f"no heartbeat for {silence_s} s: the process and its worker are gone; run it again to go on",
             )

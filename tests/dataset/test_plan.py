@@ -234,10 +234,14 @@ def test_a_plan_that_is_missing_broken_or_anothers_is_refused(
         Plan.read(store, DATASET, plan.fingerprint)
     plan.write(store)
     path.write_text(path.read_text().replace('"pooling": "cls"', '"pooling": "mean"'))
-    with pytest.raises(DataError, match=rf"^{path}: the plan's fingerprint is [0-9a-f]{{64}}, expected {plan.fingerprint}$"):
+    with pytest.raises(
+        DataError, match=rf"^{path}: the plan's fingerprint is [0-9a-f]{{64}}, expected {plan.fingerprint}$"
+    ):
         Plan.read(store, DATASET, plan.fingerprint)
     path.write_text(path.read_text()[:-50])
-    with pytest.raises(DataError, match=rf"^{path}: this version cannot read the plan \(1 errors\): embed the raster again$"):
+    with pytest.raises(
+        DataError, match=rf"^{path}: this version cannot read the plan \(1 errors\): embed the raster again$"
+    ):
         Plan.read(store, DATASET, plan.fingerprint)
 
 

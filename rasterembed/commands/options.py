@@ -1,0 +1,80 @@
+"""Turn a function into a command: its parameters become options.
+
+A parameter that is a pydantic model is spread out: each of its fields becomes an option of its own. Help texts come
+from the fields' descriptions and from the `Args` section of the function's docstring, so the command line, the form
+that Prefect shows and the library describe a parameter in the same words.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, get_type_hints
+
+import docstring_parser
+from cyclopts import App, ArgumentCollection, Parameter
+from pydantic import BaseModel
+
+
+class OptionsApp(App):
+    """A cyclopts application that takes help texts from annotations only.
+
+    Cyclopts would read and parse the source of every pydantic model, `BaseModel` included, to look for docstrings.
+    That takes longer than all the rest, and `command_app` has put the help texts into the annotations already.
+    """
+
+    def assemble_argument_collection(
+        self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
+    ) -> ArgumentCollection:
+        """Collect the options without reading docstrings."""
+        return super().assemble_argument_collection(default_parameter=default_parameter)
+
+
+def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any] | None = None) -> OptionsApp:
+    """Make the command of a function.
+
+    Args:
+        name: name of the command in its help.
+        function: the function whose parameters become options. Parameters without default are given by position, all
+            others by name.
+        call: what to call with the parameters, for example the Prefect flow around the function; by default the
+            function itself.
+    """
+    described = docstring_parser.parse(inspect.getdoc(function) or "")
+    app = OptionsApp(
+        name=name,
+        help="\n\n".join(filter(None, (described.short_description, described.long_description))),
+        version_flags=[],
+        # `--no-x` is for switches; an option that takes several values needs no `--empty-x`
+        default_parameter=Parameter(negative_iterable=()),
+    )
+    helps = {parameter.arg_name: parameter.description for parameter in described.params}
+    app.default(_spread(function, call or function, helps))
+    return app
+
+
+def _spread(function: Callable[..., Any], call: Callable[..., Any], helps: dict[str, str | None]) -> Callable[..., Any]:
+    """Wrap a function so that cyclopts spreads its models into options and knows every help text."""
+    parameters = list(_annotated(function, helps))
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        return call(*args, **kwargs)
+
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(function, include_extras=True)
+    for name, parameter in inspect.signature(function).parameters.items():
+        hint = hints[name]
+        if isinstance(hint, type) and issubclass(hint, BaseModel):
+            hint = Annotated[hint, Parameter(name="*", group=name.replace("_", " ").capitalize())]
+        else:
+            hint = Annotated[hint, Parameter(help=helps.get(name))]
+        required = parameter.default is parameter.empty
+        kind = parameter.POSITIONAL_OR_KEYWORD if required else parameter.KEYWORD_ONLY
+        yield parameter.replace(annotation=hint, kind=kind)

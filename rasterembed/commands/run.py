@@ -1,0 +1,66 @@
+"""Run a command line: print errors in one line, and end with an exit status that scripts can rely on."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from cyclopts import App, CycloptsError
+from pydantic import ValidationError
+
+from rasterembed.errors import RasterEmbedError, one_line
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+"""Exit statuses: a wrong option; data that cannot be worked on; stopped by Ctrl-C or SIGTERM."""
+
+
+def run(app: App, arguments: Sequence[str]) -> Any:
+    """Run a command and return what its function returned.
+
+    An error that a person can cause is printed as one line on standard error. Any other error is a bug and keeps its
+    traceback.
+
+    Args:
+        app: the command, or a group of commands; see `rasterembed.commands.options.command_app`.
+        arguments: the words after the command's name.
+
+    Raises:
+        SystemExit: with status 0 after `--help`, `USAGE` for wrong options, `INTERRUPTED` if it was interrupted, and
+            else with the `exit_code` of the error.
+    """
+    try:
+        function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        stop(usage_error(error), USAGE)
+    if getattr(function, "__func__", None) in (App.help_print, App.version_print):
+        function(*bound.args, **bound.kwargs)
+        sys.exit(0)
+    # Service managers and Prefect's workers stop a process with SIGTERM. As Ctrl-C it lets the run clean up.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return function(*bound.args, **bound.kwargs)
+    except RasterEmbedError as error:
+        stop(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        stop("interrupted: finished work stays, and the same command continues from there", INTERRUPTED)
+
+
+def usage_error(error: CycloptsError) -> str:
+    """Say in one line which option is wrong and why."""
+    cause = error.__cause__ or error.__context__
+    if not isinstance(cause, ValidationError):
+        return one_line(error, limit=1000)
+    first = cause.errors()[0]
+    option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+    if not option and error.argument is not None:  # a parameter of its own, not the field of a model
+        option = error.argument.name.strip("-*")
+    reason = first["msg"].removeprefix("Value error, ")
+    return f"--{option}: {reason}, not {first['input']!r}" if option else reason
+
+
+def stop(reason: str, status: int) -> NoReturn:
+    """Print an error and end the process."""
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(status)
