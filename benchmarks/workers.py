@@ -195,7 +195,7 @@ def _store() -> dict[str, Any]:
             for number in range(1, plan.sharding.count):
                 shards.append(embed_shard(plan, store, number, execution=Execution(shard_threads=1)))
             with counted("poll"):
-                store.sizes(plan.layout.shards)
+                store.sizes(plan.layout.shards_folder)
             with counted("collect"):
                 find_shard(plan, store, 0)
             with counted("commit"):

@@ -56,7 +56,7 @@ def qa_report(
         manifest = set_state(target, manifest, "ready" if report.passed else "failed_qa")
     print(report.table())
     report.check()
-    return Verdict(dataset_id=dataset, state=manifest.state, report=target.uri(f"{layout.qa}/report.md"))
+    return Verdict(dataset_id=dataset, state=manifest.state, report=target.uri(layout.qa_report_markdown))
 
 
 def _existing(store: ObjectStore, dataset: str) -> Manifest:

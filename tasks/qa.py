@@ -23,8 +23,8 @@ def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds)
     from rasterembed.qa.run import run_qa  # and DuckDB with it; pictures bring matplotlib
 
     report = run_qa(store, manifest, thresholds)
-    folder = DatasetLayout(manifest.dataset_id).qa
-    pictures = {name: store.read(f"{folder}/{name}") for name in report.pictures if name.endswith(".png")}
+    layout = DatasetLayout(manifest.dataset_id)
+    pictures = {name: store.read(layout.qa_file(name)) for name in report.pictures if name.endswith(".png")}
     create_markdown_artifact(
         key=artifact_key("qa", manifest.dataset_id),
         description=f"Quality of dataset {manifest.dataset_id}",
@@ -37,6 +37,6 @@ def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds)
         "%d of %d metrics passed, report in %s",
         sum(metric.status == "passed" for metric in report.metrics),
         len(report.metrics),
-        store.uri(f"{folder}/report.md"),
+        store.uri(layout.qa_report_markdown),
     )
     return report

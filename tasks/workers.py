@@ -114,9 +114,8 @@ def embed_on_workers(plan: Plan, store: ObjectStore, fleet: Fleet) -> list[Shard
 
 def _count(plan: Plan, store: ObjectStore, known: set[int], progress: Progress) -> set[int]:
     """Numbers of the shards in the store; tiles of those not yet known are added to the progress."""
-    names = store.sizes(plan.layout.shards)
-    keys = {n: plan.layout.shard(plan.fingerprint, n) for n in range(plan.sharding.count)}
-    there = {number for number, key in keys.items() if key.rsplit("/", 1)[1] in names}
+    names = store.sizes(plan.layout.shards_folder)
+    there = {n for n in range(plan.sharding.count) if plan.layout.shard_name(plan.fingerprint, n) in names}
     for number in there - known:
         progress.add(plan.sharding.planned(number))
     return there | known

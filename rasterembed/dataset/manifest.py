@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -102,7 +101,7 @@ def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | Non
         if replace:
             return None
         raise ConfigurationChangedError(_difference(manifest, plan))
-    sizes = store.sizes(plan.layout.shards)
+    sizes = store.sizes(plan.layout.shards_folder)
     whole = all(sizes.get(shard.path.rsplit("/", 1)[1]) == shard.bytes for shard in manifest.shards)
     done = manifest.state == "ready" and whole and _index_is_ours(plan, store) and not _orphans(plan, store)
     return manifest if done else None
@@ -111,7 +110,7 @@ def standing(plan: Plan, store: ObjectStore, *, replace: bool) -> Manifest | Non
 def _index_is_ours(plan: Plan, store: ObjectStore) -> bool:
     """Whether the index is of this plan: not, if a replacing run was killed just before its manifest."""
     try:
-        with store.open(plan.layout.index) as file:
+        with store.open(plan.layout.tile_index) as file:
             found = read_receipt(file)
     except ObjectMissingError:
         return False
@@ -181,7 +180,7 @@ def commit(
         skipped=sum(shard.skipped for shard in ordered),
         bytes=sum(shard.bytes for shard in ordered),
         shards=ordered,
-        index=plan.layout.index,
+        index=plan.layout.tile_index,
         index_sha256=index_sha256,
         stac_item=plan.layout.stac_item,
         run_id=run_id,
@@ -212,11 +211,9 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
 
 
 def _orphans(plan: Plan, store: ObjectStore) -> list[str]:
-    """Shards and plans of other configurations, which no manifest lists once this plan's stands."""
-    ours = PurePosixPath(plan.layout.shard(plan.fingerprint, 0)).name.rpartition("-")[0]
-    folder, _, plan_name = plan.layout.plan(plan.fingerprint).rpartition("/")
-    return [
-        f"{plan.layout.shards}/{name}"
-        for name in store.sizes(plan.layout.shards)
-        if name.startswith("part-") and not name.startswith(ours)
-    ] + [f"{folder}/{name}" for name in store.sizes(folder) if name.startswith("plan-") and name != plan_name]
+    """Return keys of shards and plans of other configurations, which no manifest lists after this plan's commit."""
+    layout = plan.layout
+    keys = [
+        f"{folder}/{name}" for folder in (layout.shards_folder, layout.dataset_folder) for name in store.sizes(folder)
+    ]
+    return [key for key in keys if layout.is_of_other_plan(key, plan.fingerprint)]

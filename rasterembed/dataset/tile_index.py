@@ -68,7 +68,7 @@ def write_index(plan: Plan, store: ObjectStore, skipped_of: SkippedOf | None = N
     footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()
     with (
-        local_file(store, plan.layout.index, replace=True) as file,
+        local_file(store, plan.layout.tile_index, replace=True) as file,
         pq.ParquetWriter(file.path, SCHEMA, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []

@@ -59,11 +59,11 @@ def _pictures(measures: Measures) -> dict[str, bytes]:
 
 def _write(store: ObjectStore, report: QaReport, pictures: dict[str, bytes]) -> None:
     """The report's own file comes last: what it refers to is there."""
-    folder = DatasetLayout(report.dataset_id).qa
+    layout = DatasetLayout(report.dataset_id)
     for name in PICTURES:
         if name in pictures:
-            store.write(f"{folder}/{name}", pictures[name])
+            store.write(layout.qa_file(name), pictures[name])
         else:
-            store.delete(f"{folder}/{name}")
-    store.write(f"{folder}/report.md", markdown(report).encode())
-    store.write(f"{folder}/report.json", report.model_dump_json(indent=1).encode())
+            store.delete(layout.qa_file(name))
+    store.write(layout.qa_report_markdown, markdown(report).encode())
+    store.write(layout.qa_report, report.model_dump_json(indent=1).encode())

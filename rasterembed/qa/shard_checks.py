@@ -51,7 +51,7 @@ def check_shards(store: ObjectStore, manifest: Manifest) -> ShardCheck:
             (mismatched if problem.startswith("its") else missing).append(f"{_name(shard.path)}: {problem}")
     mismatched += [f"{_name(path)}: the manifest lists it more than once" for path in _repeated(manifest)]
     listed = {_name(shard.path) for shard in manifest.shards}
-    beside = store.sizes(DatasetLayout(manifest.dataset_id).shards)
+    beside = store.sizes(DatasetLayout(manifest.dataset_id).shards_folder)
     return ShardCheck(
         missing=tuple(missing),
         mismatched=tuple(mismatched),
