@@ -6,6 +6,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -35,7 +36,7 @@ def qa_metrics(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds)
         log.error("%s", metric.sentence())
     log.info(
         "%d of %d metrics passed, report in %s",
-        sum(metric.status == "passed" for metric in report.metrics),
+        sum(metric.status is Status.PASSED for metric in report.metrics),
         len(report.metrics),
         store.uri(layout.qa_report_markdown),
     )
