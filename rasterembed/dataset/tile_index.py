@@ -15,8 +15,8 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.write_aside import local_file
 
 
 class TileStatus(StrEnum):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rasterembed.dataset.geoparquet import GeoMetadata, place_columns
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.search.answer import Answer, Hit
+from rasterembed.store.write_aside import new_file
 
 _NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")
 
@@ -48,13 +48,8 @@ def write_answer(answer: Answer, path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write aside, then move into place."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with os_errors(str(path)):
-        try:
-            aside.write_bytes(data)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with os_errors(str(path)), new_file(path) as part:
+        part.write_bytes(data)
 
 
 def _properties(hit: Hit) -> dict[str, Any]:

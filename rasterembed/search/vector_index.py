@@ -28,8 +28,8 @@ from rasterembed.search.engines.vss import (
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store import duck
 from rasterembed.store.layout import DatasetLayout, new_vector_index_name
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.write_aside import local_file
 
 BUILD_MEMORY = "4GB"
 """Memory of DuckDB while an index is built, as DuckDB writes it; the index itself comes on top."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from rasterembed.store import duck
 from rasterembed.store.layout import VECTOR_INDEX_NAME
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.write_aside import new_file
 
 MAX_FETCH = 4096
 """Rows asked of the index at most: for more, the exact scan is as fast."""
@@ -228,19 +228,15 @@ def _fetched(store: ObjectStore, dataset: Dataset, key: str, info: IndexInfo) ->
     home = cache_folder() / "indexes"
     origin = f"{store.endpoint_url} {store.uri(dataset.layout.vector_index_folder)}"
     path = home / hashlib.sha256(origin.encode()).hexdigest()[:16] / info.file
-    aside = path.with_name(f"{uuid.uuid4().hex}.part")
     with os_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             return path
         try:
-            with store.open(key) as source, aside.open("wb") as target:
+            with new_file(path) as part, store.open(key) as source, part.open("wb") as target:
                 shutil.copyfileobj(source, target, 16 * 2**20)
-            aside.replace(path)
         except FileNotFoundError as error:
             raise IndexUnusableError("the index is broken: its file is gone, cut off or damaged") from error
-        finally:
-            aside.unlink(missing_ok=True)
         for old in path.parent.glob("*.duckdb"):
             if old != path:
                 old.unlink(missing_ok=True)
