@@ -35,6 +35,22 @@ def check_writable(path: Path, *suffixes: str) -> None:
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
 
 
+def check_outputs(out: Path | None, sheet: Path | None) -> None:
+    """Refuse file names for an answer and a contact sheet that could not be written, before any work is done.
+
+    Args:
+        out: file for the tiles of an answer, or None.
+        sheet: file for a contact sheet, or None.
+
+    Raises:
+        UsageError: if a name has an unknown suffix, or its folder does not exist.
+    """
+    if out is not None:
+        check_writable(out, *FORMATS)
+    if sheet is not None:
+        check_writable(sheet, ".png")
+
+
 def write_answer(answer: Answer, path: Path) -> None:
     """Write the hits, whole or not at all; a file that is there is replaced.
 
