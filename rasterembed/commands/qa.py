@@ -37,7 +37,7 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
         manifest = set_state(store, manifest, "ready" if report.passed else "failed_qa")
     print(report.table())
     report.check()
-    return f"dataset id: {dataset}\nstate: {manifest.state}\nreport: {store.uri(f'{layout.qa}/report.md')}"
+    return f"dataset id: {dataset}\nstate: {manifest.state}\nreport: {store.uri(layout.qa_report_markdown)}"
 
 
 def _existing(store: ObjectStore, dataset: str) -> Manifest:
