@@ -1,1 +1,1 @@
-"""Measurements of the library; see docs/performance.md."""
+"""Measurements of the library; see docs/benchmarks.md."""

@@ -198,7 +198,7 @@ def _store() -> dict[str, Any]:
             for number in range(1, plan.sharding.count):
                 shards.append(embed_shard(store, plan, number, EmbeddingJob(execution=Execution(shard_threads=1))))
             with counted("poll"):
-                store.sizes(plan.layout.shards)
+                store.sizes(plan.layout.shards_folder)
             with counted("collect"):
                 find_shard(store, plan, 0)
             with counted("commit"):

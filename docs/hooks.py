@@ -104,8 +104,8 @@ def _public_names() -> str:
         [
             "# Public names",
             "",
-            "`import rasterembed` gives these names, and loads each only when it is used. They are the library's public",
-            "face: they keep their meaning between versions, everything else may move. Each room has a page of its own.",
+            "`import rasterembed` gives these names, and loads each when it is first used. They are the public face of",
+            "the library: they keep their meaning between versions. Everything else may move; each room has a page.",
             "",
             "| name | |",
             "| --- | --- |",

@@ -49,7 +49,7 @@ def qa_report(
     report = check_dataset(target, dataset, thresholds, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
     report.check()
-    return Verdict(dataset_id=dataset, state="ready", report=target.uri(f"{DatasetLayout(dataset).qa}/report.md"))
+    return Verdict(dataset_id=dataset, state="ready", report=target.uri(DatasetLayout(dataset).qa_report_markdown))
 
 
 if __name__ == "__main__":

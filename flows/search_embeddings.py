@@ -23,9 +23,8 @@ from blocks.weights import choose_weights
 from flows.command import run
 from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.output import FORMATS, check_writable
-from rasterembed.search.query import MAX_K, Query, Where
-from rasterembed.search.searcher import DEFAULT_K, EngineChoice
+from rasterembed.search.output import check_outputs
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.search import search_datasets, write_results
 
@@ -62,9 +61,7 @@ def search_embeddings(
         weights: Name of a dinov3-weights block, for an image and gated weights.
     """
     log_expected_errors_in_one_line()
-    for path, suffixes in ((out, tuple(FORMATS)), (sheet, (".png",))):
-        if path is not None:
-            check_writable(path, *suffixes)
+    check_outputs(out, sheet)
     target, names = open_store(root, store), [name.strip() for name in dataset.split(",") if name.strip()]
     _, hub_token = choose_weights(Dinov3(), weights)
     answer = search_datasets(target, names, query, where, k, engine, ef_search, device, hub_token)

@@ -259,7 +259,7 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 
     A dataset that is being replaced keeps its tile index until the manifest is replaced.
     """
-    for key in (plan.layout.shard(plan.fingerprint, 0), plan.layout.index, plan.layout.manifest):
+    for key in (plan.layout.shard(plan.fingerprint, 0), plan.layout.tile_index, plan.layout.manifest):
         store.clear_scratch(key.rsplit("/", 1)[0])
     plan.write(store)
     if store.read(plan.layout.manifest) is None:

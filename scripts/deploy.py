@@ -30,7 +30,7 @@ from prefect_docker import DockerWorker
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock
-from blocks.object_store import DEFAULT_ROOT
+from rasterembed.store.object_store import DEFAULT_ROOT
 
 PROJECT = Path(__file__).parents[1]
 

@@ -6,6 +6,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -23,8 +24,8 @@ def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
     from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.
 
     report = run_qa(store, manifest, thresholds)
-    folder = DatasetLayout(manifest.dataset_id).qa
-    pictures = {name: store.read(f"{folder}/{name}") for name in report.pictures if name.endswith(".png")}
+    layout = DatasetLayout(manifest.dataset_id)
+    pictures = {name: store.read(layout.qa_file(name)) for name in report.pictures if name.endswith(".png")}
     create_markdown_artifact(
         key=artifact_key("qa", manifest.dataset_id),
         description=f"Quality of dataset {manifest.dataset_id}",
@@ -35,8 +36,8 @@ def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
         log.error("%s", metric.sentence())
     log.info(
         "%d of %d metrics passed, report in %s",
-        sum(metric.status == "passed" for metric in report.metrics),
+        sum(metric.status is Status.PASSED for metric in report.metrics),
         len(report.metrics),
-        store.uri(f"{folder}/report.md"),
+        store.uri(layout.qa_report_markdown),
     )
     return report

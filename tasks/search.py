@@ -13,8 +13,8 @@ from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import write_sheet
 from rasterembed.search.datasets import open_datasets
 from rasterembed.search.output import write_answer
-from rasterembed.search.query import Query, Where
-from rasterembed.search.searcher import EngineChoice, Searcher
+from rasterembed.search.query import EngineChoice, Query, Where
+from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 

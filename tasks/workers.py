@@ -120,9 +120,9 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
 
 def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress) -> set[int]:
     """Return the numbers of the shards in the store. Add the tiles of shards that are new to the progress."""
-    names = store.sizes(plan.layout.shards)
-    keys = {n: plan.layout.shard(plan.fingerprint, n) for n in range(plan.sharding.count)}
-    complete = {number for number, key in keys.items() if key.rsplit("/", 1)[1] in names}
+    names = store.sizes(plan.layout.shards_folder)
+    numbers = range(plan.sharding.count)
+    complete = {number for number in numbers if plan.layout.shard_name(plan.fingerprint, number) in names}
     for number in complete - known:
         progress.add(plan.sharding.planned(number))
     return complete | known

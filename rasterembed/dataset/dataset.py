@@ -16,7 +16,7 @@ from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard
 from rasterembed.errors import DataError, UsageError
-from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.georeference import Georeference
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -95,8 +95,8 @@ class Dataset:
         return Plan.read(self.store, self.id, self.manifest.fingerprint)
 
     @cached_property
-    def _footprinter(self) -> Footprinter:
-        return Footprinter(self.plan.profile)
+    def _georeference(self) -> Georeference:
+        return Georeference(self.plan.profile)
 
     def check_on_earth(self) -> None:
         """Refuse a dataset whose raster has no place on Earth.
@@ -119,7 +119,7 @@ class Dataset:
         """
         if not self.plan.profile.on_earth:
             return None
-        lon, lat = self._footprinter.lonlat(np.array([col]), np.array([row]))
+        lon, lat = self._georeference.lonlat(np.array([col]), np.array([row]))
         return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
 
     def tiles(self) -> pa.Table:

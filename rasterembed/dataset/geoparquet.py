@@ -12,7 +12,8 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
-from rasterembed.raster.footprints import CRS84, Footprints
+from rasterembed.raster.footprints import Footprints
+from rasterembed.raster.georeference import CRS84
 
 BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
 """Type of the `bbox` column: the bounds of a footprint. Readers use its statistics to skip row groups."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -122,7 +121,7 @@ def find_complete(
         if replace:
             return None
         raise ConfigurationChangedError(_difference(manifest, plan))
-    sizes = store.sizes(plan.layout.shards)
+    sizes = store.sizes(plan.layout.shards_folder)
     whole = all(sizes.get(shard.path.rsplit("/", 1)[1]) == shard.bytes for shard in manifest.shards)
     complete = manifest.state in states and whole and _has_own_tile_index(store, plan) and not _leftovers(store, plan)
     return manifest if complete else None
@@ -131,7 +130,7 @@ def find_complete(
 def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
     """Return whether the tile index is of this plan. It is not if a replacing run was killed before its manifest."""
     try:
-        with store.open(plan.layout.index) as file:
+        with store.open(plan.layout.tile_index) as file:
             receipt = read_receipt(file)
     except ObjectMissingError:
         return False
@@ -201,7 +200,7 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
         skipped=sum(shard.skipped for shard in ordered),
         bytes=sum(shard.bytes for shard in ordered),
         shards=ordered,
-        index=plan.layout.index,
+        index=plan.layout.tile_index,
         index_sha256=index_sha256,
         stac_item=plan.layout.stac_item,
         run_id=lease.run_id,
@@ -233,10 +232,8 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
 
 def _leftovers(store: ObjectStore, plan: Plan) -> list[str]:
     """Return the keys of shards and plans of other configurations, which the new manifest will not list."""
-    own = PurePosixPath(plan.layout.shard(plan.fingerprint, 0)).name.rpartition("-")[0]
-    folder, _, plan_name = plan.layout.plan(plan.fingerprint).rpartition("/")
-    return [
-        f"{plan.layout.shards}/{name}"
-        for name in store.sizes(plan.layout.shards)
-        if name.startswith("part-") and not name.startswith(own)
-    ] + [f"{folder}/{name}" for name in store.sizes(folder) if name.startswith("plan-") and name != plan_name]
+    layout = plan.layout
+    keys = [
+        f"{folder}/{name}" for folder in (layout.shards_folder, layout.dataset_folder) for name in store.sizes(folder)
+    ]
+    return [key for key in keys if layout.is_of_other_plan(key, plan.fingerprint)]

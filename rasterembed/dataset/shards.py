@@ -23,8 +23,8 @@ from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
 from rasterembed.raster.shard_reader import SkippedTile
 from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.write_aside import local_file
 
 ROW_GROUP_ROWS = 8192
 """Table rows in a row group. At 384 float32 values a row that is 12 MB, which a reader of one tile has to fetch."""

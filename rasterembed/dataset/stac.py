@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
         item.add_asset("embeddings", files[0])
     else:
         folder = pystac.Asset(
-            href=f"{up}/{plan.layout.shards}/",
+            href=f"{up}/{plan.layout.shards_folder}/",
             media_type=_PARQUET,
             roles=["data"],
             title=f"Folder of the {len(files)} files of embeddings",
@@ -155,11 +156,11 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
             item.add_asset(f"embeddings-{shard.number:05d}", file)
     item.add_asset(
         "index",
-        pystac.Asset(href=f"{up}/{plan.layout.index}", media_type=_PARQUET, roles=["metadata"], title="Tiles"),
+        pystac.Asset(href=f"{up}/{plan.layout.tile_index}", media_type=_PARQUET, roles=["metadata"], title="Tiles"),
     )
     item.add_asset(
         "manifest",
-        pystac.Asset(href="manifest.json", media_type="application/json", roles=["metadata"]),
+        pystac.Asset(href=PurePosixPath(plan.layout.manifest).name, media_type="application/json", roles=["metadata"]),
     )
     source = pystac.Asset(href=plan.source.uri, media_type=_media_type(plan), roles=["source"])
     item.add_asset("source", source)

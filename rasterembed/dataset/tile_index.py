@@ -15,8 +15,8 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.write_aside import local_file
 
 
 class TileStatus(StrEnum):
@@ -73,7 +73,7 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
     footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()
     with (
-        local_file(store, plan.layout.index, replace=True) as file,
+        local_file(store, plan.layout.tile_index, replace=True) as file,
         pq.ParquetWriter(file.path, SCHEMA, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []

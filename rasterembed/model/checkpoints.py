@@ -18,7 +18,8 @@ from typing import Any, Literal
 import numpy as np
 
 from rasterembed.errors import DataError, one_line
-from rasterembed.store.local_cache import cache_folder, made_aside
+from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.write_aside import new_folder
 
 DEMO = "demo"
 """Name of the small, untrained model that needs no download."""
@@ -200,7 +201,7 @@ def _demo_folder() -> Path:
     if folder.is_dir():
         return folder
     try:
-        with made_aside(folder) as aside:
+        with new_folder(folder) as aside:
             make_demo_checkpoint(aside)
     except OSError as error:
         raise DataError(

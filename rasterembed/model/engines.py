@@ -24,7 +24,8 @@ from rasterembed.model.measurement import fastest
 from rasterembed.model.networks import Compiled, Eager, Network, OwnNetwork
 from rasterembed.model.openvino import SLICE, Exported
 from rasterembed.model.processor import processor_name, usable_cores
-from rasterembed.store.local_cache import cache_folder, discard
+from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.write_aside import remove_folder
 
 MIN_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
 """Cosine to the vectors of transformers' own float32 network below which a way to compute them is refused."""
@@ -142,7 +143,7 @@ class _Making:
                 f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use engine eager"
             ) from error
         if there and not cosine >= MIN_COSINE[dtype]:  # the files may be damaged and yet be read
-            discard(kept)
+            remove_folder(kept)
             network = Exported(self._exact, self._model.input_size, dtype, engine_threads(), kept)
             cosine = self._cosine(network)
         self._check(cosine, "openvino")

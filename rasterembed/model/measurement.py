@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from rasterembed.store.local_cache import write_once
+from rasterembed.store.write_aside import write_once
 
 _T = TypeVar("_T", bound=str)
 

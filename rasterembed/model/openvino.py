@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rasterembed.model.networks import padded
-from rasterembed.store.local_cache import discard, made_aside
+from rasterembed.store.write_aside import new_folder, remove_folder
 
 SLICE = 8
 """Tiles that the network takes at a time: more were no faster, and take more memory."""
@@ -49,7 +49,7 @@ class Exported:
         try:
             compiled = _compile(kept / _FILE, dtype, threads)
         except RuntimeError:  # not there, or broken
-            discard(kept)
+            remove_folder(kept)
             compiled = _compile(_export(module, side, kept), dtype, threads)
         self.at_once: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Slices that are worked on at once."""
@@ -95,7 +95,7 @@ def _export(module: nn.Module, side: int, kept: Path) -> Any:
         warnings.simplefilter("ignore")  # that tracing is deprecated; exporting takes twice as long
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         network = openvino.convert_model(traced, example_input=example, input=[shape])
-    with suppress(OSError, RuntimeError), made_aside(kept) as aside:
+    with suppress(OSError, RuntimeError), new_folder(kept) as aside:
         openvino.save_model(network, aside / _FILE, compress_to_fp16=False)
     return network
 

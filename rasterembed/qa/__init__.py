@@ -1,1 +1,4 @@
-"""Quality of an embedded dataset: a gate between its vectors and the people who search them."""
+"""Quality checks: measure an embedded dataset, and decide whether people may search it.
+
+`rasterembed.qa.run.run_qa` is the entry point. To add a metric, see `rasterembed.qa.metrics`.
+"""

@@ -1,4 +1,7 @@
-"""How much of the raster's valid pixels is in embedded tiles, judged from the raster itself and not from the run."""
+"""Measure how many of the raster's valid pixels have a vector.
+
+The raster itself is read, because a run that took valid pixels for nodata would not say so.
+"""
 
 from __future__ import annotations
 
@@ -14,26 +17,30 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, one_line
+from rasterembed.errors import DataError, StoreUnavailableError, one_line
+from rasterembed.qa.metrics import Measurement, not_judged
+from rasterembed.qa.tile_table import TileTable
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import check_unchanged
 from rasterembed.store.object_store import ObjectStore
 
-FEW_WINDOWS = 32
-"""Tiles that are looked at where the raster has no overview small enough to be read whole."""
+_SAMPLED_TILES = 32
+"""Approximate number of tiles to read if the raster has no overview small enough to be read whole."""
 
-_LEAST_SIDE, _MOST_SIDE = 1024, 4096
-"""Longer side of the overview, px; more than the least where tiles are small."""
+_MIN_SIDE, _MAX_SIDE = 1024, 4096
+"""Limits of the overview's longer side, px. It is longer than the minimum if the raster has many tiles."""
 
-_PIXELS_A_TILE = 2
-"""Pixels of the overview along a tile, at least."""
+_PIXELS_PER_TILE = 2
+"""Smallest number of overview pixels along a tile."""
 
 _DECODED_PIXELS = 2**24
-"""Pixels of the largest overview that is decoded."""
+"""Largest number of pixels to decode for the overview."""
 
 _MARGIN = 0.1
-"""How far a tile's valid fraction in a decimated overview must lie above the minimum to expect a vector of it."""
+"""Added to the minimum valid fraction in a decimated overview, where a tile's valid fraction is only an estimate."""
+
+_WINDOW = ("col_off", "row_off", "width", "height")
 
 
 @dataclass(frozen=True)
@@ -41,125 +48,180 @@ class Overview:
     """The raster, decimated."""
 
     grey: NDArray[np.uint8]
-    """Brightness as the model sees it, shape (rows, columns)."""
+    """Mean of the colour channels that the model sees, shape (rows, columns)."""
     valid: NDArray[np.bool_]
-    """Valid pixels, of the same shape."""
+    """Which pixels are valid, shape (rows, columns)."""
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """Valid pixels in tiles that should have a vector, and how many of them are in tiles that have one."""
+class PixelCounts:
+    """Valid pixels of the raster, counted in its overview or in sampled tiles."""
 
     expected: int
+    """Valid pixels in tiles that should have a vector."""
     covered: int
-    tiles: int | None = None
-    """Tiles looked at, if not all."""
+    """Those of them that are in tiles that have one."""
+    sampled_tiles: int | None = None
+    """Number of tiles read. None if the overview was read."""
 
-    @property
-    def share(self) -> float | None:
-        """Covered over expected; None where nothing is expected."""
-        return self.covered / self.expected if self.expected else None
+
+@dataclass(frozen=True)
+class CoverageMeasures:
+    """The metric `coverage`, and the overview that it was measured on."""
+
+    measurement: Measurement
+    overview: Overview | None
+    """None if no overview could be read."""
+
+
+def measure_coverage(store: ObjectStore, plan: Plan | None, tiles: TileTable) -> CoverageMeasures:
+    """Measure the share of the raster's valid pixels that have a vector.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        plan: the dataset's plan. Without it, coverage is not judged.
+        tiles: the dataset's tiles. Without a tile index, coverage is not judged.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    if plan is None or not tiles.has_index:
+        return _not_judged("coverage needs both the plan and the tile index")
+    overview: Overview | None = None
+    try:
+        overview = read_overview(store, plan)
+        if overview is not None:
+            counts = count_in_overview(overview, plan, tiles.windows())
+        else:
+            counts = count_in_windows(store, plan, tiles.sample_windows(_SAMPLED_TILES))
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return _not_judged(f"the raster cannot be compared: {error}", overview)
+    if not counts.expected:
+        return _not_judged("the raster has no valid pixel that should be embedded", overview)
+    sampled = counts.sampled_tiles
+    note = "" if sampled is None else f"of {sampled} tiles, as the raster has no small overview"
+    return CoverageMeasures(Measurement("coverage", counts.covered / counts.expected, note=note), overview)
+
+
+def _not_judged(reason: str, overview: Overview | None = None) -> CoverageMeasures:
+    (measurement,) = not_judged(["coverage"], reason)
+    return CoverageMeasures(measurement, overview)
 
 
 def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
-    """The raster's overview; None if it would take too much to decode.
+    """Read the raster's overview.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        plan: the dataset's plan.
+
+    Returns:
+        The overview, or None if too many pixels would have to be decoded.
 
     Raises:
-        DataError: if the raster is gone, was changed since it was embedded, or cannot be read.
+        DataError: if the raster is missing, was changed since it was embedded, or cannot be read.
     """
     profile, sharding = plan.profile, plan.sharding
     if profile.width * profile.height / max(profile.overviews, default=1) ** 2 > _DECODED_PIXELS:
         return None
     step, longest = sharding.grid.step, max(profile.width, profile.height)
-    side = max(_LEAST_SIDE, math.ceil(_PIXELS_A_TILE * longest / step))
-    if side > _MOST_SIDE:
+    side = max(_MIN_SIDE, math.ceil(_PIXELS_PER_TILE * longest / step))
+    if side > _MAX_SIDE:
         return None
     shrink = max(1.0, longest / side)
     shape = (max(1, round(profile.height / shrink)), max(1, round(profile.width / shrink)))
-    with _open(store, plan) as raster:
+    with _open_unchanged(store, plan) as raster:
         pixels, valid = raster.read(plan.radiometry.distinct_bands, Window(0, 0, profile.width, profile.height), shape)
     return Overview(_grey(plan, pixels), valid)
 
 
 @contextmanager
-def _open(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
-    uri = plan.source.uri
+def _open_unchanged(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
+    """Open the raster if it is still in the state that was embedded."""
     check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     try:
-        with open_pixels(store, uri, plan.profile) as raster:
+        with open_pixels(store, plan.source.uri, plan.profile) as raster:
             yield raster
     except RasterioError as error:
-        raise DataError(f"{uri}: it cannot be read: {one_line(error.__cause__ or error)}") from error
+        raise DataError(f"{plan.source.uri}: it cannot be read: {one_line(error.__cause__ or error)}") from error
 
 
 def _grey(plan: Plan, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    pixels = plan.radiometry.channels(pixels, plan.profile)
-    grey = plan.radiometry.scaled(pixels)[: len(pixels)].mean(axis=0)
+    channels = plan.radiometry.channels(pixels, plan.profile)
+    grey = plan.radiometry.scaled(channels)[: len(channels)].mean(axis=0)
     return np.asarray(255 * np.nan_to_num(grey), dtype=np.uint8)
 
 
-def measure_overview(overview: Overview, plan: Plan, windows: Iterable[pa.RecordBatch]) -> Coverage:
+def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.RecordBatch]) -> PixelCounts:
     """Compare the union of the embedded windows with the valid pixels of an overview.
 
     Args:
         overview: the raster's overview.
-        plan: what the dataset was made by.
-        windows: all planned tiles, see `rasterembed.qa.tile_table.TileTable.windows`.
+        plan: the dataset's plan.
+        windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
     """
     rows, cols = overview.valid.shape
     profile = plan.profile
+    # Summed area table: the valid pixels of any rectangle follow from its four corners.
     sums = np.zeros((rows + 1, cols + 1), dtype=np.int64)
     sums[1:, 1:] = overview.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     margin = _MARGIN if max(profile.width, profile.height) > max(rows, cols) else 0.0
+    min_fraction = min(plan.selection.min_valid_fraction + margin, 1.0)
     expected = _Union(overview.valid.shape)
     covered = _Union(overview.valid.shape)
     for batch in windows:
         left, top, width, height = (batch.column(name).to_numpy() for name in _WINDOW)
-        # the edges of neighbours fall on the same pixel, so that there is no gap between them
+        # The shared edge of two neighbours is rounded to the same pixel, so there is no gap between them.
         x0, x1 = (np.rint(x * cols / profile.width).astype(np.intp) for x in (left, left + width))
         y0, y1 = (np.rint(y * rows / profile.height).astype(np.intp) for y in (top, top + height))
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
         fraction = valid / np.maximum((x1 - x0) * (y1 - y0), 1)
-        least = min(plan.selection.min_valid_fraction + margin, 1.0)
-        wanted = (valid > 0) & (fraction >= least) & _decodable(batch)
-        there = batch.column("there").to_numpy(zero_copy_only=False)
-        expected.add(y0, y1, x0, x1, wanted)
-        covered.add(y0, y1, x0, x1, there)
-    should = expected.mask() & overview.valid
-    return Coverage(int(should.sum()), int((should & covered.mask()).sum()))
+        expected.add(y0, y1, x0, x1, (valid > 0) & (fraction >= min_fraction) & _decodable(batch))
+        covered.add(y0, y1, x0, x1, batch.column("has_vector").to_numpy(zero_copy_only=False))
+    expected_pixels = expected.mask() & overview.valid
+    return PixelCounts(int(expected_pixels.sum()), int((expected_pixels & covered.mask()).sum()))
 
 
-def measure_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.RecordBatch]) -> Coverage:
-    """Read some tiles' windows, and compare what is valid in them with whether they are embedded.
+def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.RecordBatch]) -> PixelCounts:
+    """Read the windows of some tiles, and count their valid pixels.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        plan: the dataset's plan.
+        windows: some planned tiles, from `rasterembed.qa.tile_table.TileTable.sample_windows`.
 
     Raises:
-        DataError: if the raster is gone, was changed since it was embedded, or cannot be read.
+        DataError: if the raster is missing, was changed since it was embedded, or cannot be read.
     """
     expected = covered = tiles = 0
-    with _open(store, plan) as raster:
+    with _open_unchanged(store, plan) as raster:
         for batch in windows:
-            decodable = _decodable(batch)
-            for i in np.flatnonzero(decodable):
+            for i in np.flatnonzero(_decodable(batch)):
                 window = Window(*(int(batch.column(name)[i].as_py()) for name in _WINDOW))
                 _, valid = raster.read(plan.radiometry.distinct_bands, window)
                 count = int(valid.sum())
                 tiles += 1
+                # The reader compares valid fractions in float32 too.
                 if count and np.float32(count / valid.size) >= plan.selection.min_valid_fraction:
                     expected += count
-                    covered += count if batch.column("there")[i].as_py() else 0
-    return Coverage(expected, covered, tiles)
-
-
-_WINDOW = ("col_off", "row_off", "width", "height")
+                    covered += count if batch.column("has_vector")[i].as_py() else 0
+    return PixelCounts(expected, covered, tiles)
 
 
 def _decodable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Return which tiles were not skipped as undecodable. Nobody can expect a vector of the others."""
     reasons = batch.column("reason").to_numpy(zero_copy_only=False)
-    return np.asarray(reasons != SkipReason.UNDECODABLE)
+    return np.asarray(reasons != SkipReason.UNDECODABLE.value)
 
 
 class _Union:
-    """The union of rectangles on a grid of pixels, in memory that does not grow with their number."""
+    """The union of rectangles on a grid of pixels. Its memory does not grow with the number of rectangles.
+
+    Each rectangle adds 1 and -1 at its corners. The cumulative sum over both axes is then, for every pixel, the number
+    of rectangles that contain it.
+    """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self._steps = np.zeros((shape[0] + 1, shape[1] + 1), dtype=np.int32)
@@ -172,10 +234,10 @@ class _Union:
         x1: NDArray[np.intp],
         which: NDArray[np.bool_],
     ) -> None:
-        """Add rectangles, ends exclusive, where `which` is true; all of shape (n,)."""
+        """Add the rectangles for which `which` is true. All arrays have shape (n,), and ends are exclusive."""
         for y, x, step in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
             np.add.at(self._steps, (y[which], x[which]), step)
 
     def mask(self) -> NDArray[np.bool_]:
-        """Pixels in at least one rectangle."""
+        """Return which pixels are in at least one rectangle, shape (rows, columns)."""
         return self._steps.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0

@@ -1,8 +1,8 @@
-"""One value a tile, laid out as the grid lies on the raster."""
+"""Maps with one value per tile, laid out as the tile grid lies on the raster."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,56 +16,65 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.vector_statistics import Principal, Vectors
 
-EMBEDDED, MISSING = "embedded", "missing"
+EMBEDDED, MISSING = 0, 1
+"""Classes of a status map. Each reason for skipping is one class more, from 2."""
+
+_NOT_IN_INDEX = 255
 
 
 @dataclass(frozen=True)
 class StatusMap:
-    """What became of each tile."""
+    """Class of each tile: embedded, missing, or skipped for one of several reasons."""
 
-    kinds: tuple[str, ...]
-    """`embedded`, `missing`, and the reasons of skipped tiles."""
+    labels: tuple[str, ...]
+    """Text for people of each class."""
     counts: tuple[int, ...]
-    """Tiles of each kind."""
+    """Number of tiles of each class."""
     cells: NDArray[np.uint8]
-    """Place in `kinds` of each tile, shape (rows, columns); 255 for a tile that the index does not have."""
+    """Class of each tile, shape (rows, columns). 255 for a tile that the index does not have."""
 
 
-def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Iterable[str]) -> StatusMap:
-    """Lay out the state of every planned tile.
+def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[str, str]) -> StatusMap:
+    """Lay out the status of every planned tile.
 
     Args:
-        plan: what the dataset was made by.
-        windows: all planned tiles, see `rasterembed.qa.tile_table.TileTable.windows`.
-        reasons: the reasons of skipped tiles.
+        plan: the dataset's plan.
+        windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
+        reasons: text for people of each reason for skipping in `windows`.
     """
-    kinds = (EMBEDDED, MISSING, *reasons)
-    cells = np.full((plan.sharding.rows, plan.sharding.cols), 255, dtype=np.uint8)
+    cells = np.full((plan.sharding.rows, plan.sharding.cols), _NOT_IN_INDEX, dtype=np.uint8)
     for batch in windows:
         row, col = (batch.column(name).to_numpy() for name in ("row", "col"))
-        there = batch.column("there").to_numpy(zero_copy_only=False)
-        skipped = batch.column("status").to_numpy(zero_copy_only=False) == TileStatus.SKIPPED
-        reason = batch.column("reason").to_numpy(zero_copy_only=False)
-        kind = np.where(there, 0, 1).astype(np.uint8)
-        for i, name in enumerate(kinds[2:], start=2):
-            kind[skipped & ~there & (reason == name)] = i
+        has_vector, status, reason = (
+            batch.column(name).to_numpy(zero_copy_only=False) for name in ("has_vector", "status", "reason")
+        )
+        skipped = ~has_vector & (status == TileStatus.SKIPPED)
+        tile_class = np.where(has_vector, EMBEDDED, MISSING).astype(np.uint8)
+        for i, name in enumerate(reasons, start=2):
+            tile_class[skipped & (reason == name)] = i
         inside = (row < cells.shape[0]) & (col < cells.shape[1])
-        cells[row[inside], col[inside]] = kind[inside]
+        cells[row[inside], col[inside]] = tile_class[inside]
+    labels = ("embedded", "missing", *(f"skipped, {text}" for text in reasons.values()))
     counts = np.bincount(cells.ravel(), minlength=256)
-    return StatusMap(kinds, tuple(int(counts[i]) for i in range(len(kinds))), cells)
+    return StatusMap(labels, tuple(int(counts[i]) for i in range(len(labels))), cells)
 
 
 def colour_map(
     plan: Plan, principal: Principal, projections: Iterable[tuple[NDArray[np.int32], NDArray[np.int32], Vectors]]
 ) -> NDArray[np.uint8]:
-    """Principal components 1 to 3 as red, green and blue, each stretched from its 2nd to its 98th percentile.
+    """Draw principal components 1 to 3 as red, green and blue, each stretched from its 2nd to its 98th percentile.
+
+    Args:
+        plan: the dataset's plan.
+        principal: the components.
+        projections: batches from `rasterembed.qa.tile_table.TileTable.projections`.
 
     Returns:
-        Shape (rows, columns, 3), values 1 to 255; 0 where there is no vector.
+        Colours of shape (rows, columns, 3), values 1 to 255. 0 where there is no vector.
     """
     colours = np.zeros((plan.sharding.rows, plan.sharding.cols, 3), dtype=np.uint8)
-    # a component that is not there, or does not vary, is a middle grey
     width = principal.high - principal.low
+    # A component that is absent or constant has nothing to stretch, and becomes a middle grey.
     flat = width <= 0
     for row, col, values in projections:
         share = np.where(flat, 0.5, (values - principal.low) / np.where(flat, 1.0, width))
@@ -75,19 +84,26 @@ def colour_map(
 
 
 def cell_to_pixel(plan: Plan) -> Affine:
-    """The affine from (column, row) of the tile grid to those of the raster: a cell's middle is its tile's middle.
+    """Return the affine from (column, row) of the tile grid to those of the raster.
 
-    Exact but for the last row and column under `edge=shift`, whose tiles are moved inward.
+    The middle of a cell becomes the middle of its tile. This is exact except in the last row and column under
+    `edge=shift`, whose tiles are moved inward.
     """
     grid = plan.sharding.grid
     offset = (grid.size - grid.step) / 2
     return Affine.translation(offset, offset) @ Affine.scale(grid.step)
 
 
-def write_pca_tif(plan: Plan, principal: Principal, colours: NDArray[np.uint8], tags: dict[str, str]) -> bytes:
-    """The colour map as a COG in the raster's own CRS, one pixel a tile, nodata 0.
+def write_pca_tif(plan: Plan, principal: Principal, colours: NDArray[np.uint8], tags: Mapping[str, str]) -> bytes:
+    """Return the colour map as a Cloud Optimized GeoTIFF in the raster's CRS, one pixel per tile, nodata 0.
 
-    A raster that is placed by ground control points gives a map that is placed by the same points.
+    If the raster is placed by ground control points, the map is placed by the same points.
+
+    Args:
+        plan: the dataset's plan.
+        principal: the components, whose shares of the variance become band descriptions.
+        colours: the colour map, from `colour_map`.
+        tags: tags of the file.
     """
     profile, to_pixel = plan.profile, cell_to_pixel(plan)
     options = {

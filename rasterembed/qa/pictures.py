@@ -1,4 +1,4 @@
-"""The report's pictures, drawn so that a person sees at a glance whether the vectors make sense."""
+"""Draw the report's pictures, in which people see at a glance whether the vectors make sense."""
 
 from __future__ import annotations
 
@@ -19,33 +19,35 @@ from PIL import Image
 from rasterembed.dataset.plan import Plan
 from rasterembed.qa.coverage import Overview
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
-from rasterembed.qa.report import Distribution, number
+from rasterembed.qa.metrics import format_number
+from rasterembed.qa.report import Distribution
 from rasterembed.qa.vector_statistics import Principal
-from rasterembed.raster.skip_reason import describe_reason
 
 _DPI = 110
 _WIDTH_IN = 8.6
+"""Width of a figure, in inches."""
 _MAP_HEIGHT_IN = (1.6, 8.0)
-"""Least and most height of a map's panel."""
+"""Smallest and largest height of a map's panel, in inches."""
 _LEFT_IN, _RIGHT_IN, _BELOW_IN = 0.95, 0.15, 1.15
-"""Room for the axes' labels, and for the caption below."""
+"""Margins of a map's panel, in inches. They hold the axes' labels, and below also the caption."""
 _LEGEND_COLUMNS, _LINE_LETTERS, _SWATCH_LETTERS = 3, 135, 7
+"""Columns of a legend that does not fit in one line, letters of a line, and width of a colour patch in letters."""
 
 _CELLS = 2000
-"""Cells of a map along a side; larger grids are thinned out."""
+"""Largest number of map cells along a side. Larger grids are thinned out."""
 
 _WEBP_QUALITY = 80
-"""Of pictures inside a text: a fifth of a PNG's size, and letters stay sharp."""
+"""Quality of WebP pictures inside a text. They have a fifth of a PNG's size, and letters stay sharp."""
 
-# Okabe and Ito's colours, which people with colour-blindness tell apart
+# The palette of Okabe and Ito, whose colours people with colour blindness can tell apart.
 _INK, _SOFT, _PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
-_KIND_COLOURS = {EMBEDDED: "#0072B2", MISSING: "#D55E00"}
+_CLASS_COLOURS = {EMBEDDED: "#0072B2", MISSING: "#D55E00"}
 _SKIPPED_COLOURS = ("#E69F00", "#CC79A7", "#F0E442", "#009E73", "#56B4E9")
 
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above every picture."""
+    """Text above every picture."""
 
     dataset_id: str
     model: str
@@ -53,22 +55,32 @@ class Heading:
 
 
 def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
-    """Tiles by what became of them, over the raster; a PNG."""
+    """Draw the status of each tile over the raster.
+
+    Args:
+        heading: text above the picture.
+        plan: the dataset's plan.
+        status: the tiles' status.
+        overview: the raster, drawn in grey below the tiles.
+
+    Returns:
+        A PNG file.
+    """
     frame = _Frame.of(plan)
-    colours = _colours_of(status.kinds)
+    colours = [_class_colour(i) for i in range(len(status.labels))]
     handles = [
         Patch(
-            facecolor=(colours[kind], _ALPHAS.get(kind, _SKIPPED_ALPHA) / 255),
+            facecolor=(colours[i], _ALPHAS.get(i, _SKIPPED_ALPHA) / 255),
             edgecolor=_SOFT,
             linewidth=0.6,
-            label=f"{_label(kind)}: {number(count)}",
+            label=f"{label}: {format_number(count)}",
         )
-        for kind, count in zip(status.kinds, status.counts, strict=True)
+        for i, (label, count) in enumerate(zip(status.labels, status.counts, strict=True))
     ]
-    ground = "the raster in grey" if overview is not None else "nothing, as there is no overview of the raster"
+    ground = "The raster is drawn in grey." if overview is not None else "There is no overview of the raster to draw."
     caption = (
-        f"Each cell is a tile, below them {ground}. Look for missing tiles, which are a fault, and for skipped "
-        "tiles where the raster does have data."
+        f"Each cell is a tile. {ground} Look for missing tiles, which are an error, and for skipped tiles where the "
+        "raster has data."
     )
     figure, axes = _map_figure(heading, frame, "Which tiles have a vector", caption, handles)
     if overview is not None:
@@ -76,8 +88,8 @@ def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Ove
         axes.imshow(grey, cmap="gray", vmin=0, vmax=1, extent=frame.extent, aspect=frame.aspect)
     cells = _thinned(status.cells)
     paint = np.zeros((*cells.shape, 4), dtype=np.uint8)
-    for i, kind in enumerate(status.kinds):
-        paint[cells == i] = (*_rgb(colours[kind]), _ALPHAS.get(kind, _SKIPPED_ALPHA))
+    for i, colour in enumerate(colours):
+        paint[cells == i] = (*_rgb(colour), _ALPHAS.get(i, _SKIPPED_ALPHA))
     axes.imshow(paint, extent=frame.cells(plan), aspect=frame.aspect, interpolation="nearest")
     _grid_lines(axes, plan, frame)
     frame.limit(axes)
@@ -85,7 +97,17 @@ def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Ove
 
 
 def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArray[np.uint8]) -> bytes:
-    """The first three principal components as red, green and blue; a PNG."""
+    """Draw the first three principal components as red, green and blue.
+
+    Args:
+        heading: text above the picture.
+        plan: the dataset's plan.
+        principal: the components.
+        colours: the map, from `rasterembed.qa.maps.colour_map`.
+
+    Returns:
+        A PNG file.
+    """
     frame = _Frame.of(plan)
     shown = _thinned(colours)
     empty = (shown == 0).all(axis=-1)
@@ -99,9 +121,9 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
         heading,
         frame,
         "The vectors as colour",
-        "One pixel a tile: tiles whose vectors are alike have like colours. Look for areas that follow the landscape. "
-        "Salt and pepper is a sign of vectors that belong to other tiles, straight seams of shards that were computed "
-        "differently, a single colour of a model that tells nothing apart.",
+        "Each pixel is a tile. Tiles with similar vectors have similar colours. Look for areas that follow the "
+        "landscape. Salt and pepper can mean that vectors belong to other tiles, straight seams that shards were "
+        "computed differently, and a single colour that the model does not tell tiles apart.",
         handles,
     )
     paint = np.where(empty[..., None], np.array(_rgb(_PAPER), dtype=np.uint8), shown)
@@ -111,10 +133,19 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
 
 
 def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distribution) -> bytes:
-    """Histograms of the vectors' norms and the tiles' valid fractions; a PNG."""
+    """Draw histograms of the vectors' norms and of the tiles' valid fractions.
+
+    Args:
+        heading: text above the picture.
+        norm: distribution of the norms.
+        valid_fraction: distribution of the valid fractions.
+
+    Returns:
+        A PNG file.
+    """
     caption = (
-        "Look for one compact hump of norms: a bar at zero or far from the rest is broken vectors. Valid fractions "
-        "pile up at 1, with a tail of tiles at the raster's edge and at gaps in its data."
+        "Norms should form one compact hump; a bar at zero or far from the others means broken vectors. Most valid "
+        "fractions are 1; tiles at the raster's edge and at gaps in its data have smaller ones."
     )
     figure = _figure(heading, "Norms and valid fractions", 4.4, caption)
     left, right = figure.subplots(
@@ -127,21 +158,16 @@ def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distributio
 
 _ALPHAS = {EMBEDDED: 45, MISSING: 225}
 _SKIPPED_ALPHA = 150
-"""Opacity of a kind's cells, of 255: the raster must show through, a fault must not."""
+"""Opacity of a class's cells, of 255. The raster shows through embedded tiles, but hardly through missing ones."""
 
 _DARKEST, _LIGHTEST = 0.4, 0.97
-"""Range of the raster's greys, which leaves the dark and the white to lines and gaps."""
+"""Range of the raster's greys. Darker and lighter greys are left for lines and gaps."""
 
 
-def _colours_of(kinds: tuple[str, ...]) -> dict[str, str]:
-    reasons = [kind for kind in kinds if kind not in _KIND_COLOURS]
-    return _KIND_COLOURS | {
-        reason: _SKIPPED_COLOURS[i % len(_SKIPPED_COLOURS)] for i, reason in enumerate(sorted(reasons))
-    }
-
-
-def _label(kind: str) -> str:
-    return kind if kind in _KIND_COLOURS else f"skipped, {describe_reason(kind)}"
+def _class_colour(tile_class: int) -> str:
+    """Return the colour of a class of `rasterembed.qa.maps.StatusMap`."""
+    skip_reason = tile_class - len(_CLASS_COLOURS)
+    return _CLASS_COLOURS.get(tile_class) or _SKIPPED_COLOURS[skip_reason % len(_SKIPPED_COLOURS)]
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
@@ -150,21 +176,28 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """How pixels become the axes of a map: places in the native CRS if rows run along it, else pixels."""
+    """Axes of a map: coordinates of the native CRS, or pixels if the raster is not parallel to the CRS's axes."""
 
     left: float
+    """Coordinate of the raster's left edge."""
     top: float
+    """Coordinate of the raster's top edge."""
     pixel_width: float
+    """Width of a pixel in coordinates."""
     pixel_height: float
-    """Negative where y grows upwards."""
+    """Height of a pixel in coordinates. Negative where y grows upwards."""
     width: int
+    """Width of the raster, px."""
     height: int
+    """Height of the raster, px."""
     aspect: float
+    """Length on the figure of one unit of y, divided by that of one unit of x."""
     x_label: str
     y_label: str
 
     @classmethod
     def of(cls, plan: Plan) -> _Frame:
+        """Return the frame of a dataset's raster."""
         profile = plan.profile
         a, b, c, d, e, f = profile.transform
         if not profile.on_earth or profile.gcps or b or d or profile.crs_wkt is None:
@@ -173,7 +206,7 @@ class _Frame:
         aspect, labels = 1.0, ("Easting", "Northing")
         if crs.is_geographic:
             latitude = min(abs(f + e * profile.height / 2), 75.0)
-            # degrees of longitude shrink towards the poles
+            # A degree of longitude is shorter towards the poles.
             aspect, labels = 1.0 / math.cos(math.radians(latitude)), ("Longitude", "Latitude")
         unit = {"metre": "m", "degree": "°"}.get(crs.axis_info[0].unit_name, crs.axis_info[0].unit_name)
         name = crs.name if len(crs.name) < 40 else "native CRS"
@@ -182,7 +215,7 @@ class _Frame:
         )
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        """A box in pixels as matplotlib's extent: left, right, bottom, top."""
+        """Return a box in pixels as matplotlib's extent: left, right, bottom, top."""
         return (
             self.left + self.pixel_width * left,
             self.left + self.pixel_width * right,
@@ -192,28 +225,28 @@ class _Frame:
 
     @property
     def extent(self) -> tuple[float, float, float, float]:
-        """The raster."""
+        """Matplotlib's extent of the raster."""
         return self.box(0, 0, self.width, self.height)
 
     def cells(self, plan: Plan) -> tuple[float, float, float, float]:
-        """The tile grid."""
+        """Return matplotlib's extent of the tile grid."""
         to_pixel = cell_to_pixel(plan)
         return self.box(*(to_pixel @ (0, 0)), *(to_pixel @ (plan.sharding.cols, plan.sharding.rows)))
 
     @property
     def shape(self) -> float:
-        """Height over width as drawn."""
+        """Height divided by width, as drawn."""
         return abs(self.height * self.pixel_height * self.aspect / (self.width * self.pixel_width))
 
     def limit(self, axes: Axes) -> None:
-        """Show the raster, and no padding beyond it."""
+        """Limit the axes to the raster, without tiles' padding beyond its edge."""
         left, right, bottom, top = self.extent
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
 
 
 def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure:
-    """A figure of `height` inches with its title above and its caption below what is to be drawn."""
+    """Return a figure with a title at the top and a caption at the bottom. `height` is in inches."""
     figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
     untrained = "untrained" in heading.model
     top, left, right = 1 - 0.12 / height, 0.012, 0.988
@@ -229,7 +262,7 @@ def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure
         fontsize=9.5,
         color=_ALARM if untrained else _SOFT,
         weight="bold" if untrained else "normal",
-        parse_math=False,  # a folder's name may have a $
+        parse_math=False,  # The name of a folder may contain a dollar sign.
     )
     lines = textwrap.wrap(caption, 128)
     figure.text(left, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=_SOFT, linespacing=1.35)
@@ -237,7 +270,7 @@ def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure
 
 
 def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handles: list[Patch]) -> tuple[Figure, Axes]:
-    """A figure with a legend and one panel of the raster's shape."""
+    """Return a figure with a legend and one panel of the raster's shape."""
     width = _WIDTH_IN - _LEFT_IN - _RIGHT_IN
     tall = min(max(width * frame.shape, _MAP_HEIGHT_IN[0]), _MAP_HEIGHT_IN[1])
     letters = sum(len(str(handle.get_label())) + _SWATCH_LETTERS for handle in handles)
@@ -265,7 +298,7 @@ def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handl
     _style(axes)
     axes.ticklabel_format(useOffset=False, style="plain")
     drawn = min(width, tall / frame.shape)
-    if drawn < 1.2:  # no room for two numbers side by side
+    if drawn < 1.2:  # The panel has no room for two numbers side by side.
         left, right, _, _ = frame.extent
         axes.set_xticks([(left + right) / 2])
     else:
@@ -281,7 +314,7 @@ def _style(axes: Axes) -> None:
 
 
 def _grid_lines(axes: Axes, plan: Plan, frame: _Frame) -> None:
-    """Thin lines between tiles, where they would not cover the map."""
+    """Draw thin lines between tiles, unless there are so many that they would cover the map."""
     rows, cols = plan.sharding.rows, plan.sharding.cols
     if max(rows, cols) > 80:
         return
@@ -302,12 +335,15 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
     quantiles = distribution.quantiles
     if quantiles:
         axes.axvspan(quantiles["p01"], quantiles["p99"], color=_PAPER, zorder=0, label="1st to 99th percentile")
-        axes.axvline(quantiles["p50"], color="#D55E00", linewidth=1.6, label=f"median {number(quantiles['p50'])}")
+        axes.axvline(
+            quantiles["p50"], color="#D55E00", linewidth=1.6, label=f"median {format_number(quantiles['p50'])}"
+        )
     axes.set_xlim(distribution.edges[0], distribution.edges[-1])
     axes.set_xlabel(label, color=_SOFT)
     axes.set_ylabel("Tiles", color=_SOFT)
+    rows, minimum, maximum = map(format_number, (distribution.rows, distribution.minimum, distribution.maximum))
     axes.set_title(
-        f"{number(distribution.rows)} vectors, {number(distribution.minimum)} to {number(distribution.maximum)}",
+        f"{rows} vectors, {minimum} to {maximum}",
         fontsize=9.5,
         color=_INK,
         loc="left",
@@ -335,7 +371,10 @@ def _png(figure: Figure) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """A picture as a data URI, to be part of a text: encoded anew as WebP, some tens of kilobytes."""
+    """Return a picture as a data URI, for use inside a Markdown text.
+
+    The picture is encoded as WebP, which takes some tens of kilobytes.
+    """
     data = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(data, "WEBP", quality=_WEBP_QUALITY)
     return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,51 +1,18 @@
-"""The quality report: what was measured, against which bound, and how it reads."""
+"""The quality report: its fields, and how it reads as text and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.errors import DataError
-from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.raster.skip_reason import describe_reason
+from rasterembed.qa.metrics import Metric, Status, format_number
+from rasterembed.qa.thresholds import Bound, QaThresholds
 
 REPORT_VERSION = 1
-"""Raised when a field of `report.json` changes its meaning or goes; new fields do not raise it."""
-
-Status = Literal["passed", "breached", "not judged"]
-
-
-class Metric(BaseModel):
-    """One number and its bound."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    """`max_` or `min_` before it gives the threshold's name."""
-    title: str
-    value: int | float | None
-    """None where it cannot be had; `note` says why."""
-    bound: Literal["max", "min"]
-    threshold: int | float
-    status: Status
-    rows: int | None = None
-    """Vectors, or pairs of them, that it was computed on, where that is not simply all."""
-    note: str = ""
-    """What it means here, or why it is not judged."""
-    examples: tuple[str, ...] = ()
-    """Up to ten tiles or files that the number counts."""
-
-    def sentence(self) -> str:
-        """The metric with value and threshold, for a breach."""
-        relation = "more than" if self.bound == "max" else "less than"
-        examples = f" ({', '.join(self.examples[:3])}{', ...' if len(self.examples) > 3 else ''})"
-        return (
-            f"{self.name} is {number(self.value)}, {relation} {self.bound}_{self.name} {number(self.threshold)}"
-            f"{examples if self.examples else ''}"
-        )
+"""Version of `report.json`. It is raised when a field changes its meaning or is removed, not when one is added."""
 
 
 class Distribution(BaseModel):
@@ -58,43 +25,46 @@ class Distribution(BaseModel):
     maximum: float
     mean: float
     std: float
-    """Of the population."""
+    """Standard deviation of the population."""
     quantiles: dict[str, float]
-    """`p01`, `p05`, `p25`, `p50`, `p75`, `p95`, `p99`, of the sample."""
+    """Quantiles of the sample: `p01`, `p05`, `p25`, `p50`, `p75`, `p95`, `p99`."""
     quantile_rows: int
-    """Rows of the sample."""
+    """Number of rows in the sample."""
     edges: tuple[float, ...]
     """Edges of the histogram's bins."""
     counts: tuple[int, ...]
-    """Rows in each bin; the upper edge belongs to the last."""
+    """Rows in each bin. The upper edge belongs to the last bin."""
 
 
 class Counts(BaseModel):
-    """What became of the tiles."""
+    """How many tiles were planned, embedded and skipped."""
 
     model_config = ConfigDict(frozen=True)
 
     planned: int
     embedded: int
-    """Different tiles in the shards."""
+    """Distinct tiles in the shards."""
     rows: int
     """Rows in the shards."""
     skipped: dict[str, int]
-    """Skipped tiles by reason."""
+    """Skipped tiles by reason, as text for people."""
 
 
 class NeighbourCosines(BaseModel):
-    """Cosine similarity of neighbouring and of random tiles."""
+    """Mean cosine similarity of neighbouring tiles and of random tiles."""
 
     model_config = ConfigDict(frozen=True)
 
     pairs: int
+    """Number of pairs of neighbours."""
     neighbours: float
+    """Mean over those pairs."""
     random: float
+    """Mean over all pairs of the sample."""
 
 
 class QaReport(BaseModel):
-    """The quality report of one dataset in one state."""
+    """The quality report of one dataset."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -104,41 +74,46 @@ class QaReport(BaseModel):
     model: str
     """Id of the model, or `demo (untrained)`."""
     dimensions: int
+    """Length of a vector."""
     created: datetime
     passed: bool
+    """Whether no threshold is breached."""
     counts: Counts
     metrics: tuple[Metric, ...]
     norm: Distribution | None
     valid_fraction: Distribution | None
     neighbours: NeighbourCosines | None
     explained: tuple[float, float, float] | None
-    """Share of the variance of the unit vectors along the first three principal components, as `pca.png` shows them."""
+    """Share of the variance of the unit vectors along the first three principal components, which `pca.png` shows."""
     sample_rows: int
-    """Vectors that metrics over whole vectors were computed on."""
+    """Number of vectors that metrics over whole vectors were computed on."""
     notes: tuple[str, ...]
-    """What could not be done, or should be known."""
+    """What could not be measured and why, a sentence each."""
     pictures: tuple[str, ...]
-    """Files beside the report."""
+    """Names of the picture files beside the report."""
     thresholds: QaThresholds
 
     @property
     def breaches(self) -> tuple[Metric, ...]:
-        """Metrics beyond their bound."""
-        return tuple(metric for metric in self.metrics if metric.status == "breached")
+        """Metrics beyond their threshold."""
+        return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
 
     def check(self) -> None:
-        """Return if the dataset passed.
+        """Do nothing if the dataset passed.
 
         Raises:
-            QaError: naming each breached metric, its value and its threshold.
+            QaError: if it did not. The error names each breached metric with its value and threshold.
         """
         if not self.passed:
             raise QaError(self)
 
     def table(self) -> str:
-        """The metrics as text, one a line."""
+        """Return the metrics as a text table, one metric a line."""
         lines = [("metric", "value", "bound", "status")]
-        lines += [(m.name, number(m.value), f"{_sign(m)} {number(m.threshold)}", _verdict(m)) for m in self.metrics]
+        for metric in self.metrics:
+            sign = "<=" if metric.bound is Bound.MAX else ">="
+            bound = f"{sign} {format_number(metric.threshold)}"
+            lines.append((metric.name, format_number(metric.value), bound, _verdict(metric)))
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return "\n".join(
             f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
@@ -147,7 +122,7 @@ class QaReport(BaseModel):
 
 
 class QaError(DataError):
-    """The dataset breaches a threshold; the report is written."""
+    """A dataset breaches a threshold of its quality checks. The report was written."""
 
     def __init__(self, report: QaReport) -> None:
         breaches = "; ".join(metric.sentence() for metric in report.breaches)
@@ -158,20 +133,14 @@ class QaError(DataError):
 
 
 def _verdict(metric: Metric) -> str:
-    if metric.status == "not judged":
-        return f"not judged: {metric.note}"
-    return metric.status.upper() if metric.status == "breached" else metric.status
-
-
-def _sign(metric: Metric) -> str:
-    return "<=" if metric.bound == "max" else ">="
-
-
-def number(value: int | float | None) -> str:
-    """A number as people read it: four digits that count, `-` for none."""
-    if value is None:
-        return "-"
-    return f"{value:,d}" if isinstance(value, int) else f"{value:.4g}"
+    """Return the status as text for a terminal: a breach must catch the eye."""
+    match metric.status:
+        case Status.PASSED:
+            return "passed"
+        case Status.BREACHED:
+            return "BREACHED"
+        case Status.NOT_JUDGED:
+            return f"not judged: {metric.note}"
 
 
 _CAPTIONS = {
@@ -182,11 +151,11 @@ _CAPTIONS = {
 
 
 def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> str:
-    """The report as Markdown.
+    """Return the report as Markdown.
 
     Args:
         report: the report.
-        addresses: URIs of the pictures by name; by default those of files beside the text.
+        addresses: URI of each picture, by file name. By default the text refers to files in its own folder.
     """
     skipped = sum(report.counts.skipped.values())
     verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
@@ -205,26 +174,25 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
             address = name if addresses is None else addresses[name]
             lines += ["", f"## {_CAPTIONS[name]}", "", f"![{_CAPTIONS[name]}]({address})"]
     if "pca.tif" in report.pictures:
-        lines += ["", "`pca.tif` in the same folder of the store is the map of vectors with its place on Earth."]
+        lines += ["", "`pca.tif`, in the same folder of the store, is this colour map as a georeferenced raster."]
     lines += ["", "## Metrics", "", "| | metric | value | bound | meaning |", "|---|---|---:|---|---|"]
     lines += [_row(metric) for metric in report.metrics]
     if report.counts.skipped:
         lines += ["", "## Skipped tiles", "", "| reason | tiles |", "|---|---:|"]
-        lines += [
-            f"| {_cell(describe_reason(reason))} | {number(count)} |" for reason, count in report.counts.skipped.items()
-        ]
+        lines += [f"| {_cell(reason)} | {format_number(count)} |" for reason, count in report.counts.skipped.items()]
     return "\n".join(lines) + "\n"
 
 
+_MARKS = {Status.PASSED: "✓", Status.BREACHED: "✗", Status.NOT_JUDGED: "–"}
+
+
 def _row(metric: Metric) -> str:
-    mark = {"passed": "✓", "breached": "✗", "not judged": "–"}[metric.status]
-    sign = "≤" if metric.bound == "max" else "≥"
+    sign = "≤" if metric.bound is Bound.MAX else "≥"
     rows = f"measured on {metric.rows:,}" if metric.rows is not None else ""
-    # the meaning comes last: some viewers do not break lines
+    # Some viewers do not break lines, so the longest column comes last.
     meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
-    return (
-        f"| {mark} | `{metric.name}` | {number(metric.value)} | {sign} {number(metric.threshold)} | {_cell(meaning)} |"
-    )
+    value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
+    return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {_cell(meaning)} |"
 
 
 def _cell(text: str) -> str:

@@ -1,69 +1,133 @@
-"""The quality gate: a dataset measured, judged, and the report written, before it may be called ready."""
+"""Run the quality checks of a dataset: measure it, judge it, and write the report with its pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.qa.judge import Measures, measured
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
-from rasterembed.qa.report import QaReport, markdown
+from rasterembed.qa.measure import DatasetMeasures, measure_dataset
+from rasterembed.qa.metrics import Status, judge
+from rasterembed.qa.report import NeighbourCosines, QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 PICTURES = ("coverage.png", "pca.png", "norms.png", "pca.tif")
-"""Files that a report may have beside it."""
+"""Names of the files that a report can have beside it."""
 
 
 def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
     """Measure a dataset, judge it, and write the report and its pictures to `qa/{dataset_id}`.
 
-    The manifest's state is left to the caller; see `rasterembed.dataset.manifest.set_state`.
+    The manifest is not changed. The caller sets its state with `rasterembed.dataset.manifest.set_state`.
 
     Args:
-        store: where the dataset is; its credentials read the source raster.
-        manifest: the dataset's manifest: its shards, and no others, are read.
+        store: where the dataset is. Its credentials also read the source raster.
+        manifest: the dataset's manifest. Only the shards that it lists are read.
         thresholds: what the dataset must hold.
 
     Returns:
-        The report, as it stands in `report.json`. `QaReport.check` raises if a threshold is breached.
+        The report as written to `report.json`. `QaReport.check` raises if a threshold is breached.
 
     Raises:
-        DataError: if a shard's pages cannot be read, though its footer is whole.
+        DataError: if a shard's pages cannot be read although its footer is complete.
         StoreError: if the store refuses or does not answer.
+
+    Example:
+        >>> from rasterembed.dataset.manifest import read_manifest
+        >>> from rasterembed.qa.run import run_qa
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> store = ObjectStore(root="rasterembed-store")
+        >>> manifest = read_manifest(store, "demo")
+        >>> report = run_qa(store, manifest)
+        >>> print(report.table())
+        >>> report.check()
     """
-    with measured(store, manifest, thresholds) as measures:
-        pictures = _pictures(measures)
-        report = measures.report(tuple(pictures))
+    with measure_dataset(store, manifest, thresholds) as measures:
+        pictures = _draw_pictures(measures)
+        report = _make_report(measures, thresholds, tuple(pictures))
     _write(store, report, pictures)
     return report
 
 
-def _pictures(measures: Measures) -> dict[str, bytes]:
-    from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca  # and matplotlib with it
+def judge_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
+    """Measure a dataset and judge it as `run_qa` does, but draw no pictures and write nothing.
 
-    manifest, plan, tiles, principal = measures.manifest, measures.plan, measures.tiles, measures.principal
+    Args:
+        store: where the dataset is. Its credentials also read the source raster.
+        manifest: the dataset's manifest. Only the shards that it lists are read.
+        thresholds: what the dataset must hold.
+
+    Returns:
+        The report. `QaReport.check` raises if a threshold is breached.
+
+    Raises:
+        DataError: if a shard's pages cannot be read although its footer is complete.
+        StoreError: if the store refuses or does not answer.
+    """
+    with measure_dataset(store, manifest, thresholds) as measures:
+        return _make_report(measures, thresholds, pictures=())
+
+
+def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: tuple[str, ...]) -> QaReport:
+    manifest, vectors = measures.manifest, measures.vectors
+    metrics = judge(measures.measurements, thresholds)
+    near = vectors.neighbours
+    return QaReport(
+        dataset_id=manifest.dataset_id,
+        fingerprint=manifest.fingerprint,
+        model=manifest.model,
+        dimensions=manifest.dimensions,
+        created=datetime.now(UTC),
+        passed=all(metric.status is not Status.BREACHED for metric in metrics),
+        counts=measures.counts,
+        metrics=metrics,
+        norm=vectors.norm,
+        valid_fraction=vectors.valid_fraction,
+        neighbours=NeighbourCosines(pairs=near.pairs, neighbours=near.neighbour_cosine, random=near.random_cosine)
+        if near
+        else None,
+        explained=vectors.principal.explained if vectors.principal else None,
+        sample_rows=vectors.sample_rows,
+        notes=measures.notes,
+        pictures=pictures,
+        thresholds=thresholds,
+    )
+
+
+def _draw_pictures(measures: DatasetMeasures) -> dict[str, bytes]:
+    """Return the pictures' files by name, in the order of `PICTURES`."""
+    # Matplotlib takes long to import, and only this function needs it.
+    from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca
+
+    manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
     heading = Heading(manifest.dataset_id, manifest.model)
     pictures: dict[str, bytes] = {}
     if plan is not None and tiles.has_index:
-        status = status_map(plan, tiles.windows(), measures.counts.skipped)
+        reasons = {reason: describe_reason(reason, plan.selection.min_valid_fraction) for reason in tiles.skipped()}
+        status = status_map(plan, tiles.windows(), reasons)
         pictures["coverage.png"] = draw_coverage(heading, plan, status, measures.overview)
-    if plan is not None and principal is not None:
-        colours = colour_map(plan, principal, tiles.projections(principal))
-        pictures["pca.png"] = draw_pca(heading, plan, principal, colours)
+    if plan is not None and vectors.principal is not None:
+        colours = colour_map(plan, vectors.principal, tiles.projections(vectors.principal))
+        pictures["pca.png"] = draw_pca(heading, plan, vectors.principal, colours)
         tags = {"dataset": manifest.dataset_id, "fingerprint": manifest.fingerprint, "model": manifest.model}
-        pictures["pca.tif"] = write_pca_tif(plan, principal, colours, tags)
-    if measures.norm is not None and measures.valid_fraction is not None:
-        pictures["norms.png"] = draw_norms(heading, measures.norm, measures.valid_fraction)
+        pictures["pca.tif"] = write_pca_tif(plan, vectors.principal, colours, tags)
+    if vectors.norm is not None and vectors.valid_fraction is not None:
+        pictures["norms.png"] = draw_norms(heading, vectors.norm, vectors.valid_fraction)
     return {name: pictures[name] for name in PICTURES if name in pictures}
 
 
-def _write(store: ObjectStore, report: QaReport, pictures: dict[str, bytes]) -> None:
-    """The report's own file comes last: what it refers to is there."""
-    folder = DatasetLayout(report.dataset_id).qa
+def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) -> None:
+    """Write the report's files, and remove pictures of an earlier report."""
+    layout = DatasetLayout(report.dataset_id)
     for name in PICTURES:
         if name in pictures:
-            store.write(f"{folder}/{name}", pictures[name])
+            store.write(layout.qa_file(name), pictures[name])
         else:
-            store.delete(f"{folder}/{name}")
-    store.write(f"{folder}/report.md", markdown(report).encode())
-    store.write(f"{folder}/report.json", report.model_dump_json(indent=1).encode())
+            store.delete(layout.qa_file(name))
+    store.write(layout.qa_report_markdown, markdown(report).encode())
+    # This file comes last, so that all files it names exist.
+    store.write(layout.qa_report, report.model_dump_json(indent=1).encode())

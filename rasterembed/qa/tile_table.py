@@ -1,7 +1,7 @@
-"""What DuckDB says of a dataset's tiles: the shards are read once, into a table of some scalars a tile.
+"""A DuckDB table with one row per embedded tile, and the queries that the quality checks run on it.
 
-That table has about 80 bytes a row, next to the vectors' thousands, and goes to disk where it does not fit into the
-memory allowed. Vectors are kept of a sample only.
+The shards are read once. The table keeps about 80 bytes of scalars per tile, where a vector has thousands of bytes, and
+DuckDB moves it to disk if it exceeds the memory limit. Vectors are kept for a sample of the tiles only.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
 EXAMPLES = 10
-"""Tile ids that are named where a count is not zero."""
+"""Largest number of tile ids named where a count is not zero."""
 
 BLOCK = 8
-"""Neighbours are sampled as blocks of 8 x 8 tiles, so that tiles come with their neighbours."""
+"""Side of a block, in tiles. Neighbours are sampled in whole blocks, because scattered tiles have no neighbours."""
 
 NEIGHBOUR_ROWS = 4096
-"""Tiles in those blocks, about: all their pairs are held in memory."""
+"""Approximate number of tiles in the sampled blocks. The cosines of all their pairs are held in memory."""
 
 _SAMPLE_BYTES = 2**27
-"""Vectors of a sample take no more than this in memory."""
+"""Largest memory for the vectors of a sample, in bytes."""
 
-_LEVELS = {"p01": 0.01, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
+_QUANTILES = {"p01": 0.01, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 _BINS = 41
+"""Bins of a histogram."""
 _BATCH_ROWS = 65536
-_ALL = 2**64 - 1
-"""Largest value of DuckDB's hash."""
+"""Rows of a batch."""
+_LARGEST_HASH = 2**64 - 1
+"""Largest value of DuckDB's hash function."""
 
-# A vector that is not whole comes out NULL, and so does its squared norm. The cast stands outside of CASE, which DuckDB
-# has only for lists.
+# A vector of another length, or with a null in it, becomes NULL, and so does its squared norm. The cast stands outside
+# of CASE because DuckDB evaluates CASE only for lists, not for arrays.
 _LISTED = """
 SELECT *, (CASE WHEN len(embedding) = {d} AND list_count(embedding) = {d} THEN embedding END)::FLOAT[{d}] AS whole
 FROM shards
@@ -69,6 +71,8 @@ FROM index_file
 """
 _PLACE = 'hash("row", col, col_off, row_off, width, height, geometry)'
 
+_IS_SKIPPED = f"(status = '{TileStatus.SKIPPED}')"
+
 _NO_SHARD = """
 CREATE TEMP TABLE tile (
     tile_id VARCHAR, "row" INTEGER, col INTEGER, valid_fraction FLOAT, norm FLOAT, shard INTEGER, squared DOUBLE,
@@ -78,36 +82,42 @@ CREATE TEMP TABLE tile (
 
 
 @dataclass(frozen=True)
-class Found:
-    """How many tiles something holds of, and some of them."""
+class TileCount:
+    """Number of tiles that a query matches."""
 
     count: int
     examples: tuple[str, ...]
+    """Ids of up to ten of these tiles, in ascending order."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Vectors of some tiles, in grid order."""
+    """Vectors of n sampled tiles, in grid order."""
 
     vectors: Vectors
-    """Shape (n, D)."""
+    """Vectors as stored, shape (n, D)."""
     unit: Vectors
-    """The same over their norms."""
+    """The vectors divided by their norms, shape (n, D)."""
     row: NDArray[np.int32]
+    """Row of each tile in the grid, shape (n,)."""
     col: NDArray[np.int32]
+    """Column of each tile in the grid, shape (n,)."""
     shard: NDArray[np.int32]
+    """Number of each tile's shard, shape (n,)."""
 
 
 class TileTable:
-    """A dataset's tiles in a DuckDB connection.
+    """Embedded and planned tiles of one dataset, as tables of a DuckDB connection.
+
+    A vector is called good if it is finite and not zero.
 
     Args:
-        con: a connection of its own.
+        con: a connection that nothing else uses.
         store: where the dataset is.
-        manifest: its manifest.
-        keys: the shards to read.
+        manifest: the dataset's manifest.
+        keys: keys of the shards to read.
         has_index: whether the tile index can be read.
-        sample_rows: vectors to keep, about.
+        sample_rows: approximate number of vectors to sample.
 
     Raises:
         DataError: if a file cannot be read.
@@ -127,32 +137,37 @@ class TileTable:
         self._con = con
         self._d = manifest.dimensions
         self.has_index = has_index
+        """Whether the planned tiles are known."""
+        self.has_shards = bool(keys)
+        """Whether there is a shard to read."""
         with duck.readable(f"dataset {manifest.dataset_id!r}"):
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
                 con.execute(
                     _TILE.format(listed=_LISTED.format(d=self._d), place=_PLACE, block=BLOCK),
                     {
-                        "sample": _share(min(sample_rows, _SAMPLE_BYTES // (4 * self._d)), manifest.rows),
-                        "blocks": _share(min(NEIGHBOUR_ROWS, sample_rows), manifest.rows),
+                        "sample": _hash_bound(min(sample_rows, _SAMPLE_BYTES // (4 * self._d)), manifest.rows),
+                        "blocks": _hash_bound(min(NEIGHBOUR_ROWS, sample_rows), manifest.rows),
                     },
                 )
             else:
                 con.execute(_NO_SHARD)
-            self.has_shards = bool(keys)
             if has_index:
                 duck.scan(con, store, [manifest.index]).create_view("index_file")
                 con.execute(_PLANNED.format(place=_PLACE))
-                self._translate_reasons()
+                self._replace_old_reasons()
 
-    def _translate_reasons(self) -> None:
-        """Replace the sentences that version 0.1 wrote as reasons by the values of `SkipReason`."""
+    def _replace_old_reasons(self) -> None:
+        """Replace the sentences that version 0.1 wrote as reasons by values of `SkipReason`.
+
+        A reason that is not known stays as it is, and reports show it unchanged.
+        """
         for (text,) in self._con.execute("SELECT DISTINCT reason FROM planned WHERE reason IS NOT NULL").fetchall():
             try:
                 reason = SkipReason(text)
             except ValueError:
-                continue  # The index is damaged; the reason stays as it is.
-            if text != reason:
+                continue
+            if reason.value != text:
                 self._con.execute("UPDATE planned SET reason = ? WHERE reason = ?", [reason.value, text])
 
     def _one(self, sql: str, parameters: Any = None) -> tuple[Any, ...]:
@@ -160,80 +175,79 @@ class TileTable:
         assert row is not None
         return row
 
-    def _found(self, relation: str, parameters: Any = None) -> Found:
+    def _count(self, relation: str, parameters: Any = None) -> TileCount:
         """Count the rows of `relation`, a FROM clause whose rows have a `tile_id`."""
         count, examples = self._one(f"SELECT count(*), min(tile_id, {EXAMPLES}) {relation}", parameters)
-        return Found(count, tuple(examples or ()))
+        return TileCount(count, tuple(examples or ()))
 
     def rows(self) -> int:
-        """Rows in the shards."""
+        """Return the number of rows in the shards."""
         return int(self._one("SELECT count(*) FROM tile")[0])
 
     def good_rows(self) -> int:
-        """Rows whose vector is finite and not zero."""
+        """Return the number of rows with a good vector."""
         return int(self._one("SELECT count(*) FROM tile WHERE good")[0])
 
     def embedded(self) -> int:
-        """Different tile ids in the shards."""
+        """Return the number of distinct tile ids in the shards."""
         return int(self._one("SELECT count(DISTINCT tile_id) FROM tile")[0])
 
     def skipped(self) -> dict[str, int]:
-        """Skipped tiles of the index by reason."""
-        skipped = f"status = '{TileStatus.SKIPPED}'"
-        sql = f"SELECT reason, count(*) FROM planned WHERE {skipped} GROUP BY reason ORDER BY reason"
+        """Return the number of skipped tiles in the index, by the value of their `SkipReason`."""
+        sql = f"SELECT reason, count(*) FROM planned WHERE {_IS_SKIPPED} GROUP BY reason ORDER BY reason"
         return dict(self._con.execute(sql).fetchall())
 
-    def missing(self) -> Found:
-        """Tiles of the index that are not skipped, and have no row."""
-        return self._found(f"FROM planned ANTI JOIN tile USING (tile_id) WHERE status <> '{TileStatus.SKIPPED}'")
+    def missing(self) -> TileCount:
+        """Count tiles that the index does not skip and that have no row."""
+        return self._count(f"FROM planned ANTI JOIN tile USING (tile_id) WHERE NOT {_IS_SKIPPED}")
 
-    def duplicated(self) -> Found:
-        """Rows beyond the first of each tile id."""
+    def duplicated(self) -> TileCount:
+        """Count rows beyond the first of each tile id."""
         count = self._one("SELECT count(*) - count(DISTINCT tile_id) FROM tile")[0]
         again = "FROM (SELECT tile_id FROM tile GROUP BY tile_id HAVING count(*) > 1)"
-        return Found(count, self._found(again).examples if count else ())
+        return TileCount(count, self._count(again).examples if count else ())
 
-    def unexpected(self) -> Found:
-        """Tiles that the index skips or does not know."""
-        return self._found(
+    def unexpected(self) -> TileCount:
+        """Count embedded tiles that the index skips or does not have."""
+        return self._count(
             "FROM (SELECT DISTINCT tile_id FROM tile) "
-            f"ANTI JOIN (SELECT tile_id FROM planned WHERE status <> '{TileStatus.SKIPPED}') USING (tile_id)"
+            f"ANTI JOIN (SELECT tile_id FROM planned WHERE NOT {_IS_SKIPPED}) USING (tile_id)"
         )
 
-    def misplaced(self) -> Found:
-        """Tiles that stand elsewhere in the shard than in the index: grid place, window or footprint."""
-        return self._found("FROM tile JOIN planned USING (tile_id) WHERE tile.place <> planned.place")
+    def misplaced(self) -> TileCount:
+        """Count tiles whose grid place, window or footprint differs between shard and index."""
+        return self._count("FROM tile JOIN planned USING (tile_id) WHERE tile.place <> planned.place")
 
-    def not_finite(self) -> Found:
-        """Vectors with a NaN, an infinity, a null, or of another length than the manifest's."""
-        return self._found("FROM tile WHERE squared IS NULL OR NOT isfinite(squared)")
+    def not_finite(self) -> TileCount:
+        """Count vectors with a NaN, an infinity or a null, or of another length than the manifest says."""
+        return self._count("FROM tile WHERE squared IS NULL OR NOT isfinite(squared)")
 
-    def zero(self) -> Found:
-        """Vectors of length zero."""
-        return self._found("FROM tile WHERE squared = 0")
+    def zero(self) -> TileCount:
+        """Count vectors whose norm is zero."""
+        return self._count("FROM tile WHERE squared = 0")
 
-    def norms_wrong(self, tolerance: float) -> Found:
-        """Rows whose norm column is off the vector's norm by more than a share of it."""
-        return self._found(
+    def norms_wrong(self, tolerance: float) -> TileCount:
+        """Count good rows whose `norm` differs from the vector's norm by more than `tolerance` times that norm."""
+        return self._count(
             "FROM tile WHERE good AND NOT coalesce(abs(norm - sqrt(squared)) <= $tolerance * sqrt(squared), false)",
             {"tolerance": tolerance},
         )
 
-    def valid_fractions_wrong(self, least: float) -> Found:
-        """Rows whose valid fraction is not between a least value and 1."""
-        # the column is float32, and so must be the bound
-        return self._found(
-            "FROM tile WHERE NOT coalesce(valid_fraction BETWEEN $least::FLOAT AND 1::FLOAT, false)",
-            {"least": least},
+    def valid_fractions_wrong(self, minimum: float) -> TileCount:
+        """Count rows whose valid fraction is not between `minimum` and 1."""
+        # The column is float32, so the minimum is compared in float32 too.
+        return self._count(
+            "FROM tile WHERE NOT coalesce(valid_fraction BETWEEN $minimum::FLOAT AND 1::FLOAT, false)",
+            {"minimum": minimum},
         )
 
     def duplicate_share(self) -> float:
-        """Share of the good vectors that repeat another tile's bit for bit (by a 64-bit hash)."""
+        """Return the share of good vectors that repeat another tile's bit for bit, by a 64-bit hash."""
         tiles, different = self._one("SELECT count(DISTINCT tile_id), count(DISTINCT content) FROM tile WHERE good")
         return 1.0 - float(different) / float(tiles)
 
     def distribution(self, column: str) -> Distribution | None:
-        """Distribution of `norm` or `valid_fraction` over the rows with good vectors; None if there is none."""
+        """Return the distribution of `norm` or `valid_fraction` over the good rows, or None if there are none."""
         where = f"FROM tile WHERE good AND isfinite({column})"
         count, low, high, mean, std = self._one(
             f"SELECT count(*), min({column})::DOUBLE, max({column})::DOUBLE, avg({column}::DOUBLE), "
@@ -242,9 +256,9 @@ class TileTable:
         if count == 0:
             return None
         sampled, quantiles = self._one(
-            f"SELECT count(*), quantile_cont({column}::DOUBLE, {list(_LEVELS.values())}) {where} AND sampled"
+            f"SELECT count(*), quantile_cont({column}::DOUBLE, {list(_QUANTILES.values())}) {where} AND sampled"
         )
-        edges = _edges(low, high)
+        edges = _histogram_edges(low, high)
         bins = self._con.execute(
             f"SELECT least({_BINS - 1}, floor(({column}::DOUBLE - $low) / ($high - $low) * {_BINS}))::INTEGER AS bin, "
             f"count(*) {where} GROUP BY bin",
@@ -257,18 +271,18 @@ class TileTable:
             maximum=high,
             mean=mean,
             std=std,
-            quantiles=dict(zip(_LEVELS, quantiles, strict=True)) if sampled else {},
+            quantiles=dict(zip(_QUANTILES, quantiles, strict=True)) if sampled else {},
             quantile_rows=sampled,
             edges=edges,
             counts=tuple(counts.get(i, 0) for i in range(_BINS)),
         )
 
     def sample(self) -> Sample:
-        """Good vectors picked by their tile id."""
+        """Return good vectors that are picked by a hash of their tile id."""
         return self._sample("sampled")
 
-    def neighbourhood(self) -> Sample:
-        """Good vectors of some blocks of tiles."""
+    def neighbour_sample(self) -> Sample:
+        """Return the good vectors of some blocks of tiles, which are picked by a hash of their place."""
         return self._sample("in_block")
 
     def _sample(self, flag: str) -> Sample:
@@ -281,7 +295,14 @@ class TileTable:
         return Sample(vectors, (vectors / norms[:, None]).astype(np.float32), *numbers)
 
     def projections(self, principal: Principal) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], Vectors]]:
-        """Every good tile's row, column and centred projections, shape (n, 3), in batches; reads the shards again."""
+        """Yield row, column and centred projections of every good vector, in batches. This reads the shards again.
+
+        Args:
+            principal: the components to project on.
+
+        Yields:
+            Grid rows of shape (n,), grid columns of shape (n,), and projections of shape (n, 3).
+        """
         if not self.has_shards:
             return
         axis = f"array_inner_product(whole, ${{0}}::FLOAT[{self._d}])"
@@ -299,27 +320,36 @@ class TileTable:
             yield *places, np.stack([batch.column(2 + i).to_numpy() for i in range(3)], axis=1)
 
     def windows(self, where: str = "true") -> Iterator[pa.RecordBatch]:
-        """Row, column, window, status, reason of planned tiles, and whether they have a row in the shards (`there`)."""
+        """Yield planned tiles in batches.
+
+        Args:
+            where: SQL condition on the tiles, by default all.
+
+        Yields:
+            Batches with the columns `row`, `col`, `col_off`, `row_off`, `width`, `height`, `status`, `reason` of the
+            index, and `has_vector`, which is true if the tile has a row in the shards.
+        """
         query = self._con.execute(
             'SELECT planned."row", planned.col, col_off, row_off, width, height, status, reason, '
-            "t.tile_id IS NOT NULL AS there "
+            "t.tile_id IS NOT NULL AS has_vector "
             f"FROM planned LEFT JOIN (SELECT DISTINCT tile_id FROM tile) t USING (tile_id) WHERE {where}"
         )
         yield from query.to_arrow_reader(_BATCH_ROWS)
 
-    def few_windows(self, count: int) -> Iterator[pa.RecordBatch]:
-        """As `windows`, of `count` tiles or about, the same every time."""
+    def sample_windows(self, count: int) -> Iterator[pa.RecordBatch]:
+        """Yield batches as `windows` does, of about `count` tiles. The tiles are the same each time."""
         planned = self._one("SELECT count(*) FROM planned")[0]
-        return self.windows(f"hash(tile_id, 1) <= {_share(count, planned)}")
+        return self.windows(f"hash(tile_id, 1) <= {_hash_bound(count, planned)}")
 
 
-def _share(rows: int, of: int) -> int:
-    """Bound on a hash that about `rows` of `of` values keep."""
-    return _ALL if rows >= of else int(_ALL * (rows / of))
+def _hash_bound(rows: int, total: int) -> int:
+    """Return the bound on a 64-bit hash below which about `rows` of `total` values fall."""
+    return _LARGEST_HASH if rows >= total else int(_LARGEST_HASH * (rows / total))
 
 
-def _edges(low: float, high: float) -> tuple[float, ...]:
-    if high - low <= 1e-3 * abs(high):  # as good as the same: normalised, or all tiles whole
+def _histogram_edges(low: float, high: float) -> tuple[float, ...]:
+    # Normalised vectors, or tiles that are all whole, have almost the same value. Their bins must not be of width zero.
+    if high - low <= 1e-3 * abs(high):
         margin = max(abs(high) * 0.01, 1e-6)
         low, high = low - margin, high + margin
     return tuple(float(edge) for edge in np.linspace(low, high, _BINS + 1))

@@ -1,4 +1,4 @@
-"""What vectors as a whole are like: how many directions they use, how alike they are, how they lie in the grid."""
+"""Statistics of vectors as a whole: directions they use, how similar they are, and whether neighbours are alike."""
 
 from __future__ import annotations
 
@@ -8,21 +8,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 Vectors = NDArray[np.float32]
+"""Vectors of n tiles, shape (n, D)."""
 
 _DEAD = 1e-6
-"""A dimension is dead if it varies by less than this, in terms of the root mean square of all values."""
+"""A dimension is dead if its standard deviation is below this share of the root mean square of all values."""
 
 _PERMUTATIONS = 199
+"""How many times vectors are dealt out at random."""
+
 _SMALLEST_STRATUM = 16
-"""Shards with fewer tiles in the sample are dealt out together: alone they hardly change places."""
+"""Shards with fewer sampled tiles are dealt out together. Within such a shard, vectors would hardly change places."""
+
+_DIRECTION_VARIANCE = 1e-10
+"""Variance per vector below which a principal component is only rounding noise of float32."""
 
 
 def effective_rank(vectors: Vectors) -> float:
-    """RankMe of n vectors, shape (n, D): between 1 (all on one line) and min(n, D).
+    """Return the effective rank (RankMe): how many directions the vectors use.
 
-    exp of the entropy of p = s / sum(s) + 1e-7, s the singular values of the matrix as it is, not centred: equation 1
-    of Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised
-    Representations by Their Rank", ICML 2023, arXiv:2210.02885.
+    It is exp(-sum(p log p)) with p = s / sum(s) + 1e-7, where s are the singular values of the matrix, which is not
+    centred. This is equation 1 of Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance
+    of Pretrained Self-Supervised Representations by Their Rank", ICML 2023, arXiv:2210.02885.
+
+    Args:
+        vectors: shape (n, D).
+
+    Returns:
+        A value between 1 (all vectors on one line) and min(n, D). 0 if all vectors are zero.
     """
     matrix = vectors.astype(np.float64)
     gram = matrix @ matrix.T if len(matrix) < matrix.shape[1] else matrix.T @ matrix
@@ -35,9 +47,13 @@ def effective_rank(vectors: Vectors) -> float:
 
 
 def mean_cosine(unit: Vectors) -> float:
-    """Mean cosine similarity over all pairs of n > 1 different rows of unit vectors, shape (n, D).
+    """Return the mean cosine similarity over all pairs of different vectors.
 
-    |sum of the vectors|^2 is the sum of all n^2 inner products, n of which are of a vector with itself.
+    The square of the norm of the vectors' sum is the sum of all n^2 inner products. n of these are inner products of a
+    vector with itself, and are 1.
+
+    Args:
+        unit: unit vectors, shape (n, D), n > 1.
     """
     n = len(unit)
     total = unit.sum(axis=0, dtype=np.float64)
@@ -45,45 +61,56 @@ def mean_cosine(unit: Vectors) -> float:
 
 
 def dead_dimensions(vectors: Vectors) -> NDArray[np.bool_]:
-    """Which dimensions have the same value in all n vectors, but for rounding; shape (D,)."""
+    """Return which dimensions have the same value in all vectors, except for rounding.
+
+    Args:
+        vectors: shape (n, D).
+
+    Returns:
+        Shape (D,).
+    """
     scale = float(np.sqrt(np.mean(np.square(vectors, dtype=np.float64))))
     return np.asarray(vectors.std(axis=0, dtype=np.float64) <= _DEAD * scale)
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """How alike neighbouring tiles are."""
+    """Comparison of neighbouring tiles with random tiles."""
 
     pairs: int
-    """Pairs of tiles side by side, or one above the other."""
+    """Number of pairs of tiles side by side, or one above the other."""
     neighbour_cosine: float
     """Mean cosine similarity of those pairs."""
     random_cosine: float
     """Mean cosine similarity of all pairs of the sample."""
     z: float | None
-    """Neighbours' mean against its distribution when vectors are dealt out at random within their shard, in standard
-    deviations; None where dealing out changes nothing, as when all vectors are equal."""
+    """How many standard deviations the neighbours' mean lies above its value when the vectors are dealt out at random.
+    None if dealing them out changes nothing, for example because all vectors are equal."""
 
     @property
     def gap(self) -> float:
-        """By how much neighbours are more alike than random tiles."""
+        """Mean cosine similarity of neighbours minus that of random tiles."""
         return self.neighbour_cosine - self.random_cosine
 
 
 def compare_neighbours(
     unit: Vectors, row: NDArray[np.integer], col: NDArray[np.integer], shard: NDArray[np.integer]
 ) -> Neighbours | None:
-    """Compare neighbours in the grid with random tiles; None if no two tiles are neighbours.
+    """Compare the similarity of neighbours in the grid with that of random tiles.
 
-    The test is a permutation test, as for Moran's I (Cliff and Ord, "Spatial Processes", 1981): if places said nothing,
-    every way to deal the vectors to the tiles would be as likely. They are dealt out within shards, so that a shard
-    whose rows were mixed up is found, though its tiles are still in their region.
+    This is a permutation test, as is usual for Moran's I (Cliff and Ord, "Spatial Processes", 1981). If a tile's place
+    said nothing about its vector, every way to deal the vectors to the tiles would be equally likely. The vectors are
+    dealt out within their shard. This finds a shard whose rows were mixed up, although its vectors are still in the
+    right region.
 
     Args:
-        unit: unit vectors of n tiles, shape (n, D); n squared numbers are held in memory.
-        row: the tiles' rows in the grid, shape (n,).
-        col: their columns, shape (n,).
-        shard: number of the shard of each, shape (n,).
+        unit: unit vectors of n tiles, shape (n, D). The cosines of all n x n pairs are held in memory.
+        row: row of each tile in the grid, shape (n,).
+        col: column of each tile in the grid, shape (n,).
+        shard: number of each tile's shard, shape (n,).
+
+    Returns:
+        The comparison, or None if no two tiles are neighbours.
     """
     first, second = _neighbour_pairs(row, col)
     if not len(first):
@@ -109,7 +136,11 @@ def compare_neighbours(
 
 
 def _neighbour_pairs(row: NDArray[np.integer], col: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Positions of tiles and of their right and lower neighbours; of tiles that occur twice, one counts."""
+    """Find all pairs of a tile and its right or lower neighbour. A tile that occurs twice counts once.
+
+    Returns:
+        Positions of the first tiles, and positions of their neighbours, both of shape (pairs,).
+    """
     stride = int(col.max(initial=0)) + 2
     places = row.astype(np.int64) * stride + col
     known, where = np.unique(places, return_index=True)
@@ -124,41 +155,47 @@ def _neighbour_pairs(row: NDArray[np.integer], col: NDArray[np.integer]) -> tupl
 
 
 def _strata(shard: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return the group within which each tile's vector is dealt out: its shard, or -1 for all small shards."""
     numbers, which, count = np.unique(shard, return_inverse=True, return_counts=True)
     return np.where(count >= _SMALLEST_STRATUM, numbers, -1)[which].astype(np.int64)
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The first principal components of unit vectors, and the range that their projections fall in."""
+    """The first three principal components of unit vectors, and the range of the vectors' projections."""
 
     axes: NDArray[np.float64]
-    """Unit vectors, largest variance first, shape (3, D); zero where there are fewer components."""
+    """Components as unit vectors, largest variance first, shape (3, D). Zero if there are fewer than three."""
     explained: tuple[float, float, float]
-    """Share of the variance along each."""
+    """Share of the variance along each component."""
     centre: NDArray[np.float64]
-    """Projections of the mean vector, shape (3,)."""
+    """Projection of the mean vector on each component, shape (3,)."""
     low: NDArray[np.float64]
     """2nd percentile of the centred projections, shape (3,)."""
     high: NDArray[np.float64]
-    """98th percentile of them, shape (3,)."""
+    """98th percentile of the centred projections, shape (3,)."""
 
 
 def principal_components(unit: Vectors) -> Principal:
-    """Principal components of n unit vectors, shape (n, D), n > 0; signs are such that the same data give the same."""
+    """Return the first three principal components.
+
+    The sign of a component is free. Its largest entry is made positive, so that the same data give the same result.
+
+    Args:
+        unit: unit vectors, shape (n, D), n > 0.
+    """
     mean = unit.mean(axis=0, dtype=np.float64)
     centred = unit.astype(np.float64) - mean
     values, columns = _largest(centred)
     axes = np.zeros((3, unit.shape[1]))
     total = float(np.square(centred).sum())
-    # below the rounding of float32 there is no direction, only noise
-    there = [i for i in range(len(values)) if values[i] > 1e-10 * max(len(unit), 1)]
-    for i in there:
+    present = [i for i in range(len(values)) if values[i] > _DIRECTION_VARIANCE * max(len(unit), 1)]
+    for i in present:
         axis = columns[:, i]
         axes[i] = axis * np.sign(axis[np.argmax(np.abs(axis))])
     projected = centred @ axes.T
     low, high = np.percentile(projected, (2, 98), axis=0)
-    shares = [float(values[i]) / total if i in there else 0.0 for i in range(3)]
+    shares = [float(values[i]) / total if i in present else 0.0 for i in range(3)]
     return Principal(
         axes=axes,
         explained=(shares[0], shares[1], shares[2]),
@@ -169,7 +206,14 @@ def principal_components(unit: Vectors) -> Principal:
 
 
 def _largest(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Up to three largest eigenvalues of the scatter matrix and their vectors as columns, largest first."""
+    """Return the up to three largest eigenvalues of the scatter matrix, largest first, and their vectors.
+
+    Args:
+        centred: vectors minus their mean, shape (n, D).
+
+    Returns:
+        Eigenvalues of shape (3,), and eigenvectors as columns of shape (D, 3); fewer if n or D is below 3.
+    """
     if len(centred) < centred.shape[1]:
         values, vectors = np.linalg.eigh(centred @ centred.T)
         values, vectors = values[::-1][:3], vectors[:, ::-1][:, :3]

@@ -1,4 +1,4 @@
-"""The tile grid: which windows of a raster are tiles, and what they are called."""
+"""The tile grid: which windows of a raster are tiles, and what the tiles are called."""
 
 from __future__ import annotations
 
@@ -12,13 +12,22 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.errors import DataError
 
 MAX_TILES = 100_000_000
-"""Beyond this the index of one dataset is no longer a file that people can use."""
+"""Most tiles of a grid. The tile index of a larger dataset would be too large a file to work with."""
 
 _DIGITS = 6
+"""Decimal digits of the row and of the column in a tile id."""
 
 
 class Grid(BaseModel):
-    """Square tiles in rows and columns, anchored at the raster's origin."""
+    """Square tiles in rows and columns. The first tile begins at the raster's upper left corner.
+
+    Example:
+        >>> grid = Grid(size=224, stride=112)
+        >>> grid.count(1000)
+        8
+        >>> grid.offsets(1000, 0, 3).tolist()
+        [0, 112, 224]
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,22 +50,28 @@ class Grid(BaseModel):
 
     @property
     def step(self) -> int:
-        """The stride in px, resolved."""
+        """Distance from one tile to the next, in px: the stride, or the size if no stride is given."""
         return self.stride or self.size
 
     def count(self, length: int) -> int:
-        """Number of tiles along an axis of `length` px."""
-        beyond = length - self.size
-        if beyond < 0:
+        """Return the number of tiles along an axis of `length` px."""
+        beyond_first = length - self.size
+        if beyond_first < 0:
             return 0 if self.edge == "drop" else 1
         if self.edge == "drop":
-            return beyond // self.step + 1
-        covering = -(-beyond // self.step) + 1
-        # a stride beyond the size leaves gaps, and a last tile may then begin outside
+            return beyond_first // self.step + 1
+        covering = -(-beyond_first // self.step) + 1
+        # A stride larger than the size leaves gaps. The last tile would begin outside if the axis ends in a gap.
         return min(covering, -(-length // self.step))
 
     def offsets(self, length: int, first: int, stop: int) -> NDArray[np.int64]:
-        """Offsets in px of tiles `first` to `stop` (exclusive) along an axis of `length` px, shape (n,)."""
+        """Return where tiles begin along an axis, in px, shape (stop - first,).
+
+        Args:
+            length: length of the axis, px.
+            first: number of the first tile, from 0.
+            stop: number after the last tile.
+        """
         offsets = np.arange(first, stop, dtype=np.int64) * self.step
         if self.edge == "shift":
             offsets = np.minimum(offsets, max(length - self.size, 0))
@@ -64,10 +79,10 @@ class Grid(BaseModel):
 
 
 def grid_shape(grid: Grid, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of tiles on a raster of `height` x `width` px.
+    """Return how many rows and columns of tiles a raster of `height` x `width` px has.
 
     Raises:
-        DataError: if there would be no tile, or more than `MAX_TILES`.
+        DataError: if the grid would have no tile, or more than `MAX_TILES`.
     """
     rows, cols = grid.count(height), grid.count(width)
     if rows * cols == 0:
@@ -84,26 +99,26 @@ def grid_shape(grid: Grid, height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Some tiles of a grid, as columns of equal length n."""
+    """Tiles of a grid, as arrays with one entry a tile, shape (n,)."""
 
     row: NDArray[np.int32]
-    """Row in the grid, from 0."""
+    """Row of the tile in the grid, from 0."""
     col: NDArray[np.int32]
-    """Column in the grid, from 0."""
+    """Column of the tile in the grid, from 0."""
     col_off: NDArray[np.int32]
-    """Left edge of the window, px."""
+    """Left edge of the window in the raster, px."""
     row_off: NDArray[np.int32]
-    """Upper edge of the window, px."""
+    """Upper edge of the window in the raster, px."""
     width: NDArray[np.int32]
-    """Columns of the exact window, px; less than the size where the tile is padded."""
+    """Width of the exact window, px. It is less than the grid's size if the tile is padded."""
     height: NDArray[np.int32]
-    """Rows of the exact window, px."""
+    """Height of the exact window, px. It is less than the grid's size if the tile is padded."""
 
     def __len__(self) -> int:
         return len(self.row)
 
     def take(self, which: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Tiles:
-        """The tiles at these positions, in this slice, or where the mask is true."""
+        """Return the tiles at these positions, in this slice, or where this mask is true."""
         return Tiles(
             self.row[which],
             self.col[which],
@@ -114,7 +129,7 @@ class Tiles:
         )
 
     def ids(self) -> NDArray[np.str_]:
-        """`r{row:06d}_c{col:06d}` of each tile, shape (n,)."""
+        """Return the id of each tile, shape (n,). See `tile_id`."""
         rows = _digits(self.row)
         cols = _digits(self.col)
         text = np.empty((len(self), 2 * _DIGITS + 3), dtype="S1")
@@ -124,25 +139,25 @@ class Tiles:
 
 
 def _digits(values: NDArray[np.int32]) -> NDArray[np.bytes_]:
-    """Decimal digits of non-negative numbers, shape (n, 6)."""
+    """Return the decimal digits of non-negative numbers as characters, shape (n, `_DIGITS`)."""
     powers = 10 ** np.arange(_DIGITS - 1, -1, -1)
     return (values[:, None] // powers % 10 + ord("0")).astype(np.uint8).view("S1")
 
 
 def tile_id(row: int, col: int) -> str:
-    """Name of the tile at `row`, `col`: stable for a raster and a grid."""
+    """Return the id of a tile, such as `r000012_c000345`. It depends on the tile's place in the grid only."""
     return f"r{row:0{_DIGITS}d}_c{col:0{_DIGITS}d}"
 
 
 def tiles_in(grid: Grid, height: int, width: int, rows: tuple[int, int], cols: tuple[int, int]) -> Tiles:
-    """Tiles of a block of the grid in row-major order.
+    """Return the tiles of a rectangular part of the grid, row by row.
 
     Args:
         grid: the grid.
-        height: rows of the raster, px.
-        width: columns of the raster, px.
-        rows: first row of tiles and the one after the last.
-        cols: first column of tiles and the one after the last.
+        height: height of the raster, px.
+        width: width of the raster, px.
+        rows: first grid row, and the row after the last.
+        cols: first grid column, and the column after the last.
     """
     row_off, col_off = grid.offsets(height, *rows), grid.offsets(width, *cols)
     row, col = np.meshgrid(np.arange(*rows), np.arange(*cols), indexing="ij")

@@ -11,7 +11,8 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from rasterembed.raster.profile import RasterProfile, open_raster
+from rasterembed.raster.drivers import open_raster
+from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
 
 _CACHE_BYTES = 32 * 2**20

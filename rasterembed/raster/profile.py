@@ -1,12 +1,9 @@
-"""What a raster is, read from its header alone."""
+"""The header of a raster: what planning must know, read without any pixel."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pyproj
@@ -15,190 +12,155 @@ from affine import Affine
 from pydantic import BaseModel, ConfigDict
 from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
-from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError, one_line
+from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.source import mask_file_state
-from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 
-DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG", "netCDF")
-"""GDAL drivers that read one file and follow no reference out of it. GTiff reads COG too; netCDF gets files of the
-classic format only, for netCDF-4 is HDF5, which may name any other file as the place of its data."""
-
 MAX_BLOCK_BYTES = 2**30
-"""A compressed block is decoded whole; a larger one (a file of a single strip) breaks bounded memory."""
+"""Largest compressed block that is read, in bytes once decoded. A block is decoded as a whole, so a larger one (such as
+a file that is a single strip) would take more memory than promised."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
-"""Raw bytes, and raw bytes over file bytes, from which on a GeoTIFF is searched for a block that has data."""
-
-_HEADER_CACHE_BYTES = 32 * 2**20
+"""A GeoTIFF is searched for a block that has data if its pixels take more bytes than the first number, and more than
+the second number times the file's size. A file of a few kilobytes can declare any number of pixels."""
 
 _EARTH_RADIUS_M = (6.3e6, 6.45e6)
-"""Every ellipsoid and sphere in use for Earth lies between; Venus' 6.05e6 m is the nearest other body."""
+"""Range of radii, in metres, that holds every ellipsoid and sphere in use for Earth. Of the other bodies Venus is
+nearest, with 6.05e6 m."""
+
+_TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
+"""How TIFF 6.0 and ISO 8601 write a time."""
 
 
 class GroundControlPoint(BaseModel):
-    """A pixel position and the place it shows."""
+    """A pixel position and the place that it shows."""
 
     model_config = ConfigDict(frozen=True)
 
     row: float
+    """Pixels from the raster's upper edge."""
     col: float
+    """Pixels from the raster's left edge."""
     x: float
+    """In the CRS of the points."""
     y: float
+    """In the CRS of the points."""
     z: float = 0.0
+    """Height, in the CRS of the points."""
 
 
 class RasterProfile(BaseModel):
-    """Header of a raster: all that planning needs to know."""
+    """The header of a raster."""
 
     model_config = ConfigDict(frozen=True)
 
     driver: str
+    """GDAL's short name of the format, such as `GTiff`."""
     width: int
     """Columns, px."""
     height: int
     """Rows, px."""
     count: int
-    """Bands."""
+    """Number of bands."""
     dtype: str
-    """NumPy name of the widest band type."""
+    """NumPy name of a dtype that holds the values of all bands."""
     colorinterp: tuple[str, ...]
+    """GDAL's colour interpretation of each band, in lower case, such as `red` or `alpha`."""
     descriptions: tuple[str | None, ...]
+    """Description of each band, or None."""
     crs_wkt: str | None
-    """WKT2 of the native CRS (that of the GCPs, if georeferenced by them), or None."""
+    """Native CRS as WKT2, or None. It is the CRS of the ground control points if they georeference the raster."""
     transform: tuple[float, float, float, float, float, float]
-    """a, b, c, d, e, f of the affine from (column, row) to (x, y)."""
+    """a, b, c, d, e, f of the affine from (column, row) to (x, y) in the native CRS."""
     gcps: tuple[GroundControlPoint, ...] = ()
-    """Ground control points; used where the affine is the identity."""
+    """Ground control points. They are used if the affine is the identity, and are empty otherwise."""
     nodata: tuple[float | None, ...]
-    """Nodata value of each band, or None; NaN and infinity are None too, as they are never valid."""
+    """Nodata value of each band, or None. NaN and infinity are None too, because such pixels are invalid anyway."""
     nodata_nan: bool = False
-    """Whether a band's nodata value is NaN."""
+    """Whether the nodata value of a band is NaN."""
     masked: bool = False
-    """Whether the file says by other means than nodata values and alpha which pixels are valid: an internal mask, or
-    one colour that stands for no data."""
+    """Whether GDAL reads validity from the file itself in another way than nodata values and alpha: from an internal
+    mask, or from one colour that stands for no data."""
     mask_file: str | None = None
-    """State of the mask in a file of its own beside the raster (its name and .msk), see `mask_file_state`; None if
-    there is none."""
+    """State of the mask file beside the raster (see `mask_file_state`), or None if there is none."""
     block_height: int
+    """Rows of a block, px. A block is the smallest part of the file that can be decoded."""
     block_width: int
+    """Columns of a block, px."""
     interleave: str
+    """`pixel` if a block holds all bands, else `band` or `line`."""
     compression: str | None = None
+    """GDAL's name of the compression, or None."""
     overviews: tuple[int, ...] = ()
+    """Factors by which the overviews are decimated, such as 2, 4, 8."""
     palette: tuple[tuple[int, int, int], ...] | None = None
-    """Red, green and blue of each value, if the first band is an index into a palette."""
+    """Red, green and blue of each value, if the first band is an index into a palette; else None."""
     acquired: datetime | None = None
     """Time of acquisition by the file's own tags, UTC."""
     on_earth: bool = True
-    """False: no CRS, or one of another body; footprints are then in pixels."""
+    """Whether the CRS is one of the Earth. If not, footprints are in pixels."""
 
     @property
     def affine(self) -> Affine:
-        """The affine from (column, row) to (x, y) of the native CRS."""
+        """The affine from (column, row) to (x, y) in the native CRS."""
         return Affine(*self.transform)
 
     @property
     def alpha_band(self) -> int | None:
-        """Number of the alpha band, from 1."""
+        """Number of the alpha band, from 1, or None if there is none."""
         names = self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
 
     @property
     def striped(self) -> bool:
-        """Whether a block spans the raster's width, so that it is read by rows."""
+        """Whether a block is as wide as the raster, so that the file is read by rows."""
         return self.block_width >= self.width
 
 
-@contextmanager
-def open_raster(
-    store: ObjectStore, uri: str, *, cache_bytes: int = _HEADER_CACHE_BYTES
-) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster by an allowlist of drivers, with the store's own credentials, and no other file with it.
-
-    Raises:
-        DataError: if no allowed driver reads it, or it refers to another file.
-    """
-    with gdal_environment(store, uri, cache_bytes=cache_bytes) as path, _open(store, uri, path) as dataset:
-        if dataset.tags(ns="OVERVIEWS"):
-            # GDAL would open whatever file, by whatever driver, they name as this one's overview
-            raise DataError(
-                f"{uri}: its metadata names another file as its overview, which is not followed: "
-                "write it anew without (gdal_translate -of COG)"
-            )
-        yield dataset
-
-
-def _open(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
-    try:
-        return _open_by_driver(uri, path)
-    except DataError:
-        store.describe(uri)  # a missing object says so itself, and a server that is away is waited for
-        if not uri.startswith("s3://"):
-            raise
-    return _open_by_driver(uri, path)  # the failure may have been the server's
-
-
-def _open_by_driver(uri: str, path: str) -> rasterio.DatasetReader:
-    errors = []
-    for driver in DRIVERS:
-        if driver == "netCDF" and not _is_classic_netcdf(path):
-            continue
-        try:
-            return rasterio.open(path, driver=driver)
-        except RasterioError as error:
-            errors.append(error)
-    raise DataError(
-        f"{uri}: not a raster that can be read here (allowed formats: {', '.join(DRIVERS)} classic; never VRT, HDF5 or "
-        f"others that may refer to other files): {one_line(errors[0])}"
-    ) from errors[0]
-
-
-def _is_classic_netcdf(path: str) -> bool:
-    if path.startswith("/vsi"):
-        return False  # the driver reads local files only
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(3) == b"CDF"
-    except OSError:
-        return False
-
-
 def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
-    """Read a raster's header.
+    """Read a raster's header, and refuse a raster that cannot be embedded.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        uri: absolute path, or s3://bucket/key.
+        allow_no_crs: accept a raster without a place on Earth, instead of refusing it.
 
     Raises:
-        DataError: for a raster that cannot be embedded, with the reason.
+        DataError: if the raster cannot be embedded. The text says why, and what to do.
+        StoreError: if the raster does not exist or may not be read.
+
+    Example:
+        >>> import rasterio
+        >>> from rasterio.transform import from_origin
+        >>> from rasterembed.raster.source import register
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> header = {"width": 448, "height": 224, "count": 3, "dtype": "uint16", "crs": "EPSG:32635"}
+        >>> rasterio.open("town.tif", "w", transform=from_origin(360_000, 6_720_000, 10, 10), **header).close()
+        >>> store = ObjectStore(root="results")
+        >>> profile = inspect_raster(store, register(store, "town.tif").uri)
+        >>> profile.driver, profile.width, profile.height, profile.count, profile.dtype
+        ('GTiff', 448, 224, 3, 'uint16')
     """
     size = store.describe(uri).size
     with open_raster(store, uri) as dataset:
-        profile = _profile(dataset, uri, mask_file=mask_file_state(store, uri))
+        profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
         _check_pixels(dataset, profile, uri, size)
     if profile.mask_file is not None:
         _check_mask_file(store, uri, profile)
-    misplaced = _why_not_on_earth(profile.crs_wkt)
-    if misplaced is None:
+    problem = _why_not_on_earth(profile.crs_wkt)
+    if problem is None:
         return profile
     if allow_no_crs:
         return profile.model_copy(update={"on_earth": False})
     raise DataError(
-        f"{uri}: {misplaced}: assign its CRS (rio edit-info --crs EPSG:... FILE), or allow footprints in pixels with "
+        f"{uri}: {problem}: assign its CRS (rio edit-info --crs EPSG:... FILE), or allow footprints in pixels with "
         "allow_no_crs"
     )
 
 
-def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:
-    with open_raster(store, uri + ".msk") as mask:
-        shape = (mask.height, mask.width)
-        if shape != (profile.height, profile.width) or mask.count not in (1, profile.count):
-            raise DataError(
-                f"{uri}.msk: a mask of {mask.width}x{mask.height}x{mask.count} px does not fit the raster's "
-                f"{profile.width}x{profile.height}x{profile.count}: remove it or make it anew"
-            )
-
-
-def _profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None) -> RasterProfile:
+def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None) -> RasterProfile:
     if dataset.count == 0:
         inner = f"; it holds subdatasets: {', '.join(dataset.subdatasets[:3])}" if dataset.subdatasets else ""
         raise DataError(f"{uri}: it has no bands{inner}")
@@ -206,10 +168,6 @@ def _profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None
     by_gcps = bool(gcps) and dataset.transform.is_identity
     crs = gcp_crs if by_gcps else dataset.crs
     flags = dataset.mask_flag_enums[0]
-    palette = None
-    if dataset.colorinterp[0] == ColorInterp.palette:
-        colours = dataset.colormap(1)
-        palette = tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
     return RasterProfile(
         driver=dataset.driver,
         width=dataset.width,
@@ -232,31 +190,40 @@ def _profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None
         interleave=dataset.interleaving.name if dataset.interleaving else "band",
         compression=dataset.compression.name if dataset.compression else None,
         overviews=tuple(dataset.overviews(1)),
-        palette=palette,
-        acquired=_acquired(dataset),
+        palette=_palette(dataset),
+        acquired=_acquisition_time(dataset),
     )
 
 
 def _common_dtype(dtypes: tuple[str, ...]) -> str:
-    if any(d.startswith("complex") for d in dtypes):
-        return next(d for d in dtypes if d.startswith("complex"))
-    return str(np.result_type(*dtypes))
+    """Return the name of a dtype that holds the values of all bands, or the first complex dtype if there is one."""
+    complex_dtypes = [d for d in dtypes if d.startswith("complex")]
+    return complex_dtypes[0] if complex_dtypes else str(np.result_type(*dtypes))
 
 
-def _acquired(dataset: rasterio.DatasetReader) -> datetime | None:
-    """TIFFTAG_DATETIME or ACQUISITIONDATETIME, in the forms that TIFF 6.0 and ISO 8601 give them."""
+def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...] | None:
+    """Return red, green and blue of each value of the first band, or None if it is no index. Gaps are black."""
+    if dataset.colorinterp[0] != ColorInterp.palette:
+        return None
+    colours = dataset.colormap(1)
+    return tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
+
+
+def _acquisition_time(dataset: rasterio.DatasetReader) -> datetime | None:
+    """Return the time of GDAL's tag ACQUISITIONDATETIME, or else of TIFFTAG_DATETIME; None if neither is readable."""
     tags = dataset.tags() | dataset.tags(ns="IMAGERY")
     for name in ("ACQUISITIONDATETIME", "TIFFTAG_DATETIME"):
         text = str(tags.get(name, "")).strip()
-        for form in ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"):
+        for time_format in _TIME_FORMATS:
             try:
-                return datetime.strptime(text[:19], form).replace(tzinfo=UTC)
+                return datetime.strptime(text[:19], time_format).replace(tzinfo=UTC)
             except ValueError:
                 continue
     return None
 
 
 def _check_pixels(dataset: rasterio.DatasetReader, profile: RasterProfile, uri: str, file_bytes: int) -> None:
+    """Refuse pixels that have no colour, blocks that are too large, and headers of files without data."""
     if profile.dtype.startswith("complex"):
         raise DataError(f"{uri}: complex pixels ({profile.dtype}) have no colour: convert to amplitude first")
     itemsize = np.dtype(profile.dtype).itemsize
@@ -279,7 +246,11 @@ def _check_pixels(dataset: rasterio.DatasetReader, profile: RasterProfile, uri: 
 
 
 def _has_data(dataset: rasterio.DatasetReader) -> bool:
-    """Whether any block of a GeoTIFF is there; half a microsecond a block, and they are in the file's index."""
+    """Return whether a GeoTIFF has any block with data.
+
+    This asks for the offset of one block after the other. That takes half a microsecond a block, and the number of
+    blocks is limited by the file's own index of them.
+    """
     height, width = dataset.block_shapes[0]
     return any(
         dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
@@ -289,7 +260,18 @@ def _has_data(dataset: rasterio.DatasetReader) -> bool:
     )
 
 
+def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:
+    with open_raster(store, uri + ".msk") as mask:
+        shape = (mask.height, mask.width)
+        if shape != (profile.height, profile.width) or mask.count not in (1, profile.count):
+            raise DataError(
+                f"{uri}.msk: a mask of {mask.width}x{mask.height}x{mask.count} px does not fit the raster's "
+                f"{profile.width}x{profile.height}x{profile.count}: remove it or make it anew"
+            )
+
+
 def _why_not_on_earth(crs_wkt: str | None) -> str | None:
+    """Return what keeps a CRS from giving places on Earth, or None if it does give them."""
     if crs_wkt is None:
         return "it has no CRS"
     try:

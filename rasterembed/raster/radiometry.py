@@ -1,4 +1,4 @@
-"""How pixel values become three colour channels: chosen once a scene, never a tile at a time."""
+"""Choose how pixel values become red, green and blue: once for a whole scene, never tile by tile."""
 
 from __future__ import annotations
 
@@ -17,27 +17,33 @@ from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
 
 PRESETS: dict[str, tuple[float, float]] = {
-    # DN of reflectance 0 and 0.3558, where ESA's own true-colour image saturates (Sentinel-2 product
-    # specification); DN = 10000 reflectance + 1000 since processing baseline 04.00
+    # Digital numbers of reflectance 0 and 0.3558. At 0.3558 ESA's own true-colour image saturates (Sentinel-2 product
+    # specification). Since processing baseline 04.00, the digital number is 10000 * reflectance + 1000.
     "sentinel2-l2a": (1000.0, 4558.0),
-    # DN of surface reflectance 0 and 0.3: reflectance = 0.0000275 DN - 0.2 (USGS Collection 2 Level 2)
+    # Digital numbers of surface reflectance 0 and 0.3: reflectance = 0.0000275 * digital number - 0.2
+    # (USGS, Landsat Collection 2 Level 2).
     "landsat-c2-l2": (0.2 / 0.0000275, 0.5 / 0.0000275),
 }
+"""Values that become black and white, for each preset."""
 
 _SAMPLE_PIXELS = 2**20
-"""Pixels of the decimated overview that percentiles are taken from."""
+"""Pixels that percentiles are computed from, if a decimated read can give them."""
+
 _DECODED_PIXELS = 16 * _SAMPLE_PIXELS
-"""Pixels of the largest overview, or raster without one, that is decoded whole for it."""
+"""Most pixels that GDAL decodes for a decimated read. If it would decode more, small windows are read instead."""
+
 _SAMPLE_WINDOWS = 8
-"""Windows a side that are read of a raster whose overviews are larger, or that has none."""
+"""Number of those small windows along each side of the raster."""
+
 _WINDOW_SIDE = 256
+"""Side of those small windows, px."""
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]
 
 
 def _split_bands(bands: object) -> object:
-    """Band numbers as a person types them: 4,3,2."""
+    """Split band numbers that a person typed as `4,3,2`."""
     if isinstance(bands, str) and bands != "auto":
         return tuple(bands.split(","))
     return bands
@@ -47,7 +53,15 @@ Bands = Annotated[Literal["auto"] | tuple[int, ...], BeforeValidator(_split_band
 
 
 class Radiometry(BaseModel):
-    """Which bands are red, green and blue, and which values become black and white."""
+    """Choose which bands are red, green and blue, and which values become black and white.
+
+    Example:
+        >>> radiometry = Radiometry(bands="4,3,2", range=(0, 3000))
+        >>> radiometry.bands
+        (4, 3, 2)
+        >>> Radiometry().bands, Radiometry().scale
+        ('auto', 'auto')
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -80,24 +94,32 @@ class Radiometry(BaseModel):
 
 
 class ResolvedRadiometry(BaseModel):
-    """Radiometry as numbers: channel c is (value of `bands[c]` - low[c]) / (high[c] - low[c]), cut to 0..1."""
+    """A `Radiometry` as numbers, for one raster.
+
+    Channel c is (value of band `bands[c]` - low[c]) / (high[c] - low[c]), cut to 0..1.
+
+    Example:
+        >>> radiometry = ResolvedRadiometry(bands=(1, 1, 1), low=(0, 0, 0), high=(200, 200, 200), method="range")
+        >>> radiometry.scaled(np.array([[[50, 300]]], dtype="uint16"))[0].tolist()
+        [[0.25, 1.0]]
+    """
 
     model_config = ConfigDict(frozen=True)
 
     bands: tuple[int, int, int]
     """Band of the red, green and blue channel, from 1."""
     low: tuple[float, float, float]
-    """Value that becomes 0 (black)."""
+    """Value that becomes 0 (black), for each channel."""
     high: tuple[float, float, float]
-    """Value that becomes 1 (white)."""
+    """Value that becomes 1 (white), for each channel."""
     palette: bool = False
-    """The band is an index into the raster's palette, whose colours are scaled instead."""
+    """Whether the band is an index into the raster's palette. Then the palette's colours are scaled."""
     method: str
-    """Where the numbers come from."""
+    """Where `low` and `high` come from, such as `uint8`, `range` or `percentile 2 98`."""
 
     @property
     def distinct_bands(self) -> tuple[int, ...]:
-        """The bands to read: one if all channels are the same, else three."""
+        """The bands to read: one if all channels are the same band, else three."""
         return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
 
     def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
@@ -105,7 +127,7 @@ class ResolvedRadiometry(BaseModel):
 
         Args:
             pixels: source values of `distinct_bands`, shape (bands, rows, columns).
-            profile: header of the raster they are from.
+            profile: header of the raster that they come from.
 
         Returns:
             Shape (1 or 3, rows, columns).
@@ -113,18 +135,19 @@ class ResolvedRadiometry(BaseModel):
         return expand_palette(pixels, palette_table(profile)) if self.palette else pixels
 
     def scaled(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return pixels scaled to colour, (value - low) / (high - low), cut to 0..1.
+        """Return pixels scaled to colour: (value - low) / (high - low), cut to 0..1.
 
-        `rasterembed.model.colours` has the same formula in PyTorch, for pixels that are scaled on the device.
+        `rasterembed.model.colours` computes the same formula with PyTorch, for pixels that are scaled on the device.
 
         Args:
-            pixels: colour channels, shape (..., 1 or 3, rows, columns), any real dtype. One channel serves all three.
+            pixels: colour channels, shape (..., 1 or 3, rows, columns), any real dtype. A single channel is used for
+                red, green and blue.
 
         Returns:
             Red, green and blue, shape (..., 3, rows, columns). NaN stays NaN.
         """
         low, high = (np.array(values).reshape(3, 1, 1) for values in (self.low, self.high))
-        # Invalid pixels may have any value, also one for which the difference overflows.
+        # Invalid pixels can have any value, also one whose difference to `low` overflows.
         with np.errstate(over="ignore", invalid="ignore"):
             scaled: NDArray[np.float64] = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0)
         return scaled
@@ -133,40 +156,47 @@ class ResolvedRadiometry(BaseModel):
 def resolve_radiometry(
     store: ObjectStore, uri: str, profile: RasterProfile, radiometry: Radiometry
 ) -> ResolvedRadiometry:
-    """Turn the choice into numbers, reading a decimated overview if percentiles are needed.
+    """Turn a `Radiometry` into numbers. If it needs percentiles, a part of the raster's pixels is read.
+
+    Args:
+        store: gives the credentials for a raster on S3.
+        uri: absolute path, or s3://bucket/key.
+        profile: the raster's header.
+        radiometry: the choice.
 
     Raises:
-        UsageError: if a band does not exist.
-        DataError: if the overview cannot be read.
+        UsageError: if a band does not exist, or is the alpha band.
+        DataError: if the raster has no colour band, or percentiles are needed and cannot be computed.
     """
-    bands = _bands(radiometry, profile)
+    bands = _resolve_bands(radiometry, profile)
     if profile.palette is not None and bands == (1, 1, 1):
-        return _same_range(bands, (0.0, 255.0), "palette", palette=True)
+        return _same_for_all(bands, (0.0, 255.0), "palette", palette=True)
     if radiometry.range is not None:
-        return _same_range(bands, radiometry.range, "range")
+        return _same_for_all(bands, radiometry.range, "range")
     if radiometry.scale != "auto":
-        return _same_range(bands, PRESETS[radiometry.scale], radiometry.scale)
+        return _same_for_all(bands, PRESETS[radiometry.scale], radiometry.scale)
     if radiometry.percentile is None and profile.dtype == "uint8":
-        return _same_range(bands, (0.0, 255.0), "uint8")
-    low, high = radiometry.percentile or (2.0, 98.0)
-    return _from_percentiles(bands, (low, high), store, uri, profile)
+        return _same_for_all(bands, (0.0, 255.0), "uint8")
+    return _from_percentiles(store, uri, profile, bands, radiometry.percentile or (2.0, 98.0))
 
 
-def _same_range(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:
+def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:
+    """Return a radiometry with the same black and white values for all three channels."""
     low, high = pair
     return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
 
 
-def _bands(asked: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
-    if asked.bands != "auto":
-        for band in asked.bands:
+def _resolve_bands(radiometry: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
+    """Return the bands of red, green and blue: those given, else those the file names, else the first ones."""
+    if radiometry.bands != "auto":
+        for band in radiometry.bands:
             if band > profile.count:
                 raise UsageError(f"band {band} does not exist: the raster has {profile.count} bands")
             if band == profile.alpha_band:
                 raise UsageError(f"band {band} is the alpha band: it marks valid pixels and is no colour")
-        first, *rest = asked.bands
+        first, *rest = radiometry.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
-    named = [_named(profile, colour) for colour in ("red", "green", "blue")]
+    named = [_band_named(profile, colour) for colour in ("red", "green", "blue")]
     if None not in named:
         red, green, blue = (band for band in named if band is not None)
         return red, green, blue
@@ -176,8 +206,8 @@ def _bands(asked: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
     return (data[0], data[1], data[2]) if len(data) >= 3 else (data[0], data[0], data[0])
 
 
-def _named(profile: RasterProfile, colour: str) -> int | None:
-    """Band of a colour by its interpretation, or else by its description."""
+def _band_named(profile: RasterProfile, colour: str) -> int | None:
+    """Return the band of a colour by its colour interpretation, or else by its description."""
     if colour in profile.colorinterp:
         return profile.colorinterp.index(colour) + 1
     descriptions = [(text or "").lower() for text in profile.descriptions]
@@ -185,53 +215,54 @@ def _named(profile: RasterProfile, colour: str) -> int | None:
 
 
 def _from_percentiles(
-    bands: tuple[int, int, int],
-    percentiles: Pair,
-    store: ObjectStore,
-    uri: str,
-    profile: RasterProfile,
+    store: ObjectStore, uri: str, profile: RasterProfile, bands: tuple[int, int, int], percentiles: Pair
 ) -> ResolvedRadiometry:
+    """Compute black and white of each band from percentiles of its valid pixels."""
     distinct = sorted(set(bands))
-    values: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
-    windows = _sample(profile)
+    windows = _sample_windows(profile)
+    samples: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
     try:
         with open_pixels(store, uri, profile) as raster:
             for window, shape in windows:
                 pixels, valid = raster.read(tuple(distinct), window, shape)
                 for i, band in enumerate(distinct):
-                    values[band].append(pixels[i][valid])
+                    samples[band].append(pixels[i][valid])
     except RasterioError as error:
         raise DataError(
             f"{uri}: its overview cannot be read ({one_line(error)}); give range to do without percentiles"
         ) from error
-    lows, highs = {}, {}
+    low_of, high_of = {}, {}
     for band in distinct:
-        sample = np.concatenate(values[band]).astype(np.float64)
-        if not sample.size and len(windows) > 1:
+        values = np.concatenate(samples[band]).astype(np.float64)
+        if not values.size and len(windows) > 1:
             raise DataError(
                 f"{uri}: the {len(windows)} windows that percentiles are taken from have no valid pixel: give range, "
                 "or add overviews (gdaladdo FILE)"
             )
-        low, high = np.percentile(sample, percentiles) if sample.size else (0.0, 1.0)
-        lows[band] = float(low)
-        highs[band] = float(high) if high > low else float(low) + 1.0
+        # A raster without any valid pixel is not an error: all of its tiles are skipped.
+        low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
+        low_of[band] = float(low)
+        high_of[band] = float(high) if high > low else float(low) + 1.0
     red, green, blue = bands
     return ResolvedRadiometry(
         bands=bands,
-        low=(lows[red], lows[green], lows[blue]),
-        high=(highs[red], highs[green], highs[blue]),
+        low=(low_of[red], low_of[green], low_of[blue]),
+        high=(high_of[red], high_of[green], high_of[blue]),
         method=f"percentile {percentiles[0]:g} {percentiles[1]:g}",
     )
 
 
-def _sample(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
-    """Windows to read and the shapes to read them at: bounded, whatever the raster's size."""
+def _sample_windows(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
+    """Return the windows to compute percentiles from, and the (rows, columns) to read each at.
+
+    The pixels that must be decoded are bounded, however large the raster is. A raster that is small or has a small
+    overview is read whole, decimated. Of any other raster, small windows are read at full resolution.
+    """
     width, height = profile.width, profile.height
     if width * height / max(profile.overviews, default=1) ** 2 <= _DECODED_PIXELS:
         shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
         shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
         return [(Window(0, 0, width, height), shape)]
-    # a decimated read would decode too much: spread small windows instead
     side_x, side_y = min(_WINDOW_SIDE, width), min(_WINDOW_SIDE, height)
     lefts = np.unique(np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int))
     tops = np.unique(np.linspace(0, height - side_y, _SAMPLE_WINDOWS).astype(int))
@@ -239,7 +270,10 @@ def _sample(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
 
 
 def palette_table(profile: RasterProfile) -> NDArray[np.uint8]:
-    """Red, green and blue of each index, shape (256 or more, 3); indexes beyond the palette are black."""
+    """Return red, green and blue of each palette index, shape (256 or more, 3).
+
+    Indexes that the palette does not have are black.
+    """
     colours = np.array(profile.palette, dtype=np.uint8)
     table = np.zeros((max(256, len(colours)), 3), dtype=np.uint8)
     table[: len(colours)] = colours

@@ -1,4 +1,4 @@
-"""How the tiles of a grid are dealt to shards: compact runs that follow the file's own blocks."""
+"""Deal the tiles of a grid to shards, so that shards share few blocks of the raster file."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from rasterembed.raster.grid import Grid, Tiles, grid_shape, tiles_in
 from rasterembed.raster.profile import RasterProfile
 
 MAX_SHARDS = 500
-"""A task run is a shard, and a Prefect server is kept to about this many task runs a flow run."""
+"""Most shards of a dataset. Each shard is a task run, and a flow run on a Prefect server should not have many more."""
 
 
 class Sharding(BaseModel):
-    """A grid of tiles cut into blocks of `shard_rows` x `shard_cols` tiles, numbered row by row."""
+    """A grid of tiles cut into shards of `shard_rows` x `shard_cols` tiles. Shards are numbered row by row, from 0."""
 
     model_config = ConfigDict(frozen=True)
 
     grid: Grid
     height: int
-    """Rows of the raster, px."""
+    """Height of the raster, px."""
     width: int
-    """Columns of the raster, px."""
+    """Width of the raster, px."""
     rows: int
-    """Rows of tiles."""
+    """Grid rows, in tiles."""
     cols: int
-    """Columns of tiles."""
+    """Grid columns, in tiles."""
     shard_rows: int
-    """Rows of tiles in a shard; the last row of shards may have fewer."""
+    """Grid rows in a shard. Shards at the lower edge may have fewer."""
     shard_cols: int
-    """Columns of tiles in a shard; the last column of shards may have fewer."""
+    """Grid columns in a shard. Shards at the right edge may have fewer."""
 
     @property
     def across(self) -> int:
-        """Shards side by side."""
+        """Number of shards side by side."""
         return -(-self.cols // self.shard_cols)
 
     @property
@@ -44,11 +44,11 @@ class Sharding(BaseModel):
 
     @property
     def tile_count(self) -> int:
-        """Number of tiles in all shards."""
+        """Number of tiles in all shards together."""
         return self.rows * self.cols
 
     def block(self, number: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns of tiles in shard `number`, each as (first, one after the last)."""
+        """Return the grid rows and the grid columns of shard `number`, each as (first, one after the last)."""
         top, left = divmod(number, self.across)
         top, left = top * self.shard_rows, left * self.shard_cols
         return (
@@ -57,23 +57,23 @@ class Sharding(BaseModel):
         )
 
     def tiles(self, number: int) -> Tiles:
-        """Tiles of shard `number` in tile order: row by row."""
+        """Return the tiles of shard `number` in tile order, which is row by row."""
         return tiles_in(self.grid, self.height, self.width, *self.block(number))
 
     def planned(self, number: int) -> int:
-        """Number of tiles in shard `number`."""
+        """Return the number of tiles in shard `number`."""
         (top, bottom), (left, right) = self.block(number)
         return (bottom - top) * (right - left)
 
 
 def plan_shards(grid: Grid, profile: RasterProfile, shard_tiles: int) -> Sharding:
-    """Cut the grid so that shards hold about `shard_tiles` tiles and share few blocks of the file.
+    """Cut the grid into shards of about `shard_tiles` tiles that share few blocks of the file.
 
-    Tiled files get nearly square shards whose sides end on block borders where the stride allows it;
-    striped ones get strips of the full width. Shards grow beyond `shard_tiles` to keep to `MAX_SHARDS`.
+    A tiled file gets nearly square shards. Their sides end on block borders if the stride allows it. A striped file
+    gets strips of the full width. If there would be more than `MAX_SHARDS` shards, they hold more tiles instead.
 
     Raises:
-        DataError: if the grid has no tile.
+        DataError: if the grid has no tile, or too many.
     """
     rows, cols = grid_shape(grid, profile.height, profile.width)
     target = max(shard_tiles, -(-rows * cols // MAX_SHARDS))
@@ -89,7 +89,7 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
         shard_cols = cols
     else:
         step = _aligned(grid.step, profile.block_width)
-        # as wide as high, or wider where the grid has too few rows for that
+        # As wide as high, or wider if the grid has too few rows for that.
         shard_cols = min(cols, _round_to(max(math.isqrt(target), target // rows), step))
     step = _aligned(grid.step, profile.block_height)
     shard_rows = min(rows, _round_to(max(1, target // shard_cols), step))
@@ -105,10 +105,10 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
 
 
 def _aligned(step: int, block: int) -> int:
-    """Number of tiles after which tile and block borders meet again."""
+    """Return the number of tiles after which a tile border and a block border meet again."""
     return math.lcm(step, block) // step
 
 
 def _round_to(value: int, multiple: int) -> int:
-    """The multiple nearest to `value`, or `value` itself if that is zero."""
+    """Return the multiple of `multiple` nearest to `value`, or `value` itself if that multiple is zero."""
     return round(value / multiple) * multiple or value

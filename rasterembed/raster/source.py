@@ -1,4 +1,4 @@
-"""Which raster it is: its URI, its state, and the name its dataset gets."""
+"""The identity of a raster: its URI, its state, and the name that its dataset gets by default."""
 
 from __future__ import annotations
 
@@ -15,35 +15,36 @@ from rasterembed.store.object_store import ObjectStore, locate
 
 
 class Source(BaseModel):
-    """Identity of a raster in one state."""
+    """A raster in one state. Any later write to it changes `size`, `version` or both."""
 
     model_config = ConfigDict(frozen=True)
 
     uri: str
     """Absolute path, or s3://bucket/key."""
     size: int
-    """Bytes."""
+    """Size of the file, in bytes."""
     version: str
-    """ETag, or modification time in nanoseconds."""
+    """ETag of an S3 object; of a file, its modification time in nanoseconds."""
     modified: datetime
     """Time of the last modification, UTC."""
 
     @property
     def remote(self) -> bool:
-        """Whether reading it means to wait for a server."""
+        """Whether the raster lies on S3, so that each read waits for a server."""
         return self.uri.startswith("s3://")
 
 
 def register(store: ObjectStore, raster: str) -> Source:
-    """Find a raster and take down its identity.
+    """Find a raster and return its identity.
 
     Args:
         store: gives the credentials for a raster on S3.
         raster: a path, or s3://bucket/key.
 
     Raises:
-        UsageError: if `raster` is neither.
-        StoreError: if it is not there or may not be read.
+        UsageError: if `raster` is neither a path nor an s3:// URI.
+        StoreError: if the raster does not exist or may not be read.
+        DataError: if the file is empty.
     """
     uri = locate(raster)
     info = store.describe(uri)
@@ -95,9 +96,11 @@ def mask_file_state(store: ObjectStore, uri: str) -> str | None:
 
 
 def default_dataset_id(uri: str) -> str:
-    """A readable slug of the object's key, and a digest of the whole URI so that no two rasters share it.
+    """Return a dataset id for a raster: its key in readable form, and a digest that no other URI has.
 
-    `s3://bucket/a/Input 1.tif` gives `a-input-1-` and eight hexadecimal digits.
+    Example:
+        >>> default_dataset_id("s3://bucket/a/Input 1.tif")
+        'a-input-1-abb5717c'
     """
     path = PurePosixPath(uri.removeprefix("s3://"))
     parts = path.parts[1:] if uri.startswith("s3://") else (path.name,)

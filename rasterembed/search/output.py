@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rasterembed.dataset.geoparquet import GeoMetadata, place_columns
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.search.answer import Answer, Hit
+from rasterembed.store.write_aside import new_file
 
 _NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")
 
@@ -35,6 +35,22 @@ def check_writable(path: Path, *suffixes: str) -> None:
         raise UsageError(f"{path}: there is no folder {path.absolute().parent}")
 
 
+def check_outputs(out: Path | None, sheet: Path | None) -> None:
+    """Refuse file names for an answer and a contact sheet that could not be written, before any work is done.
+
+    Args:
+        out: file for the tiles of an answer, or None.
+        sheet: file for a contact sheet, or None.
+
+    Raises:
+        UsageError: if a name has an unknown suffix, or its folder does not exist.
+    """
+    if out is not None:
+        check_writable(out, *FORMATS)
+    if sheet is not None:
+        check_writable(sheet, ".png")
+
+
 def write_answer(answer: Answer, path: Path) -> None:
     """Write the hits, whole or not at all; a file that is there is replaced.
 
@@ -48,13 +64,8 @@ def write_answer(answer: Answer, path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Write aside, then move into place."""
-    aside = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    with os_errors(str(path)):
-        try:
-            aside.write_bytes(data)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    with os_errors(str(path)), new_file(path) as part:
+        part.write_bytes(data)
 
 
 def _properties(hit: Hit) -> dict[str, Any]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+DEFAULT_K = 12
+"""Tiles in an answer."""
+
 MAX_K = 10_000
 """More rows than this are an export, for which the shards themselves are there."""
+
+EngineChoice = Literal["auto", "scan"]
+"""Which search engine answers: `auto` uses a dataset's vector index if it has one, `scan` scans every vector."""
 
 _TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6})")
 

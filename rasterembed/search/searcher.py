@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,8 @@ from rasterembed.search.datasets import open_datasets
 from rasterembed.search.engines.scan import Filters, connect, exact_nearest
 from rasterembed.search.engines.vss import Index, IndexUnusableError
 from rasterembed.search.examples import resolve_examples
-from rasterembed.search.query import Query, Where
+from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.store.object_store import ObjectStore
-
-DEFAULT_K = 12
-"""Tiles in an answer."""
-
-EngineChoice = Literal["auto", "scan"]
 
 
 class Searcher:

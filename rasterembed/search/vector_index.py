@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,8 +20,6 @@ from rasterembed.search.engines.vss import (
     IndexInfo,
     IndexUnusableError,
     VssMissingError,
-    index_folder,
-    info_key,
     load_vss,
     nearest_sql,
     open_index_file,
@@ -30,8 +27,9 @@ from rasterembed.search.engines.vss import (
 )
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store import duck
+from rasterembed.store.layout import DatasetLayout, new_vector_index_name
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.write_aside import local_file
 
 BUILD_MEMORY = "4GB"
 """Memory of DuckDB while an index is built, as DuckDB writes it; the index itself comes on top."""
@@ -63,7 +61,7 @@ def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[I
     """
     store, rows = dataset.store, dataset.manifest.rows
     if options.index == "never" or (options.index == "auto" and rows < options.index_min_rows):
-        _remove_others(store, dataset.id, keep=())
+        _remove_others(store, dataset.layout, keep=())
         why = "not asked for" if options.index == "never" else f"{rows} rows are below {options.index_min_rows}"
         return None, f"no index: {why}"
     try:
@@ -98,9 +96,9 @@ def _fits(info: IndexInfo, options: VectorIndexOptions) -> bool:
 def _build(dataset: Dataset, options: VectorIndexOptions) -> IndexInfo:
     store, manifest = dataset.store, dataset.manifest
     started = time.monotonic()
-    _clear_dead_builds(store, dataset.id)
-    name = f"hnsw-{manifest.fingerprint[:12]}-{uuid.uuid4().hex[:8]}.duckdb"
-    key = f"{index_folder(dataset.id)}/{name}"
+    _clear_dead_builds(store, dataset.layout)
+    name = new_vector_index_name(manifest.fingerprint)
+    key = dataset.layout.vector_index_file(name)
     with local_file(store, key, replace=True) as file, duck.readable(f"search index of {dataset.id!r}"):
         _fill(dataset, file.path, options)
         seconds = time.monotonic() - started
@@ -125,8 +123,9 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> IndexInfo:
         duckdb=duckdb.__version__,
         built=datetime.now(UTC),
     )
-    store.write(info_key(dataset.id), info.model_dump_json(indent=1).encode())
-    _remove_others(store, dataset.id, keep=("index.json", name))
+    info_key = dataset.layout.vector_index_info
+    store.write(info_key, info.model_dump_json(indent=1).encode())
+    _remove_others(store, dataset.layout, keep=(info_key, key))
     return info
 
 
@@ -192,15 +191,16 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def _remove_others(store: ObjectStore, dataset_id: str, keep: tuple[str, ...]) -> None:
-    for name in store.sizes(index_folder(dataset_id)):
-        if name not in keep:
-            store.delete(f"{index_folder(dataset_id)}/{name}")
+def _remove_others(store: ObjectStore, layout: DatasetLayout, keep: tuple[str, ...]) -> None:
+    for name in store.sizes(layout.vector_index_folder):
+        key = layout.vector_index_file(name)
+        if key not in keep:
+            store.delete(key)
 
 
-def _clear_dead_builds(store: ObjectStore, dataset_id: str) -> None:
+def _clear_dead_builds(store: ObjectStore, layout: DatasetLayout) -> None:
     if store.is_s3:
         return
-    for left in store.scratch(index_folder(dataset_id)).glob("*.part*"):
+    for left in store.scratch(layout.vector_index_folder).glob("*.part*"):
         if time.time() - left.stat().st_mtime > _DEAD_AFTER_S:
             left.unlink(missing_ok=True)

@@ -1,9 +1,8 @@
-"""Objects as files in a folder."""
+"""Storage in a folder: every object is a file."""
 
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import IO
 
 from rasterembed.errors import ObjectMissingError, StoreError, os_errors
 from rasterembed.store.storage import ObjectInfo
+from rasterembed.store.write_aside import flush_to_disk, link_into_place, part_file
 
 
 class FolderStorage:
-    """Objects as files. A file is written aside, flushed to the disk and moved into place."""
+    """Objects as files. Every file is written aside, flushed to the disk, and moved into place."""
 
     def read(self, path: str) -> bytes | None:
-        """Content of the file, or None."""
+        """Return the content of the file, or None if it does not exist."""
         with os_errors(path):
             try:
                 return Path(path).read_bytes()
@@ -25,50 +25,43 @@ class FolderStorage:
                 return None
 
     def write(self, path: str, data: bytes) -> None:
-        """Write aside, then `os.replace`."""
-        with self._aside(path, data) as file:
+        """Write the file aside, then move it into place."""
+        with self._part(path, data) as file:
             self.write_from_file(path, file)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write aside, then a hard link, which fails if the name is taken."""
-        with self._aside(path, data) as file:
+        """Write the file aside, then make a hard link, which fails if the name is taken."""
+        with self._part(path, data) as file:
             return self.create_from_file(path, file)
 
     @contextmanager
-    def _aside(self, path: str, data: bytes) -> Iterator[Path]:
+    def _part(self, path: str, data: bytes) -> Iterator[Path]:
         folder = os.path.dirname(path)
-        file = self.scratch(folder) / f"{uuid.uuid4().hex}.part"
-        try:
+        with part_file(self.scratch(folder)) as file:
             with os_errors(folder):
                 file.write_bytes(data)
             yield file
-        finally:
-            file.unlink(missing_ok=True)
 
     def write_from_file(self, path: str, file: Path) -> None:
         """Move the file into place."""
         with os_errors(path):
-            _flush(file)
+            flush_to_disk(file)
             os.replace(file, path)
 
     def create_from_file(self, path: str, file: Path) -> bool:
         """Link the file into place unless the name is taken."""
         with os_errors(path):
-            _flush(file)
-            try:
-                os.link(file, path)
-            except FileExistsError:
-                return False
-            return True
+            flush_to_disk(file)
+            return link_into_place(file, Path(path))
 
     def open(self, path: str) -> IO[bytes]:
-        """Open for reading."""
+        """Open the file for reading."""
         with os_errors(path):
             return Path(path).open("rb")
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Files directly in the folder; files on their way (`.part`) are no objects."""
-        found = {}
+        """Return names and sizes of the files directly in the folder. Unfinished files (`.part`) are no objects."""
+        sizes = {}
         with os_errors(folder):
             if not os.path.isdir(folder):
                 return {}
@@ -76,26 +69,25 @@ class FolderStorage:
                 for entry in entries:
                     if entry.name.endswith(".part") or not entry.is_file():
                         continue
-                    try:
-                        found[entry.name] = entry.stat().st_size
-                    except FileNotFoundError:  # deleted since the folder was read
-                        continue
-        return found
+                    # Another process may have deleted the file since the folder was read.
+                    with suppress(FileNotFoundError):
+                        sizes[entry.name] = entry.stat().st_size
+        return sizes
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Walk the folder; a file that goes meanwhile is left out."""
+        """Walk through the folder. Files that are deleted meanwhile are left out."""
         for parent, _, names in os.walk(folder):
             for path in (os.path.join(parent, name) for name in names if not name.endswith(".part")):
                 with suppress(ObjectMissingError):
                     yield path, self.describe(path)
 
     def delete(self, path: str) -> None:
-        """Unlink; the folder is left."""
+        """Remove the file; keep its folder."""
         with os_errors(path):
             Path(path).unlink(missing_ok=True)
 
     def describe(self, path: str) -> ObjectInfo:
-        """Size and modification time."""
+        """Return size and modification time of the file."""
         with os_errors(path):
             stat = os.stat(path)
         if not os.path.isfile(path):
@@ -103,12 +95,7 @@ class FolderStorage:
         return ObjectInfo(stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
 
     def scratch(self, folder: str) -> Path:
-        """The folder itself, so that a move into place stays on one file system."""
+        """Return the folder itself, so that moving a file into place stays on one file system."""
         with os_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
         return Path(folder)
-
-
-def _flush(file: Path) -> None:
-    with file.open("rb") as handle:
-        os.fsync(handle.fileno())

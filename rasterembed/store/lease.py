@@ -1,7 +1,11 @@
-"""One run a dataset: a lease made by a conditional create, which a dead run loses by not renewing it.
+"""A lease on a dataset, so that only one run at a time writes it.
 
-Lease files are numbered, and the highest number holds. Taking over means creating the next number, which exactly one of
-several takers can do; a holder only ever rewrites its own file. So no step depends on a server's compare-and-swap.
+A run takes the lease by a conditional create, and renews it while it works. A run that died does not renew it, so the
+lease expires and another run can take the dataset over.
+
+Lease files are numbered, and the one with the highest number counts. To take over, a run creates the file with the next
+number, which succeeds for exactly one of several runs. A run rewrites only its own file. No step needs a server that
+can compare and swap.
 """
 
 from __future__ import annotations
@@ -19,78 +23,88 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 DURATION_S = 60.0
-"""How long a lease holds without being renewed, which is done four times as often; a dead run blocks its dataset for
-this long. Clocks may differ by three quarters of it before a lease is taken from a living run, which then stops."""
+"""Seconds until a lease expires if it is not renewed. A run renews it four times as often.
+
+A dead run blocks its dataset for this long. The clocks of two machines may differ by three quarters of it. With a
+larger difference, a run can take the lease of a living run, which then stops.
+"""
 
 POLL_S = 2.0
-"""Pause before a waiting run looks again."""
+"""Seconds between two attempts of a run that waits for a lease."""
 
 
-class _Content(BaseModel):
+class _LeaseFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
     expires: float
-    """Seconds since 1970, by the holder's clock; 0 once released."""
+    """Seconds since 1970 by the clock of the run that wrote the file; 0 after the lease was released."""
 
 
 @dataclass
 class Lease:
-    """A lease that is held, and renewed by a thread until it is released."""
+    """A lease that this run holds. A thread renews it until it is released."""
 
     store: ObjectStore
-    folder: str
+    layout: DatasetLayout
     number: int
+    """Number of this run's lease file."""
     run_id: str
     on_lost: Callable[[], object] = lambda: None
-    """Called, from another thread, as soon as it is known that another run took the dataset."""
-    _end: threading.Event = field(default_factory=threading.Event)
+    """Called as soon as it is known that another run took the dataset, possibly by another thread."""
+    _released: threading.Event = field(default_factory=threading.Event)
     _lost: bool = False
 
     def check(self) -> None:
         """Make sure that this run still holds the dataset.
 
         Raises:
-            LeaseLostError: if another run took it.
+            LeaseLostError: if another run took it over.
         """
-        if not self._lost and max(_numbers(self.store, self.folder), default=0) != self.number:
+        if not self._lost and _highest_number(self.store, self.layout) != self.number:
             self._lost = True
             self.on_lost()
         if self._lost:
-            raise LeaseLostError(f"{self.store.uri(self.folder)}: another run took the dataset over; this run stops")
+            where = self.store.uri(self.layout.lease_folder)
+            raise LeaseLostError(f"{where}: another run took the dataset over; this run stops")
 
     def _claim(self) -> bool:
-        key, content = _key(self.folder, self.number), self._content(time.time() + DURATION_S)
-        # the second part: it was created, but the answer was lost and the request sent again
-        if not (self.store.create(key, content) or self.store.read(key) == content):
+        """Create this run's lease file; return whether the lease is held now."""
+        key, content = self.layout.lease(self.number), self._content(time.time() + DURATION_S)
+        created = self.store.create(key, content)
+        # If the answer to the first request was lost, the request was sent again and found the file of this run.
+        if not created and self.store.read(key) != content:
             return False
-        numbers = _numbers(self.store, self.folder)
+        numbers = _numbers(self.store, self.layout)
         for number in numbers:
             if number < self.number:
-                self.store.delete(_key(self.folder, number))
+                self.store.delete(self.layout.lease(number))
         if max(numbers, default=0) == self.number:
             return True
-        # this number was used and cleared away since it was found free
+        # Other runs took this number and higher ones, and removed this one, since this run saw that it was free.
         self.store.delete(key)
         return False
 
     def _content(self, expires: float) -> bytes:
-        return _Content(run_id=self.run_id, expires=expires).model_dump_json().encode()
+        return _LeaseFile(run_id=self.run_id, expires=expires).model_dump_json().encode()
 
-    def _renew(self) -> None:
-        while not self._end.wait(DURATION_S / 4):
+    def _keep_renewing(self) -> None:
+        while not self._released.wait(DURATION_S / 4):
             try:
                 self.check()
-                self.store.write(_key(self.folder, self.number), self._content(time.time() + DURATION_S))
+                self.store.write(self.layout.lease(self.number), self._content(time.time() + DURATION_S))
             except LeaseLostError:
                 return
             except StoreError:
-                continue  # the store is away: shards fail on their own, and `check` tells before a commit
+                # If the store does not answer, writing shards fails with its own error. Before a commit, `check`
+                # finds out whether the lease was lost meanwhile.
+                continue
 
     def _release(self) -> None:
         if not self._lost:
-            with suppress(StoreError):  # it expires by itself, and the run's own error says more
-                self.store.write(_key(self.folder, self.number), self._content(0.0))
+            # If this fails, the lease expires by itself, and the run's own error tells more.
+            with suppress(StoreError):
+                self.store.write(self.layout.lease(self.number), self._content(0.0))
 
 
 @contextmanager
@@ -102,26 +116,36 @@ def hold_lease(
     wait_s: float,
     on_wait: Callable[[str], None],
 ) -> Iterator[Lease]:
-    """Hold a dataset while the block runs.
+    """Hold the lease of a dataset while the block runs.
 
     Args:
-        store: where the dataset is.
-        layout: the dataset.
-        run_id: who holds it; shown to others.
+        store: store of the dataset.
+        layout: layout of the dataset.
+        run_id: name of this run, which other runs show to people who wait for it.
         wait_s: seconds to wait for another run to end.
-        on_wait: called once with a sentence, if the run has to wait.
+        on_wait: called once, with a sentence for people, if this run has to wait.
 
     Raises:
-        LeaseHeldError: if another run still holds it after the wait.
+        LeaseHeldError: if another run still holds the lease after the wait.
+
+    Example:
+        >>> import tempfile
+        >>> from rasterembed.store.layout import DatasetLayout
+        >>> from rasterembed.store.lease import hold_lease
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> store = ObjectStore(root=tempfile.mkdtemp())
+        >>> with hold_lease(store, DatasetLayout("alps"), "my run", wait_s=0, on_wait=print) as lease:
+        ...     lease.check()  # raises LeaseLostError if another run took over
     """
     lease = _take(store, layout, run_id, wait_s, on_wait)
-    store.clear_scratch(lease.folder, older_than_s=DURATION_S / 2)  # those of living runs are younger
-    thread = threading.Thread(target=lease._renew, name="lease", daemon=True)
+    # Files of living runs are younger than this.
+    store.clear_scratch(layout.lease_folder, older_than_s=DURATION_S / 2)
+    thread = threading.Thread(target=lease._keep_renewing, name="lease", daemon=True)
     thread.start()
     try:
         yield lease
     finally:
-        lease._end.set()
+        lease._released.set()
         thread.join()
         lease._release()
 
@@ -133,42 +157,42 @@ def _take(
     wait_s: float,
     on_wait: Callable[[str], None],
 ) -> Lease:
-    folder = layout.leases
-    begun, told = time.monotonic(), False
-    seen, seen_since = b"", begun
+    started, announced = time.monotonic(), False
+    last_content, unchanged_since = b"", started
     while True:
-        number = max(_numbers(store, folder), default=0)
-        content = store.read(_key(folder, number)) or b""
+        number = _highest_number(store, layout)
+        content = store.read(layout.lease(number)) or b""
         now = time.monotonic()
-        if content != seen:
-            seen, seen_since = content, now
+        if content != last_content:
+            last_content, unchanged_since = content, now
         holder = _parse(content)
-        # the second part: a clock that runs far ahead must not block the dataset
-        if holder is None or holder.expires < time.time() or now - seen_since > DURATION_S:
-            lease = Lease(store, folder, number + 1, run_id)
+        # A holder whose clock is far ahead writes a late expiry. The lease counts as expired if nobody renewed it for
+        # its whole duration by this machine's clock.
+        if holder is None or holder.expires < time.time() or now - unchanged_since > DURATION_S:
+            lease = Lease(store, layout, number + 1, run_id)
             if lease._claim():
                 return lease
         who = f"run {holder.run_id}" if holder else "another run"
         sentence = f"dataset {layout.dataset_id!r} is being written by {who}"
-        if now - begun >= wait_s:
+        if now - started >= wait_s:
             raise LeaseHeldError(f"{sentence}: wait for it to end (a run that died frees it after {DURATION_S:.0f} s)")
-        if not told:
+        if not announced:
             on_wait(f"{sentence}; waiting up to {wait_s:.0f} s")
-            told = True
+            announced = True
         time.sleep(min(POLL_S, wait_s))
 
 
-def _key(folder: str, number: int) -> str:
-    return f"{folder}/{number:08d}.json"
-
-
-def _numbers(store: ObjectStore, folder: str) -> list[int]:
-    names = (name.removesuffix(".json") for name in store.sizes(folder))
+def _numbers(store: ObjectStore, layout: DatasetLayout) -> list[int]:
+    names = (name.removesuffix(".json") for name in store.sizes(layout.lease_folder))
     return [int(name) for name in names if name.isdecimal()]
 
 
-def _parse(content: bytes) -> _Content | None:
+def _highest_number(store: ObjectStore, layout: DatasetLayout) -> int:
+    return max(_numbers(store, layout), default=0)
+
+
+def _parse(content: bytes) -> _LeaseFile | None:
     try:
-        return _Content.model_validate_json(content)
+        return _LeaseFile.model_validate_json(content)
     except ValidationError:
         return None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.store.folder import FolderStorage
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import boto3
 
     from rasterembed.store.s3 import S3Storage
+
+DEFAULT_ROOT = "rasterembed-store"
+"""Folder, in the working directory, that commands and flows use if no root is given."""
 
 
 class StoreSettings(BaseModel):
@@ -272,6 +275,22 @@ class ObjectStore(StoreSettings):
         if uri.startswith("s3://"):
             return self._s3.describe(uri.removeprefix("s3://"))
         return FolderStorage().describe(uri)
+
+
+def open_store(root: str | None = None) -> ObjectStore:
+    """Return the store of a root that a person typed.
+
+    Args:
+        root: folder or s3://bucket/prefix; by default `DEFAULT_ROOT`. The usual AWS variables name the S3 server.
+
+    Raises:
+        UsageError: if the root is neither.
+    """
+    try:
+        return ObjectStore(root=root or DEFAULT_ROOT)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"object store {root!r}: {reason}") from error
 
 
 def locate(raster: str) -> str:

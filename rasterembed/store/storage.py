@@ -1,4 +1,4 @@
-"""What the store needs of a place that keeps objects: a folder (`folder`) or an S3 server (`s3`)."""
+"""The protocol of a storage: a place that keeps objects. The two storages are `folder` and `s3`."""
 
 from __future__ import annotations
 
@@ -10,48 +10,52 @@ from typing import IO, Protocol
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What identifies one state of an object."""
+    """Size and version of an object. Another content has another version."""
 
     size: int
-    """Bytes."""
+    """Size in bytes."""
     version: str
-    """ETag of an S3 object, or the modification time of a file in nanoseconds."""
+    """ETag of an S3 object, or modification time of a file in nanoseconds since 1970."""
     modified: float
     """Time of the last modification, in seconds since 1970."""
 
 
 class Storage(Protocol):
-    """Objects by their full paths, without a scheme. Every method raises StoreError in one line."""
+    """A place that keeps objects.
+
+    Objects are named by full paths without a scheme: `/folder/key`, or `bucket/prefix/key` on S3. Every method raises
+    StoreError if the storage refuses, and StoreUnavailableError if it does not answer.
+    """
 
     def read(self, path: str) -> bytes | None:
-        """Content of an object, or None."""
+        """Return the whole object, or None if it does not exist."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Put an object in place, whole."""
+        """Write a whole object in one atomic step. An existing object is replaced."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """As `write`, but only if the name is free; of several callers exactly one gets True."""
+        """Write a whole object unless it exists. Of several callers, exactly one gets True."""
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """As `write`, from a file in `scratch`."""
+        """Write an object as `write` does, from a file in `scratch`."""
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """As `create`, from a file in `scratch`."""
+        """Write an object as `create` does, from a file in `scratch`."""
 
     def open(self, path: str) -> IO[bytes]:
-        """The object as a seekable file; raises ObjectMissingError."""
+        """Open an object as a seekable binary file. Raises ObjectMissingError if it does not exist."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Names and sizes in bytes of the objects directly in a folder."""
+        """Return names and sizes in bytes of the objects directly in a folder."""
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Full paths and identities of all objects below a folder."""
+        """Yield full path and `ObjectInfo` of every object below a folder."""
 
     def delete(self, path: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object. Nothing happens if it does not exist."""
 
     def describe(self, path: str) -> ObjectInfo:
-        """Identity of an object's present state; raises ObjectMissingError."""
+        """Return size and version of an object. Raises ObjectMissingError if it does not exist."""
 
     def scratch(self, folder: str) -> Path:
-        """A local folder for the `.part` files that will go to `folder`, and for nothing else."""
+        """Return a local folder that holds nothing but `.part` files that will become objects in `folder`."""

@@ -13,11 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rasterembed.store.layout import FOLDERS
+from rasterembed.store.layout import DATASETS_FOLDER, OUTPUT_FOLDERS, dataset_id_of_manifest
 from rasterembed.store.object_store import ObjectStore
-
-DEAD_LETTERS = "dead-letters/uploads"
-"""Folder of a store for notifications that can never become a run."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _KEY_BYTES = 1024
@@ -96,7 +93,7 @@ class UploadRules(BaseModel):
         default=(".tif", ".tiff", ".jp2"), description="Endings of keys to follow, in any case."
     )
     ignore: tuple[str, ...] = Field(
-        default=(*(f"{folder}/" for folder in FOLDERS), "dead-letters/"),
+        default=tuple(f"{folder}/" for folder in OUTPUT_FOLDERS),
         description="Beginnings of keys to leave alone, in every bucket.",
     )
 
@@ -112,16 +109,14 @@ class UploadRules(BaseModel):
 
 
 def _is_output(uri: str, root: str | None) -> bool:
-    return root is not None and uri.startswith(
-        tuple(f"{root.rstrip('/')}/{folder}/" for folder in (*FOLDERS, "dead-letters"))
-    )
+    return root is not None and uri.startswith(tuple(f"{root.rstrip('/')}/{folder}/" for folder in OUTPUT_FOLDERS))
 
 
 def dataset_dates(store: ObjectStore) -> dict[str, float]:
     """The datasets of a store and when their manifests were written, in seconds since 1970; one listing."""
     found = {}
-    for key, info in store.find("datasets"):
-        dataset_id, _, name = key.removeprefix("datasets/").partition("/")
-        if name == "manifest.json":
+    for key, info in store.find(DATASETS_FOLDER):
+        dataset_id = dataset_id_of_manifest(key)
+        if dataset_id is not None:
             found[dataset_id] = info.modified
     return found

@@ -8,8 +8,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from rasterembed.store.layout import dead_letter
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.uploads import DEAD_LETTERS
 
 
 async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:
@@ -19,7 +19,7 @@ async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:
         StoreError: if the store does not take it.
     """
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
-    key = f"{DEAD_LETTERS}/{digest[:32]}.json"
+    key = dead_letter(digest)
     letter = {"reason": reason, "received": datetime.now(UTC).isoformat(), "record": record}
     await asyncio.to_thread(store.write, key, json.dumps(letter, indent=1).encode())
     return store.uri(key)

@@ -413,7 +413,7 @@ def test_a_million_tiles(store: ObjectStore) -> None:
         selection=Selection(),
     )
     write_tile_index(store, plan)
-    path = store.uri(plan.layout.index)
+    path = store.uri(plan.layout.tile_index)
     assert pq.read_metadata(path).num_rows == 1_000_000
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32633", "OGC:CRS84", always_xy=True)
     for row, col in ((0, 0), (499, 250), (999, 999)):

@@ -18,7 +18,7 @@ from rasterio.transform import Affine
 from rasterembed.dataset import plan as plan_module
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
 from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
@@ -243,40 +243,6 @@ def test_a_plan_that_is_missing_broken_or_anothers_is_refused(
         DataError, match=rf"^{path}: this version cannot read the plan \(1 errors\): embed the raster again$"
     ):
         Plan.read(store, DATASET, plan.fingerprint)
-
-
-def test_a_dataset_has_its_place_in_the_store() -> None:
-    layout, fingerprint = DatasetLayout("scene-1.x_y"), "0123456789abcdef" * 4
-    assert [
-        layout.manifest,
-        layout.stac_item,
-        layout.plan(fingerprint),
-        layout.index,
-        layout.shard(fingerprint, 42),
-        layout.qa,
-        layout.search_index,
-    ] == [
-        "datasets/scene-1.x_y/manifest.json",
-        "datasets/scene-1.x_y/stac-item.json",
-        "datasets/scene-1.x_y/plan-0123456789ab.json",
-        "tiles/scene-1.x_y/index.parquet",
-        "embeddings/scene-1.x_y/part-0123456789ab-00042.parquet",
-        "qa/scene-1.x_y",
-        "indexes/scene-1.x_y",
-    ]
-
-
-@pytest.mark.parametrize(
-    "dataset_id", ["", ".", "..", "../x", "a/b", "a\\b", "-a", ".a", "A", "ä", "a b", "a\n", "a" * 129, "a\0"]
-)
-def test_names_that_are_no_dataset_are_refused(dataset_id: str) -> None:
-    with pytest.raises(UsageError, match=r"is not allowed: use 1 to 128 of a-z 0-9"):
-        DatasetLayout(dataset_id)
-
-
-@pytest.mark.parametrize("dataset_id", ["a", "0", "a.b_c-d", "a..b", "a" * 128])
-def test_other_names_are_allowed(dataset_id: str) -> None:
-    assert DatasetLayout(dataset_id).dataset_id == dataset_id
 
 
 URIS = {

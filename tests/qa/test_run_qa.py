@@ -29,9 +29,9 @@ from rasterembed.dataset.plan import Selection
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.qa.judge import judge
-from rasterembed.qa.report import Metric, QaError, QaReport, markdown
-from rasterembed.qa.run import run_qa
+from rasterembed.qa.metrics import Metric
+from rasterembed.qa.report import QaError, QaReport, markdown
+from rasterembed.qa.run import judge_dataset, run_qa
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store import duck
@@ -172,7 +172,7 @@ def test_metrics_are_what_numpy_gives(store: ObjectStore) -> None:
     norms = np.linalg.norm(vectors, axis=1)
     cosines = (vectors / norms[:, None]) @ (vectors / norms[:, None]).T
     n = len(vectors)
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
 
     singular = np.linalg.svd(vectors, compute_uv=False)
     p = singular / singular.sum() + 1e-7
@@ -204,8 +204,10 @@ def test_metrics_are_what_numpy_gives(store: ObjectStore) -> None:
 
 def test_a_large_dataset_is_sampled_and_the_sample_is_the_same_every_time(store: ObjectStore) -> None:
     manifest = _manifest(store)
-    whole = judge(store, manifest)
-    first, second = (judge(store, manifest, QaThresholds(sample_rows=100, min_neighbour_pairs=20)) for _ in range(2))
+    whole = judge_dataset(store, manifest)
+    first, second = (
+        judge_dataset(store, manifest, QaThresholds(sample_rows=100, min_neighbour_pairs=20)) for _ in range(2)
+    )
     assert 60 < first.sample_rows < 140
     assert _metric(first, "mean_cosine").rows == first.sample_rows
     assert first.metrics == second.metrics
@@ -224,7 +226,7 @@ def test_a_shard_removed_is_found(store: ObjectStore) -> None:
     store.delete(gone.path)
     report = run_qa(store, manifest)
     assert _breached(report) == {"shards_missing", "tiles_unaccounted", "tiles_missing", "coverage"}
-    assert _metric(report, "shards_missing").examples == (f"{Path(gone.path).name}: it is not there",)
+    assert _metric(report, "shards_missing").examples == (f"{Path(gone.path).name}: the store does not have this file",)
     missing = _metric(report, "tiles_missing")
     assert (missing.value, list(missing.examples)) == (64, lost[:10])
     assert _metric(report, "coverage").value == pytest.approx(0.75, abs=0.05)
@@ -236,8 +238,8 @@ def test_a_shard_cut_short_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     path = Path(store.uri(manifest.shards[0].path))
     path.write_bytes(path.read_bytes()[:-100])
-    report = judge(store, manifest)
-    assert _metric(report, "shards_missing").examples[0].endswith("it is no whole Parquet file with a receipt")
+    report = judge_dataset(store, manifest)
+    assert _metric(report, "shards_missing").examples[0].endswith("it is not a complete Parquet file with a receipt")
     assert _metric(report, "tiles_missing").value == 64
 
 
@@ -248,13 +250,13 @@ def test_a_shard_doubled_is_found(how: str, store: ObjectStore) -> None:
     copy = shard.path.replace("-00001.", "-00099.")
     if how == "beside":
         shutil.copy(store.uri(shard.path), store.uri(copy))
-        report = judge(store, manifest)
+        report = judge_dataset(store, manifest)
         assert _breached(report) == {"shards_unlisted"}
         assert _metric(report, "shards_unlisted").examples == (Path(copy).name,)
         assert report.counts.rows == 256
         return
     doubled = _write_manifest(store, manifest, shards=(*manifest.shards, shard))
-    report = judge(store, doubled)
+    report = judge_dataset(store, doubled)
     assert {"shards_mismatched", "tiles_duplicated"} <= _breached(report)
     duplicated = _metric(report, "tiles_duplicated")
     first = min(pq.read_table(store.uri(shard.path))["tile_id"].to_pylist())
@@ -272,7 +274,7 @@ def test_one_bad_number_is_found(value: float, name: str, store: ObjectStore) ->
         bad.append(table["tile_id"][5].as_py())
         return _with_vectors(table, vectors)
 
-    report = judge(store, _change_shard(store, 3, spoil))
+    report = judge_dataset(store, _change_shard(store, 3, spoil))
     assert _breached(report) == {name}
     assert (_metric(report, name).value, _metric(report, name).examples) == (1, tuple(bad))
     assert report.norm is not None
@@ -288,7 +290,7 @@ def test_a_null_and_a_zero_vector_are_found(store: ObjectStore) -> None:
         place = table.schema.get_field_index("embedding")
         return table.set_column(place, pa.field("embedding", kind), pa.array(values, type=kind))
 
-    report = judge(store, _change_shard(store, 0, spoil))
+    report = judge_dataset(store, _change_shard(store, 0, spoil))
     assert _breached(report) == {"vectors_not_finite", "vectors_zero"}
     assert _metric(report, "vectors_not_finite").examples == ("r000000_c000000",)
     assert _metric(report, "vectors_zero").examples == ("r000000_c000001",)
@@ -298,7 +300,7 @@ def test_vectors_that_are_all_equal_are_found(store: ObjectStore) -> None:
     first = _vectors(pq.read_table(store.uri(_manifest(store).shards[0].path)))[:1]
     for number in range(4):
         manifest = _change_shard(store, number, lambda table: _with_vectors(table, first.repeat(len(table), axis=0)))
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     assert _breached(report) == {"duplicate_share", "effective_rank", "mean_cosine", "dead_dimension_share"}
     assert _metric(report, "duplicate_share").value == 1 - 1 / 256
     assert _metric(report, "effective_rank").value == pytest.approx(1.0, abs=0.01)
@@ -310,7 +312,7 @@ def test_vectors_that_are_all_equal_are_found(store: ObjectStore) -> None:
 @pytest.mark.parametrize("within_shards", [True, False])
 def test_vectors_shuffled_between_tiles_are_found(within_shards: bool, store: ObjectStore) -> None:
     """A shard whose rows were mixed up keeps its vectors in their region; neighbours tell all the same."""
-    assert float(_metric(judge(store, _manifest(store)), "neighbour_z").value or 0) > 8
+    assert float(_metric(judge_dataset(store, _manifest(store)), "neighbour_z").value or 0) > 8
     random = np.random.default_rng(1)
     rows = [_vectors(pq.read_table(store.uri(shard.path))) for shard in _manifest(store).shards]
     if within_shards:
@@ -319,7 +321,7 @@ def test_vectors_shuffled_between_tiles_are_found(within_shards: bool, store: Ob
         dealt = np.split(random.permutation(np.concatenate(rows)), 4)
     for number in range(4):
         manifest = _change_shard(store, number, lambda table, n=number: _with_vectors(table, dealt[n]))
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     assert "neighbour_z" in _breached(report)
     assert _breached(report) <= {"neighbour_z", "neighbour_gap"}
     assert abs(float(_metric(report, "neighbour_z").value or 9)) < 3
@@ -331,7 +333,7 @@ def test_a_manifest_that_lists_another_fingerprint_is_found(store: ObjectStore) 
     assert {"shards_mismatched", "tiles_missing"} <= _breached(report)
     mismatched = _metric(report, "shards_mismatched")
     assert mismatched.value == 4
-    assert f"its fingerprint is {manifest.fingerprint}, the manifest's is {'0' * 64}" in mismatched.examples[0]
+    assert f"its fingerprint is {manifest.fingerprint}, but the manifest's is {'0' * 64}" in mismatched.examples[0]
     assert any("there is no such plan" in note for note in report.notes)
     assert store.read(f"qa/{ID}/report.json") is not None
 
@@ -340,7 +342,7 @@ def test_a_shard_of_another_dataset_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     key = manifest.shards[0].path
     _put(store, key, pq.read_table(store.uri(key)), _change_receipt(store, key, dataset_id="other"))
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     assert "its dataset_id is other" in _metric(report, "shards_mismatched").examples[0]
     assert _metric(report, "tiles_missing").value == 64
 
@@ -349,9 +351,9 @@ def test_rows_that_the_manifest_does_not_count_are_found(store: ObjectStore) -> 
     manifest = _manifest(store)
     first = manifest.shards[0]
     changed = first.model_copy(update={"rows": first.rows - 1})
-    report = judge(store, _write_manifest(store, manifest, shards=(changed, *manifest.shards[1:])))
+    report = judge_dataset(store, _write_manifest(store, manifest, shards=(changed, *manifest.shards[1:])))
     assert _breached(report) == {"shards_mismatched"}
-    assert "its rows are 64, the manifest says 63" in _metric(report, "shards_mismatched").examples[0]
+    assert "it has 64 rows, but the manifest says 63" in _metric(report, "shards_mismatched").examples[0]
 
 
 def test_a_tile_in_another_place_is_found(store: ObjectStore) -> None:
@@ -359,7 +361,7 @@ def test_a_tile_in_another_place_is_found(store: ObjectStore) -> None:
         geometry = table["geometry"].to_pylist()
         return _with(table, geometry=[geometry[1], *geometry[1:]])
 
-    report = judge(store, _change_shard(store, 0, move))
+    report = judge_dataset(store, _change_shard(store, 0, move))
     assert _breached(report) == {"tiles_misplaced"}
     assert _metric(report, "tiles_misplaced").examples == ("r000000_c000000",)
 
@@ -372,7 +374,7 @@ def test_columns_that_do_not_fit_the_vectors_are_found(store: ObjectStore) -> No
         valid[3], valid[4] = 1.5, 0.01
         return _with(table, norm=norm, valid_fraction=valid)
 
-    report = judge(store, _change_shard(store, 1, spoil))
+    report = judge_dataset(store, _change_shard(store, 1, spoil))
     assert _breached(report) == {"norms_wrong", "valid_fractions_wrong"}
     assert _metric(report, "norms_wrong").value == 1
     assert _metric(report, "valid_fractions_wrong").value == 2
@@ -381,12 +383,12 @@ def test_columns_that_do_not_fit_the_vectors_are_found(store: ObjectStore) -> No
 def test_a_lost_or_foreign_tile_index_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     _rewrite(store, manifest.index, lambda table: table.slice(0, 200))
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     assert _breached(report) == {"index_mismatched", "tiles_unexpected"}
     assert _metric(report, "tiles_unexpected").value == 56
 
     store.delete(manifest.index)
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     assert _breached(report) == {"index_mismatched"}
     assert _metric(report, "tiles_missing").status == "not judged"
 
@@ -413,10 +415,41 @@ def test_valid_ground_without_a_vector_is_found_though_shards_and_index_agree(st
     changed = _write_manifest(
         store, manifest, shards=(first, *manifest.shards[1:]), rows=250, skipped=6, index_sha256=index
     )
-    report = judge(store, changed)
+    report = judge_dataset(store, changed)
     assert _breached(report) == {"coverage"}
     # the border has no data, so six whole tiles are more than six of 256
     assert 0.96 < float(_metric(report, "coverage").value or 0) < 1 - 6 / 256
+
+
+def test_reasons_that_version_01_wrote_are_judged_alike(good: Path, tmp_path: Path, tiny_vit: Path) -> None:
+    """Version 0.1 wrote reasons as sentences into tile index and receipts."""
+    raster = tmp_path / "holes.tif"
+    with rasterio.open(good.parent / "scene.tif") as scene:
+        pixels = np.maximum(scene.read(), 1)
+    pixels[:, :64, :] = 0
+    pixels[:, 5, 5] = 9
+    _write(raster, pixels)
+    store = ObjectStore(root=str(tmp_path / "store"))
+    manifest = embed_raster(
+        store, str(raster), EmbedOptions(dataset_id="holes", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))
+    ).manifest
+    sentences = {"no_valid_pixel": "no valid pixel", "low_valid_fraction": "valid fraction below 0.05"}
+    now = judge_dataset(store, manifest)
+    assert now.counts.skipped == {"no valid pixel": 15, "valid fraction below 0.05": 1}
+    assert now.passed
+
+    def old(table: pa.Table) -> pa.Table:
+        reason = [sentences.get(value, value) for value in table["reason"].to_pylist()]
+        reason[20] = "window cannot be decoded"
+        status = table["status"].to_pylist()
+        status[20] = "skipped"
+        return _with(table, reason=np.array(reason, dtype=object), status=np.array(status))
+
+    index = _rewrite(store, manifest.index, old)["sha256"]
+    then = judge_dataset(store, _write_manifest(store, manifest, index_sha256=index))
+    assert then.counts.skipped == now.counts.skipped | {"window cannot be decoded": 1}
+    assert _metric(then, "undecodable_share").value == 1 / 256
+    assert _metric(then, "coverage") == _metric(now, "coverage")
 
 
 def test_a_raster_without_a_small_overview_is_judged_by_some_of_its_tiles(
@@ -424,13 +457,13 @@ def test_a_raster_without_a_small_overview_is_judged_by_some_of_its_tiles(
 ) -> None:
     monkeypatch.setattr("rasterembed.qa.coverage._DECODED_PIXELS", 1000)
     manifest = _manifest(store)
-    coverage = _metric(judge(store, manifest), "coverage")
+    coverage = _metric(judge_dataset(store, manifest), "coverage")
     assert coverage.value == 1.0
     tiles = re.fullmatch("of ([0-9]+) tiles, as the raster has no small overview", coverage.note)
     assert tiles is not None
     assert 16 < int(tiles[1]) < 64
     store.delete(manifest.shards[1].path)
-    assert 0.5 < float(_metric(judge(store, manifest), "coverage").value or 0) < 0.95
+    assert 0.5 < float(_metric(judge_dataset(store, manifest), "coverage").value or 0) < 0.95
 
 
 def test_a_raster_that_is_gone_or_was_changed_is_noted_and_does_not_fail(store: ObjectStore) -> None:
@@ -438,9 +471,9 @@ def test_a_raster_that_is_gone_or_was_changed_is_noted_and_does_not_fail(store: 
     raster = Path(manifest.configuration["source"]["uri"])
     aside = raster.rename(raster.with_suffix(".aside"))
     try:
-        gone = judge(store, manifest)
+        gone = judge_dataset(store, manifest)
         shutil.copy(aside, raster)
-        changed = judge(store, manifest)
+        changed = judge_dataset(store, manifest)
     finally:
         aside.rename(raster)
     for report, why in ((gone, "there is no such file"), (changed, "it was changed since this dataset was planned")):
@@ -459,7 +492,7 @@ def test_a_raster_without_a_valid_pixel_passes_with_a_note(tmp_path: Path, tiny_
     report = run_qa(store, manifest)
     assert (manifest.rows, report.passed) == (0, True)
     assert report.notes == ("No vector was judged: all 10 tiles are skipped.",)
-    assert report.counts.skipped == {"no_valid_pixel": 10}
+    assert report.counts.skipped == {"no valid pixel": 10}
     assert _metric(report, "coverage").status == "not judged"
     assert report.pictures == ("coverage.png",)
 
@@ -477,10 +510,10 @@ def test_real_rasters_pass_with_the_demo_model_and_the_defaults(
         str(rasters / name),
         EmbedOptions(dataset_id="real", grid=Grid(size=size), selection=Selection(allow_no_crs=True)),
     ).manifest
-    report = judge(store, manifest)
+    report = judge_dataset(store, manifest)
     report.check()
     if manifest.rows < 10:
-        assert _metric(report, "effective_rank").note == f"not enough rows: {manifest.rows}, it takes 10"
+        assert _metric(report, "effective_rank").note == f"not enough rows: {manifest.rows}, but at least 10 are needed"
     assert "**model: demo (untrained)**" in markdown(report)
 
 
@@ -619,7 +652,7 @@ def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> Non
             selection=Selection(vector_dtype="float16"),
         ),
     ).manifest
-    judge(store, manifest).check()
+    judge_dataset(store, manifest).check()
 
 
 def test_a_dataset_on_s3_is_measured_the_same(good: Path, moto: S3Server, bucket: str) -> None:
@@ -633,7 +666,7 @@ def test_a_dataset_on_s3_is_measured_the_same(good: Path, moto: S3Server, bucket
     for path in good.rglob("*"):
         if path.is_file() and "qa" not in path.parts:
             store.write(str(path.relative_to(good)), path.read_bytes())
-    remote, local = run_qa(store, _manifest(store)), judge(ObjectStore(root=str(good)), _manifest(store))
+    remote, local = run_qa(store, _manifest(store)), judge_dataset(ObjectStore(root=str(good)), _manifest(store))
     assert remote.metrics == local.metrics
     assert remote.passed
     assert set(store.sizes(f"qa/{ID}")) == {*remote.pictures, "report.json", "report.md"}

@@ -15,8 +15,9 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
+from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.pixels import open_pixels
-from rasterembed.raster.profile import RasterProfile, inspect_raster, open_raster
+from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 

@@ -233,7 +233,7 @@ def test_a_creation_whose_answer_was_lost_counts(folder: ObjectStore, monkeypatc
 def test_a_number_that_was_used_and_cleared_away_meanwhile_is_not_held(folder: ObjectStore) -> None:
     """A taker that was suspended between finding number 1 free and creating it."""
     folder.write(f"{FOLDER}/00000007.json", json.dumps({"run_id": "other", "expires": 1e12}).encode())
-    assert not Lease(folder, FOLDER, 1, "late")._claim()
+    assert not Lease(folder, LAYOUT, 1, "late")._claim()
 
 
 def test_a_store_that_goes_away_neither_frees_nor_fails_the_run(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -25,9 +24,10 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import StoreError, os_errors
 from rasterembed.search.engines.scan import COLUMNS, Filters
 from rasterembed.store import duck
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import VECTOR_INDEX_NAME
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.write_aside import new_file
 
 MAX_FETCH = 4096
 """Rows asked of the index at most: for more, the exact scan is as fast."""
@@ -43,7 +43,7 @@ class IndexInfo(BaseModel):
 
     fingerprint: str
     """Of the dataset that it was built from."""
-    file: str = Field(pattern=r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$")
+    file: str = Field(pattern=VECTOR_INDEX_NAME)
     """Name of the database beside `index.json`."""
     bytes: int
     sha256: str
@@ -79,7 +79,7 @@ def read_info(store: ObjectStore, dataset: Dataset) -> IndexInfo:
     Raises:
         IndexUnusableError: if there is none, or it is of other vectors.
     """
-    data = store.read(info_key(dataset.id))
+    data = store.read(dataset.layout.vector_index_info)
     if data is None:
         raise IndexUnusableError("there is no index")
     try:
@@ -206,7 +206,7 @@ def _local(store: ObjectStore, dataset: Dataset, info: IndexInfo) -> Path:
     Raises:
         IndexUnusableError: if it is gone, or not what `index.json` says.
     """
-    key = f"{index_folder(dataset.id)}/{info.file}"
+    key = dataset.layout.vector_index_file(info.file)
     path = _fetched(store, dataset, key, info) if store.is_s3 else Path(store.uri(key))
     # damage among the vectors ends the whole process: vss meets DuckDB's checksum error where it may not throw
     if not _is_whole(path, info):
@@ -226,32 +226,18 @@ def _is_whole(path: Path, info: IndexInfo) -> bool:
 def _fetched(store: ObjectStore, dataset: Dataset, key: str, info: IndexInfo) -> Path:
     """The index's place in the cache of this machine, filled from the store; one file a dataset is kept."""
     home = cache_folder() / "indexes"
-    origin = f"{store.endpoint_url} {store.uri(index_folder(dataset.id))}"
+    origin = f"{store.endpoint_url} {store.uri(dataset.layout.vector_index_folder)}"
     path = home / hashlib.sha256(origin.encode()).hexdigest()[:16] / info.file
-    aside = path.with_name(f"{uuid.uuid4().hex}.part")
     with os_errors(str(path)):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             return path
         try:
-            with store.open(key) as source, aside.open("wb") as target:
+            with new_file(path) as part, store.open(key) as source, part.open("wb") as target:
                 shutil.copyfileobj(source, target, 16 * 2**20)
-            aside.replace(path)
         except FileNotFoundError as error:
             raise IndexUnusableError("the index is broken: its file is gone, cut off or damaged") from error
-        finally:
-            aside.unlink(missing_ok=True)
         for old in path.parent.glob("*.duckdb"):
             if old != path:
                 old.unlink(missing_ok=True)
     return path
-
-
-def index_folder(dataset_id: str) -> str:
-    """Folder of the index, relative to the store's root."""
-    return DatasetLayout(dataset_id).search_index
-
-
-def info_key(dataset_id: str) -> str:
-    """Key of the file that says which index counts."""
-    return f"{index_folder(dataset_id)}/index.json"

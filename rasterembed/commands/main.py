@@ -1,0 +1,33 @@
+"""The console command `rasterembed`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import NoReturn
+
+from rasterembed.commands.options import OptionsApp
+from rasterembed.commands.run import run
+
+_COMMANDS = {
+    "embed": "Embed a raster: it becomes a dataset that can be searched.",
+    "search": "Find the tiles whose vectors are nearest to an example's.",
+    "qa": "Check a dataset's vectors, write the report, and set its state.",
+}
+"""Commands and their summaries. A command's module is imported only when that command is used."""
+
+app = OptionsApp(
+    name="rasterembed",
+    help="Embed rasters with DINOv3, search the embeddings and check them, without a Prefect server.",
+    version=lambda: version("raster-embeddings"),
+)
+for _name, _summary in _COMMANDS.items():
+    app.command(f"rasterembed.commands.{_name}:app", name=_name, help=_summary)
+
+
+def main() -> NoReturn:
+    """Run the command that this process's arguments name, print its result, and exit."""
+    result = run(app, sys.argv[1:])
+    if result is not None:
+        print(result)
+    sys.exit(0)

@@ -1,0 +1,59 @@
+"""`rasterembed search`: the tiles that are most like a tile, a place, an image, or several of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from rasterembed.commands.options import command_app
+from rasterembed.model.choice import Device
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.store.object_store import open_store
+
+
+def search(
+    dataset: str,
+    root: str | None = None,
+    query: Query = Query(),
+    where: Where = Where(),
+    k: Annotated[int, Field(ge=1, le=MAX_K), Parameter(alias="-k")] = DEFAULT_K,
+    out: Path | None = None,
+    sheet: Path | None = None,
+    engine: EngineChoice = "auto",
+    ef_search: Annotated[int, Field(ge=8, le=4096)] | None = None,
+    device: Device = "auto",
+) -> str:
+    """Find the tiles whose vectors are nearest to an example's.
+
+    Args:
+        dataset: Name of the dataset, or of several with commas between.
+        root: Folder or s3://bucket/prefix of the dataset; by default rasterembed-store here.
+        query: The example.
+        where: Which tiles may answer.
+        k: Number of tiles.
+        out: File for the tiles: .geojson, .parquet or .csv.
+        sheet: File for a contact sheet of the query and the tiles: .png.
+        engine: Ask a vector index where there is one, or scan every vector.
+        ef_search: Candidates that an index keeps while searching; more find more and take longer.
+        device: Where the model runs, for an image.
+    """
+    # DuckDB and pyarrow take longer to import than the help and a usage error may take.
+    from rasterembed.search.contact_sheet import write_sheet
+    from rasterembed.search.output import check_outputs, write_answer
+    from rasterembed.search.searcher import Searcher
+
+    check_outputs(out, sheet)
+    names = [name.strip() for name in dataset.split(",") if name.strip()]
+    with Searcher(open_store(root), names, engine=engine, ef_search=ef_search, device=device) as searcher:
+        answer = searcher.ask(query, where, k)
+        if out is not None:
+            write_answer(answer, out)
+        if sheet is not None:
+            write_sheet(answer, searcher.datasets, sheet)
+    return str(answer)
+
+
+app = command_app("search", search)

@@ -1,0 +1,158 @@
+"""Metrics: what was measured of a dataset, and how each value is held against its threshold.
+
+To add a metric:
+
+1. Declare it with a field of `rasterembed.qa.thresholds.QaThresholds`. The field gives the metric's name, bound, title
+   and default threshold.
+2. Return its `Measurement` from the function that measures it. `rasterembed.qa.measure` lists these functions.
+3. Describe it in `docs/qa.md`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.qa.thresholds import Bound, Limits, QaThresholds
+
+
+class Status(StrEnum):
+    """Verdict on one metric."""
+
+    PASSED = "passed"
+    BREACHED = "breached"
+    NOT_JUDGED = "not judged"
+
+
+@dataclass(frozen=True)
+class MetricDefinition:
+    """Declaration of a metric, read from the field of `QaThresholds` that bounds it."""
+
+    name: str
+    bound: Bound
+    title: str
+    """One line that says what the value is."""
+    threshold_field: str
+    """Name of the field of `QaThresholds`."""
+
+
+def _read_definitions() -> dict[str, MetricDefinition]:
+    definitions = [
+        MetricDefinition(limits.metric, limits.bound, str(field.description).rstrip("."), field_name)
+        for field_name, field in QaThresholds.model_fields.items()
+        for limits in field.metadata
+        if isinstance(limits, Limits)
+    ]
+    return {definition.name: definition for definition in definitions}
+
+
+METRICS: Mapping[str, MetricDefinition] = _read_definitions()
+"""Every metric by its name, in the order of the report."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Value of one metric, before it is held against its threshold."""
+
+    metric: str
+    """Name of the metric, a key of `METRICS`."""
+    value: int | float | None
+    """None if it could not be measured."""
+    rows: int | None = None
+    """Number of vectors, or of pairs of vectors, behind the value. None if it is simply all of them."""
+    note: str = ""
+    """What the value means for this dataset, or why the metric is not judged."""
+    examples: tuple[str, ...] = ()
+    """Up to ten tiles or files that the value counts."""
+
+
+def not_judged(metrics: Iterable[str], reason: str, rows: int | None = None) -> tuple[Measurement, ...]:
+    """Return measurements without a value, all for the same reason.
+
+    Args:
+        metrics: names of the metrics.
+        reason: why they have no value, as text for people.
+        rows: number of vectors or pairs that were available, if that is of interest.
+    """
+    return tuple(Measurement(metric, None, rows=rows, note=reason) for metric in metrics)
+
+
+class Metric(BaseModel):
+    """One metric of a report: its value, its threshold and the verdict."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    """One line that says what the value is."""
+    value: int | float | None
+    """None if it could not be measured; `note` says why."""
+    bound: Bound
+    threshold: int | float
+    status: Status
+    rows: int | None = None
+    """Number of vectors, or of pairs of vectors, behind the value. None if it is simply all of them."""
+    note: str = ""
+    """What the value means for this dataset, or why the metric is not judged."""
+    examples: tuple[str, ...] = ()
+    """Up to ten tiles or files that the value counts."""
+
+    def sentence(self) -> str:
+        """Return one line with value and threshold, for a metric that is breached."""
+        relation = "more than" if self.bound is Bound.MAX else "less than"
+        threshold = f"{METRICS[self.name].threshold_field} {format_number(self.threshold)}"
+        more = ", ..." if len(self.examples) > 3 else ""
+        examples = f" ({', '.join(self.examples[:3])}{more})" if self.examples else ""
+        return f"{self.name} is {format_number(self.value)}, {relation} {threshold}{examples}"
+
+
+def judge(measurements: Iterable[Measurement], thresholds: QaThresholds) -> tuple[Metric, ...]:
+    """Hold every measurement against its threshold.
+
+    Args:
+        measurements: one for each metric of `METRICS`, in any order.
+        thresholds: the thresholds.
+
+    Returns:
+        The metrics in the order of `METRICS`.
+
+    Raises:
+        ValueError: if a metric was not measured exactly once. Only a mistake in this package causes it.
+    """
+    measurements = list(measurements)
+    by_metric = {measurement.metric: measurement for measurement in measurements}
+    if by_metric.keys() != METRICS.keys() or len(by_metric) != len(measurements):
+        raise ValueError(f"measured {sorted(m.metric for m in measurements)}, but declared are {sorted(METRICS)}")
+    return tuple(_judge_one(by_metric[name], definition, thresholds) for name, definition in METRICS.items())
+
+
+def _judge_one(measurement: Measurement, definition: MetricDefinition, thresholds: QaThresholds) -> Metric:
+    threshold: int | float = getattr(thresholds, definition.threshold_field)
+    return Metric(
+        name=definition.name,
+        title=definition.title,
+        value=measurement.value,
+        bound=definition.bound,
+        threshold=threshold,
+        status=_status(measurement.value, definition.bound, threshold),
+        rows=measurement.rows,
+        note=measurement.note,
+        examples=measurement.examples,
+    )
+
+
+def _status(value: int | float | None, bound: Bound, threshold: int | float) -> Status:
+    if value is None:
+        return Status.NOT_JUDGED
+    breached = value > threshold if bound is Bound.MAX else value < threshold
+    return Status.BREACHED if breached else Status.PASSED
+
+
+def format_number(value: int | float | None) -> str:
+    """Return a number as text for people: four significant digits, or `-` for None."""
+    if value is None:
+        return "-"
+    return f"{value:,d}" if isinstance(value, int) else f"{value:.4g}"

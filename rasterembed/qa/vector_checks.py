@@ -1,0 +1,135 @@
+"""Measure the vectors and the columns beside them: whether they are sound, and whether they tell tiles apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rasterembed.dataset.manifest import Manifest
+from rasterembed.qa.metrics import Measurement, format_number, not_judged
+from rasterembed.qa.report import Distribution
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.qa.tile_table import Sample, TileTable
+from rasterembed.qa.vector_statistics import (
+    Neighbours,
+    Principal,
+    compare_neighbours,
+    dead_dimensions,
+    effective_rank,
+    mean_cosine,
+    principal_components,
+)
+
+_NORM_TOLERANCE = 1e-3
+"""Largest relative error of the norm column. Rounding a vector to float16 changes its norm by half of that."""
+
+_DISTRIBUTION_METRICS = (
+    "norm_ratio",
+    "valid_fraction_mean",
+    "duplicate_share",
+    "effective_rank",
+    "mean_cosine",
+    "dead_dimension_share",
+)
+_NEIGHBOUR_METRICS = ("neighbour_gap", "neighbour_z")
+
+
+@dataclass(frozen=True)
+class VectorMeasures:
+    """Metrics and statistics of the vectors."""
+
+    measurements: tuple[Measurement, ...]
+    norm: Distribution | None
+    """Distribution of the norms. None without a good vector."""
+    valid_fraction: Distribution | None
+    """Distribution of the valid fractions. None without a good vector."""
+    neighbours: Neighbours | None
+    """Comparison of neighbours with random tiles. None if no two tiles are neighbours."""
+    principal: Principal | None
+    """Principal components of the sample. None if the sample is empty."""
+    sample_rows: int
+    """Number of vectors in the sample."""
+    notes: tuple[str, ...]
+    """Why no vector was judged, if so."""
+
+
+def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThresholds) -> VectorMeasures:
+    """Measure the vectors, their norms, and the tiles' valid fractions.
+
+    Args:
+        tiles: the dataset's tiles.
+        manifest: the dataset's manifest.
+        thresholds: how many vectors and pairs the metrics need.
+    """
+    sample = tiles.sample()
+    norm, valid_fraction = tiles.distribution("norm"), tiles.distribution("valid_fraction")
+    near = tiles.neighbour_sample()
+    neighbours = compare_neighbours(near.unit, near.row, near.col, near.shard)
+    good = tiles.good_rows()
+    if norm is None or valid_fraction is None or good < thresholds.min_rows:
+        reason = f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
+        of_distribution = not_judged(_DISTRIBUTION_METRICS, reason)
+    else:
+        of_distribution = _measure_distribution(tiles, sample, norm, valid_fraction)
+    return VectorMeasures(
+        measurements=(
+            *_measure_rows(tiles, manifest),
+            *of_distribution,
+            *_measure_neighbours(neighbours, thresholds.min_neighbour_pairs),
+        ),
+        norm=norm,
+        valid_fraction=valid_fraction,
+        neighbours=neighbours,
+        principal=principal_components(sample.unit) if len(sample.unit) else None,
+        sample_rows=len(sample.unit),
+        notes=() if good else (_why_no_vector(manifest),),
+    )
+
+
+def _measure_rows(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, ...]:
+    """Return the metrics that count single rows."""
+    min_valid_fraction = float(manifest.configuration["selection"]["min_valid_fraction"])
+    return tuple(
+        Measurement(metric, found.count, examples=found.examples)
+        for metric, found in (
+            ("vectors_not_finite", tiles.not_finite()),
+            ("vectors_zero", tiles.zero()),
+            ("norms_wrong", tiles.norms_wrong(_NORM_TOLERANCE)),
+            ("valid_fractions_wrong", tiles.valid_fractions_wrong(min_valid_fraction)),
+        )
+    )
+
+
+def _why_no_vector(manifest: Manifest) -> str:
+    if manifest.rows == 0:
+        return f"No vector was judged: all {format_number(manifest.skipped)} tiles are skipped."
+    return "No vector was judged: every vector is missing, zero or not finite."
+
+
+def _measure_distribution(
+    tiles: TileTable, sample: Sample, norm: Distribution, valid_fraction: Distribution
+) -> tuple[Measurement, ...]:
+    """Return the metrics of the good vectors as a whole."""
+    rows = len(sample.vectors)
+    return (
+        Measurement("norm_ratio", norm.maximum / norm.minimum if norm.minimum > 0 else float("inf")),
+        Measurement("valid_fraction_mean", valid_fraction.mean),
+        Measurement("duplicate_share", tiles.duplicate_share()),
+        Measurement("effective_rank", effective_rank(sample.vectors), rows=rows),
+        Measurement("mean_cosine", mean_cosine(sample.unit), rows=rows),
+        Measurement("dead_dimension_share", float(dead_dimensions(sample.vectors).mean()), rows=rows),
+    )
+
+
+def _measure_neighbours(found: Neighbours | None, min_pairs: int) -> tuple[Measurement, ...]:
+    """Return the metrics that compare neighbouring tiles with random ones."""
+    pairs = found.pairs if found else 0
+    if found is None or pairs < min_pairs:
+        reason = f"not enough pairs of neighbours: {pairs}, but at least {min_pairs} are needed"
+        return not_judged(_NEIGHBOUR_METRICS, reason)
+    if found.z is None:
+        return not_judged(_NEIGHBOUR_METRICS, "dealing the vectors out at random changes nothing", rows=pairs)
+    means = f"neighbours {format_number(found.neighbour_cosine)}, random tiles {format_number(found.random_cosine)}"
+    return (
+        Measurement("neighbour_gap", found.gap, rows=pairs, note=means),
+        Measurement("neighbour_z", found.z, rows=pairs),
+    )

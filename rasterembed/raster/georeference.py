@@ -1,0 +1,140 @@
+"""Turn pixel positions of one raster into places: native coordinates, and longitude and latitude."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.enums import TransformDirection
+from rasterio.control import GroundControlPoint as RasterioGCP
+from rasterio.transform import GCPTransformer
+
+from rasterembed.errors import DataError
+from rasterembed.raster.profile import RasterProfile
+
+CRS84 = "OGC:CRS84"
+"""CRS of every place that is written: WGS 84, longitude before latitude, in degrees."""
+
+Floats = NDArray[np.float64]
+
+POLE_GAP_PX = 0.002
+"""A border through a pole is led around it at this distance, in px: at the pole itself there is no longitude."""
+
+
+@dataclass(frozen=True)
+class Pole:
+    """A pole of the Earth that is a single point on the raster's map."""
+
+    col: float
+    """Pixel position from the raster's left edge. It may lie outside the raster."""
+    row: float
+    """Pixel position from the raster's upper edge."""
+    latitude: float
+    """90 or -90 degrees."""
+
+
+class Georeference:
+    """Where the pixels of one raster are.
+
+    Pixel positions are in px from the upper left corner of the raster, so the corners of pixels are whole numbers.
+
+    Args:
+        profile: the raster's header.
+    """
+
+    def __init__(self, profile: RasterProfile) -> None:
+        self._profile = profile
+        self._crs = pyproj.CRS.from_wkt(profile.crs_wkt) if profile.on_earth and profile.crs_wkt else None
+        self._to_lonlat = pyproj.Transformer.from_crs(self._crs, CRS84, always_xy=True) if self._crs else None
+
+    @property
+    def on_earth(self) -> bool:
+        """Whether the pixels have a longitude and latitude."""
+        return self._to_lonlat is not None
+
+    def native(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return x and y in the raster's native CRS.
+
+        Args:
+            cols: pixel positions from the left edge, any shape.
+            rows: pixel positions from the upper edge, of the same shape.
+        """
+        if self._gcps is not None:
+            x, y = self._gcps.xy(rows.ravel(), cols.ravel(), offset="ul")
+            return np.reshape(x, cols.shape), np.reshape(y, cols.shape)
+        a, b, c, d, e, f = self._profile.transform
+        return a * cols + b * rows + c, d * cols + e * rows + f
+
+    def lonlat(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return longitude and latitude in OGC:CRS84, in degrees.
+
+        If the native CRS is in longitude and latitude itself, longitudes beyond -180 to 180 stay as the raster has
+        them: a raster from 0 to 360 degrees gives longitudes from 0 to 360.
+
+        Args:
+            cols: pixel positions from the left edge, any shape.
+            rows: pixel positions from the upper edge, of the same shape.
+
+        Raises:
+            DataError: if the native CRS gives a position no longitude and latitude.
+        """
+        assert self._crs is not None
+        assert self._to_lonlat is not None
+        x, y = self.native(cols, rows)
+        lon, lat = map(np.asarray, self._to_lonlat.transform(x, y))
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            bad = np.flatnonzero(~(np.isfinite(lon) & np.isfinite(lat)).ravel())[0]
+            raise DataError(
+                f"pixel (column {cols.ravel()[bad]:g}, row {rows.ravel()[bad]:g}) has no longitude and latitude in "
+                f"CRS {self._crs.name!r}: crop the raster to the CRS's area of use, or warp it to another CRS"
+            )
+        if self._native_degrees:
+            lon = lon + 360.0 * np.round((x * self._native_degrees - lon) / 360.0)
+            # A raster whose pixel centres go from pole to pole sticks out beyond each pole by half a pixel.
+            lat = np.clip(lat, -90.0, 90.0)
+        return lon, lat
+
+    @cached_property
+    def poles(self) -> tuple[Pole, ...]:
+        """The poles that are points on the raster's map.
+
+        In other projections a pole is a line (longitude and latitude, Mercator) or not on the map. Such a pole needs no
+        special care, because every point of the line has its own longitude.
+        """
+        if self._to_lonlat is None or self._native_degrees or self._gcps is not None:
+            return ()
+        poles = []
+        a, b, c, d, e, f = tuple(~self._profile.affine)[:6]
+        longitudes = np.array([0.0, 90.0, 180.0, 270.0])
+        for latitude in (90.0, -90.0):
+            x, y = self._to_lonlat.transform(longitudes, np.full(4, latitude), direction=TransformDirection.INVERSE)
+            # A pole that is not on the map has infinite coordinates.
+            with np.errstate(invalid="ignore"):
+                cols, rows = a * x + b * y + c, d * x + e * y + f
+                # The pole is a point if all its longitudes meet in one place.
+                if np.hypot(np.ptp(cols), np.ptp(rows)) < POLE_GAP_PX:
+                    poles.append(Pole(float(cols[0]), float(rows[0]), latitude))
+        return tuple(poles)
+
+    @cached_property
+    def _native_degrees(self) -> float | None:
+        """Degrees in one unit of the native x, if the native x is a longitude; else None."""
+        # PROJ calls the coordinates of a rotated pole geographic too, but they are no longitudes: the CRS is derived.
+        if self._crs is None or not self._crs.is_geographic or self._crs.is_derived:
+            return None
+        return float(np.degrees(self._crs.axis_info[0].unit_conversion_factor))
+
+    @cached_property
+    def _gcps(self) -> GCPTransformer | None:
+        """GDAL's polynomial through the ground control points, of the order that GDAL chooses. None without points."""
+        if not self._profile.gcps:
+            return None
+        xs = np.array([p.x for p in self._profile.gcps])
+        if self._native_degrees and np.ptp(xs) * self._native_degrees > 180.0:
+            # The points lie on both sides of the antimeridian. The polynomial needs longitudes without a jump.
+            xs = np.where(xs < 0.0, xs + 360.0 / self._native_degrees, xs)
+        points = [RasterioGCP(p.row, p.col, x, p.y, p.z) for p, x in zip(self._profile.gcps, xs.tolist(), strict=True)]
+        return GCPTransformer(points)

@@ -1,0 +1,181 @@
+"""The console command `rasterembed`, as a program of its own: no Prefect, one line for each error, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from examples.landscape import make_scene
+from rasterembed.store.object_store import DEFAULT_ROOT
+from tests.conftest import PROJECT
+
+TILE = "r000003_c000003"
+HEAVY = ("torch", "transformers", "duckdb", "matplotlib", "prefect")
+"""Packages that take long to import."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a raster, and its dataset `made` in the default store."""
+    folder = tmp_path_factory.mktemp("console")
+    make_scene(folder, width=1024, height=1024)
+    done = _rasterembed(folder, "embed", "scene.tif", "--dataset-id", "made", "--size", "128")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def _environment() -> dict[str, str]:
+    """Return this environment with the project on the path, from any working directory, and no Prefect server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT")}
+    return kept | {"PYTHONPATH": str(PROJECT)}
+
+
+def _rasterembed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rasterembed", *arguments],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+def test_help_lists_the_commands_and_nothing_heavy_is_imported(tmp_path: Path) -> None:
+    done = _rasterembed(tmp_path, "--help")
+    assert done.returncode == 0
+    for command in ("embed", "search", "qa"):
+        assert f"│ {command} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["embed", "--help"], 0),
+        (["search", "--help"], 0),
+        (["qa", "--help"], 0),
+        (["embed"], 2),
+        (["embed", "a.tif", "--size", "17"], 2),
+        (["search", "made", "--tile", "12"], 2),
+        (["qa", "made", "--min-rows", "0"], 2),
+        (["nothing"], 2),
+    ],
+)
+def test_help_and_wrong_usage_import_nothing_that_takes_long(arguments: list[str], status: int, tmp_path: Path) -> None:
+    program = f"""
+import sys
+from rasterembed.commands.main import main
+sys.argv = ["rasterembed", *{arguments!r}]
+try:
+    main()
+finally:
+    print(*(name for name in {HEAVY!r} if name in sys.modules), file=open("imported", "w"))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "imported").read_text().split() == []
+
+
+def test_embed_writes_a_dataset_and_prints_where_it_is(folder: Path) -> None:
+    manifest = folder / DEFAULT_ROOT / "datasets/made/manifest.json"
+    assert json.loads(manifest.read_bytes())["rows"] == 64
+    again = _rasterembed(folder, "embed", "scene.tif", "--dataset-id", "made", "--size", "128")
+    assert again.returncode == 0, again.stderr
+    lines = dict(line.split(": ", 1) for line in again.stdout.splitlines())
+    assert lines["dataset id"] == "made"
+    assert lines["state"] == "ready"
+    assert lines["manifest"] == str(manifest)
+    assert (lines["rows"], lines["skipped"]) == ("64", "0")
+
+
+def test_search_prints_the_answer_and_writes_what_was_asked_for(folder: Path, tmp_path: Path) -> None:
+    out, sheet = tmp_path / "found.csv", tmp_path / "sheet.png"
+    done = _rasterembed(
+        folder, "search", "made", "--tile", TILE, "-k", "3", "--out", str(out), "--sheet", str(sheet)
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"tile {TILE}; model: ")
+    assert [line.split()[0] for line in lines[3:6]] == ["1", "2", "3"]
+    assert lines[-1].startswith("made: answered by ")
+    assert len(out.read_text().splitlines()) == 4
+    assert Image.open(sheet).format == "PNG"
+
+
+def test_qa_sets_the_state_by_its_verdict(folder: Path) -> None:
+    manifest = folder / DEFAULT_ROOT / "datasets/made/manifest.json"
+    breached = _rasterembed(folder, "qa", "made", "--max-mean-cosine", "-0.9")
+    assert breached.returncode == 1
+    assert "more than max_mean_cosine -0.9" in breached.stderr
+    assert "Traceback" not in breached.stderr
+    assert json.loads(manifest.read_bytes())["state"] == "failed_qa"
+    passed = _rasterembed(folder, "qa", "made")
+    assert passed.returncode == 0, passed.stderr
+    assert "mean_cosine" in passed.stdout
+    assert "state: ready" in passed.stdout.splitlines()
+    assert json.loads(manifest.read_bytes())["state"] == "ready"
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "reason"),
+    [
+        (2, ["embed", "scene.tif", "--size", "17"], "--size: Input should be a multiple of 16, not '17'"),
+        (2, ["embed", "scene.tif", "--root", "ftp://there"], "the root is neither a folder nor s3://bucket/prefix"),
+        (2, ["embed", "scene.tif", "--store", "block"], "Unknown option: --store"),
+        (2, ["embed", "scene.tif", "--dataset-id", "../x"], "dataset id '../x' is not allowed"),
+        (1, ["embed", "nowhere.tif"], "nowhere.tif: there is no such file"),
+        (2, ["search", "nowhere", "--tile", TILE], "there is no dataset 'nowhere'"),
+        (2, ["search", "made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in"),
+        (2, ["qa", "nowhere"], "there is no dataset 'nowhere'"),
+        (2, ["nothing"], 'Unknown command "nothing"'),
+    ],
+)
+def test_what_a_person_gets_wrong_is_one_line_and_a_status(
+    status: int, arguments: list[str], reason: str, folder: Path
+) -> None:
+    done = _rasterembed(folder, *arguments)
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    assert reason in errors[0]
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_embed_keeps_complete_shards_and_can_be_run_again(
+    how: signal.Signals, folder: Path, tmp_path: Path
+) -> None:
+    small = ["--shard-tiles", "1", "--size", "64", "--batch-size", "1"]
+    command = ["embed", str(folder / "scene.tif"), "--root", str(tmp_path), "--dataset-id", "a", *small]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rasterembed", *command], env=_environment(), stderr=subprocess.PIPE, text=True
+    )
+    shards = tmp_path / "embeddings/a"
+    while process.poll() is None and len(list(shards.glob("*.parquet"))) < 3:
+        os.sched_yield()
+    process.send_signal(how)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "error: interrupted" in errors
+    assert "Traceback" not in errors
+    left = sorted(shards.iterdir())
+    assert 3 <= len(left) < 256
+    assert {(path.suffix, pq.read_metadata(path).num_rows) for path in left} == {(".parquet", 1)}
+    assert not (tmp_path / "datasets/a/manifest.json").exists()
+
+    again = _rasterembed(tmp_path, *command)
+    assert again.returncode == 0, again.stderr
+    assert "rows: 256" in again.stdout.splitlines()

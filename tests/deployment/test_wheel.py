@@ -1,0 +1,47 @@
+"""The wheel holds the library and nothing else: names such as `flows` would collide with others in site-packages."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The project's wheel, built from a copy of what goes into it, without a network."""
+    pytest.importorskip("setuptools", minversion="77", reason="building offline needs setuptools in this environment")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    for folder in ("rasterembed", "flows", "tasks", "blocks", "services", "examples"):
+        shutil.copytree(PROJECT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--wheel-dir", str(target)]
+    build = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
+    subprocess.run(build, env=os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}, check=True, timeout=200)
+    with zipfile.ZipFile(next(target.glob("*.whl"))) as file:
+        yield file
+
+
+def test_only_the_library_and_its_metadata_are_in_it(wheel: zipfile.ZipFile) -> None:
+    top = {Path(name).parts[0] for name in wheel.namelist()}
+    (metadata,) = (name for name in top if name.endswith(".dist-info"))
+    assert top == {"rasterembed", metadata}
+    source = {str(path.relative_to(PROJECT)) for path in (PROJECT / "rasterembed").rglob("*.py")}
+    assert source | {"rasterembed/py.typed"} == {name for name in wheel.namelist() if name.startswith("rasterembed/")}
+
+
+def test_it_brings_the_console_command(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    points = configparser.ConfigParser()
+    points.read_string(wheel.read(name).decode())
+    assert dict(points["console_scripts"]) == {"rasterembed": "rasterembed.commands.main:main"}
