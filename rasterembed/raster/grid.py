@@ -36,16 +36,16 @@ class Grid(BaseModel):
         ge=16,
         le=4096,
         multiple_of=16,
-        description="Side of a tile in px; a multiple of the model's patch side, 16.",
+        description="Side of a tile in px. It must be a multiple of 16, the side of the model's patches.",
     )
     stride: int | None = Field(
         default=None,
         ge=1,
-        description="Distance in px from one tile to the next; by default the size, so that tiles touch.",
+        description="Distance in px from one tile to the next. By default the size: tiles then touch without overlap.",
     )
     edge: Literal["pad", "shift", "drop"] = Field(
         default="pad",
-        description="The last row and column: whole tiles padded, tiles moved inward, or left out.",
+        description="What happens to tiles that reach beyond the raster: pad them, shift them inward, or drop them.",
     )
 
     @property

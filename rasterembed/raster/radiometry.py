@@ -67,15 +67,15 @@ class Radiometry(BaseModel):
 
     bands: Bands = Field(
         default="auto",
-        description="Bands for red, green and blue, as 4,3,2, or one for all; auto follows the colour interpretation.",
+        description="Bands for red, green and blue, as 4,3,2, or one band for all. auto: as the file names its bands.",
     )
     scale: Scale = Field(
         default="auto",
-        description="auto: uint8 as it is, other types from their 2nd to 98th percentile; or a sensor's preset.",
+        description="auto: uint8 unchanged, other types from their 2nd to 98th percentile. Or the preset of a sensor.",
     )
     range: Pair | None = Field(default=None, description="Values that become black and white, instead of a scale.")
     percentile: Pair | None = Field(
-        default=None, description="Percentiles that become black and white, instead of a scale."
+        default=None, description="Percentiles of the values that become black and white, instead of a scale."
     )
 
     @model_validator(mode="after")

@@ -42,7 +42,7 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
         ("--model", "Hub id of a DINOv3 checkpoint", "demo"),
         ("--dataset-id", "Name of the dataset", None),
         ("--size", "Side of a tile in px", "224"),
-        ("--edge", "The last row and column", "pad"),
+        ("--edge", "What happens to tiles", "pad"),
         ("--pooling", "The CLS token", "cls"),
         ("--batch-size", "Tiles that are read and handed to the model together", None),
         ("--min-valid-fraction", "Tiles with a smaller share", "0.05"),
