@@ -1,14 +1,22 @@
-"""`rasterembed embed`: a raster becomes a dataset of tile embeddings."""
+"""`rasterembed embed`: make a raster a dataset of tile embeddings."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from tqdm import tqdm
+
 from rasterembed.commands.options import command_app
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.embedding import Execution, Progress
+from rasterembed.dataset.plan import Plan, Selection
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import Execution, embed_raster
+from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import open_store
 
 
@@ -21,42 +29,68 @@ def embed(
     dinov3: Dinov3 = Dinov3(),
     selection: Selection = Selection(),
     execution: Execution = Execution(),
+    qa: QaThresholds = QaThresholds(),
+    search: VectorIndexOptions = VectorIndexOptions(),
     replace: bool = False,
 ) -> str:
-    """Embed a raster, once: what is complete already is never computed again.
+    """Embed a raster. Work that is complete is never done again.
 
     Args:
         raster: Path of the raster, or s3://bucket/key.
-        root: Folder or s3://bucket/prefix that the dataset goes to; by default rasterembed-store here.
-        dataset_id: Name of the dataset; by default made of the raster's key.
+        root: Folder or s3://bucket/prefix that the dataset goes to. By default the folder rasterembed-store.
+        dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         dinov3: The model.
-        selection: Which tiles are embedded, and how the vectors are kept.
-        execution: How the work is done; changes nothing of the result.
-        replace: Embed anew if the dataset exists with another configuration.
+        selection: Which tiles are embedded, and how their vectors are stored.
+        execution: How the work is done. Nothing here changes the result beyond rounding.
+        qa: Bounds that the dataset must keep to become ready.
+        search: Whether a vector index is built.
+        replace: Embed again if the dataset exists with another configuration.
     """
     store = open_store(root)
-    manifest = embed_raster(
-        raster,
-        store,
+    options = EmbedOptions(
         dataset_id=dataset_id,
         grid=grid,
         radiometry=radiometry,
         model=dinov3,
         selection=selection,
         execution=execution,
+        qa=qa,
+        search=search,
         replace=replace,
     )
+    result = embed_raster(store, raster, options, steps=TerminalSteps())
+    manifest = result.manifest
     return "\n".join(
         [
             f"dataset id: {manifest.dataset_id}",
             f"state: {manifest.state}",
-            f"manifest: {store.uri(DatasetLayout(manifest.dataset_id).manifest)}",
+            f"manifest: {store.uri(result.plan.layout.manifest)}",
             f"rows: {manifest.rows}",
             f"skipped: {manifest.skipped}",
         ]
     )
+
+
+class TerminalSteps(Steps):
+    """Runs the steps in this process, and reports on standard error."""
+
+    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
+        """Show a progress bar, if standard error is a terminal."""
+        return _bar(progress)
+
+    def on_wait(self, message: str) -> None:
+        """Print that the run waits for another run of the same dataset."""
+        print(message, file=sys.stderr)
+
+
+@contextmanager
+def _bar(progress: Progress) -> Iterator[None]:
+    # disable=None: tqdm prints nothing if standard error is not a terminal.
+    with tqdm(total=progress.total, unit="tile", smoothing=0.1, disable=None) as bar:
+        progress.on_change = bar.update
+        yield
 
 
 app = command_app("embed", embed)

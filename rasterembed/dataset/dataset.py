@@ -177,8 +177,8 @@ class Dataset:
         Example:
             >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
         """
-        from rasterembed.search.query import Where
-        from rasterembed.search.searcher import DEFAULT_K, search
+        from rasterembed.search.query import DEFAULT_K, Where
+        from rasterembed.search.searcher import search
 
         return search(self.store, [self.id], query, where or Where(), k or DEFAULT_K)
 

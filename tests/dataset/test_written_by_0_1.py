@@ -1,4 +1,4 @@
-"""A dataset that version 0.1 wrote still opens, answers, passes its quality checks, and is completed where it is damaged.
+"""A dataset that version 0.1 wrote still opens, answers, passes its quality checks, and is repaired by a new run.
 
 tests/data/written-by-0.1/README.md says how its objects were made.
 """
@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Selection
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import Execution
 from rasterembed.qa.run import run_qa
 from rasterembed.raster.grid import Grid
 from rasterembed.search.query import Query

@@ -30,6 +30,7 @@ from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Selection
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.run import PICTURES
 from rasterembed.raster.grid import Grid
 from rasterembed.store import lease
 from rasterembed.store.object_store import ObjectStore
@@ -336,4 +337,5 @@ def expected_files(manifest: Manifest) -> set[str]:
     """Paths of a finished dataset's files, apart from its lease."""
     name, plan = manifest.dataset_id, f"plan-{manifest.fingerprint[:12]}.json"
     fixed = {f"datasets/{name}/{file}" for file in ("manifest.json", "stac-item.json", plan)}
-    return fixed | {f"tiles/{name}/index.parquet"} | {shard.path for shard in manifest.shards}
+    report = {f"qa/{name}/{file}" for file in ("report.json", "report.md", *PICTURES)}
+    return fixed | report | {f"tiles/{name}/index.parquet"} | {shard.path for shard in manifest.shards}
