@@ -127,18 +127,21 @@ def _kill_before_change(number: int) -> None:
 def test_a_run_killed_before_each_of_its_changes_to_the_store_ends_like_the_undisturbed_one(
     raster: Path, asked: dict[str, Any], store: ObjectStore, whole: dict[str, Vectors]
 ) -> None:
-    embedded = []
+    embedded, states = [], []
     for number in count(1):
         outcome = run(raster, store, hook=partial(_kill_before_change, number), lease_s=LEASE_S, **asked)
         shards = store.sizes(f"embeddings/{DATASET}")
         if outcome.exit_code == 0:
             break
         assert outcome.exit_code == -signal.SIGKILL
-        assert read_manifest(store, DATASET) is None
+        manifest = read_manifest(store, DATASET)
+        states.append(manifest.state if manifest else None)
         embedded.append(len(shards))
     assert embedded == sorted(embedded)
     assert embedded[-1] == SHARDS
-    assert len(set(embedded)) > 2  # it was killed between shards
+    assert len(set(embedded)) > 2  # It was killed between shards.
+    # It was killed before and after the manifest. The dataset was never ready before the last change.
+    assert list(dict.fromkeys(states)) == [None, "embedded"]
     _assert_finished(store, whole)
 
 
