@@ -13,8 +13,12 @@ COMPOSE ?= docker compose
 
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
+# One pytest process a core, up to four. The tests of a module run in one process, which makes their fixtures once.
+# PARALLEL= runs all tests in one process.
+PARALLEL ?= --numprocesses auto --dist loadscope
+
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format docs test-s3 images deploy stack upload bench constraints clean
+.PHONY: help .venv demo test test-processors lint format docs test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,7 +37,10 @@ demo: .venv ## generate a scene, embed it, check it and search it, in one proces
 	$(BIN)/python -m examples.demo
 
 test: lint ## all checks and the tests that need nothing but this machine
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+test-processors: .venv ## the tests that compare vectors, with the math kernels of other processors
+	scripts/test_processors.sh $(BIN)/pytest $(PARALLEL)
 
 lint: .venv ## formatting, style, types and the direction of imports
 	$(BIN)/ruff check

@@ -28,6 +28,8 @@ from rasterembed.search.query import Query
 from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
 
+pytestmark = pytest.mark.vectors
+
 SIDE, ACROSS = 32, 4
 TILE = "r000002_c000001"
 
