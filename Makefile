@@ -62,13 +62,13 @@ images: ## build the Docker images (docs/deployment.md)
 	scripts/images.sh
 
 deploy: .venv ## put pools, blocks and deployments on the server of PREFECT_API_URL; DEPLOY="--name FLOW/DEPLOYMENT" for one
-	$(BIN)/python scripts/deploy.py $(DEPLOY)
+	$(BIN)/python -m scripts.deploy $(DEPLOY)
 
 stack: ## start Prefect, S3, webhook and worker with Docker Compose (docs/deployment.md)
 	cd docker && $(COMPOSE) up --build --detach
 
 upload: .venv ## put RASTER into the stack's bucket, and wait for the dataset
-	$(BIN)/python scripts/upload.py $(RASTER)
+	$(BIN)/python -m scripts.upload $(RASTER)
 
 bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md); forty minutes on two quiet cores
 	$(BIN)/python -m benchmarks.report
