@@ -25,8 +25,9 @@ from benchmarks.harness import RESULTS, figure, load, run, save, table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
-from rasterembed.search.engines.scan import Filters, connect, exact_nearest
-from rasterembed.search.engines.vss import Index
+from rasterembed.search.engines.scan import ScanEngine, connect
+from rasterembed.search.engines.vss import VssEngine
+from rasterembed.search.filters import Filters
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
@@ -145,16 +146,15 @@ def _first_answer(root: Path, engine: str) -> float:
 def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "scan")
     dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    con = connect()
-    seconds = _times(_questions(dimensions, queries), lambda q: exact_nearest(con, dataset, q, _K, Filters()))
+    engine = ScanEngine(dataset, connect())
+    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
 def _build(root: Path) -> dict[str, Any]:
     begun = time.process_time()
-    info, _ = build_vector_index(
-        Dataset.open(ObjectStore(root=str(root / "store")), "made-up"), VectorIndexOptions(index="always")
-    )
+    dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
+    info = build_vector_index(dataset, VectorIndexOptions(index="always")).info
     assert info is not None
     return {
         "seconds": time.process_time() - begun,
@@ -168,8 +168,8 @@ def _build(root: Path) -> dict[str, Any]:
 def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "auto")
     store = ObjectStore(root=str(root / "store"))
-    index = Index(store, Dataset.open(store, "made-up"))
-    seconds = _times(_questions(dimensions, queries), lambda q: index.nearest(q, _K, Filters()))
+    engine = VssEngine(Dataset.open(store, "made-up"))
+    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
