@@ -50,8 +50,8 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
     )
     # footers are read once a connection, not once a query; a changed modification time is noticed
     con.execute("SET parquet_metadata_cache = true")
-    # After two seconds DuckDB would draw a progress bar on standard output, even if that is not a terminal. In a notebook
-    # without ipywidgets the bar is off already, and setting it is an error.
+    # After two seconds DuckDB would draw a progress bar on standard output, even if that is not a terminal. In a
+    # notebook without ipywidgets the bar is off already, and setting it is an error.
     if con.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (True,):
         con.execute("SET enable_progress_bar = false")
     return con
