@@ -35,8 +35,9 @@ from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
 from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
+from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.source import register
+from rasterembed.raster.tile_batch import TileBatch
 from rasterembed.store.object_store import ObjectStore
 
 NAME = "end_to_end"

@@ -58,8 +58,8 @@ def make_scene(
 ) -> Scene:
     """Write `scene.tif` and `scene-classes.tif` into a folder.
 
-    Fields, street blocks and crowns have their natural size at pixels of one metre. A larger scene has more of them, not
-    larger ones. The same arguments give the same pixels, with the same NumPy on the same kind of processor.
+    Fields, street blocks and crowns have their natural size at pixels of one metre. A larger scene has more of them,
+    not larger ones. The same arguments give the same pixels, with the same NumPy on the same kind of processor.
 
     Args:
         folder: where the files go. It is created if it is missing, and files of these names are replaced.

@@ -28,9 +28,10 @@ from rasterembed.raster.grid import Grid, Tiles, tile_id
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import palette_table
 from rasterembed.raster.read_ahead import read_ahead
-from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
+from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import register
+from rasterembed.raster.tile_batch import TileBatch
 from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import at
 from tests.support.embedding import embed
