@@ -111,7 +111,7 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
     condition, parameters = bounds_condition(areas)
     query = f"SELECT tile_id, shard, geometry FROM tile_index WHERE status = '{TileStatus.EMBEDDED}' AND {condition}"
     matching = []
-    with duck.readable(f"dataset {dataset.id!r}"):
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         _create_index_view(con, dataset)
         for batch in con.execute(query, parameters).to_arrow_reader(65536):
             inside = meets_all(areas, shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False)))
@@ -136,7 +136,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
     """
     vectors: dict[str, NDArray[np.float32]] = {}
     paths = {shard.number: shard.path for shard in dataset.manifest.shards}
-    with duck.readable(f"dataset {dataset.id!r}"):
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         for number in sorted({tile.shard for tile in tiles}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
             # One query a tile: DuckDB skips row groups for a comparison with =, but not for one with IN.
@@ -160,7 +160,7 @@ def _query_index(
     con: duckdb.DuckDBPyConnection, dataset: Dataset, query: str, parameters: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the rows of a query on the view `tile_index`."""
-    with duck.readable(f"dataset {dataset.id!r}"):
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         _create_index_view(con, dataset)
         rows: list[dict[str, Any]] = con.execute(query, parameters).to_arrow_table().to_pylist()
     return rows

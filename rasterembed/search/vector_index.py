@@ -153,8 +153,9 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
     _remove_dead_builds(dataset)
     name = new_vector_index_name(manifest.fingerprint)
     key = dataset.layout.vector_index_file(name)
-    with local_file(store, key, replace=True) as file, duck.readable(f"vector index of {dataset.id!r}"):
-        _write_database(dataset, file.path, options)
+    what = f"vector index of {dataset.id!r}"
+    with local_file(store, key, replace=True) as file, duck.readable_errors(None, what):
+        _write_database(dataset, file.path, options, what)
         seconds = time.monotonic() - started
         con = open_database(file.path, options.index_ef_search)
         try:
@@ -183,7 +184,7 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
     return info
 
 
-def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions) -> None:
+def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions, what: str) -> None:
     """Write a DuckDB database with the rows of all shards and the index over their vectors."""
     con = duck.connect(threads=os.cpu_count() or 1, memory_limit=BUILD_MEMORY)
     try:
@@ -191,11 +192,12 @@ def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions) -
         con.execute(f"ATTACH {quote_path(path)} AS ix")
         con.execute("SET hnsw_enable_experimental_persistence = true")
         keys = [shard.path for shard in dataset.manifest.shards if shard.rows]
-        duck.scan(con, dataset.store, keys).create_view("shards")
-        con.execute(
-            f"CREATE TABLE ix.vectors AS SELECT {COLUMNS}, "
-            f"embedding::FLOAT[{dataset.manifest.dimensions}] AS embedding FROM shards"
-        )
+        with duck.readable_errors(con, what):
+            duck.scan(con, dataset.store, keys).create_view("shards")
+            con.execute(
+                f"CREATE TABLE ix.vectors AS SELECT {COLUMNS}, "
+                f"embedding::FLOAT[{dataset.manifest.dimensions}] AS embedding FROM shards"
+            )
         con.execute(
             "CREATE INDEX hnsw ON ix.vectors USING HNSW (embedding) "
             f"WITH (metric = 'cosine', M = {options.index_m}, ef_construction = {options.index_ef_construction})"

@@ -68,7 +68,7 @@ class ScanEngine:
             f"FROM vectors WHERE {condition} ORDER BY distance, tile_id LIMIT $k"
         )
         values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
-        with duck.readable(f"dataset {self._dataset.id!r}"):
+        with duck.readable_errors(self._con, f"dataset {self._dataset.id!r}"):
             files = duck.scan(self._con, self._dataset.store, [shard.path for shard in shards])
             files.create_view("vectors", replace=True)
             return self._con.execute(query, values).to_arrow_table()
