@@ -1,4 +1,4 @@
-"""This project: the whole of `benchmarks.harness.embed` from the file, and its model on the same batches from memory."""
+"""This project: `benchmarks.harness.embed` from the file, and the loaded model on the same batches from memory."""
 
 from __future__ import annotations
 
