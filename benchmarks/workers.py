@@ -305,7 +305,7 @@ def markdown(report: dict[str, Any]) -> str:
             "child runs",
             "create all, s",
             "server CPU, s",
-            "one look, ms",
+            "one request, ms",
             "server CPU, ms",
             "states of all, s",
             "server CPU, s",
