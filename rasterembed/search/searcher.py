@@ -65,8 +65,8 @@ class Searcher:
     Example:
         >>> from rasterembed.search.query import Query, Where
         >>> from rasterembed.store.object_store import ObjectStore
-        >>> with Searcher(ObjectStore(root="demo/store"), ["demo-scene"]) as searcher:
-        ...     answer = searcher.ask(Query(tile="r000008_c000008"), Where(min_valid_fraction=0.9), k=5)
+        >>> with Searcher(ObjectStore(root="embeddings"), ["scene"]) as searcher:
+        ...     answer = searcher.ask(Query(tile="r000012_c000034"), Where(min_valid_fraction=0.9), k=5)
         >>> [hit.rank for hit in answer.hits]
         [1, 2, 3, 4, 5]
     """
@@ -218,7 +218,7 @@ def search(
     Example:
         >>> from rasterembed.search.query import Query
         >>> from rasterembed.store.object_store import ObjectStore
-        >>> answer = search(ObjectStore(root="demo/store"), ["demo-scene"], Query(tile="r000008_c000008"), k=3)
+        >>> answer = search(ObjectStore(root="embeddings"), ["scene"], Query(tile="r000012_c000034"), k=3)
         >>> len(answer.hits)
         3
     """

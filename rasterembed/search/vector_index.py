@@ -102,7 +102,7 @@ def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildRe
     Example:
         >>> from rasterembed.dataset.dataset import Dataset
         >>> from rasterembed.store.object_store import ObjectStore
-        >>> dataset = Dataset.open(ObjectStore(root="demo/store"), "demo-scene")
+        >>> dataset = Dataset.open(ObjectStore(root="embeddings"), "scene")
         >>> build_vector_index(dataset, VectorIndexOptions(index="always")).describe()
         'built, because there is no index'
     """

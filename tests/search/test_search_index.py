@@ -186,6 +186,18 @@ def test_an_index_is_one_database_named_by_a_file(indexed: Indexed) -> None:
     assert stored["recall"] > 0.99
 
 
+def test_the_description_that_version_0_1_wrote_is_read(indexed: Indexed) -> None:
+    assert indexed.search()[0] == "vss"
+    written = {
+        "fingerprint": indexed.info.fingerprint, "file": indexed.info.file, "bytes": indexed.info.bytes,
+        "sha256": indexed.info.sha256, "rows": 400, "metric": "cosine", "m": 16, "ef_construction": 128,
+        "ef_search": 128, "recall": 0.998, "recall_at": 10, "recall_sample": 200, "build_seconds": 0.412,
+        "duckdb": "1.5.5", "built": "2026-11-22T17:41:26.123456Z",
+    }  # fmt: skip
+    (indexed.folder / "index.json").write_text(json.dumps(written, indent=1))
+    assert indexed.search()[:2] == ("vss", "ef_search 128, recall@10 0.998 when built")
+
+
 def test_a_current_index_is_kept(indexed: Indexed) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in indexed.folder.iterdir()}
     info, why = build(indexed.dataset, ALWAYS)
