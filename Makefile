@@ -13,8 +13,12 @@ COMPOSE ?= docker compose
 
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
+# One pytest process a core, up to four. The tests of a module run in one process, which makes their fixtures once.
+# PARALLEL= runs all tests in one process.
+PARALLEL ?= --numprocesses auto --dist loadscope
+
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test lint format docs test-s3 images deploy stack upload bench constraints clean
+.PHONY: help .venv demo test test-processors lint format docs test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,7 +37,10 @@ demo: .venv ## generate a scene, embed it, check it and search it, in one proces
 	$(BIN)/python -m examples.demo
 
 test: lint ## all checks and the tests that need nothing but this machine
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
+
+test-processors: .venv ## the tests that compare vectors, with the math kernels of other processors
+	scripts/test_processors.sh $(BIN)/pytest $(PARALLEL)
 
 lint: .venv ## formatting, style, types and the direction of imports
 	$(BIN)/ruff check
@@ -55,13 +62,13 @@ images: ## build the Docker images (docs/deployment.md)
 	scripts/images.sh
 
 deploy: .venv ## put pools, blocks and deployments on the server of PREFECT_API_URL; DEPLOY="--name FLOW/DEPLOYMENT" for one
-	$(BIN)/python scripts/deploy.py $(DEPLOY)
+	$(BIN)/python -m scripts.deploy $(DEPLOY)
 
 stack: ## start Prefect, S3, webhook and worker with Docker Compose (docs/deployment.md)
 	cd docker && $(COMPOSE) up --build --detach
 
 upload: .venv ## put RASTER into the stack's bucket, and wait for the dataset
-	$(BIN)/python scripts/upload.py $(RASTER)
+	$(BIN)/python -m scripts.upload $(RASTER)
 
 bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md); forty minutes on two quiet cores
 	$(BIN)/python -m benchmarks.report

@@ -1,4 +1,4 @@
-"""Write the flow's parameters as JSON schemas for the DAG, which has no Prefect to ask.
+"""Write the flow's parameters as JSON schemas for the DAG, because Airflow's environment has no Prefect.
 
 python airflow/write_form.py
 """
@@ -14,7 +14,7 @@ FORM = Path(__file__).parent / "dags" / "flow_parameters.json"
 
 
 def form() -> str:
-    """One JSON schema a parameter, each with the definitions that it needs."""
+    """Return one JSON schema for each parameter of the flow, each with the definitions that it uses."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from flows.raster_embeddings import raster_embeddings
 
@@ -30,7 +30,7 @@ def _parameter(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str,
         schema = definitions[reference.rsplit("/", 1)[1]] | schema
     options = schema.get("anyOf", [])
     if options and all(set(option) == {"type"} for option in options):
-        # Airflow's form shows a field by a list of types, not by alternatives
+        # Airflow's form reads a list of types, but not alternatives (`anyOf`).
         del schema["anyOf"]
         schema["type"] = [option["type"] for option in options]
     used = {name: given for name, given in definitions.items() if f'"#/definitions/{name}"' in json.dumps(schema)}

@@ -1,1 +1,1 @@
-"""Measurements of the library; see docs/benchmarks.md."""
+"""Benchmarks of the library. Their results are in docs/benchmarks.md."""

@@ -1,6 +1,6 @@
-"""How long until something happens: imports, help, the model, and the first shard after the command is given.
+"""Measure how long things take to start: imports, the help text, the model, and the first shard of a run.
 
-Each is timed in fresh processes; files are in the system's cache, as they are from the second start on.
+Each is timed in new processes. The files are in the system's cache, as they are from the second start on.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from examples.landscape import make_scene
 NAME = "cold_start"
 
 BUDGETS = {"import": 0.5, "help": 1.5}
-"""Seconds that importing the library, and the command's help, may take."""
+"""Largest time for importing the library and for printing the command's help text, in seconds."""
 
 MODULES = (
     "rasterembed.pipeline",
@@ -44,20 +44,20 @@ MODULES = (
     "rasterembed.dataset.plan",
     "rasterembed.store.object_store",
 )
-"""What a notebook imports."""
+"""Modules that a notebook imports."""
 
 _IMPORTS = "import " + ", ".join(MODULES)
 _SHOWN = 8
 
 
 def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Path = RESULTS) -> dict[str, Any]:
-    """Time the start.
+    """Measure the start times.
 
     Args:
-        side: Side in px of the generated raster whose first shard is waited for.
-        rounds: Times that each is measured.
-        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
-        results: Folder for the result.
+        side: Side of the generated raster, px. The run ends with its first shard.
+        rounds: How often each case is measured.
+        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -73,7 +73,9 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
         environment.pop("PREFECT_API_URL", None)
         flow = [sys.executable, "-m", "flows.raster_embeddings"]
         seconds: dict[str, list[float]] = {"python": [], "import": [], "help": [], "model": [], "first_shard": []}
-        _first_shard(flow, raster, weights, place / "warm-up", environment)  # makes the server's database
+        _first_shard(
+            flow, raster, weights, place / "warm-up", environment
+        )  # This run creates the database of the Prefect server.
         for number in range(rounds):
             seconds["python"].append(_seconds([sys.executable, "-c", "pass"], environment))
             seconds["import"].append(_seconds([sys.executable, "-c", _IMPORTS], environment))
@@ -85,7 +87,7 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
             "help": _slowest(["-m", "flows.raster_embeddings", "--help"], environment),
         }
     runs = {name: figure(found) for name, found in seconds.items()}
-    # what the library's import adds to Python's own start
+    # The budget is for the library's import alone, without the start of Python.
     own = {"import": runs["import"].median - runs["python"].median, "help": runs["help"].median}
     ratios = {f"{name}_of_budget": own[name] / budget for name, budget in BUDGETS.items()}
     return save(NAME, parameters, load_before, {"runs": runs, "slowest": slowest, "ratios": ratios}, results)
@@ -98,7 +100,10 @@ def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 
 def _load_model(raster: Path, weights: Path) -> float:
-    """Seconds from a plan to a loaded model, PyTorch and transformers imported; for a fresh process."""
+    """Return the seconds from a plan to a loaded model, including the imports of PyTorch and transformers.
+
+    Call it in a new process.
+    """
     from rasterembed.dataset.plan import PlanSettings, make_plan
     from rasterembed.model.choice import Dinov3
     from rasterembed.model.embedder import load_embedder
@@ -115,7 +120,7 @@ def _load_model(raster: Path, weights: Path) -> float:
 
 
 def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, environment: dict[str, str]) -> float:
-    """Seconds from the command to its first shard of 4 tiles; the run is ended there."""
+    """Return the seconds from the start of a command to its first shard of 4 tiles. The run is stopped then."""
     options = ["--root", root, "--dataset-id", "cold", "--model", weights, "--device", "cpu", "--shard-tiles", "4"]
     log = root.with_suffix(".log")
     with log.open("w") as output:
@@ -134,7 +139,10 @@ def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, envir
 
 
 def _slowest(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
-    """The packages whose own lines take longest to import, in ms; modules below a package are counted with it."""
+    """Return the packages that take longest to import, in milliseconds.
+
+    The time of a package is that of all its modules, without the packages that they import.
+    """
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments], env=environment, capture_output=True, text=True, check=True
     )
@@ -146,7 +154,7 @@ def _slowest(arguments: list[str], environment: dict[str, str]) -> dict[str, flo
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     names = {
         "python": "Python alone",
         "import": "`import` of the library",

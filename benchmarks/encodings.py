@@ -1,6 +1,6 @@
-"""What each way of keeping vectors in Parquet costs: size, writing, scanning and looking up, and what is lost.
+"""Compare encodings of vectors in Parquet: size, time to write, scan and look up, and loss of precision.
 
-The vectors are a model's own, of tiles that overlap, so that near neighbours are near.
+The vectors come from a model. Their tiles overlap, so that each vector has similar neighbours.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from rasterembed.store.object_store import ObjectStore
 NAME = "encodings"
 
 _TILE = 64
-"""Side of a tile in px; 16 patches make a vector of full length quickly."""
+"""Side of a tile, px. Its 16 patches are computed quickly and give a vector of full length."""
 
 _QUERIES = 300
 _NEIGHBOURS = 10
@@ -50,7 +50,7 @@ Vectors = NDArray[np.float32]
 
 
 def _bits(kept: int) -> Callable[[Vectors], Vectors]:
-    """Rounds each number to the nearest with `kept` bits of mantissa, of float32's 23."""
+    """Return a function that rounds numbers to `kept` bits of mantissa. float32 has 23."""
 
     def rounded(vectors: Vectors) -> Vectors:
         dropped = 23 - kept
@@ -62,19 +62,19 @@ def _bits(kept: int) -> Callable[[Vectors], Vectors]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """A way of writing the column."""
+    """One way to encode the column of vectors."""
 
     compression: str = "none"
     level: int | None = None
     split: bool = False
-    """Byte-stream-split: first bytes of all numbers, then second bytes, and so on."""
+    """Whether to use byte-stream-split: the first bytes of all numbers, then the second bytes, and so on."""
     rounding: Callable[[Vectors], Vectors] | None = None
     element: pa.DataType = field(default_factory=pa.float32)
     rows: int = 8192
-    """Rows of a row group."""
+    """Number of rows in a row group."""
 
     def write(self, path: Path, vectors: Vectors) -> None:
-        """Write vectors as a column like that of shards, after a column of row numbers."""
+        """Write a file with a column of row numbers and a column of vectors, which has the type of a shard's column."""
         values = vectors if self.rounding is None else self.rounding(vectors)
         values = values.astype(self.element.to_pandas_dtype(), copy=False)
         column = pa.list_(pa.field("element", self.element, nullable=False), vectors.shape[1])
@@ -119,14 +119,14 @@ ENCODINGS: dict[str, Encoding] = {
 def measure(
     *, side: int = 4000, stride: int = 27, tiny: bool = False, rounds: int = 3, results: Path = RESULTS
 ) -> dict[str, Any]:
-    """Compare encodings of vectors.
+    """Compare the encodings.
 
     Args:
-        side: Side in px of the generated scene that the vectors are of.
-        stride: Distance in px from one tile of 64 px to the next.
-        tiny: Vectors of a tiny model, to try the script.
-        rounds: Times that each is measured.
-        results: Folder for the result.
+        side: Side of the generated scene, px.
+        stride: Distance from one tile of 64 px to the next, px.
+        tiny: Use vectors of a tiny model, to try the script.
+        rounds: How often each case is measured.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -138,7 +138,7 @@ def measure(
 
 
 def _vectors(scratch: Path, side: int, stride: int, tiny: bool) -> Vectors:
-    """Vectors of a scene, from a model that is as wide as ViT-S and has a third of its layers."""
+    """Embed a scene with a model that is as wide as ViT-S and has a third of its layers."""
     width = 64 if tiny else 384
     weights = make_checkpoint(
         scratch / "model",
@@ -198,7 +198,7 @@ def _measure(scratch: Path, vectors: Vectors, rounds: int) -> dict[str, Any]:
 
 
 def _reads(case: Callable[[], object]) -> bool:
-    """Whether DuckDB reads the encoding at all."""
+    """Return whether DuckDB can read the encoding."""
     try:
         case()
     except duckdb.Error:
@@ -207,12 +207,23 @@ def _reads(case: Callable[[], object]) -> bool:
 
 
 def _ms(times: list[Timing] | None) -> Any:
-    """Processor time, which others on the machine hardly move; the connection has one thread."""
+    """Return processor times in milliseconds.
+
+    Other processes on the machine hardly change them. The connection has one thread.
+    """
     return None if times is None else figure([t.cpu * 1e3 for t in times])
 
 
 def _nearest(vectors: Vectors, queries: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Rows of the nearest neighbours of some rows by cosine, the row itself left out, shape (queries, neighbours)."""
+    """Return the nearest neighbours of some rows by cosine similarity.
+
+    Args:
+        vectors: all vectors, shape (n, dimensions).
+        queries: numbers of the rows, shape (queries,).
+
+    Returns:
+        Numbers of the neighbours' rows, without the row itself, shape (queries, neighbours).
+    """
     unit = vectors.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     likeness = unit[queries] @ unit.T
@@ -221,7 +232,7 @@ def _nearest(vectors: Vectors, queries: NDArray[np.intp]) -> NDArray[np.intp]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     head = ["vectors", "bytes a number", "write, MB/s", "scan, ms", "one row, ms", "relative error", "recall@10"]
     rows = [
         [

@@ -1,7 +1,7 @@
-"""How near the whole pipeline comes to the bare model: tiles a second from a file, and from tensors in memory.
+"""Compare the speed of the whole pipeline, from a file, with that of the model alone, from tensors in memory.
 
-Both embed the same tiles with the same loaded model in the same batches and dtype, and take turns. From the file means
-all of `embed`: planning, reading, the model, footprints, Parquet, index, STAC item and manifest.
+Both embed the same tiles with the same loaded model, in the same batches and dtype, and take turns. The pipeline is all
+of `benchmarks.harness.embed`: planning, reading, the model, footprints, Parquet, tile index, STAC item and manifest.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
 from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
+from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.source import register
+from rasterembed.raster.tile_batch import TileBatch
 from rasterembed.store.object_store import ObjectStore
 
 NAME = "end_to_end"
@@ -54,18 +55,18 @@ def measure(
     tiny: bool = False,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare the pipeline with its model.
+    """Compare the pipeline with the model alone.
 
     Args:
-        side: Side in px of the generated deflate COG.
-        size: Side in px of a tile.
-        dtypes: Types the model computes in.
-        batch_size: Tiles in a batch.
-        shard_tiles: Tiles in a shard.
-        engine: What computes, in both.
-        rounds: Times that each is measured.
-        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
-        results: Folder for the result.
+        side: Side of the generated deflate COG, px.
+        size: Side of a tile, px.
+        dtypes: Dtypes that the model computes in.
+        batch_size: Number of tiles in a batch.
+        shard_tiles: Number of tiles in a shard.
+        engine: Engine that computes the model in both cases.
+        rounds: How often each case is measured.
+        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -135,7 +136,7 @@ def _measure(
 
 
 def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[TileBatch]:
-    """The very batches that the pipeline would read."""
+    """Read the batches that the pipeline would give to the model, and keep them in memory."""
     reader = ShardReader(
         store=store,
         source=plan.source,
@@ -152,7 +153,7 @@ def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     rows = [
         [
             dtype,

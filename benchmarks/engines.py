@@ -1,7 +1,7 @@
-"""What computes the vectors fastest on this CPU: engines, dtypes and batches against each other and a matmul.
+"""Compare engines, dtypes and batch sizes on the CPU with each other and with a matrix product.
 
-Every case embeds the same uint8 tiles from memory, normalising included, and takes turns with the others. Before any
-timing counts, its vectors are compared with those of plain transformers in float32.
+Every case normalises and embeds the same uint8 tiles from memory. The cases take turns. Before a case is timed, its
+vectors are compared with those of plain transformers in float32.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from rasterembed.raster.radiometry import ResolvedRadiometry
 NAME = "engines"
 
 PLAIN = "transformers"
-"""Name of the case that everything is measured by: `AutoModel`, with autocast for bfloat16."""
+"""Name of the reference case: transformers' `AutoModel`, with autocast for bfloat16."""
 
 _AS_IT_IS = ResolvedRadiometry(bands=(1, 2, 3), low=(0.0,) * 3, high=(255.0,) * 3, method="uint8")
 
@@ -59,18 +59,18 @@ def measure(
     tiny: bool = False,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare what can compute the vectors.
+    """Compare the engines that can compute the vectors.
 
     Args:
-        size: Side in px of a tile.
-        tiles: Tiles embedded in a turn.
-        batches: Tiles handed over at a time.
-        dtypes: Types the model computes in.
-        engines: What computes; compile takes a minute or more for each dtype before it is measured.
-        matmul: Side of the matrices whose product is the limit.
-        rounds: Times that each is measured.
-        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
-        results: Folder for the result.
+        size: Side of a tile, px.
+        tiles: Number of tiles that a case embeds.
+        batches: Batch sizes to compare.
+        dtypes: Dtypes that the model computes in.
+        engines: Engines to compare. `compile` takes a minute or more per dtype before it can be measured.
+        matmul: Side of the square matrices whose product shows the limit of the machine.
+        rounds: How often each case is measured.
+        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -126,8 +126,18 @@ def flops(
     num_hidden_layers: int,
     num_attention_heads: int,
 ) -> float:
-    """Additions and multiplications of matrix products for one square image, with patches of 16 px."""
-    del num_attention_heads  # they share the same products
+    """Return the number of operations (additions and multiplications) in matrix products for one image.
+
+    Args:
+        size: side of the square image, px. Patches have 16 px.
+        registers: number of register tokens.
+        hidden_size: length of a token.
+        intermediate_size: width of the MLP.
+        num_hidden_layers: number of layers.
+        num_attention_heads: number of heads, which does not change the result.
+    """
+    # The heads divide the same products among them.
+    del num_attention_heads
     patches = (size // 16) ** 2
     tokens = patches + 1 + registers
     projections = 2 * tokens * (4 * hidden_size**2 + 2 * hidden_size * intermediate_size)
@@ -136,7 +146,7 @@ def flops(
 
 
 _PRODUCTS = 4
-"""Matrix products in a turn."""
+"""Number of matrix products in one run."""
 
 
 def _multiply(matrix: torch.Tensor) -> None:
@@ -145,7 +155,7 @@ def _multiply(matrix: torch.Tensor) -> None:
 
 
 def _tiles(size: int, count: int) -> NDArray[np.uint8]:
-    """Tiles of a generated scene, shape (count, 3, size, size)."""
+    """Return tiles of a generated scene, shape (count, 3, size, size)."""
     import rasterio
     from rasterio.windows import Window
 
@@ -186,7 +196,7 @@ def _agree(found: NDArray[np.float32], exact: NDArray[np.float32], dtype: str) -
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     batches = report["parameters"]["batches"]
     kinds = list(dict.fromkeys(name.rsplit(" ", 1)[0] for name in report["tiles_per_s"]))
     rows = []

@@ -1,11 +1,13 @@
-"""How near the model and the copies come to what a GPU can do. Needs PyTorch, transformers and NumPy, and the library.
+"""Measure how close the model and the copies to the device come to the limits of a GPU.
 
 python benchmarks/gpu.py [--shape s|b|l] [--batch 256] [--size 224] [--seconds 5]
 
-Where rasterio, pydantic and the like are absent it still runs: of the library it takes the modules that need PyTorch
-alone. Prints one JSON object: images a second of the model on uint8 tiles that are on the device already, of the same
-with tiles that come from ordinary memory through page-locked buffers, and a matmul's TFLOP/s in bfloat16. Medians of
-interleaved rounds. Without a CUDA device it says so and exits with status 2.
+The script needs PyTorch, transformers and NumPy. It imports only those modules of the library that need nothing else,
+so it also runs where rasterio and pydantic are missing.
+
+It prints one JSON object with the medians of interleaved rounds: images per second for uint8 tiles that are already on
+the device, images per second for tiles that are copied from ordinary memory through page-locked buffers, and TFLOP/s
+of a matrix product in bfloat16. Without a CUDA device it says so and exits with status 2.
 """
 
 from __future__ import annotations
@@ -36,13 +38,20 @@ SHAPES: dict[str, dict[str, int]] = {
     "b": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
     "l": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
-"""Shapes of DINOv3 ViT-S/16, B/16 and L/16."""
+"""Configurations as large as DINOv3 ViT-S/16, B/16 and L/16."""
 
 ROUNDS = 5
 
 
 def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]:
-    """Measure on the first CUDA device."""
+    """Measure on the first CUDA device.
+
+    Args:
+        shape: size of the model, a key of `SHAPES`.
+        batch: number of images in a batch.
+        size: side of an image, px.
+        seconds: time for each case over all rounds.
+    """
     device = torch.device("cuda", 0)
     torch.manual_seed(0)
     own = DINOv3ViTModel(DINOv3ViTConfig(num_register_tokens=4, **SHAPES[shape])).eval().to(device)
@@ -54,12 +63,12 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
         "folded compiled": Compiled(folded, device),
     }
     tiles = np.random.default_rng(0).integers(0, 256, (batch, 3, size, size), dtype=np.uint8)
-    there = torch.from_numpy(tiles).to(device)
-    exact = OwnNetwork(own, 5, patches=False)(colours.images(there[:8], None, size))
+    on_device = torch.from_numpy(tiles).to(device)
+    exact = OwnNetwork(own, 5, patches=False)(colours.images(on_device[:8], None, size))
     staging = Staging(device)
 
     def from_device(network: Eager | Compiled, count: int) -> None:
-        images = (colours.images(there, None, size) for _ in range(count))
+        images = (colours.images(on_device, None, size) for _ in range(count))
         for tokens in network.map(images, batch):
             last = tokens
         del last
@@ -85,7 +94,7 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
     cases: dict[str, tuple[Callable[[int], None], float]] = {"matmul TFLOP/s": (multiply, 2 * 8192**3 / 1e12)}
     cosines = {}
     for name, network in networks.items():
-        found = next(iter(network.map([colours.images(there[:8], None, size)], 8)))
+        found = next(iter(network.map([colours.images(on_device[:8], None, size)], 8)))
         cosines[name] = float(torch.cosine_similarity(found.float(), exact, dim=-1).min())
         cases[f"{name}, from the device, images/s"] = (lambda n, net=network: from_device(net, n)), batch
         cases[f"{name}, from memory, images/s"] = (lambda n, net=network: from_host(net, n)), batch
@@ -107,7 +116,7 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
 
 
 def _count(case: Callable[[int], None], seconds: float) -> int:
-    """Repetitions that take about so long; compiles and warms up on the way."""
+    """Return how many repetitions take about `seconds`. This also compiles and warms up the case."""
     for _ in range(3):
         once = _time(case, 2) / 2
     return max(1, round(seconds / once))
@@ -122,18 +131,18 @@ def _time(case: Callable[[int], None], count: int) -> float:
 
 
 def main() -> int:
-    """The command."""
+    """Run the benchmark as a command, and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=sorted(SHAPES), default="s")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--seconds", type=float, default=5.0, help="for each case, over all rounds")
-    asked = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=5.0, help="time for each case over all rounds")
+    options = parser.parse_args()
     if not torch.cuda.is_available():
-        print("benchmarks/gpu.py: PyTorch finds no CUDA device here", file=sys.stderr)
+        print("benchmarks/gpu.py: PyTorch finds no CUDA device on this machine", file=sys.stderr)
         return 2
     with torch.inference_mode():
-        print(json.dumps(measure(asked.shape, asked.batch, asked.size, asked.seconds), indent=1))
+        print(json.dumps(measure(options.shape, options.batch, options.size, options.seconds), indent=1))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""How cost grows with the raster: time, memory and store requests of runs of a thousand to a hundred thousand tiles.
+"""Measure how time, memory and store requests grow with the raster, from a thousand to a hundred thousand tiles.
 
-Tiles are small and the model is tiny, so that what is left is what a tile costs besides its model. Each run is in a
-fresh process. Requests are those to the store, which is a folder here but is asked for what an S3 store would be.
+Tiles are small and the model is tiny, so the costs besides the model dominate. Each run has a new process. The store is
+a folder, but the requests to it are counted as if it were on S3.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _REQUESTS = (
     "delete",
     "describe",
 )
-"""What the store asks of a place; each is at least one request to an S3 server."""
+"""Methods of a storage that make at least one request on S3."""
 
 _BENT = 0.2
-"""Share by which a run must take longer than the line says for the line to have bent."""
+"""The line bends at a run that takes longer than the line predicts by more than this share."""
 
 
 def measure(
@@ -48,13 +48,13 @@ def measure(
     shard_tiles: int = 500,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Embed ever more of one scene.
+    """Embed larger and larger rasters.
 
     Args:
-        tiles: Numbers of tiles, each about as many as a square raster holds.
-        size: Side of a tile in px.
-        shard_tiles: Tiles in a shard.
-        results: Folder for the result.
+        tiles: Approximate numbers of tiles. Each raster is square.
+        size: Side of a tile, px.
+        shard_tiles: Number of tiles in a shard.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -76,7 +76,7 @@ def measure(
 
 
 def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) -> dict[str, Any]:
-    """Embed a raster in this process, and say what it took."""
+    """Embed a raster in this process, and return its costs."""
     import rasterio
 
     from rasterembed.model.choice import Dinov3
@@ -85,13 +85,13 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
     from rasterembed.store.folder import FolderStorage
     from rasterembed.store.object_store import ObjectStore
 
-    asked: Counter[str] = Counter()
+    requests: Counter[str] = Counter()
 
     def counted(name: str) -> None:
         method = getattr(FolderStorage, name)
 
         def counting(*arguments: Any) -> Any:
-            asked[name] += 1
+            requests[name] += 1
             return method(*arguments)
 
         setattr(FolderStorage, name, counting)
@@ -119,15 +119,16 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
         "seconds": seconds,
         "ms_per_tile": seconds / manifest.tiles * 1e3,
         "peak_mib": _status_mib("VmHWM"),
-        "requests": dict(sorted(asked.items())),
-        "requests_per_shard": sum(asked.values()) / len(manifest.shards),
+        "requests": dict(sorted(requests.items())),
+        "requests_per_shard": sum(requests.values()) / len(manifest.shards),
     }
 
 
 def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Seconds as a fixed part and a part for each tile, fitted by relative error; and where that stops being true.
+    """Fit time as a fixed part plus a part per tile, with least relative error, and find where the line bends.
 
-    A run bends the line if it takes a fifth longer than the line through all smaller runs says.
+    The line bends at the first run that takes longer than the line through all smaller runs predicts, by more than
+    `_BENT`.
     """
     tiles = np.array([run["tiles"] for run in runs], dtype=np.float64)
     seconds = np.array([run["seconds"] for run in runs])
@@ -147,9 +148,16 @@ def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def prefect_share(results: Path = RESULTS) -> dict[str, float] | None:
-    """Prefect's share of the wall time, from what `prefect_overhead` and `report` measured; None without both.
+    """Return Prefect's share of the wall time, from the results of `prefect_overhead` and `report`.
 
-    For shards of the default size at this project's bfloat16 speed, and for the tiny shards that were measured.
+    The share is given for shards of the default size at this project's bfloat16 speed, and for the tiny shards that
+    were measured.
+
+    Args:
+        results: folder of the result files.
+
+    Returns:
+        The shares and the numbers behind them, or None if one of the two results is missing.
     """
     overhead, latest = results / "prefect_overhead.json", results / "latest.json"
     if not overhead.exists() or not latest.exists():
@@ -170,7 +178,7 @@ def prefect_share(results: Path = RESULTS) -> dict[str, float] | None:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table, and what it says."""
+    """Return the result as a Markdown table with a short summary."""
     head = ["tiles", "px", "shards", "seconds", "ms a tile", "peak, MiB", "store requests", "a shard"]
     rows = [
         [

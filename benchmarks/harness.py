@@ -1,4 +1,4 @@
-"""What every benchmark needs: turns taken in random order, figures, the machine, and results that tables come from."""
+"""Shared parts of the benchmarks: timing cases in turns, statistics, result files, and tables made from them."""
 
 from __future__ import annotations
 
@@ -38,14 +38,13 @@ _T = TypeVar("_T")
 RESULTS = Path(__file__).parent / "results"
 
 VIT_S16 = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
-"""Shape of DINOv3 ViT-S/16."""
+"""Configuration of a model as large as DINOv3 ViT-S/16."""
 
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-"""A model so small that everything else shows."""
-
+"""Configuration of a model so small that everything besides the model dominates the time."""
 
 QUIET = 0.1
-"""Share of the machine that others may take in a round that counts."""
+"""A round counts if other processes took at most this share of the machine's processor time."""
 
 
 def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
@@ -61,40 +60,47 @@ def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one turn took."""
+    """Time that one run of a case took."""
 
     wall: float
-    """Seconds on the clock."""
+    """Wall time, in seconds."""
     cpu: float
-    """Seconds of processor time in this process and those it started, all threads together."""
+    """Processor time of this process and its child processes, all threads together, in seconds."""
     others: float
-    """Share of the machine's processor time that went to other processes and other virtual machines."""
+    """Share of the machine's processor time taken by other processes and other virtual machines."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured quantity over rounds."""
+    """One quantity, measured in several rounds."""
 
     median: float
     low: float
-    """Smallest of the rounds."""
+    """Smallest value."""
     high: float
-    """Largest of the rounds."""
+    """Largest value."""
     rounds: tuple[float, ...]
-    """In the order they were measured."""
+    """Values in the order in which they were measured."""
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Median and spread of one value a round."""
+    """Return the median and the spread of the values of all rounds."""
     return Figure(statistics.median(values), min(values), max(values), tuple(values))
 
 
 def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Timing]]:
-    """Time cases against each other.
+    """Time several cases against each other.
 
-    Each round runs every case once, in an order drawn anew, so that whatever else the machine does falls on all alike.
-    A round in which others took more than `QUIET` of the machine is run again, up to three times as many in all; the
-    quietest count.
+    Each round runs every case once, in a new random order, so that other load on the machine hits all cases alike. A
+    round in which other processes took more than `QUIET` of the machine is repeated. There are at most three times as
+    many rounds as wanted, and the quietest ones count.
+
+    Args:
+        cases: functions to time, by name.
+        rounds: number of rounds that count.
+
+    Returns:
+        For each case, one timing per round.
     """
     order = list(cases)
     shuffle = random.Random(1).shuffle
@@ -113,7 +119,7 @@ def _disturbed(turns: Mapping[str, Timing]) -> float:
 
 
 def timed(case: Callable[[], object]) -> Timing:
-    """Run something once."""
+    """Run a case once, and measure its time."""
     machine, own, begun = _machine_cpu(), _own_cpu(), time.perf_counter()
     case()
     wall = time.perf_counter() - begun
@@ -122,7 +128,7 @@ def timed(case: Callable[[], object]) -> Timing:
 
 
 def _own_cpu() -> float:
-    """Processor time, in seconds, of this process and of those below it, ended or not."""
+    """Return the processor time of this process and of its running and ended child processes, in seconds."""
     ended = os.times()
     running = [p.cpu_times() for p in psutil.Process().children(recursive=True)]
     return time.process_time() + sum(
@@ -131,7 +137,7 @@ def _own_cpu() -> float:
 
 
 def _machine_cpu() -> float:
-    """Processor time, in seconds, that was not idle since the machine started; proc_stat(5)."""
+    """Return the processor time that was not idle since the machine started, in seconds; see proc_stat(5)."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -139,17 +145,28 @@ def _machine_cpu() -> float:
 
 
 def speed(times: Sequence[Timing], count: float) -> Figure:
-    """Things a second, where each turn dealt with `count` of them."""
+    """Return the number of items per second, if each run handled `count` items."""
     return figure([count / t.wall for t in times])
 
 
 def ratio(over: Sequence[Timing], under: Sequence[Timing]) -> float:
-    """How many times faster `over` is than `under`: by their medians, which one odd round does not move."""
+    """Return how many times faster `over` is than `under`, by medians, which one odd round does not change."""
     return statistics.median(t.wall for t in under) / statistics.median(t.wall for t in over)
 
 
 def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
-    """Write a DINOv3 ViT of some shape whose random weights let its vectors follow the picture, as the demo's do."""
+    """Write a DINOv3 ViT with random weights.
+
+    The weights are scaled like those of the demo model, so that the vectors depend on the picture.
+
+    Args:
+        folder: folder of the checkpoint.
+        seed: seed of the weights.
+        shape: parameters of transformers' `DINOv3ViTConfig`, for example `VIT_S16`.
+
+    Returns:
+        `folder`.
+    """
     generator = torch.Generator().manual_seed(seed)
     model = DINOv3ViTModel(DINOv3ViTConfig(num_register_tokens=4, **shape))
     with torch.no_grad():
@@ -162,27 +179,35 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
 
 
 def alone(function: Callable[..., _T], *arguments: object) -> _T:
-    """The result of a function of some module, called in a fresh process that ends with it."""
+    """Call a function in a new process, and return its result. The function must be importable from a module."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
 def default_rasters() -> Path:
-    """The folder of real rasters: RASTERS, or ../shared/data/rasters beside the project."""
+    """Return the folder of real rasters: RASTERS, or ../shared/data/rasters beside the project."""
     return Path(os.environ.get("RASTERS") or Path(__file__).parents[2] / "shared" / "data" / "rasters")
 
 
 def load() -> float:
-    """Processes that ran or waited in the last minute; near 0 on a quiet machine, before the benchmark itself."""
+    """Return how many processes ran or waited in the last minute, on average. A quiet machine has almost 0."""
     return os.getloadavg()[0]
 
 
 def save(
     name: str, parameters: Mapping[str, Any], load_before: float, results: Mapping[str, Any], folder: Path = RESULTS
 ) -> dict[str, Any]:
-    """Write `NAME.json`: what was measured, with which parameters, where.
+    """Write `NAME.json` with the results, the parameters and the machine.
 
-    Dataclasses in `results` become objects. Returns what was written.
+    Args:
+        name: name of the benchmark.
+        parameters: parameters of the benchmark.
+        load_before: load of the machine before the benchmark, from `load`.
+        results: what was measured. Dataclasses become JSON objects.
+        folder: folder of the file.
+
+    Returns:
+        The content of the file.
     """
     report = {
         "benchmark": name,
@@ -212,13 +237,13 @@ def _plain(value: object) -> object:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; the first column is left-aligned, the rest are numbers."""
+    """Return a Markdown table whose first column is left-aligned and whose other columns are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def where(report: Mapping[str, Any]) -> str:
-    """The machine that a result is from, as a paragraph above its table."""
+    """Return a paragraph that names the machine of a result, to stand above its table."""
     machine = report["machine"]
     return (
         f"{machine['processor']}, {machine['cores']} cores, load before {machine['load_before']}; "
@@ -227,12 +252,17 @@ def where(report: Mapping[str, Any]) -> str:
 
 
 def spread(value: Mapping[str, float], digits: int = 1) -> str:
-    """A figure as text: the median, and smallest to largest."""
+    """Return a figure as text: the median, then the smallest and the largest value."""
     return f"{value['median']:.{digits}f} ({value['low']:.{digits}f}–{value['high']:.{digits}f})"
 
 
 def run(measure: Callable[..., dict[str, Any]], markdown: Callable[[dict[str, Any]], str]) -> None:
-    """A benchmark as a command: options from its parameters, the table on standard output."""
+    """Run a benchmark as a command. Its parameters become options, and its table is printed.
+
+    Args:
+        measure: the benchmark. Its docstring is the help text.
+        markdown: makes the table from the result of `measure`.
+    """
     app = App(help=inspect.getdoc(measure), version_flags=[])
 
     @wraps(measure)

@@ -1,6 +1,7 @@
-"""Whether memory stays the same however large the raster: the peak for a whole raster and for a cut of it.
+"""Check that memory does not grow with the raster: compare the peak for a whole raster with that for a cut of it.
 
-Each is embedded in a fresh process with a tiny model. The cut has the whole's layout: blocks, compression, overviews.
+Each is embedded in a new process with a tiny model. The cut has the same blocks, compression and overviews as the whole
+raster.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ _THUMBNAIL = 256
 def measure(
     *, raster: Path | None = None, side: int = 8000, shard_tiles: int = 512, results: Path = RESULTS
 ) -> dict[str, Any]:
-    """Compare the memory that a whole raster takes with that of a cut.
+    """Compare the peak memory for a whole raster with that for a cut of it.
 
     Args:
-        raster: The whole raster; by default cog_world.tif in the folder RASTERS or ../shared/data/rasters.
-        side: Side in px of the cut, taken where the raster has most valid pixels.
-        shard_tiles: Tiles in a shard of either; few enough that the cut, too, keeps every thread busy.
-        results: Folder for the result.
+        raster: The whole raster. The default is cog_world.tif in the folder RASTERS or ../shared/data/rasters.
+        side: Side of the cut, px. It is taken where the raster has most valid pixels.
+        shard_tiles: Number of tiles in a shard, so small that the cut also keeps every thread busy.
+        results: Folder for the result file.
     """
     raster = raster or default_rasters() / "cog_world.tif"
     if not raster.exists():
-        raise SystemExit(f"{raster}: there is no such raster; give a large one with --raster, or set RASTERS")
+        raise SystemExit(f"{raster}: there is no such raster: give a large one with --raster, or set RASTERS")
     load_before = load()
     with tempfile.TemporaryDirectory() as scratch:
         cut, weights = Path(scratch) / "cut.tif", make_checkpoint(Path(scratch) / "model", **TINY)
@@ -55,6 +56,7 @@ def measure(
 
 
 def _cut(raster: Path, target: Path, side: int) -> None:
+    """Write the part of a raster that has most valid pixels, with the same layout."""
     with rasterio.open(raster) as source:
         layout = source.tags(ns="IMAGE_STRUCTURE")
         shrink = max(1, max(source.shape) // _THUMBNAIL)
@@ -82,7 +84,7 @@ def _cut(raster: Path, target: Path, side: int) -> None:
 
 
 def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str, float]:
-    """Embed a raster in this process and say what it took; memory in MiB."""
+    """Embed a raster in this process, and return its size and costs. Memory is in MiB."""
     from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
     from rasterembed.model.choice import Dinov3
     from rasterembed.model.embedder import load_embedder
@@ -91,7 +93,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     from rasterembed.store.object_store import ObjectStore
 
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
-    # one valid pixel is enough: nearly all that is read goes through the model
+    # One valid pixel is enough, so that nearly all pixels that are read go through the model.
     selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
     plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=model, selection=selection))
     load_embedder(plan.model, "cpu", engine="auto", tiles=plan.sharding.tile_count)
@@ -114,7 +116,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
 
 
 def _status_mib(key: str) -> float:
-    """A size in proc_pid_status(5): VmRSS is resident now, VmHWM the most that ever was."""
+    """Return a memory size in MiB from proc_pid_status(5): VmRSS is the resident memory now, VmHWM its peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024
@@ -122,7 +124,7 @@ def _status_mib(key: str) -> float:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     head = ["raster", "px", "raw MiB", "tiles", "embedded", "shards", "model loaded, MiB", "peak, MiB"]
     rows = [
         [

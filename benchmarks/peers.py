@@ -1,6 +1,7 @@
-"""Others that embed rasters with DINOv3, each in an environment of its own, held ready in a process to take its turns.
+"""Run other packages that embed rasters with DINOv3, to compare this project with them.
 
-What runs in such a process is in the folder benchmarks/peers/: a script and a file of pinned requirements each.
+Each package has its own environment and its own process, which stays loaded and takes its turns. The folder
+benchmarks/peers/ has a script and a file of pinned requirements for each.
 """
 
 from __future__ import annotations
@@ -25,23 +26,27 @@ VENVS = ROOT / ".venv-peers"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to embed a raster that the report compares."""
+    """One way to embed a raster, which the report compares with the others."""
 
     script: str
-    """In benchmarks/peers/, without its ending."""
+    """Name of the script in benchmarks/peers/, without its suffix."""
     label: str
-    """For tables and pictures."""
+    """Name in tables and pictures."""
     tuned: bool = False
-    """In bfloat16 and set up as well as the package can be; else as its own documentation shows it, in float32."""
+    """Whether it computes in bfloat16 and is set up as fast as the package allows.
+
+    Otherwise it computes in float32 and is set up as the package's documentation shows.
+    """
     batch: int = 32
+    """Number of tiles in a batch."""
     own: bool = False
-    """Runs in this project's environment."""
+    """Whether it runs in this project's environment."""
     exact: bool = True
-    """Prepares tiles as the reference does and takes the CLS token, so that its vectors must be the reference's."""
+    """Whether its vectors must equal the reference's, because it prepares tiles alike and takes the CLS token."""
 
     @property
     def dtype(self) -> str:
-        """Type the model computes in."""
+        """Dtype that the model computes in."""
         return "bfloat16" if self.tuned else "float32"
 
 
@@ -66,12 +71,16 @@ PEERS = {
 }
 
 
-class Unavailable(Exception):  # noqa: N818  # no error of ours: a report says so and goes on
-    """A peer that does not install or start here; says why in one line."""
+class Unavailable(Exception):  # noqa: N818 - the report names it and goes on
+    """A package cannot be installed or started on this machine. The text says why in one line."""
 
 
 def python_of(script: str, venvs: Path = VENVS) -> Path:
-    """The Python of a peer's environment, which is made, or made anew if its requirements have changed.
+    """Return the Python of a package's environment. The environment is created if its requirements have changed.
+
+    Args:
+        script: name of the script in benchmarks/peers/.
+        venvs: folder of the environments.
 
     Raises:
         Unavailable: if its packages do not install.
@@ -91,13 +100,13 @@ def python_of(script: str, venvs: Path = VENVS) -> Path:
 
 
 class Worker:
-    """A loaded peer that waits for its turns.
+    """A process with a loaded package that waits for its turns.
 
     Args:
-        way: which.
-        python: of its environment.
-        arguments: for its script.
-        log: file for what it prints otherwise.
+        way: what the process runs.
+        python: Python of the package's environment.
+        arguments: arguments of the script.
+        log: file for everything else that the process prints.
 
     Raises:
         Unavailable: if it does not start.
@@ -106,7 +115,7 @@ class Worker:
     def __init__(self, way: Way, python: Path, arguments: Sequence[object], log: Path) -> None:
         self._log = log
         command = [python, SCRIPTS / f"{way.script}.py", *arguments, "--batch", way.batch]
-        # ours finds the harness, and nobody's own packages get in a peer's way
+        # This project's scripts import the harness. The other packages must not see packages from outside.
         path = {"PYTHONPATH": str(ROOT)} if way.own else {}
         plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with log.open("w") as output:
@@ -119,10 +128,18 @@ class Worker:
                 env=plain | path,
             )
         self.about = self._answer()
-        """Versions of its packages, seconds until it was loaded, and a note."""
+        """Versions of the packages, seconds until they were loaded, and a note."""
 
     def turn(self, case: str, vectors: Path | None = None) -> dict[str, float]:
-        """Seconds, those of the model alone, and peak memory of one run, whose vectors may be wanted."""
+        """Run a case once.
+
+        Args:
+            case: name of the case.
+            vectors: file to write the vectors to, or None.
+
+        Returns:
+            Seconds in all, seconds of the model alone, and peak memory in MiB.
+        """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{case} {vectors}\n" if vectors else f"{case}\n")
         self._process.stdin.flush()
@@ -143,7 +160,12 @@ class Worker:
 
 
 def cosine(vectors: Path, reference: Path) -> float:
-    """The smallest cosine of a tile's vector to the reference's; both must be of the same tiles."""
+    """Return the smallest cosine similarity between a tile's vector and that of the reference.
+
+    Args:
+        vectors: file of vectors that `Worker.turn` wrote.
+        reference: file of the reference's vectors, of the same tiles.
+    """
     with np.load(vectors) as ours, np.load(reference) as theirs:
         np.testing.assert_array_equal(ours["tiles"], theirs["tiles"])
         a, b = (each["vectors"].astype(np.float64) for each in (ours, theirs))

@@ -1,9 +1,9 @@
-"""How often the nearest tiles are of the query's own land cover: the demo model, the mean colour, and chance.
+"""Measure how often the nearest tiles have the query's land cover, for a model, for the mean colour, and by chance.
 
-On the generated scene, whose class raster is the truth. A tile's class is the one that covers most of it; precision@10
-is the share of a tile's ten nearest that are of its class, the mean over all tiles of the class. Chance is what ten
-tiles drawn from all others would give. The colour is the mean of a tile's valid pixels, near in red, green and blue.
-The demo model is untrained: it shows that search works, not what DINOv3 can do.
+The raster is a generated scene, whose class raster is the truth. A tile's class is the one that covers most of it.
+Precision@10 is the share of a tile's ten nearest tiles that have its class, averaged over the tiles of the class. It is
+compared with two others: the tiles nearest in mean colour (red, green and blue of the valid pixels), and ten tiles
+drawn at random. The demo model is untrained, so it shows that search works, not how good DINOv3 is.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _DATASET = "scene"
 def measure(
     *, side: int = 3000, size: int = 112, model: str = "demo", seed: int = 7, results: Path = RESULTS
 ) -> dict[str, Any]:
-    """Embed a scene and look for every tile's neighbours.
+    """Embed a scene, and search for the neighbours of every tile.
 
     Args:
-        side: Side in px of the scene.
-        size: Side in px of a tile.
+        side: Side of the scene, px.
+        size: Side of a tile, px.
         model: Hub id of a DINOv3 checkpoint, a local folder, or demo.
-        seed: Which landscape.
-        results: Folder for the result.
+        seed: Seed of the generated landscape.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -59,7 +59,12 @@ def measure(
 
 
 def compare(scene: Scene, store: ObjectStore) -> dict[str, Any]:
-    """Precision of the dataset `scene` in a store, by class and over all tiles: `search`, `colour` and `chance`."""
+    """Measure the precision of `search`, `colour` and `chance`, for each class and over all tiles.
+
+    Args:
+        scene: the scene.
+        store: the store with its dataset `scene`.
+    """
     with Searcher(store, [_DATASET]) as searcher:
         tiles = _tiles(store, searcher.datasets[0].manifest)
         truth, colours = _truth_and_colours(scene, tiles)
@@ -85,13 +90,13 @@ def compare(scene: Scene, store: ObjectStore) -> dict[str, Any]:
 
 
 def _right(truth: NDArray[np.intp], nearest: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Share of each tile's nearest that are of its own class, shape (tiles,)."""
+    """Return the share of each tile's nearest tiles that have its class, shape (tiles,)."""
     shares: NDArray[np.float64] = (truth[nearest] == truth[:, None]).mean(axis=1)
     return shares
 
 
 def _tiles(store: ObjectStore, manifest: Manifest) -> list[tuple[str, Window]]:
-    """Embedded tiles and their windows, from the tile index."""
+    """Return ids and windows of the embedded tiles, from the tile index."""
     with store.open(manifest.index) as file:
         rows = pq.read_table(file).to_pylist()
     return [
@@ -104,20 +109,20 @@ def _tiles(store: ObjectStore, manifest: Manifest) -> list[tuple[str, Window]]:
 def _truth_and_colours(
     scene: Scene, tiles: Sequence[tuple[str, Window]]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Class of each tile, shape (tiles,), and its mean colour, shape (tiles, 3)."""
+    """Return the class of each tile, shape (tiles,), and its mean colour, shape (tiles, 3)."""
     truth, colours = [], []
     with rasterio.open(scene.classes) as classes, rasterio.open(scene.raster) as raster:
         for _, window in tiles:
             values = classes.read(1, window=window)
             counts = np.bincount(values.ravel(), minlength=len(CLASSES))
-            counts[0] = 0  # nodata is no class
+            counts[0] = 0  # Class 0 is nodata.
             truth.append(int(counts.argmax()))
             colours.append(raster.read(window=window)[:, values > 0].mean(axis=1))
     return np.array(truth), np.array(colours)
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The results as a table."""
+    """Return the results as a Markdown table."""
     rows = [
         [name, f"{line['tiles']:,}", *(f"{line[kind]:.2f}" for kind in ("search", "colour", "chance"))]
         for name, line in [*report["classes"].items(), ("all", report["all"])]

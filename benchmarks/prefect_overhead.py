@@ -1,7 +1,7 @@
-"""What Prefect costs: the flow, against the same steps called one after the other in the library.
+"""Measure the cost of Prefect: compare the flow with the same steps called directly in the library.
 
-Shards are two tiny tiles each, so that next to nothing but their handling is left. The server is the one that the flow
-starts for itself, in a folder of its own; its processor time is counted with the flow's.
+Each shard has two tiny tiles, so handling the shards takes almost all the time. The flow starts its own Prefect server
+in a folder of its own. The server's processor time counts as the flow's.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ NAME = "prefect_overhead"
 
 _TILE = 32
 _GOAL = 0.03
-"""Prefect's share of the wall time that a run may have."""
+"""Largest share of the wall time that Prefect may take."""
 
 
 def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: Path = RESULTS) -> dict[str, Any]:
     """Compare the flow with the library.
 
     Args:
-        shards: Numbers of shards, 2 or more.
-        rounds: Times that each is measured.
-        results: Folder for the result.
+        shards: Numbers of shards to measure, 2 or more.
+        rounds: How often each case is measured.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -59,7 +59,10 @@ def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: P
 
 
 def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int) -> dict[str, Any]:
-    """Both ways for one number of shards; for a fresh process, since Prefect reads its settings when it is imported."""
+    """Measure both ways for one number of shards.
+
+    Call it in a new process, because Prefect reads its settings when it is imported.
+    """
     os.environ |= {
         "PREFECT_HOME": str(folder / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -93,7 +96,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
 
     def flow() -> None:
         name = f"flow-{next(numbers)}"
-        # the state: vectors of a model like this need not pass the quality checks
+        # `return_state` keeps a failed quality check from raising. Vectors of a tiny random model may fail it.
         raster_embeddings(
             str(raster),
             root=store.root,
@@ -108,8 +111,8 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
         assert len(manifest.shards) == shards, len(manifest.shards)
 
     cases = {"library": library, "flow": flow}
-    for case in cases.values():  # loads the model, starts the server
-        case()
+    for case in cases.values():
+        case()  # This first run loads the model and starts the server.
     times = take_turns(cases, rounds)
     wall = {name: figure([t.wall for t in turns]) for name, turns in times.items()}
     return {
@@ -122,7 +125,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     head = ["shards", "library, s", "flow, s", "Prefect, s", "Prefect, ms a shard", "of it processor, ms"]
     rows = [
         [

@@ -1,9 +1,13 @@
-"""How near the reader comes to the fastest plain loop over the same file, for many layouts.
+"""Compare the reader with the fastest plain loop over the same file, for many layouts of the file.
 
-A plain loop opens the file once and reads a window a tile, row by row, or a strip a row of tiles, or a strip a row of
-512 px blocks, which is the plain sequential decode of the file; and does nothing with the pixels. Each case runs in a
-thread of its own, as shards do: a new thread has to set up PROJ and its memory, for all alike. The reader also finds
-out which pixels are valid, leaves out empty tiles, and fills batches.
+There are three plain loops. Each opens the file once and does nothing with the pixels. They read
+
+- one window per tile, row by row,
+- one strip per row of tiles,
+- one strip per row of 512 px blocks, which decodes the file sequentially.
+
+The reader also finds out which pixels are valid, leaves out empty tiles, and fills batches. Each case runs in a new
+thread, as shards do, because a new thread has to set up PROJ and its memory.
 """
 
 from __future__ import annotations
@@ -45,10 +49,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "deflate, tiles, 31 bands": {"compress": "deflate", "tiled": True, "count": 31},
     "deflate, tiles, 31 bands apart": {"compress": "deflate", "tiled": True, "count": 31, "interleave": "band"},
 }
-"""GDAL's creation options; 512 px tiles, or strips as GDAL cuts them."""
+"""GDAL's creation options of each layout: tiles of 512 px, or strips of GDAL's default height."""
 
 BANDS = (1, 2, 3)
-"""Those that are read."""
+"""Numbers of the bands that are read."""
 
 _BLOCK = 512
 _CACHE_BYTES = 2**30
@@ -66,12 +70,12 @@ def measure(
     """Compare the reader with plain loops.
 
     Args:
-        side: Side in px of the generated raster; those of 31 bands have a third of it.
-        size: Side in px of a tile.
-        layouts: Which layouts.
-        batch_size: Tiles in a batch.
-        rounds: Times that each is measured.
-        results: Folder for the result.
+        side: Side of the generated raster, px. Rasters of 31 bands have a third of it.
+        size: Side of a tile, px.
+        layouts: Layouts to measure, keys of `LAYOUTS`.
+        batch_size: Number of tiles in a batch.
+        rounds: How often each case is measured.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -88,7 +92,13 @@ def measure(
 
 
 def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
-    """Write the scene in a layout, with as many bands as that has."""
+    """Write the scene in a layout.
+
+    Args:
+        scene: the scene, with three bands.
+        raster: file to write.
+        options: GDAL's creation options. `count` may ask for more than three bands.
+    """
     with rasterio.open(scene) as source:
         profile = source.profile
         for key in ("compress", "interleave", "tiled", "blockxsize", "blockysize"):
@@ -100,7 +110,7 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
             profile |= {"width": source.width // 3, "height": source.height // 3}
         window = Window(0, 0, profile["width"], profile["height"])
         pixels = source.read(window=window)
-    # bands beyond the third repeat the first ones, each shifted a little further
+    # Bands beyond the third repeat the first three, each shifted a little further.
     bands = [np.roll(pixels[i % 3], i // 3, axis=0) for i in range(profile["count"])]
     with rasterio.open(raster, "w", **profile) as target:
         target.write(np.stack(bands))
@@ -109,7 +119,7 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
 def shard_reader(
     store: ObjectStore, source: Source, profile: RasterProfile, sharding: Sharding, batch_size: int, *, threads: int
 ) -> ShardReader:
-    """A reader of `BANDS` that keeps every tile, for as many threads."""
+    """Return a reader of `BANDS` that skips only tiles without a valid pixel. Its cache serves `threads` threads."""
     return ShardReader(
         store=store,
         source=source,
@@ -136,8 +146,8 @@ def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str,
         tiles = 0
         for number in range(sharding.count):
             batches = reader.batches(number)
-            with closing(read_ahead(batches) if reading_ahead else batches) as made:
-                tiles += sum(len(batch.positions) + len(batch.skipped) for batch in made)
+            with closing(read_ahead(batches) if reading_ahead else batches) as ready:
+                tiles += sum(len(batch.positions) + len(batch.skipped) for batch in ready)
         return tiles
 
     cases: dict[str, Callable[[], int]] = {
@@ -147,7 +157,8 @@ def _measure(raster: Path, size: int, batch_size: int, rounds: int) -> dict[str,
         "reader": lambda: read(False),
         "reader_ahead": lambda: read(True),
     }
-    for name, case in cases.items():  # the first time is apart: the file comes from the disk
+    for name, case in cases.items():
+        # The first run does not count, because the file may come from the disk.
         count = case()
         assert name in ("plain_strips", "sequential") or count == sharding.tile_count, (name, count)
     times = take_turns({name: partial(_in_thread, case) for name, case in cases.items()}, rounds)
@@ -168,7 +179,7 @@ def _in_thread(case: Callable[[], object]) -> None:
 
 
 def windows(width: int, height: int, size: int) -> list[Window]:
-    """Windows of touching tiles, row by row."""
+    """Return the windows of adjacent tiles, row by row."""
     return [
         Window(x, y, min(size, width - x), min(size, height - y))
         for y in range(0, height, size)
@@ -189,7 +200,7 @@ def _plain(raster: Path, windows: list[Window]) -> int:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     head = [
         "layout",
         "windows, tiles/s",

@@ -1,9 +1,8 @@
-"""How the reader fares where the raster is on S3 and every request takes its time, against the loop everyone writes.
+"""Compare the reader with a plain loop if the raster is on S3 and every request has latency.
 
-The plain loop opens the raster once with rasterio, does not list the bucket, leaves GDAL's other settings as they come,
-and reads a window a tile, row by row.
-The reader goes over all shards as the pipeline does: one after the other, or some at once. A proxy before the server
-counts what passes and delays each request.
+The plain loop is the one that most people write: it opens the raster once with rasterio and reads one window per tile,
+row by row. It does not list the bucket, and keeps GDAL's other default settings. The reader reads all shards as the
+pipeline does, one after the other or several at once. A proxy in front of the server counts and delays the requests.
 """
 
 from __future__ import annotations
@@ -55,15 +54,15 @@ def measure(
     """Compare the reader with a plain loop over S3.
 
     Args:
-        side: Side in px of the generated raster; those of 31 bands have a third of it.
-        size: Side in px of a tile.
-        layouts: Which layouts, of those of the reading benchmark.
-        delays_ms: What each request waits, in milliseconds.
-        shard_tiles: Tiles in a shard.
-        shard_threads: Shards read at once.
-        batch_size: Tiles in a batch.
-        rounds: Times that each is measured.
-        results: Folder for the result.
+        side: Side of the generated raster, px. Rasters of 31 bands have a third of it.
+        size: Side of a tile, px.
+        layouts: Layouts to measure, keys of `benchmarks.reading.LAYOUTS`.
+        delays_ms: Delays that the proxy adds to each request, in milliseconds.
+        shard_tiles: Number of tiles in a shard.
+        shard_threads: Number of shards read at the same time.
+        batch_size: Number of tiles in a batch.
+        rounds: How often each case is measured.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -89,20 +88,27 @@ def measure(
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy in a process of its own: some calls of rasterio wait for the server and keep Python from running on."""
+    """A proxy in its own process, because some calls of rasterio hold the GIL while they wait for the server."""
 
     endpoint_url: str
     _pipe: Connection
 
     def begin(self, delay_s: float = 0.0) -> dict[str, int]:
-        """Count anew, with another delay; gives what was counted."""
+        """Restart the counters, and set the delay.
+
+        Args:
+            delay_s: delay of each request, in seconds.
+
+        Returns:
+            The `requests` and `bytes` counted so far.
+        """
         self._pipe.send(delay_s)
         return self._pipe.recv()
 
 
 @contextmanager
 def proxy_process(server: S3Server) -> Iterator[Proxy]:
-    """Run a proxy before a server."""
+    """Run a proxy in front of a server while the block runs."""
     spawn = get_context("spawn")
     pipe, theirs = spawn.Pipe()
     process = spawn.Process(target=_run_proxy, args=(server.endpoint_url, theirs))
@@ -124,7 +130,7 @@ def _run_proxy(url: str, pipe: Connection) -> None:
 
 
 def store_behind(proxy: Proxy, server: S3Server) -> ObjectStore:
-    """The store in the server's bucket, reached through the proxy."""
+    """Return the store in the server's bucket, reached through the proxy."""
     return ObjectStore(
         root=f"s3://{BUCKET}/out",
         endpoint_url=proxy.endpoint_url,
@@ -137,7 +143,7 @@ def store_behind(proxy: Proxy, server: S3Server) -> ObjectStore:
 def _cases(
     server: S3Server, proxy: Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
 ) -> tuple[dict[str, Callable[[], None]], int]:
-    """What is measured, by name, and the number of tiles that each deals with."""
+    """Return the functions to time by name, and the number of tiles that each reads."""
     store = store_behind(proxy, server)
     source = register(store, f"s3://{BUCKET}/{key}")
     profile = inspect_raster(store, source.uri)
@@ -154,7 +160,8 @@ def _cases(
             "AWS_HTTPS": "NO",
             "AWS_VIRTUAL_HOSTING": "FALSE",
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # else the second round would ask for nothing
+            # Without this, the second round would find everything in GDAL's cache.
+            "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
         }
         with rasterio.Env(session=session, **options), rasterio.open(f"/vsis3/{BUCKET}/{key}") as dataset:
             for window in windows(profile.width, profile.height, size):
@@ -196,7 +203,7 @@ def _measure(
 
 
 def _block_bytes(raster: Path) -> int:
-    """Compressed bytes of the blocks that hold the bands read."""
+    """Return the compressed size of the blocks that hold the bands read, in bytes."""
     with rasterio.open(raster) as dataset:
         height, width = dataset.block_shapes[0]
         return sum(
@@ -208,7 +215,7 @@ def _block_bytes(raster: Path) -> int:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     threads = report["parameters"]["shard_threads"]
     head = [
         "layout",

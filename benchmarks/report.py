@@ -1,7 +1,7 @@
-"""The whole comparison, in one interleaved run: this project, others that embed rasters, and what the machine can do.
+"""Compare this project with other packages that embed rasters, and with the limits of the machine, in one run.
 
-Every way has a process of its own, loaded and warm, that takes its turns; loading is timed apart. Before a time counts,
-the vectors are compared with the reference, which is the plain loop in float32.
+Every way has its own loaded and warm process, and the processes take turns. Loading is timed separately. Before the
+times count, the vectors are compared with those of the reference, the plain loop in float32.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,11 +44,12 @@ from examples.landscape import make_scene
 NAME = "latest"
 
 MIN_COSINE = 0.9999
-"""To the float32 reference, for ways that prepare tiles alike."""
+"""Smallest cosine similarity to the float32 reference, for ways that prepare tiles alike."""
 
 _SIDE = 2048
+"""Side of the square matrices that are multiplied."""
 _PRODUCTS = 8
-"""Of two matrices of _SIDE squared, in one turn."""
+"""Number of matrix products in one run."""
 
 
 def measure(
@@ -61,17 +63,17 @@ def measure(
     venvs: Path = VENVS,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare everything.
+    """Compare all ways.
 
     Args:
-        rows: Rows of tiles in the generated deflate COG, which has no nodata.
-        cols: Columns of tiles.
-        tile: Side of a tile in px.
-        rounds: Times that each is measured.
-        peers: Which of the others take part.
-        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
-        venvs: Folder for the environments of the others, which are made on first use.
-        results: Folder for the result.
+        rows: Number of rows of tiles in the generated deflate COG, which has no nodata.
+        cols: Number of columns of tiles.
+        tile: Side of a tile, px.
+        rounds: How often each case is measured.
+        peers: Other packages that take part.
+        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        venvs: Folder for the environments of the other packages, which are created on first use.
+        results: Folder for the result file.
     """
     parameters = {"rows": rows, "cols": cols, "tile": tile, "rounds": rounds, "tiny": tiny}
     ways = OURS | MODELS | {name: PEERS[name] for name in peers}
@@ -98,13 +100,12 @@ def measure(
         if not OURS.keys() | MODELS.keys() <= loaded.keys():
             raise SystemExit(f"this project's own ways do not run: {skipped}")
         cosines = _cosines(place, loaded, ways)
-        answers: dict[str, list[dict[str, float]]] = {}
-        cases = dict(_cases(loaded, answers, raster, tile))
-        times = take_turns(cases, rounds)
+        cases = _cases_of_ways(loaded)
+        times = take_turns({**cases, **_cases_of_limits(raster, tile)}, rounds)
         with rasterio.open(raster) as source:
             km2 = abs(source.transform.a * source.transform.e) * source.width * source.height / 1e6
     runs: dict[str, dict[str, Any]] = {}
-    for case in answers:
+    for case, of_way in cases.items():
         name, _, what = case.partition("/")
         way = ways[name]
         runs[case] = {
@@ -116,7 +117,7 @@ def measure(
             "tiles_per_s": speed(times[case], tiles),
             "km2_per_h": 3600 * km2 * statistics.median(1 / t.wall for t in times[case]),
             "cpu_ms_per_tile": figure([t.cpu / tiles * 1e3 for t in times[case]]),
-            "peak_mib": max(answer["peak_mib"] for answer in answers[case]),
+            "peak_mib": max(answer["peak_mib"] for answer in of_way.answers),
             "load_s": loaded[name].about["load_s"],
             "cosine": None if what == "in_memory" else cosines.get(name),
             "note": loaded[name].about["note"],
@@ -135,7 +136,7 @@ def measure(
 
 
 def _environments(ways: dict[str, Way], venvs: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """The Python of every way, and why others have none."""
+    """Return the Python of every way that can be installed, and the reason for every way that cannot."""
     pythons, skipped = {}, {}
     for name, way in ways.items():
         try:
@@ -146,10 +147,10 @@ def _environments(ways: dict[str, Way], venvs: Path) -> tuple[dict[str, Path], d
 
 
 def _cosines(place: Path, loaded: dict[str, Worker], ways: dict[str, Way]) -> dict[str, float]:
-    """Of each way's vectors to the reference's.
+    """Return the smallest cosine similarity between each way's vectors and those of the reference.
 
     Raises:
-        SystemExit: if vectors that must agree do not.
+        SystemExit: if this project's vectors differ from the reference.
     """
     reference = place / f"{'plain_loop' if 'plain_loop' in loaded else 'ours_float32'}.npz"
     cosines = {name: cosine(place / f"{name}.npz", reference) for name in loaded if name not in MODELS}
@@ -159,23 +160,35 @@ def _cosines(place: Path, loaded: dict[str, Worker], ways: dict[str, Way]) -> di
     return cosines
 
 
-def _cases(
-    loaded: dict[str, Worker], answers: dict[str, list[dict[str, float]]], raster: Path, tile: int
-) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Everything that takes turns; what the processes answer goes to `answers`."""
+@dataclass(frozen=True)
+class _Case:
+    """One case of a loaded way. Each call runs it once and keeps the answer of its process."""
 
-    def turn(case: str, worker: Worker, what: str) -> None:
-        answers[case].append(worker.turn(what))
+    worker: Worker
+    what: str
+    """Name of the case in the script of the way."""
+    answers: list[dict[str, float]] = field(default_factory=list)
 
+    def __call__(self) -> None:
+        self.answers.append(self.worker.turn(self.what))
+
+
+def _cases_of_ways(loaded: Mapping[str, Worker]) -> dict[str, _Case]:
+    """Return the cases of all loaded ways, named `way/case`."""
+    cases = {}
     for name, worker in loaded.items():
         whats = ("from_file", "in_memory") if name in OURS else ("in_memory",) if name in MODELS else ("embed",)
-        for what in whats:
-            case = f"{name}/{what}"
-            answers[case] = []
-            yield case, partial(turn, case, worker, what)
-    for dtype in (torch.float32, torch.bfloat16):
-        yield f"matmul_{str(dtype).removeprefix('torch.')}", partial(_multiply, torch.ones(_SIDE, _SIDE, dtype=dtype))
-    yield "decode", partial(_decode, raster, tile)
+        cases |= {f"{name}/{what}": _Case(worker, what) for what in whats}
+    return cases
+
+
+def _cases_of_limits(raster: Path, tile: int) -> dict[str, Callable[[], object]]:
+    """Return the cases that measure the limits of the machine."""
+    return {
+        "matmul_float32": partial(_multiply, torch.ones(_SIDE, _SIDE, dtype=torch.float32)),
+        "matmul_bfloat16": partial(_multiply, torch.ones(_SIDE, _SIDE, dtype=torch.bfloat16)),
+        "decode": partial(_decode, raster, tile),
+    }
 
 
 def _multiply(matrix: torch.Tensor) -> None:
@@ -184,14 +197,17 @@ def _multiply(matrix: torch.Tensor) -> None:
 
 
 def _decode(raster: Path, tile: int) -> None:
-    """Every pixel once, a strip a row of tiles, in one thread."""
+    """Read every pixel once in one thread, one strip per row of tiles."""
     with rasterio.open(raster) as source:
         for row in range(source.height // tile):
             source.read(window=Window(0, row * tile, source.width, tile))
 
 
 def _gflop(tile: int, *, hidden_size: int, intermediate_size: int, num_hidden_layers: int, **_: int) -> float:
-    """Of one image: the products of the layers and of the patch embedding, two operations a multiplication."""
+    """Return the GFLOP of one image in the matrix products of the layers and of the patch embedding.
+
+    A multiplication and its addition are two operations.
+    """
     patches = (tile // 16) ** 2
     tokens = patches + 5
     layer = tokens * (8 * hidden_size**2 + 4 * hidden_size * intermediate_size) + 4 * tokens**2 * hidden_size
@@ -199,7 +215,7 @@ def _gflop(tile: int, *, hidden_size: int, intermediate_size: int, num_hidden_la
 
 
 def _limits(times: dict[str, list[Timing]], tiles: int, gflop: float) -> dict[str, Any]:
-    """What the machine can do in the same rounds."""
+    """Return the limits of the machine, measured in the same rounds."""
     work = 2 * _SIDE**3 * _PRODUCTS / 1e9
     found: dict[str, Any] = {"gflop_per_tile": gflop, "decode_tiles_per_s": speed(times["decode"], tiles)}
     for dtype in ("float32", "bfloat16"):
@@ -211,7 +227,7 @@ def _limits(times: dict[str, list[Timing]], tiles: int, gflop: float) -> dict[st
 def _ratios(
     runs: dict[str, dict[str, Any]], times: dict[str, list[Timing]], limits: dict[str, Any]
 ) -> dict[str, float | None]:
-    """How this project stands to the rest; above 1 is faster. None: nothing to compare with."""
+    """Return how many times faster this project is than the rest. None means that there is nothing to compare with."""
 
     def best(tuned: bool) -> str | None:
         peers = [case for case, run in runs.items() if run["kind"] == "peer" and run["tuned"] == tuned]
@@ -242,7 +258,7 @@ def _ratios(
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as tables."""
+    """Return the result as Markdown tables."""
     runs = sorted(report["runs"].values(), key=lambda run: -run["tiles_per_s"]["median"])
     head = ["way", "dtype", "tiles/s", "km²/h", "CPU ms a tile", "peak, MiB", "load, s", "cosine to float32"]
     lines = [
@@ -278,7 +294,12 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def draw(report: dict[str, Any], picture: Path) -> None:
-    """The speeds as bars, sorted, with the spread over rounds."""
+    """Draw the speeds as sorted bars, with their spread over the rounds.
+
+    Args:
+        report: the result.
+        picture: file to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -307,10 +328,10 @@ def draw(report: dict[str, Any], picture: Path) -> None:
     axes.tick_params(axis="y", length=0, labelsize=9)
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
-    there = [kind for kind in colours if any(run["kind"] == kind for run in runs)]
+    present = [kind for kind in colours if any(run["kind"] == kind for run in runs)]
     axes.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=colours[kind]) for kind in there],
-        [names[k] for k in there],
+        [plt.Rectangle((0, 0), 1, 1, color=colours[kind]) for kind in present],
+        [names[k] for k in present],
         loc="lower right",
         frameon=False,
         fontsize=9,

@@ -1,9 +1,9 @@
-"""What search costs over 10 thousand to a million vectors: the exact scan, and the HNSW index with its build.
+"""Measure the cost of search in ten thousand to a million vectors: the exact scan, the HNSW index, and its build.
 
-The vectors are made up: 200 clusters in 64 directions, as embeddings of a scene are (few kinds of place, and fewer
-directions than dimensions), with noise in all. Every part runs in a process of its own, one after the other. Times are
-processor time, which other users of the machine hardly move; a question takes one thread, so on a quiet machine it is
-what the clock shows.
+The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. This resembles the embeddings of
+a scene, which has few kinds of places and uses fewer directions than dimensions. Each part runs in its own process, one
+after the other. Times are processor times, which other users of the machine hardly change. A query takes one thread, so
+on a quiet machine its processor time equals its wall time.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from benchmarks.harness import RESULTS, figure, load, run, save, table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
-from rasterembed.search.engines.scan import Filters, connect, exact_nearest
-from rasterembed.search.engines.vss import Index
+from rasterembed.search.engines.scan import ScanEngine, connect
+from rasterembed.search.engines.vss import VssEngine
+from rasterembed.search.filters import Filters
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
@@ -37,7 +38,8 @@ from tests.support.vectors import blank_raster, checkpoint, write_dataset
 NAME = "search"
 
 PATIENCE_S = 1.0
-"""An answer within a second does not interrupt a thought (Nielsen, Usability Engineering, 1993, chapter 5)."""
+"""Largest time for an answer, in seconds. An answer within a second does not interrupt the user's flow of thought
+(Nielsen, Usability Engineering, 1993, chapter 5)."""
 
 _CLUSTERS, _DIRECTIONS = 200, 64
 _K = 10
@@ -54,11 +56,11 @@ def measure(
     """Measure search.
 
     Args:
-        rows: Numbers of vectors.
-        index_up_to: Rows beyond which no index is built: a million take about half an hour of one core.
+        rows: Numbers of vectors to measure.
+        index_up_to: Largest number of rows to build an index for. A million rows take about half an hour of one core.
         dimensions: Length of a vector.
-        queries: Questions asked of each.
-        results: Folder for the result.
+        queries: Number of queries for each engine and size.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -79,13 +81,13 @@ def measure(
 
 
 def _one_digit(value: float) -> int:
-    """The number rounded down to one digit that is not zero."""
+    """Round a number down to one significant digit."""
     power = 10 ** math.floor(math.log10(value))
     return int(value // power * power)
 
 
 def _alone(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run one part in a process of its own, and add the memory that it took at most."""
+    """Run one part in its own process, and add its peak memory to the result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_with_memory, part, *arguments).result()
 
@@ -100,7 +102,11 @@ def _peak_mb() -> float:
 
 
 def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
-    """A function from numbers of tiles, shape (n,), to vectors, shape (n, dimensions), always the same."""
+    """Return a function that generates vectors.
+
+    It takes numbers of tiles, shape (n,), and returns vectors, shape (n, dimensions). The same numbers give the same
+    vectors.
+    """
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((_CLUSTERS, _DIRECTIONS), dtype=np.float32)
     directions = rng.standard_normal((_DIRECTIONS, dimensions), dtype=np.float32) / np.float32(_DIRECTIONS**0.5)
@@ -110,8 +116,8 @@ def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.
         shape = len(numbers), _DIRECTIONS
         low = centres[own.integers(0, _CLUSTERS, shape[0])] + np.float32(0.7) * own.standard_normal(shape, np.float32)
         noise = own.standard_normal((shape[0], dimensions), np.float32)
-        made: NDArray[np.float32] = low @ directions + np.float32(0.2) * noise
-        return made
+        generated: NDArray[np.float32] = low @ directions + np.float32(0.2) * noise
+        return generated
 
     return vectors
 
@@ -126,13 +132,12 @@ def _write(root: Path, count: int, dimensions: int) -> dict[str, Any]:
 
 
 def _questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
-    """Vectors that are like the dataset's, and not in it."""
-    made = made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp))
-    return list(made)
+    """Return vectors that are similar to those of the dataset, but not in it."""
+    return list(made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp)))
 
 
 def _first_answer(root: Path, engine: str) -> float:
-    """Processor seconds from nothing open to the answer for one tile."""
+    """Return the processor seconds from a new searcher to its answer for one tile."""
     begun = time.process_time()
     with Searcher(ObjectStore(root=str(root / "store")), ["made-up"], engine=engine) as searcher:  # type: ignore[arg-type]
         answer = searcher.ask(Query(tile=tile_id(7, 11)), k=_K)
@@ -145,16 +150,15 @@ def _first_answer(root: Path, engine: str) -> float:
 def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "scan")
     dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    con = connect()
-    seconds = _times(_questions(dimensions, queries), lambda q: exact_nearest(con, dataset, q, _K, Filters()))
+    engine = ScanEngine(dataset, connect())
+    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
 def _build(root: Path) -> dict[str, Any]:
     begun = time.process_time()
-    info, _ = build_vector_index(
-        Dataset.open(ObjectStore(root=str(root / "store")), "made-up"), VectorIndexOptions(index="always")
-    )
+    dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
+    info = build_vector_index(dataset, VectorIndexOptions(index="always")).info
     assert info is not None
     return {
         "seconds": time.process_time() - begun,
@@ -168,8 +172,8 @@ def _build(root: Path) -> dict[str, Any]:
 def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "auto")
     store = ObjectStore(root=str(root / "store"))
-    index = Index(store, Dataset.open(store, "made-up"))
-    seconds = _times(_questions(dimensions, queries), lambda q: index.nearest(q, _K, Filters()))
+    engine = VssEngine(Dataset.open(store, "made-up"))
+    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
@@ -184,7 +188,7 @@ def _times(questions: list[NDArray[np.float32]], ask: Callable[[NDArray[np.float
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The results as tables."""
+    """Return the results as Markdown tables."""
     dimensions = report["parameters"]["dimensions"]
     rows = []
     for count, size in report["sizes"].items():

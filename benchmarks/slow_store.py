@@ -1,7 +1,8 @@
-"""How much of the model's speed is left where the store takes its time over every request.
+"""Measure how much of the model's speed remains if every request to the store has latency.
 
-Shards of a local raster are embedded as the pipeline does, some at once, and written to a folder, and to S3 through a
-proxy that delays each request. What a run does once, before its first shard and after its last, is not in the times.
+The shards of a local raster are embedded as in the pipeline, several at once. They are written to a folder, and to S3
+through a proxy that delays each request. The times leave out what a run does once, before its first shard and after its
+last.
 """
 
 from __future__ import annotations
@@ -58,20 +59,20 @@ def measure(
     tiny: bool = False,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare stores with the model alone.
+    """Compare writing to stores with the model alone.
 
     Args:
-        side: Side in px of the generated deflate COG.
-        size: Side in px of a tile.
-        dtype: Type the model computes in.
-        delays_ms: What each request waits, in milliseconds.
-        shard_tiles: Tiles in a shard; few, so that writing weighs more than it ever should.
-        shard_threads: Shards worked on at once.
-        batch_size: Tiles in a batch.
-        engine: What computes.
-        rounds: Times that each is measured.
-        tiny: A tiny model instead of one of ViT-S/16's size, to try the script.
-        results: Folder for the result.
+        side: Side of the generated deflate COG, px.
+        size: Side of a tile, px.
+        dtype: Dtype that the model computes in.
+        delays_ms: Delays that the proxy adds to each request, in milliseconds.
+        shard_tiles: Number of tiles in a shard. It is small, so that writing weighs more than in practice.
+        shard_threads: Number of shards embedded at the same time.
+        batch_size: Number of tiles in a batch.
+        engine: Engine that computes the model.
+        rounds: How often each case is measured.
+        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -125,7 +126,7 @@ def _delayed(proxy: Proxy, delay_ms: int, case: Callable[[], None]) -> None:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The result as a table."""
+    """Return the result as a Markdown table."""
     rows = [[name, spread(run["tiles_per_s"]), f"**{run['ratio']:.2f}**"] for name, run in report["runs"].items()]
     return where(report) + table(["shards go to", "tiles/s", "of in memory"], rows)
 

@@ -1,6 +1,6 @@
-"""The tables and the picture in the documentation, made anew from the results: python -m benchmarks.tables.
+"""Update the tables and the picture in the documentation from the result files: python -m benchmarks.tables.
 
-A table stands between two comments, `<!-- benchmarks/results/NAME.json -->` and `<!-- end -->`.
+The table of a result is between two comments, `<!-- benchmarks/results/NAME.json -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -44,25 +44,30 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     search.NAME: ("search.md", search.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }
-"""By name of the result: the document that its table stands in, and how it is made."""
+"""For each result: the document that contains its table, and the function that makes the table."""
 
 
 def with_table(document: str, name: str, table: str) -> str:
-    """A document with the table of one result in its place.
+    """Return a document with the table of one result replaced.
+
+    Args:
+        document: text of the document.
+        name: name of the result.
+        table: the new table.
 
     Raises:
-        ValueError: if the document has no place for it.
+        ValueError: if the document has no place for the table.
     """
     opening, closing = f"<!-- benchmarks/results/{name}.json -->\n", "<!-- end -->"
     before, found, rest = document.partition(opening)
     _, ended, after = rest.partition(closing)
     if not found or not ended:
-        raise ValueError(f"the document has no place for {name}: put {opening.strip()} and {closing} there")
+        raise ValueError(f"the document has no place for {name}: add {opening.strip()} and {closing}")
     return f"{before}{opening}\n{table.strip()}\n\n{closing}{after}"
 
 
 def up_to_date(name: str) -> tuple[Path, str]:
-    """A document and what it has to say, as far as one result goes."""
+    """Return the path of the document that contains a result's table, and its text with the table updated."""
     file, markdown = TABLES[name]
     report = json.loads((RESULTS / f"{name}.json").read_text())
     return DOCS / file, with_table((DOCS / file).read_text(), name, markdown(report))

@@ -1,8 +1,8 @@
-"""What many workers cost and bring: throughput of child runs side by side, and what each asks of server and store.
+"""Measure what many workers cost and gain: throughput of child runs, and load on the Prefect server and the store.
 
-Three parts. `throughput` embeds one raster with one and with two child runs on a process worker, each with one thread.
-`server` creates child runs by the hundred, without any worker, and asks for them as the parent does. `store` counts the
-requests of one run's steps at an S3 server. docs/scaling.md makes a model of it.
+There are three parts. `throughput` embeds one raster with one and with two child runs on a process worker, each with
+one thread. `server` creates hundreds of child runs without a worker, and queries them as the parent run does. `store`
+counts the requests of each step of a run at an S3 server. docs/scaling.md builds a model from the results.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", roun
     """Measure all three parts.
 
     Args:
-        shards: shards of the raster.
-        tiles: tiles of 224 px in a shard.
-        children: numbers of child runs to create, with commas between.
-        rounds: times that one and two workers take turns.
+        shards: Number of shards of the raster.
+        tiles: Number of tiles of 224 px in a shard.
+        children: Numbers of child runs to create, separated by commas.
+        rounds: How often one and two workers take turns.
     """
     before = load()
     results = {
@@ -69,7 +69,7 @@ def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", roun
 
 
 def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
-    """Tiles a second of one and of two child runs, from the times at which their shards appeared."""
+    """Measure the tiles per second of one and of two child runs, from the times at which their shards appeared."""
     with tempfile.TemporaryDirectory(prefix="workers-") as place, prefect_server() as server:
         folder = Path(place)
         scene = write_scene(folder / "scene.tif", shards, tiles, SIDE)
@@ -96,7 +96,7 @@ def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers
     store = ObjectStore(root=str(folder))
     written = {s.number: os.stat(store.uri(s.path)).st_mtime for s in manifest_of(store, dataset).shards}
     shares = [range(r.parameters["first"], r.parameters["stop"]) for r in Runs(server).of_dataset(dataset)]
-    # from the first shard of the last child to start, to the last of the first to end: all work then
+    # All child runs work between the first shard of the last one to start and the last shard of the first one to end.
     alone = [sorted(written[number] for number in share) for share in shares]
     start, stop = max(times[0] for times in alone), min(times[-1] for times in alone)
     done = sum(start < when <= stop for when in written.values())
@@ -109,7 +109,7 @@ def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers
 
 
 def _server_cpu(server: PrefectServer) -> float:
-    """Processor seconds that the server's process has used."""
+    """Return the processor seconds that the server's process has used."""
     port = int(server.api_url.rsplit(":", 1)[1].removesuffix("/api"))
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
@@ -120,7 +120,7 @@ def _server_cpu(server: PrefectServer) -> float:
 
 
 def _server(counts: list[int]) -> list[dict[str, float]]:
-    """Seconds, on the clock and of the server's processor, for what a parent asks about its child runs."""
+    """Measure what a parent run asks of the server about its child runs: wall time and the server's processor time."""
     found = []
     with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         deploy(server, "*/process")
@@ -167,7 +167,7 @@ def _timed(server: PrefectServer) -> Iterator[dict[str, float]]:
 
 
 def _store() -> dict[str, Any]:
-    """Requests of each step, by method, at an S3 server; the raster is there too."""
+    """Count the requests of each step at an S3 server, by HTTP method. The raster is on the same server."""
     with tempfile.TemporaryDirectory(prefix="requests-") as place, moto_server() as server:
         for bucket in ("rasters", "datasets"):
             server.create_bucket(bucket)
@@ -207,32 +207,33 @@ def _store() -> dict[str, Any]:
 
 
 BYTES = 1600
-"""Of a tile in a shard: 384 float32 and its place, compressed."""
+"""Compressed bytes of a tile in a shard: 384 float32 numbers and its place."""
 
 CONTAINER_S = 22.0
-"""From a run's creation to its first task, in a container whose image is there: mostly imports."""
+"""Seconds from a run's creation to its first task, in a container of an image already pulled. Most are imports."""
 
 READ = 100e6
-"""Bytes a second that the parent reads from the store."""
+"""Bytes per second that the parent run reads from the store."""
 
 TASK_CPU_S = 0.006
-"""Of the server's processor for a task run and its three events, measured with Prefect 3.8.8; a heartbeat is one."""
+"""Processor seconds of the server for a task run and its three events, measured with Prefect 3.8.8. A heartbeat is one
+event."""
 
 HEARTBEAT_S = 60.0
-"""Between two heartbeats of a run, as prefect.yaml has it."""
+"""Seconds between two heartbeats of a run, as set in prefect.yaml."""
 
 
 def model(report: dict[str, Any], workers: int, tiles: float, rate: float) -> dict[str, float]:
-    """What a run asks of everybody, from what was measured.
+    """Estimate the costs of a run from the measurements.
 
     Args:
         report: the benchmark's results.
-        workers: as given to the flow.
-        tiles: of the raster.
-        rate: tiles a second of one worker.
+        workers: number of workers given to the flow.
+        tiles: number of tiles of the raster.
+        rate: tiles per second of one worker.
 
     Returns:
-        Seconds of the parent's steps, processor seconds of the server, its busy share, and requests at the store.
+        Seconds of the parent run's steps, processor seconds of the server, its busy share, and requests to the store.
     """
     shards = min(MAX_SHARDS, math.ceil(tiles / Selection().shard_tiles))
     children = min(workers, shards)
@@ -258,7 +259,7 @@ def model(report: dict[str, Any], workers: int, tiles: float, rate: float) -> di
 
 
 def model_table(report: dict[str, Any], rate: float) -> str:
-    """The model at sizes and fleets that people have."""
+    """Return the estimates for typical rasters and numbers of workers as a Markdown table."""
     rows = []
     for tiles in (1e4, 1e6, 1e8):
         for workers in (1, 10, 100, 1000):
@@ -291,7 +292,7 @@ def model_table(report: dict[str, Any], rate: float) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The three tables."""
+    """Return the results as three Markdown tables, and the estimates."""
     throughput = table(
         ["child runs", "tiles/s while all work", "whole run, s", "first shard after, s", "server CPU, s"],
         [
@@ -304,7 +305,7 @@ def markdown(report: dict[str, Any]) -> str:
             "child runs",
             "create all, s",
             "server CPU, s",
-            "one look, ms",
+            "one request, ms",
             "server CPU, ms",
             "states of all, s",
             "server CPU, s",

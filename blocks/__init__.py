@@ -1,4 +1,7 @@
-"""What a deployment is configured with, as Prefect blocks; `prefect block register -m blocks` makes them known."""
+"""The configuration of a deployment, as Prefect blocks.
+
+`python -m prefect block register -m blocks`, run in the repository root, registers them with the Prefect server.
+"""
 
 from blocks.object_store import ObjectStoreBlock
 from blocks.weights import Dinov3Weights

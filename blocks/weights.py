@@ -1,4 +1,4 @@
-"""Which DINOv3 weights a deployment uses, with the token that gated ones ask for."""
+"""The DINOv3 weights of a deployment as a Prefect block, with the access token that gated weights need."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ class Dinov3Weights(Block):
 
     _block_type_name = "DINOv3 Weights"
     _block_type_slug = "dinov3-weights"
-    _description = "A DINOv3 checkpoint by hub id or folder, with the access token that gated weights ask for."
+    _description = "A DINOv3 checkpoint by hub id or folder, with the access token that gated weights need."
 
-    model: str = Field(description="Hub id, as facebook/dinov3-vits16-pretrain-lvd1689m, or a folder.")
+    model: str = Field(description="Hub id, for example facebook/dinov3-vits16-pretrain-lvd1689m, or a folder.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     token: SecretStr | None = Field(default=None, description="Access token of an account that accepted the licence.")
 
 
 def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | None]:
-    """The model that a flow's parameters name, and the access token for it.
+    """Return the model that a flow's parameters name, and the access token for its weights.
+
+    Args:
+        dinov3: the model and its settings. A block replaces its id and revision.
+        block: name of a dinov3-weights block.
 
     Raises:
         UsageError: if there is no block of that name.

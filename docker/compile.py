@@ -1,4 +1,4 @@
-"""Imports what flow runs import, so that an image has the bytecode of that and of nothing else."""
+"""Import the packages that flow runs import, so that an image holds the bytecode of these and of nothing else."""
 
 import importlib
 import sys
@@ -7,7 +7,8 @@ IMPORTED = {
     "dependencies": [
         "prefect.cli", "prefect.cli.flow_run", "prefect.flow_engine", "prefect.runner", "prefect.deployments",
         "prefect.artifacts", "prefect.events.clients", "prefect.workers.process", "prefect_docker",
-        "boto3", "aiobotocore.session", "cyclopts", "duckdb", "fsspec", "huggingface_hub", "matplotlib.pyplot", "numpy",
+        "boto3", "aiobotocore.session", "cyclopts", "docstring_parser", "duckdb", "fsspec", "huggingface_hub",
+        "matplotlib.pyplot", "numpy",
         "PIL.Image", "pyarrow.dataset", "pyarrow.parquet", "pyproj", "pystac", "rasterio.features", "rasterio.warp",
         "s3fs", "safetensors.numpy", "shapely", "tqdm",
     ],

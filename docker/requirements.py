@@ -1,4 +1,4 @@
-"""Prints the project's dependencies, some without others, for a layer of an image each.
+"""Print a part of the project's dependencies, so that each layer of an image can install its own part.
 
 python docker/requirements.py --without torch transformers
 python docker/requirements.py --only torch transformers --extra openvino --build cpu
@@ -13,24 +13,24 @@ from pathlib import Path
 
 
 def name_of(requirement: str) -> str:
-    """The distribution's name in a requirement, as `torch` in `torch>=2.8,<3`."""
+    """Return the name of a requirement's distribution, for example `torch` for `torch>=2.8,<3`."""
     found = re.match(r"[A-Za-z0-9._-]+", requirement)
     assert found is not None, requirement
     return re.sub(r"[-_.]+", "-", found[0]).lower()
 
 
 def choose(requirements: list[str], only: list[str], without: list[str]) -> list[str]:
-    """The requirements that are named in `only`, or not in `without`."""
+    """Return the requirements that `only` names, or if `only` is empty, those that `without` does not name."""
     return [r for r in requirements if (name_of(r) in only if only else name_of(r) not in without)]
 
 
 def main() -> None:
-    """Print the requirements asked for, one a line."""
+    """Print the requirements that the arguments select, one on each line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--without", nargs="*", default=[])
-    parser.add_argument("--extra", nargs="*", default=[], help="optional dependencies, by the extra's name")
-    parser.add_argument("--build", default="", help="local version of torch, as cpu or cu130")
+    parser.add_argument("--extra", nargs="*", default=[], help="names of extras, whose requirements are printed too")
+    parser.add_argument("--build", default="", help="local version of torch, for example cpu or cu130")
     arguments = parser.parse_args()
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     extras = [r for extra in arguments.extra for r in project["optional-dependencies"][extra]]

@@ -1,4 +1,4 @@
-"""The sweep: an upload whose notification was lost is still embedded.
+"""The sweep: start the runs of uploads whose notification was lost.
 
 python -m flows.reconcile_uploads s3://BUCKET/PREFIX [--root URI] [--deployment FLOW/DEPLOYMENT] ...
 """
@@ -24,16 +24,16 @@ from tasks.uploads import find_uploads, publish_sweep, start_runs
 
 
 class Sweep(BaseModel):
-    """What a sweep found."""
+    """Numbers of uploads that a sweep found."""
 
     pending: int
     """Uploads without a dataset."""
     started: int
-    """Runs created for them now."""
+    """Uploads whose run was created now."""
     running: int
-    """Those that have a run which has not ended."""
+    """Uploads whose run has not ended."""
     failed: int
-    """Those whose run ended without a dataset; nothing starts them again but a person."""
+    """Uploads whose run ended without a dataset. Only a person starts them again."""
 
 
 @flow(name="reconcile-uploads", flow_run_name="{uploads}")
@@ -48,12 +48,12 @@ def reconcile_uploads(
     """Start a run for every upload that has neither a dataset nor a run.
 
     Args:
-        uploads: Where to look: s3://bucket/prefix.
+        uploads: Uploads to look for, as s3://bucket/prefix.
         root: Folder or s3://bucket/prefix that datasets go to.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        deployment: What to run for each upload, as flow/deployment.
-        rules: Which objects are uploads; the same as the webhook's.
-        most: Runs to start at most; the next sweep starts more.
+        deployment: Deployment to run for each upload, as flow/deployment.
+        rules: Which objects are uploads. Use the same rules as the webhook.
+        most: Largest number of runs to start. The next sweep starts more.
     """
     log_expected_errors_in_one_line()
     target = open_store(root, store)

@@ -1,6 +1,6 @@
-"""The tiles that are most like a tile, a place, an image, or several of them.
+"""Find the tiles that are most like a tile, a place or an image.
 
-python -m flows.search_embeddings --root URI --dataset ID --tile r000012_c000034 [-k 12] [--out FILE] [--sheet FILE] ...
+python -m flows.search_embeddings DATASET [--root URI] --tile r000012_c000034 [-k 12] [--out FILE] [--sheet FILE] ...
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ def search_embeddings(
     """Find the tiles whose vectors are nearest to an example's.
 
     Args:
-        dataset: Name of the dataset, or of several with commas between.
-        root: Folder or s3://bucket/prefix of the dataset; by default rasterembed-store here.
+        dataset: Name of the dataset, or names of several datasets, separated by commas.
+        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        query: The example.
-        where: Which tiles may answer.
+        query: The example to look for.
+        where: Which tiles may be in the answer.
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
-        engine: Ask a search index where there is one, or scan every vector.
-        ef_search: Candidates that an index keeps while searching; more find more and take longer.
-        device: Where the model runs, for an image.
-        weights: Name of a dinov3-weights block, for an image and gated weights.
+        engine: Search engine: auto uses a vector index if the dataset has one, scan reads every vector.
+        ef_search: Candidates that the vector index keeps while it searches. More candidates find more and take longer.
+        device: Device that runs the model, if the example is an image.
+        weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
     check_outputs(out, sheet)

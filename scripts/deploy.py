@@ -1,9 +1,9 @@
-"""Fills a Prefect server: pools, blocks, the automation that ends dead runs, and the deployments of prefect.yaml.
+"""Fill a Prefect server: work pools, blocks, the automation that ends dead runs, and the deployments of prefect.yaml.
 
-    python scripts/deploy.py [--name 'FLOW/DEPLOYMENT'] ...        (`make deploy`)
+    python -m scripts.deploy [--name 'FLOW/DEPLOYMENT'] ...        (`make deploy`)
 
-What is there already is left as it is: running it twice changes nothing. The object store's block is made from
-RASTER_ROOT (s3://bucket/prefix, or a folder) and the usual AWS variables; without RASTER_ROOT one that is there stays.
+It keeps what the server already has, so running it twice changes nothing. The object store's block is made from
+RASTER_ROOT (s3://bucket/prefix, or a folder) and the usual AWS variables. Without RASTER_ROOT an existing block stays.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ BLOCK = "raster-embeddings"
 """Name of the object-store block that the deployments of prefect.yaml use."""
 
 _POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
-"""The work pools of prefect.yaml, and what runs their flow runs."""
+"""Work pools of prefect.yaml, and the kind of worker that serves each."""
 
 
 def make_pools(client: SyncPrefectClient, network: str | None) -> None:
-    """Create the work pools; containers of the Docker ones join `network` if one is named."""
+    """Create the work pools. Containers of the Docker pools join the Docker network `network`, if it is given."""
     for name, worker in _POOLS.items():
         template: dict[str, Any] = worker.get_default_base_job_template()
         if network and worker is DockerWorker:
             template["variables"]["properties"]["networks"]["default"] = [network]
         try:
-            there = client.read_work_pool(name)
+            pool = client.read_work_pool(name)
         except ObjectNotFound:
             client.create_work_pool(WorkPoolCreate(name=name, type=worker.type, base_job_template=template))
-            print(f"work pool {name}: made")
+            print(f"work pool {name}: created")
             continue
-        if network and there.base_job_template != template:
+        if network and pool.base_job_template != template:
             client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
             print(f"work pool {name}: containers join {network}")
 
 
 def make_blocks() -> None:
-    """Register the block types, and save the object store's block."""
+    """Register the block types and save the object store's block."""
     for kind in (ObjectStoreBlock, Dinov3Weights):
         kind.register_type_and_schema()
     root = os.environ.get("RASTER_ROOT")
-    there = _load(BLOCK)
-    if there is not None and root is None:
+    saved = _load(BLOCK)
+    if saved is not None and root is None:
         return
     wanted = ObjectStoreBlock(
         root=root or str(Path(DEFAULT_ROOT).absolute()),
@@ -73,7 +73,7 @@ def make_blocks() -> None:
         secret_key=_secret("AWS_SECRET_ACCESS_KEY"),
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
     )
-    if there is None or _fields(there) != _fields(wanted):
+    if saved is None or _fields(saved) != _fields(wanted):
         wanted.save(BLOCK, overwrite=True)
         print(f"block object-store/{BLOCK}: {wanted.root}")
 
@@ -97,9 +97,13 @@ def _secret(variable: str) -> SecretStr | None:
 
 
 def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
-    """Have the server call a run crashed whose heartbeats stopped: nobody else is left to say so.
+    """Let the server declare a run crashed when its heartbeats stop, because nobody else is left to report it.
 
-    Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets the heartbeats' frequency.
+    Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets how often runs send heartbeats.
+
+    Args:
+        client: client of the Prefect server.
+        silence_s: seconds without a heartbeat after which a run is dead.
     """
     wanted = AutomationCore(
         name="raster-embeddings: crash runs that fell silent",
@@ -125,24 +129,24 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
             )
         ],
     )
-    there = client.read_automations_by_name(wanted.name)
-    if not there:
+    saved = client.read_automations_by_name(wanted.name)
+    if not saved:
         client.create_automation(wanted)
-        print(f"automation {wanted.name!r}: made")
-    elif there[0].model_dump(include=set(AutomationCore.model_fields)) != wanted.model_dump():
-        client.update_automation(there[0].id, wanted)
+        print(f"automation {wanted.name!r}: created")
+    elif saved[0].model_dump(include=set(AutomationCore.model_fields)) != wanted.model_dump():
+        client.update_automation(saved[0].id, wanted)
         print(f"automation {wanted.name!r}: changed")
 
 
 def main() -> None:
-    """Do what the module says, from the command line."""
+    """Fill the server that PREFECT_API_URL names, as the command line asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", action="append", help="only these deployments; * may stand for anything")
+    parser.add_argument("--name", action="append", help="deploy only these; * stands for anything")
     parser.add_argument(
         "--network", default=os.environ.get("DOCKER_NETWORK"), help="Docker network that containers join"
     )
     parser.add_argument(
-        "--silence", type=int, default=180, metavar="S", help="seconds without heartbeat after which a run is dead"
+        "--silence", type=int, default=180, metavar="S", help="seconds without a heartbeat after which a run is dead"
     )
     arguments = parser.parse_args()
     if not PREFECT_API_URL.value():

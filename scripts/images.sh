@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds both images as prefect.yaml does, for those who want them without a Prefect server: `make images`.
-# TORCH_BUILD and pip's variables choose PyTorch: see docker/Dockerfile.
+# Build both images as prefect.yaml does, but without a Prefect server: `make images`.
+# TORCH_BUILD and pip's variables choose the build of PyTorch: see docker/Dockerfile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,8 +1,8 @@
-"""Puts a raster into the stack's bucket, waits for the run that the webhook creates, and says where the dataset is.
+"""Upload a raster to the stack's bucket, wait for the run that the webhook creates, and print how it ended.
 
-    python scripts/upload.py scene.tif        (`make upload RASTER=scene.tif`)
+    python -m scripts.upload scene.tif        (`make upload RASTER=scene.tif`)
 
-Needs the variables of docker/.env and docker/stack.env.
+The variables of docker/.env and docker/stack.env must be set.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from rasterembed.store.uploads import Upload
 
 BUCKET = "rasters"
 PATIENCE_S = 60
-"""Seconds from upload to run; a notification takes one or two."""
+"""Seconds to wait for the run after the upload. A notification takes one or two."""
 
 
-def run_of(key: str) -> str:
-    """The idempotency key of an uploaded object's run, as the webhook makes it; see docs/uploads.md."""
+def idempotency_key_of(key: str) -> str:
+    """Return the idempotency key that the webhook gives the run of an uploaded object; see docs/uploads.md."""
     client = boto3.client("s3", endpoint_url=os.environ["UPLOAD_ENDPOINT"])
     found = client.head_object(Bucket=BUCKET, Key=key)
     version = found.get("VersionId") or found["ETag"].strip('"')
@@ -33,10 +33,10 @@ def run_of(key: str) -> str:
 
 
 def main(file: Path) -> None:
-    """Do what the module says."""
+    """Upload a file and wait for its flow run."""
     boto3.client("s3", endpoint_url=os.environ["UPLOAD_ENDPOINT"]).upload_file(str(file), BUCKET, file.name)
     print(f"s3://{BUCKET}/{file.name}: uploaded")
-    wanted = FlowRunFilter.model_validate({"idempotency_key": {"any_": [run_of(file.name)]}})
+    wanted = FlowRunFilter.model_validate({"idempotency_key": {"any_": [idempotency_key_of(file.name)]}})
     begun, run = time.monotonic(), None
     with get_client(sync_client=True) as client:
         while run is None or run.state is None or not run.state.is_final():

@@ -1,1 +1,1 @@
-"""Long-running processes beside Prefect."""
+"""Long-running processes beside Prefect's own."""

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from typing import Any
+from uuid import UUID
 
 from prefect import task, unmapped
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -35,18 +37,12 @@ def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Pr
     If a shard fails or the run is cancelled, the others end at their next batch. Complete shards stay in the store, and
     nothing else does.
     """
-    with ThreadPoolTaskRunner(max_workers=job.execution.shard_threads) as runner:
+    task_runner: ThreadPoolTaskRunner[Shard] = ThreadPoolTaskRunner(max_workers=job.execution.shard_threads)
+    with task_runner as runner:
         try:
-            futures = runner.map(
-                embed_one,
-                {
-                    "number": list(numbers),
-                    "store": unmapped(store),
-                    "plan": unmapped(plan),
-                    "job": unmapped(job),
-                    "progress": unmapped(progress),
-                },
-            )
+            rest = {"store": store, "plan": plan, "job": job, "progress": progress}
+            parameters = {"number": list(numbers), **{name: unmapped(value) for name, value in rest.items()}}
+            futures: list[Any] = runner.map(embed_one, parameters)  # futures of Shard
             return [future.result() for future in as_completed(futures)]
         except BaseException:
             progress.stop.set()
@@ -57,6 +53,7 @@ def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Pr
 def shown(progress: Progress, name: str) -> Iterator[None]:
     """Show the progress as an artifact of the run, and as a line if standard error is a terminal."""
     artifact = create_progress_artifact(0.0, key=artifact_key("tiles", name), description="Tiles embedded or skipped")
+    assert isinstance(artifact, UUID)  # outside an event loop the call returns the id itself
     ended = threading.Event()
 
     def follow() -> None:

@@ -13,18 +13,19 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 if TYPE_CHECKING:
-    from rasterembed.search.engines.vss import IndexInfo
+    from rasterembed.search.index_file import VectorIndexInfo
 
 
 @task(name="build-search-index", **STEP)
-def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> IndexInfo | None:
+def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> VectorIndexInfo | None:
     """Build the dataset's vector index if it is due; see `rasterembed.search.vector_index.build_vector_index`."""
     from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
-    info, reason = build_vector_index(Dataset(store, manifest), options)
+    result = build_vector_index(Dataset(store, manifest), options)
+    info = result.info
     log = get_run_logger()
     if info is None:
-        log.info("%s: search scans every vector", reason)
+        log.info("%s: search scans every vector", result.describe())
     else:
         log.info(
             "vector index of %d vectors, %.1f MB, recall@%d %.3f: %s",
@@ -32,6 +33,6 @@ def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOp
             info.bytes / 1e6,
             info.recall_at,
             info.recall,
-            reason,
+            result.describe(),
         )
     return info

@@ -1,4 +1,4 @@
-"""Search: the question, and the answer for people to look at."""
+"""Steps of a search: ask, show the answer as an artifact, and write files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 _SHOWN = 200
-"""Rows of an artifact: the server keeps it in its database."""
+"""Largest number of rows in an artifact, because the server keeps artifacts in its database."""
 
 
 @task(name="search", **STEP)
@@ -34,7 +34,7 @@ def search_datasets(
     device: Device,
     hub_token: str | None,
 ) -> Answer:
-    """Ask, and show the answer as a table artifact of the run; see `rasterembed.search.searcher.Searcher`."""
+    """Search, and show the answer as a table artifact of the run; see `rasterembed.search.searcher.Searcher`."""
     with Searcher(
         store, dataset_ids, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token
     ) as searcher:
@@ -61,7 +61,7 @@ def search_datasets(
 def write_results(
     answer: Answer, store: ObjectStore, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
 ) -> None:
-    """Write the files that were asked for; see `rasterembed.search.output` and `rasterembed.search.contact_sheet`."""
+    """Write the tiles and the contact sheet to files; see `rasterembed.search.output` and `.contact_sheet`."""
     if out is not None:
         write_answer(answer, out)
         get_run_logger().info("%d tiles in %s", len(answer.hits), out)

@@ -1,4 +1,4 @@
-"""The steps of the sweep for uploads that no notification announced."""
+"""Steps of the sweep, which finds uploads whose notification was lost."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
 from tasks.policy import STEP
 
 _PAGE = 100
-"""Keys in one request; the server answers with at most 200 runs."""
+"""Idempotency keys in one request. The server answers with at most 200 runs."""
 
 
 @task(name="find-uploads", **STEP)
 def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[Upload]:
-    """Uploads below s3://bucket/prefix that have no dataset newer than themselves."""
+    """Find the uploads below s3://bucket/prefix that have no dataset, or one that is older than the upload.
+
+    Args:
+        store: store of the datasets; its credentials list the uploads.
+        uploads: s3://bucket/prefix to look below.
+        rules: which objects are uploads.
+    """
     dates = dataset_dates(store)
     pending, found = [], 0
     for bucket, key, info in store.find_uploads(uploads):
@@ -34,9 +40,9 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
             try:
                 pending.append(Upload(bucket=bucket, key=key, version=store.version_id(uri) or info.version))
             except ValueError:
-                get_run_logger().warning("%r: no run can read an object of this name", uri)
+                get_run_logger().warning("%r: no run can read an object with this name", uri)
             except ObjectMissingError:
-                continue  # deleted since it was listed
+                continue  # The object was deleted after it was listed.
     get_run_logger().info("%d uploads in %s, %d without a dataset", found, uploads, len(pending))
     return pending
 
@@ -45,7 +51,17 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
 def start_runs(
     pending: Iterable[Upload], deployment: str, root: str | None, store: str | None, most: int
 ) -> tuple[list[Upload], list[FlowRun]]:
-    """Create the runs of uploads that have none, `most` at a time; what was started, and the runs there were already.
+    """Create the runs of uploads that have none.
+
+    Args:
+        pending: uploads without a dataset.
+        deployment: deployment to run for each upload, as flow/deployment.
+        root: folder or s3://bucket/prefix that datasets go to; None leaves it to the deployment.
+        store: name of an object-store block; None leaves it to the deployment.
+        most: largest number of runs to create.
+
+    Returns:
+        The uploads whose run was created, and the runs that the other uploads already had.
 
     Raises:
         UsageError: if there is no such deployment.
@@ -75,7 +91,7 @@ def start_runs(
 
 
 def publish_sweep(started: Iterable[Upload], known: Iterable[FlowRun]) -> None:
-    """Show what was started, and what has a run but no dataset, as a table artifact of the run."""
+    """Show the uploads that were started, and those that have a run but no dataset, as a table artifact."""
     rows = [{"upload": upload.uri, "state": "started now"} for upload in started]
     rows += [{"upload": run.name, "state": str(run.state_name), "run": str(run.id)} for run in known]
     create_table_artifact(rows, key="uploads-without-dataset", description="Uploads that had no dataset")

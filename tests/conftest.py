@@ -14,6 +14,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from rasterembed.model.checkpoints import write_preprocessor
+from rasterembed.model.processor import usable_cores
 from tests.support.engine import EngineMissingError, docker_engine
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import CephMissingError, S3Server, ceph_gateway, moto_server
@@ -32,8 +33,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return the number of workers for `--numprocesses auto`: a worker a core, and no more than four.
+
+    Each worker may start servers of its own, so more of them cost more than they save.
+    """
+    return min(usable_cores(), 4)
+
+
 def _listening() -> set[str]:
-    """Name every socket that this process or one below it listens on."""
+    """Name every socket that this process or one of its descendants listens on."""
     found = set()
     this = psutil.Process()
     for process in (this, *this.children(recursive=True)):

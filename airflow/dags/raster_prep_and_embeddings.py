@@ -1,7 +1,7 @@
-"""A raster becomes a dataset of tile embeddings: the DAG runs the Prefect deployment and waits for it.
+"""Embed a raster: the DAG starts a run of the Prefect deployment and waits for it.
 
-The parameters are the flow's; `flow_parameters.json` beside this file is its form, written by
-`python airflow/write_form.py` in the project's environment. Setting up: docs/airflow.md.
+The DAG's parameters are those of the flow. `flow_parameters.json` beside this file describes them; in the project's
+environment, `python airflow/write_form.py` writes it. docs/airflow.md explains how to set this up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORM: dict[str, Any] = json.loads((Path(__file__).parent / "flow_parameters.json
 
 
 def chosen(params: dict[str, Any]) -> dict[str, Any]:
-    """The flow's parameters that were set: what is left at its default is left to the deployment."""
+    """Return the parameters of the flow that differ from their defaults; for others the deployment's values count."""
     return {name: value for name, value in params.items() if name in FORM and value != FORM[name].get("default")}
 
 

@@ -1,6 +1,6 @@
-"""A Prefect flow run as an Airflow task, over Prefect's REST API; no Prefect package is needed here.
+"""Run a Prefect deployment as an Airflow task, over Prefect's REST API and without the Prefect package.
 
-This stands in the plugins folder because the triggerer, which waits for the run, has no DAG folder on its path.
+This module is a plugin because the triggerer, which waits for the run, does not have the DAG folder on its path.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ AGAIN: dict[str, Any] = {
     | tenacity.retry_if_result(lambda answer: answer.status_code in (429, 502, 503, 504)),
     "wait": tenacity.wait_random_exponential(multiplier=0.5, max=10),
     "stop": tenacity.stop_after_delay(60),
-    "retry_error_callback": lambda state: state.outcome.result(),  # what the last request brought
+    "retry_error_callback": lambda state: state.outcome.result(),  # the last answer, or the last exception
 }
 """How a request is repeated. Prefect on SQLite answers 503 to one of two writes at once. Every request of this module
-may arrive twice: a run is created under a key."""
+may safely arrive twice, because a run is created under an idempotency key."""
 
 
 def api(connection: Connection) -> dict[str, Any]:
-    """Options of an HTTP client for the API that a connection names.
+    """Return the options of an HTTP client for the API that an Airflow connection names.
 
-    The host is the API's URL, as http://prefect-server:4200/api. A password alone is an API key; a login and a password
-    are a self-hosted server's basic authentication.
+    The connection's host is the URL of the API, for example http://prefect-server:4200/api. A password alone is an API
+    key. A login with a password is the basic authentication of a self-hosted server.
     """
     url = (connection.host or "").rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise AirflowFailException(
-            f"connection {connection.conn_id!r}: the host must be the URL of Prefect's API, as http://127.0.0.1:4200/api"
+            f"connection {connection.conn_id!r}: the host must be the URL of Prefect's API, for example http://127.0.0.1:4200/api"
         )
     options: dict[str, Any] = {"base_url": url, "timeout": TIMEOUT_S}
     if connection.login:
@@ -53,31 +53,31 @@ def api(connection: Connection) -> dict[str, Any]:
 
 @tenacity.retry(**AGAIN)
 def send(client: httpx.Client, method: str, path: str, body: Any = None) -> httpx.Response:
-    """Prefect's answer; asked for again, for up to a minute, while the server is busy or away.
+    """Send a request and return the answer. It is repeated for up to a minute while Prefect is busy or does not answer.
 
     Raises:
-        httpx.TransportError: if it stays away.
+        httpx.TransportError: if there is no answer within that minute.
     """
     return client.request(method, path, json=body)
 
 
 @tenacity.retry(**AGAIN)
 async def send_async(client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> httpx.Response:
-    """As `send`."""
+    """Do the same as `send`, asynchronously."""
     return await client.request(method, path, json=body)
 
 
 class PrefectRunOperator(BaseOperator):
-    """Create a flow run of a deployment, wait for its end in the triggerer, and end as it ended.
+    """Create a flow run of a deployment, wait for it in the triggerer, and succeed or fail as it does.
 
-    The run's id and page go to XCom as `flow_run_id` and `flow_run_url`, and the URI of the dataset's manifest as
-    `manifest`. Marking the task failed or succeeded, clearing it, or its time-out cancels the run.
+    XCom gets the run's id and page as `flow_run_id` and `flow_run_url`, and the URI of the dataset's manifest as
+    `manifest`. The run is cancelled if the task is marked failed or succeeded, is cleared, or times out.
 
     Args:
         deployment: the deployment, as flow/deployment.
-        parameters: parameters of the run; what is not given is the deployment's.
-        prefect_conn_id: connection with the URL of Prefect's API.
-        poll_s: seconds between looks at the run.
+        parameters: parameters of the run; the deployment gives the others.
+        prefect_conn_id: id of the Airflow connection with the URL of Prefect's API.
+        poll_s: seconds between two requests for the run's state.
     """
 
     template_fields = ("deployment", "parameters")
@@ -99,7 +99,7 @@ class PrefectRunOperator(BaseOperator):
         self._flow_run_id: str | None = None
 
     def execute(self, context: Any) -> None:
-        """Create the run and hand over to the trigger. A repeated try of the same DAG run is another flow run."""
+        """Create the run and hand over to the trigger. Each try of a DAG run creates a flow run of its own."""
         task = context["ti"]
         key = f"airflow:{task.dag_id}:{context['dag_run'].run_id}:{task.task_id}:{task.map_index}:{task.try_number}"
         flow, _, name = self.deployment.partition("/")
@@ -120,13 +120,13 @@ class PrefectRunOperator(BaseOperator):
         self.log.info("flow run %s: %s", run["name"], url)
         trigger = PrefectRunTrigger(self.prefect_conn_id, run["id"], self.poll_s)
         if (run["state"] or {}).get("type") in ENDED:
-            # not deferred: Airflow may hear of the end of this part only when the next is at work, and fail that
+            # Do not defer: Airflow may notice the end of this part only while the next part runs, and would fail that.
             self.finish(context, asyncio.run(trigger.ending()))
         else:
             self.defer(trigger=trigger, method_name="finish", timeout=self.execution_timeout)
 
     def finish(self, context: Any, event: dict[str, Any]) -> None:
-        """End as the run ended."""
+        """Succeed or fail as the run did."""
         task = context["ti"]
         ended = f"flow run {event['state']}: {event['message']}"
         ended += f" ({task.xcom_pull(task_ids=task.task_id, key='flow_run_url')})"
@@ -134,12 +134,12 @@ class PrefectRunOperator(BaseOperator):
             self.log.info(ended)
             task.xcom_push("manifest", event["manifest"])
         elif event["type"] == "CANCELLED":
-            raise AirflowFailException(ended)  # a person wanted it: no retry
+            raise AirflowFailException(ended)  # A person cancelled it, so the task is not tried again.
         else:
             raise AirflowException(ended)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """Cancel the run if the wait for it ended without its end."""
+        """Cancel the run if the wait ended before the run did."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
@@ -154,7 +154,7 @@ class PrefectRunOperator(BaseOperator):
                 try:
                     answer = send(client, "POST", f"/flow_runs/{self._flow_run_id}/set_state", CANCEL)
                     answer.raise_for_status()
-                except httpx.HTTPError as error:  # what ended the task is to be told, not this
+                except httpx.HTTPError as error:  # Airflow must report why the task ended, not this.
                     self.log.error("flow run %s is not cancelled: %r", self._flow_run_id, error)
 
     def _accepted(self, answer: httpx.Response) -> dict[str, Any]:
@@ -167,7 +167,7 @@ class PrefectRunOperator(BaseOperator):
 
 
 class PrefectRunTrigger(BaseTrigger):
-    """Wait for the end of a flow run; a server that is away for a while does not matter."""
+    """Wait for the end of a flow run, also while the server does not answer for some time."""
 
     def __init__(self, prefect_conn_id: str, flow_run_id: str, poll_s: float) -> None:
         super().__init__()
@@ -176,17 +176,21 @@ class PrefectRunTrigger(BaseTrigger):
         self.poll_s = poll_s
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """What makes it anew in the triggerer."""
+        """Return the class path and the arguments with which the triggerer creates this trigger."""
         arguments = {"prefect_conn_id": self.prefect_conn_id, "flow_run_id": self.flow_run_id, "poll_s": self.poll_s}
         return "prefect_run.PrefectRunTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the run's end."""
+        """Yield one event, at the end of the run."""
         self.log.info("waiting for flow run %s", self.flow_run_id)
         yield TriggerEvent(await self.ending())
 
     async def ending(self) -> dict[str, Any]:
-        """Look until the run has ended: its state's type and name, message, and the manifest's URI if it completed."""
+        """Wait until the run has ended.
+
+        Returns:
+            Type, name and message of its state, and the URI of the manifest if it completed.
+        """
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
             while (event := await self._look(client)) is None:
                 await asyncio.sleep(self.poll_s)
@@ -196,7 +200,7 @@ class PrefectRunTrigger(BaseTrigger):
         try:
             answer = await client.get(f"/flow_runs/{self.flow_run_id}")
             if answer.status_code == 404:
-                return {"type": "FAILED", "state": "Deleted", "message": "it is gone from Prefect"}
+                return {"type": "FAILED", "state": "Deleted", "message": "the run was deleted from Prefect"}
             state = answer.raise_for_status().json()["state"] or {}
             if state.get("type") not in ENDED:
                 return None
@@ -209,13 +213,13 @@ class PrefectRunTrigger(BaseTrigger):
             return None
 
     async def _manifest(self, client: httpx.AsyncClient) -> str | None:
-        """URI of the dataset's manifest, from the link that the flow run left."""
+        """Return the URI of the dataset's manifest, which the flow run left as an artifact."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [self.flow_run_id]}, "type": {"any_": ["manifest"]}}}
         found = (await client.post("/artifacts/filter", json=wanted)).raise_for_status().json()
         return json.loads(found[0]["data"]) if found else None
 
     async def on_kill(self) -> None:
-        """Cancel the run: a person ended the task."""
+        """Cancel the run, because a person ended the task."""
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
             answer = await send_async(client, "POST", f"/flow_runs/{self.flow_run_id}/set_state", CANCEL)
             answer.raise_for_status()

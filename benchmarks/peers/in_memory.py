@@ -1,4 +1,4 @@
-"""transformers' own model on tensors that lie ready: what a loop would reach if reading and preparing took no time."""
+"""transformers' model on tensors in memory: the speed of a loop if reading and preparing took no time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from peer import model_time, options, serve
 from transformers import AutoModel
 
-asked = options()
-torch.set_num_threads(asked.threads)
-dtype = torch.bfloat16 if asked.tuned else torch.float32
-model = AutoModel.from_pretrained(asked.weights, dtype=dtype).eval()
-with rasterio.open(asked.raster) as source:
-    tiles = source.width // asked.tile * (source.height // asked.tile)
-drawn = np.random.default_rng(0).normal(size=(tiles, 3, asked.tile, asked.tile)).astype(np.float32)
-batches = torch.from_numpy(drawn).to(dtype).split(asked.batch)
+settings = options()
+torch.set_num_threads(settings.threads)
+dtype = torch.bfloat16 if settings.tuned else torch.float32
+model = AutoModel.from_pretrained(settings.weights, dtype=dtype).eval()
+with rasterio.open(settings.raster) as source:
+    tiles = source.width // settings.tile * (source.height // settings.tile)
+drawn = np.random.default_rng(0).normal(size=(tiles, 3, settings.tile, settings.tile)).astype(np.float32)
+batches = torch.from_numpy(drawn).to(dtype).split(settings.batch)
 
 
 def in_memory() -> None:
-    """The model alone."""
+    """Run the model alone."""
     with torch.inference_mode(), model_time:
         for batch in batches:
             model(pixel_values=batch)

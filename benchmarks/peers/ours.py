@@ -1,4 +1,4 @@
-"""This project: all of `embed`, from the file; and its loaded model on the same batches, from memory."""
+"""This project: `benchmarks.harness.embed` from the file, and the loaded model on the same batches from memory."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 
-asked = options()
+settings = options()
 scratch = tempfile.TemporaryDirectory()
 store, numbers = ObjectStore(root=scratch.name), count()
-grid = Grid(size=asked.tile)
-model = Dinov3(model=str(asked.weights), dtype="bfloat16" if asked.tuned else "float32", device="cpu")
-plan = make_plan(store, register(store, str(asked.raster)), "plan", PlanSettings(grid=grid, model=model))
-# what `auto` chooses for a raster that is worth the search; this one is small so that all can take turns
+grid = Grid(size=settings.tile)
+model = Dinov3(model=str(settings.weights), dtype="bfloat16" if settings.tuned else "float32", device="cpu")
+plan = make_plan(store, register(store, str(settings.raster)), "plan", PlanSettings(grid=grid, model=model))
+# The benchmark's raster is so small that `auto` would not compare the engines. Choose the engine of a large raster.
 engine = load_embedder(plan.model, "cpu", engine="auto", tiles=AUTO_TILES).engine
-execution = Execution(batch_size=asked.batch, engine=engine)
+execution = Execution(batch_size=settings.batch, engine=engine)
 embedder = load_embedder(plan.model, "cpu", engine=engine, tiles=plan.sharding.tile_count)
 batches = ready_batches(plan, store, execution)
 
 
 def from_file() -> Callable[[], Vectors]:
-    """Embed the raster; the vectors are read from the shards."""
+    """Embed the raster, and return a function that reads the vectors from the shards."""
     manifest = embed(
-        store, str(asked.raster), dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution
+        store, str(settings.raster), dataset_id=f"run-{next(numbers)}", grid=grid, model=model, execution=execution
     )
 
     def vectors() -> Vectors:
@@ -55,7 +55,7 @@ def from_file() -> Callable[[], Vectors]:
 
 
 def in_memory() -> None:
-    """The model alone."""
+    """Run the model alone."""
     for batch in batches:
         embedder.embed(batch.pixels, batch.valid, plan.radiometry)
 

@@ -1,7 +1,8 @@
-"""What every peer's script shares: its options, its talk with the bench, and what it says of itself.
+"""Shared parts of the scripts in this folder: options, and the protocol between a script and the benchmark.
 
-A peer is a process of its own environment, so nothing here needs more than NumPy. Once loaded it prints a line of JSON,
-and one more for each line that it is sent: `CASE`, or `CASE FILE` to have the vectors too. It ends with its input.
+Each script runs in the environment of its package, so this module needs only NumPy. A script prints one line of JSON
+when it is loaded. It then reads lines `CASE`, or `CASE FILE` to also write the vectors to a file, and answers each with
+one line of JSON. It ends when its input ends.
 """
 
 from __future__ import annotations
@@ -21,33 +22,32 @@ import numpy as np
 STARTED = time.perf_counter()
 
 Vectors = Mapping[tuple[int, int], np.ndarray]
-"""By row and column of the tile, each of shape (d,)."""
+"""Vectors of shape (d,) by row and column of the tile."""
 
 _answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # what libraries print does not get between the answers
+os.dup2(2, 1)  # Libraries that print would otherwise mix their lines with the answers.
 
 
 def options() -> argparse.Namespace:
-    """What the bench asks for."""
+    """Read the script's options."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--raster", type=Path, required=True, help="a raster whose sides are multiples of the tile's")
     parser.add_argument("--weights", type=Path, required=True, help="folder of a DINOv3 ViT as transformers writes it")
     parser.add_argument("--tile", type=int, required=True, help="side of a tile in px")
-    parser.add_argument("--threads", type=int, required=True, help="of PyTorch")
-    parser.add_argument("--batch", type=int, default=32, help="tiles that the model takes at a time")
-    parser.add_argument(
-        "--tuned", action="store_true", help="as a person sets it up who knows the package, in bfloat16"
-    )
+    parser.add_argument("--threads", type=int, required=True, help="number of PyTorch's threads")
+    parser.add_argument("--batch", type=int, default=32, help="number of tiles in a batch")
+    parser.add_argument("--tuned", action="store_true", help="set up as an expert of the package would, in bfloat16")
     return parser.parse_args()
 
 
 def serve(packages: tuple[str, ...], cases: Mapping[str, Callable[[], Any]], note: str = "") -> None:
-    """Do what the bench asks for, as often as it asks.
+    """Run cases for the benchmark until its input ends.
 
     Args:
-        packages: whose versions count.
-        cases: by name, what embeds the raster: returns `Vectors`, or a function that gets them when the time is taken.
-        note: what is to be known of the results.
+        packages: packages whose versions the result names.
+        cases: functions that embed the raster, by name. They return `Vectors`, or a function that returns them and is
+            called after the time is taken.
+        note: what a reader of the results must know.
     """
     _say(
         {
@@ -59,7 +59,7 @@ def serve(packages: tuple[str, ...], cases: Mapping[str, Callable[[], Any]], not
     for line in sys.stdin:
         case, _, file = line.strip().partition(" ")
         model_time.seconds = 0.0
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew; proc_pid_clear_refs(5)
+        Path("/proc/self/clear_refs").write_text("5")  # This resets the peak memory; see proc_pid_clear_refs(5).
         begun = time.perf_counter()
         found = cases[case]()
         seconds = time.perf_counter() - begun
@@ -72,7 +72,7 @@ def serve(packages: tuple[str, ...], cases: Mapping[str, Callable[[], Any]], not
 
 
 class _Clock:
-    """Time inside `with`, in all."""
+    """A clock that adds up the time spent inside its `with` blocks."""
 
     seconds = 0.0
 
@@ -84,14 +84,14 @@ class _Clock:
 
 
 model_time = _Clock()
-"""Around the model alone, without reading and preparing."""
+"""Clock of the model alone, without reading and preparing."""
 
 
 def torchvision_without_operators() -> None:
-    """Let torchvision be imported beside a build of PyTorch that its compiled operators do not load into.
+    """Let torchvision be imported although its compiled operators do not load into this build of PyTorch.
 
-    There is no build of torchvision to go with every build of PyTorch for the CPU. Its Python half, which is all that
-    is used here, registers itself with operators that must at least be declared; none of them is ever called.
+    Not every build of PyTorch for the CPU has a matching build of torchvision. The scripts use only the Python part of
+    torchvision. It registers itself with some operators, which must be declared but are never called.
     """
     import torch
 
@@ -102,7 +102,7 @@ def torchvision_without_operators() -> None:
 
 
 _kept: list[Any] = []
-"""What would be undone if it were collected."""
+"""Declared operators. They disappear when the garbage collector removes them."""
 
 
 def _say(what: dict[str, Any]) -> None:
@@ -110,7 +110,7 @@ def _say(what: dict[str, Any]) -> None:
 
 
 def _peak_mib() -> float:
-    """The most that was resident, with what worker processes hold that is theirs alone."""
+    """Return the peak resident memory in MiB, including the private memory of worker processes."""
     kib = _kib(Path("/proc/self/status"), "VmHWM:")
     for children in Path("/proc/self/task").glob("*/children"):
         kib += sum(_kib(Path(f"/proc/{pid}/smaps_rollup"), "Private_Dirty:") for pid in children.read_text().split())

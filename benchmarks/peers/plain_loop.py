@@ -1,6 +1,7 @@
-"""The loop that everyone writes: a window with rasterio, AutoImageProcessor, AutoModel.
+"""The loop that most people write: read a window with rasterio, then AutoImageProcessor, then AutoModel.
 
-As shipped it computes in float32. Tuned, the whole model is in bfloat16: faster here than autocast, or than compiling.
+By default it computes in float32. Tuned, the whole model is in bfloat16, which is faster here than autocast or
+compiling.
 """
 
 from __future__ import annotations
@@ -8,28 +9,28 @@ from __future__ import annotations
 import numpy as np
 from peer import Vectors, model_time, options, serve, torchvision_without_operators
 
-torchvision_without_operators()  # transformers' processor is made of torchvision's transforms
+torchvision_without_operators()  # transformers' processor uses torchvision's transforms.
 
 import rasterio  # noqa: E402
 import torch  # noqa: E402
 from rasterio.windows import Window  # noqa: E402
 from transformers import AutoImageProcessor, AutoModel  # noqa: E402
 
-asked = options()
-torch.set_num_threads(asked.threads)
-processor = AutoImageProcessor.from_pretrained(asked.weights)
-dtype = torch.bfloat16 if asked.tuned else torch.float32
-model = AutoModel.from_pretrained(asked.weights, dtype=dtype).eval()
+settings = options()
+torch.set_num_threads(settings.threads)
+processor = AutoImageProcessor.from_pretrained(settings.weights)
+dtype = torch.bfloat16 if settings.tuned else torch.float32
+model = AutoModel.from_pretrained(settings.weights, dtype=dtype).eval()
 
 
 def embed() -> Vectors:
-    """Vectors of all tiles, row by row."""
+    """Embed all tiles, row by row."""
     found: dict[tuple[int, int], np.ndarray] = {}
-    with rasterio.open(asked.raster) as source, torch.inference_mode():
-        side = asked.tile
+    with rasterio.open(settings.raster) as source, torch.inference_mode():
+        side = settings.tile
         tiles = [(row, col) for row in range(source.height // side) for col in range(source.width // side)]
-        for first in range(0, len(tiles), asked.batch):
-            batch = tiles[first : first + asked.batch]
+        for first in range(0, len(tiles), settings.batch):
+            batch = tiles[first : first + settings.batch]
             images = [source.read(window=Window(col * side, row * side, side, side)) for row, col in batch]
             inputs = processor(images=images, return_tensors="pt").to(dtype)
             with model_time:

@@ -1,8 +1,8 @@
-"""geoai: DINOv3GeoProcessor, a tile at a time, which is all that it takes: load_geotiff, its stretch, its features.
+"""geoai: DINOv3GeoProcessor with load_geotiff, its own contrast stretch, and extract_features, one tile at a time.
 
-It resizes every image to 896 px unless told otherwise, which would be sixteen times the work; it is told the tile's
-side. It gives no CLS token: the mean of the patch tokens stands for the tile. Tuned: the file opened once and bfloat16
-by autocast.
+The processor takes one image at a time. By default it resizes every image to 896 px, which would be sixteen times the
+work, so the script asks for the tile's side instead. It returns no CLS token, so the mean of the patch tokens is the
+tile's vector. Tuned: the file is opened only once, and autocast computes in bfloat16.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from peer import Vectors, model_time, options, serve, torchvision_without_operat
 
 torchvision_without_operators()
 
-asked = options()
+settings = options()
 os.environ["DINOV3_LOCATION"] = str(Path(__file__).parent / "stand_in")
-os.environ["PEER_WEIGHTS"] = str(asked.weights)
+os.environ["PEER_WEIGHTS"] = str(settings.weights)
 
 import rasterio  # noqa: E402
 import torch  # noqa: E402
 from geoai.dinov3 import DINOv3GeoProcessor  # noqa: E402
 from rasterio.windows import Window  # noqa: E402
 
-torch.set_num_threads(asked.threads)
-with tempfile.NamedTemporaryFile(suffix=".pth") as nothing:  # without a file it would download one
+torch.set_num_threads(settings.threads)
+with tempfile.NamedTemporaryFile(suffix=".pth") as nothing:  # Without a file, geoai would download one.
     torch.save({}, nothing.name)
     processor = DINOv3GeoProcessor("dinov3_vits16", weights_path=nothing.name, device=torch.device("cpu"))
 
 
 def embed() -> Vectors:
-    """Vectors of all tiles, row by row."""
+    """Embed all tiles, row by row."""
     found: dict[tuple[int, int], np.ndarray] = {}
-    side = asked.tile
-    with rasterio.open(asked.raster) as source, torch.autocast("cpu", torch.bfloat16, enabled=asked.tuned):
+    side = settings.tile
+    with rasterio.open(settings.raster) as source, torch.autocast("cpu", torch.bfloat16, enabled=settings.tuned):
         for row in range(source.height // side):
             for col in range(source.width // side):
                 window = Window(col * side, row * side, side, side)
-                pixels, _ = processor.load_geotiff(source if asked.tuned else str(asked.raster), window)
+                pixels, _ = processor.load_geotiff(source if settings.tuned else str(settings.raster), window)
                 image = processor.preprocess_image_for_dinov3(pixels, target_size=side)
                 with model_time:
                     features, _, _ = processor.extract_features(image)

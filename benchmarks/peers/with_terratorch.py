@@ -1,8 +1,8 @@
-"""terratorch: EmbeddingGenerationTask under Lightning's Trainer, fed with TorchGeo's dataset, sampler and DataLoader.
+"""terratorch: EmbeddingGenerationTask with Lightning's Trainer and TorchGeo's dataset, sampler and DataLoader.
 
-It reads and normalises as that pipeline does, pools a token, and writes one GeoParquet file. As shipped: float32.
-Tuned: bfloat16 by autocast, for it cannot write what a model wholly in bfloat16 gives, and a worker process that reads
-ahead.
+The task writes one GeoParquet file with one token per tile. By default it computes in float32. Tuned: autocast computes
+in bfloat16, and a worker process reads ahead. The model stays in float32, because terratorch cannot write the vectors
+of a model that is in bfloat16.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from peer import Vectors, options, serve, torchvision_without_operators
 
 torchvision_without_operators()
 
-asked = options()
-os.environ["PEER_WEIGHTS"] = str(asked.weights)
+settings = options()
+os.environ["PEER_WEIGHTS"] = str(settings.weights)
 
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
@@ -30,39 +30,40 @@ from torchgeo.datasets import RasterDataset, stack_samples  # noqa: E402
 from torchgeo.samplers import GridGeoSampler  # noqa: E402
 
 scratch = tempfile.TemporaryDirectory()
-torch.hub.set_dir(scratch.name)  # where a repository of this name is taken for one fetched before
+torch.hub.set_dir(scratch.name)
+# PyTorch takes a repository of this name in its hub folder for one that was downloaded before.
 (Path(scratch.name) / "facebookresearch_dinov3_main").symlink_to(Path(__file__).parent / "stand_in")
-torch.set_num_threads(asked.threads)
-preprocessor = json.loads((asked.weights / "preprocessor_config.json").read_text())
+torch.set_num_threads(settings.threads)
+preprocessor = json.loads((settings.weights / "preprocessor_config.json").read_text())
 mean = 255 * torch.tensor(preprocessor["image_mean"]).view(3, 1, 1)
 std = 255 * torch.tensor(preprocessor["image_std"]).view(3, 1, 1)
 
 
 class Scene(RasterDataset):
-    """The one file, with the place of each tile as its name."""
+    """Dataset of the one raster. Each tile's row and column are its file name."""
 
-    filename_glob = asked.raster.name
+    filename_glob = settings.raster.name
 
     def __getitem__(self, query: Any) -> dict[str, Any]:
         west, _, _, north = self.index.total_bounds
-        extent = asked.tile * self.res[0]
+        extent = settings.tile * self.res[0]
         x, y, _ = query
         image = super().__getitem__(query)["image"]
         name = f"{round((north - y.stop) / extent)}_{round((x.start - west) / extent)}"
         return {"image": (image - mean) / std, "filename": name}
 
 
-dataset = Scene(asked.raster.parent)
+dataset = Scene(settings.raster.parent)
 loader = DataLoader(
     dataset,
-    batch_size=asked.batch,
-    sampler=GridGeoSampler(dataset, size=asked.tile),
+    batch_size=settings.batch,
+    sampler=GridGeoSampler(dataset, size=settings.tile),
     collate_fn=stack_samples,
-    num_workers=1 if asked.tuned else 0,
-    persistent_workers=asked.tuned,
+    num_workers=1 if settings.tuned else 0,
+    persistent_workers=settings.tuned,
 )
 task = EmbeddingGenerationTask(
-    {"backbone": "dinov3_vits16", "backbone_ckpt_path": str(asked.weights)},
+    {"backbone": "dinov3_vits16", "backbone_ckpt_path": str(settings.weights)},
     output_dir=f"{scratch.name}/embeddings",
     output_format="parquet_joint",
     embedding_pooling="cls",
@@ -71,15 +72,15 @@ task = EmbeddingGenerationTask(
 
 
 def embed() -> Vectors:
-    """Vectors of all tiles, from the file that it wrote."""
-    task._part_idx, task._part_dir = {"00": None}, {}  # else a second run would look for the first's parts
+    """Embed all tiles, and read the vectors from the file that the task wrote."""
+    task._part_idx, task._part_dir = {"00": None}, {}  # Otherwise a second run would look for the parts of the first.
     trainer = Trainer(
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        precision="bf16-mixed" if asked.tuned else "32-true",
+        precision="bf16-mixed" if settings.tuned else "32-true",
     )
     trainer.predict(task, loader, return_predictions=False)
     table = pd.read_parquet(Path(scratch.name) / "embeddings" / "layer_00" / "embeddings.parquet")
@@ -87,6 +88,6 @@ def embed() -> Vectors:
     return {place: np.asarray(vector) for place, vector in zip(places, table["embedding"], strict=True)}
 
 
-# its wrapper of DINOv3 puts the CLS token behind the patch tokens, where its pooling `cls` takes the first of all
+# terratorch's DINOv3 wrapper puts the CLS token after the patch tokens, but its pooling `cls` takes the first token.
 note = "the token of the first patch, which its pooling `cls` takes for the CLS token"
 serve(("torch", "terratorch", "torchgeo", "lightning", "transformers"), {"embed": embed}, note)

@@ -1,7 +1,7 @@
-"""TorchGeo: RasterDataset, GridGeoSampler, DataLoader; the model is transformers', as in the plain loop.
+"""TorchGeo: RasterDataset, GridGeoSampler and DataLoader, with transformers' model as in the plain loop.
 
-As shipped: float32, and reading in the process itself, as DataLoader does by default. Tuned: bfloat16, a worker process
-that stays and reads ahead, and TorchGeo's cache of open files, which it has on by default.
+By default the model is in float32 and the process itself reads, which is DataLoader's default. Tuned: the model is in
+bfloat16, and a persistent worker process reads ahead. TorchGeo's cache of open files is on in both, as by default.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ from torchgeo.datasets import RasterDataset, stack_samples  # noqa: E402
 from torchgeo.samplers import GridGeoSampler  # noqa: E402
 from transformers import AutoImageProcessor, AutoModel  # noqa: E402
 
-asked = options()
-torch.set_num_threads(asked.threads)
-processor = AutoImageProcessor.from_pretrained(asked.weights)
-dtype = torch.bfloat16 if asked.tuned else torch.float32
-model = AutoModel.from_pretrained(asked.weights, dtype=dtype).eval()
+settings = options()
+torch.set_num_threads(settings.threads)
+processor = AutoImageProcessor.from_pretrained(settings.weights)
+dtype = torch.bfloat16 if settings.tuned else torch.float32
+model = AutoModel.from_pretrained(settings.weights, dtype=dtype).eval()
 
 
 class Scene(RasterDataset):
-    """The one file."""
+    """Dataset of the one raster."""
 
-    filename_glob = asked.raster.name
+    filename_glob = settings.raster.name
 
 
-dataset = Scene(asked.raster.parent)
-sampler = GridGeoSampler(dataset, size=asked.tile)
+dataset = Scene(settings.raster.parent)
+sampler = GridGeoSampler(dataset, size=settings.tile)
 loader = DataLoader(
     dataset,
-    batch_size=asked.batch,
+    batch_size=settings.batch,
     sampler=sampler,
     collate_fn=stack_samples,
-    num_workers=1 if asked.tuned else 0,
-    persistent_workers=asked.tuned,
+    num_workers=1 if settings.tuned else 0,
+    persistent_workers=settings.tuned,
 )
 west, _, _, north = dataset.index.total_bounds
-extent = asked.tile * dataset.res[0]
+extent = settings.tile * dataset.res[0]
 
 
 def embed() -> Vectors:
-    """Vectors of all tiles, in the order of the sampler."""
+    """Embed all tiles, in the order of the sampler."""
     found: dict[tuple[int, int], np.ndarray] = {}
     places = iter(sampler)
     with torch.inference_mode():

@@ -1,5 +1,5 @@
 #!/bin/bash
-# PostgreSQL with the variables of the public image: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB.
+# Start PostgreSQL with the variables of its public image: POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB.
 set -euo pipefail
 
 if [ ! -s "$PGDATA/PG_VERSION" ]; then

@@ -1,6 +1,6 @@
-"""Ceph's gateway as the tests start it, behind a proxy on port 9000.
+"""Start Ceph's gateway as the tests do, behind a proxy on port 9000.
 
-The proxy says that clients came over TLS, without which the gateway takes no notification topic with a password.
+The proxy declares that clients use TLS. Without that, the gateway refuses notification topics that have a password.
 """
 
 from __future__ import annotations

@@ -1,8 +1,14 @@
-"""A made-up landscape as a georeferenced raster, for the demo, the tests and the benchmarks.
+"""Generate a landscape as a georeferenced raster, for the demo, the tests and the benchmarks.
 
-The scene is built as a landscape is: relief first, water where it is low, then land use in parcels
-and street blocks, then what stands on the ground (crowns, roofs, rock steps) as a height model.
-One sun lights that height model, so that shading and cast shadows agree everywhere.
+A scene is built in the order in which a real landscape comes about:
+
+1. relief, with lakes where it is low and a river (`terrain.py`);
+2. districts between roads, cut into parcels and street blocks (`districts.py`);
+3. a class for every pixel (`land_use.py`);
+4. colour and height of the ground for each class (`ground.py`), and trees (`crowns.py`);
+5. a photograph: one sun lights the height model, so that shading and cast shadows agree (`landscape.py`, `light.py`).
+
+`files.py` writes the scene and its classes as Cloud Optimized GeoTIFFs.
 """
 
 from examples.landscape.classes import CLASSES

@@ -1,4 +1,4 @@
-"""Kinds of array that a scene is made of."""
+"""Types of the arrays that a scene is made of."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ Colour = Sequence[float]
 
 
 def clip(values: npt.NDArray[np.floating[Any]], low: float, high: float) -> F32:
-    """`np.clip` of float32, which by NumPy's annotations would give float64 and does not."""
+    """Return `np.clip` of float32 values as float32. NumPy's annotations wrongly say that it gives float64."""
     clipped: F32 = np.clip(values, low, high)
     return clipped

@@ -1,9 +1,9 @@
-"""What a pixel may be."""
+"""The classes of land that a pixel can have."""
 
 from __future__ import annotations
 
 CLASSES: tuple[str, ...] = ("nodata", "water", "forest", "field", "town", "bare")
-"""Class names; a name's position is its value in the class raster."""
+"""Class names. The position of a name is its value in the class raster."""
 
 NODATA, WATER, FOREST, FIELD, TOWN, BARE = range(len(CLASSES))
 
@@ -15,3 +15,4 @@ CLASS_COLOURS = {
     TOWN: (190, 72, 66, 255),
     BARE: (196, 180, 158, 255),
 }
+"""Red, green, blue and alpha of each class in the class raster's palette."""

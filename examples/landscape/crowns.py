@@ -1,4 +1,4 @@
-"""Trees, seen from above."""
+"""Tree crowns, seen from above."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from examples.landscape.arrays import F32, I32, Mask, clip
 
 @dataclass(frozen=True)
 class Crowns:
-    """Tree crowns, seen from above; arrays of the scene's shape."""
+    """Tree crowns, seen from above. The arrays have the scene's shape."""
 
     height: F32
-    """Height above the relief in px, 0 where there is no crown."""
+    """Height above the relief in px, 0 outside the crowns."""
 
     tone: F32
-    """Which tree: 0 the darkest conifer, 1 the lightest broadleaf."""
+    """Kind of tree, from 0 (the darkest conifer) to 1 (the lightest broadleaf)."""
 
 
 def plant_crowns(rng: np.random.Generator, trees: F32, broadleaf: F32) -> Crowns:
-    """Plant at most one tree in every square of 5 px, as domes that overlap."""
+    """Plant at most one tree in every square of 5 px. Crowns are domes, and may overlap.
+
+    Args:
+        rng: source of randomness.
+        trees: chance that a tree grows at each pixel, 0 to 1.
+        broadleaf: share of broadleaf trees around each pixel, as noise of deviation 1.
+    """
     pitch, reach = 5, 4
     shape = trees.shape
     squares = np.indices([-(-size // pitch) for size in shape], np.float32).reshape(2, -1).T
@@ -48,6 +54,7 @@ def plant_crowns(rng: np.random.Generator, trees: F32, broadleaf: F32) -> Crowns
                 at = y[inside] * np.int32(shape[1]) + x[inside]
                 yield inside, at, top[inside] * (1 - 0.6 * away[inside])
 
+    # Two passes: the first finds the height of the highest crown at each pixel, the second gives the pixel its tone.
     for _, at, dome in domes():
         np.maximum.at(height.reshape(-1), at, dome)
     for inside, at, dome in domes():

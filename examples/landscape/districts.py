@@ -1,4 +1,4 @@
-"""Districts between roads, cut into parcels and street blocks."""
+"""Districts between roads, and the parcels and street blocks that they are cut into."""
 
 from __future__ import annotations
 
@@ -14,40 +14,43 @@ from examples.landscape.noise import draw, smooth_noise
 from examples.landscape.terrain import Terrain
 
 PARCEL = (230.0, 120.0, 11)
+"""Length and depth of a field parcel in px, and its salt; see `cut_bricks`."""
+
 BLOCK = (130.0, 74.0, 23)
+"""Length and depth of a street block in px, and its salt; see `cut_bricks`."""
 
 
 @dataclass(frozen=True)
 class Districts:
-    """Land between roads; in each, parcels and streets run one way."""
+    """Pieces of land between roads. Within a district all parcels and streets have the same direction."""
 
     sites: F32
-    """Row and column of each district's middle in px."""
+    """Row and column of each district's centre in px, shape (districts, 2)."""
 
     angles: F32
-    """Direction of each district in radians."""
+    """Direction of each district in radians, shape (districts,)."""
 
     keys: U32
-    """Random number of each district."""
+    """Random number of each district, shape (districts,)."""
 
     nearest: npt.NDArray[np.uint16]
-    """For each pixel of the scene, its district."""
+    """For each pixel of the scene, the index of its district."""
 
     other: npt.NDArray[np.uint16]
-    """For each pixel, the district beyond the nearest border."""
+    """For each pixel, the index of the district beyond the nearest border."""
 
     edge: F32
     """For each pixel, the distance in px to that border."""
 
     along: F32
-    """For each pixel, its distance in px from the middle along the district's direction."""
+    """For each pixel, its distance in px from the district's centre, along the district's direction."""
 
     across: F32
-    """The same at a right angle to that direction."""
+    """For each pixel, its distance in px from the district's centre, at a right angle to that direction."""
 
 
 def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
-    """The Voronoi cells of a jittered lattice, with borders bent as roads are."""
+    """Return the Voronoi cells of a jittered lattice as districts. Their borders are bent, like roads."""
     shape = terrain.valid.shape
     spacing, bend = 560, 20.0
     nodes = tuple(-(-size // spacing) + 4 for size in shape)
@@ -61,7 +64,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
     x = np.arange(shape[1], dtype=np.float32)[None, :] + bend * smooth_noise(rng, shape, 150)
     nearest, other = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
     edge = np.empty(shape, np.float32)
-    # In blocks, because only a handful of sites can be the nearest anywhere within one.
+    # Block by block, because only a few sites can be the nearest one anywhere within a block.
     block = 256
     for top in range(0, shape[0], block):
         for left in range(0, shape[1], block):
@@ -77,7 +80,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
 
 
 def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
-    """Indexes of the nearest and second nearest site, and the distance to the line between."""
+    """Return the indexes of the nearest and the second nearest site, and the distance to the border between them."""
     middle = np.array([(y.min() + y.max()) / 2, (x.min() + x.max()) / 2])
     reach = math.hypot(float(y.max() - y.min()), float(x.max() - x.min())) / 2
     distance = np.hypot(*(sites - middle).T)
@@ -98,23 +101,26 @@ def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
 
 @dataclass(frozen=True)
 class Bricks:
-    """For each chosen pixel, the parcel or street block it lies in; all lengths in px."""
+    """The parcel or street block (the *brick*) that each chosen pixel lies in. All lengths are in px."""
 
     key: U32
-    """The brick's random number."""
+    """Random number of the brick."""
 
     along: F32
-    """Distance from the brick's near end."""
+    """Distance of the pixel from the brick's near end."""
 
     across: F32
-    """Distance from its near side."""
+    """Distance of the pixel from the brick's near side."""
 
     length: F32
+    """Length of the brick, along the district's direction."""
+
     depth: F32
+    """Depth of the brick, at a right angle to it."""
 
     @property
     def edge(self) -> F32:
-        """Distance to the brick's nearest edge."""
+        """Distance of the pixel from the brick's nearest edge."""
         edge: F32 = np.minimum(self.along, self.length - self.along)
         for distance in (self.across, self.depth - self.across):
             edge = np.minimum(edge, distance)
@@ -122,14 +128,14 @@ class Bricks:
 
 
 def cut_bricks(districts: Districts, pick: Any, length: float, depth: float, salt: int) -> Bricks:
-    """Cut each district into rows of about `depth` px and those into bricks of about `length`.
+    """Cut each district into rows of about `depth` px, and each row into bricks of about `length` px.
 
     Args:
-        districts: what to cut.
-        pick: which pixels, as an index (a mask or slices) into the scene.
-        length: middle length of a brick; rows differ from it by up to half.
-        depth: middle depth of a row; districts differ from it by up to a quarter.
-        salt: which of the possible cuts.
+        districts: the districts to cut.
+        pick: the pixels to look at, as an index (a mask or slices) into the scene.
+        length: mean length of a brick. The rows differ from it by up to half.
+        depth: mean depth of a row. The districts differ from it by up to a quarter.
+        salt: another number gives another cut of the same districts.
     """
     district = districts.keys[districts.nearest[pick]] + np.uint32(salt)
     depths = depth * (0.75 + 0.5 * draw(district, 1))
@@ -142,7 +148,7 @@ def cut_bricks(districts: Districts, pick: Any, length: float, depth: float, sal
 
 
 def at_middles(field: F32, districts: Districts, pick: Any, bricks: Bricks) -> F32:
-    """The value of a field at the middle of each pixel's brick: the same all over a brick."""
+    """Return the value of `field` at the centre of each pixel's brick. All pixels of a brick get the same value."""
     nearest = districts.nearest[pick]
     along = districts.along[pick] - bricks.along + bricks.length / 2
     across = districts.across[pick] - bricks.across + bricks.depth / 2
@@ -159,5 +165,5 @@ def at_middles(field: F32, districts: Districts, pick: Any, bricks: Bricks) -> F
 
 
 def strips(shape: Shape) -> list[slice]:
-    """Rows in runs short enough that what is computed for one fits the processor's cache."""
+    """Return runs of rows, short enough for the arrays computed from one to fit the processor's cache."""
     return [slice(top, top + 128) for top in range(0, shape[0], 128)]

@@ -1,4 +1,4 @@
-"""A scene as files."""
+"""Write a scene as files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,24 @@ from examples.landscape.landscape import make_landscape, photograph
 from rasterembed.errors import UsageError
 
 _SMALLEST = 64
+"""Smallest width and height of a scene, px."""
+
 _LOSSLESS = ("none", "lzw", "deflate", "zstd")
+"""Compressions that keep every pixel. Others would blur the border of the nodata pixels."""
+
 _ORIGIN_LON_LAT = (24.9, 60.2)
+"""Longitude and latitude near the upper left corner of every scene, degrees."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """The two files of a made-up scene, on one grid."""
+    """The two files of a generated scene. Both have the same grid."""
 
     raster: Path
-    """Three-band uint8 RGB COG; 0 in all bands is nodata, and no valid pixel has a 0 in any."""
+    """Three-band uint8 RGB COG. A pixel that is 0 in all bands is nodata, and a valid pixel is 0 in none."""
 
     classes: Path
-    """One-band uint8 COG of the same grid: for each pixel an index into `CLASSES`."""
+    """One-band uint8 COG: for each pixel an index into `CLASSES`."""
 
 
 def make_scene(
@@ -53,25 +58,25 @@ def make_scene(
 ) -> Scene:
     """Write `scene.tif` and `scene-classes.tif` into a folder.
 
-    Fields, blocks and crowns are sized for pixels of one metre and do not grow with the scene. The
-    same arguments give the same pixels (with the same NumPy on the same kind of processor).
+    Fields, street blocks and crowns have their natural size at pixels of one metre. A larger scene has more of them,
+    not larger ones. The same arguments give the same pixels, with the same NumPy on the same kind of processor.
 
     Args:
-        folder: where the files go; made if it is missing. Files of these names are replaced.
+        folder: where the files go. It is created if it is missing, and files of these names are replaced.
         width: pixels across, 64 or more.
         height: pixels down, 64 or more.
-        seed: which landscape, 0 or more.
-        crs: a projected CRS; the upper left corner is near 24.9 degrees east, 60.2 north.
-        pixel_size: edge of a pixel in units of the CRS (metres in the default one).
-        border: how deep nodata reaches in from each side, in pixels. Its inner edge is irregular,
-            between half of this and all of it, and never beyond a quarter of the shorter side.
-        compress: `deflate`, `zstd`, `lzw` or `none`; lossy ones would blur the nodata edge.
+        seed: another number gives another landscape; 0 or more.
+        crs: a projected CRS. The upper left corner is near 24.9 degrees east, 60.2 degrees north.
+        pixel_size: side of a pixel in units of the CRS (metres in the default one).
+        border: largest width of the nodata border on each side, in pixels. Its inner edge is irregular, between half
+            of this and all of it. It is at most a quarter of the scene's shorter side.
+        compress: `deflate`, `zstd`, `lzw` or `none`.
 
     Returns:
-        The paths of the two files, both whole: they are moved into place once written.
+        The paths of the two files. Each is moved into place when it is complete.
 
     Raises:
-        UsageError: a size, the seed, the border, the CRS or the compression is not one of these.
+        UsageError: if a size, the seed, the border, the CRS or the compression is not one of these.
     """
     shape = (height, width)
     _check(shape, seed, pixel_size, border, compress)
@@ -95,8 +100,8 @@ def make_scene(
     }
     folder.mkdir(parents=True, exist_ok=True)
     scene = Scene(raster=folder / "scene.tif", classes=folder / "scene-classes.tif")
-    # A folder beside the targets, so that os.replace stays within one file system and the files
-    # GDAL makes on the way (overviews) go with it when writing fails.
+    # The scratch folder lies beside the targets, because os.replace cannot move a file to another file system. If
+    # writing fails, GDAL's temporary files (overviews) are removed together with the folder.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".scene-") as scratch:
         raster_part, classes_part = Path(scratch) / "scene.tif", Path(scratch) / "classes.tif"
         _write_rgb(raster_part, rgb, profile)
@@ -131,7 +136,7 @@ def _georeference(crs: str, pixel_size: float) -> tuple[CRS, Affine]:
         xs, ys = transform_coordinates("OGC:CRS84", grid_crs, [lon], [lat])
     except CPLE_BaseError as error:
         raise UsageError(f"scene CRS {crs!r}: does not reach {lon} E, {lat} N; give another") from error
-    # Whole pixels, as delivered imagery has.
+    # The corner lies on a multiple of the pixel size, as in delivered imagery.
     west, north = (round(value / pixel_size) * pixel_size for value in (xs[0], ys[0]))
     return grid_crs, Affine(pixel_size, 0, west, 0, -pixel_size, north)
 

@@ -1,4 +1,4 @@
-"""The whole place, and a photograph of it."""
+"""Put the whole landscape together, and photograph it."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from examples.landscape.terrain import Terrain, make_terrain
 
 _CONIFER, _BROADLEAF = (42, 64, 42), (118, 136, 76)
 
-# Share of the light that is the sun's and the sky's, for red, green and blue: shadows are blue.
+# Shares of the light that come from the sun and from the sky, for red, green and blue. The sky makes shadows blue.
 _SUN, _SKY = (0.74, 0.73, 0.69), (0.26, 0.28, 0.34)
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """A place without its weather; arrays of the scene's shape."""
+    """A landscape without light and weather. The arrays have the scene's shape."""
 
     classes: npt.NDArray[np.uint8]
     """Indexes into `CLASSES`."""
 
     colour: F32
-    """Red, green and blue in full light, on a third axis."""
+    """Red, green and blue in full light, 0 to 255, shape (height, width, 3)."""
 
     surface: F32
-    """Height of the ground and what stands on it, in px."""
+    """Height of the ground with everything that stands on it, in px."""
 
 
 def make_landscape(rng: np.random.Generator, shape: Shape, border: int) -> Landscape:
-    """A place of some shape, with a nodata border of up to `border` px."""
+    """Generate a landscape of this shape, with a nodata border of up to `border` px."""
     land, roads, texture, plants = rng.spawn(4)
     terrain = make_terrain(land, shape, border)
     districts = make_districts(roads, terrain)
@@ -71,7 +71,7 @@ def _paint(
     districts: Districts,
     classes: npt.NDArray[np.uint8],
 ) -> tuple[F32, F32, F32]:
-    """The ground of the whole scene: colour (height, width, 3), height and chance of a tree."""
+    """Return colour, shape (height, width, 3), height and chance of a tree for the ground of the whole scene."""
     shape = terrain.valid.shape
     mottle, fine = fractal_noise(rng, shape, 90, 8), fractal_noise(rng, shape, 12, 3, 0.9)
     swell = smooth_noise(rng, shape, 220)
@@ -102,7 +102,7 @@ def _paint(
         road = np.where(half > 0, clip(half - edge + 0.5, 0, 1), 0)
         surface = np.where(half[..., None] > 3, *np.array((ASPHALT, GRAVEL), np.float32))
         colour[rows] += (surface - colour[rows]) * road[..., None]
-        # Roofs and banks make way for a road; over rock it climbs, for a cutting would be a chasm.
+        # A road flattens roofs and banks. Over rock it climbs instead, because a cutting would look like a chasm.
         height[rows] *= np.where(classes[rows] == BARE, 1, 1 - road)
         trees[rows] *= (half == 0) | (edge > half + 2)
     _shores(classes == WATER, colour, trees)
@@ -110,7 +110,7 @@ def _paint(
 
 
 def _shores(wet: Mask, colour: F32, trees: F32) -> None:
-    """Sand and reeds on the first metres of land, and no trees."""
+    """Paint sand and reeds on the first metres of land beside water, and remove their trees."""
     reach = 3
     near = np.zeros_like(wet)
     near[reach:] |= wet[:-reach]
@@ -125,7 +125,7 @@ def _shores(wet: Mask, colour: F32, trees: F32) -> None:
 def photograph(
     landscape: Landscape, weather: np.random.Generator, sensor: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """The landscape in sunlight as (3, height, width); 0 where there is nodata, and only there."""
+    """Return a photograph of the landscape in sunlight, shape (3, height, width). Only nodata pixels are 0."""
     light = sunlight(landscape.surface)
     haze = 1 + np.float32(0.03) * smooth_noise(weather, light.shape, 700)
     rgb = np.empty((3, *light.shape), np.uint8)

@@ -12,7 +12,7 @@ _SUN_AZIMUTH, _SUN_ELEVATION = math.radians(150), math.radians(42)
 
 
 def sunlight(surface: F32) -> F32:
-    """Direct light on a surface of heights in px: about 1 on level ground, a fifth in cast shadow."""
+    """Return the direct light on a surface of heights in px: about 1 on level ground, about 0.2 in a cast shadow."""
     south, east = -math.cos(_SUN_AZIMUTH), math.sin(_SUN_AZIMUTH)
     down, right = np.gradient(surface)
     tilt = down * np.float32(-0.4 * south) + right * np.float32(-0.4 * east)
@@ -23,7 +23,7 @@ def sunlight(surface: F32) -> F32:
     shade = np.zeros_like(surface)
     height, width = surface.shape
     drop = math.tan(_SUN_ELEVATION)
-    # Steps grow, as only broad things are tall enough to throw a shadow far.
+    # The steps grow with distance, because only broad things are high enough to throw a long shadow.
     for step in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18):
         dy, dx = round(step * south), round(step * east)
         if dy >= height or dx >= width:
@@ -37,7 +37,7 @@ def sunlight(surface: F32) -> F32:
 
 
 def soften(plane: F32) -> F32:
-    """What optics do to sharp edges: a weight of 1, 4, 1 along both axes."""
+    """Blur sharp edges as optics do, with weights of 1, 4, 1 along both axes."""
     padded = np.pad(plane, 1, mode="edge")
     tall: F32 = (padded[:-2] + 4 * padded[1:-1] + padded[2:]) / np.float32(6)
     wide: F32 = (tall[:, :-2] + 4 * tall[:, 1:-1] + tall[:, 2:]) / np.float32(6)

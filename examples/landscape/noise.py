@@ -1,4 +1,4 @@
-"""Randomness: smooth over the ground, and one number a parcel."""
+"""Random numbers: noise that is smooth over the ground, and one number for each parcel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from examples.landscape.arrays import F32, U32, Shape
 
 
 def smooth_noise(rng: np.random.Generator, shape: Shape, cell: int) -> F32:
-    """Smooth noise of mean 0 and deviation 1: random values every `cell` px, spline between."""
+    """Return smooth noise of mean 0 and standard deviation 1: a cubic spline through random values every `cell` px."""
     nodes = tuple(-(-size // cell) + 3 for size in shape)
     # 151/315 is the mean over a cell of the squared weights of the cubic B-spline.
     lattice = rng.standard_normal(nodes, dtype=np.float32) / np.float32(151 / 315)
@@ -24,7 +24,7 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, cell: int) -> F32:
 
 
 def fractal_noise(rng: np.random.Generator, shape: Shape, largest: int, smallest: int, gain: float = 0.5) -> F32:
-    """Octaves of noise from cells of `largest` px down to `smallest`, of deviation 1."""
+    """Add octaves of noise, with cells from `largest` down to `smallest` px. The sum has a standard deviation of 1."""
     total = smooth_noise(rng, shape, largest)
     amplitude, power, cell = 1.0, 1.0, largest // 2
     while cell >= smallest:
@@ -37,7 +37,7 @@ def fractal_noise(rng: np.random.Generator, shape: Shape, largest: int, smallest
 
 
 def draw(key: U32, salt: int) -> F32:
-    """A number in [0, 1) that belongs to a key: every pixel of a parcel draws the same one.
+    """Return a random number in [0, 1) for each key. All pixels of a parcel have the same key, and so the same number.
 
     The mixing steps are the finaliser of MurmurHash3 (Austin Appleby, public domain).
     """

@@ -1,4 +1,4 @@
-"""Land: relief, lakes, a river, and the edge beyond which there is nothing."""
+"""The shape of the land: relief, lakes, a river, and the nodata border."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from examples.landscape.noise import fractal_noise, smooth_noise
 LAKE_SHARE = 0.11
 """Share of the valid pixels that lakes cover."""
 
-_RIVER_SHARE = 0.25  # at most
+_RIVER_SHARE = 0.25
+"""Largest share of the valid pixels that the river covers."""
 
 
 @dataclass(frozen=True)
 class Terrain:
-    """Where the ground is high, wet or not there at all; every array has the scene's shape."""
+    """The shape of the land. Every array has the scene's shape."""
 
     valid: Mask
-    """False in the nodata border."""
+    """False for pixels of the nodata border."""
 
     relief: F32
-    """Height of the ground, without unit; deviation about 1."""
+    """Height of the ground, without unit. Its standard deviation is about 1."""
 
     lake_depth: F32
-    """How far the relief lies under the lakes' surface; negative on dry ground."""
+    """Depth of the relief below the lakes' surface, in units of the relief. Negative on dry ground."""
 
     river: F32
-    """Distance to the river's bank in px, negative in the river."""
+    """Distance to the river's bank in px. Negative in the river."""
 
     flow: float
-    """Direction of the river in radians, which the parcels follow."""
+    """Direction of the river in radians. The parcels follow it."""
 
     town: F32
     """How likely people settle here, without unit."""
@@ -51,7 +52,7 @@ class Terrain:
 
 
 def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain:
-    """Land of some shape, with a nodata border of up to `border` px."""
+    """Generate land of this shape, with a nodata border of up to `border` px."""
     valid = _valid(rng, shape, border)
     rows, columns = np.ogrid[: shape[0], : shape[1]]
 
@@ -61,14 +62,14 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
     across = turned.astype(np.float32)
     across += 150 * smooth_noise(rng, shape, 420) + 38 * smooth_noise(rng, shape, 130)
     across += 3 * smooth_noise(rng, shape, 24)
-    # Dividing by the slope turns the level set of a bent plane into a distance, near enough.
+    # `across` is a bent plane. Divided by its slope it is about the distance to the line where it is 0.
     down, right = np.gradient(across)
     slope = np.hypot(down, right)
     np.maximum(slope, np.float32(0.35), out=slope)
     river = np.abs(across) / slope
     del turned, across, down, right, slope
     river -= 13 + 4 * smooth_noise(rng, shape, 300)
-    # In a scene of a few tens of metres the river would be all there is: narrow it.
+    # In a scene of a few tens of metres the river would cover everything, so it is made narrower.
     river += max(0.0, -float(np.quantile(river[valid][::16], _RIVER_SHARE)))
 
     relief = fractal_noise(rng, shape, 420, 12, 0.48)
@@ -81,7 +82,7 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
 
 
 def _valid(rng: np.random.Generator, shape: Shape, border: int) -> Mask:
-    """True inside an edge that wanders between half of the border and all of it."""
+    """Return True inside an irregular edge, which lies between half of the border's width and all of it."""
     height, width = shape
     rows, columns = np.ogrid[:height, :width]
 

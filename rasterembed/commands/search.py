@@ -1,4 +1,4 @@
-"""`rasterembed search`: the tiles that are most like a tile, a place, an image, or several of them."""
+"""`rasterembed search`: find the tiles that are most like a tile, a place or an image."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def search(
     """Find the tiles whose vectors are nearest to an example's.
 
     Args:
-        dataset: Name of the dataset, or of several with commas between.
-        root: Folder or s3://bucket/prefix of the dataset; by default rasterembed-store here.
-        query: The example.
-        where: Which tiles may answer.
+        dataset: Name of the dataset, or names of several datasets, separated by commas.
+        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
+        query: The example to look for.
+        where: Which tiles may be in the answer.
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
-        engine: Ask a vector index where there is one, or scan every vector.
-        ef_search: Candidates that an index keeps while searching; more find more and take longer.
-        device: Where the model runs, for an image.
+        engine: Search engine: auto uses a vector index if the dataset has one, scan reads every vector.
+        ef_search: Candidates that the vector index keeps while it searches. More candidates find more and take longer.
+        device: Device that runs the model, if the example is an image.
     """
     # DuckDB and pyarrow take longer to import than the help and a usage error may take.
     from rasterembed.search.contact_sheet import write_sheet

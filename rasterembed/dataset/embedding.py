@@ -22,7 +22,8 @@ from rasterembed.model.choice import Engine
 from rasterembed.raster.grid import tile_id
 from rasterembed.raster.radiometry import palette_table
 from rasterembed.raster.read_ahead import read_ahead
-from rasterembed.raster.shard_reader import ShardReader, TileBatch, block_cache_bytes
+from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
+from rasterembed.raster.tile_batch import TileBatch
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:

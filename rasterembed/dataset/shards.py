@@ -21,8 +21,8 @@ from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableE
 from rasterembed.model.computation import Computation
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
-from rasterembed.raster.shard_reader import SkippedTile
 from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.raster.tile_batch import SkippedTile
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 

@@ -70,7 +70,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
     """
     with (
         closing(duck.connect(threads=min(_THREADS, os.cpu_count() or 1))) as con,
-        duck.readable(f"dataset {manifest.dataset_id!r}"),
+        duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"),
     ):
         shards, index = check_shards(store, manifest), check_index(store, manifest)
         tiles = TileTable(

@@ -140,7 +140,7 @@ class TileTable:
         """Whether the planned tiles are known."""
         self.has_shards = bool(keys)
         """Whether there is a shard to read."""
-        with duck.readable(f"dataset {manifest.dataset_id!r}"):
+        with duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"):
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
                 con.execute(

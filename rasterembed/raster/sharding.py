@@ -24,13 +24,13 @@ class Sharding(BaseModel):
     width: int
     """Width of the raster, px."""
     rows: int
-    """Grid rows, in tiles."""
+    """Number of rows of the grid."""
     cols: int
-    """Grid columns, in tiles."""
+    """Number of columns of the grid."""
     shard_rows: int
-    """Grid rows in a shard. Shards at the lower edge may have fewer."""
+    """Number of grid rows in a shard. Shards at the lower edge may have fewer."""
     shard_cols: int
-    """Grid columns in a shard. Shards at the right edge may have fewer."""
+    """Number of grid columns in a shard. Shards at the right edge may have fewer."""
 
     @property
     def across(self) -> int:

@@ -96,7 +96,7 @@ def mask_file_state(store: ObjectStore, uri: str) -> str | None:
 
 
 def default_dataset_id(uri: str) -> str:
-    """Return a dataset id for a raster: its key in readable form, and a digest that no other URI has.
+    """Return a dataset id for a raster: its key in readable form, and a digest of the whole URI.
 
     Example:
         >>> default_dataset_id("s3://bucket/a/Input 1.tif")

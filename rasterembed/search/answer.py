@@ -1,4 +1,4 @@
-"""What a search answers: the nearest tiles, and who found them."""
+"""The answer to a query: the nearest tiles, and which search engine found them."""
 
 from __future__ import annotations
 
@@ -8,27 +8,30 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.search.tiles import Tile
+from rasterembed.search.engines.engine import EngineName, NoIndexReason
+from rasterembed.search.tile_lookup import Tile
 
-EngineName = Literal["scan", "vss"]
-_ENGINES: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
+Role = Literal["query", "like", "unlike"]
+"""What an example is for: the query itself, a tile to find more of, or a tile to keep away from."""
+
+_ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
 
 
 class Hit(BaseModel):
-    """A tile that was found."""
+    """A tile of the answer."""
 
     model_config = ConfigDict(frozen=True, ser_json_bytes="base64", val_json_bytes="base64")
 
     rank: int
-    """From 1."""
+    """Place in the answer, from 1."""
     dataset_id: str
     tile_id: str
     distance: float
-    """Cosine distance to the query: 0 in its direction, 1 at a right angle, 2 opposite."""
+    """Cosine distance to the query: 0 for the same direction, 1 for a right angle, 2 for the opposite direction."""
     lon: float | None
-    """Longitude of the tile's middle in degrees; None if the raster has no place on Earth."""
+    """Longitude of the tile's centre, degrees; None if the raster has no place on Earth."""
     lat: float | None
-    """Latitude, likewise."""
+    """Latitude of the tile's centre, degrees; None if the raster has no place on Earth."""
     row: int
     """Row in the grid, from 0."""
     col: int
@@ -42,64 +45,74 @@ class Hit(BaseModel):
     height: int
     """Rows of the window, px."""
     valid_fraction: float
+    """Share of valid pixels, 0 to 1."""
     acquired: datetime | None
-    """Time of the raster's acquisition, if it is known."""
+    """When the raster was acquired; None if its file does not say."""
     geometry: bytes
     """Footprint as WKB, in longitude and latitude, or in pixels if the raster has no place on Earth."""
 
     def place(self) -> str:
-        """Where the tile's middle is, for people."""
+        """Return the position of the tile's centre as text for people."""
         if self.lon is None or self.lat is None:
             return f"px {self.col_off + self.width // 2}, {self.row_off + self.height // 2}"
         return f"{self.lon:.5f}, {self.lat:.5f}"
 
 
 class Example(BaseModel):
-    """What the query showed: a tile, or an image."""
+    """An example of the query: a tile or an image."""
 
     model_config = ConfigDict(frozen=True)
 
-    role: Literal["query", "like", "unlike"]
+    role: Role
     label: str
-    """Tile id, or name of the image."""
+    """Tile id, or name of the image file."""
     tile: Tile | None = None
     image: str | None = None
-    """Path, or s3://bucket/key."""
+    """Path or s3://bucket/key of the image; None if the example is a tile."""
 
 
-class Engine(BaseModel):
-    """Who went through a dataset's vectors, and why not another."""
+class UsedEngine(BaseModel):
+    """The search engine that searched one dataset."""
 
     model_config = ConfigDict(frozen=True)
 
     dataset_id: str
     name: EngineName
-    why: str
-    """In a few words."""
+    settings: str = ""
+    """Settings and measured recall of the engine, as text for people; empty for the exact scan."""
     recall: float | None = None
-    """Of the index: the share of the exact answer that it found in a sample when it was built."""
+    """Recall measured when the index was built, 0 to 1; None for the exact scan."""
+    no_index: NoIndexReason | None = None
+    """Why no index answered; None if one did."""
+    detail: str = ""
+    """See `NoIndexReason.describe`."""
+
+    @property
+    def why(self) -> str:
+        """Why this engine answered, or how: text for people."""
+        return self.settings if self.no_index is None else self.no_index.describe(self.detail)
 
 
 class Answer(BaseModel):
-    """Up to k tiles, nearest first; fewer only where fewer match."""
+    """Up to k tiles, nearest first. There are fewer than k only if fewer match."""
 
     model_config = ConfigDict(frozen=True)
 
     query: str
-    """The question in a few words."""
+    """The query as text for people."""
     examples: tuple[Example, ...]
     model: str
-    """Model of the vectors, or `demo (untrained)`."""
+    """Model that made the vectors, or `demo (untrained)`."""
     k: int
-    """Tiles asked for."""
+    """Number of tiles asked for."""
     hits: tuple[Hit, ...]
-    engines: tuple[Engine, ...]
-    """One for each dataset that was gone through."""
+    engines: tuple[UsedEngine, ...]
+    """One for each dataset that was searched. A dataset outside the dates asked for is not searched."""
     seconds: float
-    """From the question to the answer."""
+    """Time from the query to the answer, seconds."""
 
     def __str__(self) -> str:
-        """The answer as a table for a terminal."""
+        """Return the answer as a table for a terminal."""
         several = len({engine.dataset_id for engine in self.engines}) > 1
         heads = ["#", *(["dataset"] if several else []), "tile", "distance", "place", "valid"]
         rows = [
@@ -113,20 +126,23 @@ class Answer(BaseModel):
             ]
             for hit in self.hits
         ]
-        return "\n".join([self.summary(), "", *_columns([heads, *rows]), "", *self.notes()])
+        return "\n".join([self.summary(), "", *_align([heads, *rows]), "", *self.notes()])
 
     def summary(self) -> str:
-        """What was asked, in one line."""
+        """Return the query and the model in one line."""
         return f"{self.query}; model: {self.model}"
 
     def notes(self) -> list[str]:
-        """Who answered, and whether anything is missing."""
-        notes = [f"{engine.dataset_id}: answered by {_ENGINES[engine.name]} ({engine.why})" for engine in self.engines]
+        """Return lines that say which engine answered and whether there are fewer than k tiles."""
+        notes = [
+            f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines
+        ]
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} asked for: no other tile matches")
         return notes
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -1,4 +1,4 @@
-"""The areas that a search is restricted to: boxes, and polygons out of GeoJSON."""
+"""The areas that a search is restricted to: a box, and the polygons of a GeoJSON file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.search.query import Where
 
 Areas = tuple[shapely.Geometry, ...]
-"""Areas in longitude and latitude, each of which a tile has to meet; none: anywhere."""
+"""Areas in longitude and latitude. A tile must meet each of them; without any area, every tile does."""
 
 _LONLAT_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
+"""Ends of the names of CRSs whose coordinates are longitude and latitude."""
+
+_MAX_PARTS = 32
+"""Largest number of an area's polygons whose bounds a query lists one by one. Beyond it, the query has one box."""
 
 
-def areas_of(where: Where) -> Areas:
-    """The areas that `where` names.
+def read_areas(where: Where) -> Areas:
+    """Return the areas that `where` names.
 
     Raises:
-        DataError: if the GeoJSON file is not there, or holds no polygons in longitude and latitude.
+        StoreError: if the GeoJSON file cannot be read.
+        DataError: if it does not hold polygons in longitude and latitude.
     """
     areas = []
     if where.bbox is not None:
@@ -35,27 +40,61 @@ def areas_of(where: Where) -> Areas:
     return tuple(areas)
 
 
-def meeting(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Whether each footprint meets every area; an edge in common is enough. Shape (n,)."""
-    inside = np.ones(len(footprints), dtype=bool)
+def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """Return whether each footprint meets every area. A common edge is enough.
+
+    Args:
+        areas: the areas.
+        footprints: polygons in longitude and latitude, shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    result = np.ones(len(footprints), dtype=bool)
     for area in areas:
         shapely.prepare(area)
-        inside &= shapely.intersects(area, footprints)
-    return inside
+        result &= shapely.intersects(area, footprints)
+    return result
+
+
+def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
+    """Return an SQL condition on the column `bbox`, and the values of its parameters.
+
+    Every tile that meets the areas fulfils it. DuckDB compares it with the statistics of a file's row groups, and does
+    not read those that cannot hold such a tile.
+    """
+    clauses = ["true"]
+    parameters: dict[str, float] = {}
+    for i, area in enumerate(areas):
+        parts = shapely.get_parts(area)
+        boxes = shapely.bounds(parts if len(parts) <= _MAX_PARTS else np.array([area], dtype=object))
+        choices = []
+        for j, box in enumerate(boxes.tolist()):
+            west, south, east, north = (f"a{i}_{j}_{side}" for side in "wsen")
+            parameters |= dict(zip((west, south, east, north), box, strict=True))
+            choices.append(
+                f"(bbox.xmin <= ${east} AND bbox.xmax >= ${west} AND bbox.ymin <= ${north} AND bbox.ymax >= ${south})"
+            )
+        clauses.append(f"({' OR '.join(choices)})")
+    return " AND ".join(clauses), parameters
 
 
 def _box(west: float, south: float, east: float, north: float) -> shapely.Geometry:
+    """Return the box as one polygon, or as two if it crosses the antimeridian (west is above east)."""
     if west <= east:
         return shapely.box(west, south, east, north)
     return shapely.MultiPolygon([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
 
 
 def read_polygons(path: Path) -> shapely.Geometry:
-    """The union of a GeoJSON file's polygons (RFC 7946: longitude and latitude on WGS 84).
+    """Return the union of a GeoJSON file's polygons.
+
+    Args:
+        path: a file as RFC 7946 describes it, in longitude and latitude on WGS 84.
 
     Raises:
         StoreError: if the file cannot be read.
-        DataError: if it holds something else.
+        DataError: if it is not GeoJSON, has another CRS, or holds something else than polygons.
     """
     with os_errors(str(path)):
         text = path.read_bytes()
@@ -68,8 +107,8 @@ def read_polygons(path: Path) -> shapely.Geometry:
     if crs is not None and not crs.endswith(_LONLAT_NAMES):
         raise DataError(f"{path}: its CRS is {crs}: GeoJSON is in longitude and latitude (RFC 7946); reproject it")
     if not geometries or any(g.geom_type not in ("Polygon", "MultiPolygon") or g.is_empty for g in geometries):
-        found = ", ".join(sorted({g.geom_type for g in geometries})) or "nothing"
-        raise DataError(f"{path}: it holds {found}, where polygons are needed")
+        kinds = ", ".join(sorted({g.geom_type for g in geometries})) or "nothing"
+        raise DataError(f"{path}: it holds {kinds}, where polygons are needed")
     area = shapely.union_all(shapely.make_valid(np.array(geometries, dtype=object)))
     west, south, east, north = area.bounds
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
@@ -78,6 +117,7 @@ def read_polygons(path: Path) -> shapely.Geometry:
 
 
 def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the geometries inside a GeoJSON object, however they are nested."""
     kind = content["type"]
     if kind == "FeatureCollection":
         for feature in content["features"]:
@@ -93,7 +133,10 @@ def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _crs_name(content: dict[str, Any]) -> str | None:
-    """Name of the CRS member that GeoJSON had before RFC 7946, and that QGIS and GDAL still write."""
+    """Return the name of the CRS that the file states, or None if it states none.
+
+    RFC 7946 removed this member from GeoJSON, but QGIS and GDAL still write it.
+    """
     crs = content.get("crs")
     if not isinstance(crs, dict):
         return None

@@ -1,4 +1,4 @@
-"""An image chip as a query: read like a tile, scaled like the dataset's raster, embedded by its model."""
+"""Use an image as a query: read it like a tile of the dataset, and embed it with the dataset's model."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolv
 from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
-"""Side in px beyond which an image is no chip but a raster to be embedded."""
+"""Largest side of an image, px. A larger image is a raster to embed, not an example."""
 
 
 def embed_chip(
-    plan: Plan, store: ObjectStore, image: str, *, device: Device = "auto", hub_token: str | None = None
+    store: ObjectStore, plan: Plan, image: str, *, device: Device = "auto", hub_token: str | None = None
 ) -> NDArray[np.float32]:
-    """The vector that the dataset's model gives an image.
+    """Return the vector that the dataset's model gives an image.
 
     Args:
-        plan: the dataset's plan: its model, radiometry and tile size.
         store: gives the credentials for an image on S3.
+        plan: the dataset's plan: its model, radiometry and tile size.
         image: a path, or s3://bucket/key.
         device: where the model runs.
-        hub_token: access token for gated weights.
+        hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Returns:
         Shape (dimensions,), not normalised.
 
     Raises:
-        UsageError: if `image` is neither.
-        DataError: if it cannot be read, or its values do not mean what the raster's mean.
+        UsageError: if `image` is neither a path nor an S3 URI.
+        DataError: if the image cannot be read, or the meaning of its values is not known.
     """
-    pixels, valid, radiometry = read_chip(plan, store, image)
-    from rasterembed.model.embedder import load_embedder  # a search without an image does without PyTorch
+    pixels, valid, radiometry = read_chip(store, plan, image)
+    from rasterembed.model.embedder import load_embedder  # so that a search without an image loads no PyTorch
 
     embedder = load_embedder(plan.model, resolve_device(device), hub_token)
     vector: NDArray[np.float32] = embedder.embed(pixels[None], valid[None], radiometry)[0]
@@ -50,31 +50,34 @@ def embed_chip(
 
 
 def read_chip(
-    plan: Plan, store: ObjectStore, image: str
+    store: ObjectStore, plan: Plan, image: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
-    """An image as a tile of the dataset: its middle square, resized to the tile's side.
+    """Read an image as a tile of the dataset: its central square, resized to the side of a tile.
 
     Returns:
-        Pixels of shape (1 or 3, size, size), valid pixels of shape (size, size), and how values become colour.
+        Pixels of shape (1 or 3, size, size); whether each pixel is valid, shape (size, size); and how values become
+        colour.
 
     Raises:
+        UsageError: see `embed_chip`.
         DataError: see `embed_chip`.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # few chips are, and none needs to be
-        return _read(plan, store, locate(image))
+        # Most images have no georeference, and none is needed here.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return _read(store, plan, locate(image))
 
 
 def _read(
-    plan: Plan, store: ObjectStore, uri: str
+    store: ObjectStore, plan: Plan, uri: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
     profile = inspect_raster(store, uri, allow_no_crs=True)
     if max(profile.width, profile.height) > MAX_SIDE:
         raise DataError(
-            f"{uri}: {profile.width}x{profile.height} px is no chip (up to {MAX_SIDE} px a side): "
-            "cut out what to look for"
+            f"{uri}: the image is too large, {profile.width}x{profile.height} px (at most {MAX_SIDE} px a side): "
+            "cut out the part to look for"
         )
-    radiometry = chip_radiometry(plan, profile, store, uri)
+    radiometry = chip_radiometry(store, plan, profile, uri)
     side = min(profile.width, profile.height)
     window = Window((profile.width - side) // 2, (profile.height - side) // 2, side, side)
     try:
@@ -82,21 +85,27 @@ def _read(
             pixels, valid = raster.read(radiometry.distinct_bands, window)
     except RasterioError as error:
         raise DataError(f"{uri}: the image cannot be read: {one_line(error.__cause__ or error)}") from error
-    pixels = radiometry.channels(pixels, profile)
     if not valid.any():
         raise DataError(f"{uri}: the image has no valid pixel to look for")
-    pixels, valid = _resized(pixels, valid, plan.sharding.grid.size)
+    pixels, valid = _resize(radiometry.channels(pixels, profile), valid, plan.sharding.grid.size)
     return pixels, valid, radiometry
 
 
-def chip_radiometry(plan: Plan, chip: RasterProfile, store: ObjectStore, uri: str) -> ResolvedRadiometry:
-    """How a chip's values become colour.
+def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> ResolvedRadiometry:
+    """Return how an image's values become colour.
 
-    A chip of the raster's own type holds the raster's own values and is scaled as they are; its bands are the raster's
-    if it has as many. Any other chip of 8 bit is a picture, whose colours are scaled already.
+    An image of the raster's own dtype is taken to hold the raster's own values, so it is scaled as the raster was. If
+    it also has as many bands as the raster, its bands are in the raster's order. Any other 8-bit image is a picture
+    whose colours are already scaled.
+
+    Args:
+        store: gives the credentials for an image on S3.
+        plan: the dataset's plan.
+        chip: header of the image.
+        uri: address of the image.
 
     Raises:
-        DataError: for a chip of another type: what its values mean is not known.
+        DataError: if the image has another dtype, because the meaning of its values is not known.
     """
     own = resolve_radiometry(store, uri, chip, Radiometry(range=(0.0, 255.0)))
     if own.palette:
@@ -109,14 +118,23 @@ def chip_radiometry(plan: Plan, chip: RasterProfile, store: ObjectStore, uri: st
         return own
     raise DataError(
         f"{uri}: its pixels are {chip.dtype}, those of {source.driver} {plan.source.uri} are {source.dtype}: "
-        "give a chip cut from such a raster, or an 8-bit picture"
+        "give an image cut from such a raster, or an 8-bit picture"
     )
 
 
-def _resized(
+def _resize(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_], side: int
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Square pixels at another side, invalid ones left out of every average; untouched if the side is right."""
+    """Resize square pixels bilinearly with antialiasing.
+
+    Invalid pixels have no weight in the averages. A new pixel is valid if valid pixels make up at least half of its
+    weight. Pixels that already have the right side are returned unchanged.
+
+    Args:
+        pixels: shape (channels, rows, columns), rows equal to columns.
+        valid: shape (rows, columns).
+        side: side of the result, px.
+    """
     if pixels.shape[-1] == side:
         return pixels, valid
     import torch

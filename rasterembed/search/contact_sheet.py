@@ -1,4 +1,4 @@
-"""The contact sheet: the query and the tiles that were found, cut from their rasters, as one PNG."""
+"""The contact sheet: one PNG with the examples of a query and the tiles of the answer, cut from their rasters."""
 
 from __future__ import annotations
 
@@ -15,55 +15,69 @@ from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.source import check_unchanged
-from rasterembed.search.answer import Answer, Example, Hit
+from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output import check_writable, write_file
-from rasterembed.search.tiles import Tile
+from rasterembed.search.tile_lookup import Tile
 
 MAX_SHOWN = 120
-"""Hits on a sheet; the rest are in the table."""
+"""Largest number of hits on a sheet."""
 
+# Sizes in px of the sheet.
 _THUMB, _GAP, _MARGIN, _FRAME = 208, 18, 32, 5
 _CAPTION = 62
-_MOST_COLUMNS = 8
+_HEADING, _SECTION = 78, 34
 
-_PAPER, _INK, _SOFT, _EMPTY, _HATCH = "#ffffff", "#1d2329", "#6a737d", (238, 240, 243), (222, 226, 230)
-_FRAMES = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
+_MAX_COLUMNS = 8
+"""Largest number of cards side by side."""
+
+_PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
+_HATCHING = (238, 240, 243), (222, 226, 230)
+"""Colours of the stripes where a tile has no valid pixels."""
+_FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
+"""Colour of an example's frame."""
 
 
 @dataclass(frozen=True)
 class _Card:
+    """A thumbnail with its caption."""
+
     picture: Image.Image
     head: str
+    """First line of the caption."""
     lines: tuple[str, ...]
+    """Smaller lines below it."""
     frame: str | None = None
+    """Colour of the frame, and of the first line; None: no frame."""
 
 
 def write_sheet(answer: Answer, datasets: Sequence[Dataset], path: Path) -> None:
-    """Write the contact sheet, whole or not at all; a file that is there is replaced.
+    """Write a contact sheet, whole or not at all. A file of that name is replaced.
 
     Args:
-        answer: what was found.
+        answer: the answer to show.
         datasets: the datasets that were searched.
-        path: a file name that ends in `.png`.
+        path: the file; its name ends in `.png`.
 
     Raises:
-        UsageError: if it does not.
-        DataError: if a raster is gone, cannot be read, or was changed since it was embedded.
+        UsageError: if the file's name has another ending, or its folder does not exist.
+        RasterChangedError: if a raster was changed since it was embedded.
+        DataError: if a raster is missing or cannot be read.
+        StoreError: if the file cannot be written.
     """
     check_writable(path, ".png")
     by_id = {dataset.id: dataset for dataset in datasets}
     tiles = [example.tile for example in answer.examples if example.tile]
     pictures: dict[tuple[str, str], Image.Image] = {}
     for dataset in datasets:
-        everything: tuple[Tile | Hit, ...] = (*tiles, *answer.hits[:MAX_SHOWN])
-        wanted = [item for item in everything if item.dataset_id == dataset.id]
-        if wanted:
-            pictures |= _cut_out(dataset, wanted)
+        shown: tuple[Tile | Hit, ...] = (*tiles, *answer.hits[:MAX_SHOWN])
+        own = [tile for tile in shown if tile.dataset_id == dataset.id]
+        if own:
+            pictures |= _cut_out(dataset, own)
     examples = [_example_card(example, by_id, pictures) for example in answer.examples]
     hits = [_hit_card(hit, pictures) for hit in answer.hits[:MAX_SHOWN]]
     sheet = _draw(answer, examples, hits)
@@ -76,11 +90,11 @@ def _example_card(
     example: Example, datasets: dict[str, Dataset], pictures: dict[tuple[str, str], Image.Image]
 ) -> _Card:
     if example.tile is not None:
-        cut = pictures[example.tile.dataset_id, example.tile.tile_id]
+        thumbnail = pictures[example.tile.dataset_id, example.tile.tile_id]
         place = _place(datasets[example.tile.dataset_id], example.tile)
-        return _Card(cut, example.role, (place, example.label), _FRAMES[example.role])
+        return _Card(thumbnail, example.role, (place, example.label), _FRAMES[example.role])
     first = next(iter(datasets.values()))
-    pixels, valid, radiometry = read_chip(first.plan, first.store, str(example.image))
+    pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
     return _Card(picture(pixels, valid, radiometry, side), example.role, (example.label,), _FRAMES[example.role])
 
@@ -91,14 +105,15 @@ def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image]) -> _Card:
 
 
 def _place(dataset: Dataset, tile: Tile) -> str:
-    middle = dataset.lonlat(tile.col_off + tile.width / 2, tile.row_off + tile.height / 2)
-    if middle is None:
+    """Return the position of the tile's centre as text for people."""
+    centre = dataset.lonlat(tile.col_off + tile.width / 2, tile.row_off + tile.height / 2)
+    if centre is None:
         return f"px {tile.col_off + tile.width // 2}, {tile.row_off + tile.height // 2}"
-    return "{:.5f}, {:.5f}".format(*middle)
+    return "{:.5f}, {:.5f}".format(*centre)
 
 
 def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, str], Image.Image]:
-    """Pictures of tiles, read in the order of the raster's rows."""
+    """Return thumbnails of tiles by dataset and tile id. Tiles are read in the order of the raster's rows."""
     plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
     check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     pictures = {}
@@ -113,7 +128,7 @@ def _read(raster: Pixels, plan: Plan, tile: Tile | Hit) -> Image.Image:
     try:
         pixels, valid = raster.read(plan.radiometry.distinct_bands, window)
     except RasterioError as error:
-        raise DataError(f"{plan.source.uri}: tile {tile.tile_id} cannot be read: {error}") from error
+        raise DataError(f"{plan.source.uri}: tile {tile.tile_id} cannot be read: {one_line(error)}") from error
     pixels = plan.radiometry.channels(pixels, plan.profile)
     return picture(pixels, valid, plan.radiometry, plan.sharding.grid.size)
 
@@ -121,11 +136,11 @@ def _read(raster: Pixels, plan: Plan, tile: Tile | Hit) -> Image.Image:
 def picture(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry, side: int
 ) -> Image.Image:
-    """A tile as the model sees its colours, at the size of a thumbnail; where there is nothing, it is hatched.
+    """Return a thumbnail of a tile in the colours that the model sees. Invalid and missing pixels are hatched.
 
     Args:
-        pixels: source values, shape (1 or 3, rows, columns), up to side x side.
-        valid: valid pixels, shape (rows, columns).
+        pixels: colour channels, shape (1 or 3, rows, columns). Rows and columns are at most `side`.
+        valid: whether each pixel is valid, shape (rows, columns).
         radiometry: how values become colour.
         side: side of a whole tile, px.
     """
@@ -133,37 +148,35 @@ def picture(
     rows, columns = np.indices((side, side))
     period = max(side // 14, 2)
     stripes = ((rows + columns) // period) % 2 == 0
-    whole = np.where(stripes[..., None], _EMPTY, _HATCH).astype(np.uint8)
+    whole = np.where(stripes[..., None], *_HATCHING).astype(np.uint8)
     height, width = valid.shape
     whole[:height, :width][valid] = colours[valid]
     return Image.fromarray(whole).resize((_THUMB, _THUMB), Image.Resampling.LANCZOS)
 
 
 def _draw(answer: Answer, examples: Sequence[_Card], hits: Sequence[_Card]) -> Image.Image:
-    columns = min(_MOST_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
-    width = 2 * _MARGIN + columns * _THUMB + (columns - 1) * _GAP
+    """Draw the sheet: a heading, the examples, and the hits in the order of their ranks."""
+    columns = min(_MAX_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
     cell = _THUMB + _CAPTION + _GAP
-    heading = 78
-    section = 34
     rows = [-(-len(cards) // columns) for cards in (examples, hits)]
-    height = 2 * _MARGIN + heading + sum(section + n * cell for n in rows) - _GAP
+    width = 2 * _MARGIN + columns * _THUMB + (columns - 1) * _GAP
+    height = 2 * _MARGIN + _HEADING + sum(_SECTION + count * cell for count in rows) - _GAP
+    room = width - 2 * _MARGIN
     sheet = Image.new("RGB", (width, height), _PAPER)
     draw = ImageDraw.Draw(sheet)
     y = _MARGIN
-    _text(draw, (_MARGIN, y), answer.query, 24, _INK, width - 2 * _MARGIN)
-    _text(draw, (_MARGIN, y + 36), _subtitle(answer), 14, _SOFT, width - 2 * _MARGIN)
-    y += heading
-    more = "" if len(hits) == len(answer.hits) else f", {len(hits)} of {len(answer.hits)}"
-    for title, cards, count in (
-        ("looked for", examples, rows[0]),
-        (f"nearest tiles, with cosine distance{more}", hits, rows[1]),
-    ):
-        draw.line([(_MARGIN, y), (width - _MARGIN, y)], fill="#d0d7de")
-        _text(draw, (_MARGIN, y + 8), title, 14, _SOFT, width - 2 * _MARGIN)
-        y += section
+    _text(draw, (_MARGIN, y), answer.query, 24, _INK, room)
+    _text(draw, (_MARGIN, y + 36), _subtitle(answer), 14, _SOFT, room)
+    y += _HEADING
+    shown = "" if len(hits) == len(answer.hits) else f", {len(hits)} of {len(answer.hits)}"
+    sections = (("examples", examples), (f"nearest tiles, with cosine distance{shown}", hits))
+    for (title, cards), count in zip(sections, rows, strict=True):
+        draw.line([(_MARGIN, y), (width - _MARGIN, y)], fill=_RULE)
+        _text(draw, (_MARGIN, y + 8), title, 14, _SOFT, room)
+        y += _SECTION
         for i, card in enumerate(cards):
-            place = _MARGIN + (i % columns) * (_THUMB + _GAP), y + (i // columns) * cell
-            _draw_card(sheet, draw, card, place)
+            corner = _MARGIN + (i % columns) * (_THUMB + _GAP), y + (i // columns) * cell
+            _draw_card(sheet, draw, card, corner)
         y += count * cell
     return sheet
 
@@ -174,9 +187,9 @@ def _subtitle(answer: Answer) -> str:
     return f"{names}   |   model {answer.model}   |   search {engines}"
 
 
-def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, place: tuple[int, int]) -> None:
-    x, y = place
-    sheet.paste(card.picture, place)
+def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corner: tuple[int, int]) -> None:
+    x, y = corner
+    sheet.paste(card.picture, corner)
     if card.frame:
         draw.rectangle([x, y, x + _THUMB - 1, y + _THUMB - 1], outline=card.frame, width=_FRAME)
     _text(draw, (x, y + _THUMB + 6), card.head, 16, card.frame or _INK, _THUMB)
@@ -184,11 +197,11 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, place
         _text(draw, (x, y + _THUMB + 27 + 17 * i), line, 13, _SOFT, _THUMB)
 
 
-def _text(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
-    """One line, cut off where there is no more room."""
+def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
+    """Draw one line of text. A line that is wider than `room` px is cut and ends with three dots."""
     font = ImageFont.load_default(size)
     if draw.textlength(text, font=font) > room:
         while text and draw.textlength(f"{text}...", font=font) > room:
             text = text[:-1]
         text += "..."
-    draw.text(place, text, font=font, fill=colour)
+    draw.text(corner, text, font=font, fill=colour)

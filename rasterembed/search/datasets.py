@@ -1,4 +1,4 @@
-"""The datasets that a search goes through, and whether their vectors may be compared."""
+"""Open the datasets of a search, and check that their vectors may be compared."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ _COMPARED = {
     "dtype.compute": "dtype of the model",
     "dtype.vector": "dtype of the vectors",
 }
-"""Entries of a manifest's configuration that two datasets must share, and what errors call them."""
+"""Entries of a manifest's configuration that must be equal in all datasets of a search, and their names in errors."""
 
 
 def open_datasets(store: ObjectStore, dataset_ids: Sequence[str]) -> tuple[Dataset, ...]:
-    """Datasets whose vectors may be compared, each once, in the order given.
+    """Return the datasets of these names, each once, in the order given.
+
+    Args:
+        store: the store that holds all of them.
+        dataset_ids: names of the datasets.
 
     Raises:
-        UsageError: if no name is given, or there is no dataset of one.
-        DataError: if one cannot be searched, or they were made by different models; see `Dataset.open`.
+        UsageError: if no name is given, or the store has no dataset of a name.
+        DataError: if a dataset is not ready or has no vector, or if their vectors were made by different models.
     """
     if not dataset_ids:
         raise UsageError("give at least one dataset to search")
@@ -49,12 +53,13 @@ def _check_comparable(one: Manifest, other: Manifest) -> None:
     ]
     if differences:
         raise DataError(
-            f"datasets {one.dataset_id!r} and {other.dataset_id!r} cannot be searched together, "
-            f"their vectors do not compare: {'; '.join(differences)}"
+            f"datasets {one.dataset_id!r} and {other.dataset_id!r} cannot be searched together, because their vectors "
+            f"cannot be compared: {'; '.join(differences)}"
         )
 
 
 def _entry(manifest: Manifest, path: str) -> Any:
+    """Return an entry of the manifest's configuration by its path, as `model.id`."""
     value: Any = manifest.configuration
     for name in path.split("."):
         value = value[name]

@@ -1,12 +1,12 @@
-"""From what a person shows to the vector that is looked for.
+"""Turn the examples of a query into the vector to search for.
 
 An example tile or image is the query itself. Liked and unliked tiles move it by Rocchio's formula (J. J. Rocchio,
 Relevance feedback in information retrieval, in: G. Salton, The SMART Retrieval System, 1971):
 
     q = a * query + b * mean(liked) - c * mean(unliked)
 
-over vectors of length 1, with a = 1, b = 0.75, c = 0.15, the weights that Manning, Raghavan and Schütze give as
-reasonable (Introduction to Information Retrieval, 2008, section 9.1.1). What is not given falls away.
+All vectors have length 1. The weights are a = 1, b = 0.75, c = 0.15, which Manning, Raghavan and Schütze call
+reasonable (Introduction to Information Retrieval, 2008, section 9.1.1). A part without examples is left out of the sum.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from numpy.typing import NDArray
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
-from rasterembed.search.answer import Example
+from rasterembed.search.answer import Example, Role
 from rasterembed.search.chip import embed_chip
 from rasterembed.search.query import Query, TileRef
-from rasterembed.search.tiles import Tile, find_tile, tile_at, vectors_of
+from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
 
-QUERY_WEIGHT, LIKED_WEIGHT, UNLIKED_WEIGHT = 1.0, 0.75, 0.15
-"""a, b and c of Rocchio's formula."""
+WEIGHTS: dict[Role, float] = {"query": 1.0, "like": 0.75, "unlike": -0.15}
+"""a, b and -c of Rocchio's formula."""
 
-_NOTHING = 1e-6
-"""Length below which a vector made of vectors of length 1 has no direction."""
+_NO_DIRECTION = 1e-6
+"""A sum of vectors of length 1 that is shorter than this has no meaningful direction."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """What a query shows, and the vector that follows from it."""
+class ResolvedExamples:
+    """The examples of a query, and the vector that follows from them."""
 
     examples: tuple[Example, ...]
     vector: NDArray[np.float32]
-    """Shape (dimensions,)."""
+    """The vector to search for, shape (dimensions,). Its length is not 1."""
 
-    def tiles_of(self, dataset_id: str) -> frozenset[str]:
-        """Ids of the example tiles in a dataset."""
+    def tile_ids(self, dataset_id: str) -> frozenset[str]:
+        """Return the ids of the examples that are tiles of this dataset."""
         tiles = (example.tile for example in self.examples)
         return frozenset(tile.tile_id for tile in tiles if tile and tile.dataset_id == dataset_id)
 
@@ -54,54 +54,58 @@ def resolve_examples(
     *,
     device: Device = "auto",
     hub_token: str | None = None,
-) -> Shown:
-    """Find a query's examples and make its vector of theirs.
+) -> ResolvedExamples:
+    """Look up the examples of a query and combine their vectors.
 
     Args:
         con: a connection made by `duck.connect`.
-        datasets: what is searched; tiles are looked up there, and an image goes through their model.
-        query: the question.
+        datasets: the datasets to search. Tiles are looked up in all of them; an image is embedded by their model.
+        query: the query.
         device: where the model runs, for an image.
-        hub_token: access token for gated weights.
+        hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Raises:
-        UsageError: if there is no example, or a tile could be of several datasets, or is of none that is searched.
-        DataError: if a tile was skipped, no tile is at the place, or the image cannot be read.
+        UsageError: if the query has no example, or if a tile does not say its dataset and several are searched, or
+            names one that is not searched.
+        DataError: if a tile was skipped, no tile contains the point, or the image cannot be read.
     """
     if not query.has_example:
         raise UsageError("give an example of what to look for: tile, lonlat, image or like")
-    examples: list[Example] = []
-    if query.tile is not None:
-        examples.append(_tile_example("query", _named(con, datasets, query.tile)))
-    if query.lonlat is not None:
-        examples.append(_tile_example("query", tile_at(con, datasets, *query.lonlat)))
-    if query.image is not None:
-        examples.append(Example(role="query", label=query.image.rsplit("/", 1)[-1], image=query.image))
-    examples += [_tile_example("like", _named(con, datasets, text)) for text in query.like]
-    examples += [_tile_example("unlike", _named(con, datasets, text)) for text in query.unlike]
-
-    vectors = _tile_vectors(con, datasets, [example.tile for example in examples if example.tile])
-    parts: dict[str, list[NDArray[np.float64]]] = {"query": [], "like": [], "unlike": []}
+    examples = _find_examples(con, datasets, query)
+    tile_vectors = _read_tile_vectors(con, datasets, [example.tile for example in examples if example.tile])
+    by_role: dict[Role, list[NDArray[np.float64]]] = {"query": [], "like": [], "unlike": []}
     for example in examples:
         if example.tile is not None:
-            vector = vectors[example.tile]
+            vector = tile_vectors[example.tile]
         else:
-            plan, store = datasets[0].plan, datasets[0].store
-            vector = embed_chip(plan, store, str(example.image), device=device, hub_token=hub_token)
-        parts[example.role].append(_unit(vector, example.label))
-    weights = {"query": QUERY_WEIGHT, "like": LIKED_WEIGHT, "unlike": -UNLIKED_WEIGHT}
-    means = [weights[role] * np.mean(vectors, axis=0) for role, vectors in parts.items() if vectors]
-    moved = np.sum(means, axis=0)
-    if np.linalg.norm(moved) < _NOTHING:
+            store, plan = datasets[0].store, datasets[0].plan
+            vector = embed_chip(store, plan, str(example.image), device=device, hub_token=hub_token)
+        by_role[example.role].append(_unit(vector, example.label))
+    parts = [WEIGHTS[role] * np.mean(vectors, axis=0) for role, vectors in by_role.items() if vectors]
+    combined = np.sum(parts, axis=0)
+    if np.linalg.norm(combined) < _NO_DIRECTION:
         raise UsageError("the liked and unliked tiles cancel each other out: like others")
-    return Shown(tuple(examples), moved.astype(np.float32))
+    return ResolvedExamples(tuple(examples), combined.astype(np.float32))
 
 
-def _tile_example(role: str, tile: Tile) -> Example:
-    return Example.model_validate({"role": role, "label": tile.tile_id, "tile": tile})
+def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], query: Query) -> list[Example]:
+    def of_tile(role: Role, tile: Tile) -> Example:
+        return Example(role=role, label=tile.tile_id, tile=tile)
+
+    examples: list[Example] = []
+    if query.tile is not None:
+        examples.append(of_tile("query", _find_named_tile(con, datasets, query.tile)))
+    if query.lonlat is not None:
+        examples.append(of_tile("query", find_tile_at(con, datasets, *query.lonlat)))
+    if query.image is not None:
+        examples.append(Example(role="query", label=query.image.rsplit("/", 1)[-1], image=query.image))
+    examples += [of_tile("like", _find_named_tile(con, datasets, text)) for text in query.like]
+    examples += [of_tile("unlike", _find_named_tile(con, datasets, text)) for text in query.unlike]
+    return examples
 
 
-def _named(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], text: str) -> Tile:
+def _find_named_tile(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], text: str) -> Tile:
+    """Return the tile that `text` names, as `r000012_c000034` or `dataset/r000012_c000034`."""
     reference = TileRef.parse(text)
     if reference.dataset_id is None:
         if len(datasets) > 1:
@@ -113,20 +117,21 @@ def _named(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], text: st
     raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not among those that are searched")
 
 
-def _tile_vectors(
+def _read_tile_vectors(
     con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], tiles: Sequence[Tile]
 ) -> dict[Tile, NDArray[np.float32]]:
     vectors: dict[Tile, NDArray[np.float32]] = {}
     for dataset in datasets:
         own = [tile for tile in dict.fromkeys(tiles) if tile.dataset_id == dataset.id]
         if own:
-            vectors |= zip(own, vectors_of(con, dataset, own), strict=True)
+            vectors |= zip(own, read_vectors(con, dataset, own), strict=True)
     return vectors
 
 
 def _unit(vector: NDArray[np.float32], label: str) -> NDArray[np.float64]:
+    """Return the vector at length 1, in double precision."""
     wide = vector.astype(np.float64)
     norm = float(np.linalg.norm(wide))
     if not norm > 0:
-        raise DataError(f"{label}: its vector has no length, so nothing is near to it")
+        raise DataError(f"{label}: its vector is zero, so it has no distance to other vectors")
     return wide / norm

@@ -1,4 +1,4 @@
-"""Answers as files: GeoJSON, GeoParquet or CSV, by the name asked for."""
+"""Write answers as files: GeoJSON, GeoParquet or CSV, by the ending of the file's name."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")
 
 
 def check_writable(path: Path, *suffixes: str) -> None:
-    """Refuse a file that could not be written, before any work is done.
+    """Refuse a file that cannot be written. Call it before the work whose result goes into the file.
+
+    Args:
+        path: the file.
+        suffixes: endings of the formats that the caller can write, such as `.csv`.
 
     Raises:
-        UsageError: if its name says no known format, or its folder is not there.
+        UsageError: if the file's name has another ending, or its folder does not exist.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: give a file name that ends in {' or '.join(suffixes)}")
@@ -52,18 +56,26 @@ def check_outputs(out: Path | None, sheet: Path | None) -> None:
 
 
 def write_answer(answer: Answer, path: Path) -> None:
-    """Write the hits, whole or not at all; a file that is there is replaced.
+    """Write the hits of an answer to a file, whole or not at all. A file of that name is replaced.
+
+    Args:
+        answer: the answer.
+        path: the file; its ending, one of `FORMATS`, chooses the format.
 
     Raises:
-        UsageError: if the file's name says no known format.
-        StoreError: if it cannot be written.
+        UsageError: if the file's name has another ending, or its folder does not exist.
+        StoreError: if the file cannot be written.
     """
     check_writable(path, *FORMATS)
     write_file(path, FORMATS[path.suffix.lower()](answer))
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write aside, then move into place."""
+    """Write a file, whole or not at all. A file of that name is replaced.
+
+    Raises:
+        StoreError: if the file cannot be written.
+    """
     with os_errors(str(path)), new_file(path) as part:
         part.write_bytes(data)
 
@@ -73,7 +85,7 @@ def _properties(hit: Hit) -> dict[str, Any]:
 
 
 def _geojson(answer: Answer) -> bytes:
-    """RFC 7946; footprints in pixels have no place in it, so such tiles have a null geometry."""
+    """Return GeoJSON (RFC 7946). Its coordinates are longitude and latitude, so footprints in pixels become null."""
     features = [
         {
             "type": "Feature",
@@ -87,6 +99,7 @@ def _geojson(answer: Answer) -> bytes:
 
 
 def _csv(answer: Answer) -> bytes:
+    """Return CSV with a header, and the footprint as WKT."""
     text = io.StringIO(newline="")
     names = [name for name in Hit.model_fields if name != "geometry"]
     writer = csv.DictWriter(text, [*names, "wkt"])
@@ -97,6 +110,7 @@ def _csv(answer: Answer) -> bytes:
 
 
 def _parquet(answer: Answer) -> bytes:
+    """Return GeoParquet 1.1, or plain Parquet if a footprint is in pixels."""
     hits = answer.hits
     geometry = np.array([shapely.from_wkb(hit.geometry) for hit in hits], dtype=object)
     footprints = Footprints(geometry, shapely.bounds(geometry).reshape(-1, 4))
@@ -131,4 +145,4 @@ def _parquet(answer: Answer) -> bytes:
 
 
 FORMATS: dict[str, Callable[[Answer], bytes]] = {".geojson": _geojson, ".parquet": _parquet, ".csv": _csv}
-"""What each file name ending writes."""
+"""Ending of a file name, and the function that makes the file's content."""

@@ -1,4 +1,4 @@
-"""What is asked: an example of what to look for, and which tiles may answer."""
+"""The query of a search: examples of what to look for, and which tiles may answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DEFAULT_K = 12
 """Tiles in an answer."""
 
 MAX_K = 10_000
-"""More rows than this are an export, for which the shards themselves are there."""
+"""Largest number of tiles in an answer. To read more vectors, read the shards themselves."""
 
 EngineChoice = Literal["auto", "scan"]
 """Which search engine answers: `auto` uses a dataset's vector index if it has one, `scan` scans every vector."""
@@ -21,48 +21,59 @@ _TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9
 
 
 class TileRef(BaseModel):
-    """A tile by its name, and its dataset where several are searched."""
+    """Name of a tile, with its dataset if several are searched."""
 
     model_config = ConfigDict(frozen=True)
 
     tile_id: str
     dataset_id: str | None = None
+    """Name of the dataset; None: the only dataset that is searched."""
 
     @classmethod
     def parse(cls, text: str) -> TileRef:
-        """A tile as people write it: `r000012_c000034`, or `dataset/r000012_c000034`.
+        """Read a tile's name as people write it: `r000012_c000034`, or `dataset/r000012_c000034`.
 
         Raises:
-            ValueError: if it is neither.
+            ValueError: if the text is neither.
+
+        Example:
+            >>> TileRef.parse("scene/r000012_c000034").dataset_id
+            'scene'
         """
-        found = _TILE.fullmatch(text.strip())
-        if found is None:
-            raise ValueError(f"{text!r} is no tile id: they look like r000012_c000034, or dataset/r000012_c000034")
-        return cls(tile_id=found["tile"], dataset_id=found["dataset"])
+        match = _TILE.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(
+                f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034"
+            )
+        return cls(tile_id=match["tile"], dataset_id=match["dataset"])
 
 
 class Query(BaseModel):
-    """An example of what to look for: a tile, a place or an image; liked and unliked tiles; or both.
+    """Examples of what to look for: one tile, place or image; or liked and unliked tiles; or both.
 
-    The first is the query of Rocchio's formula, the liked and unliked tiles are its feedback; see
+    The tile, place or image is the query in Rocchio's formula, and the liked and unliked tiles are its feedback; see
     `rasterembed.search.examples`.
+
+    Example:
+        >>> Query(tile="r000012_c000034", unlike=("r000020_c000001",)).text()
+        'tile r000012_c000034; unlike r000020_c000001'
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tile: str | None = Field(default=None, description="Tile id, as r000012_c000034.")
     lonlat: tuple[float, float] | None = Field(
-        default=None, description="Longitude and latitude in degrees: the tile that contains the point."
+        default=None, description="Longitude and latitude in degrees of a point in the example tile."
     )
     image: str | None = Field(default=None, description="An image chip: a PNG, JPEG or TIFF file, or s3://bucket/key.")
     like: tuple[str, ...] = Field(default=(), description="Ids of tiles to find more of, separated by commas.")
     unlike: tuple[str, ...] = Field(default=(), description="Ids of tiles to keep away from, separated by commas.")
-    include_query: bool = Field(default=False, description="Let the tiles that the query names be among the results.")
+    include_query: bool = Field(default=False, description="Let the query's own tiles be among the results.")
 
     @field_validator("like", "unlike", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Commas within a word separate ids, so that `--like A,B` and `--like A --like B` are the same."""
+        """Split words at commas, so that `--like A,B` and `--like A --like B` mean the same."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             return value
@@ -83,18 +94,18 @@ class Query(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _starts_once(self) -> Query:
+    def _has_one_start(self) -> Query:
         if sum(start is not None for start in (self.tile, self.lonlat, self.image)) > 1:
             raise ValueError("give one of tile, lonlat and image")
         return self
 
     @property
     def has_example(self) -> bool:
-        """Whether it shows anything to look for."""
+        """Whether the query has an example to start from. Unliked tiles alone are none."""
         return self.tile is not None or self.lonlat is not None or self.image is not None or bool(self.like)
 
     def text(self) -> str:
-        """The question in a few words."""
+        """Return the query as text for people."""
         words = []
         if self.tile is not None:
             words.append(f"tile {self.tile}")
@@ -109,29 +120,37 @@ class Query(BaseModel):
 
 
 class Where(BaseModel):
-    """Which tiles may answer. What is left out does not restrict."""
+    """Which tiles may answer. A field that is not given does not restrict.
+
+    Example:
+        >>> where = Where(bbox=(24.9, 60.1, 25.1, 60.3), min_valid_fraction=0.9, since="2024-06-01")
+        >>> where.since
+        datetime.date(2024, 6, 1)
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bbox: tuple[float, float, float, float] | None = Field(
         default=None,
-        description="West, south, east, north in degrees: tiles that meet the box; west > east crosses 180.",
+        description="West, south, east, north in degrees: only tiles that meet the box; west > east crosses 180.",
     )
     within: str | None = Field(
-        default=None, description="GeoJSON file with polygons in longitude and latitude: tiles that meet them."
+        default=None, description="GeoJSON file with polygons in longitude and latitude: only tiles that meet them."
     )
     min_valid_fraction: float | None = Field(
-        default=None, ge=0.0, le=1.0, description="Tiles with a smaller share of valid pixels are left out."
+        default=None, ge=0.0, le=1.0, description="Only tiles with at least this share of valid pixels, 0 to 1."
     )
-    since: datetime | date | None = Field(default=None, description="Only datasets acquired at or after it (UTC).")
+    since: datetime | date | None = Field(
+        default=None, description="Only datasets acquired at or after this time (UTC)."
+    )
     until: datetime | date | None = Field(
-        default=None, description="Only datasets acquired at or before it (UTC); a date takes in its whole day."
+        default=None, description="Only datasets acquired at or before this time (UTC); a date includes its whole day."
     )
 
     @field_validator("since", "until", mode="before")
     @classmethod
     def _day_or_instant(cls, value: Any) -> Any:
-        """A date alone stays a date; pydantic would read it as that day's midnight."""
+        """Keep a date without a time as a date. Pydantic would turn it into that day's midnight."""
         if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
             return date.fromisoformat(value.strip())
         return value
@@ -147,7 +166,10 @@ class Where(BaseModel):
         return box
 
     def acquired_within(self, acquired: datetime | None) -> bool:
-        """Whether a dataset of this time of acquisition may answer; without one, only if no date was asked for."""
+        """Return whether a dataset that was acquired at this time may answer.
+
+        A dataset without a time may answer only if neither `since` nor `until` is given.
+        """
         if self.since is None and self.until is None:
             return True
         if acquired is None:
@@ -158,6 +180,7 @@ class Where(BaseModel):
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:
+    """Return a point in time: a date gets the time `of_day`, and a time without a zone is in UTC."""
     if not isinstance(when, datetime):
         when = datetime.combine(when, of_day)
     return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,10 +1,10 @@
-"""Asking datasets: the index answers where it can and the exact scan elsewhere, and the answer says which."""
+"""Ask datasets for the tiles that are most like an example."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -14,30 +14,61 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Device
-from rasterembed.search.answer import Answer, Engine, Hit
-from rasterembed.search.areas import areas_of
+from rasterembed.search.answer import Answer, Hit, UsedEngine
+from rasterembed.search.areas import read_areas
 from rasterembed.search.datasets import open_datasets
-from rasterembed.search.engines.scan import Filters, connect, exact_nearest
-from rasterembed.search.engines.vss import Index, IndexUnusableError
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
+from rasterembed.search.engines.scan import ScanEngine, connect
+from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.examples import resolve_examples
+from rasterembed.search.filters import Filters
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.store.object_store import ObjectStore
 
 
+@dataclass
+class _Engines:
+    """The search engines of one dataset."""
+
+    scan: ScanEngine
+    index: SearchEngine | None
+    """Engine with an index, which is asked first; None if the dataset has no index that can be used."""
+    no_index: NoIndexReason | None
+    """Why there is no engine with an index; None if there is one."""
+    detail: str
+    """See `NoIndexReason.describe`."""
+
+    def drop_index(self, error: IndexUnusableError) -> None:
+        """Use only the scan from now on."""
+        if self.index is not None:
+            self.index.close()
+        self.index, self.no_index, self.detail = None, error.reason, error.detail
+
+
 class Searcher:
-    """Datasets that are open for questions, with their indexes loaded. Not for several threads at once.
+    """Datasets that are open for any number of queries, with their indexes loaded.
+
+    Use it as a context manager, or call `close`. A searcher serves one thread at a time: open one in each thread.
 
     Args:
-        store: where the datasets are.
-        dataset_ids: which; their vectors must compare.
-        engine: let indexes answer where there are any (`auto`), or scan every vector (`scan`).
-        ef_search: candidates that an index keeps; by default as it was built for.
+        store: the store that holds the datasets.
+        dataset_ids: names of the datasets. All must be made by the same model with the same settings.
+        engine: ask a dataset's index first if it has one (`auto`), or always compare with every vector (`scan`).
+        ef_search: number of candidates that an index considers; None: the number that the index was built for.
         device: where the model runs, for images.
-        hub_token: access token for gated weights.
+        hub_token: access token of the Hugging Face Hub, for images and gated weights.
 
     Raises:
-        UsageError: if there is no dataset of a name.
-        DataError: if a dataset is not ready, or models differ.
+        UsageError: if the store has no dataset of a name.
+        DataError: if a dataset is not ready, or if the datasets were made by different models.
+
+    Example:
+        >>> from rasterembed.search.query import Query, Where
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> with Searcher(ObjectStore(root="embeddings"), ["scene"]) as searcher:
+        ...     answer = searcher.ask(Query(tile="r000012_c000034"), Where(min_valid_fraction=0.9), k=5)
+        >>> [hit.rank for hit in answer.hits]
+        [1, 2, 3, 4, 5]
     """
 
     def __init__(
@@ -54,43 +85,54 @@ class Searcher:
         self._device = device
         self._hub_token = hub_token
         self._con = connect()
-        self._indexes: dict[str, Index] = {}
-        self._without: dict[str, str] = {}
-        for dataset in self.datasets:
-            if engine == "scan":
-                self._without[dataset.id] = "as asked"
-                continue
-            try:
-                self._indexes[dataset.id] = Index(store, dataset, ef_search)
-            except IndexUnusableError as error:
-                self._without[dataset.id] = str(error)
+        self._engines = {dataset.id: self._open_engines(dataset, engine, ef_search) for dataset in self.datasets}
+
+    def _open_engines(self, dataset: Dataset, engine: EngineChoice, ef_search: int | None) -> _Engines:
+        scan = ScanEngine(dataset, self._con)
+        if engine == "scan":
+            return _Engines(scan, None, NoIndexReason.SCAN_REQUESTED, "")
+        try:
+            return _Engines(scan, VssEngine(dataset, ef_search), None, "")
+        except IndexUnusableError as error:
+            return _Engines(scan, None, error.reason, error.detail)
 
     def __enter__(self) -> Searcher:
+        """Return the searcher, which is closed at the end of the block."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        """Close the searcher."""
         self.close()
 
     def close(self) -> None:
-        """Close the database and the indexes."""
-        for index in self._indexes.values():
-            index.close()
+        """Release the memory of the indexes and of what was read."""
+        for engines in self._engines.values():
+            if engines.index is not None:
+                engines.index.close()
         self._con.close()
 
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
-        """The k nearest tiles that may answer, ties by tile id; fewer only where fewer match.
+        """Return the k tiles nearest to the query's examples among those that may answer.
+
+        Tiles of equal distance are in the order of their ids.
+
+        Args:
+            query: the examples.
+            where: which tiles may answer.
+            k: number of tiles. The answer has fewer only if fewer match.
 
         Raises:
-            UsageError: if the question does not fit the datasets.
-            DataError: if a tile, the image or the area is not there, or a shard cannot be read.
+            UsageError: if the query does not fit the datasets.
+            DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
+                or if an area is given and a dataset has no place on Earth.
         """
         started = time.monotonic()
-        areas = areas_of(where)
-        shown = resolve_examples(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)
-        found: list[tuple[Dataset, dict[str, Any]]] = []
-        engines = []
+        areas = read_areas(where)
+        examples = resolve_examples(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)
+        candidates: list[tuple[Dataset, dict[str, Any]]] = []
+        used = []
         for dataset in self.datasets:
             if not where.acquired_within(dataset.plan.profile.acquired):
                 continue
@@ -99,62 +141,86 @@ class Searcher:
             filters = Filters(
                 min_valid_fraction=where.min_valid_fraction or 0.0,
                 areas=areas,
-                excluded=frozenset() if query.include_query else shown.tiles_of(dataset.id),
+                excluded=frozenset() if query.include_query else examples.tile_ids(dataset.id),
             )
-            rows, engine = self._nearest(dataset, shown.vector, k, filters)
-            engines.append(engine)
-            found += [(dataset, row) for row in rows.to_pylist()]
-        found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+            rows, engine = self._nearest(dataset, examples.vector, k, filters)
+            used.append(engine)
+            candidates += [(dataset, row) for row in rows.to_pylist()]
+        candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
         return Answer(
             query=query.text(),
-            examples=shown.examples,
+            examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
-            hits=_hits(found[:k]),
-            engines=tuple(engines),
+            hits=_hits(candidates[:k]),
+            engines=tuple(used),
             seconds=round(time.monotonic() - started, 4),
         )
 
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
-    ) -> tuple[pa.Table, Engine]:
-        index = self._indexes.get(dataset.id)
-        if index is not None:
+    ) -> tuple[pa.Table, UsedEngine]:
+        """Ask the engine with an index if there is one. Ask the scan if there is none, or if it cannot tell."""
+        engines = self._engines[dataset.id]
+        if engines.index is not None:
             try:
-                rows = index.nearest(vector, k, filters)
+                rows = engines.index.nearest(vector, k, filters)
             except IndexUnusableError as error:
-                self._give_up(dataset.id, str(error))
+                engines.drop_index(error)
             else:
                 if rows is not None:
-                    info = index.info
-                    why = f"ef_search {index.ef_search}, recall@{info.recall_at} {info.recall:.3f} when built"
-                    return rows, Engine(dataset_id=dataset.id, name="vss", why=why, recall=info.recall)
-        why = self._without.get(dataset.id, "the index cannot tell the nearest that match")
-        rows = exact_nearest(self._con, dataset, vector, k, filters)
-        return rows, Engine(dataset_id=dataset.id, name="scan", why=why)
-
-    def _give_up(self, dataset_id: str, why: str) -> None:
-        self._indexes.pop(dataset_id).close()
-        self._without[dataset_id] = why
+                    return rows, _used(dataset, engines.index)
+        reason = engines.no_index or NoIndexReason.UNDECIDED
+        rows = engines.scan.nearest(vector, k, filters)
+        return rows, _used(dataset, engines.scan, reason, engines.detail)
 
 
-def _hits(found: Sequence[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
+def _used(
+    dataset: Dataset, engine: SearchEngine, no_index: NoIndexReason | None = None, detail: str = ""
+) -> UsedEngine:
+    return UsedEngine(
+        dataset_id=dataset.id,
+        name=engine.name,
+        settings=engine.settings,
+        recall=engine.recall,
+        no_index=no_index,
+        detail=detail,
+    )
+
+
+def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
+    """Return the rows of engines as hits, ranked in the order given."""
     hits = []
-    for rank, (dataset, row) in enumerate(found, start=1):
-        lon, lat = _middle(dataset, row)
-        acquired: datetime | None = dataset.plan.profile.acquired
+    for rank, (dataset, row) in enumerate(rows, start=1):
+        centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
+        lon, lat = centre or (None, None)
+        acquired = dataset.plan.profile.acquired
         hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
     return tuple(hits)
-
-
-def _middle(dataset: Dataset, row: dict[str, Any]) -> tuple[float | None, float | None]:
-    middle = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
-    return middle if middle is not None else (None, None)
 
 
 def search(
     store: ObjectStore, dataset_ids: Sequence[str], query: Query, where: Where = Where(), k: int = DEFAULT_K
 ) -> Answer:
-    """Ask once; see `Searcher`."""
+    """Answer one query; see `Searcher`, which answers several faster.
+
+    Args:
+        store: the store that holds the datasets.
+        dataset_ids: names of the datasets.
+        query: the examples.
+        where: which tiles may answer.
+        k: number of tiles. The answer has fewer only if fewer match.
+
+    Raises:
+        UsageError: if the store has no dataset of a name, or the query does not fit the datasets.
+        DataError: see `Searcher` and `Searcher.ask`.
+
+    Example:
+        >>> from rasterembed.search.query import Query
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> answer = search(ObjectStore(root="embeddings"), ["scene"], Query(tile="r000012_c000034"), k=3)
+        >>> len(answer.hits)
+        3
+    """
     with Searcher(store, dataset_ids) as searcher:
         return searcher.ask(query, where, k)

@@ -1,10 +1,16 @@
-"""Building the search index: aside, measured against the exact answer, and then switched in."""
+"""Build a dataset's vector index.
+
+A new index is written beside the old one and its recall is measured. Then `index.json` is replaced by one that names
+the new index, and the old index is deleted.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 
 import duckdb
@@ -14,100 +20,149 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
-from rasterembed.search.engines.scan import COLUMNS
-from rasterembed.search.engines.vss import (
-    Index,
-    IndexInfo,
-    IndexUnusableError,
-    VssMissingError,
-    load_vss,
-    nearest_sql,
-    open_index_file,
-    quoted,
-)
+from rasterembed.search.engines.engine import COLUMNS, IndexUnusableError
+from rasterembed.search.engines.vss import VssEngine, load_vss, nearest_sql, open_database, quote_path
+from rasterembed.search.index_file import VectorIndexInfo
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store import duck
-from rasterembed.store.layout import DatasetLayout, new_vector_index_name
+from rasterembed.store.layout import new_vector_index_name
 from rasterembed.store.local_file import local_file
-from rasterembed.store.object_store import ObjectStore
 
 BUILD_MEMORY = "4GB"
-"""Memory of DuckDB while an index is built, as DuckDB writes it; the index itself comes on top."""
+"""Memory limit of DuckDB during a build, as DuckDB writes it. The index itself needs memory beside it."""
 
 RECALL_AT = 10
-"""Neighbours that recall is measured with."""
+"""Number of neighbours of each vector that recall is measured on."""
 
 RECALL_SAMPLE = 200
-"""Vectors whose neighbours are looked for, to measure recall."""
+"""Number of vectors that recall is measured on."""
 
 _SAME_DISTANCE = 1e-6
-"""Distances in float32 that differ by less are the same distance."""
+"""Distances in float32 that differ by less than this count as equal."""
 
 _DEAD_AFTER_S = 24 * 3600
-"""Age at which a file that was never finished counts as left by a dead build."""
+"""Age in seconds at which an unfinished file counts as left behind by a build that was killed."""
 
 
-def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[IndexInfo | None, str]:
-    """Bring the dataset's index in line with its vectors: keep one that is current, else build it anew and switch.
+class BuildOutcome(StrEnum):
+    """What `build_vector_index` did."""
 
-    Where there shall be none, an old one is removed.
+    BUILT = "built"
+    """A new index was built."""
+    CURRENT = "current"
+    """The index that the dataset had is up to date and was kept."""
+    NOT_WANTED = "not_wanted"
+    """The options ask for no index."""
+    TOO_FEW_ROWS = "too_few_rows"
+    """The dataset has fewer rows than the options ask for."""
+    NO_EXTENSION = "no_extension"
+    """The extension `vss` cannot be loaded."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """The build needed more memory than `BUILD_MEMORY`."""
 
-    Returns:
-        What the index is, or None where there is none; and why, in a few words.
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What `build_vector_index` did, and the index that the dataset has now."""
+
+    outcome: BuildOutcome
+    info: VectorIndexInfo | None
+    """The dataset's index; None if it has none."""
+    detail: str = ""
+    """Why the index was built, or why there is none, as text for people."""
+
+    def describe(self) -> str:
+        """Return the outcome as text for people."""
+        match self.outcome:
+            case BuildOutcome.BUILT:
+                return f"built, because {self.detail}"
+            case BuildOutcome.CURRENT:
+                return "the index is current"
+            case BuildOutcome.NOT_WANTED:
+                return "no index: not asked for"
+            case _:
+                return f"no index: {self.detail}"
+
+
+def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildResult:
+    """Make the dataset's vector index match its vectors and the options.
+
+    An index that is up to date is kept. Otherwise a new one is built, and replaces the old one when it is complete. If
+    the options ask for no index, an old one is removed.
+
+    Args:
+        dataset: the dataset.
+        options: whether to build an index, and with which parameters.
 
     Raises:
-        DataError: if an index is asked for and `vss` cannot be loaded, or a shard cannot be read.
+        DataError: if a shard cannot be read; or if `options.index` is `always`, and `vss` cannot be loaded or the
+            memory is too small.
         StoreError: if the disk is full or the store refuses.
+
+    Example:
+        >>> from rasterembed.dataset.dataset import Dataset
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> dataset = Dataset.open(ObjectStore(root="embeddings"), "scene")
+        >>> build_vector_index(dataset, VectorIndexOptions(index="always")).describe()
+        'built, because there is no index'
     """
-    store, rows = dataset.store, dataset.manifest.rows
-    if options.index == "never" or (options.index == "auto" and rows < options.index_min_rows):
-        _remove_others(store, dataset.layout, keep=())
-        why = "not asked for" if options.index == "never" else f"{rows} rows are below {options.index_min_rows}"
-        return None, f"no index: {why}"
+    rows = dataset.manifest.rows
+    if options.index == "never":
+        _remove_files(dataset, keep=())
+        return BuildResult(BuildOutcome.NOT_WANTED, None)
+    if options.index == "auto" and rows < options.index_min_rows:
+        _remove_files(dataset, keep=())
+        return BuildResult(BuildOutcome.TOO_FEW_ROWS, None, f"{rows} rows are below {options.index_min_rows}")
+    current, why_build = _current_index(dataset, options)
+    if current is not None:
+        return BuildResult(BuildOutcome.CURRENT, current)
     try:
-        index = Index(store, dataset)
+        return BuildResult(BuildOutcome.BUILT, _build(dataset, options), why_build)
     except IndexUnusableError as error:
-        why = str(error)
-    else:
-        index.close()
-        if _fits(index.info, options):
-            return index.info, "the index is current"
-        why = "it was built with other parameters"
-    try:
-        return _build(dataset, options), f"built, because {why}"
-    except VssMissingError as error:
+        # The only reason that a build can give is that `vss` cannot be loaded.
         if options.index == "always":
             raise DataError(
                 f"{error}: install the wheel duckdb-extension-vss of the same version, or search without an index"
             ) from error
-        return None, f"no index: {error}"
+        return BuildResult(BuildOutcome.NO_EXTENSION, None, str(error))
     except DataError as error:
-        # a large dataset on a small machine is searched without
+        # A dataset that is too large for this machine's memory is searched by the exact scan.
         if options.index == "always" or not isinstance(error.__cause__, duckdb.OutOfMemoryException):
             raise
-        return None, f"no index: {error}"
+        return BuildResult(BuildOutcome.OUT_OF_MEMORY, None, str(error))
 
 
-def _fits(info: IndexInfo, options: VectorIndexOptions) -> bool:
-    asked = (options.index_m, options.index_ef_construction, options.index_ef_search)
-    return (info.m, info.ef_construction, info.ef_search) == asked
+def _current_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[VectorIndexInfo | None, str]:
+    """Return the dataset's index if it is up to date, else None and, as text, why it is not."""
+    try:
+        engine = VssEngine(dataset)
+    except IndexUnusableError as error:
+        return None, str(error)
+    engine.close()
+    info = engine.info
+    wanted = (options.index_m, options.index_ef_construction, options.index_ef_search)
+    if (info.m, info.ef_construction, info.ef_search) != wanted:
+        return None, "it was built with other parameters"
+    return info, ""
 
 
-def _build(dataset: Dataset, options: VectorIndexOptions) -> IndexInfo:
+def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
+    """Build an index, measure its recall, and make it the dataset's index."""
     store, manifest = dataset.store, dataset.manifest
     started = time.monotonic()
-    _clear_dead_builds(store, dataset.layout)
+    _remove_dead_builds(dataset)
     name = new_vector_index_name(manifest.fingerprint)
     key = dataset.layout.vector_index_file(name)
-    with local_file(store, key, replace=True) as file, duck.readable(f"search index of {dataset.id!r}"):
-        _fill(dataset, file.path, options)
+    what = f"vector index of {dataset.id!r}"
+    with local_file(store, key, replace=True) as file, duck.readable_errors(None, what):
+        _write_database(dataset, file.path, options, what)
         seconds = time.monotonic() - started
-        con = open_index_file(file.path, options.index_ef_search)
+        con = open_database(file.path, options.index_ef_search)
         try:
             recall, sample = measure_recall(con)
         finally:
             con.close()
-    info = IndexInfo(
+    info = VectorIndexInfo(
         fingerprint=manifest.fingerprint,
         file=name,
         bytes=file.size,
@@ -125,22 +180,24 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> IndexInfo:
     )
     info_key = dataset.layout.vector_index_info
     store.write(info_key, info.model_dump_json(indent=1).encode())
-    _remove_others(store, dataset.layout, keep=(info_key, key))
+    _remove_files(dataset, keep=(info_key, key))
     return info
 
 
-def _fill(dataset: Dataset, path: Path, options: VectorIndexOptions) -> None:
+def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions, what: str) -> None:
+    """Write a DuckDB database with the rows of all shards and the index over their vectors."""
     con = duck.connect(threads=os.cpu_count() or 1, memory_limit=BUILD_MEMORY)
     try:
         load_vss(con)
-        con.execute(f"ATTACH {quoted(path)} AS ix")
+        con.execute(f"ATTACH {quote_path(path)} AS ix")
         con.execute("SET hnsw_enable_experimental_persistence = true")
         keys = [shard.path for shard in dataset.manifest.shards if shard.rows]
-        duck.scan(con, dataset.store, keys).create_view("shards")
-        con.execute(
-            f"CREATE TABLE ix.vectors AS SELECT {COLUMNS}, "
-            f"embedding::FLOAT[{dataset.manifest.dimensions}] AS embedding FROM shards"
-        )
+        with duck.readable_errors(con, what):
+            duck.scan(con, dataset.store, keys).create_view("shards")
+            con.execute(
+                f"CREATE TABLE ix.vectors AS SELECT {COLUMNS}, "
+                f"embedding::FLOAT[{dataset.manifest.dimensions}] AS embedding FROM shards"
+            )
         con.execute(
             "CREATE INDEX hnsw ON ix.vectors USING HNSW (embedding) "
             f"WITH (metric = 'cosine', M = {options.index_m}, ef_construction = {options.index_ef_construction})"
@@ -153,54 +210,64 @@ def _fill(dataset: Dataset, path: Path, options: VectorIndexOptions) -> None:
 
 
 def measure_recall(con: duckdb.DuckDBPyConnection) -> tuple[float, int]:
-    """Recall of an index against the exact neighbours, and the number of vectors that it was measured on.
+    """Compare what an index finds with the exact neighbours.
 
-    A row counts as found if it is no farther than the last exact neighbour, so that ties do not count as misses
-    (Aumüller, Bernhardsson, Faithfull: ANN-Benchmarks, Information Systems 87, 2020). The vector itself is left out.
+    A row that the index returns counts as correct if it is no farther than the last exact neighbour, so rows of equal
+    distance are not counted as errors (Aumüller, Bernhardsson, Faithfull: ANN-Benchmarks, Information Systems 87,
+    2020). The vector itself does not count.
 
     Args:
-        con: has the index attached as `ix`.
+        con: a connection with the index attached as `ix`.
+
+    Returns:
+        The recall, 0 to 1, and the number of vectors that it was measured on.
     """
     sample = con.execute(
         f"SELECT tile_id, embedding FROM ix.vectors ORDER BY hash(tile_id), tile_id LIMIT {RECALL_SAMPLE}"
     ).to_arrow_table()
-    names, queries = sample["tile_id"].to_pylist(), _unit(_matrix(sample["embedding"].combine_chunks()))
-    best = np.empty((len(queries), 0), dtype=np.float32)
+    tile_ids, queries = sample["tile_id"].to_pylist(), _unit(_matrix(sample["embedding"].combine_chunks()))
+    nearest = np.empty((len(queries), 0), dtype=np.float32)
     for batch in con.execute("SELECT embedding FROM ix.vectors").to_arrow_reader(16384):
         distances = 1 - queries @ _unit(_matrix(batch.column("embedding"))).T
-        best = np.sort(np.concatenate([best, distances], axis=1), axis=1)[:, : RECALL_AT + 1]
-    found = wanted = 0
-    for name, query, exact in zip(names, queries, best, strict=True):
+        nearest = np.sort(np.concatenate([nearest, distances], axis=1), axis=1)[:, : RECALL_AT + 1]
+    correct = expected = 0
+    for tile_id, query, exact in zip(tile_ids, queries, nearest, strict=True):
         rows = con.execute(
             nearest_sql("tile_id", len(query)), {"vector": query.tolist(), "n": RECALL_AT + 1}
         ).fetchall()
-        others = [distance for tile, distance in rows if tile != name][: len(exact) - 1]
-        found += sum(distance <= exact[-1] + _SAME_DISTANCE for distance in others)
-        wanted += len(exact) - 1
-    return (found / wanted if wanted else 1.0), len(names)
+        others = [distance for other_id, distance in rows if other_id != tile_id][: len(exact) - 1]
+        correct += sum(distance <= exact[-1] + _SAME_DISTANCE for distance in others)
+        expected += len(exact) - 1
+    return (correct / expected if expected else 1.0), len(tile_ids)
 
 
 def _matrix(vectors: pa.Array) -> NDArray[np.float32]:
+    """Return a column of n vectors as an array of shape (n, dimensions)."""
     flat: NDArray[np.float32] = vectors.flatten().to_numpy()
     return flat.reshape(len(vectors), -1)
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return vectors of shape (n, dimensions) scaled to length 1. A zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
     return unit
 
 
-def _remove_others(store: ObjectStore, layout: DatasetLayout, keep: tuple[str, ...]) -> None:
-    for name in store.sizes(layout.vector_index_folder):
+def _remove_files(dataset: Dataset, keep: tuple[str, ...]) -> None:
+    """Delete all files of the dataset's index except those with the keys `keep`."""
+    layout = dataset.layout
+    for name in dataset.store.sizes(layout.vector_index_folder):
         key = layout.vector_index_file(name)
         if key not in keep:
-            store.delete(key)
+            dataset.store.delete(key)
 
 
-def _clear_dead_builds(store: ObjectStore, layout: DatasetLayout) -> None:
+def _remove_dead_builds(dataset: Dataset) -> None:
+    """Delete files that builds left unfinished in a folder. S3 shows no unfinished object."""
+    store = dataset.store
     if store.is_s3:
         return
-    for left in store.scratch(layout.vector_index_folder).glob("*.part*"):
-        if time.time() - left.stat().st_mtime > _DEAD_AFTER_S:
-            left.unlink(missing_ok=True)
+    for path in store.scratch(dataset.layout.vector_index_folder).glob("*.part*"):
+        if time.time() - path.stat().st_mtime > _DEAD_AFTER_S:
+            path.unlink(missing_ok=True)

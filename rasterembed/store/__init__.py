@@ -1,1 +1,1 @@
-"""Where datasets live: the object store, its layout, leases, and reading it with GDAL and DuckDB."""
+"""The store: where objects are, their keys, leases on datasets, and how GDAL and DuckDB read from it."""

@@ -1,4 +1,4 @@
-"""Objects on an S3 server, by s3fs."""
+"""Storage on an S3 server, through s3fs."""
 
 from __future__ import annotations
 
@@ -33,30 +33,33 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Waits before a request is tried again; together they outlast the restart of a server."""
+"""Seconds to wait before each retry of a request. Their sum is longer than the restart of a server takes."""
 
 _SETTLE_S = 1.0
-"""How long a server without conditional writes is given to show a rival's write."""
+"""Seconds after which a write of another run is visible, on a server that has no conditional writes."""
 
 _SINGLE_PUT_BYTES = 64 * 2**20
-"""Larger files go up in parts, which appear as one object, but not conditionally on every server."""
+"""Largest file, in bytes, that is sent in one request.
+
+A larger file is sent in parts, and appears as one object at the end. Not every server accepts a condition for it.
+"""
 
 _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, ConnectionResetError, TimeoutError)
-"""What botocore, aiohttp and sockets raise where no connection can be had, or one breaks or stays silent."""
+"""Exceptions of botocore, aiohttp and sockets for a connection that cannot be made, breaks, or stays silent."""
 
 _T = TypeVar("_T")
 
 
 class S3Storage:
-    """Objects by `bucket/key`. A PUT is atomic; `create` is a PUT with `If-None-Match: *`.
+    """Objects of an S3 server, by paths `bucket/key`. A PUT is atomic, and `create` is a PUT with `If-None-Match: *`.
 
     Args:
-        endpoint_url: the server; by default AWS.
-        access_key: access key id; by default botocore's chain of credentials.
-        secret_key: secret access key.
+        endpoint_url: URL of the server, or None for AWS.
+        access_key: access key id, or None for botocore's chain of credentials.
+        secret_key: secret access key, or None if `access_key` is None.
         region: region of the buckets.
-        path_style: address buckets by path, not by host name.
-        unsigned: send no credentials at all, for public buckets.
+        path_style: True to address buckets by path, False to address them by host name.
+        unsigned: True to send no credentials, for public buckets.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class S3Storage:
     ) -> None:
         self._server = endpoint_url or "AWS"
         self.session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
-        """Where GDAL's credentials come from: rasterio asks for a session of boto3's."""
+        """Session of boto3, from which rasterio takes the credentials for GDAL."""
         self._fs = s3fs.S3FileSystem(
             anon=unsigned,
             key=access_key,
@@ -80,22 +83,22 @@ class S3Storage:
             client_kwargs={"region_name": region},
             config_kwargs={
                 "s3": {"addressing_style": "path" if path_style else "virtual"},
-                "retries": {"total_max_attempts": 1, "mode": "standard"},  # `_call` retries, broken downloads too
+                "retries": {"total_max_attempts": 1, "mode": "standard"},  # `_call` retries, also if a download breaks.
                 "connect_timeout": 10,
                 "read_timeout": 60,
-                # servers older than these checksums answer them with errors
+                # Servers that do not know these checksums answer with errors.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             },
-            use_listings_cache=False,  # other workers write too
-            skip_instance_cache=True,  # keys must not outlive the store in a cache of the process
+            use_listings_cache=False,  # Other processes write too.
+            skip_instance_cache=True,  # s3fs would keep the keys in a cache of the process.
         )
         self._fs.retries = 1
         self._conditional: bool | None = None
-        """Whether the server heeds `If-None-Match`; None until it was seen."""
+        """Whether the server obeys `If-None-Match`. None means that it is not known yet."""
 
     def _call(self, path: str, request: Callable[[], _T]) -> _T:
-        """The request's result; one that finds no server is sent again."""
+        """Send a request, and send it again if the server does not answer. Return its result."""
         for delay in RETRY_DELAYS_S:
             try:
                 return self._once(path, request)
@@ -104,6 +107,7 @@ class S3Storage:
         return self._once(path, request)
 
     def _once(self, path: str, request: Callable[[], _T]) -> _T:
+        """Send a request once, and turn any failure into a StoreError of one line."""
         where = f"s3://{path} on {self._server}"
         try:
             return request()
@@ -124,25 +128,29 @@ class S3Storage:
         except (BotoCoreError, ResponseParserError) as error:
             raise StoreError(f"{where}: {one_line(error)}") from error
         except OSError as error:
-            # s3fs gives a server's refusal the nearest of Python's names, and keeps what it was
+            # s3fs turns some answers of the server into exceptions of Python, such as FileNotFoundError, and keeps the
+            # answer as their cause.
             if isinstance(error.__cause__, ClientError):
                 raise _refusal(where, error.__cause__) from error
             raise
 
     def read(self, path: str) -> bytes | None:
-        """GET, or None for 404."""
+        """Return the object by one GET, or None if the server answers 404."""
         try:
             return self._call(path, lambda: cast(bytes, self._fs.cat_file(path, max_concurrency=1)))
         except ObjectMissingError:
             return None
 
     def write(self, path: str, data: bytes) -> None:
-        """One PUT."""
+        """Write the object by one PUT."""
         self._call(path, lambda: self._fs.pipe_file(path, data))
 
     def create(self, path: str, data: bytes) -> bool:
-        """One PUT with `If-None-Match: *`; where the server ignores that, write, settle, and read back."""
-        # the first time looks first: a server that ignores the condition would overwrite what is there
+        """Write the object by one PUT with `If-None-Match: *`.
+
+        If the server ignores this condition, write, wait, and read back whose object it is.
+        """
+        # Until it is known that the server obeys the condition, look first: it might overwrite an existing object.
         if not self._conditional and self._exists(path):
             return False
         if not self._put_if_absent(path, data):
@@ -150,11 +158,13 @@ class S3Storage:
             return False
         if self._conditional is None:
             self._conditional = not self._put_if_absent(path, data)
-        # Without conditions, of writers within the settling time the last one wins, and later ones see the object.
-        # Good for a lease: a lost race costs double work, never wrong data, as shards are deterministic.
-        return self._conditional or self._still_there(path, data)
+        # Without conditions, the last of several writers wins if all write within `_SETTLE_S`, and later writers see
+        # the object. A lease can live with that: if two runs work at once, they write equal shards twice.
+        return self._conditional or self._survived(path, data)
 
     def _put_if_absent(self, path: str, data: bytes) -> bool:
+        """Send a conditional PUT; return False if the server says that the object exists."""
+
         def put() -> bool:
             try:
                 self._fs.pipe_file(path, data, mode="create")
@@ -162,9 +172,9 @@ class S3Storage:
                 return False
             except OSError as error:
                 status = _status(error.__cause__) if isinstance(error.__cause__, ClientError) else 0
-                if status == 412:
+                if status == 412:  # Precondition Failed: the object exists.
                     return False
-                if status != 501:
+                if status != 501:  # Not Implemented: the server has no conditional writes.
                     raise
                 self._conditional = False
                 self._fs.pipe_file(path, data)
@@ -172,18 +182,19 @@ class S3Storage:
 
         return self._call(path, put)
 
-    def _still_there(self, path: str, data: bytes) -> bool:
+    def _survived(self, path: str, data: bytes) -> bool:
+        """Return whether no other writer replaced the object that this one has just written."""
         time.sleep(_SETTLE_S)
         return self.read(path) == data
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """PUT, in parts if large; either appears whole."""
-        # two parts of half the size in memory at a time
+        """Write the object by one PUT, or in parts if the file is large. It appears whole either way."""
+        # Two parts of half the size are in memory at a time.
         part = _SINGLE_PUT_BYTES // 2
         self._call(path, lambda: self._fs.put_file(str(file), path, chunksize=part, max_concurrency=2))
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Conditional PUT of a file; a large one is checked first and then sent in parts."""
+        """Write the object by a conditional PUT. For a large file, check first, then send it in parts."""
         if file.stat().st_size <= _SINGLE_PUT_BYTES:
             return self.create(path, file.read_bytes())
         if self._exists(path):
@@ -199,25 +210,29 @@ class S3Storage:
         return True
 
     def open(self, path: str) -> IO[bytes]:
-        """A file that fetches exactly the ranges asked for."""
+        """Open the object as a file that fetches only the bytes that are read."""
         return cast(IO[bytes], S3File(self, path))
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
-        """GET of `length` bytes, which must be there."""
+        """Return `length` bytes from `start` on, by one GET.
+
+        Raises:
+            StoreError: if the server sends fewer bytes.
+        """
         data = self._call(path, lambda: cast(bytes, self._fs.cat_file(path, start=start, end=start + length)))
         if len(data) != length:
             raise StoreError(f"s3://{path} on {self._server}: {len(data)} bytes came instead of {length}")
         return data
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """One listing, paged."""
-        return {path[len(folder) + 1 :]: info.size for path, info in self._listed(folder, Delimiter="/")}
+        """Return names and sizes in bytes of the objects directly in a folder, by a listing."""
+        return {path[len(folder) + 1 :]: info.size for path, info in self._list(folder, Delimiter="/")}
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """A listing, a request for each thousand objects."""
-        return self._listed(folder)
+        """Yield path and `ObjectInfo` of every object below a folder. Each request lists up to a thousand objects."""
+        return self._list(folder)
 
-    def _listed(self, folder: str, **options: str) -> Iterator[tuple[str, ObjectInfo]]:
+    def _list(self, folder: str, **options: str) -> Iterator[tuple[str, ObjectInfo]]:
         bucket, prefix = _split(f"{folder}/")
         token: dict[str, str] = {}
         while True:
@@ -230,25 +245,28 @@ class S3Storage:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _request(self, path: str, name: str, **arguments: str) -> dict[str, Any]:
-        """One request of the S3 protocol by its name in botocore."""
+        """Send a request that botocore knows by this name, and return the answer."""
         return self._call(path, partial(cast(Callable[..., dict[str, Any]], self._fs.call_s3), name, **arguments))
 
     def version_id(self, path: str) -> str | None:
-        """Version id of an object's present state, or None where the bucket is not versioned."""
-        found = self._request(path, "head_object", **_names(path)).get("VersionId")
-        return None if found in (None, "", "null") else str(found)
+        """Return the version id of the object, or None if the bucket keeps no versions."""
+        version = self._request(path, "head_object", **_bucket_and_key(path)).get("VersionId")
+        return None if version in (None, "", "null") else str(version)
 
     def delete(self, path: str) -> None:
-        """DELETE; S3 answers the same whether or not the object was there."""
-        self._request(path, "delete_object", **_names(path))
+        """Remove the object by one DELETE. S3 gives the same answer if the object does not exist."""
+        self._request(path, "delete_object", **_bucket_and_key(path))
 
     def describe(self, path: str) -> ObjectInfo:
-        """HEAD: size and ETag."""
-        info = self._request(path, "head_object", **_names(path))
+        """Return size and ETag of the object, by one HEAD."""
+        info = self._request(path, "head_object", **_bucket_and_key(path))
         return ObjectInfo(int(info["ContentLength"]), info["ETag"].strip('"'), info["LastModified"].timestamp())
 
     def scratch(self, folder: str) -> Path:
-        """A folder below the system's temporary one, of its own so that a dead run's files are found again."""
+        """Return a folder of its own in the system's temporary folder.
+
+        The name depends only on server and folder, so a later run finds the files that a killed run left.
+        """
         digest = hashlib.sha256(f"{self._server} {folder}".encode()).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}" / digest
         with os_errors(str(path)):
@@ -257,7 +275,11 @@ class S3Storage:
 
 
 class S3File(io.RawIOBase):
-    """An object as a file without any buffer: each read is one request for just those bytes.
+    """An object as a file without a buffer: each read sends one request, for exactly the bytes that it returns.
+
+    Args:
+        storage: storage of the object.
+        path: bucket and key of the object, `bucket/key`.
 
     Raises:
         ObjectMissingError: if there is no such object.
@@ -268,38 +290,38 @@ class S3File(io.RawIOBase):
         self._path = path
         self._position = 0
         self.info = storage.describe(path)
-        """The object's state when it was opened."""
+        """Size and version of the object when it was opened."""
 
     def readable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """True."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Bytes from the start."""
+        """Return the position in bytes from the start."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move; no request."""
+        """Set the position and return it. No request is sent."""
         start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.info.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer, as far as the object goes."""
+        """Fill the buffer by one request, and return the number of bytes, which is smaller at the end of the object."""
         view = memoryview(buffer).cast("B")
-        data = self._take(len(view))
+        data = self._read(len(view))
         view[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
-        """The rest, in one request."""
-        return self._take(self.info.size)
+        """Return the rest of the object, by one request."""
+        return self._read(self.info.size)
 
-    def _take(self, most: int) -> bytes:
+    def _read(self, most: int) -> bytes:
         length = min(most, self.info.size - self._position)
         if length <= 0:
             return b""
@@ -313,7 +335,7 @@ def _split(path: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _names(path: str) -> dict[str, str]:
+def _bucket_and_key(path: str) -> dict[str, str]:
     bucket, key = _split(path)
     return {"Bucket": bucket, "Key": key}
 
@@ -323,16 +345,16 @@ def _status(error: ClientError) -> int:
 
 
 def _refusal(where: str, error: ClientError) -> StoreError:
-    """What the server answered, in one line; its own words may name keys, its codes do not."""
+    """Return the server's answer as an error. Only its code is quoted, because its message may hold access keys."""
     status, code = _status(error), error.response.get("Error", {}).get("Code") or "no code"
     if code == "NoSuchBucket":
         return StoreError(f"{where}: there is no such bucket")
     if status == 404:
-        what = "object" if code == "NoSuchKey" else "object, or no such bucket"  # HEAD has no body to tell
+        what = "object" if code == "NoSuchKey" else "object, or no such bucket"  # A HEAD answer has no body.
         return ObjectMissingError(f"{where}: there is no such {what}")
     if status == 403:
         return StoreError(f"{where}: access denied ({code}): check the keys and the bucket's policy")
-    # 409: another conditional write to the same key is under way
+    # 409 means that another conditional write to the same key is in progress.
     if status in (409, 429, 500, 502, 503, 504):
         return StoreUnavailableError(f"{where}: {code} (HTTP {status})")
     return StoreError(f"{where}: {code} (HTTP {status})")

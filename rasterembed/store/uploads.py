@@ -1,7 +1,7 @@
-"""Uploads: objects of a bucket that wait to be embedded, and what one upload is called wherever it is met.
+"""Uploads: which objects of a bucket are rasters to embed, and the identity of the run for each of them.
 
-A notification, a repeated notification and a sweep that finds the object later all name the same upload alike, so that
-whoever starts its run, and however often, there is one run.
+The webhook learns of an upload by a notification, which may come twice. The sweep finds it later in a listing. All of
+them give the upload the same identity, so it gets exactly one run.
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ from rasterembed.store.object_store import ObjectStore
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _KEY_BYTES = 1024
-"""S3's limit, of the key in UTF-8."""
+"""S3's limit for the length of a key, in bytes of UTF-8."""
 
 
 class Upload(BaseModel):
-    """One version of one object.
+    """One version of one object on an S3 server.
 
     Raises:
-        ValidationError: if it is no object that a run could read: a bucket's name that no server allows, a key that is
-            empty, longer than 1,024 bytes, or has control characters or the segments `.` and `..`.
+        ValidationError: if no run could read the object: no server allows the bucket's name, or the key is empty, is
+            longer than 1,024 bytes, or has a control character or a segment `.` or `..`.
+
+    Example:
+        >>> from rasterembed.store.uploads import Upload
+        >>> upload = Upload(bucket="rasters", key="alps/scene.tif", version="1")
+        >>> upload.uri
+        's3://rasters/alps/scene.tif'
+        >>> upload.identity
+        's3:rasters/alps/scene.tif:1'
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,7 +42,7 @@ class Upload(BaseModel):
     bucket: str
     key: str
     version: str = Field(min_length=1, max_length=1024)
-    """Version id, or the ETag where the bucket is not versioned."""
+    """Version id of the object, or its ETag if the bucket keeps no versions."""
 
     @field_validator("bucket")
     @classmethod
@@ -63,7 +71,7 @@ class Upload(BaseModel):
 
     @property
     def uri(self) -> str:
-        """s3://bucket/key."""
+        """Address of the object, s3://bucket/key."""
         return f"s3://{self.bucket}/{self.key}"
 
     @property
@@ -73,22 +81,27 @@ class Upload(BaseModel):
 
     @property
     def event_id(self) -> uuid.UUID:
-        """Id of the upload's event: the same for every notification of it."""
+        """Id of the Prefect event for this upload, the same for every notification."""
         return uuid.uuid5(uuid.NAMESPACE_URL, self.identity)
 
     def parameters(self, root: str | None, store: str | None) -> dict[str, Any]:
-        """Parameters of the flow run that embeds it; what is None is left to the deployment."""
+        """Return the parameters of the flow run that embeds this upload.
+
+        Args:
+            root: root of the store for the dataset, or None to leave it to the deployment.
+            store: name of a store block, or None to leave it to the deployment.
+        """
         chosen = {"raster": self.uri, "root": root, "store": store}
         return {name: value for name, value in chosen.items() if value is not None}
 
 
 class UploadRules(BaseModel):
-    """Which objects are uploads to embed."""
+    """Rules that say which objects are uploads to embed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    buckets: tuple[str, ...] = Field(default=(), description="Buckets to follow. Empty: every one.")
-    prefixes: tuple[str, ...] = Field(default=(), description="Beginnings of keys to follow. Empty: every key.")
+    buckets: tuple[str, ...] = Field(default=(), description="Buckets to follow. Empty: all buckets.")
+    prefixes: tuple[str, ...] = Field(default=(), description="Beginnings of keys to follow. Empty: all keys.")
     suffixes: tuple[str, ...] = Field(
         default=(".tif", ".tiff", ".jp2"), description="Endings of keys to follow, in any case."
     )
@@ -98,7 +111,14 @@ class UploadRules(BaseModel):
     )
 
     def follow(self, bucket: str, key: str, root: str | None) -> bool:
-        """Whether the object is an upload; what a run wrote below `root` never is, or each would start the next."""
+        """Return whether an object is an upload to embed.
+
+        Args:
+            bucket: bucket of the object.
+            key: key of the object.
+            root: root of the store that runs write to, or None if it is not known. Objects that a run wrote there are
+                never uploads, because each of them would start another run.
+        """
         return (
             (not self.buckets or bucket in self.buckets)
             and (not self.prefixes or key.startswith(self.prefixes))
@@ -113,10 +133,17 @@ def _is_output(uri: str, root: str | None) -> bool:
 
 
 def dataset_dates(store: ObjectStore) -> dict[str, float]:
-    """The datasets of a store and when their manifests were written, in seconds since 1970; one listing."""
-    found = {}
+    """Return when the manifest of each dataset in a store was written.
+
+    Args:
+        store: the store. One listing finds all manifests.
+
+    Returns:
+        Seconds since 1970, by dataset id.
+    """
+    dates = {}
     for key, info in store.find(DATASETS_FOLDER):
         dataset_id = dataset_id_of_manifest(key)
         if dataset_id is not None:
-            found[dataset_id] = info.modified
-    return found
+            dates[dataset_id] = info.modified
+    return dates

@@ -1,1 +1,1 @@
-"""The parts of the upload webhook: its settings, the bodies it reads, Prefect's API, and where hopeless records go."""
+"""The upload webhook: notifications of an S3 server start flow runs. `app` is the service; docs/uploads.md."""

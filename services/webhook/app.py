@@ -1,9 +1,9 @@
-"""The upload webhook: a bucket notification becomes a flow run, once.
+"""The upload webhook: a bucket notification of an S3 server becomes a flow run, exactly once.
 
-UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.webhook.app:app
+    UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.webhook.app:app
 
-An answer of 2xx says that Prefect has the runs (or, in mode `event`, the events); 503 says that it has not, and the
-S3 server sends the notification again. See docs/uploads.md.
+An answer of 2xx means that Prefect has the runs (or, in mode `event`, the events). An answer of 503 means that it does
+not have them, and the S3 server sends the notification again. See docs/uploads.md.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
@@ -41,21 +42,41 @@ from services.webhook.settings import Settings, SettingsError
 log = logging.getLogger("uvicorn.error")
 
 _HOLD_S = 1.0
-"""How long a 503 is held back: Ceph's gateway sends again at once, a hundred times a second, as long as it lasts."""
+"""Seconds before a 503 is sent. Ceph's gateway repeats a refused notification at once, a hundred times a second."""
+
+
+class Outcome(StrEnum):
+    """What became of one record. The values are the names in the answer and in the metrics."""
+
+    STARTED = "started"
+    """A new flow run was created; in mode `event`, an event was emitted."""
+    DUPLICATE = "duplicate"
+    """Prefect already had the record's flow run."""
+    IGNORED = "ignored"
+    """The record is another event, or names an object that the rules do not follow."""
+    DEAD = "dead"
+    """The record can never become a run and is stored as a dead letter."""
 
 
 class Receipt(BaseModel):
-    """What became of a notification's records."""
+    """How many records of a notification had which outcome."""
 
     received: int
+    """Records in the notification."""
     started: int = 0
     """New flow runs; in mode `event`, emitted events."""
     duplicate: int = 0
-    """Records whose run there was already."""
+    """Records whose flow run already existed."""
     ignored: int = 0
     """Records of other events, or of objects that the rules do not follow."""
     dead: int = 0
-    """Records that can never become a run; they are kept in the dead-letter folder."""
+    """Records that can never become a run; they are stored as dead letters."""
+
+    @classmethod
+    def count(cls, outcomes: Iterable[Outcome]) -> Receipt:
+        """Count the outcomes of all records of a notification."""
+        found = list(outcomes)
+        return cls(received=len(found), **{outcome.value: found.count(outcome) for outcome in Outcome})
 
 
 class Problem(BaseModel):
@@ -65,20 +86,29 @@ class Problem(BaseModel):
 
 
 class Metrics:
-    """Counters of this process."""
+    """Counters of this process, for Prometheus."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.received = self._counter("received", "Records received.")
+        self.outcomes = {
+            Outcome.STARTED: self._counter("started", "Flow runs created, or events emitted in mode event."),
+            Outcome.DUPLICATE: self._counter("duplicate", "Records whose flow run already existed."),
+            Outcome.IGNORED: self._counter("ignored", "Records that the rules do not follow."),
+            Outcome.DEAD: self._counter("dead", "Records stored as dead letters."),
+        }
+        self.rejected = self._counter("rejected", "Requests refused.", "status")
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"upload_webhook_{name}", what, labels, registry=self.registry)
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"upload_webhook_{name}", description, labels, registry=self.registry)
 
-        self.received = counter("received", "Records received.")
-        self.started = counter("started", "Flow runs created, or events emitted in mode event.")
-        self.duplicate = counter("duplicate", "Records whose flow run there was already.")
-        self.ignored = counter("ignored", "Records that the rules do not follow.")
-        self.dead = counter("dead", "Records kept as dead letters.")
-        self.rejected = counter("rejected", "Requests refused.", "status")
+
+@dataclass(frozen=True)
+class _Handled:
+    """A record's outcome, and the event that announces it; only uploads have one."""
+
+    outcome: Outcome
+    event: dict[str, Any] | None = None
 
 
 @dataclass
@@ -91,42 +121,42 @@ class Webhook:
     metrics: Metrics = field(default_factory=Metrics)
 
     async def receive(self, records: list[dict[str, Any]]) -> Receipt:
-        """Deal with every record.
+        """Handle every record of a notification, all at once, and count the outcomes.
 
         Raises:
-            PrefectUnavailableError: if Prefect did not take one; the others may be taken.
-            StoreError: if a dead letter could not be kept.
+            PrefectUnavailableError: if Prefect did not take a record; it may have taken others.
+            StoreError: if a dead letter could not be stored.
         """
         self.metrics.received.inc(len(records))
-        outcomes = await asyncio.gather(*map(self._deal_with, records), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-        dealt = cast(list[tuple[str, dict[str, Any] | None]], outcomes)
-        if events := [told for _, told in dealt if told]:
+        # Every record is handled to its end, also if another one fails: what Prefect took stays taken.
+        results = await asyncio.gather(*map(self._handle, records), return_exceptions=True)
+        handled: list[_Handled] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            handled.append(result)
+        if events := [one.event for one in handled if one.event]:
             await self.prefect.emit(events)
-        receipt = Receipt(received=len(records))
-        for what, _ in dealt:
-            setattr(receipt, what, getattr(receipt, what) + 1)
-            getattr(self.metrics, what).inc()
-        return receipt
+        for one in handled:
+            self.metrics.outcomes[one.outcome].inc()
+        return Receipt.count(one.outcome for one in handled)
 
-    async def _deal_with(self, record: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:
-        """What became of a record, and the event to tell of it."""
+    async def _handle(self, record: dict[str, Any]) -> _Handled:
+        """Start the run of a record, or find out why it needs none."""
         try:
             created = read_record(record)
             if created is None or not self._follows(created):
-                return "ignored", None
+                return _Handled(Outcome.IGNORED)
             if self.settings.mode == "event":
-                return "started", event(created, None)
+                return _Handled(Outcome.STARTED, event(created, None))
             parameters = created.upload.parameters(self.settings.root, self.settings.store)
             run_id, is_new = await self.prefect.start(created, parameters)
         except HopelessRecordError as error:
             where = await bury(self.store, record, str(error))
             log.warning("dead letter %s: %r", where, str(error))
-            return "dead", None
-        log.info("%s %r: flow run %s", "started" if is_new else "known", created.upload.uri, run_id)
-        return "started" if is_new else "duplicate", event(created, run_id)
+            return _Handled(Outcome.DEAD)
+        log.info("%s %r: flow run %s", "started" if is_new else "already known", created.upload.uri, run_id)
+        return _Handled(Outcome.STARTED if is_new else Outcome.DUPLICATE, event(created, run_id))
 
     def _follows(self, created: Created) -> bool:
         return self.settings.rules.follow(created.upload.bucket, created.upload.key, self.settings.root)
@@ -160,7 +190,10 @@ def _authorised(
 
 class _App(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse to start with wrong settings, in one line: what a lifespan raises is logged with its traceback."""
+        """Refuse to start with wrong settings, in one line.
+
+        Uvicorn would log what the lifespan function raises with its traceback.
+        """
         if scope["type"] == "lifespan":
             try:
                 Settings.read()
@@ -175,7 +208,7 @@ app = _App(
     title="Upload webhook",
     summary="Bucket notifications of an S3 server start flow runs.",
     lifespan=_running,
-    # the page that FastAPI serves loads its scripts from elsewhere
+    # FastAPI's documentation pages load scripts from other hosts.
     docs_url=None,
     redoc_url=None,
 )
@@ -193,8 +226,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "The body is not JSON."},
     401: {"model": Problem, "description": "The token is missing or wrong."},
     413: {"model": Problem, "description": "The body, or the number of records, is over the limit."},
-    422: {"model": Problem, "description": "The body is JSON, but no bucket notification."},
-    503: {"model": Problem, "description": "Prefect, or the store for dead letters, is away: send it again."},
+    422: {"model": Problem, "description": "The body is JSON, but not a bucket notification."},
+    503: {"model": Problem, "description": "Prefect, or the store for dead letters, does not answer: send it again."},
 }
 
 
@@ -206,7 +239,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
 )
 async def uploads(request: Request, webhook: Service) -> Receipt:
-    """Create a flow run for each object that was created, and emit the event of it.
+    """Create a flow run and emit an event for each object that was created.
 
     Sending the same notification again changes nothing.
     """
@@ -215,7 +248,7 @@ async def uploads(request: Request, webhook: Service) -> Receipt:
     except (NotJsonError, ClientDisconnect) as error:
         raise HTTPException(400, f"not JSON: {error}") from error
     except NotANotificationError as error:
-        raise HTTPException(422, f"no bucket notification: {error}") from error
+        raise HTTPException(422, f"not a bucket notification: {error}") from error
     if len(records) > webhook.settings.max_records:
         raise HTTPException(413, f"{len(records)} records are more than {webhook.settings.max_records}")
     try:
@@ -227,7 +260,7 @@ async def uploads(request: Request, webhook: Service) -> Receipt:
 
 
 async def _read(request: Request, limit: int) -> bytes:
-    """The body, of which no more is ever held than the limit."""
+    """Read the body of a request, and stop as soon as it is larger than `limit` bytes."""
     body = bytearray()
     too_large = HTTPException(413, f"the body is over {limit} bytes", {"Connection": "close"})
     if int(request.headers.get("content-length", 0)) > limit:
@@ -239,15 +272,15 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-@app.get("/healthz", summary="Whether the process lives")
+@app.get("/healthz", summary="Tell whether the process lives")
 async def healthz() -> dict[str, str]:
-    """Answer."""
+    """Answer, which shows that the process lives."""
     return {"status": "ok"}
 
 
-@app.get("/readyz", summary="Whether notifications can be taken", responses={503: _RESPONSES[503]})
+@app.get("/readyz", summary="Tell whether notifications can be taken", responses={503: _RESPONSES[503]})
 async def readyz(webhook: Service) -> dict[str, str]:
-    """Ask Prefect, and in mode `run` for the deployment."""
+    """Ask Prefect whether it answers, and in mode `run` whether it has the deployment."""
     try:
         if webhook.settings.mode == "run":
             await webhook.prefect.find_deployment()
@@ -265,5 +298,5 @@ async def readyz(webhook: Service) -> dict[str, str]:
     responses={200: {"content": {"text/plain": {}}}},
 )
 async def metrics(webhook: Service) -> Response:
-    """Counters of this process."""
+    """Return the counters of this process."""
     return Response(generate_latest(webhook.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,7 @@
-"""Where records go that can never become a run, so that they neither jam a server's queue nor are lost."""
+"""Store the records that can never become a run.
+
+If they were refused, they would block the S3 server's ordered queue. If they were only dropped, they would be lost.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,10 @@ from rasterembed.store.object_store import ObjectStore
 
 
 async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:
-    """Keep a record with the reason; the same record is kept once. Returns where.
+    """Store a record with the reason, and return its URI. Equal records share one object.
 
     Raises:
-        StoreError: if the store does not take it.
+        StoreError: if the store refuses it.
     """
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     key = dead_letter(digest)

@@ -1,7 +1,8 @@
-"""What S3 servers post when objects are created, in the forms of MinIO, RustFS, Ceph, AWS and SNS.
+"""Read the notifications that S3 servers post when an object is created: MinIO, RustFS, Ceph, AWS, and AWS by SNS.
 
-All send `Records` in the form of AWS; they differ in the case of names, in the `s3:` before an event's name, in whether
-the key is escaped as in a query string (all but Ceph), and in what is wrapped around it.
+All of them send `Records` in the form of AWS, with four differences: upper and lower case of names, whether `s3:`
+precedes the name of an event, whether the key is escaped as in a query string (all but Ceph do that), and the envelope
+around the records.
 """
 
 from __future__ import annotations
@@ -43,15 +44,16 @@ SCHEMA: dict[str, Any] = {
         },
     ]
 }
-"""JSON Schema of a body. What is in the records is judged one by one: a broken one must not hold up the others."""
+"""JSON Schema of a request body. It says nothing of the records: they are read one by one, so that a broken record
+does not hold up the others."""
 
 
 class NotJsonError(ValueError):
-    """The body is no JSON."""
+    """The body is not JSON."""
 
 
 class NotANotificationError(ValueError):
-    """The body is JSON, but nothing that an S3 server sends."""
+    """The body is JSON, but not a notification of an S3 server."""
 
 
 class HopelessRecordError(ValueError):
@@ -60,23 +62,23 @@ class HopelessRecordError(ValueError):
 
 @dataclass(frozen=True)
 class Created:
-    """An object was created."""
+    """An object that was created, as a notification describes it."""
 
     upload: Upload
     event: str
-    """As s3:ObjectCreated:Put."""
+    """Name of the event, for example s3:ObjectCreated:Put."""
     occurred: datetime
-    """When the server says that it happened."""
+    """Time of the event by the server's clock."""
     size: int | None
-    """Bytes."""
+    """Size of the object in bytes, if the server sent it."""
 
 
 def read_body(body: bytes) -> list[dict[str, Any]]:
-    """The records of a notification.
+    """Return the records of a notification.
 
     Raises:
-        NotJsonError: if it is not JSON.
-        NotANotificationError: if it is something else.
+        NotJsonError: if the body is not JSON.
+        NotANotificationError: if it is JSON of another kind.
     """
     document = _json(body)
     if _is_sns(document):
@@ -85,7 +87,7 @@ def read_body(body: bytes) -> list[dict[str, Any]]:
         try:
             return _records(_json(document["Message"]))
         except ValueError:
-            return [document]  # one hopeless record: the envelope was right
+            return [document]  # the envelope is right, so it counts as one hopeless record
     return _records(document)
 
 
@@ -114,10 +116,10 @@ def _is_sns(document: Any) -> bool:
 
 
 def read_record(record: dict[str, Any]) -> Created | None:
-    """What was created, or None if the record tells of something else.
+    """Return the object that was created, or None if the record is about another event.
 
     Raises:
-        HopelessRecordError: if it cannot be understood, or names no object that could be read.
+        HopelessRecordError: if the record cannot be understood, or names an object that no run could read.
     """
     event = _text(record, "eventName")
     event = event if event.startswith("s3:") else f"s3:{event}"
@@ -140,7 +142,7 @@ def read_record(record: dict[str, Any]) -> Created | None:
 
 
 def _version(about: dict[str, Any]) -> str:
-    """Version id; ETag; or, where a server sends neither, the number that orders events of one key."""
+    """Return the version id, else the ETag, else the number by which the server orders the events of one key."""
     for name in ("versionId", "eTag", "sequencer"):
         value = _get(about, name)
         if isinstance(value, str) and (value := value.strip('"')) and value != "null":
@@ -149,7 +151,7 @@ def _version(about: dict[str, Any]) -> str:
 
 
 def _time(record: dict[str, Any]) -> datetime:
-    """The record's time, or now where it has none or one to come."""
+    """Return the record's time, or the present time if the record has none or one in the future."""
     now = datetime.now(UTC)
     try:
         time = datetime.fromisoformat(_text(record, "eventTime"))
@@ -159,7 +161,7 @@ def _time(record: dict[str, Any]) -> datetime:
 
 
 def _get(record: dict[str, Any], name: str) -> Any:
-    """A member by its name in any case, with or without underscores."""
+    """Return a member of an object by its name, in upper or lower case, with or without underscores."""
     if name in record:
         return record[name]
     wanted = name.lower()

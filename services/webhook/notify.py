@@ -22,7 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 _ID = "raster-embeddings"
-"""Name of our configuration on the bucket; others are left alone."""
+"""Id of our configuration on the bucket. Configurations with other ids stay unchanged."""
 
 _KINDS = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations", "EventBridgeConfiguration")
 
@@ -30,14 +30,14 @@ _KINDS = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigura
 def notify(
     bucket: str, *, arn: str | None = None, topic: str | None = None, url: str | None = None, prefix: str = ""
 ) -> None:
-    """Have a bucket's new objects announced to the upload webhook. Running it again changes nothing.
+    """Make the server notify the upload webhook of a bucket's new objects. Running it again changes nothing.
 
     Args:
-        bucket: The bucket that is uploaded to.
-        arn: The server's own name of the webhook, as arn:minio:sqs::UPLOADS:webhook.
-        topic: Name of the topic to make, where the server makes them by its API, as Ceph does.
-        url: Address of the webhook for that topic, as https://host:8080/uploads.
-        prefix: Beginning of the keys that are announced.
+        bucket: Bucket that rasters are uploaded to.
+        arn: The server's name for the webhook, for example arn:minio:sqs::UPLOADS:webhook.
+        topic: Name of the topic to create, on servers that create topics by their API, as Ceph does.
+        url: Address of the webhook for that topic, for example https://host:8080/uploads.
+        prefix: Only keys that begin with it are announced.
     """
     try:
         if arn and not topic and not url:
@@ -55,10 +55,16 @@ def notify(
 
 
 def make_topic(sns: Any, name: str, url: str, token: str) -> str:
-    """Make a persistent topic that posts to the webhook, with the token as password; its ARN.
+    """Create a persistent topic that posts to the webhook, and return its ARN.
+
+    Args:
+        sns: client of the server's notification API.
+        name: name of the topic.
+        url: address of the webhook, for example https://host:8080/uploads.
+        token: the webhook's token; the topic sends it as a password.
 
     Raises:
-        ValueError: if the URL is none, or the server refuses it.
+        ValueError: if `url` is not a plain HTTP address, or the server refuses the topic.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -71,13 +77,13 @@ def make_topic(sns: Any, name: str, url: str, token: str) -> str:
     except ClientError as error:
         status = error.response["ResponseMetadata"]["HTTPStatusCode"]
         raise ValueError(
-            f"topic {name!r}: the server answered {status}. Ceph refuses the token unless it is spoken to over TLS, "
-            "or by a proxy that says so (rgw_trust_forwarded_https)"
+            f"topic {name!r}: the server answered {status}. Ceph takes a token only over TLS, or from a proxy that "
+            "declares TLS (rgw_trust_forwarded_https)"
         ) from error
 
 
 def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
-    """Add our notification to a bucket, or put it in the place of the one that it has."""
+    """Add our notification to a bucket, or replace the one that an earlier call added."""
     found = s3.get_bucket_notification_configuration(Bucket=bucket)
     wanted = {name: found[name] for name in _KINDS if name in found}
     ours: dict[str, Any] = {
@@ -92,7 +98,7 @@ def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
 
 
 def _endpoint() -> str | None:
-    """The S3 server's, for its topics too: boto3 knows AWS_ENDPOINT_URL_S3 for S3 alone."""
+    """Return the S3 server's URL for its topics, because boto3 uses AWS_ENDPOINT_URL_S3 for S3 alone."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 

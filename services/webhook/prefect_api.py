@@ -1,7 +1,7 @@
-"""The few requests that the webhook makes of Prefect's REST API.
+"""The few requests that the webhook sends to Prefect's REST API.
 
-Over plain HTTP and not with Prefect's own client: it is three requests, a process that starts at once and stays small,
-and a status code for each answer.
+They go over plain HTTP instead of Prefect's own client. There are only four of them, each answer has a status code, and
+the process starts at once and stays small.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from services.webhook.settings import Settings
 
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 _PATIENCE_S = 20.0
-"""How long a creation waits for its turn."""
+"""Seconds that the creation of a run waits for those before it."""
 
 _BUSY = (429, 502, 503)
 _BUSY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Waits before a request is repeated that Prefect was too busy for, each up to twice as long."""
+"""Seconds to wait before a request is repeated because Prefect was busy. Chance makes each up to twice as long."""
 
 _REFUSED = (400, 409, 422)
-"""Answers to parameters that the deployment does not take."""
+"""Statuses with which Prefect refuses parameters that the deployment does not take."""
 
 
 class PrefectUnavailableError(Exception):
-    """Prefect did not take it, for a reason that is not the record's: the same may work later."""
+    """Prefect did not take a record, and the reason is not in the record: the same request may work later."""
 
 
 class PrefectApi:
@@ -46,7 +46,7 @@ class PrefectApi:
         self._client = httpx.AsyncClient(
             base_url=settings.prefect_api_url, auth=auth, headers=headers, timeout=_TIMEOUT
         )
-        # Prefect on SQLite answers 503 to all but one of several creations at once; one takes some 30 ms.
+        # Prefect on SQLite answers 503 to all but one of several creations at once. One creation takes about 30 ms.
         self._turn = asyncio.Lock()
         self._deployment = settings.deployment
         self._deployment_id: str | None = None
@@ -60,7 +60,7 @@ class PrefectApi:
         await self._client.aclose()
 
     async def check(self) -> None:
-        """Return if Prefect answers.
+        """Check that Prefect answers.
 
         Raises:
             PrefectUnavailableError: if it does not.
@@ -68,7 +68,7 @@ class PrefectApi:
         self._accepted(await self._request("GET", "/health"))
 
     async def find_deployment(self) -> str:
-        """Id of the deployment.
+        """Return the id of the deployment.
 
         Raises:
             PrefectUnavailableError: if Prefect does not answer, or has none of that name.
@@ -81,7 +81,10 @@ class PrefectApi:
         return self._deployment_id
 
     async def start(self, created: Created, parameters: dict[str, Any]) -> tuple[str, bool]:
-        """Create the upload's flow run unless there is one; its id, and whether it is new.
+        """Create the upload's flow run, unless it exists.
+
+        Returns:
+            The run's id, and whether the run is new.
 
         Raises:
             HopelessRecordError: if the deployment refuses the parameters.
@@ -100,7 +103,7 @@ class PrefectApi:
             raise PrefectUnavailableError("Prefect is too slow for so many uploads at once") from error
         try:
             answer = await self._create(self._deployment_id or await self.find_deployment(), body)
-            if answer.status_code == 404:  # deployed anew since it was found
+            if answer.status_code == 404:  # the deployment was replaced since its id was read
                 answer = await self._create(await self.find_deployment(), body)
         finally:
             self._turn.release()
@@ -112,7 +115,7 @@ class PrefectApi:
         return await self._request("POST", f"/deployments/{deployment_id}/create_flow_run", json=body)
 
     async def emit(self, events: list[dict[str, Any]]) -> None:
-        """Hand events over, in one request.
+        """Send events to Prefect, in one request.
 
         Raises:
             PrefectUnavailableError: if Prefect does not take them.
@@ -137,7 +140,10 @@ class PrefectApi:
 
 
 def event(created: Created, run_id: str | None) -> dict[str, Any]:
-    """The upload as a Prefect event; the same whichever notification told of it, and linked to its run."""
+    """Return the upload as a Prefect event, linked to its flow run if it has one.
+
+    Every notification of the same upload gives an event with the same id.
+    """
     upload = created.upload
     related = [{"prefect.resource.id": f"prefect.flow-run.{run_id}", "prefect.resource.role": "flow-run"}]
     return {

@@ -1,4 +1,4 @@
-"""The webhook's settings: environment variables that begin with UPLOAD_WEBHOOK_."""
+"""Settings of the webhook: environment variables that begin with UPLOAD_WEBHOOK_."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class SettingsError(Exception):
-    """The environment is not what the webhook needs; the text is one line."""
+    """A variable is missing or wrong; the text says which, in one line."""
 
 
 class Settings(BaseSettings):
-    """What the webhook is configured with."""
+    """Configuration of the webhook."""
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, hide_input_in_errors=True, frozen=True)
 
     token: SecretStr = Field(min_length=1)
-    """What a sender must show: `Authorization: Bearer TOKEN`, or as the password of basic authentication."""
+    """Secret that a sender must give: as `Authorization: Bearer TOKEN`, or as the password of basic authentication."""
     mode: Literal["run", "event"] = "run"
-    """`run` creates the flow run and tells of it by an event; `event` only emits, for automations to act on."""
+    """`run` creates the flow run and emits an event; `event` only emits the event, for automations to act on."""
     deployment: str = Field(default="raster-embeddings/docker", pattern=r"^[^/]+/[^/]+$")
-    """The deployment to run, as flow/deployment."""
+    """Deployment to run, as flow/deployment."""
     root: str
-    """Where datasets and dead letters go: a folder or s3://bucket/prefix, which the usual AWS variables reach."""
+    """Folder or s3://bucket/prefix for datasets and dead letters. The usual AWS variables give the keys for S3."""
     store: str | None = None
-    """Object-store block that gives the runs their credentials for `root` and the uploads."""
+    """Name of the object-store block with the credentials that the runs use for `root` and the uploads."""
     buckets: CommaSeparated = _DEFAULTS.buckets
     prefixes: CommaSeparated = _DEFAULTS.prefixes
     suffixes: CommaSeparated = _DEFAULTS.suffixes
     ignore: CommaSeparated = _DEFAULTS.ignore
-    """Which uploads to follow, comma-separated; see `rasterembed.store.uploads.UploadRules`."""
+    """These four say which uploads to follow, separated by commas; see `rasterembed.store.uploads.UploadRules`."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
-    """Size in bytes of the largest notification that is read."""
+    """Largest size of a notification, in bytes."""
     max_records: int = Field(default=100, ge=1)
-    """Most records in one notification; servers send one or a few."""
+    """Largest number of records in one notification. Servers send one or a few."""
     prefect_api_url: str = Field(validation_alias=AliasChoices("UPLOAD_WEBHOOK_PREFECT_API_URL", "PREFECT_API_URL"))
-    """The Prefect server, as http://prefect-server:4200/api."""
+    """URL of Prefect's API, for example http://prefect-server:4200/api."""
     prefect_api_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("UPLOAD_WEBHOOK_PREFECT_API_KEY", "PREFECT_API_KEY")
     )
-    """Key for Prefect's API, where it asks for one."""
+    """Key of Prefect's API, if it needs one."""
     prefect_api_auth_string: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("UPLOAD_WEBHOOK_PREFECT_API_AUTH_STRING", "PREFECT_API_AUTH_STRING")
     )
-    """user:password of a self-hosted server with basic authentication."""
+    """`user:password` of a self-hosted server with basic authentication."""
 
     @field_validator("root")
     @classmethod
@@ -80,20 +80,20 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls) -> Settings:
-        """The settings in the environment.
+        """Read the settings from the environment.
 
         Raises:
-            SettingsError: if one is missing or wrong.
+            SettingsError: if a variable is missing or wrong.
         """
         try:
-            return cls()  # type: ignore[call-arg]  # the environment has them
+            return cls()  # type: ignore[call-arg]  # pydantic takes the fields from the environment
         except ValidationError as error:
             wrong = (f"{_variable(e['loc'])}: {e['msg']}" for e in error.errors(include_url=False))
             raise SettingsError("; ".join(wrong)) from error
 
     @property
     def rules(self) -> UploadRules:
-        """Which uploads to follow."""
+        """Rules for the uploads to follow."""
         return UploadRules(buckets=self.buckets, prefixes=self.prefixes, suffixes=self.suffixes, ignore=self.ignore)
 
 

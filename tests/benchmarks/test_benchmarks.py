@@ -354,4 +354,4 @@ def test_the_gpus_benchmark_needs_few_packages_and_says_that_there_is_no_gpu() -
     here = Path(__file__).parents[2]
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=here)
     assert (process.returncode, process.stdout) == (2, "")
-    assert process.stderr.strip().splitlines()[-1] == "benchmarks/gpu.py: PyTorch finds no CUDA device here"
+    assert process.stderr.strip().splitlines()[-1] == "benchmarks/gpu.py: PyTorch finds no CUDA device on this machine"

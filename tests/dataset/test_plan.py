@@ -212,6 +212,7 @@ def _embed(root: str, fingerprint: str, number: int) -> str:
     return embedding(store, shard.path).sha256
 
 
+@pytest.mark.vectors
 def test_another_process_computes_the_same_vectors_from_the_plan_alone(
     store: ObjectStore, raster: Path, asked: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -12,9 +12,9 @@ from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id
-from rasterembed.raster.shard_reader import SkippedTile
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
+from rasterembed.raster.tile_batch import SkippedTile
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint
 

@@ -127,10 +127,10 @@ USAGE, DATA = 2, 1
 @pytest.mark.parametrize(
     ("status", "arguments", "reason"),
     [
-        (USAGE, ["made", "--tile", "12"], "--tile: '12' is no tile id"),
+        (USAGE, ["made", "--tile", "12"], "--tile: '12' is not a tile id"),
         (USAGE, ["made", "--tile", "r000099_c000000"], "dataset 'made' has no tile r000099_c000000"),
         (DATA, ["made", "--tile", "r000000_c000000"], "has no vector: it was skipped"),
-        (DATA, ["made", "--lonlat", "0", "0"], "no tile of 'made' contains longitude 0, latitude 0"),
+        (DATA, ["made", "--lonlat", "0", "0"], "no embedded tile of 'made' contains longitude 0, latitude 0"),
         (USAGE, ["made", "--lonlat", "0", "99"], "--lonlat: give longitude"),
         (USAGE, ["made", "--lonlat", "0"], "--lonlat"),
         (DATA, ["made", "--image", _text], "chip.png: not a raster that can be read here"),

@@ -44,6 +44,8 @@ from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed
 
+pytestmark = pytest.mark.vectors
+
 SIDE = 64
 
 AS_IT_IS = ResolvedRadiometry(bands=(1, 2, 3), low=(0.0,) * 3, high=(255.0,) * 3, method="uint8")

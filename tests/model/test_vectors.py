@@ -38,6 +38,8 @@ from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed
 from tests.support.servers import S3Server
 
+pytestmark = pytest.mark.vectors
+
 RELATIVE = 1e-4
 """Norm of the difference over the norm, up to which two float32 vectors of one tile are the same."""
 

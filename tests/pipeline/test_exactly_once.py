@@ -107,6 +107,7 @@ def _assert_finished(store: ObjectStore, whole: dict[str, Vectors]) -> None:
     }
 
 
+@pytest.mark.vectors
 def test_the_undisturbed_run_is_what_the_others_are_measured_by(
     undisturbed: ObjectStore, whole: dict[str, Vectors]
 ) -> None:
@@ -258,6 +259,7 @@ def _take_another_number_of_threads() -> None:
     torch.set_num_threads(1 if torch.get_num_threads() > 1 else 2)
 
 
+@pytest.mark.vectors
 def test_a_run_taken_up_with_another_number_of_threads_agrees_within_the_promise(
     raster: Path,
     asked: dict[str, Any],
@@ -292,6 +294,7 @@ def test_a_shard_that_is_told_to_stop_leaves_nothing(plan: Plan, asked: dict[str
     assert files(Path(store.root)) == {}
 
 
+@pytest.mark.vectors
 def test_two_writers_of_a_shard_agree_on_one_file(
     plan: Plan, asked: dict[str, Any], store: ObjectStore, whole: dict[str, Vectors], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,6 +420,7 @@ def test_readers_of_a_dataset_being_replaced_find_the_old_or_the_new_whole_where
     _assert_finished(finished, replacement)
 
 
+@pytest.mark.vectors
 def test_readers_find_a_whole_dataset_at_every_change_that_replacing_makes(
     raster: Path,
     replacing: dict[str, Any],
@@ -537,6 +541,7 @@ def _empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.vectors
 @pytest.mark.parametrize("damage", [_remove, _truncate, _overwrite, _empty])
 def test_a_shard_damaged_in_a_ready_dataset_is_made_anew_and_no_other(
     damage: Any, raster: Path, asked: dict[str, Any], finished: ObjectStore, whole: dict[str, Vectors]
@@ -553,6 +558,7 @@ def test_a_shard_damaged_in_a_ready_dataset_is_made_anew_and_no_other(
     assert all(name.startswith(("datasets/", "tiles/")) for name in metadata)
 
 
+@pytest.mark.vectors
 @pytest.mark.parametrize("damage", [_truncate, _lose_the_footer, _overwrite, _empty])
 def test_a_broken_shard_is_not_taken_for_complete(
     damage: Any, plan: Plan, asked: dict[str, Any], finished: ObjectStore, whole: dict[str, Vectors]

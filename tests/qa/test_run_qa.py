@@ -672,7 +672,7 @@ def test_a_dataset_on_s3_is_measured_the_same(good: Path, moto: S3Server, bucket
     assert set(store.sizes(f"qa/{ID}")) == {*remote.pictures, "report.json", "report.md"}
 
     missing = pytest.raises(ObjectMissingError, match=r"a \[b\]\*/nothing.*there is no such object")
-    with duck.connect() as con, missing, duck.readable("dataset"):
+    with duck.connect() as con, missing, duck.readable_errors(con, "dataset"):
         duck.scan(con, store, ["nothing"])
 
 

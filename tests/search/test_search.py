@@ -129,7 +129,7 @@ def test_the_nearest_are_those_of_numpy(known: Known, searcher: Searcher, number
 def test_the_answer_says_who_gave_it(searcher: Searcher) -> None:
     (engine,) = searcher.ask(Query(tile=name(1)), k=3).engines
     assert engine.dataset_id == "known"
-    if searcher._indexes:
+    if searcher._engines["known"].index is not None:
         assert engine.name == "vss"
         assert engine.why.startswith("ef_search 512, recall@10 ")
     else:
@@ -172,7 +172,7 @@ def test_hits_tell_where_they_are(known: Known, searcher: Searcher) -> None:
 
 
 def box_of(known: Known, first: int, last: int) -> tuple[float, float, float, float]:
-    """A box around the middles of two tiles."""
+    """Return the box around the centres of two tiles."""
     west, south, east, north = shapely.MultiPoint([known.footprints[n].centroid for n in (first, last)]).bounds
     return west, south, east, north
 
@@ -381,7 +381,7 @@ def test_vectors_of_different_models_never_meet(tmp_path: Path, change: dict[str
     [
         (UsageError, {"tile": "r000024_c000000"}, "has no tile r000024_c000000: its rows are 0 to 23, "),
         (DataError, {"tile": "r000000_c000000"}, r"has no vector: it was skipped \(no valid pixel\)"),
-        (DataError, {"lonlat": (0.0, 0.0)}, "no tile of 'known' contains longitude 0, latitude 0$"),
+        (DataError, {"lonlat": (0.0, 0.0)}, "no embedded tile of 'known' contains longitude 0, latitude 0$"),
         (DataError, {"image": "/nowhere/chip.png"}, "/nowhere/chip.png"),
     ],
 )  # fmt: skip
@@ -394,7 +394,7 @@ def test_what_is_not_there_is_named(known: Known, kind: type[Exception], query: 
 def test_a_point_in_a_skipped_tile_says_so(known: Known) -> None:
     place = known.footprints[77].centroid
     with pytest.raises(
-        DataError, match=rf"tile {name(77)} of dataset 'known' is there, but was skipped \(no valid pixel\)"
+        DataError, match=rf"tile {name(77)} of dataset 'known' does, but was skipped \(no valid pixel\)"
     ):
         search(known.store, ["known"], Query(lonlat=(place.x, place.y)))
 

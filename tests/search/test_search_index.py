@@ -21,8 +21,9 @@ from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search import vector_index
 from rasterembed.search.engines import vss
-from rasterembed.search.engines.scan import Filters
-from rasterembed.search.engines.vss import Index, IndexInfo
+from rasterembed.search.engines.vss import VssEngine
+from rasterembed.search.filters import Filters
+from rasterembed.search.index_file import VectorIndexInfo
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
@@ -121,7 +122,7 @@ def test_vss_joins_several_queries_by_comparing_all_with_all(table: Table) -> No
 @dataclass(frozen=True)
 class Indexed:
     dataset: Dataset
-    info: IndexInfo
+    info: VectorIndexInfo
 
     @property
     def folder(self) -> Path:
@@ -131,6 +132,12 @@ class Indexed:
         """Which engine answered, why, and the tiles."""
         answer = search(self.dataset.store, [self.dataset.id], QUERY, where, k)
         return answer.engines[0].name, answer.engines[0].why, [hit.tile_id for hit in answer.hits]
+
+
+def build(dataset: Dataset, options: VectorIndexOptions) -> tuple[VectorIndexInfo | None, str]:
+    """Build an index; return it, and what the build says of it."""
+    result = build_vector_index(dataset, options)
+    return result.info, result.describe()
 
 
 def vectors_of(count: int, seed: int = 4) -> NDArray[np.float32]:
@@ -148,10 +155,10 @@ def make(store: ObjectStore, folder: Path, vectors: NDArray[np.float32], **optio
 
 @pytest.fixture(scope="module")
 def pristine(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
-    """A dataset with its index, which no test changes."""
+    """Make a dataset with an index that no test changes."""
     folder = tmp_path_factory.mktemp("index")
     dataset = make(ObjectStore(root=str(folder / "store")), folder, vectors_of(400))
-    info, why = build_vector_index(dataset, ALWAYS)
+    info, why = build(dataset, ALWAYS)
     assert info is not None
     assert why == "built, because there is no index"
     return Indexed(dataset, info)
@@ -159,7 +166,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Indexed:
 
 @pytest.fixture
 def indexed(pristine: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Indexed:
-    """A copy of it to do anything with."""
+    """Copy that dataset, for tests that change it."""
     monkeypatch.setattr(vector_index, "RECALL_SAMPLE", 5)
     root = tmp_path / "st'ore"
     shutil.copytree(pristine.dataset.store.root, root)
@@ -179,16 +186,28 @@ def test_an_index_is_one_database_named_by_a_file(indexed: Indexed) -> None:
     assert stored["recall"] > 0.99
 
 
+def test_the_description_that_version_0_1_wrote_is_read(indexed: Indexed) -> None:
+    assert indexed.search()[0] == "vss"
+    written = {
+        "fingerprint": indexed.info.fingerprint, "file": indexed.info.file, "bytes": indexed.info.bytes,
+        "sha256": indexed.info.sha256, "rows": 400, "metric": "cosine", "m": 16, "ef_construction": 128,
+        "ef_search": 128, "recall": 0.998, "recall_at": 10, "recall_sample": 200, "build_seconds": 0.412,
+        "duckdb": "1.5.5", "built": "2026-11-22T17:41:26.123456Z",
+    }  # fmt: skip
+    (indexed.folder / "index.json").write_text(json.dumps(written, indent=1))
+    assert indexed.search()[:2] == ("vss", "ef_search 128, recall@10 0.998 when built")
+
+
 def test_a_current_index_is_kept(indexed: Indexed) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in indexed.folder.iterdir()}
-    info, why = build_vector_index(indexed.dataset, ALWAYS)
+    info, why = build(indexed.dataset, ALWAYS)
     assert (info, why) == (indexed.info, "the index is current")
     assert {path.name: path.stat().st_mtime_ns for path in indexed.folder.iterdir()} == before
 
 
 @pytest.mark.parametrize("options", [{"index_m": 8}, {"index_ef_construction": 64}, {"index_ef_search": 50}])
 def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int]) -> None:
-    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index="always", **options))
+    info, why = build(indexed.dataset, VectorIndexOptions(index="always", **options))
     assert info is not None
     assert why == "built, because it was built with other parameters"
     assert info.file != indexed.info.file
@@ -198,11 +217,11 @@ def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int
 
 
 def test_few_vectors_need_no_index(indexed: Indexed) -> None:
-    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=401))
+    info, why = build(indexed.dataset, VectorIndexOptions(index_min_rows=401))
     assert (info, why) == (None, "no index: 400 rows are below 401")
     assert list(indexed.folder.iterdir()) == []
     assert indexed.search()[:2] == ("scan", "there is no index")
-    info, _ = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=400))
+    info, _ = build(indexed.dataset, VectorIndexOptions(index_min_rows=400))
     assert info is not None
     assert indexed.search()[0] == "vss"
 
@@ -231,11 +250,11 @@ def rewrite(indexed: Indexed, **changes: Any) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
     "absent": (lambda i: (i.folder / "index.json").unlink(), "there is no index"),
-    "no database": (remove, "the index is broken: its file is gone, cut off or damaged"),
-    "cut off": (cut_off, "the index is broken: its file is gone, cut off or damaged"),
-    "damaged head": (lambda i: damage(i, 0.0), "the index is broken: its file is gone, cut off or damaged"),
+    "no database": (remove, "the index is broken: its file is missing, cut off or damaged"),
+    "cut off": (cut_off, "the index is broken: its file is missing, cut off or damaged"),
+    "damaged head": (lambda i: damage(i, 0.0), "the index is broken: its file is missing, cut off or damaged"),
     # unchecked, damage among the vectors ends the process
-    "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is gone, cut off or damaged"),
+    "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is missing, cut off or damaged"),
     "no json": (lambda i: (i.folder / "index.json").write_text("{"), "the index is broken: index.json cannot be read"),
     "led astray": (lambda i: rewrite(i, file="../../../x.duckdb"), "the index is broken: index.json cannot be read"),
     "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: it is of other vectors"),
@@ -249,7 +268,7 @@ def test_a_bad_index_is_passed_over_and_then_rebuilt(indexed: Indexed, how: str)
     change, why = BROKEN[how]
     change(indexed)
     assert indexed.search() == ("scan", why, good[2])
-    info, reason = build_vector_index(indexed.dataset, ALWAYS)
+    info, reason = build(indexed.dataset, ALWAYS)
     assert info is not None
     assert reason == f"built, because {why}"
     assert indexed.search()[::2] == ("vss", good[2])
@@ -271,7 +290,7 @@ def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_p
     new = make(indexed.dataset.store, tmp_path, vectors_of(400, seed=5), vector_dtype="float16")
     assert new.manifest.fingerprint != indexed.dataset.manifest.fingerprint
     assert indexed.search()[:2] == ("scan", "the index is stale: it is of other vectors")
-    info, _ = build_vector_index(new, ALWAYS)
+    info, _ = build(new, ALWAYS)
     assert info is not None
     assert indexed.search()[0] == "vss"
 
@@ -280,7 +299,7 @@ def test_a_build_that_fails_leaves_the_old_index(indexed: Indexed, monkeypatch: 
     before = {path.name: path.read_bytes() for path in indexed.folder.iterdir()}
     monkeypatch.setattr("rasterembed.search.vector_index.measure_recall", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        build_vector_index(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
+        build(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
     assert {path.name: path.read_bytes() for path in indexed.folder.iterdir()} == before
     assert indexed.search()[0] == "vss"
 
@@ -289,11 +308,11 @@ def test_a_dataset_too_large_for_the_memory_is_searched_without_an_index(
     indexed: Indexed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rasterembed.search.vector_index.BUILD_MEMORY", "1MB")
-    info, why = build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=1, index_m=8))
+    info, why = build(indexed.dataset, VectorIndexOptions(index_min_rows=1, index_m=8))
     assert info is None
     assert "Out of Memory" in why
     with pytest.raises(DataError, match="Out of Memory"):
-        build_vector_index(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
+        build(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
 
 
 def test_without_vss_the_exact_scan_answers(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -301,9 +320,9 @@ def test_without_vss_the_exact_scan_answers(indexed: Indexed, monkeypatch: pytes
     monkeypatch.setattr(duck, "load_vss", lambda _: False)
     why = f"DuckDB {duckdb.__version__} has no vss extension here"
     assert indexed.search() == ("scan", why, good[2])
-    assert build_vector_index(indexed.dataset, VectorIndexOptions(index_min_rows=10)) == (None, f"no index: {why}")
+    assert build(indexed.dataset, VectorIndexOptions(index_min_rows=10)) == (None, f"no index: {why}")
     with pytest.raises(DataError, match=r"install the wheel duckdb-extension-vss of the same version") as error:
-        build_vector_index(indexed.dataset, ALWAYS)
+        build(indexed.dataset, ALWAYS)
     assert "\n" not in str(error.value)
 
 
@@ -338,7 +357,7 @@ def test_more_rows_than_an_index_should_give_are_scanned_for(indexed: Indexed, m
     monkeypatch.setattr(vss, "MAX_FETCH", 50)
     assert indexed.search(k=20)[0] == "vss"
     engine, why, tiles = indexed.search(k=100)
-    assert (engine, why, len(tiles)) == ("scan", "the index cannot tell the nearest that match", 100)
+    assert (engine, why, len(tiles)) == ("scan", "the index cannot tell which matching tiles are nearest", 100)
 
 
 def test_ef_search_is_a_parameter_of_the_question(indexed: Indexed) -> None:
@@ -353,11 +372,9 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 24)))
     write_dataset(store, "made", blank_raster(tmp_path / "made.tif", 50, 60), model, vectors)
     dataset = Dataset.open(store, "made")
-    poor, _ = build_vector_index(
-        dataset, VectorIndexOptions(index="always", index_m=2, index_ef_construction=8, index_ef_search=8)
-    )
+    poor, _ = build(dataset, VectorIndexOptions(index="always", index_m=2, index_ef_construction=8, index_ef_search=8))
     assert poor is not None
-    index = Index(store, dataset)
+    index = VssEngine(dataset)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = 0
     asked = range(0, 3000, 15)
@@ -370,7 +387,7 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     index.close()
     assert poor.recall < 0.9
     assert poor.recall == pytest.approx(found / 10 / len(asked), abs=0.08)
-    good, _ = build_vector_index(dataset, ALWAYS)
+    good, _ = build(dataset, ALWAYS)
     assert good is not None
     assert good.recall > 0.97 > poor.recall
 
@@ -385,7 +402,7 @@ def test_an_index_on_s3_is_fetched_once_and_checked(
         root=f"s3://{bucket}/at", endpoint_url=moto.endpoint_url, access_key=moto.access_key, secret_key=moto.secret_key
     )
     dataset = make(store, tmp_path, vectors_of(400))
-    first, _ = build_vector_index(dataset, ALWAYS)
+    first, _ = build(dataset, ALWAYS)
     assert first is not None
     indexed = Indexed(dataset, first)
     good = indexed.search()
@@ -396,10 +413,10 @@ def test_an_index_on_s3_is_fetched_once_and_checked(
     assert cached.stat().st_mtime_ns == fetched
 
     cached.write_bytes(cached.read_bytes()[::-1])
-    assert indexed.search() == ("scan", "the index is broken: its file is gone, cut off or damaged", good[2])
+    assert indexed.search() == ("scan", "the index is broken: its file is missing, cut off or damaged", good[2])
     assert indexed.search() == good
 
-    second, _ = build_vector_index(dataset, VectorIndexOptions(index="always", index_m=8))
+    second, _ = build(dataset, VectorIndexOptions(index="always", index_m=8))
     assert second is not None
     assert indexed.search()[0] == "vss"
     assert [path.name for path in (tmp_path / "cache").rglob("*.duckdb")] == [second.file]

@@ -35,7 +35,7 @@ COLOURS = np.stack(
 
 
 def painted(path: Path) -> Path:
-    """A raster of tiles of one colour each; the last row and column are a quarter of a tile short."""
+    """Write a raster whose tiles have one colour each. Its last row and column of tiles are 4 px short."""
     blank_raster(path, ROWS, COLS, when="2024:07:03 09:41:00")
     with rasterio.open(path) as source:
         profile = source.profile | {"height": ROWS * SIDE - 4, "width": COLS * SIDE - 4}

@@ -15,7 +15,8 @@ import shapely
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.model.choice import Dinov3
-from rasterembed.search.engines.scan import Filters, connect, exact_nearest
+from rasterembed.search.engines.scan import ScanEngine, connect
+from rasterembed.search.filters import Filters
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
@@ -72,7 +73,7 @@ def test_a_scan_reads_the_vectors_once_and_no_column_that_it_does_not_need(remot
     assert shards >= 6
     dataset = Dataset.open(remote.store, "made")
     remote.sent()
-    rows = exact_nearest(connect(), dataset, np.ones(256, np.float32), 10, Filters())
+    rows = ScanEngine(dataset, connect()).nearest(np.ones(256, np.float32), 10, Filters())
     assert len(rows) == 10
     sent = remote.sent()
     assert set(sent) == {"embeddings"}

@@ -82,6 +82,7 @@ def _assert_no_secret(server: S3Server, outcome: Outcome, objects: dict[str, byt
         assert not [key for key, content in objects.items() if secret.encode() in content]
 
 
+@pytest.mark.vectors
 def test_from_a_bucket_to_a_bucket_the_vectors_are_those_of_a_local_run(
     server: S3Server, bucket: str, asked: dict[str, Any], local: list[Vectors]
 ) -> None:

@@ -33,8 +33,8 @@ def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **
     """Run the deploy script for some deployments, all by default; what it printed."""
     chosen = [part for name in names for part in ("--name", name)]
     done = subprocess.run(
-        [sys.executable, str(PROJECT / "scripts/deploy.py"), *chosen, *options],
-        env=server.environment() | {"PYTHONPATH": str(PROJECT)} | variables,
+        [sys.executable, "-m", "scripts.deploy", *chosen, *options],
+        env=server.environment() | variables,
         cwd=PROJECT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -17,9 +17,9 @@ from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.shard_reader import SkippedTile
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import register
+from rasterembed.raster.tile_batch import SkippedTile
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 

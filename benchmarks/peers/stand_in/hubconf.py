@@ -1,7 +1,7 @@
-"""Stands in for the repository of DINOv3's code on GitHub, so that those who fetch it take any weights, and offline.
+"""Replace the GitHub repository of DINOv3's code, so that terratorch and geoai work offline and with any weights.
 
-terratorch and geoai load DINOv3 with `torch.hub` from there, and Facebook's weights into it. PyTorch looks into its hub
-folder first: with this in it, both get the network of transformers, with the weights of the folder in PEER_WEIGHTS.
+Both packages load DINOv3 with `torch.hub` from that repository. PyTorch looks into its hub folder first. With this file
+in it, both get transformers' network, with the weights of the folder PEER_WEIGHTS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 
 class Stand(torch.nn.Module):
-    """transformers' network with the attributes and the method that those packages use of Facebook's."""
+    """transformers' network, with the attributes and the method of Facebook's network that those packages use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,15 @@ class Stand(torch.nn.Module):
         return_class_token: bool = False,
         norm: bool = True,
     ) -> tuple[object, ...]:
-        """Patch tokens of the last `n` layers, or of those numbered, and with them the CLS token if asked for."""
+        """Return the patch tokens of some layers.
+
+        Args:
+            x: images, shape (batch, 3, rows, columns).
+            n: number of last layers, or numbers of the layers.
+            reshape: whether patch tokens get the shape (batch, d, rows, columns) instead of (batch, patches, d).
+            return_class_token: whether each item is a pair of patch tokens and CLS token.
+            norm: whether to apply the network's final normalisation.
+        """
         states = self.network(x, output_hidden_states=True).hidden_states[1:]
         chosen = states[-n:] if isinstance(n, int) else [states[number] for number in n]
         found: list[object] = []
@@ -47,5 +55,5 @@ class Stand(torch.nn.Module):
 
 
 def dinov3_vits16(**_: object) -> Stand:
-    """The model, whatever weights are asked for."""
+    """Return the model, whatever weights the caller names."""
     return Stand()

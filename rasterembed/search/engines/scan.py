@@ -1,98 +1,77 @@
-"""The exact scan: DuckDB goes through every vector that the filters leave."""
+"""Engine `scan`: DuckDB compares the query with every vector that passes the filters. The answer is exact."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import shapely
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.search.areas import Areas, meeting
-from rasterembed.search.tiles import bounds_condition, tiles_meeting
+from rasterembed.search.engines.engine import COLUMNS, EngineName
+from rasterembed.search.filters import Filters
+from rasterembed.search.tile_lookup import tiles_in_areas
 from rasterembed.store import duck
-
-COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
-"""Columns of a shard that make a hit."""
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which tiles of one dataset may answer."""
-
-    min_valid_fraction: float = 0.0
-    areas: Areas = ()
-    excluded: frozenset[str] = frozenset()
-    """Ids of the tiles that the query names."""
-
-    @property
-    def narrow(self) -> bool:
-        """Whether more is left out than the query's own tiles."""
-        return bool(self.areas) or self.min_valid_fraction > 0
-
-    def keep(self, rows: pa.Table) -> pa.Table:
-        """The rows that pass."""
-        passing = rows["valid_fraction"].to_numpy() >= np.float32(self.min_valid_fraction)
-        passing &= ~pc.is_in(rows["tile_id"], pa.array(self.excluded, pa.string())).to_numpy()
-        if self.areas:
-            passing &= meeting(self.areas, shapely.from_wkb(rows["geometry"].to_numpy()))
-        return rows.filter(pa.array(passing))
 
 
 def connect() -> duckdb.DuckDBPyConnection:
-    """A connection for scans of vectors."""
+    """Open a DuckDB connection for scans."""
     con = duck.connect()
-    # it would read the vectors a second time, to hand out the few other columns of the nearest rows
+    # With late materialization, DuckDB reads the vectors a second time to fetch the other columns of the nearest rows.
     con.execute("SET late_materialization_max_rows = 0")
     return con
 
 
-def exact_nearest(
-    con: duckdb.DuckDBPyConnection, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
-) -> pa.Table:
-    """The k nearest tiles by cosine distance, ties by tile id; fewer only if fewer pass the filters.
-
-    The filters come before the cut. Only the shards that they leave are opened, and only the columns that are needed
-    are read.
+class ScanEngine:
+    """Scans the shards of one dataset.
 
     Args:
-        con: a connection made by `connect`.
-        dataset: what to search.
-        vector: the query, shape (dimensions,).
-        k: rows at most.
-        filters: which tiles may answer.
-
-    Returns:
-        A table of `COLUMNS` and `distance`.
-
-    Raises:
-        DataError: if a shard cannot be read.
+        dataset: the dataset to search.
+        con: a connection made by `connect`. Several engines may share it: DuckDB keeps what it read of the shards in
+            this connection's memory.
     """
-    shards = dataset.manifest.shards
-    condition, parameters = bounds_condition(filters.areas)
-    if filters.areas:
-        inside = tiles_meeting(con, dataset, filters.areas)
-        numbers = set(inside["shard"].unique().to_pylist())
-        shards = tuple(shard for shard in shards if shard.number in numbers)
-        con.register("inside", inside)
-        condition += " AND tile_id IN (SELECT tile_id FROM inside)"
-    keys = [shard.path for shard in shards if shard.rows] or [dataset.manifest.shards[0].path]
-    array = f"FLOAT[{dataset.manifest.dimensions}]"
-    with duck.readable(f"dataset {dataset.id!r}"):
-        duck.scan(con, dataset.store, keys).create_view("vectors", replace=True)
-        return con.execute(
+
+    name: EngineName = "scan"
+    settings = ""
+    recall = None
+
+    def __init__(self, dataset: Dataset, con: duckdb.DuckDBPyConnection) -> None:
+        self._dataset = dataset
+        self._con = con
+
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table:
+        """Return the k nearest tiles that pass the filters; see `SearchEngine.nearest`.
+
+        This engine always answers. The filters are applied before the k nearest are taken. Only shards that hold a
+        tile in the areas are opened, and of these only the needed columns are read.
+
+        Raises:
+            DataError: if a shard cannot be read.
+        """
+        manifest = self._dataset.manifest
+        condition, parameters = filters.sql_condition()
+        shards = [shard for shard in manifest.shards if shard.rows]
+        if filters.areas:
+            inside = tiles_in_areas(self._con, self._dataset, filters.areas)
+            numbers = set(inside["shard"].unique().to_pylist())
+            shards = [shard for shard in shards if shard.number in numbers]
+            self._con.register("inside", inside)
+            condition += " AND tile_id IN (SELECT tile_id FROM inside)"
+        if not shards:
+            # Any shard gives the empty answer its columns: no row of it passes.
+            shards = [manifest.shards[0]]
+        array = f"FLOAT[{manifest.dimensions}]"
+        query = (
             f"SELECT {COLUMNS}, array_cosine_distance(embedding::{array}, $vector::{array}) AS distance "
-            f"FROM vectors WHERE valid_fraction >= $valid::FLOAT AND NOT list_contains($excluded, tile_id) "
-            f"AND {condition} ORDER BY distance, tile_id LIMIT $k",
-            {
-                "vector": vector.tolist(),
-                "valid": filters.min_valid_fraction,
-                "excluded": sorted(filters.excluded),
-                "k": k,
-                **parameters,
-            },
-        ).to_arrow_table()
+            f"FROM vectors WHERE {condition} ORDER BY distance, tile_id LIMIT $k"
+        )
+        values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
+        with duck.readable_errors(self._con, f"dataset {self._dataset.id!r}"):
+            files = duck.scan(self._con, self._dataset.store, [shard.path for shard in shards])
+            files.create_view("vectors", replace=True)
+            return self._con.execute(query, values).to_arrow_table()
+
+    def close(self) -> None:
+        """Do nothing: the connection belongs to the caller."""

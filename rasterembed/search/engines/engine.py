@@ -1,0 +1,122 @@
+"""What every search engine offers, and why an engine with an index may not answer."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rasterembed.search.filters import Filters
+
+EngineName = Literal["scan", "vss"]
+"""`scan` compares the query with every vector; `vss` asks the HNSW index of DuckDB's extension `vss`."""
+
+COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
+"""Columns of a shard, as SQL, that every engine returns beside `distance`."""
+
+
+class SearchEngine(Protocol):
+    """Finds the nearest vectors of one dataset. An engine serves one thread at a time."""
+
+    @property
+    def name(self) -> EngineName:
+        """Name of the engine, as answers show it."""
+
+    @property
+    def settings(self) -> str:
+        """Settings and measured recall, as text for people; empty if the engine has none."""
+
+    @property
+    def recall(self) -> float | None:
+        """Recall measured when the index was built, 0 to 1; None if the engine is exact."""
+
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table | None:
+        """Return the k nearest tiles that pass the filters.
+
+        Args:
+            vector: the query, shape (dimensions,). It need not have length 1.
+            k: largest number of rows.
+            filters: which tiles may answer.
+
+        Returns:
+            A table with the columns `COLUMNS` and `distance` (cosine distance, 0 to 2). Rows are in the order of
+            distance, and of tile id if distances are equal. There are fewer than k rows only if fewer tiles pass. The
+            result is None if this engine cannot be sure of the answer to this query.
+
+        Raises:
+            IndexUnusableError: if the engine's index broke, so that this engine cannot answer any more.
+            DataError: if a shard cannot be read.
+        """
+
+    def close(self) -> None:
+        """Release the memory that this engine holds."""
+
+
+class NoIndexReason(StrEnum):
+    """Why an engine with an index did not answer, so that the exact scan did."""
+
+    SCAN_REQUESTED = "scan_requested"
+    """The caller chose the engine `scan`."""
+    ABSENT = "absent"
+    """The dataset has no index."""
+    STALE = "stale"
+    """The index was built from other vectors than the dataset has now."""
+    INFO_UNREADABLE = "info_unreadable"
+    """`index.json` is not what a build writes."""
+    FILE_DAMAGED = "file_damaged"
+    """The index's database is missing, or its size or sha256 is wrong."""
+    NOT_USED = "not_used"
+    """DuckDB opens the database, but does not use the index in it."""
+    FAILED = "failed"
+    """DuckDB or the store reported an error."""
+    NO_EXTENSION = "no_extension"
+    """The extension `vss` cannot be loaded."""
+    UNDECIDED = "undecided"
+    """The index cannot be sure which of the tiles that pass the filters are nearest."""
+
+    def describe(self, detail: str = "") -> str:
+        """Return the reason as text for people.
+
+        Args:
+            detail: the error's text for `FAILED`, DuckDB's version for `NO_EXTENSION`, else unused.
+
+        Example:
+            >>> NoIndexReason.STALE.describe()
+            'the index is stale: it is of other vectors'
+        """
+        match self:
+            case NoIndexReason.SCAN_REQUESTED:
+                return "as asked"
+            case NoIndexReason.ABSENT:
+                return "there is no index"
+            case NoIndexReason.STALE:
+                return "the index is stale: it is of other vectors"
+            case NoIndexReason.INFO_UNREADABLE:
+                return "the index is broken: index.json cannot be read"
+            case NoIndexReason.FILE_DAMAGED:
+                return "the index is broken: its file is missing, cut off or damaged"
+            case NoIndexReason.NOT_USED:
+                return "the index is broken: DuckDB does not use it"
+            case NoIndexReason.FAILED:
+                return f"the index is broken: {detail}"
+            case NoIndexReason.NO_EXTENSION:
+                return f"DuckDB {detail} has no vss extension here"
+            case NoIndexReason.UNDECIDED:
+                return "the index cannot tell which matching tiles are nearest"
+
+
+class IndexUnusableError(Exception):
+    """A dataset's vector index cannot be used. The exact scan answers instead.
+
+    Args:
+        reason: kind of problem.
+        detail: see `NoIndexReason.describe`.
+    """
+
+    def __init__(self, reason: NoIndexReason, detail: str = "") -> None:
+        super().__init__(reason.describe(detail))
+        self.reason = reason
+        self.detail = detail

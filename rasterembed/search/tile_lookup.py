@@ -1,0 +1,177 @@
+"""Look up tiles by id, by place and by area in a dataset's tile index, and read their vectors from the shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import shapely
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.tile_index import TileStatus
+from rasterembed.errors import DataError, UsageError
+from rasterembed.raster.skip_reason import describe_reason
+from rasterembed.search.areas import Areas, bounds_condition, meets_all
+from rasterembed.store import duck
+
+_COLUMNS = "tile_id, col_off, row_off, width, height, shard, status, reason"
+"""Columns of the tile index that a lookup reads."""
+
+
+class Tile(BaseModel):
+    """An embedded tile of a dataset, as the tile index describes it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset_id: str
+    tile_id: str
+    col_off: int
+    """Left edge of the window, px."""
+    row_off: int
+    """Upper edge of the window, px."""
+    width: int
+    """Columns of the window, px."""
+    height: int
+    """Rows of the window, px."""
+    shard: int
+    """Number of the shard that holds the tile's vector."""
+
+
+def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) -> Tile:
+    """Return an embedded tile by its id.
+
+    Raises:
+        UsageError: if the grid has no such tile.
+        DataError: if the tile was skipped, or the tile index cannot be read.
+    """
+    rows = _query_index(con, dataset, f"SELECT {_COLUMNS} FROM tile_index WHERE tile_id = $tile", {"tile": tile_id})
+    if not rows:
+        sharding = dataset.plan.sharding
+        raise UsageError(
+            f"dataset {dataset.id!r} has no tile {tile_id}: its rows are 0 to {sharding.rows - 1}, "
+            f"its columns 0 to {sharding.cols - 1}"
+        )
+    if rows[0]["status"] != TileStatus.EMBEDDED:
+        status = _describe_status(dataset, rows[0])
+        raise DataError(f"tile {tile_id} of dataset {dataset.id!r} has no vector: it was {status}")
+    return _tile(dataset, rows[0])
+
+
+def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lon: float, lat: float) -> Tile:
+    """Return the embedded tile that contains a point.
+
+    The first dataset that has such a tile answers. If tiles overlap, the tile whose centre is nearest to the point is
+    returned.
+
+    Args:
+        con: a connection made by `duck.connect`.
+        datasets: datasets to look in.
+        lon: longitude in degrees.
+        lat: latitude in degrees.
+
+    Raises:
+        DataError: if no tile contains the point, if the tiles that do were skipped, or if a raster has no place on
+            Earth.
+    """
+    point, skipped = shapely.Point(lon, lat), ""
+    for dataset in datasets:
+        dataset.check_on_earth()
+        rows = _query_index(
+            con,
+            dataset,
+            f"SELECT {_COLUMNS}, geometry FROM tile_index WHERE bbox.xmin <= $lon AND bbox.xmax >= $lon "
+            "AND bbox.ymin <= $lat AND bbox.ymax >= $lat",
+            {"lon": lon, "lat": lat},
+        )
+        footprints = shapely.from_wkb([row["geometry"] for row in rows])
+        containing = [pair for pair in zip(rows, footprints, strict=True) if pair[1].covers(point)]
+        embedded = [pair for pair in containing if pair[0]["status"] == TileStatus.EMBEDDED]
+        if embedded:
+            row, _ = min(embedded, key=lambda pair: (pair[1].centroid.distance(point), pair[0]["tile_id"]))
+            return _tile(dataset, row)
+        if containing:
+            row = containing[0][0]
+            status = _describe_status(dataset, row)
+            skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} does, but was {status}"
+    names = ", ".join(repr(dataset.id) for dataset in datasets)
+    raise DataError(f"no embedded tile of {names} contains longitude {lon:g}, latitude {lat:g}{skipped}")
+
+
+def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:
+    """Return the embedded tiles that meet every area, as a table with the columns `tile_id` and `shard`.
+
+    Raises:
+        DataError: if the tile index cannot be read.
+    """
+    condition, parameters = bounds_condition(areas)
+    query = f"SELECT tile_id, shard, geometry FROM tile_index WHERE status = '{TileStatus.EMBEDDED}' AND {condition}"
+    matching = []
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+        _create_index_view(con, dataset)
+        for batch in con.execute(query, parameters).to_arrow_reader(65536):
+            inside = meets_all(areas, shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False)))
+            matching.append(batch.select(["tile_id", "shard"]).filter(pa.array(inside)))
+    schema = pa.schema([("tile_id", pa.string()), ("shard", pa.int32())])
+    return pa.Table.from_batches(matching, schema) if matching else schema.empty_table()
+
+
+def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequence[Tile]) -> NDArray[np.float32]:
+    """Return the vectors of tiles, each read from the tile's own shard.
+
+    Args:
+        con: a connection made by `duck.connect`.
+        dataset: the dataset of all the tiles.
+        tiles: n tiles.
+
+    Returns:
+        Shape (n, dimensions).
+
+    Raises:
+        DataError: if a shard cannot be read, or has no row of a tile that the tile index places in it.
+    """
+    vectors: dict[str, NDArray[np.float32]] = {}
+    paths = {shard.number: shard.path for shard in dataset.manifest.shards}
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+        for number in sorted({tile.shard for tile in tiles}):
+            duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
+            # One query a tile: DuckDB skips row groups for a comparison with =, but not for one with IN.
+            for tile_id in [tile.tile_id for tile in tiles if tile.shard == number]:
+                query = "SELECT embedding FROM one_shard WHERE tile_id = $tile"
+                for (vector,) in con.sql(query, params={"tile": tile_id}).fetchall():
+                    vectors[tile_id] = np.array(vector, dtype=np.float32)
+    for tile in tiles:
+        if tile.tile_id not in vectors:
+            raise DataError(
+                f"tile {tile.tile_id} is not in shard {tile.shard} of dataset {dataset.id!r}: embed the raster again"
+            )
+    return np.stack([vectors[tile.tile_id] for tile in tiles])
+
+
+def _create_index_view(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    duck.scan(con, dataset.store, [dataset.manifest.index]).create_view("tile_index", replace=True)
+
+
+def _query_index(
+    con: duckdb.DuckDBPyConnection, dataset: Dataset, query: str, parameters: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the rows of a query on the view `tile_index`."""
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+        _create_index_view(con, dataset)
+        rows: list[dict[str, Any]] = con.execute(query, parameters).to_arrow_table().to_pylist()
+    return rows
+
+
+def _tile(dataset: Dataset, row: dict[str, Any]) -> Tile:
+    return Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name != "dataset_id"})
+
+
+def _describe_status(dataset: Dataset, row: dict[str, Any]) -> str:
+    """Return a tile's status, with its reason if it has one, as text for people."""
+    if not row["reason"]:
+        return str(row["status"])
+    return f"{row['status']} ({describe_reason(row['reason'], dataset.plan.selection.min_valid_fraction)})"

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Run the tests that compare vectors (marker `vectors`) once for each way in which processors differ: the number of
+# threads, and the kernels that MKL, PyTorch, oneDNN and OpenBLAS choose. Each variable forces a choice that this
+# machine would not make by itself. All ways are tried; the script fails if one of them failed.
+#
+#   scripts/test_processors.sh PYTEST [OPTION...]
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+ways=(
+  "OMP_NUM_THREADS=1"
+  "OMP_NUM_THREADS=2"
+  "MKL_CBWR=COMPATIBLE"
+  "ATEN_CPU_CAPABILITY=avx2"
+  "ATEN_CPU_CAPABILITY=default"
+  "ONEDNN_MAX_CPU_ISA=AVX2"
+  "OPENBLAS_CORETYPE=Haswell"
+  # The nearest thing to a processor without AVX-512.
+  "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell"
+)
+
+# What the caller's environment chooses must not hide what a way chooses.
+unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_CAPABILITY \
+  ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS
+
+failed=()
+for way in "${ways[@]}"; do
+  echo "== $way"
+  # The variables of a way are separate words.
+  # shellcheck disable=SC2086
+  env $way "$@" -m "vectors and not s3 and not slow" || failed+=("$way")
+done
+
+if ((${#failed[@]})); then
+  printf 'failed with %s\n' "${failed[@]}" >&2
+  exit 1
+fi

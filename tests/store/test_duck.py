@@ -1,0 +1,94 @@
+"""DuckDB over a store: rows in order, and the store's own errors."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError
+from rasterembed.store import duck, s3
+from rasterembed.store.object_store import ObjectStore
+from tests.store.test_store import at
+from tests.support.servers import S3Server
+
+ROWS = 2000
+
+
+@pytest.fixture(params=["folder", "moto", pytest.param("ceph", marks=pytest.mark.s3)])
+def store(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> ObjectStore:
+    if request.param == "folder":
+        return _filled(ObjectStore(root=str(tmp_path / "store")))
+    return _filled(_on_s3(request.getfixturevalue(request.param), bucket))
+
+
+def _on_s3(server: S3Server, bucket: str) -> ObjectStore:
+    server.create_bucket(bucket)
+    return at(server, bucket)
+
+
+def _filled(store: ObjectStore) -> ObjectStore:
+    for name, first in (("b", 0), ("a", ROWS)):
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"number": pa.array(range(first, first + ROWS))}), sink, row_group_size=500)
+        store.write(f"table/{name}.parquet", sink.getvalue())
+    return store
+
+
+def test_rows_come_in_the_order_of_the_keys(store: ObjectStore) -> None:
+    with duck.connect() as con, duck.readable_errors(con, "table"):
+        rows = duck.scan(con, store, ["table/b.parquet", "table/a.parquet"]).select("number, filename").fetchall()
+    assert [number for number, _ in rows] == list(range(2 * ROWS))
+    assert rows[0][1].endswith("table/b.parquet")
+
+
+def test_an_object_that_is_no_table_is_an_error_of_one_line(store: ObjectStore) -> None:
+    store.write("table/c.parquet", b"no table, whatever its name says")
+    with (
+        duck.connect() as con,
+        pytest.raises(DataError, match=r"^table: ") as error,
+        duck.readable_errors(con, "table"),
+    ):
+        duck.scan(con, store, ["table/c.parquet"]).fetchall()
+    assert not isinstance(error.value, StoreError)
+    assert "\n" not in str(error.value)
+
+
+def test_an_object_that_does_not_exist_is_the_stores_error(moto: S3Server, bucket: str) -> None:
+    store = _on_s3(moto, bucket)
+    missing = pytest.raises(ObjectMissingError, match=r"^table: s3://.*none.* there is no such object")
+    with duck.connect() as con, missing as error, duck.readable_errors(con, "table"):
+        duck.scan(con, store, ["none"])
+    assert isinstance(error.value.__cause__, duckdb.Error)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("kind", [StoreUnavailableError, StoreError])
+def test_a_store_that_fails_while_rows_are_read_is_the_stores_error(
+    moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, threads: int, kind: type[StoreError]
+) -> None:
+    """Whatever the text of the error, and in whichever thread of DuckDB it was raised."""
+    store = _filled(_on_s3(moto, bucket))
+
+    def fail(*_: Any) -> bytes:
+        raise kind("DataError: a misleading text")
+
+    with duck.connect(threads=threads) as con:
+        view = duck.scan(con, store, ["table/b.parquet", "table/a.parquet"])
+        with monkeypatch.context() as patch:
+            patch.setattr(s3.S3Storage, "read_range", fail)
+            with (
+                pytest.raises(kind, match=r"^table: DataError: a misleading text$") as error,
+                duck.readable_errors(con, "table"),
+            ):
+                view.fetchall()
+        assert type(error.value) is kind
+        # an error of the past is not blamed on the store
+        with pytest.raises(DataError, match=r"^query: ") as other, duck.readable_errors(con, "query"):
+            con.sql("SELECT nothing FROM nowhere")
+        assert type(other.value) is DataError
