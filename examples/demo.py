@@ -1,4 +1,6 @@
-"""Embed a generated scene with the main flow, and search in the result: `make demo`.
+"""Embed a generated scene, check it, and search in it with the `rasterembed` command: `make demo`.
+
+It needs no server. The demo model is kept in the folder of XDG_CACHE_HOME (by default ~/.cache), which must be writable.
 
 python -m examples.demo [FOLDER]
 """
@@ -9,9 +11,8 @@ import sys
 from pathlib import Path
 
 from examples.landscape import make_scene
-from flows.command import run
-from flows.raster_embeddings import raster_embeddings
-from flows.search_embeddings import search_embeddings
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 
 DATASET = "demo-scene"
 
@@ -25,16 +26,15 @@ def main(folder: Path) -> None:
     if not raster.exists():
         print(f"generating a landscape in {raster}")
         make_scene(folder)
-    summary = run(raster_embeddings, [str(raster), "--root", str(store), "--dataset-id", DATASET])
-    answer = run(search_embeddings, [DATASET, "--root", str(store), "--tile", TILE, "-k", "8", "--sheet", str(sheet)])
-    print(f"\n{answer}\n")
-    for name, value in summary.model_dump(mode="json").items():
-        print(f"{name.replace('_', ' '):>18}: {value}")
-    print(f"{'shards':>18}: {store}/embeddings/{DATASET}/*.parquet")
-    print(f"{'tile index':>18}: {store}/tiles/{DATASET}/index.parquet")
-    print(f"{'quality report':>18}: {store}/qa/{DATASET}/report.md")
-    print(f"{'contact sheet':>18}: {sheet}")
-    print(f"{'truth':>18}: {folder}/scene-classes.tif")
+    dataset = run(app, ["embed", str(raster), "--root", str(store), "--dataset-id", DATASET])
+    question = ["--tile", TILE, "-k", "8", "--sheet", str(sheet)]
+    answer = run(app, ["search", DATASET, "--root", str(store), *question])
+    print(f"\n{answer}\n\n{dataset}")
+    print(f"shards: {store}/embeddings/{DATASET}/*.parquet")
+    print(f"tile index: {store}/tiles/{DATASET}/index.parquet")
+    print(f"quality report: {store}/qa/{DATASET}/report.md")
+    print(f"contact sheet: {sheet}")
+    print(f"truth: {folder}/scene-classes.tif")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 PROJECT = Path(__file__).parents[1]
 
-# One thread for PyTorch, in this process and in all that it starts: the promise of equal bytes needs the same number
-# everywhere, and workers of pytest-xdist must not compete for the cores. PyTorch reads it when it is first imported.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 # A process that a shell starts in the background ignores SIGINT, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

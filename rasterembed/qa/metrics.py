@@ -152,7 +152,12 @@ def _status(value: int | float | None, bound: Bound, threshold: int | float) -> 
 
 
 def format_number(value: int | float | None) -> str:
-    """Return a number as text for people: four significant digits, or `-` for None."""
+    """Return a number as text for people: integers in full, others with four significant digits, `-` for None.
+
+    Example:
+        >>> format_number(278000), format_number(0.99137), format_number(None)
+        ('278,000', '0.9914', '-')
+    """
     if value is None:
         return "-"
     return f"{value:,d}" if isinstance(value, int) else f"{value:.4g}"

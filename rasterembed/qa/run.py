@@ -37,14 +37,12 @@ def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = Qa
         StoreError: if the store refuses or does not answer.
 
     Example:
-        >>> from rasterembed.dataset.manifest import read_manifest
-        >>> from rasterembed.qa.run import run_qa
-        >>> from rasterembed.store.object_store import ObjectStore
-        >>> store = ObjectStore(root="rasterembed-store")
-        >>> manifest = read_manifest(store, "demo")
+        >>> from rasterembed import Dataset, ObjectStore
+        >>> store = ObjectStore(root="embeddings")
+        >>> manifest = Dataset.open(store, "scene").manifest
         >>> report = run_qa(store, manifest)
-        >>> print(report.table())
-        >>> report.check()
+        >>> report.passed
+        True
     """
     with measure_dataset(store, manifest, thresholds) as measures:
         pictures = _draw_pictures(measures)
@@ -67,6 +65,14 @@ def judge_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
     Raises:
         DataError: if a shard's pages cannot be read although its footer is complete.
         StoreError: if the store refuses or does not answer.
+
+    Example:
+        >>> from rasterembed import Dataset, ObjectStore
+        >>> store = ObjectStore(root="embeddings")
+        >>> manifest = Dataset.open(store, "scene").manifest
+        >>> report = judge_dataset(store, manifest)
+        >>> report.passed
+        True
     """
     with measure_dataset(store, manifest, thresholds) as measures:
         return _make_report(measures, thresholds, pictures=())

@@ -37,14 +37,16 @@ _SAMPLE_BYTES = 2**27
 
 _QUANTILES = {"p01": 0.01, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 _BINS = 41
-"""Bins of a histogram."""
+"""Number of bins of a histogram."""
+
 _BATCH_ROWS = 65536
-"""Rows of a batch."""
+"""Largest number of rows in a batch."""
+
 _LARGEST_HASH = 2**64 - 1
 """Largest value of DuckDB's hash function."""
 
-# A vector of another length, or with a null in it, becomes NULL, and so does its squared norm. The cast stands outside
-# of CASE because DuckDB evaluates CASE only for lists, not for arrays.
+# A vector of another length, or with a null in it, becomes NULL, and so does its squared norm. The cast is outside
+# of CASE because DuckDB supports CASE for lists, but not for arrays.
 _LISTED = """
 SELECT *, (CASE WHEN len(embedding) = {d} AND list_count(embedding) = {d} THEN embedding END)::FLOAT[{d}] AS whole
 FROM shards

@@ -106,31 +106,31 @@ class Pixels:
         bands: tuple[int, ...],
         pixels: NDArray[np.generic],
         mask: NDArray[np.bool_] | None,
-        valid: NDArray[np.bool_],
+        out: NDArray[np.bool_],
     ) -> int:
-        """Write which pixels are valid into `valid`, and return how many are.
+        """Write which pixels are valid into `out`, and return how many are.
 
         Args:
             bands: band numbers of `pixels`, from 1.
             pixels: pixels that `read_into` returned, shape (bands, rows, columns).
             mask: the mask that `read_into` returned with them, shape (rows, columns).
-            valid: memory for the result, shape (rows, columns).
+            out: memory for the result, shape (rows, columns).
         """
         nodata = self._nodata_of(bands)
         if nodata is None:
-            valid[:] = True
+            out[:] = True
         else:
-            np.not_equal(pixels[0], nodata[0], out=valid)
+            np.not_equal(pixels[0], nodata[0], out=out)
             for band, value in zip(pixels[1:], nodata[1:], strict=True):
-                # In most tiles the first band settles it, and the other bands need not be compared.
-                if valid.all():
+                # In most tiles no pixel of the first band is nodata. Then the other bands need not be compared.
+                if out.all():
                     break
-                valid |= band != value
+                out |= band != value
         if np.issubdtype(pixels.dtype, np.floating):
-            valid &= np.isfinite(pixels).all(axis=0)
+            out &= np.isfinite(pixels).all(axis=0)
         if mask is not None:
-            valid &= mask
-        return int(np.count_nonzero(valid))
+            out &= mask
+        return int(np.count_nonzero(out))
 
     def _nodata_of(self, bands: tuple[int, ...]) -> list[np.generic] | None:
         """Return the nodata value of each band in the raster's dtype, or None if a band has none."""

@@ -210,9 +210,9 @@ class _ReopeningRaster:
             self._buffer = np.empty(length, self._pixels.dtype)
         return self._pixels.read_into(self._buffer[:length].reshape(shape), bands, window)
 
-    def find_valid(self, pixels: NDArray[np.generic], mask: NDArray[np.bool_] | None, valid: NDArray[np.bool_]) -> int:
-        """Write which pixels are valid into `valid`, and return how many are. See `Pixels.find_valid`."""
-        return self._pixels.find_valid(self._reader.bands, pixels, mask, valid)
+    def find_valid(self, pixels: NDArray[np.generic], mask: NDArray[np.bool_] | None, out: NDArray[np.bool_]) -> int:
+        """Write which pixels are valid into `out`, and return how many are. See `Pixels.find_valid`."""
+        return self._pixels.find_valid(self._reader.bands, pixels, mask, out)
 
 
 def _runs(tiles: Tiles, rows: int, columns: int) -> Iterator[slice]:

@@ -7,7 +7,7 @@ import mmap
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,7 @@ class TileBatch:
     """Tiles skipped since the batch before, in tile order."""
 
 
-@dataclass(frozen=True)
-class TileWindow:
+class TileWindow(NamedTuple):
     """Pixels of one tile's window. They are good until the next read, which uses the same memory."""
 
     position: int

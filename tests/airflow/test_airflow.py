@@ -38,7 +38,7 @@ def test_the_dags_form_is_the_flows() -> None:
 
 @pytest.fixture(scope="session")
 def airflow_python() -> Path:
-    """The Python of an environment with Airflow as airflow/constraints.txt pins it; kept for the next time."""
+    """Return the Python of an environment with Airflow as airflow/constraints.txt pins it. Later runs use it again."""
     requirements, pins = SOURCES / "requirements.txt", SOURCES / "constraints.txt"
     folder = PROJECT / ".venv-airflow"
     python, stamp = folder / "bin" / "python", folder / "installed"
@@ -66,13 +66,13 @@ class Airflow:
         return self.client.post(f"/api/v2/dags/{DAG}/dagRuns", json=body)
 
     def task(self, run_id: str) -> dict[str, Any]:
-        """The run's task instance."""
+        """Return the run's task instance."""
         answer = self.client.get(f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed")
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     def wait(self, run_id: str, *states: str, timeout: float = 240) -> dict[str, Any]:
-        """The task instance, once it is in one of the states."""
+        """Return the task instance, once it is in one of the states."""
 
         def there() -> dict[str, Any] | None:
             task = self.task(run_id)
@@ -111,26 +111,26 @@ class Airflow:
         wait_for(watched, "the triggerer to take over")
 
     def xcom(self, run_id: str, key: str) -> Any:
-        """What the task pushed."""
+        """Return the value that the task pushed."""
         path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed/xcomEntries/{key}"
         return self.client.get(path).raise_for_status().json()["value"]
 
     def log(self, run_id: str, attempt: int = 1) -> str:
-        """The task's log."""
+        """Return the task's log."""
         path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed/logs/{attempt}"
         return self.client.get(path).raise_for_status().text
 
 
 @pytest.fixture(scope="session")
 def prefect_behind(prefect: PrefectServer) -> Iterator[Proxy]:
-    """A proxy before the session's Prefect server."""
+    """Start a proxy before the session's Prefect server."""
     with proxy_before(prefect.api_url) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="session")
 def airflow(airflow_python: Path, prefect_behind: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    """A running Airflow whose connection names the proxy before Prefect."""
+    """Start Airflow; its connection names the proxy before Prefect."""
     home, port = tmp_path_factory.mktemp("airflow"), free_port()
     url = f"http://{HOST}:{port}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "AIRFLOW"))} | {
@@ -183,7 +183,7 @@ def airflow(airflow_python: Path, prefect_behind: Proxy, tmp_path_factory: pytes
 
 @pytest.fixture
 def served(prefect: PrefectServer, tmp_path: Path) -> Iterator[Deployment]:
-    """A deployment of the real flow, with a process that runs it."""
+    """Deploy the real flow, with a worker that runs it."""
     pool = f"airflow-{tmp_path.name}"
     with process_worker(prefect, pool, tmp_path):
         yield deploy_to(prefect, pool, root=str(tmp_path / "store"))

@@ -24,7 +24,7 @@ HEAVY = ("torch", "transformers", "duckdb", "matplotlib", "prefect")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a raster, and its dataset `made` in the default store."""
+    """Return a folder with a raster, and its dataset `made` in the default store."""
     folder = tmp_path_factory.mktemp("console")
     make_scene(folder, width=1024, height=1024)
     done = _rasterembed(folder, "embed", "scene.tif", "--dataset-id", "made", "--size", "128")

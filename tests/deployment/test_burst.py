@@ -31,7 +31,7 @@ POOL = "burst"
 
 @pytest.fixture
 def server() -> Iterator[PrefectServer]:
-    """A Prefect server of its own."""
+    """Start a Prefect server for this test alone."""
     sqlite = os.environ.get("BURST_DATABASE") == "sqlite"
     with nullcontext() if sqlite else postgres() as database, prefect_server(database_url=database) as found:
         yield found

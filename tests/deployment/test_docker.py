@@ -63,7 +63,7 @@ def s3(address: str) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def scene(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A raster, here and in the bucket."""
+    """Write a raster, and upload it to the bucket."""
     path = write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", ROWS, COLS, SIDE)
     s3.client().upload_file(str(path), "rasters", "scene.tif")
     return path
@@ -92,7 +92,7 @@ class Site:
         return UUID(found[1])
 
     def prefect(self, *arguments: str) -> str:
-        """What a `prefect` command prints."""
+        """Return the output of a `prefect` command."""
         done = subprocess.run(
             [sys.executable, "-m", "prefect", *arguments],
             env=self.server.environment(),
@@ -104,7 +104,7 @@ class Site:
         return done.stdout
 
     def container(self, run: UUID) -> Container:
-        """The container of a flow run, once it is there."""
+        """Return the container of a flow run, once it exists."""
         found = wait_until(lambda: self.engine.containers.list(filters={"label": f"io.prefect.flow-run-id={run}"}))
         container: Container = found[0]
         return container
@@ -134,14 +134,14 @@ def site(engine: DockerClient, address: str, s3: S3Server, scene: Path) -> Itera
 
 @pytest.fixture
 def docker_worker(site: Site, tmp_path: Path) -> Iterator[None]:
-    """A worker of the Docker pool, outside any container; it ends with the test, for one test wants none."""
+    """Start a worker of the Docker pool, outside any container. It ends with the test, because one test needs none."""
     with worker(site.server, "docker", tmp_path):
         yield
 
 
 @pytest.fixture(scope="session")
 def alone(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """The vectors as one local process computes them, without Prefect."""
+    """Return the vectors as one local process computes them, without Prefect."""
     root = tmp_path_factory.mktemp("alone")
     program = """
 import json, sys
@@ -162,7 +162,7 @@ embed_raster(ObjectStore(root=root), raster, options)
 
 
 def _in(image: str, *command: str, network: str = "none") -> str:
-    """What a command prints in a container that by default reaches no network."""
+    """Return the output of a command in a container that by default reaches no network."""
     done = subprocess.run(
         ["docker", "run", "--rm", "--network", network, image, *command], capture_output=True, text=True, check=False
     )
@@ -258,7 +258,7 @@ def test_deploying_everything_again_changes_no_image(site: Site) -> None:
 
 @pytest.fixture(scope="module")
 def embedded(site: Site, tmp_path_factory: pytest.TempPathFactory) -> UUID:
-    """The run that made the dataset e2e."""
+    """Return the run that made the dataset e2e."""
     run = site.start("e2e")
     with worker(site.server, "docker", tmp_path_factory.mktemp("worker")):
         ended = site.runs.wait(run)

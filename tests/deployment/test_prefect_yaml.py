@@ -162,13 +162,13 @@ def test_a_gpu_container_asks_docker_for_gpus() -> None:
 
 @pytest.fixture(scope="module")
 def empty_server() -> Iterator[PrefectServer]:
-    """A server that nothing else fills."""
+    """Start a server that no other test fills."""
     with prefect_server() as server:
         yield server
 
 
 def _everything(server: PrefectServer) -> dict[str, Any]:
-    """What deploying makes, without the times of it."""
+    """Return everything that deploying creates, without its times."""
     found = {}
     for kind in ("deployments", "work_pools", "block_documents", "block_types", "automations", "flows"):
         # "prefect" pools and types come with the server

@@ -95,7 +95,7 @@ class Stack:
     s3_port: int
 
     def run(self, command: str) -> str:
-        """What a command prints, after the two files of docs/deployment.md have been read."""
+        """Return the output of a command that runs after the two files of docs/deployment.md were read."""
         files = f"set -a; . {shlex.quote(str(self.directory / 'env'))}; . docker/stack.env; set +a"
         done = subprocess.run(
             ["sh", "-c", f"{files}; {command}"],
@@ -111,18 +111,18 @@ class Stack:
         return done.stdout
 
     def logs(self) -> str:
-        """The last lines of every service."""
+        """Return the last lines of every service's log."""
         return self.run("cd docker && $COMPOSE ps && $COMPOSE logs --tail 30")
 
     def store(self) -> ObjectStore:
-        """The datasets, from outside."""
+        """Return the store of the datasets, as this host sees it."""
         keys = {"access_key": SecretStr(ACCESS_KEY), "secret_key": SecretStr(SECRET_KEY)}
         return ObjectStore(root="s3://datasets", endpoint_url=f"http://127.0.0.1:{self.s3_port}", **keys)
 
 
 @pytest.fixture
 def stack(engine: DockerClient, tmp_path: Path) -> Iterator[Stack]:
-    """The stack with its images replaced, up until the test has ended."""
+    """Prepare the stack with replaced images, and stop it after the test."""
     secrets = {
         "POSTGRES_PASSWORD": "0123456789abcdef",
         "S3_ACCESS_KEY": ACCESS_KEY,

@@ -18,7 +18,7 @@ from tests.conftest import PROJECT
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
-    """The project's wheel, built from a copy of what goes into it, without a network."""
+    """Build the project's wheel from a copy of its sources, without a network."""
     pytest.importorskip("setuptools", minversion="77", reason="building offline needs setuptools in this environment")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     for name in ("pyproject.toml", "README.md", "LICENSE"):

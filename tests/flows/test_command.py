@@ -14,6 +14,7 @@ import pytest
 from examples.landscape import make_scene
 from flows.command import run
 from flows.raster_embeddings import raster_embeddings
+from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 
 
@@ -26,6 +27,7 @@ def _start(*arguments: str, server: PrefectServer) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.raster_embeddings", *arguments],
         env=server.environment(),
+        cwd=PROJECT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

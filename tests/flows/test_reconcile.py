@@ -23,7 +23,7 @@ from tests.support.webhook import Deployment, ask, deploy, minio, webhook
 
 @pytest.fixture
 def s3(moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A client, with the variables that point everything else at the same server."""
+    """Return a client, and set the variables that point everything else to the same server."""
     for name, value in moto.environment().items():
         monkeypatch.setenv(name, value)
     moto.create_bucket(bucket)

@@ -23,6 +23,7 @@ from rasterembed.search.answer import Answer
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.index import build_search_index
+from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -31,7 +32,7 @@ TILE = "r000003_c000004"
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with the datasets `made`, of 8 by 10 tiles, and `new`, which is not ready."""
+    """Return a store with the datasets `made`, of 8 by 10 tiles, and `new`, which is not ready."""
     folder = tmp_path_factory.mktemp("flow")
     store = ObjectStore(root=str(folder / "store"))
     model = Dinov3(model=str(checkpoint(folder / "model", 16)))
@@ -106,7 +107,7 @@ def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tm
 def test_the_command_prints_a_table(root: Path, prefect: PrefectServer) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "flows.search_embeddings", "made", "--root", str(root), "--tile", TILE, "-k", "2"],
-        env=prefect.environment(), capture_output=True, text=True, timeout=180,
+        env=prefect.environment(), cwd=PROJECT, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

@@ -42,7 +42,7 @@ class Browser:
         return done.stdout
 
     def content(self, url: str) -> str:
-        """The page as its scripts made it."""
+        """Return the page after its scripts have run."""
         return self._open(url, "--dump-dom")
 
     def picture(self, url: str, file: Path) -> None:

@@ -53,7 +53,7 @@ def test_shares_are_contiguous_cover_the_missing_and_are_even(missing: set[int],
 
 @pytest.fixture(scope="module")
 def deployed(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """A server with the process deployments and a process worker."""
+    """Start a process worker, and deploy to its pool."""
     folder = tmp_path_factory.mktemp("workers")
     deploy(prefect, "*/process")
     with worker(prefect, "process", folder, **ONE_THREAD):
@@ -72,7 +72,7 @@ OPTIONS = ("--size", "32", "--shard-tiles", "40", "--batch-size", "4", "--shard-
 
 @pytest.fixture(scope="module")
 def alone(scene: Path, prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
-    """The dataset as one process writes it."""
+    """Return a store with the dataset as one process writes it."""
     root = tmp_path_factory.mktemp("alone")
     process = command_line(
         prefect.environment() | ONE_THREAD, str(scene), "--root", str(root), "--dataset-id", "alone", *OPTIONS
@@ -125,7 +125,7 @@ def test_two_workers_write_the_bytes_of_one_process(
 
 
 def _maker(store: ObjectStore, key: str) -> str:
-    """The run that a shard's receipt names."""
+    """Return the run that a shard's receipt names."""
     with store.open(key) as file:
         return str(json.loads(pq.read_metadata(file).metadata[b"emb"])["run_id"])
 

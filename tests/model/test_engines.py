@@ -494,6 +494,13 @@ def test_cores_by_affinity_and_quota(files: dict[str, str], cores: int | None, t
     assert usable_cores(tmp_path) == (cores or len(os.sched_getaffinity(0)))
 
 
+def test_a_small_quota_on_a_large_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cores(tmp_path / "no cgroup") == 64
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert usable_cores(tmp_path) == 2
+
+
 def test_planning_imports_neither_torch_nor_openvino() -> None:
     code = (
         "import sys, rasterembed, rasterembed.pipeline, rasterembed.dataset.plan\n"

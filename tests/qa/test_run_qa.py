@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import doctest
 import hashlib
+import importlib
 import io
 import json
+import pkgutil
 import re
 import shutil
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.transform import Affine
 
+import rasterembed.qa
 from examples.landscape import make_scene
 from flows.command import run
 from flows.qa_report import qa_report
@@ -163,6 +167,13 @@ def test_a_good_dataset_passes_and_the_report_says_what_was_measured(store: Obje
     assert "# Quality of scene: passed" in text
     assert "![Which tiles have a vector](coverage.png)" in text
     assert f"**model: {manifest.model}**" in text
+
+
+@pytest.mark.parametrize("name", sorted(module.name for module in pkgutil.iter_modules(rasterembed.qa.__path__)))
+def test_examples_in_docstrings_run(name: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(good, tmp_path / "embeddings")
+    monkeypatch.chdir(tmp_path)
+    assert doctest.testmod(importlib.import_module(f"rasterembed.qa.{name}")).failed == 0
 
 
 def test_metrics_are_what_numpy_gives(store: ObjectStore) -> None:

@@ -31,7 +31,7 @@ SEND_AGAIN_S = 120.0
 
 @pytest.fixture
 def s3(ceph: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> s3fs.S3FileSystem:
-    """A file system, with the variables that point everything else at the same server."""
+    """Return a file system, and set the variables that point everything else to the same server."""
     for name, value in ceph.environment().items():
         monkeypatch.setenv(name, value)
     ceph.create_bucket(bucket)
@@ -41,7 +41,7 @@ def s3(ceph: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> s3fs.S3F
 
 
 def topics(ceph: S3Server) -> Any:
-    """The gateway's topics, as a proxy that speaks TLS to the world would ask for them."""
+    """Return a client of the gateway's topics that asks as a proxy with TLS would."""
     client = boto3.client(
         "sns",
         endpoint_url=ceph.endpoint_url,
@@ -62,7 +62,7 @@ def announce(ceph: S3Server, bucket: str, service: Webhook) -> None:
 
 
 def write_in_parts(fs: s3fs.S3FileSystem, path: str, content: bytes) -> None:
-    """A multipart upload by s3fs."""
+    """Upload an object in several parts, by s3fs."""
     part = 5 * 2**20
     with fs.open(path, "wb", block_size=part) as file:
         for start in range(0, len(content), part):
@@ -72,13 +72,13 @@ def write_in_parts(fs: s3fs.S3FileSystem, path: str, content: bytes) -> None:
 
 @pytest.fixture
 def pool(prefect: PrefectServer, s3: s3fs.S3FileSystem, bucket: str, tmp_path: Path) -> Iterator[str]:
-    """The work pool of a process worker, which has the S3 server's variables in its environment."""
+    """Start a process worker that has the S3 server's variables, and return its work pool."""
     with process_worker(prefect, bucket, tmp_path):
         yield bucket
 
 
 def ready(root: str, uri: str) -> Manifest | None:
-    """The raster's dataset, once it is ready."""
+    """Return the manifest of the raster's dataset, once it is ready."""
     manifest = read_manifest(ObjectStore(root=root), default_dataset_id(uri))
     return manifest if manifest and manifest.state == "ready" else None
 

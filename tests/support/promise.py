@@ -2,7 +2,7 @@
 
 With the same processor, library versions, engine and number of threads, they are equal bit for bit. Otherwise each
 vector differs by at most 1e-5 of its length in float32. A test asserts equality where it can have the same number of
-threads on both sides, which is the case in all processes that the tests start: tests/conftest.py sets it for them.
+threads on both sides, which is the case in all processes that the tests start: tests/__init__.py sets it for them.
 """
 
 from __future__ import annotations

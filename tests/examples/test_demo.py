@@ -1,0 +1,52 @@
+"""The demo on small machines: one core, no Prefect, and a home folder that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployed import PROJECT, write_scene
+
+NO_HOME = "/proc/none"
+"""A folder that nobody can make, not even root."""
+
+
+def _demo(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo on one core, in an environment without PREFECT and XDG variables."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "XDG_"))}
+    core = min(os.sched_getaffinity(0))
+    return subprocess.run(
+        [sys.executable, "-m", "examples.demo", str(folder)],
+        env=kept | {"PYTHONPATH": str(PROJECT)} | variables,
+        cwd=PROJECT,
+        preexec_fn=lambda: os.sched_setaffinity(0, {core}),
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a scene that is as small as the demo allows: its search asks for the tile in row 8, column 8."""
+    write_scene(tmp_path / "scene.tif", 9, 9, 224)
+    return tmp_path
+
+
+def test_it_runs_on_one_core_without_a_home(folder: Path) -> None:
+    done = _demo(folder, HOME=NO_HOME, XDG_CACHE_HOME=str(folder / "cache"))
+    assert done.returncode == 0, done.stderr
+    assert "state: ready" in done.stdout
+    assert (folder / "search.png").stat().st_size > 1000
+
+
+def test_it_says_that_it_needs_a_folder_for_the_model(folder: Path) -> None:
+    done = _demo(folder, HOME=NO_HOME)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"error: model 'demo' cannot be kept in {NO_HOME}/.cache/rasterembed/demo-2: No such file or directory: "
+        "set XDG_CACHE_HOME to a folder that can be written\n"
+    )

@@ -1,0 +1,82 @@
+"""The blocks of a deployment: their fields are the library's, and blocks that 0.1 saved can still be loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from blocks import ObjectStoreBlock
+from blocks.object_store import open_store
+from rasterembed.errors import UsageError
+from rasterembed.store.object_store import StoreSettings
+from tests.conftest import PROJECT
+from tests.support.prefect_server import PrefectServer
+
+SAVE_AS_0_1_DID = """
+from prefect.blocks.core import Block
+from pydantic import Field, SecretStr
+
+class ObjectStoreBlock(Block):
+    _block_type_name = "Object Store"
+    _block_type_slug = "object-store"
+    root: str
+    endpoint_url: str | None = None
+    access_key: SecretStr | None = None
+    secret_key: SecretStr | None = None
+    region: str = Field(default="us-east-1", description="Region of the bucket.")
+    path_style: bool = True
+
+ObjectStoreBlock(
+    root="s3://old/prefix", endpoint_url="http://minio:9000", access_key=SecretStr("who"), secret_key=SecretStr("hush")
+).save("from-0-1")
+"""
+
+
+def test_the_block_has_the_fields_of_a_store() -> None:
+    for name, field in StoreSettings.model_fields.items():
+        assert ObjectStoreBlock.model_fields[name].default == field.default
+        assert ObjectStoreBlock.model_fields[name].description == field.description
+    block = ObjectStoreBlock(root="s3://bucket/prefix")
+    assert block.region is None  # so that AWS_REGION of the process that opens the store counts
+    assert block.store().model_dump() == {name: getattr(block, name) for name in StoreSettings.model_fields}
+
+
+def test_a_wrong_field_is_refused_when_the_block_is_made() -> None:
+    for wrong, named in (
+        ({"root": "ftp://there"}, "the root is neither"),
+        ({"root": "s3://b", "endpoint_url": "minio"}, "the endpoint is not"),
+        ({"root": "s3://b", "access_key": "a"}, "one of access_key and secret_key is missing"),
+    ):
+        with pytest.raises(ValueError, match=named):
+            ObjectStoreBlock.model_validate(wrong)
+
+
+def test_a_block_that_0_1_saved_gives_its_store(prefect_api: PrefectServer) -> None:
+    save = [sys.executable, "-c", SAVE_AS_0_1_DID]
+    subprocess.run(save, env=prefect_api.environment(), cwd=PROJECT, check=True, timeout=120)
+    store = open_store(None, "from-0-1")
+    assert store.root == "s3://old/prefix"
+    assert store.endpoint_url == "http://minio:9000"
+    assert store.region == "us-east-1"
+    assert store.secret_key is not None
+    assert store.secret_key.get_secret_value() == "hush"
+    assert open_store("s3://other", "from-0-1").root == "s3://other"
+
+
+def test_a_block_that_does_not_exist_and_a_wrong_root_are_usage_errors(prefect_api: PrefectServer) -> None:
+    with pytest.raises(UsageError, match="object store 'nowhere'"):
+        open_store(None, "nowhere")
+    with pytest.raises(UsageError, match="neither a folder nor s3"):
+        open_store("ftp://there", None)
+
+
+def test_prefects_command_registers_the_blocks_from_the_repository_root(prefect_api: PrefectServer) -> None:
+    register = [sys.executable, "-m", "prefect", "block", "register", "-m", "blocks"]
+    done = subprocess.run(
+        register, env=prefect_api.environment(), cwd=PROJECT, capture_output=True, text=True, timeout=120
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Object Store" in done.stdout
+    assert "DINOv3 Weights" in done.stdout
