@@ -1,6 +1,6 @@
 """Embed a generated scene, check it, and search in it with the `rasterembed` command: `make demo`.
 
-It needs no server. The demo model is kept in the folder of XDG_CACHE_HOME (by default ~/.cache), which must be writable.
+It needs no server. The demo model is kept in XDG_CACHE_HOME, by default ~/.cache, which must be writable.
 
 python -m examples.demo [FOLDER]
 """

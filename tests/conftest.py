@@ -62,14 +62,14 @@ def _nothing_listens_afterwards() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[S3Server]:
-    """Moto's S3 server, one for the session."""
+    """Run one moto S3 server for the session."""
     with moto_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def ceph() -> Iterator[S3Server]:
-    """Ceph's gateway, one for the session; a test that uses it is marked `s3`."""
+    """Run one Ceph gateway for the session. A test that uses it is marked `s3`."""
     try:
         with ceph_gateway() as server:
             yield server
@@ -81,27 +81,27 @@ def ceph() -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[PrefectServer]:
-    """A Prefect server, one for the session; give its `environment()` to the processes that use it."""
+    """Run one Prefect server for the session. Processes that use it get its `environment()`."""
     with prefect_server() as server:
         yield server
 
 
 @pytest.fixture
 def prefect_api(prefect: PrefectServer) -> Iterator[PrefectServer]:
-    """The session's Prefect server, which flows called in this process report to."""
+    """Let flows that this process calls report to the session's Prefect server."""
     with temporary_settings({PREFECT_API_URL: prefect.api_url}):
         yield prefect
 
 
 @pytest.fixture
 def bucket() -> str:
-    """A bucket name that no other test has; make it with `server.create_bucket`."""
+    """Return a bucket name that no other test has. `server.create_bucket` makes the bucket."""
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
 @pytest.fixture(scope="session")
 def rasters() -> Path:
-    """The folder of real rasters: RASTERS, or shared/data/rasters beside the project."""
+    """Return the folder of real rasters: RASTERS, or shared/data/rasters beside the project."""
     if chosen := os.environ.get("RASTERS"):
         folder = Path(chosen)
         assert folder.is_dir(), f"RASTERS={chosen} is no folder"
@@ -114,7 +114,7 @@ def rasters() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder: DINOv3 ViT, random weights from a fixed seed, 64 dimensions, four registers."""
+    """Write a checkpoint folder: DINOv3 ViT, random weights from a fixed seed, 64 dimensions, four registers."""
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
     config = DINOv3ViTConfig(
@@ -125,7 +125,7 @@ def tiny_vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_convnext(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint folder: DINOv3 ConvNeXt, random weights from a fixed seed, 64 dimensions."""
+    """Write a checkpoint folder: DINOv3 ConvNeXt, random weights from a fixed seed, 64 dimensions."""
     from transformers import DINOv3ConvNextConfig, DINOv3ConvNextModel
 
     config = DINOv3ConvNextConfig(hidden_sizes=[16, 32, 64, 64], depths=[1, 1, 1, 1], layer_scale_init_value=1.0)
@@ -148,7 +148,7 @@ def _checkpoint(folder: Path, network: PreTrainedModel) -> Path:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[DockerClient]:
-    """A Docker engine; the one that answers, or one of our own."""
+    """Return a client of the Docker engine that is running, or start one for the session."""
     import docker
 
     try:

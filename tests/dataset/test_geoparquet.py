@@ -1,4 +1,4 @@
-"""Index and shards as the programs that people use find them: pyarrow, geopandas, DuckDB, a GeoParquet validator."""
+"""Tile index and shards can be read with pyarrow, geopandas, DuckDB and a GeoParquet validator."""
 
 from __future__ import annotations
 

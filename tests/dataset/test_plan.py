@@ -1,4 +1,4 @@
-"""A plan says all that decides a dataset's bytes: to other processes as JSON, and in short as its fingerprint."""
+"""A plan holds everything that decides a dataset's bytes. It travels as JSON, and its fingerprint identifies it."""
 
 from __future__ import annotations
 

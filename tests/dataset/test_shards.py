@@ -1,4 +1,4 @@
-"""How shards are laid out in row groups, however their vectors come."""
+"""A shard has the same row groups however its vectors arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The STAC item of a dataset, as somebody finds it who has nothing but its address."""
+"""The STAC item of a dataset, read by somebody who knows only its address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docker/environment.yml cannot be built here, but it can be kept to the versions that are tested."""
+"""docker/environment.yml names the versions that are tested. The environment itself is not built here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stack: docker/compose.yaml as a file, and as a whole with Debian's PostgreSQL, Redis and an S3 server in it."""
+"""The stack: docker/compose.yaml as a file, and running with Debian's PostgreSQL, Redis and an S3 server."""
 
 from __future__ import annotations
 

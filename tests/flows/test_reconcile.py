@@ -1,4 +1,4 @@
-"""The sweep for uploads that no notification announced, and the set-up of notifications; S3 by moto."""
+"""The sweep finds uploads without a notification, and the set-up of notifications. The S3 server is moto."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Prefect UI as a person meets it: the form of a run, and a finished run with its artifacts.
+"""The Prefect UI in a browser: the form of a run, and a finished run with its artifacts.
 
 With SCREENSHOTS set to a folder, the pictures for the documents are written there.
 """

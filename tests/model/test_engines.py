@@ -1,4 +1,4 @@
-"""What computes the vectors: each engine against transformers' own network in float32, and how one is chosen."""
+"""Each engine against transformers' own network in float32, and how an engine is chosen."""
 
 from __future__ import annotations
 

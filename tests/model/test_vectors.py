@@ -1,4 +1,4 @@
-"""The vectors in the shards against a reference of our own: one window at a time, plain transformers, float32.
+"""The vectors in the shards against an independent reference: one window at a time, plain transformers, float32.
 
 The reference shares nothing with the library but the files: it reads with rasterio, scales and paints in a few lines,
 resizes with Pillow and runs `AutoModel` on a batch of one.

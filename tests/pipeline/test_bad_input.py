@@ -1,4 +1,4 @@
-"""What a person can get wrong, at the library's door: one line that says what, where, and what to do."""
+"""Every mistake that a person can make gets an error of one line: what is wrong, where, and what to do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that is killed, stopped, doubled or short of space, and run again, ends as one that was left alone."""
+"""A run may be killed, stopped, started twice or run out of space: the next run ends like an undisturbed one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quality gate: good datasets pass, each kind of damage is named, and the numbers are what numpy gives."""
+"""The quality checks: good datasets pass, each kind of damage is named, and the numbers equal NumPy's."""
 
 from __future__ import annotations
 

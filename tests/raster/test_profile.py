@@ -1,4 +1,4 @@
-"""What a header says, which rasters are refused, and that no file but the raster and its mask is ever opened."""
+"""The profile of a raster, the rasters that are refused, and the only files that are opened: raster and mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which bands become colours, and which values black and white: numbers against numpy."""
+"""Which bands become colours, and which values become black and white, checked with NumPy."""
 
 from __future__ import annotations
 

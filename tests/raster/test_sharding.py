@@ -1,4 +1,4 @@
-"""How tiles are dealt to shards: each once, in few compact runs that follow the file's blocks."""
+"""Each tile belongs to one shard, and shards are compact groups of tiles that follow the file's blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image chips as queries: the very vector that the dataset's own tile has, whatever file it comes in."""
+"""Image chips as queries: a chip cut from a tile has the tile's vector, in every file format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers as files and pictures, read back by what people read them with."""
+"""Answers as files and pictures, read back with the programs that people use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search on the generated scene, whose classes are known: what is found is of the query's own kind."""
+"""Search on the generated scene, whose classes are known, finds tiles of the query's class."""
 
 from __future__ import annotations
 

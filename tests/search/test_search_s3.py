@@ -1,4 +1,4 @@
-"""Search on S3 reads the columns and row groups that it needs, and hardly a byte more."""
+"""Search on S3 reads the columns and row groups that it needs, and little more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real notifications of a real S3 server, to the webhook, a Prefect server, a worker and a dataset."""
+"""Real notifications of a real S3 server reach the webhook, start a flow run, and become a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run a dataset: who holds it, who waits, and what frees it."""
+"""Only one run writes a dataset at a time: who holds the lease, who waits, and what frees it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The project deployed on a test's Prefect server: the deploy script, workers, and what flow runs do."""
+"""Deploy the project on a test's Prefect server, run workers, and read what flow runs did."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **variables: str) -> str:
-    """Run the deploy script for some deployments, all by default; what it printed."""
+    """Run the deploy script for some deployments, by default for all, and return its output."""
     chosen = [part for name in names for part in ("--name", name)]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.deploy", *chosen, *options],
@@ -48,7 +48,7 @@ def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **
 
 @contextmanager
 def worker(server: PrefectServer, pool: str, folder: Path, **variables: str) -> Iterator[ServerProcess]:
-    """Run a worker of a pool, which looks for runs every two seconds."""
+    """Run a worker of a pool. It asks for new runs every two seconds."""
     environment = server.environment() | {"PREFECT_WORKER_QUERY_SECONDS": "2"} | variables
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", f"worker-of-{pool}"]
     process = ServerProcess(command, folder / f"worker-{pool}.log", environment)
@@ -59,7 +59,7 @@ def worker(server: PrefectServer, pool: str, folder: Path, **variables: str) -> 
 
 
 class Runs:
-    """What a test asks a server about flow runs."""
+    """Flow runs on a Prefect server."""
 
     def __init__(self, server: PrefectServer) -> None:
         self._server = server
@@ -75,23 +75,23 @@ class Runs:
             return client.read_flow_run(run)
 
     def children(self, run: UUID) -> list[FlowRun]:
-        """Runs that a run started, the first first."""
+        """Return the runs that a run started, oldest first."""
         wanted = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run]}})
         with self._client() as client:
             return sorted(client.read_flow_runs(flow_run_filter=wanted), key=lambda run: run.created)
 
     def of_dataset(self, dataset_id: str) -> list[FlowRun]:
-        """All `embed-shards` runs of a dataset, by their names."""
+        """Return all `embed-shards` runs of a dataset, which are known by their names."""
         wanted = FlowRunFilter.model_validate({"name": {"like_": f"{dataset_id}-0"}})
         with self._client() as client:
             return client.read_flow_runs(flow_run_filter=wanted)
 
     def wait(self, run: UUID, timeout: float = 400) -> FlowRun:
-        """The run once it has ended."""
+        """Wait until the run has ended, and return it."""
         return self.wait_for(run, lambda found: found.state is not None and found.state.is_final(), timeout)
 
     def wait_for(self, run: UUID, condition: Any, timeout: float = 400) -> FlowRun:
-        """The run once a condition holds for it."""
+        """Wait until a condition holds for the run, and return the run."""
         return wait_until(lambda: found if condition(found := self.read(run)) else None, timeout)
 
     @contextmanager
@@ -101,7 +101,7 @@ class Runs:
 
 
 def wait_until(condition: Any, timeout: float = 400) -> Any:
-    """The condition's value once it is true or not None; fails the test if that takes too long."""
+    """Wait until the condition is true, and return its value. The test fails if that takes too long."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
@@ -110,7 +110,7 @@ def wait_until(condition: Any, timeout: float = 400) -> Any:
 
 
 def write_scene(path: Path, rows: int, cols: int, side: int) -> Path:
-    """Write a striped raster of so many tiles of `side` px, which passes the quality checks; its corner is nodata."""
+    """Write a striped raster of rows x cols tiles of `side` px. It passes the quality checks; one corner is nodata."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[0 : rows * side, 0 : cols * side] * (32 / side)
     lengths = (90, 170), (140, 60), (200, 110)
@@ -125,14 +125,14 @@ def write_scene(path: Path, rows: int, cols: int, side: int) -> Path:
 
 
 def manifest_of(store: ObjectStore, dataset_id: str) -> Manifest:
-    """The manifest of a dataset that is there."""
+    """Read the manifest of a dataset, which must exist."""
     manifest = read_manifest(store, dataset_id)
     assert manifest is not None
     return manifest
 
 
 def vectors_of(store: ObjectStore, dataset_id: str) -> pa.Table:
-    """Tile ids and embeddings of a dataset, in the manifest's order."""
+    """Read tile ids and embeddings of a dataset, in the manifest's order."""
     tables = []
     for shard in manifest_of(store, dataset_id).shards:
         with store.open(shard.path) as file:
@@ -141,12 +141,12 @@ def vectors_of(store: ObjectStore, dataset_id: str) -> pa.Table:
 
 
 def present(store: ObjectStore, dataset_id: str) -> list[str]:
-    """Names of the shards in the store."""
+    """Return the names of the dataset's shards in the store."""
     return sorted(name for name in store.sizes(f"embeddings/{dataset_id}") if name.endswith(".parquet"))
 
 
 def command_line(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
-    """The main flow, started as a command."""
+    """Start the main flow as a command."""
     return subprocess.Popen(
         [sys.executable, "-m", "flows.raster_embeddings", *arguments],
         env=environment,

@@ -1,4 +1,4 @@
-"""A Docker engine for tests, and the public base image made locally where no image registry can be reached.
+"""Run a Docker engine for tests, and make the public base image locally where no image registry can be reached.
 
 python -m tests.support.engine      starts an engine if none answers, makes the base image, and runs until Ctrl-C
 """
@@ -28,13 +28,13 @@ BASE_IMAGE = "python:3.11-slim-bookworm"
 PACKAGES = ("docker.io", "debootstrap", "iptables")
 
 WHEELS_PORT = 18765
-"""Fixed, for it is part of a build argument, and so of what the engine's cache knows a layer by."""
+"""Port of the wheel server. It is part of a build argument, and another port would make the engine build again."""
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class EngineMissingError(Exception):
-    """There is no Docker engine, and none could be started: the message says why."""
+    """Raised if there is no Docker engine and none can be started. The message says why."""
 
 
 def _run(*command: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -68,7 +68,7 @@ def _install_packages(*names: str) -> None:
 
 @contextmanager
 def docker_engine() -> Iterator[None]:
-    """Have a Docker engine with the base image; one that was started for it is stopped afterwards.
+    """Provide a Docker engine with the base image. If the engine was started here, it is stopped afterwards.
 
     Raises:
         EngineMissingError: if there is none and none can be started.
@@ -100,13 +100,13 @@ def _have_base_image() -> None:
 
 
 def _make_base_image() -> None:
-    """Make the base image of Debian's packages: CPython 3.11 with pip and venv, as slim as the public one."""
+    """Make the base image from Debian's packages: CPython 3.11 with pip and venv, as slim as the public one."""
     _install()
     with tempfile.TemporaryDirectory(prefix="base-image-") as folder:
         root = Path(folder)
         packages = "python3,python3-pip,python3-venv,python-is-python3,ca-certificates"
         _run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", folder)
-        # this host's certificates: what stands between it and the package index may have one of its own
+        # A proxy before the package index may have its own certificate, which this host knows.
         shutil.copy(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
         (root / "etc/pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\ndefault-timeout = 180\n")
         for unneeded in ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists", "var/cache/apt"):
@@ -118,7 +118,7 @@ def _make_base_image() -> None:
 
 
 def compose_command() -> str:
-    """Docker's Compose plugin, or else Debian's older docker-compose, which is installed if this is root.
+    """Return Docker's Compose command: the plugin, or Debian's older docker-compose, which root installs if needed.
 
     Raises:
         EngineMissingError: if there is neither, and it cannot be installed.
@@ -133,16 +133,16 @@ def compose_command() -> str:
 
 
 def bridge_address() -> str:
-    """Address of this host as containers see it; servers that they call must listen there."""
+    """Return the address of this host in the containers' network. Servers that containers call must listen on it."""
     return next(each.address for each in psutil.net_if_addrs()["docker0"] if each.family is socket.AF_INET)
 
 
 @contextmanager
 def local_wheels() -> Iterator[dict[str, str]]:
-    """Lend a build the wheels that pip finds on this host outside its index, as the CPU build of PyTorch.
+    """Serve to a build the wheels that pip finds in a folder of this host, such as the CPU build of PyTorch.
 
     Yields:
-        Variables that prefect.yaml makes build arguments of; none if pip has no such folder.
+        Variables that prefect.yaml turns into build arguments. Empty if pip has no such folder.
     """
     found = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.find-links"], capture_output=True, text=True, check=False
@@ -174,7 +174,7 @@ if __name__ == "__main__":
         with docker_engine(), local_wheels() as variables:
             for name, value in variables.items():
                 print(f"export {name}={value}", flush=True)
-            print(f"# {BASE_IMAGE} is there; Ctrl-C stops what was started", flush=True)
+            print(f"# {BASE_IMAGE} is ready; Ctrl-C stops what was started", flush=True)
             signal.pause()
     except KeyboardInterrupt:
         pass

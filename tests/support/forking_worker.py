@@ -1,10 +1,10 @@
-"""A Prefect worker whose flow runs are forked, for tests of many short ones.
+"""Run a Prefect worker that forks its flow runs, for tests of many short runs.
 
 python -m tests.support.forking_worker POOL --limit N
 
-Prefect's process worker starts an interpreter for each run, which takes eight seconds of a core for its imports. Here
-Prefect's own engine runs in a process forked off a server that has imported everything already. All else is Prefect's
-worker: polling, its limit, states, and what it reports when a process dies.
+Prefect's process worker starts an interpreter for each run, whose imports take eight seconds of a core. Here each run is
+forked from a server process that has imported everything, and runs Prefect's engine. The rest is Prefect's worker: the
+polling, the limit, the states, and the report of a process that died.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _run(environment: dict[str, str], flow_run_id: str) -> None:
 
 
 class ForkingWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerResult]):
-    """Runs flows in forked processes."""
+    """Worker that runs each flow run in a forked process."""
 
     type = "forking"
 
@@ -55,7 +55,7 @@ class ForkingWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerRe
         configuration: BaseJobConfiguration,
         task_status: TaskStatus[int] = anyio.TASK_STATUS_IGNORED,
     ) -> BaseWorkerResult:
-        """Return once the run's process has ended."""
+        """Run a flow run, and return when its process has ended."""
         environment = {name: value for name, value in configuration.env.items() if value is not None}
         process = _processes.Process(target=_run, args=(environment, str(flow_run.id)))
         process.start()
@@ -67,7 +67,7 @@ class ForkingWorker(BaseWorker[BaseJobConfiguration, BaseVariables, BaseWorkerRe
 
 
 def main() -> None:
-    """Serve a work pool, which is made if there is none of the name, until killed."""
+    """Serve a work pool until killed. The pool is made if it does not exist."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.forking_worker", description=main.__doc__)
     parser.add_argument("pool")
     parser.add_argument("--limit", type=int, required=True)

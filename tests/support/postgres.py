@@ -1,4 +1,4 @@
-"""A PostgreSQL server on loopback, from Debian's package, for tests of what SQLite is too small for."""
+"""Run a PostgreSQL server on loopback, from Debian's package, for tests whose load is too much for SQLite."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ def _binaries() -> Path | None:
 
 
 def install_postgres() -> Path:
-    """The folder of its programs; installs the package as root. Skips the test (in CI fails it) where it cannot."""
+    """Return the folder of PostgreSQL's programs, and install the package if this is root.
+
+    Without PostgreSQL the test is skipped, or fails in CI.
+    """
     if not (folder := _binaries()) and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
         for command in ("apt-get update", "apt-get install --yes --no-install-recommends postgresql"):
@@ -35,9 +38,9 @@ def install_postgres() -> Path:
 
 @contextmanager
 def postgres() -> Iterator[str]:
-    """Run a new, empty server; the URL of a database for Prefect."""
+    """Run a new, empty server, and yield the URL of a database for Prefect."""
     programs, port = install_postgres(), free_port()
-    # it refuses to run as root
+    # PostgreSQL refuses to run as root.
     user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
     def run(program: str, *arguments: str) -> Sequence[str]:

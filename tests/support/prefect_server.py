@@ -1,4 +1,4 @@
-"""A real Prefect server for tests: its own process, its own folder, on loopback."""
+"""Run a real Prefect server for tests, in its own process and folder, on loopback."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class PrefectServer:
 
     api_url: str
     home: Path
-    """Folder with its database and log."""
+    """Folder of the server's database and log."""
     database_url: str | None = None
-    """By default SQLite in `home`."""
+    """URL of the database. None: SQLite in `home`."""
     _process: ServerProcess | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Return once it is healthy; after `stop`, on the same port with the same data."""
+        """Start the server and wait until it is healthy. After `stop` it has the same port and data."""
         host, port = urlsplit(self.api_url).hostname or "", str(urlsplit(self.api_url).port)
-        # where the pages of the UI look for the API
+        # The UI's pages ask the API at this address.
         own = {"PREFECT_HOME": str(self.home / "server"), "PREFECT_UI_API_URL": self.api_url}
         environment = self.environment() | own
         del environment["PREFECT_API_URL"]
@@ -46,13 +46,13 @@ class PrefectServer:
         _wait_until_healthy(self, self._process)
 
     def stop(self) -> None:
-        """End it, as an outage would. Harmless when it has ended already."""
+        """Stop the server, as an outage would. Does nothing if it has stopped already."""
         if self._process:
             self._process.end()
             self._process = None
 
     def environment(self) -> dict[str, str]:
-        """Environment of a process that talks to the server."""
+        """Return the environment of a process that talks to the server."""
         return os.environ | {
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.home / "client"),
@@ -69,7 +69,7 @@ def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> 
             server.start()
             yield server
         finally:
-            # what flows of this process have still to report could be told to nobody later, and would be complained of
+            # Flows of this process still send logs and events. Without a server they would print errors.
             APILogWorker.drain_all(timeout=10)
             EventsWorker.drain_all(timeout=10)
             server.stop()

@@ -1,4 +1,4 @@
-"""A proxy before a server: it counts what passes, and can hide headers, fail, break off, and take its time."""
+"""Run a proxy before a server. It counts requests, and can hide headers, fail, break off and delay."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from urllib.parse import urlsplit
 from tests.support.servers import HOST
 
 Fault = Literal["unavailable", "unanswered", "cut short"]
-"""Answered 503 and not passed on; passed on but the answer withheld; only half of the answer's body sent."""
+"""`unavailable`: answered 503 and not passed on. `unanswered`: passed on, but the answer is withheld. `cut short`: only
+half of the answer's body is sent."""
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A request and what was answered."""
+    """A request and its answer."""
 
     method: str
     path: str
     status: int
-    """0: nothing was answered."""
+    """Status of the answer; 0 if there was none."""
     sent: int
-    """Bytes of the body that went to the client."""
+    """Bytes of the body that were sent to the client."""
 
 
 @dataclass
 class Proxy:
-    """A running proxy; its fields may be changed while it runs."""
+    """A running proxy. Its fields may be changed while it runs."""
 
     endpoint_url: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
     hidden: set[str] = field(default_factory=set)
-    """Names of request headers that are not passed on, in lower case."""
+    """Names, in lower case, of request headers that are not passed on."""
     fault: Callable[[str, str], Fault | None] = lambda method, path: None
-    """What goes wrong with a request, by its method and path."""
+    """Returns the fault of a request, given its method and path."""
     rewrite: Callable[[str], str] = lambda path: path
-    """Path and query as they are passed on; the server must not check signatures."""
-
+    """Returns the path and query that are passed on. The server must not check signatures."""
     delay_s: float = 0.0
-    """What every request waits before it is passed on, in seconds."""
+    """Delay of every request in seconds."""
 
     @property
     def sent(self) -> int:
-        """Bytes of all bodies that went to clients."""
+        """Bytes of all bodies that were sent to clients."""
         return sum(exchange.sent for exchange in self.exchanges)
 
 
@@ -62,7 +62,9 @@ def proxy_before(url: str) -> Iterator[Proxy]:
 
         def _exchange(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if proxy.delay_s:  # else tests that watch the sleep of whole processes would see it
+            if (
+                proxy.delay_s
+            ):  # Tests watch calls of `sleep` in the whole process, so there must be none without a delay.
                 time.sleep(proxy.delay_s)
             fault = proxy.fault(self.command, self.path)
             if fault == "unavailable":

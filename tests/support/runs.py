@@ -1,6 +1,6 @@
-"""Runs of `embed_raster` in processes of their own, which a test can pause, kill and start again.
+"""Run `embed_raster` in separate processes, which a test can pause, kill and start again.
 
-The processes are forked off a server that has imported PyTorch already, and are real ones in every other respect.
+A server process has imported PyTorch already, and each run is forked from it. This saves seconds a run.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _processes.set_forkserver_preload(
 
 DATASET = "scene"
 SHARDS = 4
-"""Shards that `choices` makes of `write_raster`."""
+"""Number of shards when the raster of `write_raster` is embedded with `choices`."""
 
 Hook = Callable[[], None]
-"""Called in the process before the run; a function of a module, or a partial of one."""
+"""Function that the process calls before the run. It must be a module's function, or a partial of one."""
 
 
 def write_raster(path: Path) -> Path:
-    """Write 7 by 5 tiles of 32 px; the last column of tiles has no valid pixel, nor has the last shard."""
+    """Write 7 by 5 tiles of 32 px. The last column of tiles and the last shard have no valid pixel."""
     random = np.random.default_rng(5)
     pixels = random.integers(1, 256, (3, 150, 224), dtype=np.uint8)
     pixels[:, :, 192:] = 0
@@ -69,7 +69,7 @@ def write_raster(path: Path) -> Path:
 
 
 def choices(model: Path) -> dict[str, Any]:
-    """Arguments of `embed_raster` for a small, quick run: 4 shards of up to 16 tiles in batches of 4."""
+    """Return the choices for a small, quick run: 4 shards of up to 16 tiles in batches of 4."""
     return {
         "dataset_id": DATASET,
         "grid": Grid(size=32),
@@ -84,21 +84,21 @@ class Outcome:
     """How a run ended."""
 
     exit_code: int | None
-    """Negative: killed by that signal."""
+    """Exit status. A negative one is the number of the signal that killed the process."""
     error: str = ""
     """Class and text of the exception that ended it."""
     said: str = ""
-    """What it printed."""
+    """Text that it printed."""
     embedded: int = 0
-    """Shards that it computed."""
+    """Number of shards that it computed."""
     loaded: int = 0
-    """Times that it asked for the model."""
+    """Number of times that it loaded the model."""
     environment: tuple[str, ...] = ()
-    """Variables that it set for its whole process."""
+    """Names of the environment variables that it set for its whole process."""
 
 
 class Run:
-    """A run that was started."""
+    """A run in another process."""
 
     def __init__(self, raster: str | Path, store: ObjectStore, hook: Hook | None, lease_s: float, options: Any) -> None:
         fields = {name: getattr(store, name) for name in ObjectStore.model_fields}
@@ -109,19 +109,19 @@ class Run:
         self._said = ""
 
     def wait_for(self, words: str) -> None:
-        """Return once it has printed these words."""
+        """Wait until the run has printed these words."""
         while words not in self._said:
             kind, value = self._report.recv()
             assert kind == "print", value
             self._said += value
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send the run a signal."""
         assert self._process.pid is not None
         os.kill(self._process.pid, number)
 
     def end(self) -> Outcome:
-        """Wait for its end."""
+        """Wait for the end of the run."""
         result: dict[str, Any] = {}
         try:
             while True:
@@ -156,12 +156,12 @@ def run(
     lease_s: float = lease.DURATION_S,
     **options: Any,
 ) -> Outcome:
-    """A run from start to end."""
+    """Start a run and wait for its end."""
     return start(raster, store, hook=hook, lease_s=lease_s, **options).end()
 
 
 def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function of a module returns in a process of its own."""
+    """Call a module's function in another process, and return its result."""
     report, theirs = _processes.Pipe(duplex=False)
     process = _processes.Process(target=_answer, args=(theirs, function, arguments))
     process.start()
@@ -176,32 +176,32 @@ def _answer(report: Connection, function: Callable[..., Any], arguments: tuple[A
 
 
 class Pause:
-    """A place where a run waits for the test."""
+    """A point at which a run waits for the test."""
 
     def __init__(self) -> None:
         self._arrival, self._arrive = _processes.Pipe(duplex=False)
         self._permission, self._permit = _processes.Pipe(duplex=False)
 
     def stay(self) -> None:
-        """In the run: wait here."""
+        """Tell the test that the run is here, and wait for it. The run calls this."""
         self.arrive()
         self._permission.recv()
 
     def arrive(self) -> None:
-        """In the run: tell the test that it is here, without waiting."""
+        """Tell the test that the run is here, without waiting. The run calls this."""
         self._arrive.send(None)
 
     def reached(self) -> None:
-        """In the test: return once the run is there."""
+        """Wait until the run has arrived. The test calls this."""
         assert self._arrival.poll(120)
 
     def end(self) -> None:
-        """In the test: let the run go on."""
+        """Let the run go on. The test calls this."""
         self._permit.send(None)
 
 
 class _Said:
-    """Standard output, as messages to the test."""
+    """Standard output that sends each text to the test."""
 
     def __init__(self, report: Connection) -> None:
         self._report = report
@@ -243,7 +243,7 @@ def _count(module: Any, name: str) -> list[None]:
 
 
 def before(owner: Any, name: str, do: Callable[..., None]) -> None:
-    """Let every call of `owner.name` do something first, with the call's positional arguments."""
+    """Make every call of `owner.name` call `do` first, with the same positional arguments."""
     function = getattr(owner, name)
 
     @wraps(function)
@@ -255,7 +255,7 @@ def before(owner: Any, name: str, do: Callable[..., None]) -> None:
 
 
 def after(owner: Any, name: str, do: Callable[..., None]) -> None:
-    """Likewise, afterwards."""
+    """Make every call of `owner.name` call `do` afterwards, with the same positional arguments."""
     function = getattr(owner, name)
 
     @wraps(function)
@@ -273,7 +273,7 @@ def kill() -> None:
 
 
 def on_change(number: int, do: Hook) -> None:
-    """Do something when the run is about to make its `number`th change to the store (from 1), its lease apart."""
+    """Call `do` before the run's `number`th change to the store, counted from 1. Changes of the lease do not count."""
     changes = 0
 
     def count(_: ObjectStore, key: str, *__: Any) -> None:
@@ -288,15 +288,15 @@ def on_change(number: int, do: Hook) -> None:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What a shard holds, in its order."""
+    """Tiles and vectors of a shard, in the order of its rows."""
 
     tiles: tuple[str, ...]
     sha256: str
-    """Of the embedding column's bytes."""
+    """Digest of the embedding column's bytes."""
 
 
 def embedding(store: ObjectStore, key: str) -> Vectors:
-    """Vectors of one shard."""
+    """Read the vectors of one shard."""
     table = pq.read_table(io.BytesIO(store.read(key) or b""))
     values = table["embedding"].combine_chunks().flatten().to_numpy()
     return Vectors(tuple(table["tile_id"].to_pylist()), hashlib.sha256(values.tobytes()).hexdigest())
@@ -311,7 +311,7 @@ def tiles(store: ObjectStore, dataset_id: str = DATASET) -> pa.Table:
 
 
 def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]:
-    """Vectors of each shard by its name, as a reader finds them: by the manifest, and only if it tells the truth."""
+    """Read the vectors of each shard that the manifest lists, by the shard's name, and check size and digest."""
     manifest = read_manifest(store, dataset_id)
     assert manifest is not None
     found = {}
@@ -325,7 +325,7 @@ def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]
 
 
 def files(root: Path) -> dict[str, tuple[str, int]]:
-    """Digest and modification time of every file below a folder, by its path."""
+    """Return digest and modification time of every file below a folder, by its path."""
     return {
         str(path.relative_to(root)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(root.rglob("*"))
@@ -334,7 +334,7 @@ def files(root: Path) -> dict[str, tuple[str, int]]:
 
 
 def expected_files(manifest: Manifest) -> set[str]:
-    """Paths of a finished dataset's files, apart from its lease."""
+    """Return the paths of all files that a finished dataset has, without its lease."""
     name, plan = manifest.dataset_id, f"plan-{manifest.fingerprint[:12]}.json"
     fixed = {f"datasets/{name}/{file}" for file in ("manifest.json", "stac-item.json", plan)}
     report = {f"qa/{name}/{file}" for file in ("report.json", "report.md", *PICTURES)}

@@ -35,7 +35,7 @@ from botocore.config import Config
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY = "raster-tests"
-# Slash and plus, which real secrets hold and careless URL building breaks on.
+# Real secrets hold slashes and plus signs, and careless URL building breaks on them.
 SECRET_KEY = "no/real+secret"
 
 CEPH_PACKAGES = ("ceph-mon", "ceph-osd", "radosgw", "ceph-common")
@@ -51,22 +51,22 @@ CEPH_COMMANDS = (
 
 
 class CephMissingError(Exception):
-    """Ceph is not installed, and could not be: the message says why."""
+    """Raised if Ceph is not installed and cannot be installed. The message says why."""
 
 
 class Daemons(Protocol):
     """The processes behind a server."""
 
     def start(self) -> None:
-        """Return once the server answers."""
+        """Start the processes, and return when the server answers."""
 
     def stop(self) -> None:
-        """Return once every process has ended."""
+        """Stop the processes, and return when all have ended."""
 
 
 @dataclass(frozen=True)
 class S3Server:
-    """A running S3 server, and what a client needs to reach it."""
+    """A running S3 server, with its address and keys."""
 
     endpoint_url: str
     access_key: str
@@ -79,7 +79,7 @@ class S3Server:
         self._daemons.start()
 
     def stop(self) -> None:
-        """End the server's processes, as an outage would. Harmless when they have ended already."""
+        """End the server's processes, as an outage would. Does nothing if they have ended already."""
         self._daemons.stop()
 
     def client(self, **overrides: Any) -> Any:
@@ -108,7 +108,7 @@ class S3Server:
 
 
 class ServerProcess:
-    """A command in a process group of its own, so that its children end with it."""
+    """A command in its own process group. Its children end with it."""
 
     def __init__(self, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None) -> None:
         self._name = command[0]
@@ -132,13 +132,13 @@ class ServerProcess:
         return self._output.read_text(errors="replace")[-2000:]
 
     def kill(self) -> None:
-        """End at once, as a crash would."""
+        """Kill the process group, as a crash would."""
         if self._popen.returncode is None:
             os.killpg(self._popen.pid, signal.SIGKILL)
             self._popen.wait()
 
     def end(self) -> None:
-        # A leader not yet waited for keeps its number even when dead: the group is ours to signal.
+        # A process that was not waited for keeps its number even when it is dead, so the group is still ours.
         if self._popen.returncode is None:
             os.killpg(self._popen.pid, signal.SIGTERM)
             try:
@@ -149,7 +149,7 @@ class ServerProcess:
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on at this moment."""
+    """Return a port of loopback that nothing listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
@@ -157,7 +157,7 @@ def free_port() -> int:
 
 
 def _wait_for_answer(host: str, port: int, processes: Sequence[ServerProcess], timeout: float = 120) -> None:
-    """Return once a GET is answered at all; raise RuntimeError if a process or the time ends."""
+    """Wait until a GET gets any answer. Raise RuntimeError if a process ends or the time is over."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         for process in processes:
@@ -206,7 +206,7 @@ class _Ceph:
         self._keyring = folder / "rgw" / "keyring"
 
     def create(self) -> None:
-        """Write the configuration and an empty monitor store; needs no process running."""
+        """Write the configuration and an empty monitor store. No process needs to run."""
         for name in ("mon", "osd", "rgw", "run", "log"):
             (self._folder / name).mkdir()
         self._conf.write_text(self._configuration())
@@ -243,7 +243,7 @@ class _Ceph:
             keys = ("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
             user = ("--uid", "test", "--display-name", "test")
             self._run("radosgw-admin", *self._c, "user", "create", *user, *keys)
-        # Without it the gateway waits for ever to speak secure mode, which needs authentication.
+        # Otherwise the gateway waits for ever for the secure mode, which needs authentication.
         name = ("--name", "client.rgw.a", "--keyring", str(self._keyring))
         self._spawn("radosgw", *name, "--ms_mon_client_mode=crc")
         _wait_for_answer(self._host, self._port, self._processes)
@@ -284,7 +284,7 @@ auth cluster required = none
 auth service required = none
 auth client required = none
 ms mon client mode = crc
-# One copy of everything, on one disk.
+# There is one disk, so everything has one copy.
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 8
@@ -300,12 +300,12 @@ osd data = {self._folder}/osd
 rgw data = {self._folder}/rgw
 run dir = {self._folder}/run
 log file = {self._folder}/log/$name.log
-# The socket's path could be longer than the system allows, and nothing here asks it anything.
+# The socket's path could be longer than the system allows, and nothing uses the socket.
 admin socket =
 [client.rgw.a]
 rgw frontends = beast endpoint={self._host}:{self._port}
 rgw thread pool size = 16
-# It takes a notification's password only over TLS; tests say that there is a proxy that did it.
+# The gateway takes a notification's password only over TLS. The tests claim that a proxy has done TLS.
 rgw trust forwarded https = true
 """
 
@@ -345,7 +345,7 @@ def _running(daemons: Daemons, host: str, port: int) -> Iterator[S3Server]:
 
 @contextmanager
 def moto_server(host: str = HOST) -> Iterator[S3Server]:
-    """Run moto's server, in a process of its own so that it can die under a client's feet."""
+    """Run moto's server in its own process. A test can kill it while a client is connected."""
     with tempfile.TemporaryDirectory(prefix="moto-") as folder:
         port = free_port()
         with _running(_Moto(Path(folder), host, port), host, port) as server:
@@ -354,7 +354,7 @@ def moto_server(host: str = HOST) -> Iterator[S3Server]:
 
 @contextmanager
 def ceph_gateway(host: str = HOST) -> Iterator[S3Server]:
-    """Run Ceph's gateway over a new, empty cluster that goes when the block ends; only the gateway listens on `host`.
+    """Run Ceph's gateway with a new, empty cluster, which is deleted in the end. Only the gateway listens on `host`.
 
     Raises CephMissingError when it is not installed and cannot be.
     """

@@ -1,4 +1,4 @@
-"""Datasets with vectors of one's own choosing: real plans, shards, index and manifest, and no model."""
+"""Write datasets with given vectors: the plan, shards, tile index and manifest are real, but no model is needed."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 SIDE = 16
-"""Side of a tile in px; a pixel is 10 m in EPSG:32635."""
+"""Side of a tile in px. A pixel is 10 m wide in EPSG:32635."""
 
 Vectors = NDArray[np.float32] | Callable[[NDArray[np.intp]], NDArray[np.float32]]
 
 
 def checkpoint(folder: Path, dimensions: int, weights: bytes = b"none") -> Path:
-    """A folder that looks like a DINOv3 checkpoint as long as nobody loads it."""
+    """Write a folder that looks like a DINOv3 checkpoint. Its weights cannot be loaded."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {"model_type": "dinov3_vit", "patch_size": 16, "hidden_size": dimensions, "num_register_tokens": 4}
     (folder / "config.json").write_text(json.dumps(config))
@@ -40,7 +40,7 @@ def checkpoint(folder: Path, dimensions: int, weights: bytes = b"none") -> Path:
 
 
 def blank_raster(path: Path, rows: int, cols: int, *, crs: str | None = "EPSG:32635", when: str | None = None) -> Path:
-    """A GeoTIFF of `rows` x `cols` tiles without a single written block; its corner is near 24.5 E, 60.6 N."""
+    """Write a GeoTIFF of `rows` x `cols` tiles without any written block. Its corner is near 24.5 E, 60.6 N."""
     with rasterio.open(
         path, "w", driver="GTiff", width=cols * SIDE, height=rows * SIDE, count=3, dtype="uint8", crs=crs,
         transform=Affine(10, 0, 360_000, 0, -10, 6_720_000), tiled=True, sparse_ok=True, compress="zstd",
@@ -63,7 +63,7 @@ def write_dataset(
     vector_dtype: str = "float32",
     state: State = "ready",
 ) -> Manifest:
-    """Make a dataset.
+    """Write a dataset with the given vectors, and return its manifest.
 
     Args:
         store: where it goes.

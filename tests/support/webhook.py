@@ -1,4 +1,4 @@
-"""For tests of uploads: the webhook in its own process, notifications as servers write them, and Prefect's answers."""
+"""Help tests of uploads: run the webhook, build notifications as S3 servers write them, and ask Prefect's API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = "no/real+token"
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0, every: float = 0.1) -> Any:
-    """What the condition returns, once it is true; asked for after so many seconds each."""
+    """Ask for the condition every few seconds until it is true, and return its value."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
@@ -42,7 +42,7 @@ def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0, eve
 
 
 def record(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str, Any]:
-    """A record as MinIO writes it: the key escaped as in a query."""
+    """Return a record as MinIO writes it. The key is escaped as in a query."""
     return {
         "eventVersion": "2.0",
         "eventSource": "minio:s3",
@@ -71,7 +71,7 @@ def record(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str
 
 
 def minio(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str, Any]:
-    """MinIO's body: around the records, the event and the unescaped key once more."""
+    """Return MinIO's body. Beside the records it has the event and the unescaped key."""
     return {
         "EventName": "s3:ObjectCreated:Put",
         "Key": f"{bucket}/{key}",
@@ -80,7 +80,7 @@ def minio(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str,
 
 
 def rustfs(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
-    """RustFS's body: as MinIO's, with the upper key escaped too and no version unless there is one."""
+    """Return RustFS's body. It is like MinIO's, but both keys are escaped, and an object without versions has none."""
     body = minio(bucket, key, etag)
     body["Key"] = f"{bucket}/{quote_plus(key)}"
     body["Records"][0] |= {"eventSource": "rustfs:s3", "eventVersion": "2.1"}
@@ -88,19 +88,19 @@ def rustfs(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
 
 
 def ceph(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
-    """Ceph's body: the key as it is, an empty version, and no `s3:` before the event."""
+    """Return Ceph's body. The key is not escaped, the version is empty, and the event has no `s3:` before it."""
     body = {"Records": [record(bucket, key, etag, key=key, versionId="", metadata=[], tags=[])]}
     body["Records"][0] |= {"eventSource": "ceph:s3", "eventName": "ObjectCreated:Put", "eventId": "1.2.3"}
     return body
 
 
 def sns(body: dict[str, Any]) -> dict[str, Any]:
-    """A body in the envelope of a notification service."""
+    """Put a body into the envelope of a notification service."""
     return {"Type": "Notification", "MessageId": "m", "TopicArn": "arn:aws:sns:::t", "Message": json.dumps(body)}
 
 
 def snake(value: Any) -> Any:
-    """A body with `snake_case` names, as some releases write them; `records` is what tells the list."""
+    """Give a body `snake_case` names, as some releases write them. The list is then called `records`."""
     if isinstance(value, list):
         return [snake(item) for item in value]
     if isinstance(value, dict):
@@ -111,7 +111,7 @@ def snake(value: Any) -> Any:
 
 
 def pascal(value: Any) -> Any:
-    """A body with `PascalCase` names throughout."""
+    """Give all names of a body `PascalCase`."""
     if isinstance(value, list):
         return [pascal(item) for item in value]
     if isinstance(value, dict):
@@ -124,7 +124,7 @@ def pascal(value: Any) -> Any:
 
 @dataclass
 class Webhook:
-    """The webhook in a process of its own."""
+    """The webhook in its own process."""
 
     port: int
     environment: dict[str, str]
@@ -134,11 +134,11 @@ class Webhook:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """Address of the service."""
         return f"http://{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Return once it answers."""
+        """Start the service, and return when it answers."""
         command = [sys.executable, "-m", "uvicorn", "services.webhook.app:app", "--host", HOST]
         self._process = ServerProcess([*command, "--port", str(self.port)], self.log, self.environment)
         process = self._process
@@ -153,13 +153,13 @@ class Webhook:
         wait_for(answers, "the webhook")
 
     def kill(self) -> None:
-        """End it at once, with no chance to answer."""
+        """Kill the service. It has no chance to answer."""
         assert self._process
         self._process.kill()
         self._process = None
 
     def stop(self) -> None:
-        """End it as a service manager does."""
+        """Stop the service as a service manager does."""
         if self._process:
             self._process.end()
             self._process = None
@@ -171,7 +171,7 @@ class Webhook:
         return httpx.post(f"{self.url}/uploads", content=content, headers=headers, timeout=timeout)
 
     def deliver(self, body: Any) -> None:
-        """Send a notification as MinIO does, until it is answered 2xx; only without its 3 s of wait."""
+        """Send a notification until the answer is 2xx, as MinIO does, but without its wait of 3 s."""
 
         def taken() -> bool:
             try:
@@ -182,7 +182,7 @@ class Webhook:
         wait_for(taken, "the notification to be taken")
 
     def counts(self) -> dict[str, float]:
-        """The Prometheus counters, by their names without the prefix."""
+        """Return the Prometheus counters, by their names without the prefix."""
         lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
         return {
             name.removeprefix("upload_webhook_").replace("_total", ""): float(value)
@@ -191,7 +191,7 @@ class Webhook:
         }
 
     def dead_letters(self) -> list[dict[str, Any]]:
-        """What is in the dead-letter folder of a root on disk."""
+        """Return the content of the dead-letter folder of a root on disk."""
         return [json.loads(path.read_bytes()) for path in (self.root / "dead-letters/uploads").glob("*.json")]
 
 
@@ -199,7 +199,7 @@ class Webhook:
 def webhook(
     prefect_api_url: str, deployment: str, root: Path | str | None = None, **settings: str
 ) -> Iterator[Webhook]:
-    """Run the webhook; in the end its log must have no traceback and no secret."""
+    """Run the webhook. In the end, check that its log has no traceback and no secret."""
     with tempfile.TemporaryDirectory(prefix="webhook-") as folder:
         chosen = {"token": TOKEN, "deployment": deployment, "root": str(root or f"{folder}/store")} | settings
         environment = os.environ | {f"UPLOAD_WEBHOOK_{name.upper()}": value for name, value in chosen.items()}
@@ -222,7 +222,7 @@ def webhook(
 
 
 def ask(method: str, url: str, body: Any = None) -> httpx.Response:
-    """An answer of Prefect's API; on SQLite, 503 only says that another request was writing."""
+    """Send a request to Prefect's API. It is sent again after 503: with SQLite, another request was writing."""
 
     def answer() -> httpx.Response | None:
         answer = httpx.request(method, url, json=body, timeout=30)
@@ -239,10 +239,10 @@ class Deployment:
     api_url: str
     id: str
     name: str
-    """As flow/deployment."""
+    """Name in the form flow/deployment."""
 
     def runs(self) -> list[dict[str, Any]]:
-        """Its flow runs, oldest first."""
+        """Return the flow runs of the deployment, oldest first."""
         found: list[dict[str, Any]] = []
         while True:
             wanted = {"deployments": {"id": {"any_": [self.id]}}, "sort": "ID_DESC", "offset": len(found)}
@@ -252,7 +252,7 @@ class Deployment:
             found += page
 
     def count(self, *states: str) -> int:
-        """How many flow runs are in one of the states, as COMPLETED; in any if none is given."""
+        """Count the flow runs in the given states, such as COMPLETED. Without states, count all."""
         wanted: dict[str, Any] = {"deployments": {"id": {"any_": [self.id]}}}
         if states:
             wanted["flow_runs"] = {"state": {"type": {"any_": states}}}
@@ -260,12 +260,12 @@ class Deployment:
         return found
 
     def rasters(self) -> list[str]:
-        """The rasters of its flow runs."""
+        """Return the rasters of the deployment's flow runs."""
         return [run["parameters"]["raster"] for run in self.runs()]
 
 
 def deploy(server: PrefectServer, **options: Any) -> Deployment:
-    """A new deployment of the real flow's form; nothing runs it unless `options` name a work pool."""
+    """Make a deployment with the real flow's parameters. Nothing runs it unless `options` name a work pool."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     flow = ask("POST", f"{server.api_url}/flows/", {"name": "raster-embeddings"}).json()
     body = {
@@ -280,7 +280,7 @@ def deploy(server: PrefectServer, **options: Any) -> Deployment:
 
 @contextmanager
 def worker(server: PrefectServer, pool: str, folder: Path, *command: str, **environment: str) -> Iterator[None]:
-    """A worker that `python -m COMMAND` starts for the work pool, from when the pool is there until it has ended."""
+    """Start a worker with `python -m COMMAND`, wait until its work pool is ready, and stop it in the end."""
     chosen = server.environment() | {
         "PREFECT_WORKER_QUERY_SECONDS": "1",
         "PREFECT_HOME": str(folder / "worker"),
@@ -301,13 +301,13 @@ def worker(server: PrefectServer, pool: str, folder: Path, *command: str, **envi
 
 
 def process_worker(server: PrefectServer, pool: str, folder: Path) -> AbstractContextManager[None]:
-    """Prefect's process worker, with two runs at a time."""
+    """Run Prefect's process worker, with two runs at a time."""
     options = ("--pool", pool, "--type", "process", "--limit", "2")
     return worker(server, pool, folder, "prefect", "worker", "start", *options)
 
 
 def deploy_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
-    """A deployment of the real flow for a worker on this machine."""
+    """Deploy the real flow for a worker on this machine."""
     return deploy(
         server,
         work_pool_name=pool,
@@ -318,7 +318,7 @@ def deploy_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment
 
 
 def upload_events(server: PrefectServer, resource: str, at_least: int = 1) -> list[dict[str, Any]]:
-    """The stored events of an object, once there are so many: the server writes them a few seconds later."""
+    """Wait until the server has stored `at_least` events of an object, which takes seconds, and return them."""
 
     def stored() -> list[dict[str, Any]]:
         wanted = {"filter": {"resource": {"id": [resource]}, "occurred": {"since": "2026-01-01T00:00:00Z"}}}
@@ -330,7 +330,7 @@ def upload_events(server: PrefectServer, resource: str, at_least: int = 1) -> li
 
 
 class Gate:
-    """A TCP relay to a server that can be shut: nothing passes, or requests pass and answers are held back."""
+    """A TCP relay to a server. It can stop all traffic, or hold back the answers only."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -339,18 +339,18 @@ class Gate:
         self._ended = threading.Event()
         self._refused = threading.Event()
         self.requests = threading.Event()
-        """Set while what the client sends may pass."""
+        """Set while data from the client may pass."""
         self.answers = threading.Event()
-        """Set while what the server sends may pass."""
+        """Set while data from the server may pass."""
         self.url = f"http://{HOST}:{self._listener.getsockname()[1]}{parts.path}"
         self.waiting = threading.Event()
-        """Set once something was held back."""
+        """Set when data was held back for the first time."""
         self.open()
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
     def refuse(self) -> None:
-        """Break all connections and take no more, as a server that is away."""
+        """Break all connections and accept no new ones, like a server that is down."""
         self._refused.set()
 
     def open(self) -> None:
@@ -398,7 +398,7 @@ class Gate:
 
 @contextmanager
 def gate(url: str) -> Iterator[Gate]:
-    """A relay to `url`, open at first."""
+    """Run a relay to `url`. It is open at first."""
     relay = Gate(url)
     try:
         yield relay
@@ -407,5 +407,5 @@ def gate(url: str) -> Iterator[Gate]:
 
 
 def basic(token: str) -> str:
-    """The token as a password of basic authentication."""
+    """Return the header of basic authentication that has the token as its password."""
     return "Basic " + base64.b64encode(f"ceph:{token}".encode()).decode()
