@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, get_type_hints
 
 import docstring_parser
-from cyclopts import App, ArgumentCollection, Parameter
+from cyclopts import App, ArgumentCollection, Group, Parameter
 from pydantic import BaseModel
+
+_TITLES = {"dinov3": "DINOv3", "qa": "QA"}
+"""Titles of groups of options whose parameter's name does not give a good one."""
 
 
 class OptionsApp(App):
@@ -72,7 +75,8 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
         if isinstance(hint, type) and issubclass(hint, BaseModel):
-            hint = Annotated[hint, Parameter(name="*", group=name.replace("_", " ").capitalize())]
+            title = _TITLES.get(name, name.replace("_", " ").capitalize())
+            hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
             hint = Annotated[hint, Parameter(help=helps.get(name))]
         required = parameter.default is parameter.empty
