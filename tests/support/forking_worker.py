@@ -2,9 +2,9 @@
 
 python -m tests.support.forking_worker POOL --limit N
 
-Prefect's process worker starts an interpreter for each run, whose imports take eight seconds of a core. Here each run is
-forked from a server process that has imported everything, and runs Prefect's engine. The rest is Prefect's worker: the
-polling, the limit, the states, and the report of a process that died.
+Prefect's process worker starts an interpreter for each run, whose imports take eight seconds of a core. This worker
+forks each run from a server process that has imported everything. Prefect's engine does the run, and all else is as in
+Prefect's worker: the polling, the limit, the states, and the report of a process that died.
 """
 
 from __future__ import annotations
