@@ -1,0 +1,110 @@
+"""Every code block of README and docs is executed, or says directly before it why it is not.
+
+The blocks of a page run one after the other, as the cells of a notebook do, in a folder that holds a raster
+`scene.tif`, the dataset `scene` of it in `embeddings/`, and files for queries. Blocks that are not executed are read:
+names of modules, options and targets must exist, Python must compile and its imports must work.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import shutil
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rasterio
+import yaml
+from PIL import Image
+
+from examples.landscape import make_scene
+from rasterembed import EmbedOptions, Grid, ObjectStore, embed_raster
+from tests.conftest import PROJECT
+from tests.docs.blocks import Block, blocks, pages
+from tests.docs.commands import check, commands, execute
+
+LANGUAGES = {"python", "sh", "yaml", "json", "toml", "text"}
+"""What a fence may name. `text` is for what no program reads: layouts of folders, output, pictures."""
+
+OUR_PACKAGES = {"rasterembed", "flows", "tasks", "blocks", "services", "examples", "benchmarks", "tests"}
+
+BLOCKS = [block for page in pages() for block in blocks(page)]
+NOT_EXECUTED = [block for block in BLOCKS if block.reason]
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(PROJECT))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all that the pages' commands and programs name; copy it before use."""
+    folder = tmp_path_factory.mktemp("docs")
+    make_scene(folder, width=2304, height=1472, pixel_size=4.0)  # 36 by 23 tiles of 64 px
+    options = EmbedOptions(dataset_id="scene", grid=Grid(size=64))
+    embed_raster(ObjectStore(root=str(folder / "embeddings")), str(folder / "scene.tif"), options)
+    with rasterio.open(folder / "scene.tif") as raster:
+        pixels = raster.read(window=((128, 192), (256, 320)))
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(folder / "chip.png")
+    ring = [[24.90, 60.19], [24.95, 60.19], [24.95, 60.21], [24.90, 60.21], [24.90, 60.19]]
+    area = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    (folder / "area.geojson").write_text(json.dumps(area))
+    return folder
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the prepared folder, which is the working directory."""
+    shutil.copytree(prepared, tmp_path / "work")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_a_block_names_its_language(block: Block) -> None:
+    assert block.language in LANGUAGES, (
+        f"the block has language {block.language!r}: begin it with ``` and one of {', '.join(sorted(LANGUAGES))}"
+    )
+    assert not (block.reason and block.language not in {"python", "sh"}), "only programs and commands need a reason"
+
+
+@pytest.mark.parametrize("page", pages(), ids=page_name)
+def test_the_blocks_of_a_page_run(
+    page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    namespace: dict[str, Any] = {"__name__": "documentation"}
+    for block in blocks(page):
+        if block.reason:
+            continue
+        if "flows." in block.text or "from blocks" in block.text:
+            request.getfixturevalue("prefect_api")  # flows and blocks want a server
+        if block.language == "python":
+            exec(compile("\n" * (block.line - 1) + block.text, str(page), "exec"), namespace)
+        elif block.language == "sh":
+            for command in commands(block.text):
+                execute(command, monkeypatch)
+        elif block.language == "yaml":
+            list(yaml.safe_load_all(block.text))
+        elif block.language == "json":
+            json.loads(block.text)
+        elif block.language == "toml":
+            tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", NOT_EXECUTED, ids=[f"{block}, {block.reason}" for block in NOT_EXECUTED])
+def test_a_block_that_does_not_run_names_what_exists(block: Block) -> None:
+    if block.language == "sh":
+        for command in commands(block.text):
+            check(command)
+        return
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in OUR_PACKAGES:
+            module = importlib.import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] in OUR_PACKAGES:
+                    importlib.import_module(alias.name)

@@ -1,0 +1,40 @@
+"""Files and links that the pages name exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import PROJECT
+from tests.docs.blocks import pages
+
+TOP = "rasterembed|flows|tasks|blocks|services|airflow|docker|docs|examples|benchmarks|scripts|tests"
+MADE = {"docker/.env"}
+"""Files that a reader makes."""
+
+_PATH = re.compile(rf"`((?:{TOP})/[\w./-]*)`")
+_LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(PROJECT)))
+def test_paths_and_links_of_a_page_exist(page: Path) -> None:
+    text = page.read_text()
+    if page.name == "CHANGELOG.md":
+        text = text.partition("## 0.1.0")[0]
+    missing = [path for path in _PATH.findall(text) if not (PROJECT / path).exists() and path not in MADE]
+    missing += [link for link in _LINK.findall(text) if not _exists(page, link)]
+    assert missing == []
+
+
+def _exists(page: Path, link: str) -> bool:
+    """Whether a link leads to a file, or to a page that the build makes."""
+    return (page.parent / link).exists() or link.startswith("reference/")
+
+
+def test_hosted_ci_runs_the_suites_of_ci_run() -> None:
+    (suites,) = re.findall(r"^suites=\((.+)\)", (PROJECT / ".ci/run").read_text(), re.MULTILINE)
+    workflow = yaml.safe_load((PROJECT / ".github/workflows/ci.yaml").read_text())
+    assert workflow["jobs"]["suites"]["strategy"]["matrix"]["suite"] == suites.split()
