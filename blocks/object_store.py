@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
-from rasterembed.errors import UsageError, one_line
+from rasterembed.errors import UsageError, one_line, validation_reason
 from rasterembed.store import object_store
 from rasterembed.store.object_store import ObjectStore, StoreSettings
 
@@ -39,7 +39,6 @@ def open_store(root: str | None, block: str | None) -> ObjectStore:
         assert isinstance(settings, ObjectStoreBlock)  # outside an event loop `load` returns the block itself
         return (settings.model_copy(update={"root": root}) if root else settings).store()
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"object store {block!r}: {reason}") from error
+        raise UsageError(f"object store {block!r}: {validation_reason(error)}") from error
     except ValueError as error:  # Prefect: there is no such block
         raise UsageError(f"object store {block!r}: {one_line(error)}") from error

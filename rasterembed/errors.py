@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RasterEmbedError(Exception):
@@ -73,6 +77,12 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def validation_reason(error: ValidationError) -> str:
+    """Return why pydantic refused a value: the message for the first wrong field, without the field's name."""
+    message: str = error.errors(include_url=False)[0]["msg"]
+    return message.removeprefix("Value error, ")
 
 
 _HINTS = {

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from rasterembed.errors import RasterEmbedError, one_line
+from rasterembed.errors import RasterEmbedError, one_line, validation_reason
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses: a wrong option; data that cannot be worked on; stopped by Ctrl-C or SIGTERM."""
@@ -56,7 +56,7 @@ def usage_error(error: CycloptsError) -> str:
     option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
     if not option and error.argument is not None:  # a parameter of its own, not the field of a model
         option = error.argument.name.strip("-*")
-    reason = first["msg"].removeprefix("Value error, ")
+    reason = validation_reason(cause)
     return f"--{option}: {reason}, not {first['input']!r}" if option else reason
 
 

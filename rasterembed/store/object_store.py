@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from rasterembed.errors import UsageError, os_errors
+from rasterembed.errors import UsageError, os_errors, validation_reason
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.storage import ObjectInfo, Storage
 
@@ -289,8 +289,7 @@ def open_store(root: str | None = None) -> ObjectStore:
     try:
         return ObjectStore(root=root or DEFAULT_ROOT)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise UsageError(f"object store {root!r}: {reason}") from error
+        raise UsageError(f"object store {root!r}: {validation_reason(error)}") from error
 
 
 def locate(raster: str) -> str:

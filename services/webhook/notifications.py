@@ -15,6 +15,7 @@ from urllib.parse import unquote_plus
 import pydantic_core
 from pydantic import ValidationError
 
+from rasterembed.errors import validation_reason
 from rasterembed.store.uploads import Upload
 
 _SNS_TYPES = ("Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation")
@@ -136,7 +137,7 @@ def read_record(record: dict[str, Any]) -> Created | None:
         upload = Upload(bucket=_text(_object(s3, "bucket"), "name"), key=key, version=_version(about))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        raise HopelessRecordError(f"{first['loc'][0]}: {first['msg'].removeprefix('Value error, ')}") from error
+        raise HopelessRecordError(f"{first['loc'][0]}: {validation_reason(error)}") from error
     size = _get(about, "size")
     return Created(upload, event, _time(record), size if isinstance(size, int) and size >= 0 else None)
 

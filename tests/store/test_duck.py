@@ -88,7 +88,7 @@ def test_a_store_that_fails_while_rows_are_read_is_the_stores_error(
             ):
                 view.fetchall()
         assert type(error.value) is kind
-        # an error of the past is not blamed on the store
+        # The store is not blamed for an error in a later block.
         with pytest.raises(DataError, match=r"^query: ") as other, duck.readable_errors(con, "query"):
             con.sql("SELECT nothing FROM nowhere")
         assert type(other.value) is DataError

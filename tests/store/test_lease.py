@@ -54,7 +54,7 @@ def _leases(store: ObjectStore) -> dict[str, dict[str, Any]]:
 
 
 def _until(condition: Callable[[], object]) -> None:
-    """Wait for a condition that is bound to come true."""
+    """Wait until a condition is true."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -74,7 +74,7 @@ def test_one_run_holds_a_dataset_and_frees_it(store: ObjectStore) -> None:
         held.check()
     assert _leases(store) == {"00000001.json": {"run_id": "first", "expires": 0.0}}
     with _hold(store, "third"):
-        assert list(_leases(store)) == ["00000002.json"]  # the old one is gone
+        assert list(_leases(store)) == ["00000002.json"]  # The old file is gone.
 
 
 def test_a_dataset_is_freed_when_the_run_fails(folder: ObjectStore) -> None:
@@ -112,7 +112,7 @@ def test_a_wait_ends(folder: ObjectStore) -> None:
 
 
 def _abandon(store: ObjectStore, **content: Any) -> None:
-    """A lease as a run leaves it that was killed."""
+    """Write the lease file that a killed run leaves."""
     store.write(f"{FOLDER}/00000005.json", json.dumps({"run_id": "dead"} | content).encode())
 
 
@@ -159,7 +159,7 @@ def test_a_run_whose_dataset_was_taken_is_told_and_leaves_it_alone(
     told = threading.Event()
     with _hold(store, "first") as held:
         held.on_lost = told.set
-        _abandon(store, expires=0.0)  # somebody took it over, and is done already
+        _abandon(store, expires=0.0)  # Another run took it over and has ended.
         with pytest.raises(LeaseLostError, match=r"lease: another run took the dataset over; this run stops$"):
             held.check()
         assert told.is_set()
@@ -218,7 +218,7 @@ def test_sixteen_runs_that_wait_hold_it_one_after_the_other(folder: ObjectStore)
 
 
 def test_a_creation_whose_answer_was_lost_counts(folder: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request was sent again and found the first one's lease: which is this run's own."""
+    """The request is sent again, and finds the lease that the first request of this run created."""
     create = ObjectStore.create
 
     def create_unheard(store: ObjectStore, key: str, data: bytes) -> bool:
@@ -231,7 +231,7 @@ def test_a_creation_whose_answer_was_lost_counts(folder: ObjectStore, monkeypatc
 
 
 def test_a_number_that_was_used_and_cleared_away_meanwhile_is_not_held(folder: ObjectStore) -> None:
-    """A taker that was suspended between finding number 1 free and creating it."""
+    """A run was suspended after it saw that number 1 is free, and before it created that file."""
     folder.write(f"{FOLDER}/00000007.json", json.dumps({"run_id": "other", "expires": 1e12}).encode())
     assert not Lease(folder, LAYOUT, 1, "late")._claim()
 
@@ -250,10 +250,10 @@ def test_a_store_that_goes_away_neither_frees_nor_fails_the_run(
         patch.setattr(ObjectStore, "write", fail)
         assert tried.wait(60)
         tried.clear()
-        assert tried.wait(60)  # it goes on trying
+        assert tried.wait(60)  # It tries again.
         held.check()
     with monkeypatch.context() as patch, _hold(folder, "second", wait_s=60):
-        patch.setattr(ObjectStore, "write", fail)  # it cannot be freed either: no error, it expires
+        patch.setattr(ObjectStore, "write", fail)  # Releasing fails too. That is no error: the lease expires.
     with _hold(folder, "third", wait_s=60):
         pass
 
@@ -262,7 +262,7 @@ def test_what_a_killed_run_left_of_a_lease_is_cleared(folder: ObjectStore, monke
     left = folder.scratch(FOLDER) / "left.part"
     left.write_bytes(b"{")
     with _hold(folder, "first"):
-        assert left.exists()  # it may be of a run that waits
+        assert left.exists()  # It may belong to a run that waits.
     monkeypatch.setattr(lease, "DURATION_S", 0.0)
     with _hold(folder, "second"):
         assert not left.exists()

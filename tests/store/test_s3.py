@@ -1,4 +1,4 @@
-"""The whole pipeline over S3: the raster read from a bucket, the dataset written to one."""
+"""The whole pipeline on S3: the raster is read from a bucket, and the dataset is written to one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def asked(tiny_vit: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def local(raster: Path, asked: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> list[Vectors]:
-    """Vectors of a run that has nothing to do with S3."""
+    """Return the vectors of a run that uses folders only."""
     store = ObjectStore(root=str(tmp_path_factory.mktemp("local")))
     assert run(raster, store, **asked).error == ""
     return list(vectors(store).values())
@@ -57,7 +57,7 @@ def local(raster: Path, asked: dict[str, Any], tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.s3)])
 def server(request: pytest.FixtureRequest, bucket: str, raster: Path) -> S3Server:
-    """A server whose bucket has the raster."""
+    """Return a server with the raster in its bucket."""
     server: S3Server = request.getfixturevalue(request.param)
     server.create_bucket(bucket)
     server.client().put_object(Bucket=bucket, Key=KEY, Body=raster.read_bytes())
@@ -89,11 +89,11 @@ def test_from_a_bucket_to_a_bucket_the_vectors_are_those_of_a_local_run(
     store = at(server, bucket, prefix="a prefix")
     outcome = run(f"s3://{bucket}/{KEY}", store, **asked)
     assert (outcome.error, outcome.embedded) == ("", SHARDS)
-    assert outcome.environment == ()  # GDAL got its keys some other way
+    assert outcome.environment == ()  # GDAL did not get its keys from the environment.
     assert list(vectors(store).values()) == local
 
     objects = _objects(server, bucket)
-    assert len(objects) == 1 + SHARDS + 5  # raster, shards; manifest, item, plan, index, lease
+    assert len(objects) == 1 + SHARDS + 5  # raster, shards; manifest, STAC item, plan, tile index, lease
     _assert_no_secret(server, outcome, objects)
 
     again = run(f"s3://{bucket}/{KEY}", store, **asked)
@@ -179,7 +179,7 @@ def test_a_server_that_stays_away_ends_the_run_and_the_next_completes_it(
     proxied.fault = lambda *_: None
     assert store.read(f"datasets/{DATASET}/manifest.json") is None
     there = len(store.sizes(f"embeddings/{DATASET}"))
-    assert there == 1 if fault == "unavailable" else there in (1, 2)  # the server may have what it did not answer
+    assert there == 1 if fault == "unavailable" else there in (1, 2)  # The server may have written without an answer.
     second = run(f"s3://{bucket}/{KEY}", store, lease_s=2, **asked)
     assert (second.error, second.embedded) == ("", SHARDS - there)
     assert list(vectors(store).values()) == local
@@ -199,7 +199,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(
     proxied.fault = fail_twice
     store, pause = at(server, bucket, endpoint_url=proxied.endpoint_url), Pause()
     quick = partial(_pause_before_batch, 0, pause, (0.01,) * 6)
-    # "skip" must not take a server that was away for a window that cannot be decoded
+    # With "skip", a server that does not answer must not count as a window that cannot be decoded.
     skipping = asked | {"selection": asked["selection"].model_copy(update={"on_bad_window": "skip"})}
     outcome = run(f"s3://{bucket}/{KEY}", store, hook=quick, **skipping)
     assert outcome.error == ""

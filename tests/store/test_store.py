@@ -1,4 +1,4 @@
-"""A folder and a bucket keep the same promises; each test that can runs on both, and on Ceph's gateway."""
+"""A folder and a bucket give the same guarantees. Most tests run on both, and on Ceph's gateway."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at(server: S3Server, bucket: str, prefix: str = "pre fix", **fields: str) ->
 
 
 def anew(store: ObjectStore) -> ObjectStore:
-    """The same store as another process has it: with its own connections."""
+    """Return the same store with its own connections, as another process has it."""
     return ObjectStore(**{name: getattr(store, name) for name in ObjectStore.model_fields})
 
 
@@ -56,7 +56,7 @@ def server(request: pytest.FixtureRequest, bucket: str) -> S3Server:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tries again as often as ever, but at once."""
+    """Let requests be tried again without waiting, as often as usual."""
     monkeypatch.setattr(s3, "RETRY_DELAYS_S", (0.0,) * len(s3.RETRY_DELAYS_S))
 
 
@@ -115,7 +115,7 @@ def test_create_writes_once(store: ObjectStore) -> None:
 
 
 def test_of_sixteen_creators_exactly_one_wins(store: ObjectStore) -> None:
-    """Over several connections, as processes have."""
+    """The creators use several connections, as several processes do."""
     together = threading.Barrier(16)
     stores = [store, anew(store), anew(store)]
 
@@ -248,7 +248,11 @@ def test_where_conditions_are_ignored_create_still_writes_once(
         other = anew(store)
         assert not other.create("key", b"third")
         assert store.read("key") == b"first"
-        assert at(moto, bucket, prefix="").sizes("pre fix") == {"there": 5, "key": 5, "other": 5}  # and no litter
+        assert at(moto, bucket, prefix="").sizes("pre fix") == {
+            "there": 5,
+            "key": 5,
+            "other": 5,
+        }  # The probe left nothing.
 
 
 def test_where_conditions_are_ignored_the_last_of_two_creators_wins(
@@ -257,7 +261,7 @@ def test_where_conditions_are_ignored_the_last_of_two_creators_wins(
     with _before(moto, bucket) as (proxy, store):
         proxy.hidden = {"if-none-match"}
         rival = anew(store)
-        monkeypatch.setattr(s3.time, "sleep", lambda _: rival.write("key", b"rival"))  # while `create` waits
+        monkeypatch.setattr(s3.time, "sleep", lambda _: rival.write("key", b"rival"))  # This runs while `create` waits.
         assert not store.create("key", b"mine")
         assert store.read("key") == b"rival"
 
@@ -296,7 +300,7 @@ def test_a_server_that_stays_away_is_an_error_of_one_line(
         proxy.fault = lambda *_: fault
         with pytest.raises(StoreUnavailableError) as error:
             store.read("key")
-        tries = 1 + len(s3.RETRY_DELAYS_S)  # below s3fs a GET that nobody answers is sent once more
+        tries = 1 + len(s3.RETRY_DELAYS_S)  # Below s3fs, an unanswered GET is sent once more.
         assert tries <= len(proxy.exchanges) <= 2 * tries
     text = str(error.value)
     assert text.startswith(f"s3://{bucket}/pre fix/key on {proxy.endpoint_url}: ")
@@ -305,7 +309,7 @@ def test_a_server_that_stays_away_is_an_error_of_one_line(
 
 
 def test_requests_wait_for_a_server_that_restarts(moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The third wait is as long as the restart takes."""
+    """The server is back before the third retry."""
     with _before(moto, bucket) as (proxy, store):
         store.write("key", b"content")
         proxy.fault = lambda *_: "unavailable"
@@ -319,7 +323,7 @@ def test_requests_wait_for_a_server_that_restarts(moto: S3Server, bucket: str, m
         monkeypatch.setattr(s3.time, "sleep", sleep)
         assert store.read("key") == b"content"
         assert slept == [0.5, 1.0, 2.0]
-        assert sum(s3.RETRY_DELAYS_S) > 12  # what Ceph's gateway takes
+        assert sum(s3.RETRY_DELAYS_S) > 12  # Seconds that a restart of Ceph's gateway takes.
 
 
 CALLS = {
@@ -389,7 +393,7 @@ def test_what_is_left_empty_comes_from_the_environment(
     for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     assert ObjectStore(root=f"s3://{bucket}/x").read("scene.tif") == b"pixels"
-    # a folder's store reads rasters on S3 as well
+    # A store in a folder reads rasters on S3 too.
     assert ObjectStore(root=str(tmp_path)).describe(f"s3://{bucket}/x/scene.tif").size == 6
 
 
@@ -446,7 +450,7 @@ def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
-    """A folder that this process may read but not write to."""
+    """Yield a folder that this process may read but not write to."""
     folder = tmp_path / "locked"
     folder.mkdir(mode=0o555)
     if os.geteuid() != 0:

@@ -77,7 +77,7 @@ def test_a_removed_folder_is_gone_and_its_open_files_are_still_read(tmp_path: Pa
         remove_folder(folder)
         assert handle.read() == "content"
     assert list(tmp_path.iterdir()) == []
-    remove_folder(folder)  # one that does not exist is no error
+    remove_folder(folder)  # A folder that does not exist is no error.
 
 
 def test_of_sixteen_writers_one_counts_and_all_learn_its_text(tmp_path: Path) -> None:
