@@ -52,6 +52,8 @@ class Heading:
     dataset_id: str
     model: str
     """Id of the model, or `demo (untrained)`."""
+    untrained: bool
+    """Whether to warn that the model is the untrained demo model."""
 
 
 def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
@@ -248,7 +250,6 @@ class _Frame:
 def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure:
     """Return a figure with a title at the top and a caption at the bottom. `height` is in inches."""
     figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
-    untrained = "untrained" in heading.model
     top, left, right = 1 - 0.12 / height, 0.012, 0.988
     figure.text(
         left, top, f"{title}: {_short(heading.dataset_id, 50)}", va="top", fontsize=12.5, color=_INK, weight="bold"
@@ -260,8 +261,8 @@ def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure
         ha="right",
         va="top",
         fontsize=9.5,
-        color=_ALARM if untrained else _SOFT,
-        weight="bold" if untrained else "normal",
+        color=_ALARM if heading.untrained else _SOFT,
+        weight="bold" if heading.untrained else "normal",
         parse_math=False,  # The name of a folder may contain a dollar sign.
     )
     lines = textwrap.wrap(caption, 128)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.model.checkpoints import DEMO
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
 from rasterembed.qa.measure import DatasetMeasures, measure_dataset
 from rasterembed.qa.metrics import Status, judge
@@ -110,7 +111,8 @@ def _draw_pictures(measures: DatasetMeasures) -> dict[str, bytes]:
     from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca
 
     manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
-    heading = Heading(manifest.dataset_id, manifest.model)
+    untrained = manifest.configuration["model"]["id"] == DEMO
+    heading = Heading(manifest.dataset_id, manifest.model, untrained)
     pictures: dict[str, bytes] = {}
     if plan is not None and tiles.has_index:
         reasons = {reason: describe_reason(reason, plan.selection.min_valid_fraction) for reason in tiles.skipped()}

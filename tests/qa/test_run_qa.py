@@ -345,7 +345,7 @@ def test_a_manifest_that_lists_another_fingerprint_is_found(store: ObjectStore) 
     mismatched = _metric(report, "shards_mismatched")
     assert mismatched.value == 4
     assert f"its fingerprint is {manifest.fingerprint}, but the manifest's is {'0' * 64}" in mismatched.examples[0]
-    assert any("there is no such plan" in note for note in report.notes)
+    assert any("the plan is missing" in note for note in report.notes)
     assert store.read(f"qa/{ID}/report.json") is not None
 
 
