@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -165,7 +166,7 @@ def test_an_interrupted_embed_keeps_complete_shards_and_can_be_run_again(
     )
     shards = tmp_path / "embeddings/a"
     while process.poll() is None and len(list(shards.glob("*.parquet"))) < 3:
-        os.sched_yield()
+        time.sleep(0.01)
     process.send_signal(how)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -125,21 +125,21 @@ def test_an_interrupted_run_leaves_complete_shards_and_nothing_else(
         "--shard-tiles",
         "1",
         "--size",
-        "128",
+        "176",
         "--batch-size",
         "1",
     ]
     process = _start(str(scene), *arguments, server=prefect)
     shards = tmp_path / "embeddings" / "a"
     while process.poll() is None and len(list(shards.glob("*.parquet"))) < 3:
-        os.sched_yield()
+        time.sleep(0.01)
     process.send_signal(how)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "error: interrupted" in errors
     assert not (tmp_path / "datasets" / "a" / "manifest.json").exists()
     left = sorted(shards.iterdir())
-    assert 3 <= len(left) < 64
+    assert 3 <= len(left) < 36
     for shard in left:
         assert shard.suffix == ".parquet"
         assert pq.read_metadata(shard).num_rows == 1
@@ -147,4 +147,4 @@ def test_an_interrupted_run_leaves_complete_shards_and_nothing_else(
     again = _start(str(scene), *arguments, server=prefect)
     output, errors = again.communicate(timeout=240)
     assert again.returncode == 0, errors
-    assert "rows: 64" in output
+    assert "rows: 36" in output
