@@ -1,1 +1,1 @@
-"""DINOv3: which checkpoint, how it is loaded, and what computes it."""
+"""The model: which DINOv3 checkpoint a run uses, how it is loaded, and the engine that computes vectors with it."""

@@ -1,6 +1,6 @@
-"""Where a DINOv3 checkpoint's weights are, and what they are: from the hub, a folder, or made here.
+"""Find a DINOv3 checkpoint: on the Hugging Face hub, in a folder, or the demo model, which is made here.
 
-Nothing in this module loads a model, so that a run that has nothing left to do never pays for one.
+Nothing in this module loads a model. A run that has nothing left to compute therefore never loads one.
 """
 
 from __future__ import annotations
@@ -26,50 +26,55 @@ DEMO = "demo"
 
 _DEMO_SEED = 3
 _DEMO_VERSION = 2
-"""Raised whenever the demo checkpoint's making changes, so that an old one in a cache is not taken for it."""
+"""Raised whenever `make_demo_checkpoint` changes. Demo checkpoints of older versions in a cache are then not used."""
 
 Family = Literal["dinov3_vit", "dinov3_convnext"]
 _FAMILIES: dict[str, int] = {"dinov3_vit": 16, "dinov3_convnext": 32}
-"""`model_type` of the checkpoints that can be loaded, and the px a side that one token stands for."""
+"""Side in px of the square that one token stands for, by the `model_type` of checkpoints that can be loaded."""
 
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on this machine."""
+    """A checkpoint's files on this machine, and what they say about the model."""
 
     name: str
     """Hub id, absolute path of a folder, or `demo`."""
     folder: Path
-    """Where its files are."""
+    """Folder of its files."""
     revision: str | None
-    """Commit of the hub's repository."""
+    """Commit of the hub's repository; None for folders and the demo model."""
     weights_sha256: str
-    """Digest of the weights: of the file, or of the digests of several in the order of their names."""
+    """SHA-256 digest of the weights file. For several files: digest of their digests, in the order of their names."""
     family: Family
+    """`model_type` in config.json."""
     token_side: int
     """Side in px of the square that one patch token stands for."""
     hidden_size: int
     """Length of a token's vector."""
     prefix_tokens: int
-    """CLS and register tokens before the first patch token."""
+    """Number of CLS and register tokens before the first patch token."""
     mean: tuple[float, float, float]
     """Mean of red, green and blue in 0..1, from the checkpoint's preprocessor file."""
     std: tuple[float, float, float]
-    """Standard deviation, likewise."""
+    """Standard deviation of red, green and blue in 0..1, from the same file."""
 
 
 def find_checkpoint(name: str, revision: str | None = None, token: str | None = None) -> Checkpoint:
-    """Find a checkpoint's files, downloading them from the hub if need be.
+    """Find a checkpoint's files. Download them from the hub if the local cache lacks them.
 
     Args:
-        name: a hub id as `facebook/dinov3-vits16-pretrain-lvd1689m`, a local folder, or `demo`.
-        revision: branch, tag or commit on the hub.
-        token: access token for gated weights; by default the one that `hf auth login` or HF_TOKEN set.
+        name: A hub id such as `facebook/dinov3-vits16-pretrain-lvd1689m`, a local folder, or `demo`.
+        revision: Branch, tag or commit on the hub.
+        token: Access token for gated weights; by default the token of `hf auth login` or HF_TOKEN.
 
     Raises:
-        DataError: if the weights cannot be had, or are not a DINOv3 checkpoint in safetensors.
+        DataError: If the files are missing, cannot be downloaded, or are not a DINOv3 checkpoint in safetensors.
+
+    Example:
+        >>> find_checkpoint("demo").hidden_size
+        192
     """
     if name == DEMO:
         return _read(name, _demo_folder(), None)
@@ -83,10 +88,16 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
 
 
 def _is_folder(name: str) -> bool:
+    """Return whether a name means a folder rather than a hub id."""
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
 def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
+    """Return the folder of a checkpoint in the hub's local cache, after downloading what is missing.
+
+    Raises:
+        DataError: If the checkpoint is not in the cache and cannot be downloaded.
+    """
     from huggingface_hub import errors, snapshot_download
 
     page = f"https://huggingface.co/{name}"
@@ -111,7 +122,7 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
             f"model {name!r} cannot be downloaded and is not in the local cache: check the connection to "
             f"{page}, or give a local folder"
         ) from error
-    except Exception as error:  # the connection or the disk, as the HTTP library's and Python's many kinds
+    except Exception as error:  # The HTTP library and Python raise many kinds for a bad connection or a full disk.
         raise DataError(
             f"model {name!r} could not be downloaded ({type(error).__name__}: {one_line(error)}): try again, "
             "or give a local folder"
@@ -119,6 +130,11 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
 
 
 def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:
+    """Read what a checkpoint's files say about the model.
+
+    Raises:
+        DataError: If a file is missing or broken, or the model is of another type.
+    """
     config = _json(name, folder / "config.json")
     family = config.get("model_type")
     if family not in _FAMILIES:
@@ -156,6 +172,7 @@ def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:
 
 
 def _json(name: str, path: Path) -> dict[str, Any]:
+    """Read a JSON object from a file of the model `name`."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -168,6 +185,7 @@ def _json(name: str, path: Path) -> dict[str, Any]:
 
 
 def _three(values: object) -> tuple[float, float, float] | None:
+    """Return three numbers from a list in a JSON file, or None if it is not such a list."""
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
         return None
     red, green, blue = map(float, values)
@@ -175,6 +193,7 @@ def _three(values: object) -> tuple[float, float, float] | None:
 
 
 def _digest(files: list[Path]) -> str:
+    """Return the digest of weights files, see `Checkpoint.weights_sha256`."""
     digests = [_file_digest(file) for file in files]
     if len(digests) == 1:
         return digests[0]
@@ -182,7 +201,7 @@ def _digest(files: list[Path]) -> str:
 
 
 def _file_digest(file: Path) -> str:
-    # the hub's cache names a large file's blob by its sha256: no need to read gigabytes again
+    # The hub's cache names the blob of a large file by its SHA-256 digest, so that gigabytes need not be read again.
     blob = Path(os.path.realpath(file))
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
@@ -190,13 +209,14 @@ def _file_digest(file: Path) -> str:
     return _content_digest(file, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
-@cache  # a process that embeds many rasters reads its weights once
+@cache  # A process that embeds many rasters reads the weights only once.
 def _content_digest(file: Path, *_state: int) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _demo_folder() -> Path:
+    """Return the folder of the demo checkpoint in the cache, after making it if it is missing."""
     folder = cache_folder() / f"demo-{_DEMO_VERSION}"
     if folder.is_dir():
         return folder
@@ -205,20 +225,25 @@ def _demo_folder() -> Path:
             make_demo_checkpoint(aside)
     except OSError as error:
         raise DataError(
-            f"model {DEMO!r} cannot be kept in {folder}: {error.strerror}: set XDG_CACHE_HOME to a folder that can "
+            f"model {DEMO!r} cannot be written to {folder}: {error.strerror}: set XDG_CACHE_HOME to a folder that can "
             "be written"
         ) from error
     return folder
 
 
 def make_demo_checkpoint(folder: Path) -> None:
-    """Write the demo checkpoint: a small DINOv3 ViT with random weights from a fixed seed.
+    """Write the demo checkpoint: a small, untrained DINOv3 ViT with random weights from a fixed seed.
 
-    The weights are drawn with the deviation that keeps a token's variance through a layer (1 / sqrt(inputs)), two to
-    four times the one that training starts from: untrained as it is, its vectors then follow the picture's colour and
-    texture instead of being all alike. Sharper or flatter attention, fewer layers and larger MLP weights all found
-    fewer neighbours of a tile's own kind. The draws are uniform and NumPy's, for these are the same bits on every
-    processor, and so the weights have one digest everywhere.
+    The standard deviation of the weights is 1 / sqrt(inputs), which keeps a token's variance through a layer. It is two
+    to four times as large as at the start of training. Vectors then follow the colour and texture of the picture; with
+    smaller weights they were all alike. Sharper or flatter attention, fewer layers and larger MLP weights were tried:
+    all found fewer neighbours of a tile's own kind.
+
+    NumPy draws the weights from a uniform distribution. These draws have the same bits on every processor, so the
+    weights have the same digest everywhere.
+
+    Args:
+        folder: An existing folder for the files.
     """
     import torch
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
@@ -243,7 +268,13 @@ def make_demo_checkpoint(folder: Path) -> None:
 
 
 def write_preprocessor(folder: Path, *, mean: tuple[float, float, float], std: tuple[float, float, float]) -> None:
-    """Write the `preprocessor_config.json` that goes with a checkpoint."""
+    """Write a checkpoint's `preprocessor_config.json`.
+
+    Args:
+        folder: The checkpoint's folder.
+        mean: Mean of red, green and blue in 0..1.
+        std: Standard deviation of red, green and blue in 0..1.
+    """
     content = {
         "image_processor_type": "DINOv3ViTImageProcessorFast",
         "do_rescale": True,

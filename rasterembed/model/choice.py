@@ -1,6 +1,6 @@
-"""Which DINOv3 a run uses, and how its tokens become a vector: the choice, and what it resolves to.
+"""The choice of model, device, dtype and engine, and what each choice resolves to.
 
-PyTorch is asked only what devices there are, so that a process without it can plan a run for others.
+This module asks PyTorch only for its devices. A process without PyTorch can therefore plan a run for others.
 """
 
 from __future__ import annotations
@@ -14,9 +14,16 @@ from rasterembed.errors import UsageError
 from rasterembed.model.checkpoints import DEMO, find_checkpoint
 
 Pooling = Literal["cls", "mean", "cls+mean"]
+"""How tokens become a vector: the CLS token, the mean of the patch tokens weighted by valid pixels, or both."""
+
 Device = Literal["auto", "cpu", "cuda", "mps"]
+"""Device that a user asks for. `auto` takes CUDA or MPS if PyTorch finds one, else the CPU."""
+
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
-"""float16 is checked when the model is loaded, for some DINOv3 checkpoints are reported to give wrong vectors in it."""
+"""Type a model computes in.
+
+Some DINOv3 checkpoints are reported to give wrong vectors in float16. Vectors are checked when a model is loaded.
+"""
 
 LoadedEngine = Literal["eager", "compile", "openvino"]
 """What computes a model: PyTorch step by step, PyTorch compiled by torch.compile, or OpenVINO."""
@@ -30,18 +37,23 @@ ResolvedEngine = Literal[LoadedEngine, "measure"]
 AUTO_TILES = 1000
 """Number of planned tiles from which `auto` measures other engines than eager on a CPU.
 
-Exporting and measuring a ViT-S takes as long as some hundred tiles, and saves a tenth to a half of the time of each.
+Exporting and measuring a ViT-S takes as long as some hundred tiles. OpenVINO then saves a tenth to a half of the time.
 """
 
 AUTO_TILES_CUDA = 50_000
 """Number of planned tiles from which `auto` compiles on CUDA.
 
-Compiling takes minutes, and saves less than half of the time of each tile.
+Compiling takes minutes and saves less than half of the time.
 """
 
 
 class Dinov3(BaseModel):
-    """Which DINOv3, and how its tokens become a vector."""
+    """Which DINOv3 model to use, and how its tokens become a vector.
+
+    Example:
+        >>> Dinov3(model="facebook/dinov3-vits16-pretrain-lvd1689m", pooling="cls+mean").device
+        'auto'
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,9 +72,11 @@ class Dinov3(BaseModel):
         ge=16,
         le=4096,
         multiple_of=16,
-        description="Side in px that tiles are resized to before the model; by default the tile's own.",
+        description="Side in px that tiles are resized to before the model; by default the tile's own side.",
     )
-    device: Device = Field(default="auto", description="Where the model runs.")
+    device: Device = Field(
+        default="auto", description="Device that runs the model; auto: CUDA or MPS if present, else the CPU."
+    )
     dtype: Literal["auto", ComputeDtype] = Field(
         default="auto",
         description="Type the model computes in; auto: bfloat16 on CUDA, float32 elsewhere.",
@@ -70,73 +84,87 @@ class Dinov3(BaseModel):
 
 
 class ResolvedModel(BaseModel):
-    """The model as it stands in fingerprints and receipts."""
+    """The model of a plan: everything that decides its vectors. Fingerprints and receipts contain it."""
 
     model_config = ConfigDict(frozen=True)
 
     id: str
     """Hub id, absolute path of a folder, or `demo`."""
     name: str
-    """What reports call it: the id, or `demo (untrained)`."""
+    """Name in reports: the id, or `demo (untrained)`."""
     revision: str | None
+    """Commit of the hub's repository; None for folders and the demo model."""
     weights_sha256: str
+    """SHA-256 digest of the weights, see `Checkpoint.weights_sha256`."""
     pooling: Pooling
+    """How tokens become a vector."""
     dtype: ComputeDtype
     """Type the model computes in."""
     input_size: int
-    """Side in px of the model's input."""
+    """Side of the model's input in px."""
     dimensions: int
     """Length of a vector."""
     mean: tuple[float, float, float]
+    """Mean of red, green and blue in 0..1 that images are normalised with."""
     std: tuple[float, float, float]
+    """Standard deviation of red, green and blue in 0..1 that images are normalised with."""
 
 
 def resolve_device(device: Device) -> str:
-    """The device's name in PyTorch.
+    """Return the name of the device in PyTorch.
 
     Raises:
-        UsageError: if it is not there.
+        UsageError: If PyTorch does not find the device.
     """
-    there = {"cpu": True, "cuda": False, "mps": False}
+    available = {"cpu": True, "cuda": False, "mps": False}
     if device != "cpu" and find_spec("torch"):
         import torch
 
-        there["cuda"] = torch.cuda.is_available()
-        there["mps"] = torch.backends.mps.is_available()
+        available["cuda"] = torch.cuda.is_available()
+        available["mps"] = torch.backends.mps.is_available()
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[device]:
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[device]:
         raise UsageError(f"device {device!r} is not available to PyTorch here: use auto or cpu")
     return device
 
 
-def resolve_model(asked: Dinov3, tile_size: int, token: str | None = None) -> ResolvedModel:
-    """Find the checkpoint and settle every choice, without loading the weights.
+def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> ResolvedModel:
+    """Find the checkpoint and resolve every `auto` and default, without loading the weights.
+
+    Args:
+        choice: The model that the user asked for.
+        tile_size: Side of the tiles in px. It is the model's input side unless `choice.input_size` is set.
+        token: Access token for gated weights, see `find_checkpoint`.
 
     Raises:
-        UsageError: if the input side does not fit the model, or the device is not there.
-        DataError: if the checkpoint cannot be had.
+        UsageError: If the input side does not fit the model, or PyTorch does not find the device.
+        DataError: If the checkpoint is missing or broken, or cannot be downloaded.
+
+    Example:
+        >>> resolve_model(Dinov3(pooling="cls+mean", device="cpu"), tile_size=224).dimensions
+        384
     """
-    device = resolve_device(asked.device)
+    device = resolve_device(choice.device)
     dtype: ComputeDtype = "float32"
-    if asked.dtype != "auto":
-        dtype = asked.dtype
+    if choice.dtype != "auto":
+        dtype = choice.dtype
     elif device == "cuda":
         dtype = "bfloat16"
-    checkpoint = find_checkpoint(asked.model, asked.revision, token)
-    side = asked.input_size or tile_size
+    checkpoint = find_checkpoint(choice.model, choice.revision, token)
+    side = choice.input_size or tile_size
     if side % checkpoint.token_side:
         raise UsageError(
-            f"the model's input is {side} px a side, but {asked.model} takes multiples of "
-            f"{checkpoint.token_side}: set the tile size or input_size to one"
+            f"the model's input is {side} px a side, but {choice.model} takes multiples of "
+            f"{checkpoint.token_side} px: change the tile size or set input_size"
         )
-    dimensions = checkpoint.hidden_size * (2 if asked.pooling == "cls+mean" else 1)
+    dimensions = checkpoint.hidden_size * (2 if choice.pooling == "cls+mean" else 1)
     return ResolvedModel(
         id=checkpoint.name,
         name="demo (untrained)" if checkpoint.name == DEMO else checkpoint.name,
         revision=checkpoint.revision,
         weights_sha256=checkpoint.weights_sha256,
-        pooling=asked.pooling,
+        pooling=choice.pooling,
         dtype=dtype,
         input_size=side,
         dimensions=dimensions,

@@ -1,4 +1,7 @@
-"""From pixel values to what the network takes, on the device. Needs PyTorch and nothing else."""
+"""Turn pixel values into normalised images on the model's device.
+
+This module needs PyTorch and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from torch.nn import functional
 
 
 class Colours:
-    """How values become normalised colour: black and white of each channel, then the checkpoint's mean and deviation.
+    """Scales pixel values to colours in 0..1, then normalises the colours as the checkpoint needs them.
 
     Args:
-        low: value that becomes 0, three numbers.
-        high: value that becomes 1.
-        mean: of the colours in 0..1 that the network was trained with.
-        std: their standard deviation.
-        device: where images are.
+        low: Values that become 0, one for each of red, green and blue.
+        high: Values that become 1, likewise.
+        mean: Mean of red, green and blue in 0..1, from the checkpoint.
+        std: Standard deviation of red, green and blue in 0..1, from the checkpoint.
+        device: Device of the images.
     """
 
     def __init__(
@@ -50,7 +53,8 @@ class Colours:
         if valid is not None:
             images = torch.where(valid[:, None], images, 0.0)
         if images.shape[-1] != side:
-            # after normalising, which is linear: the same as the processor's order, and invalid pixels stay neutral
+            # Normalising is linear, so resizing after it gives what transformers' image processor gives by resizing
+            # first. Invalid pixels, which are 0 now, stay neutral.
             images = functional.interpolate(
                 images, size=(side, side), mode="bilinear", align_corners=False, antialias=True
             )

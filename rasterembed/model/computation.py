@@ -1,4 +1,4 @@
-"""The computation: by what, and where, vectors are computed. Each shard's receipt records it."""
+"""What computes vectors. The receipt of each shard records it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from rasterembed.model.choice import LoadedEngine
 
 
 class Computation(BaseModel):
-    """What computed a shard's vectors.
+    """The engine that computes vectors, and the hardware that it uses.
 
-    Two computations that are equal give the same bits, if the library versions in the receipt are equal too.
+    Vectors are equal bit by bit if their computations, library versions and batch sizes are equal. Otherwise float32
+    vectors differ by at most 1e-5 of their norm. See docs/models.md, "How exact the vectors are".
     """
 
     model_config = ConfigDict(frozen=True)
 
     engine: LoadedEngine
-    """Engine that ran the model."""
+    """Engine that runs the model."""
     device: str
     """Name of the device in PyTorch: `cpu`, `cuda` or `mps`."""
     threads: int
-    """Number of CPU threads of the engine."""
+    """Number of CPU threads that the engine uses."""
     processor: str
-    """Name of the CPU, or on CUDA of the GPU."""
+    """Name of the CPU, or of the GPU if the device is `cuda`."""
 
     def __str__(self) -> str:
         """Return the computation in one line, for people."""

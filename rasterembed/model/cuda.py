@@ -1,6 +1,7 @@
-"""Arrays to a CUDA device and back without waiting for it. Needs PyTorch and NumPy; untested without a GPU.
+"""Copy arrays to a CUDA device and back while the device computes.
 
-Everything here is called from one thread.
+This module needs PyTorch and NumPy. It is untested where no GPU is available. One thread makes all calls, except
+`Download.result`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BUFFERS = 3
-"""Arrays on their way at once: one that is filled, one that is copied, one that the device computes with."""
+"""Number of page-locked buffers: one to fill, one being copied, one whose copy the device computes with."""
 
 
 def _event() -> torch.cuda.Event:
@@ -21,42 +22,52 @@ def _event() -> torch.cuda.Event:
 
 
 class Staging:
-    """Copies arrays through page-locked buffers on a stream of their own, while the device computes."""
+    """Uploads arrays through page-locked buffers, on a CUDA stream of its own, while the device computes.
+
+    Args:
+        device: The CUDA device.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._buffers: list[tuple[Tensor, torch.cuda.Event]] = []
-        self._turn = 0
+        self._next = 0
 
     def upload(self, array: NDArray[Any]) -> Tensor:
-        """The array on the device, for the stream that computes; the caller may change the array at once."""
-        buffer, copied = self._buffer(array.nbytes)
+        """Return the array on the device, for use on the current stream. The caller may change the array at once."""
+        buffer, copied = self._next_buffer(array.nbytes)
         staged = buffer[: array.nbytes].view(torch.from_numpy(array[:0]).dtype).view(array.shape)
         np.copyto(staged.numpy(), array)
         computing = torch.cuda.current_stream(self._device)
         with torch.cuda.stream(self._stream):
-            there = staged.to(self._device, non_blocking=True)
+            uploaded = staged.to(self._device, non_blocking=True)
             copied.record()
         computing.wait_event(copied)
-        there.record_stream(computing)  # or its memory is given to the next copy while it is still read
-        return there
+        # Without this, PyTorch would give the memory to the next upload while this one is still being read.
+        uploaded.record_stream(computing)
+        return uploaded
 
-    def _buffer(self, size: int) -> tuple[Tensor, torch.cuda.Event]:
-        """The buffer whose turn it is, of at least `size` bytes, once its last copy is done."""
+    def _next_buffer(self, size: int) -> tuple[Tensor, torch.cuda.Event]:
+        """Return the next buffer in turn and its event, after its last copy. It has at least `size` bytes."""
         if len(self._buffers) < _BUFFERS:
             self._buffers.append((torch.empty(0, dtype=torch.uint8), _event()))
-        buffer, copied = self._buffers[self._turn % len(self._buffers)]
+        turn = self._next % len(self._buffers)
+        buffer, copied = self._buffers[turn]
         copied.synchronize()
         if len(buffer) < size:
             buffer = torch.empty(size, dtype=torch.uint8, pin_memory=True)
-            self._buffers[self._turn % len(self._buffers)] = buffer, copied
-        self._turn += 1
+            self._buffers[turn] = buffer, copied
+        self._next += 1
         return buffer, copied
 
 
 class Download:
-    """A tensor on its way from the device."""
+    """A tensor that is being copied from the device.
+
+    Args:
+        tensor: The tensor on the device, computed on the current stream.
+    """
 
     def __init__(self, tensor: Tensor) -> None:
         self._array = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
@@ -65,6 +76,6 @@ class Download:
         self._copied.record()
 
     def result(self) -> NDArray[Any]:
-        """The array; waits for it. From any thread."""
+        """Wait for the copy and return the array. Any thread may call this."""
         self._copied.synchronize()
         return self._array.numpy()

@@ -1,4 +1,4 @@
-"""DINOv3 as a function from tiles to vectors."""
+"""The embedder: a loaded DINOv3 model that turns tiles into vectors."""
 
 from __future__ import annotations
 
@@ -20,64 +20,87 @@ from rasterembed.model.colours import Colours
 from rasterembed.model.computation import Computation
 from rasterembed.model.cuda import Download, Staging
 from rasterembed.model.engines import engine_threads, load_network
-from rasterembed.model.networks import Network
-from rasterembed.model.openvino import SLICE, Exported
+from rasterembed.model.networks import SLICE, Network
+from rasterembed.model.openvino import OpenVinoNetwork
 from rasterembed.model.processor import processor_name
 from rasterembed.raster.radiometry import ResolvedRadiometry
 
-_ON_DEVICE = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float32")}
-"""Pixel types sent as they are; wider ones are scaled first, in double precision."""
+_SCALED_ON_DEVICE = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float32")}
+"""Pixel types that the device scales in float32. Wider types are scaled in float64 before they are uploaded."""
 
 CUDA_BATCH = 256
-"""Tiles that the network takes at a time on CUDA, if its memory lets it."""
+"""Largest number of tiles that the network computes together on CUDA."""
 
-_BYTES_A_VALUE, _BYTES_A_PIXEL = 40, 24
-"""Working memory on CUDA by tokens' values and by pixels of a channel: an estimate, which `_halve` makes good."""
+_BYTES_PER_TOKEN_VALUE, _BYTES_PER_CHANNEL_PIXEL = 40, 24
+"""Estimated working memory on CUDA, for each value of a token and each pixel of a channel."""
 
 _FREE_SHARE = 0.5
-"""Of a CUDA device's free memory, for the model to work in."""
+"""Share of a CUDA device's free memory that the model may use."""
 
 
 class Pending:
-    """Vectors that are being computed."""
+    """Vectors that are being computed. `Embedder.submit` returns it."""
 
-    def __init__(self, future: Future[NDArray[np.float32] | Download | _Started]) -> None:
+    def __init__(self, future: Future[NDArray[np.float32] | Download | _StartedSlices]) -> None:
         self._future = future
 
     def result(self) -> NDArray[np.float32]:
-        """Shape (n, dimensions), not normalised. Waits for them; raises what computing raised."""
-        there = self._future.result()
-        return there if isinstance(there, np.ndarray) else there.result()
+        """Wait for the vectors and return them, shape (n, dimensions), not normalised.
+
+        Raises:
+            Exception: Whatever the computation raised.
+        """
+        computed = self._future.result()
+        return computed if isinstance(computed, np.ndarray) else computed.result()
 
 
-class _Started:
-    """Vectors of slices that the network has begun with."""
+class _StartedSlices:
+    """Vectors of slices that OpenVINO is computing.
+
+    Args:
+        slices: Tokens of each slice, and its valid pixels or None if all are valid.
+        pool: Function that turns the tokens and valid pixels of a slice into vectors.
+    """
 
     def __init__(
         self,
         slices: list[tuple[Future[Tensor], Tensor | None]],
-        pooled: Callable[[Tensor, Tensor | None], Tensor],
+        pool: Callable[[Tensor, Tensor | None], Tensor],
     ) -> None:
         self._slices = slices
-        self._pooled = pooled
+        self._pool = pool
 
     @torch.inference_mode()
     def result(self) -> NDArray[np.float32]:
-        """Shape (n, dimensions); waits for them."""
-        return torch.cat([self._pooled(tokens.result(), mask) for tokens, mask in self._slices]).numpy()
+        """Wait for the vectors and return them, shape (n, dimensions)."""
+        return torch.cat([self._pool(tokens.result(), mask) for tokens, mask in self._slices]).numpy()
 
 
 class Embedder:
-    """A loaded model. Threads may share it: a thread of its own computes, one batch after the other.
+    """A loaded model that turns tiles into vectors.
+
+    Several threads may share an embedder. It computes in one thread of its own, one batch after the other.
 
     Args:
-        model: what to load; the weights must have the digest it says.
-        device: name in PyTorch.
-        token: access token for gated weights.
-        engine: what computes.
+        model: The model to load, see `resolve_model`. The weights must have the digest that it names.
+        device: Name of the device in PyTorch, see `resolve_device`.
+        token: Access token for gated weights.
+        engine: The engine that runs the model, or `measure` to pick the fastest.
 
     Raises:
-        DataError: if the weights are others than the model says, do not load, or do not bear the dtype or engine.
+        DataError: If the weights are missing, do not load or have another digest, or if the engine gives other vectors
+            than transformers' network does in float32.
+
+    Example:
+        >>> import numpy as np
+        >>> from rasterembed.model.choice import Dinov3, resolve_model
+        >>> from rasterembed.raster.radiometry import ResolvedRadiometry
+        >>> radiometry = ResolvedRadiometry(bands=(1, 2, 3), low=(0, 0, 0), high=(255, 255, 255), method="uint8")
+        >>> embedder = Embedder(resolve_model(Dinov3(device="cpu"), tile_size=64), "cpu")
+        >>> pixels = np.zeros((2, 3, 64, 64), dtype=np.uint8)
+        >>> valid = np.ones((2, 64, 64), dtype=bool)
+        >>> embedder.embed(pixels, valid, radiometry).shape
+        (2, 192)
     """
 
     def __init__(
@@ -90,22 +113,24 @@ class Embedder:
                 f"dataset was planned with ({model.weights_sha256[:12]})"
             )
         self.model = model
+        """The model that is loaded."""
         self._checkpoint = checkpoint
         self._device = torch.device(device)
         self._staging = Staging(self._device) if self._device.type == "cuda" else None
-        self._known_colours: dict[ResolvedRadiometry | None, Colours] = {}
-        # PyTorch has a pool of threads for each thread that calls it, and CUDA graphs belong to the one that made them
+        self._colours: dict[ResolvedRadiometry | None, Colours] = {}
+        # One thread loads and computes everything. PyTorch keeps a pool of threads for each thread that calls it, and
+        # CUDA graphs can only be replayed by the thread that recorded them.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        loaded, self._network = self._thread.submit(self._load, engine).result()
+        loaded_engine, self._network = self._thread.submit(self._load, engine).result()
         self.computation = Computation(
-            engine=loaded,
+            engine=loaded_engine,
             device=self._device.type,
             threads=engine_threads(),
             processor=processor_name() if self._staging is None else torch.cuda.get_device_name(self._device),
         )
-        """What computes the vectors."""
-        self._slice = self._fitting()
-        """Tiles that the network takes at a time."""
+        """The engine, the device, the threads and the processor that compute the vectors."""
+        self._slice = self._slice_length()
+        """Number of tiles that the network computes together."""
 
     @property
     def engine(self) -> LoadedEngine:
@@ -119,64 +144,79 @@ class Embedder:
     def embed(
         self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
     ) -> NDArray[np.float32]:
-        """Vectors of tiles.
+        """Compute the vectors of tiles.
 
         Args:
-            pixels: source values, shape (n, 1 or 3, size, size).
-            valid: valid pixels, shape (n, size, size). The others are painted with the checkpoint's mean colour.
-            radiometry: how values become colour.
+            pixels: Pixel values as in the raster, shape (n, 1 or 3, size, size), any real dtype. One channel serves for
+                red, green and blue.
+            valid: Whether each pixel is valid, shape (n, size, size). Invalid pixels get the checkpoint's mean colour.
+            radiometry: How pixel values become colours.
 
         Returns:
-            Shape (n, dimensions), not normalised.
+            Vectors, shape (n, dimensions), float32, not normalised.
         """
         return self.submit(pixels, valid, radiometry).result()
 
     def submit(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry) -> Pending:
-        """As `embed`, without waiting; the arrays must stay as they are until the result is there."""
+        """Start to compute the vectors of tiles, without waiting for them.
+
+        Args and result are those of `embed`. The arrays must not change until the result is computed.
+        """
         return Pending(self._thread.submit(self._embed, pixels, valid, radiometry))
 
     @torch.inference_mode()
     def _embed(
         self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
-    ) -> NDArray[np.float32] | Download | _Started:
-        if pixels.dtype in _ON_DEVICE:
-            colours = self._colours(radiometry)
+    ) -> NDArray[np.float32] | Download | _StartedSlices:
+        if pixels.dtype in _SCALED_ON_DEVICE:
+            colours = self._colours_of(radiometry)
         else:
-            pixels, colours = radiometry.scaled(pixels).astype(np.float32), self._colours(None)
+            pixels, colours = radiometry.scaled(pixels).astype(np.float32), self._colours_of(None)
         values = self._upload(pixels)
         mask = None if valid.all() else self._upload(valid)
-        if isinstance(self._network, Exported):  # the next batch is begun with before this one is done
-            firsts = range(0, len(values), self._slice)
-            masks = [None if mask is None else mask[first : first + self._slice] for first in firsts]
-            images = self._images(values, mask, colours, 0)
-            return _Started(list(zip(map(self._network.start, images), masks, strict=True)), self._pooled)
+        if isinstance(self._network, OpenVinoNetwork):
+            return self._start(self._network, values, mask, colours)
         vectors: list[Tensor] = []
         done = 0
         while done < len(pixels):
             try:
                 for tokens in self._network.map(self._images(values, mask, colours, done), self._slice):
                     count = len(tokens)
-                    vectors.append(self._pooled(tokens, None if mask is None else mask[done : done + count]))
+                    vectors.append(self._pool(tokens, None if mask is None else mask[done : done + count]))
                     done += count
             except torch.OutOfMemoryError as error:
-                self._halve(error)
-        whole = torch.cat(vectors)
-        return Download(whole) if self._staging else whole.cpu().numpy()
+                self._halve_slices(error)
+        together = torch.cat(vectors)
+        return Download(together) if self._staging else together.cpu().numpy()
+
+    def _start(self, network: OpenVinoNetwork, values: Tensor, mask: Tensor | None, colours: Colours) -> _StartedSlices:
+        """Start all slices of a batch. OpenVINO can then begin the next batch before this one is done."""
+        firsts = range(0, len(values), self._slice)
+        masks = [None if mask is None else mask[first : first + self._slice] for first in firsts]
+        images = self._images(values, mask, colours, 0)
+        return _StartedSlices(list(zip(map(network.start, images), masks, strict=True)), self._pool)
 
     def _upload(self, array: NDArray[Any]) -> Tensor:
         return self._staging.upload(array) if self._staging else torch.from_numpy(array).to(self._device)
 
     def _images(self, values: Tensor, mask: Tensor | None, colours: Colours, first: int) -> Iterator[Tensor]:
-        """Images of the tiles from the `first`, in slices."""
+        """Yield images for the network in slices, beginning with the tile number `first`."""
         for begin in range(first, len(values), self._slice):
-            here = slice(begin, begin + self._slice)
-            yield colours.images(values[here], None if mask is None else mask[here], self.model.input_size)
+            tiles = slice(begin, begin + self._slice)
+            yield colours.images(values[tiles], None if mask is None else mask[tiles], self.model.input_size)
 
-    def _pooled(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """Tokens as the network gives them to vectors, shape (n, dimensions); patches weigh by their valid pixels."""
+    def _pool(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """Turn tokens into vectors, shape (n, dimensions).
+
+        In the mean, each patch token has the share of its pixels that are valid as its weight.
+
+        Args:
+            tokens: Tokens [CLS] or [CLS, patches], shape (n, tokens, hidden).
+            mask: Whether each pixel is valid, shape (n, size, size); None if all are valid.
+        """
         cls, patches = tokens[:, 0], tokens[:, 1:]
         if self.model.pooling == "cls":
-            return cls.clone()  # the network may use the memory again
+            return cls.clone()  # The network may overwrite the tokens in its next step.
         if mask is None:
             mean = patches.mean(dim=1)
         else:
@@ -185,33 +225,39 @@ class Embedder:
             mean = (patches * share).sum(dim=1) / share.sum(dim=1)
         return mean if self.model.pooling == "mean" else torch.cat([cls, mean], dim=1)
 
-    def _colours(self, radiometry: ResolvedRadiometry | None) -> Colours:
-        """For values as the radiometry has them, or scaled already."""
-        if radiometry not in self._known_colours:  # copied to the device once, for that waits for it
+    def _colours_of(self, radiometry: ResolvedRadiometry | None) -> Colours:
+        """Return the colours of a radiometry, or of values that are already scaled to 0..1 if it is None."""
+        if radiometry not in self._colours:
+            # The numbers are uploaded once, because the device stops computing for each small upload.
             low, high = (radiometry.low, radiometry.high) if radiometry else ((0.0,) * 3, (1.0,) * 3)
-            self._known_colours[radiometry] = Colours(low, high, self.model.mean, self.model.std, self._device)
-        return self._known_colours[radiometry]
+            self._colours[radiometry] = Colours(low, high, self.model.mean, self.model.std, self._device)
+        return self._colours[radiometry]
 
-    def _fitting(self) -> int:
-        """Tiles that the network takes at a time: on CUDA by the memory that is free, elsewhere few, for the caches."""
+    def _slice_length(self) -> int:
+        """Return how many tiles the network computes together.
+
+        On CUDA as many as an estimate of the working memory allows. On a CPU few, so that they fit its caches.
+        """
         if self._device.type != "cuda":
             return SLICE
         free, _ = torch.cuda.mem_get_info(self._device)
         side = self.model.input_size
         tokens = (side // self._checkpoint.token_side) ** 2 + self._checkpoint.prefix_tokens
-        tile = tokens * self._checkpoint.hidden_size * _BYTES_A_VALUE + 3 * side * side * _BYTES_A_PIXEL
+        tile = (
+            tokens * self._checkpoint.hidden_size * _BYTES_PER_TOKEN_VALUE + 3 * side * side * _BYTES_PER_CHANNEL_PIXEL
+        )
         return max(1, min(CUDA_BATCH, int(free * _FREE_SHARE) // tile))
 
-    def _halve(self, error: torch.OutOfMemoryError) -> None:
-        """Go on with half as many tiles at a time, for good.
+    def _halve_slices(self, error: torch.OutOfMemoryError) -> None:
+        """Compute half as many tiles together from now on.
 
         Raises:
-            DataError: if one was too many.
+            DataError: If a slice has only one tile already.
         """
         if self._slice == 1:
             raise DataError(
                 f"model {self.model.name!r} needs more memory than {self._device} has free for one tile of "
-                f"{self.model.input_size} px: take a smaller input_size or model, or end what else uses the device"
+                f"{self.model.input_size} px: take a smaller input_size or model, or stop other programs on the device"
             ) from error
         self._slice //= 2
         if self._device.type == "cuda":
@@ -219,29 +265,38 @@ class Embedder:
 
 
 _loaded: dict[tuple[str, str, str], Embedder] = {}
+"""The process's only embedder, by model, device and resolved engine."""
 _loading = threading.Lock()
 
 
 def load_embedder(
     model: ResolvedModel, device: str, token: str | None = None, *, engine: Engine = "eager", tiles: int = 0
 ) -> Embedder:
-    """The process's one embedder for a model on a device, loaded on first use.
+    """Return the process's embedder for a model on a device. The first call loads the model.
+
+    A process keeps one embedder: loading another model frees the one before.
 
     Args:
-        model: what to load.
-        device: name in PyTorch.
-        token: access token for gated weights.
-        engine: what computes; see `rasterembed.model.choice.resolve_engine`.
-        tiles: planned in the whole dataset, which decides whether `auto` looks for more than eager.
+        model: The model to load, see `resolve_model`.
+        device: Name of the device in PyTorch, see `resolve_device`.
+        token: Access token for gated weights.
+        engine: The engine that runs the model.
+        tiles: Number of tiles planned in the whole dataset. `auto` looks for faster engines than eager only for many.
 
     Raises:
-        UsageError: if the engine is not there, or not for the device or dtype.
-        DataError: see `Embedder`.
+        UsageError: If the engine is not installed, or does not support the device or dtype.
+        DataError: As for `Embedder`.
+
+    Example:
+        >>> from rasterembed.model.choice import Dinov3, resolve_model
+        >>> model = resolve_model(Dinov3(device="cpu"), tile_size=64)
+        >>> load_embedder(model, "cpu") is load_embedder(model, "cpu")
+        True
     """
-    how = resolve_engine(engine, device, model.dtype, tiles)
-    key = (model.model_dump_json(), device, how)
+    resolved = resolve_engine(engine, device, model.dtype, tiles)
+    key = (model.model_dump_json(), device, resolved)
     with _loading:
         if key not in _loaded:
-            _loaded.clear()  # one model a process: the last dataset's makes room
-            _loaded[key] = Embedder(model, device, token, how)
+            _loaded.clear()  # The model before is freed first, so that two are never in memory.
+            _loaded[key] = Embedder(model, device, token, resolved)
         return _loaded[key]

@@ -1,4 +1,4 @@
-"""A checkpoint's network as this machine computes it best, checked against transformers' own in float32."""
+"""Load a checkpoint into an engine, and check its vectors against transformers' own network in float32."""
 
 from __future__ import annotations
 
@@ -18,180 +18,223 @@ from torch.nn import functional
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.model.checkpoints import Checkpoint
-from rasterembed.model.choice import LoadedEngine, ResolvedEngine, ResolvedModel
+from rasterembed.model.choice import ComputeDtype, LoadedEngine, ResolvedEngine, ResolvedModel
 from rasterembed.model.folded_vit import FoldedViT
-from rasterembed.model.measurement import fastest
-from rasterembed.model.networks import Compiled, Eager, Network, OwnNetwork
-from rasterembed.model.openvino import SLICE, Exported
+from rasterembed.model.measurement import pick_fastest
+from rasterembed.model.networks import SLICE, CompiledNetwork, EagerNetwork, Network, TransformersNetwork
+from rasterembed.model.openvino import OpenVinoNetwork
 from rasterembed.model.processor import processor_name, usable_cores
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import remove_folder
 
-MIN_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
-"""Cosine to the vectors of transformers' own float32 network below which a way to compute them is refused."""
+MIN_COSINE: dict[ComputeDtype, float] = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
+"""Smallest cosine to the vectors of transformers' float32 network that an engine must reach, by dtype."""
 
 FOLDING_ERROR = 1e-4
-"""Norm of the difference over the norm, in float32, above which transformers' own network is used unfolded."""
+"""Largest error of the folded network in float32: the norm of the difference over the norm of the exact vectors."""
 
 _EXPORT_VERSION = 2
-"""Raised whenever exports are made in another way, so that an old one in a cache is not taken for it."""
+"""Raised whenever the code that exports changes. Exports of older versions in a cache are then not used."""
 
 _log = logging.getLogger(__name__)
 
 
 def load_network(
-    checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, asked: ResolvedEngine
+    checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, engine: ResolvedEngine
 ) -> tuple[LoadedEngine, Network]:
-    """Load the weights, and make of them the network that was asked for; see `Network` for what it takes and gives.
+    """Load the weights into an engine, and check the vectors that it gives.
 
-    PyTorch is left with as many threads as the network needs of it, in this thread and in those to come.
+    This also sets PyTorch's number of threads for the whole process.
+
+    Returns:
+        The engine, which `measure` leaves open, and the network that it runs.
 
     Raises:
-        DataError: if the weights do not load, or the network gives other vectors than transformers' own.
+        DataError: If the weights do not load, or the network gives other vectors than transformers' own.
     """
     torch.set_num_threads(engine_threads())
-    making = _Making(checkpoint, model, device)
-    engine, network = _fastest(making, model.dtype) if asked == "measure" else (asked, making.network(asked))
-    if engine == "openvino":
-        # what is left to PyTorch is little, and threads of its that wait for more of it spin on OpenVINO's cores
+    builder = _NetworkBuilder(checkpoint, model, device)
+    loaded, network = builder.build_fastest() if engine == "measure" else (engine, builder.build(engine))
+    if loaded == "openvino":
+        # PyTorch still turns pixels into colours. Idle PyTorch threads would spin on the cores that OpenVINO needs.
         torch.set_num_threads(1)
-    return engine, network
+    return loaded, network
 
 
 @cache
 def engine_threads() -> int:
-    """Threads for a network; kept, for what PyTorch says of itself is changed here."""
-    return min(usable_cores(), torch.get_num_threads())  # the latter heeds OMP_NUM_THREADS
+    """Return the number of threads for an engine: the usable cores, or OMP_NUM_THREADS if that is fewer.
+
+    The first answer counts for the whole process, because `load_network` changes what PyTorch answers.
+    """
+    return min(usable_cores(), torch.get_num_threads())
 
 
-def _fastest(making: _Making, dtype: str) -> tuple[Literal["eager", "openvino"], Network]:
-    eager = making.network("eager")
-    try:
-        exported = making.exported()
-    except DataError as error:
-        _log.warning("eager instead of OpenVINO: %s", error)
-        return "eager", eager
-    networks: dict[Literal["eager", "openvino"], Network] = {"eager": eager, "openvino": exported}
-    batch = making.noise(SLICE * max(2, exported.at_once))
-    cases: dict[Literal["eager", "openvino"], Callable[[], object]] = {
-        "eager": lambda: _run(eager, batch),
-        "openvino": lambda: _run(exported, batch),
-    }
-    chosen = fastest(cases, making.kept("engine", processor_name(), engine_threads(), dtype).with_suffix(".json"))
-    return chosen, networks[chosen]
+class _NetworkBuilder:
+    """Builds the networks of one checkpoint.
 
+    Args:
+        checkpoint: The checkpoint to load.
+        model: The model of the plan.
+        device: The device to load it on.
 
-class _Making:
-    """The networks that can be made of a checkpoint."""
+    Raises:
+        DataError: If the weights do not load.
+    """
 
     def __init__(self, checkpoint: Checkpoint, model: ResolvedModel, device: torch.device) -> None:
         self._checkpoint = checkpoint
         self._model = model
         self._device = device
         self._patches = model.pooling != "cls"
-        self._own = _load(checkpoint).to(device)
-        self._reference = OwnNetwork(self._own, checkpoint.prefix_tokens, patches=self._patches)
-        self._expected = _summary(self._reference(self.noise(2)))
-        folded = self._folded(torch.float32)
-        self._folds = folded is not None and self._error(folded) <= FOLDING_ERROR
-        self._exact: nn.Module = folded if folded is not None and self._folds else self._reference
+        self._loaded = _load(checkpoint).to(device)
+        unfolded = self._unfolded(torch.float32)
+        self._expected = _summary(unfolded(self._noise(2)))
+        folded = self._checked_folded()
+        self._folds = folded is not None
+        self._float32: nn.Module = unfolded if folded is None else folded
 
-    def noise(self, count: int) -> Tensor:
-        """The same images every time."""
-        side = self._model.input_size
-        generator = torch.Generator().manual_seed(0)
-        return torch.randn((2, 3, side, side), generator=generator).repeat(-(-count // 2), 1, 1, 1).to(self._device)
-
-    def kept(self, what: str, *more: object) -> Path:
-        """A name in the cache for something that depends on weights, network, libraries and the input's shape."""
-        packages = [version(package) for package in ("torch", "transformers", "openvino")]
-        config = (self._checkpoint.folder / "config.json").read_text()
-        key = [_EXPORT_VERSION, self._checkpoint.weights_sha256, config, packages, self._model.input_size]
-        text = json.dumps([*key, SLICE, self._patches, self._folds, *more])
-        return cache_folder() / f"{what}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-
-    def network(self, engine: LoadedEngine) -> Network:
-        """A network, checked.
+    def build(self, engine: LoadedEngine) -> Network:
+        """Return the network of an engine, after checking its vectors.
 
         Raises:
-            DataError: if it gives other vectors than transformers' own.
+            DataError: If the engine cannot run the network, or gives other vectors than transformers' own.
         """
         if engine == "openvino":
-            return self.exported()
+            return self._build_openvino()
         module = self._module()
-        network = Eager(module) if engine == "eager" else Compiled(module, self._device)
+        network = EagerNetwork(module) if engine == "eager" else CompiledNetwork(module, self._device)
         try:
             cosine = self._cosine(network)
         except Exception as error:
             if engine == "eager":
                 raise
-            raise DataError(  # no compiler, or a network that it cannot compile
+            # The machine has no compiler, or torch.compile cannot compile the network. Both raise many kinds.
+            raise DataError(
                 f"model {self._model.name!r} cannot be compiled here: {one_line(error)}: use engine eager"
             ) from error
         self._check(cosine, engine)
         return network
 
-    def exported(self) -> Exported:
-        dtype: Literal["float32", "bfloat16"] = "bfloat16" if self._model.dtype == "bfloat16" else "float32"
-        kept = self.kept("openvino")
-        there = kept.is_dir()
+    def build_fastest(self) -> tuple[LoadedEngine, Network]:
+        """Return the faster of eager and OpenVINO, with its network."""
+        eager = self.build("eager")
         try:
-            network = Exported(self._exact, self._model.input_size, dtype, engine_threads(), kept)
-            cosine = self._cosine(network)
-        except Exception as error:  # an architecture that it cannot convert, a processor that it does not know
+            openvino = self._build_openvino()
+        except DataError as error:
+            _log.warning("eager instead of OpenVINO: %s", error)
+            return "eager", eager
+        networks: dict[LoadedEngine, Network] = {"eager": eager, "openvino": openvino}
+        images = self._noise(SLICE * max(2, openvino.parallel_slices))
+        cases: dict[LoadedEngine, Callable[[], object]] = {
+            "eager": lambda: _run(eager, images),
+            "openvino": lambda: _run(openvino, images),
+        }
+        answer_file = self._cache_path("engine", processor_name(), engine_threads(), self._model.dtype)
+        chosen = pick_fastest(cases, answer_file.with_suffix(".json"))
+        return chosen, networks[chosen]
+
+    def _build_openvino(self) -> OpenVinoNetwork:
+        dtype: Literal["float32", "bfloat16"] = "bfloat16" if self._model.dtype == "bfloat16" else "float32"
+        folder = self._cache_path("openvino")
+        was_exported = folder.is_dir()
+
+        def load() -> tuple[OpenVinoNetwork, float]:
+            network = OpenVinoNetwork(self._float32, self._model.input_size, dtype, engine_threads(), folder)
+            return network, self._cosine(network)
+
+        try:
+            network, cosine = load()
+            if was_exported and not cosine >= MIN_COSINE[dtype]:
+                # OpenVINO reads some damaged files without an error, so the export is made again.
+                remove_folder(folder)
+                network, cosine = load()
+        except Exception as error:  # OpenVINO raises many kinds: for an operation or a processor it does not know.
             raise DataError(
                 f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use engine eager"
             ) from error
-        if there and not cosine >= MIN_COSINE[dtype]:  # the files may be damaged and yet be read
-            remove_folder(kept)
-            network = Exported(self._exact, self._model.input_size, dtype, engine_threads(), kept)
-            cosine = self._cosine(network)
         self._check(cosine, "openvino")
         return network
 
-    def _check(self, cosine: float, engine: str) -> None:
+    def _cache_path(self, kind: str, *more: object) -> Path:
+        """Return a path in the cache folder that differs by weights, network, library versions, input side and more."""
+        packages = [version(package) for package in ("torch", "transformers", "openvino")]
+        config = (self._checkpoint.folder / "config.json").read_text()
+        key = [_EXPORT_VERSION, self._checkpoint.weights_sha256, config, packages, self._model.input_size]
+        text = json.dumps([*key, SLICE, self._patches, self._folds, *more])
+        return cache_folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+    def _module(self) -> nn.Module:
+        """Return the network in PyTorch that computes in the model's dtype, folded if folding works."""
+        dtype: torch.dtype = getattr(torch, self._model.dtype)
+        if dtype == torch.float32:
+            return self._float32
+        return self._folded(dtype) if self._folds else self._unfolded(dtype)
+
+    def _unfolded(self, dtype: torch.dtype) -> TransformersNetwork:
+        return TransformersNetwork(self._loaded, self._checkpoint.prefix_tokens, patches=self._patches, dtype=dtype)
+
+    def _folded(self, dtype: torch.dtype) -> FoldedViT:
+        folded = FoldedViT(self._loaded, self._model.input_size, patches=self._patches, dtype=dtype)
+        return folded.to(self._device)
+
+    def _checked_folded(self) -> FoldedViT | None:
+        """Return the folded float32 network, or None if the checkpoint cannot be folded.
+
+        A version of transformers may build the network in another way than `FoldedViT` expects. The unfolded network
+        is then used with a warning, because it is slower but right.
+        """
+        if self._checkpoint.family != "dinov3_vit":
+            return None
+        try:
+            folded = self._folded(torch.float32)
+            vectors = _summary(folded(self._noise(2)))
+        except (AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+        else:
+            difference = float((vectors - self._expected).norm() / self._expected.norm())
+            if difference <= FOLDING_ERROR:
+                return folded
+            reason = f"its vectors differ by {difference:.1e} of their norm"
+        _log.warning(
+            "model %r: the network with folded weights cannot be used with transformers %s (%s): transformers' own "
+            "network is used, which is slower",
+            self._model.name,
+            transformers.__version__,
+            reason,
+        )
+        return None
+
+    def _check(self, cosine: float, engine: LoadedEngine) -> None:
+        """Raise a DataError if the cosine is too small, or NaN."""
         dtype = self._model.dtype
-        if not cosine >= MIN_COSINE[dtype]:  # NaN too
+        if not cosine >= MIN_COSINE[dtype]:
             raise DataError(
                 f"model {self._model.name!r} gives other vectors in {dtype} than in float32 "
                 f"(cosine {cosine:.4f}, engine {engine}): "
                 + ("use another engine" if dtype == "float32" else "use dtype bfloat16 or float32")
             )
 
-    def _module(self) -> nn.Module:
-        dtype: torch.dtype = getattr(torch, self._model.dtype)
-        if dtype == torch.float32:
-            return self._exact
-        folded = self._folded(dtype) if self._folds else None
-        return folded or OwnNetwork(self._own, self._checkpoint.prefix_tokens, patches=self._patches, dtype=dtype)
-
-    def _folded(self, dtype: torch.dtype) -> nn.Module | None:
-        if self._checkpoint.family != "dinov3_vit":
-            return None
-        try:
-            return FoldedViT(self._own, self._model.input_size, patches=self._patches, dtype=dtype).to(self._device)
-        except (AttributeError, RuntimeError):  # transformers builds it in another way
-            return None
-
-    def _error(self, module: nn.Module) -> float:
-        try:
-            found = _summary(module(self.noise(2)))
-        except RuntimeError:
-            return float("inf")
-        return float((found - self._expected).norm() / self._expected.norm())
-
     def _cosine(self, network: Network) -> float:
-        found = _summary(_run(network, self.noise(2)))
-        return float(functional.cosine_similarity(found, self._expected, dim=-1).min())
+        """Return the smallest cosine between a network's vectors of noise and those of transformers in float32."""
+        vectors = _summary(_run(network, self._noise(2)))
+        return float(functional.cosine_similarity(vectors, self._expected, dim=-1).min())
+
+    def _noise(self, count: int) -> Tensor:
+        """Return images of noise for checks and timings, the same at every call."""
+        side = self._model.input_size
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn((2, 3, side, side), generator=generator).repeat(-(-count // 2), 1, 1, 1).to(self._device)
 
 
 def _run(network: Network, images: Tensor) -> Tensor:
+    """Return a network's tokens for images."""
     slices = [images[i : i + SLICE] for i in range(0, len(images), SLICE)]
     return torch.cat([tokens.clone() for tokens in network.map(slices, SLICE)])
 
 
 def _summary(tokens: Tensor) -> Tensor:
-    """What vectors are made of, shape (n, 1 or 2, hidden): the CLS token, and the mean of the patch tokens."""
+    """Return the CLS token and the mean of the patch tokens if there are any, shape (n, 1 or 2, hidden)."""
     parts = [tokens[:, :1]]
     if tokens.shape[1] > 1:
         parts.append(tokens[:, 1:].mean(dim=1, keepdim=True))
@@ -199,7 +242,13 @@ def _summary(tokens: Tensor) -> Tensor:
 
 
 def _load(checkpoint: Checkpoint) -> Any:
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # it would break up the run's own
+    """Load a checkpoint with transformers, in float32.
+
+    Raises:
+        DataError: If a file is damaged, or tensors are missing.
+    """
+    # The bar of transformers would break up the run's own progress bar.
+    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         network, report = transformers.AutoModel.from_pretrained(
             checkpoint.folder,
@@ -209,14 +258,15 @@ def _load(checkpoint: Checkpoint) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # transformers and safetensors raise many kinds for a damaged file
+    except Exception as error:  # Transformers and safetensors raise many kinds for a damaged file.
         raise DataError(
             f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {one_line(error)}"
         ) from error
+    # Transformers would fill missing tensors with random numbers. The mask token is only used in training.
     missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
-    if missing:  # transformers would draw them at random
+    if missing:
         raise DataError(
             f"model {checkpoint.name!r}: the weights in {checkpoint.folder} lack {len(missing)} tensors of the model "
-            f"that config.json describes (as {missing[0]}): get the checkpoint anew"
+            f"that config.json describes (such as {missing[0]}): download the checkpoint again"
         )
-    return network.eval()  # in training mode the rotary positions are jittered
+    return network.eval()  # In training mode the network varies the rotary positions at random.

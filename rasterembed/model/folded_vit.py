@@ -1,7 +1,7 @@
-"""DINOv3's ViT with its weights folded: the same function as transformers' own module, in fewer and larger steps.
+"""DINOv3's ViT with folded weights: the same function as transformers' network, in fewer and larger steps.
 
-All of it is exact algebra; in float32 the tokens differ from transformers' by rounding alone.
-This module needs PyTorch and nothing else, and takes the network that transformers loaded.
+Folding is exact algebra: in float32 the tokens differ from those of transformers only by rounding. This module needs
+PyTorch and nothing else.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rasterembed.model.networks import SLICE, pad
+
 
 class FoldedViT(nn.Module):
-    """Normalised images, shape (n, 3, side, side), to tokens, shape (n, tokens, hidden), both float32.
+    """DINOv3's ViT, built from the network that transformers loaded. It takes and returns float32.
 
-    What is folded: each LayerScale is in the projection before it, and the scale of the attention in the query's; the
-    patch convolution is a product; the rotary embedding leaves CLS and registers alone by turning them by nothing, so
-    that the tokens need not be taken apart. If only the CLS token is wanted, the last layer computes one query.
+    Four things are folded:
 
-    Products are computed in `dtype`; the rotary embedding, the norms and the sum over layers stay in float32.
+    - Each LayerScale goes into the projection before it, and the scale of the attention into the query's projection.
+    - The patch convolution is a matrix product.
+    - The rotary embedding turns CLS and register tokens by the angle 0, so that they need not be cut off and put back.
+    - If only the CLS token is wanted, the last layer computes a single query.
+
+    Matrix products are computed in `dtype`. The rotary embedding, the norms and the sum over layers stay in float32.
 
     Args:
-        network: a `DINOv3ViTModel`; it is left as it is.
-        side: of the images, in px.
-        patches: whether patch tokens are wanted. The result is [CLS, patches], or [CLS] alone; registers are left out.
+        network: A `DINOv3ViTModel`. It is not changed.
+        side: Side of the images in px.
+        patches: Whether to return patch tokens: [CLS, patches], else [CLS]. Register tokens are never returned.
         dtype: float32, bfloat16 or float16.
 
     Raises:
-        AttributeError: if the network is not built as DINOv3's ViT is.
+        AttributeError: If the network is not built as DINOv3's ViT is.
     """
 
     cos: Tensor
@@ -59,7 +64,7 @@ class FoldedViT(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Return the tokens, shape (n, tokens, hidden), of normalised images, shape (n, 3, side, side)."""
         n, channels, height, width = images.shape
         rows, columns = height // self._patch, width // self._patch
         squares = images.reshape(n, channels, rows, self._patch, columns, self._patch).permute(0, 2, 4, 1, 3, 5)
@@ -72,6 +77,14 @@ class FoldedViT(nn.Module):
 
 
 class _Layer(nn.Module):
+    """One transformer layer: attention, then the MLP.
+
+    With `cls_only` it returns the CLS token alone. Its products then have one row for each image. Math libraries sum up
+    such small products in an order that depends on the number of rows, and the attention of a single query in an order
+    that depends on the image's place in the batch. Both change the last bits of a vector. The rows are therefore padded
+    to `SLICE`, and the query is repeated `SLICE` times: a tile's vector then does not depend on the rest of its batch.
+    """
+
     def __init__(self, layer: Any, config: Any, dtype: torch.dtype, *, cls_only: bool) -> None:
         super().__init__()
         self._heads = config.num_attention_heads
@@ -79,45 +92,50 @@ class _Layer(nn.Module):
         self._dtype = dtype
         attention, mlp = layer.attention, layer.mlp
         self.norm1, self.norm2 = _norm(layer.norm1), _norm(layer.norm2)
-        # three products: of one, OpenVINO would have to copy each third out
-        self.query = _scaled(attention.q_proj, attention.scaling, dtype)
+        # Query, key and value are three products: OpenVINO would have to copy the thirds of a single one apart.
+        self.query = _fold_scale(attention.q_proj, attention.scaling, dtype)
         self.key = _linear(attention.k_proj.weight, attention.k_proj.bias, dtype)
         self.value = _linear(attention.v_proj.weight, attention.v_proj.bias, dtype)
-        self.out = _scaled(attention.o_proj, layer.layer_scale1.lambda1, dtype)
+        self.out = _fold_scale(attention.o_proj, layer.layer_scale1.lambda1, dtype)
         self.gate = _linear(mlp.gate_proj.weight, mlp.gate_proj.bias, dtype) if config.use_gated_mlp else None
         self.up = _linear(mlp.up_proj.weight, mlp.up_proj.bias, dtype)
         self.act = mlp.act_fn
-        self.down = _scaled(mlp.down_proj, layer.layer_scale2.lambda1, dtype)
-        # a tensor: OpenVINO takes the rotary embedding for one step only if this is a constant in the graph
+        self.down = _fold_scale(mlp.down_proj, layer.layer_scale2.lambda1, dtype)
+        # This is a tensor because OpenVINO runs the rotary embedding as one step only if -1 is a constant in the graph.
         self.minus = nn.Buffer(torch.tensor([-1.0]))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         y = self.norm1(x).to(self._dtype)
-        key, value = self._turned(self._by_head(self.key(y)), cos, sin), self._by_head(self.value(y))
+        key, value = self._rotate(self._split_heads(self.key(y)), cos, sin), self._split_heads(self.value(y))
+        n = len(x)
         if self._cls_only:
-            x = x[:, :1]
-            query = self._by_head(self.query(y[:, :1]))  # CLS is turned by nothing
+            x, y = pad(x[:, :1], SLICE).contiguous(), pad(y[:, :1], SLICE).contiguous()
+            query = self._split_heads(self.query(y))[:n]  # The rotary embedding does not change the CLS token.
+            query = query.expand(-1, -1, SLICE, -1).contiguous()
         else:
-            query = self._turned(self._by_head(self.query(y)), cos, sin)
+            query = self._rotate(self._split_heads(self.query(y)), cos, sin)
         mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
+        if self._cls_only:
+            mixed = pad(mixed[:, :, :1], SLICE)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         y = self.norm2(x).to(self._dtype)
         y = self.act(self.up(y)) if self.gate is None else self.act(self.gate(y)) * self.up(y)
-        whole: Tensor = x + self.down(y)
-        return whole
+        tokens: Tensor = (x + self.down(y))[:n]
+        return tokens
 
-    def _by_head(self, x: Tensor) -> Tensor:
-        """Shape (n, tokens, hidden) to (n, heads, tokens, head size)."""
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """Reshape (n, tokens, hidden) to (n, heads, tokens, head size)."""
         return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
-    def _turned(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """The rotary embedding: half a head turned against the other half."""
+    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Apply the rotary embedding: turn the first half of each head with the second half."""
         half = x.shape[-1] // 2
         other = torch.cat([x[..., half:] * self.minus, x[..., :half]], dim=-1)
         return (x * cos + other * sin).to(self._dtype)
 
 
 def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linear:
+    """Return a projection with copies of the weights in `dtype`."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     linear.weight = nn.Parameter(weight.detach().to(dtype).clone())
     if bias is not None:
@@ -125,14 +143,15 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
     return linear
 
 
-def _scaled(linear: nn.Linear, scale: Tensor | float, dtype: torch.dtype) -> nn.Linear:
-    """A projection with the scale behind it folded in, for all features or one for each."""
+def _fold_scale(linear: nn.Linear, scale: Tensor | float, dtype: torch.dtype) -> nn.Linear:
+    """Fold a scale into the projection before it. The scale is one number, or one for each output feature."""
     bias = None if linear.bias is None else linear.bias * scale
     by_row = torch.as_tensor(scale, device=linear.weight.device).reshape(-1, 1)
     return _linear(linear.weight * by_row, bias, dtype)
 
 
 def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
+    """Return a copy of a norm in float32."""
     copy = nn.LayerNorm(norm.normalized_shape, eps=norm.eps, device="meta")
     copy.weight = nn.Parameter(norm.weight.detach().float().clone())
     copy.bias = nn.Parameter(norm.bias.detach().float().clone())
@@ -140,17 +159,23 @@ def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
 
 
 def _rotation(config: Any, side: int, prefix: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the rotary embedding, each of shape (1, 1, tokens, head size), float32.
+    """Return cosine and sine of the rotary embedding's angles, each of shape (1, 1, tokens, head size), float32.
 
-    The angle of frequency f at a patch whose centre is at y, x in -1..1 is 2 pi f y, or 2 pi f x in the second quarter
-    (https://arxiv.org/abs/2508.10104, as transformers computes it).
+    A patch has its centre at (y, x), both in -1..1. Its angle for the frequency f is 2 pi f y in the first quarter of
+    the head and 2 pi f x in the second. The second half of the head repeats the first. Source: the DINOv3 paper,
+    https://arxiv.org/abs/2508.10104, as transformers computes it.
+
+    Args:
+        config: The network's configuration.
+        side: Side of the images in px.
+        prefix: Number of CLS and register tokens, whose angle is 0.
     """
     head = config.hidden_size // config.num_attention_heads
     count = side // config.patch_size
     frequencies = 1 / config.rope_theta ** torch.arange(0, 1, 4 / head, dtype=torch.float32)
     centres = 2 * (torch.arange(0.5, count) / count) - 1
-    places = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1).flatten(0, 1)
-    angles = (2 * math.pi * places[:, :, None] * frequencies).flatten(1, 2)
+    positions = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1).flatten(0, 1)
+    angles = (2 * math.pi * positions[:, :, None] * frequencies).flatten(1, 2)
     cos = torch.cat([torch.ones(prefix, head), angles.cos().tile(2)])
     sin = torch.cat([torch.zeros(prefix, head), angles.sin().tile(2)])
     return cos[None, None], sin[None, None]

@@ -1,53 +1,66 @@
-"""Which of several networks is the fastest here: measured once for a model and a machine, then remembered."""
+"""Measure which of several networks is the fastest, once for each model and machine, and remember the answer."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 from rasterembed.store.write_aside import write_once
 
-_T = TypeVar("_T", bound=str)
+_Name = TypeVar("_Name", bound=str)
 
 MARGIN = 1.1
-"""Times as fast as the ones before it that a case must be: neighbours' noise then seldom decides."""
+"""Speed that a later case must exceed, as a multiple of the best case so far. Noise then seldom decides."""
 
 ROUNDS = 3
+"""Number of times each case is timed; the medians are compared."""
 
 
-def fastest(cases: Mapping[_T, Callable[[], object]], kept: Path) -> _T:
-    """The first case, or a later one that is faster by `MARGIN`.
+def pick_fastest(cases: Mapping[_Name, Callable[[], object]], answer_file: Path) -> _Name:
+    """Return the name of the first case, or of a later one that is faster by `MARGIN`.
 
-    What was found once counts for good, so that a run that resumes another computes as that one did; it is measured
-    anew only where `kept` cannot be written.
+    The first answer counts for good, because a run that resumes another should compute as that one did. Cases are
+    measured again only where `answer_file` cannot be written or read.
 
     Args:
-        cases: what is timed, by name; each has run before.
-        kept: file in which the choice is remembered.
+        cases: Functions to time, by name. Each has run before, so no time includes a warm-up.
+        answer_file: JSON file that remembers the answer.
     """
-    with suppress(OSError, ValueError, TypeError, KeyError, StopIteration):
-        chosen = json.loads(kept.read_text())["chosen"]
-        return next(name for name in cases if name == chosen)
-    with suppress(OSError):  # one that cannot be read would stay, and the choice be made at every load
-        kept.unlink()
-    times: dict[_T, list[float]] = {name: [] for name in cases}
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        return _answer(answer_file.read_text(), cases)
+    with suppress(OSError):  # A broken file would stay, and every load would measure again.
+        answer_file.unlink()
+    seconds = _median_seconds(cases)
+    best, *others = cases
+    for name in others:
+        if seconds[name] * MARGIN < seconds[best]:
+            best = name
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        # Another process may have written its answer in the meantime: then that one counts.
+        return _answer(write_once(answer_file, json.dumps({"chosen": best, "seconds": seconds})), cases)
+    return best
+
+
+def _answer(text: str, names: Iterable[_Name]) -> _Name:
+    """Return the remembered name.
+
+    Raises:
+        ValueError, TypeError, KeyError: If the text is broken or names no case.
+    """
+    return {name: name for name in names}[json.loads(text)["chosen"]]
+
+
+def _median_seconds(cases: Mapping[_Name, Callable[[], object]]) -> dict[_Name, float]:
+    """Time the cases in turns, so that a busy moment of the machine does not hit one case alone."""
+    seconds: dict[_Name, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
         for name, case in cases.items():
-            begun = time.perf_counter()
+            start = time.perf_counter()
             case()
-            times[name].append(time.perf_counter() - begun)
-    medians = {name: statistics.median(taken) for name, taken in times.items()}
-    first, *others = cases
-    best = first
-    for name in others:
-        if medians[name] * MARGIN < medians[best]:
-            best = name
-    with suppress(OSError, ValueError, TypeError, KeyError, StopIteration):
-        said = write_once(kept, json.dumps({"chosen": best, "seconds": medians}))
-        return next(name for name in cases if name == json.loads(said)["chosen"])  # another process may have been first
-    return best
+            seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}

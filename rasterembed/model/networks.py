@@ -1,6 +1,6 @@
-"""Networks that turn slices of a batch into tokens: PyTorch's own way, and compiled; OpenVINO's is in `exported`.
+"""Networks that PyTorch runs, step by step or compiled. OpenVINO's network is in `openvino`.
 
-Needs PyTorch and nothing else.
+This module needs PyTorch and nothing else.
 """
 
 from __future__ import annotations
@@ -11,25 +11,34 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+SLICE = 8
+"""Number of tiles that a network computes together on a CPU. Larger slices were no faster, and take more memory."""
+
 
 class Network(Protocol):
-    """Normalised images, shape (n, 3, side, side), to tokens, shape (n, tokens, hidden), float32.
-
-    The tokens are [CLS], or [CLS, patches].
-    """
+    """Anything that turns images into tokens, a slice of a batch at a time."""
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """Tokens of each slice, in order; they hold until the next are asked for. No slice has more than `length`."""
+        """Yield the tokens of each slice, in order.
+
+        Args:
+            slices: Normalised images, each slice of shape (n, 3, side, side), float32.
+            length: Largest n of a slice.
+
+        Yields:
+            Tokens [CLS], or [CLS, patches] if the network gives them, shape (n, tokens, hidden), float32. The next step
+            may overwrite them.
+        """
 
 
-class OwnNetwork(nn.Module):
-    """Transformers' own network, as it is.
+class TransformersNetwork(nn.Module):
+    """The network that transformers loaded, unchanged, with the tokens that `Network` asks for.
 
     Args:
-        network: what `AutoModel` loaded.
-        prefix: CLS and register tokens before the first patch token.
-        patches: whether patch tokens are wanted.
-        dtype: of autocast; float32 does without.
+        network: The model that `AutoModel` loaded.
+        prefix: Number of CLS and register tokens before the first patch token.
+        patches: Whether to return patch tokens.
+        dtype: Type for autocast; float32 runs without autocast.
     """
 
     def __init__(self, network: Any, prefix: int, *, patches: bool, dtype: torch.dtype = torch.float32) -> None:
@@ -40,10 +49,10 @@ class OwnNetwork(nn.Module):
         self._dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        """See `Network`."""
+        """Return the tokens of images, with shapes as in `Network.map`."""
         if self._dtype == torch.float32:
             output = self._network(pixel_values=images)
-        else:  # autocast keeps the rotary embedding in float32, which DINOv3 needs
+        else:  # Autocast keeps the rotary embedding in float32, which DINOv3 needs.
             with torch.autocast(images.device.type, dtype=self._dtype):
                 output = self._network(pixel_values=images)
         tokens: Tensor = output.pooler_output[:, None]
@@ -52,22 +61,22 @@ class OwnNetwork(nn.Module):
         return tokens.float()
 
 
-class Eager:
-    """Runs a module step by step."""
+class EagerNetwork:
+    """A network that PyTorch runs step by step."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """See `Network`."""
+        """Yield the tokens of each slice, see `Network.map`."""
         return map(self._module, slices)
 
 
-class Compiled:
-    """Runs a module that torch.compile made of another, for one length of slices; shorter ones are padded.
+class CompiledNetwork:
+    """A network that torch.compile made for one length of slices. Shorter slices are padded.
 
-    On CUDA it replays CUDA graphs; on a CPU the weights are frozen into it. It compiles at the first slice, and anew
-    for another length.
+    On CUDA it replays CUDA graphs. On a CPU the weights are frozen into the compiled code. The first slice takes long,
+    because PyTorch compiles then; a new length makes PyTorch compile again.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -75,12 +84,12 @@ class Compiled:
         self._module = torch.compile(module, dynamic=False, **how)
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """See `Network`."""
+        """Yield the tokens of each slice, see `Network.map`."""
         for images in slices:
-            yield self._module(padded(images, length))[: len(images)]
+            yield self._module(pad(images, length))[: len(images)]
 
 
-def padded(images: Tensor, length: int) -> Tensor:
-    """Images and behind them as many black ones as make `length`."""
-    missing = length - len(images)
-    return torch.cat([images, images.new_zeros(missing, *images.shape[1:])]) if missing > 0 else images
+def pad(values: Tensor, length: int) -> Tensor:
+    """Return values with zeros after them, so that the first axis has at least `length` entries."""
+    missing = length - len(values)
+    return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing > 0 else values

@@ -1,4 +1,4 @@
-"""Networks that OpenVINO runs, exported once and kept in the user's cache folder."""
+"""Networks that OpenVINO runs. A network is exported once and kept in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -14,93 +14,102 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from rasterembed.model.networks import padded
+from rasterembed.model.networks import SLICE, pad
 from rasterembed.store.write_aside import new_folder, remove_folder
-
-SLICE = 8
-"""Tiles that the network takes at a time: more were no faster, and take more memory."""
 
 _FILE = "network.xml"
 
 
 def _openvino() -> Any:
-    # On import and at each conversion OpenVINO reports to its maker's analytics, if this package of its can be imported
+    # OpenVINO reports every import and every conversion to its maker's analytics, if it can import this package.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino  # type: ignore[import-untyped]
 
     return openvino
 
 
-class Exported:
-    """A network for slices of `SLICE` images on the CPU; shorter ones are padded.
+class OpenVinoNetwork:
+    """A network that OpenVINO runs on the CPU, for slices of `SLICE` images. Shorter slices are padded.
 
     Args:
-        module: the network in PyTorch, float32.
-        side: of the images, in px.
-        dtype: what OpenVINO computes in.
-        threads: that it may use.
-        kept: folder of the export: read if it is there, else made. What cannot be read is made anew; one that cannot
-            be written is done without.
+        module: The network in PyTorch, float32.
+        side: Side of the images in px.
+        dtype: Type OpenVINO computes in.
+        threads: Number of threads OpenVINO may use.
+        folder: Folder of the export. An export in it is read; a missing or unreadable one is made and written. If the
+            folder cannot be written, the export stays in memory.
     """
 
     def __init__(
-        self, module: nn.Module, side: int, dtype: Literal["float32", "bfloat16"], threads: int, kept: Path
+        self, module: nn.Module, side: int, dtype: Literal["float32", "bfloat16"], threads: int, folder: Path
     ) -> None:
         try:
-            compiled = _compile(kept / _FILE, dtype, threads)
-        except RuntimeError:  # not there, or broken
-            remove_folder(kept)
-            compiled = _compile(_export(module, side, kept), dtype, threads)
-        self.at_once: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        """Slices that are worked on at once."""
-        # more than that, so that one waits when another is done
-        self._free: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(2 * self.at_once):
-            self._free.put(compiled.create_infer_request())
+            compiled = _compile(folder / _FILE, dtype, threads)
+        except RuntimeError:  # The export is missing or broken.
+            remove_folder(folder)
+            compiled = _compile(_export(module, side, folder), dtype, threads)
+        self.parallel_slices: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        """Number of slices that OpenVINO computes at the same time."""
+        # Twice as many requests: a slice is then ready to start when another one is done.
+        self._free_requests: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(2 * self.parallel_slices):
+            self._free_requests.put(compiled.create_infer_request())
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="openvino")
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """See `inference.networks.Network`; `length` is `SLICE`."""
+        """Yield the tokens of each slice, see `rasterembed.model.networks.Network.map`. `length` must be `SLICE`."""
         return (tokens.result() for tokens in [self.start(images) for images in slices])
 
     def start(self, images: Tensor) -> Future[Tensor]:
-        """Begin with a slice, as soon as one before it is done if many are begun; its tokens come later.
+        """Start to compute a slice, and return its future tokens. Wait first while too many slices are being computed.
 
         Args:
-            images: shape (at most `SLICE`, 3, side, side), float32; must stay as they are until the tokens are there.
+            images: Shape (at most `SLICE`, 3, side, side), float32. They must not change until the tokens are computed.
         """
-        whole = padded(images, SLICE).contiguous()
-        request = self._free.get()
+        whole = pad(images, SLICE).contiguous()
+        request = self._free_requests.get()
         try:
             request.start_async([whole.numpy()], share_inputs=True)
         except BaseException:
-            self._free.put(request)
+            self._free_requests.put(request)
             raise
         return self._finisher.submit(self._finish, request, whole, len(images))
 
     def _finish(self, request: Any, _images: Tensor, count: int) -> Tensor:
+        """Wait for a slice and return the tokens of its first `count` images.
+
+        `_images` is an argument only to keep the memory alive that OpenVINO reads.
+        """
         try:
             request.wait()
             return torch.from_numpy(request.get_output_tensor().data[:count].copy())
         finally:
-            self._free.put(request)
+            self._free_requests.put(request)
 
 
-def _export(module: nn.Module, side: int, kept: Path) -> Any:
-    """The network in OpenVINO's terms, also kept as files, where that can be."""
+def _export(module: nn.Module, side: int, folder: Path) -> Any:
+    """Return the network as OpenVINO's model, and write it to the folder if that can be written."""
     openvino = _openvino()
     shape = (SLICE, 3, side, side)
     example = torch.zeros(shape)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that tracing is deprecated; exporting takes twice as long
+        # PyTorch warns that tracing is deprecated. Its successor, torch.export, takes twice as long.
+        warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         network = openvino.convert_model(traced, example_input=example, input=[shape])
-    with suppress(OSError, RuntimeError), new_folder(kept) as aside:
+    with suppress(OSError, RuntimeError), new_folder(folder) as aside:
         openvino.save_model(network, aside / _FILE, compress_to_fp16=False)
     return network
 
 
 def _compile(network: Any, dtype: str, threads: int) -> Any:
+    """Compile a network for the CPU.
+
+    Args:
+        network: OpenVINO's model, or the path of its file.
+        dtype: Type OpenVINO computes in.
+        threads: Number of threads OpenVINO may use.
+    """
     openvino = _openvino()
     precision = {"float32": "f32", "bfloat16": "bf16"}[dtype]
     return openvino.Core().compile_model(
@@ -110,7 +119,7 @@ def _compile(network: Any, dtype: str, threads: int) -> Any:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
-            # pinned threads wait for the reading threads of their core while another core is idle
+            # A pinned thread has to wait for a reading thread on its core, even while another core is idle.
             "ENABLE_CPU_PINNING": False,
         },
     )

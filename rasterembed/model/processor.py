@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import os
 import platform
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
@@ -21,28 +22,64 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Cores that the process's affinity and its control group's quota leave it, at least 1.
+def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
+    """Return the number of cores that the process's affinity and its control groups allow, at least 1.
 
-    Container engines set the quota; libraries that count processors see those of the whole machine.
+    Container engines limit a process by the quota of its control group. Libraries that count processors do not see this
+    limit: on a machine of 64 cores they start 64 threads in a container of two.
+
+    Args:
+        cgroups: Folder where the kernel shows control groups. It may be missing.
+        membership: File that names the process's control groups. It may be missing.
     """
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _quota(cgroup)
-    return there if quota is None else max(1, min(there, math.ceil(quota)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [quota for folder in _own_groups(cgroups, membership) if (quota := _quota(folder)) is not None]
+    return max(1, min([cores, *map(math.ceil, quotas)]))
 
 
-def _quota(cgroup: Path) -> float | None:
-    """Cores' worth of time: `cpu.max` in version 2 of control groups, two files in version 1."""
+def _own_groups(cgroups: Path, membership: Path) -> Iterator[Path]:
+    """Yield the folders of the process's control groups and of all groups above them.
+
+    The limit of each of them applies. In a container the path in `membership` may be one of the host, which does not
+    exist here. The container's own group is then the root of `cgroups`, which is always among the folders.
+    """
     try:
-        allowed, period = (cgroup / "cpu.max").read_text().split()
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    # version 2 has one hierarchy with an empty list of controllers, version 1 one for each list
+    hierarchies = {"": "/", "cpu": "/"}
+    for line in lines:
+        _, _, group = line.partition(":")
+        controllers, _, path = group.partition(":")
+        if not controllers:
+            hierarchies[""] = path
+        elif "cpu" in controllers.split(","):
+            hierarchies["cpu"] = path
+            hierarchies[controllers] = path
+    for controllers, path in hierarchies.items():
+        parts = [part for part in path.split("/") if part]
+        if ".." in parts:  # a group outside of the process's namespace
+            parts = []
+        for length in range(len(parts) + 1):
+            yield cgroups.joinpath(controllers, *parts[:length])
+
+
+def _quota(group: Path) -> float | None:
+    """Return the number of cores whose time a control group may use, or None if it has no limit.
+
+    Version 2 of control groups keeps the quota and its period in one file, version 1 in two.
+    """
+    try:
+        quota, period = (group / "cpu.max").read_text().split()
     except (OSError, ValueError):
         try:
-            allowed = (cgroup / "cpu" / "cpu.cfs_quota_us").read_text()
-            period = (cgroup / "cpu" / "cpu.cfs_period_us").read_text()
+            quota = (group / "cpu.cfs_quota_us").read_text()
+            period = (group / "cpu.cfs_period_us").read_text()
         except OSError:
             return None
     try:
-        cores = float(allowed) / float(period)
-    except ValueError:  # max
+        cores = float(quota) / float(period)
+    except (ValueError, ZeroDivisionError):  # version 2 writes `max` for no limit
         return None
-    return cores if cores > 0 else None
+    return cores if cores > 0 else None  # version 1 writes -1 for no limit

@@ -355,7 +355,9 @@ def test_weights_that_lack_tensors(tiny_vit: Path, tmp_path: Path) -> None:
     tensors = load_file(folder / "model.safetensors")
     lost = next(name for name in tensors if "layer.1" in name)
     save_file({n: t for n, t in tensors.items() if n != lost}, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(DataError, match=r"lack 1 tensors of the model that config\.json describes \(as .*layer\.1"):
+    with pytest.raises(
+        DataError, match=r"lack 1 tensors of the model that config\.json describes \(such as .*layer\.1"
+    ):
         embedder(folder)
 
 
@@ -413,7 +415,7 @@ def test_the_demo_is_the_same_everywhere(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     error = find(NOWHERE, tmp_path, "demo", XDG_CACHE_HOME=str(tmp_path / "file"))["error"]
-    assert error.startswith("model 'demo' cannot be kept in ")
+    assert error.startswith("model 'demo' cannot be written to ")
     assert error.endswith("set XDG_CACHE_HOME to a folder that can be written")
 
 

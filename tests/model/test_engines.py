@@ -36,9 +36,9 @@ from rasterembed.model.choice import (
 )
 from rasterembed.model.embedder import Embedder
 from rasterembed.model.folded_vit import FoldedViT
-from rasterembed.model.measurement import fastest
-from rasterembed.model.networks import Eager
-from rasterembed.model.processor import usable_cores
+from rasterembed.model.measurement import pick_fastest
+from rasterembed.model.networks import EagerNetwork, TransformersNetwork
+from rasterembed.model.processor import processor_name, usable_cores
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
@@ -239,7 +239,7 @@ def recall_at_10(found: NDArray[np.float64], exact: NDArray[np.float64]) -> floa
 def test_folding_is_used_where_the_architecture_is_known(tiny_vit: Path, tiny_convnext: Path) -> None:
     for folder, folds in ((tiny_vit, True), (tiny_convnext, False)):
         network = embedder(folder)._network
-        assert isinstance(network, Eager)
+        assert isinstance(network, EagerNetwork)
         assert isinstance(network._module, FoldedViT) is folds
 
 
@@ -252,19 +252,36 @@ def test_weights_are_folded_on_the_device_where_they_are(tiny_vit: Path) -> None
 
 
 def test_transformers_own_network_counts_where_folding_goes_wrong(
-    tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_vit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(FoldedViT, "forward", lambda self, images: torch.ones(len(images), 1, 64))
     pixels = noise()
     found = embedder(tiny_vit).embed(pixels, ALL_VALID, AS_IT_IS)
+    assert "folded weights cannot be used" in caplog.text
+    assert "its vectors differ by" in caplog.text
     assert cosines(found, expected(tiny_vit, "cls", pixels)).min() >= 0.99999
+
+
+@pytest.mark.parametrize("error", [AttributeError("no layer_scale1"), RuntimeError("tensors on two devices")])
+def test_a_network_that_cannot_be_folded_is_used_unfolded_with_a_warning(
+    error: Exception, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(self: FoldedViT, images: torch.Tensor) -> torch.Tensor:
+        raise error
+
+    monkeypatch.setattr(FoldedViT, "forward", broken)
+    network = embedder(tiny_vit)._network
+    assert isinstance(network, EagerNetwork)
+    assert isinstance(network._module, TransformersNetwork)
+    (record,) = [record for record in caplog.records if record.name == "rasterembed.model.engines"]
+    assert f"({type(error).__name__}: {error}): transformers' own network is used" in record.getMessage()
 
 
 def test_an_engine_that_gives_other_vectors_is_refused(tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(self: object, slices: Iterable[torch.Tensor], length: int) -> Iterator[torch.Tensor]:
         return (torch.ones(len(images), 1, 64) for images in slices)
 
-    monkeypatch.setattr(openvino.Exported, "map", wrong)
+    monkeypatch.setattr(openvino.OpenVinoNetwork, "map", wrong)
     with pytest.raises(DataError, match=r"other vectors in float32 .*cosine .*engine openvino.*use another engine$"):
         embedder(tiny_vit, "openvino")
     assert embedder(tiny_vit, "measure").engine == "eager"
@@ -374,11 +391,11 @@ def test_the_first_case_counts_unless_another_is_much_faster(tmp_path: Path, mon
         return case
 
     monkeypatch.setattr("time.perf_counter", lambda: now)
-    assert fastest({"a": takes(1.0), "b": takes(0.95)}, tmp_path / "near") == "a"
-    assert fastest({"a": takes(1.0), "b": takes(0.8), "c": takes(0.75)}, tmp_path / "far") == "b"
-    assert fastest({"a": takes(0.1), "b": takes(0.9)}, tmp_path / "far") == "b"  # it was measured once
+    assert pick_fastest({"a": takes(1.0), "b": takes(0.95)}, tmp_path / "near") == "a"
+    assert pick_fastest({"a": takes(1.0), "b": takes(0.8), "c": takes(0.75)}, tmp_path / "far") == "b"
+    assert pick_fastest({"a": takes(0.1), "b": takes(0.9)}, tmp_path / "far") == "b"  # it was measured once
     (tmp_path / "far").write_text("{")
-    assert fastest({"a": takes(0.1), "b": takes(0.9)}, tmp_path / "far") == "a"
+    assert pick_fastest({"a": takes(0.1), "b": takes(0.9)}, tmp_path / "far") == "a"
     assert json.loads((tmp_path / "far").read_text())["chosen"] == "a"
 
 
@@ -477,21 +494,72 @@ def test_batches_that_are_not_waited_for_are_those_that_are(tiny_vit: Path) -> N
         np.testing.assert_array_equal(vectors.result(), there.embed(batch, ALL_VALID[:5], AS_IT_IS))
 
 
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_vector_does_not_depend_on_the_rest_of_its_batch(threads: int, pooling: Pooling, tiny_vit: Path) -> None:
+    loaded = embedder(tiny_vit, pooling=pooling)
+    loaded._thread.submit(torch.set_num_threads, threads).result()
+    try:
+        together = loaded.embed(noise(), ALL_VALID, AS_IT_IS)
+        for length in (1, 3, 5):
+            parts = [noise()[first : first + length] for first in range(0, 19, length)]
+            apart = [loaded.embed(part, ALL_VALID[: len(part)], AS_IT_IS) for part in parts]
+            difference = np.linalg.norm(np.concatenate(apart) - together, axis=1) / np.linalg.norm(together, axis=1)
+            assert difference.max() <= 1e-5
+            again = [loaded.embed(part, ALL_VALID[: len(part)], AS_IT_IS) for part in parts]
+            np.testing.assert_array_equal(np.concatenate(again), np.concatenate(apart))
+    finally:
+        loaded._thread.submit(torch.set_num_threads, loaded.computation.threads).result()
+
+
+def test_an_embedder_says_what_computes(tiny_vit: Path) -> None:
+    computation = embedder(tiny_vit).computation
+    assert (computation.engine, computation.device) == ("eager", "cpu")
+    assert computation.threads == min(usable_cores(), torch.get_num_threads())
+    assert computation.processor == processor_name() != ""
+
+
 @pytest.mark.parametrize(
-    ("files", "cores"),
+    ("groups", "membership", "cores"),
     [
-        ({"cpu.max": "max 100000\n"}, None),
-        ({"cpu.max": "50000 100000\n"}, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None),
-        ({"cpu/cpu.cfs_quota_us": "90000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 1),
-        ({}, None),
+        ({}, None, 64),  # no control groups at all
+        ({"cpu.max": "max 100000\n"}, None, 64),
+        ({"cpu.max": "50000 100000\n"}, None, 1),
+        ({"cpu.max": "200000 100000\n"}, "0::/\n", 2),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, None, 64),
+        ({"cpu/cpu.cfs_quota_us": "90000\n", "cpu/cpu.cfs_period_us": "100000\n"}, None, 1),
+        # nested groups of version 2: the smallest quota of the group and the groups above it counts
+        ({"a/b/cpu.max": "400000 100000\n", "a/cpu.max": "250000 100000\n"}, "0::/a/b\n", 3),
+        ({"a/b/cpu.max": "400000 100000\n", "a/cpu.max": "max 100000\n", "c/cpu.max": "1 1\n"}, "0::/a/b\n", 4),
+        # nested groups of version 1, in a folder for one controller or for several
+        (
+            {"cpu/a/cpu.cfs_quota_us": "200000\n", "cpu/a/cpu.cfs_period_us": "100000\n"},
+            "9:memory:/a\n4:cpu,cpuacct:/a/b\n0::/\n",
+            2,
+        ),
+        (
+            {"cpu,cpuacct/a/cpu.cfs_quota_us": "500000\n", "cpu,cpuacct/a/cpu.cfs_period_us": "100000\n"},
+            "4:cpu,cpuacct:/a\n",
+            5,
+        ),
+        # in a container the path is the host's, and the container's own group is the root
+        ({"cpu.max": "200000 100000\n"}, "0::/system.slice/docker-1.scope\n", 2),
+        ({"cpu.max": "200000 100000\n"}, "0::/../other\n", 2),
+        ({"cpu.max": "broken\n"}, "broken\n\n", 64),
     ],
 )
-def test_cores_by_affinity_and_quota(files: dict[str, str], cores: int | None, tmp_path: Path) -> None:
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    assert usable_cores(tmp_path) == (cores or len(os.sched_getaffinity(0)))
+def test_cores_by_affinity_and_quota(
+    groups: dict[str, str], membership: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    for name, text in groups.items():
+        (tmp_path / "groups" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "groups" / name).write_text(text)
+    if membership is not None:
+        (tmp_path / "membership").write_text(membership)
+    assert usable_cores(tmp_path / "groups", tmp_path / "membership") == cores
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5})
+    assert usable_cores(tmp_path / "groups", tmp_path / "membership") == 1
 
 
 def test_a_small_quota_on_a_large_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
