@@ -22,7 +22,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
-from tasks.index import build_search_index
+from tasks.index import index_vectors
 from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -178,11 +178,11 @@ def test_the_index_task_builds_once(root: Path) -> None:
     manifest = read_manifest(store, "made")
     assert manifest is not None
     with disable_run_logger():
-        assert build_search_index.fn(store, manifest, VectorIndexOptions()) is None
-        first = build_search_index.fn(store, manifest, VectorIndexOptions(index="always"))
-        again = build_search_index.fn(store, manifest, VectorIndexOptions(index="always"))
+        assert index_vectors.fn(store, manifest, VectorIndexOptions()) is None
+        first = index_vectors.fn(store, manifest, VectorIndexOptions(index="always"))
+        again = index_vectors.fn(store, manifest, VectorIndexOptions(index="always"))
         assert first is not None
         assert first == again
         assert first.rows == 79
-        assert build_search_index.fn(store, manifest, VectorIndexOptions(index="never")) is None
+        assert index_vectors.fn(store, manifest, VectorIndexOptions(index="never")) is None
     assert store.sizes("indexes/made") == {}
