@@ -1,4 +1,4 @@
-"""The made-up landscape: its files, its nodata, its classes and its colours."""
+"""Test the generated landscape: its files, its nodata, its classes and its colours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BORDER = 40
 
 
 def pixels(path: Path) -> Any:
-    """All bands as an array: (3, height, width), or (height, width) for the class raster."""
+    """Return all bands, shape (3, height, width), or (height, width) for the class raster."""
     with rasterio.open(path) as source:
         return source.read().squeeze()
 
@@ -218,7 +218,7 @@ def test_the_classes_look_as_they_do_from_the_air(rgb: Any, classes: Any) -> Non
 
 
 def test_the_classes_differ_in_texture(rgb: Any, classes: Any) -> None:
-    """Between neighbours: water is smooth, crowns and roofs are not."""
+    """Compare neighbouring pixels: water is smooth, crowns and roofs are not."""
     grey = rgb.mean(axis=0)
     step = np.abs(grey[1:, 1:] - grey[:-1, :-1])
     same = classes[1:, 1:] == classes[:-1, :-1]

@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the raster room run, and give what they say."""
+"""Run the examples in the docstrings of the raster room."""
 
 from __future__ import annotations
 

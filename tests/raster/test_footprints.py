@@ -1,4 +1,4 @@
-"""Footprints against rasterio's and pyproj's own arithmetic, measured in pixels of the raster."""
+"""Compare footprints with what rasterio and pyproj compute, in pixels of the raster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ GEOSTATIONARY = "+proj=geos +h=35785831 +lon_0=0 +ellps=WGS84 +units=m +type=crs
 
 
 def centred(crs: str, lon: float, lat: float, pixel: float, side: int, turn: float = 0.0) -> Affine:
-    """Transform of a square raster of `side` px around a place, turned by degrees."""
+    """Return the transform of a square raster of `side` px around a place, turned by `turn` degrees."""
     x, y = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
     half = Affine.translation(-side / 2, -side / 2)
     return Affine.translation(x, y) @ Affine.rotation(turn) @ Affine.scale(pixel, -pixel) @ half
@@ -65,7 +65,7 @@ def all_tiles(profile: RasterProfile, grid: Grid) -> Tiles:
 
 
 def windows(tiles: Tiles) -> list[tuple[int, int, int, int]]:
-    """Left, top, right, bottom of each, px."""
+    """Return left, top, right and bottom of each tile, px."""
     return [
         (int(c), int(r), int(c + w), int(r + h))
         for c, r, w, h in zip(tiles.col_off, tiles.row_off, tiles.width, tiles.height, strict=True)
@@ -73,7 +73,7 @@ def windows(tiles: Tiles) -> list[tuple[int, int, int, int]]:
 
 
 def walk(window: tuple[int, int, int, int], points: int = 400) -> tuple[Any, Any]:
-    """Columns and rows around a window, counter-clockwise on a north-up map, `points` an edge."""
+    """Return columns and rows around a window, counter-clockwise on a north-up map, `points` on each side."""
     left, top, right, bottom = window
     corners = [(left, top), (left, bottom), (right, bottom), (right, top), (left, top)]
     edges = [np.linspace(a, b, points, endpoint=False) for a, b in pairwise(corners)]
@@ -82,7 +82,10 @@ def walk(window: tuple[int, int, int, int], points: int = 400) -> tuple[Any, Any
 
 
 def drawn_lines(geometry: Any) -> list[Any]:
-    """A footprint's edges in longitude and latitude, 9 points each, without those that only close it on the map."""
+    """Return a footprint's edges in longitude and latitude, 9 points each.
+
+    Edges that only close the footprint along the antimeridian or a pole are left out.
+    """
     lines = []
     for ring in (part.exterior for part in shapely.get_parts(geometry)):
         xy = np.asarray(ring.coords)
@@ -105,7 +108,7 @@ def transformer(profile: RasterProfile) -> pyproj.Transformer:
 
 
 def whole_turn(profile: RasterProfile) -> float:
-    """Once round the globe in native x where that goes on and on, else 0."""
+    """Return once around the globe in native x if x can go on beyond it, else 0."""
     crs = pyproj.CRS(profile.crs_wkt)
     if crs.name == "WGS 84 / Pseudo-Mercator":
         return 2 * np.pi * 6378137
@@ -115,7 +118,7 @@ def whole_turn(profile: RasterProfile) -> float:
 
 
 def pixels_off(profile: RasterProfile, window: tuple[int, int, int, int], geometry: Any) -> float:
-    """Largest distance, px, of a footprint's drawn edges from the window's."""
+    """Return the largest distance of a footprint's edges from the window's sides, px."""
     lonlat = np.concatenate(drawn_lines(geometry))
     x, y = np.array(transformer(profile).transform(lonlat[:, 0], lonlat[:, 1], direction="INVERSE"))
     edge = shapely.box(*window).exterior
@@ -126,19 +129,19 @@ def pixels_off(profile: RasterProfile, window: tuple[int, int, int, int], geomet
 
 
 def true_border(profile: RasterProfile, window: tuple[int, int, int, int], points: int = 400) -> tuple[Any, Any]:
-    """Longitude and latitude around a window, through the affine and pyproj alone."""
+    """Return longitude and latitude around a window, computed with the affine and pyproj alone."""
     lon, lat = transformer(profile).transform(*(profile.affine @ walk(window, points)))
     return np.asarray(lon), np.asarray(lat)
 
 
 def true_area(profile: RasterProfile, window: tuple[int, int, int, int]) -> float:
-    """Square metres inside the true border; geodesics have no antimeridian and no pole."""
+    """Return the square metres inside the true border. Geodesics need no care at the antimeridian or a pole."""
     lon, lat = true_border(profile, window, 2000)
     return abs(float(GEOD.polygon_area_perimeter(lon, lat)[0]))
 
 
 def drawn_area(geometry: Any) -> float:
-    """Square metres of a footprint, its edges straight in longitude and latitude."""
+    """Return the square metres of a footprint, with edges that are straight in longitude and latitude."""
     area = 0.0
     for part in shapely.get_parts(geometry):
         lon, lat = np.asarray(shapely.segmentize(part, 0.02).exterior.coords).T
@@ -147,7 +150,7 @@ def drawn_area(geometry: Any) -> float:
 
 
 def check(profile: RasterProfile, grid: Grid) -> tuple[Tiles, Footprints]:
-    """What must be so of every footprint."""
+    """Check what must be true of every footprint."""
     tiles = all_tiles(profile, grid)
     footprints = Footprinter(profile)(tiles)
     for window, geometry, bounds in zip(windows(tiles), footprints.geometry, footprints.bounds, strict=True):
@@ -447,7 +450,7 @@ def test_a_real_scene_across_the_antimeridian(rasters: Path) -> None:
 
 
 def centres(tiles: Tiles) -> list[tuple[float, float]]:
-    """Row and column of each tile's middle, in the counting that has pixel centres at whole numbers."""
+    """Return row and column of each tile's centre, counted so that pixel centres are whole numbers."""
     return [((t + b) / 2 - 0.5, (left + r) / 2 - 0.5) for left, t, r, b in windows(tiles)]
 
 

@@ -1,4 +1,4 @@
-"""The tile grid against its definition, written out tile by tile."""
+"""Compare the tile grid with its definition, written out tile by tile."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ edges: st.SearchStrategy[Edge] = st.sampled_from(["pad", "shift", "drop"])
 
 
 def spans(length: int, size: int, stride: int, edge: Edge) -> list[tuple[int, int]]:
-    """Begin and end of every tile along an axis, by the rules in words."""
+    """Return begin and end of every tile along an axis, by the rules in words."""
     found = []
     begin = 0
     while True:

@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> ObjectStore:
 
 
 def make(path: Path, value: int = 1, *, side: int = 64, count: int = 1, dtype: str = "uint8", **options: Any) -> Path:
-    """A raster of one value."""
+    """Write a raster of one value."""
     size = {"width": side, "height": side} | options
     with rasterio.open(path, "w", **(PLACE | {"driver": "GTiff", "dtype": dtype, "count": count} | size)) as dataset:
         for band in range(1, count + 1):
@@ -39,7 +39,7 @@ def make(path: Path, value: int = 1, *, side: int = 64, count: int = 1, dtype: s
 
 
 def empty(path: Path, width: int, height: int, **options: Any) -> Path:
-    """A sparse GeoTIFF without a single block."""
+    """Write a sparse GeoTIFF without a single block."""
     with rasterio.open(
         path, "w", width=width, height=height,
         **({"driver": "GTiff", "dtype": "uint8", "count": 1, "sparse_ok": True, "bigtiff": "YES"} | PLACE | options),
@@ -49,7 +49,7 @@ def empty(path: Path, width: int, height: int, **options: Any) -> Path:
 
 
 def vrt(path: Path, source: Path) -> Path:
-    """A virtual raster that shows another file, under any name."""
+    """Write a virtual raster that shows another file, under any name."""
     made = path.with_name("made.vrt")
     rasterio.shutil.copy(source, made, driver="VRT")
     text = made.read_text().replace('relativeToVRT="1"', 'relativeToVRT="0"')
@@ -253,7 +253,7 @@ def test_a_web_service_as_a_raster(store: ObjectStore, tmp_path: Path) -> None:
 
 
 def test_hdf5_is_not_opened(store: ObjectStore, tmp_path: Path) -> None:
-    """Its data may be any other file, named by the file itself."""
+    """The file itself can name any other file as the place of its data."""
     path = tmp_path / "r.nc"
     rasterio.shutil.copy(make(tmp_path / "r.tif"), path, driver="netCDF", format="NC4")
     with rasterio.open(path) as dataset:
@@ -313,7 +313,7 @@ def test_metadata_beside_the_raster_is_not_read(store: ObjectStore, tmp_path: Pa
 def test_a_mask_file_is_looked_for_with_keys_that_may_not_list(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 then says "access denied" for an object that is not there."""
+    """To such keys S3 answers "access denied" for an object that does not exist."""
     path = make(tmp_path / "r.tif")
     describe = ObjectStore.describe
 

@@ -45,7 +45,7 @@ def resolved(store: ObjectStore, path: Path, **asked: Any) -> ResolvedRadiometry
 
 
 def gamma(count: int, height: int, width: int, seed: int = 0) -> NDArray[np.uint16]:
-    """Values as a 16-bit scene has them, a different distribution in each band."""
+    """Return values like those of a 16-bit scene, with a different distribution in each band."""
     rng = np.random.default_rng(seed)
     return np.stack([rng.gamma(2 + band, 300, (height, width)) for band in range(count)]).astype(np.uint16)
 
@@ -221,7 +221,7 @@ def test_percentiles_of_an_overview(store: ObjectStore, tmp_path: Path) -> None:
 
 
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Window, tuple[int, ...]]]:
-    """Window and shape of all reads from now on."""
+    """Record window and shape of all reads from now on."""
     calls: list[tuple[Window, tuple[int, ...]]] = []
     read = DatasetReader.read
 
@@ -261,7 +261,7 @@ def test_no_window_is_read_twice(store: ObjectStore, tmp_path: Path, monkeypatch
 
 
 def test_a_sample_without_a_valid_pixel(store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scaling blindly would spoil what valid pixels there are between the windows."""
+    """Without a sample, scaling would spoil the valid pixels between the windows."""
     monkeypatch.setattr(radiometry, "_DECODED_PIXELS", 1000)
     pixels = np.zeros((1, 3000, 3000), np.uint16)
     pixels[0, 300:310, 300:310] = 500

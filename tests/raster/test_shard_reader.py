@@ -1,4 +1,4 @@
-"""The reader against plain rasterio windows, on rasters of every layout; and what it refuses."""
+"""Compare the reader with plain rasterio windows, on rasters of every layout, and test what it refuses."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 
 
 def noise(count: int, dtype: str, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 1) -> NDArray[Any]:
-    """Smooth waves and noise, without zeros."""
+    """Return smooth waves with noise, without zeros."""
     rng = np.random.default_rng(seed)
     rows, cols = np.mgrid[0:height, 0:width]
     waves = [np.sin(rows / (9 + band)) * np.cos(cols / (13 + band)) for band in range(count)]
@@ -66,7 +66,7 @@ def noise(count: int, dtype: str, *, height: int = HEIGHT, width: int = WIDTH, s
 
 @dataclass(frozen=True)
 class Read:
-    """What the reader gave of a whole raster."""
+    """Everything that the reader gave for a whole raster."""
 
     pixels: dict[str, NDArray[Any]]
     valid: dict[str, NDArray[np.bool_]]
@@ -108,7 +108,7 @@ def read_all(reader: ShardReader) -> Read:
 
 
 def plain_windows(grid: Grid, width: int, height: int) -> dict[str, Window]:
-    """Windows of the tiles, counted out one by one."""
+    """Return the windows of the tiles, counted out one by one."""
     size, step = grid.size, grid.stride or grid.size
 
     def offsets(length: int) -> list[int]:
@@ -129,7 +129,7 @@ def plain_windows(grid: Grid, width: int, height: int) -> dict[str, Window]:
 
 
 def check_all(reader: ShardReader, path: Path) -> Read:
-    """Every batch equals plain windows of the file and its dataset mask; gives what was read."""
+    """Check that every batch equals plain windows of the file and its dataset mask, and return what was read."""
     found = read_all(reader)
     size = reader.sharding.grid.size
     with rasterio.open(path) as dataset:
@@ -221,7 +221,7 @@ def test_grids(store: ObjectStore, tmp_path: Path, grid: str, interleave: str, s
 def test_grids_of_a_raster_in_a_bucket(
     tmp_path: Path, moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch, grid: str
 ) -> None:
-    """There a read covers several rows of tiles."""
+    """From a bucket, a read covers several rows of tiles."""
     monkeypatch.setattr("rasterembed.raster.shard_reader.MAX_RUN_BYTES", 3 * WIDTH * 150)
     path = write(tmp_path / "r.tif", noise(3, "uint8"), tiled=True, blockxsize=64, blockysize=64)
     moto.create_bucket(bucket)
@@ -406,7 +406,7 @@ def test_skipping_and_valid_fractions(store: ObjectStore, tmp_path: Path) -> Non
 
 
 def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[Window]:
-    """Windows of all reads of pixels from now on, in order."""
+    """Record the windows of all reads of pixels from now on, in order."""
     calls: list[Window] = []
     read = DatasetReader.read
 
@@ -440,7 +440,7 @@ def test_one_read_a_row_of_tiles_from_top_to_bottom(
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="the system does not count what a process reads")
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 def test_each_block_is_read_once(store: ObjectStore, tmp_path: Path, interleave: str) -> None:
-    """The cache that a shard asks for, much smaller than the raster, keeps a block until its last tile was read."""
+    """The cache of a shard is much smaller than the raster, but keeps a block until its last tile was read."""
     pixels = np.random.default_rng(0).integers(1, 255, (3, 3000, 5000), np.uint8)
     options = {"tiled": True, "blockxsize": 512, "blockysize": 512, "interleave": interleave}
     path = write(tmp_path / "r.tif", pixels, **options)
@@ -515,7 +515,7 @@ def index_of(store: ObjectStore, manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def rewrite(path: Path) -> None:
-    """Replace the file by another of the same size, as an upload does."""
+    """Replace the file with another of the same size, as an upload does."""
     other = path.with_suffix(".new")
     shutil.copyfile(path, other)
     os.utime(other, ns=(1, 1))
@@ -595,7 +595,7 @@ REMOTE: dict[str, tuple[dict[str, Any], int]] = {
     "strips": ({"compress": "lzw", "interleave": "pixel"}, 1),
     "strips by band": ({"compress": "deflate", "interleave": "band"}, 3),
 }
-"""Creation options, and how many ranges of the file hold the blocks of a shard that spans the file's width."""
+"""Creation options, and the number of ranges of the file that hold the blocks of a shard across the whole width."""
 
 
 @pytest.mark.parametrize("shard_tiles", [2048, 20])
@@ -631,7 +631,7 @@ def test_blocks_come_from_a_bucket_once_and_together(
 
 
 def block_bytes(path: Path, tiles: Tiles, bands: tuple[int, ...]) -> int:
-    """Compressed bytes of the blocks of some bands that tiles lie in, each counted once."""
+    """Return the compressed bytes of the blocks that tiles lie in, for some bands, each block counted once."""
     with rasterio.open(path) as dataset:
         height, width = dataset.block_shapes[0]
         blocks = {

@@ -18,7 +18,7 @@ from rasterembed.store.object_store import ObjectStore
 
 
 def raster(height: int, width: int, block: tuple[int, int]) -> RasterProfile:
-    """A profile with blocks of so many rows and columns."""
+    """Return a profile with blocks of this many rows and columns."""
     return RasterProfile(
         driver="GTiff",
         width=width,

@@ -1,4 +1,4 @@
-"""Reasons for skipping a tile: their values, their texts, and what version 0.1 wrote instead."""
+"""Test the reasons for skipping a tile: their values, their texts, and the sentences of version 0.1."""
 
 from __future__ import annotations
 
