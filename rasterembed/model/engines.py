@@ -33,7 +33,7 @@ MIN_COSINE: dict[ComputeDtype, float] = {"float32": 0.99999, "bfloat16": 0.999, 
 FOLDING_ERROR = 1e-4
 """Largest error of the folded network in float32: the norm of the difference over the norm of the exact vectors."""
 
-_EXPORT_VERSION = 2
+_EXPORT_VERSION = 3
 """Raised whenever the code that exports changes. Exports of older versions in a cache are then not used."""
 
 _log = logging.getLogger(__name__)
