@@ -93,7 +93,9 @@ def test_from_a_bucket_to_a_bucket_the_vectors_are_those_of_a_local_run(
     assert list(vectors(store).values()) == local
 
     objects = _objects(server, bucket)
-    assert len(objects) == 1 + SHARDS + 5  # raster, shards; manifest, STAC item, plan, tile index, lease
+    # The raster; the shards; manifest, STAC item, plan, tile index and lease; the QA report in two forms, and pictures.
+    assert len(objects) == 1 + SHARDS + 5 + 6
+    assert len([key for key in objects if "/qa/" in key]) == 6
     _assert_no_secret(server, outcome, objects)
 
     again = run(f"s3://{bucket}/{KEY}", store, **asked)
