@@ -23,7 +23,7 @@ class Computation(BaseModel):
     threads: int
     """Number of CPU threads that the engine uses."""
     processor: str
-    """Name of the CPU, or of the GPU if the device is `cuda`."""
+    """Name of the CPU with its instruction set, such as `AMD EPYC (AVX512)`, or on CUDA the name of the GPU."""
 
     def __str__(self) -> str:
         """Return the computation in one line, for people."""

@@ -76,6 +76,14 @@ class _StartedSlices:
         return torch.cat([self._pool(tokens.result(), mask) for tokens, mask in self._slices]).numpy()
 
 
+def _cpu_name() -> str:
+    """Return the CPU's name and the instruction set that PyTorch uses, such as `AMD EPYC (AVX512)`.
+
+    A virtual machine often hides the CPU's full name. The instruction set then still tells two CPUs apart.
+    """
+    return f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
 class Embedder:
     """A loaded model that turns tiles into vectors.
 
@@ -126,7 +134,7 @@ class Embedder:
             engine=loaded_engine,
             device=self._device.type,
             threads=engine_threads(),
-            processor=processor_name() if self._staging is None else torch.cuda.get_device_name(self._device),
+            processor=_cpu_name() if self._staging is None else torch.cuda.get_device_name(self._device),
         )
         """The engine, the device, the threads and the processor that compute the vectors."""
         self._slice = self._slice_length()

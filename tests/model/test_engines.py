@@ -516,7 +516,8 @@ def test_an_embedder_says_what_computes(tiny_vit: Path) -> None:
     computation = embedder(tiny_vit).computation
     assert (computation.engine, computation.device) == ("eager", "cpu")
     assert computation.threads == min(usable_cores(), torch.get_num_threads())
-    assert computation.processor == processor_name() != ""
+    assert processor_name()
+    assert computation.processor == f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 @pytest.mark.parametrize(
