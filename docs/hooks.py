@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ REPOSITORY = "https://github.com/raster-embeddings/raster-embeddings/blob/main"
 
 _OUTSIDE = re.compile(r"(\]\()((?:\.\./)+)([^)#\s]+)")
 """A Markdown link that leaves its page's folder: `](`, the steps upwards, and the path."""
+
+
+_ELSEWHERE = re.compile(
+    r"<(?:script|img|iframe)\b[^>]*\ssrc=[\"']?https?://[^>]*>|<link\b[^>]*stylesheet[^>]*https?://[^>]*>"
+)
+"""What makes a browser fetch something from another host when a page is opened."""
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -51,6 +58,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return f"{match.group(1)}{REPOSITORY}/{match.group(3)}"
 
     return _OUTSIDE.sub(outside, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuse a page that loads scripts, styles or pictures from another host."""
+    if match := _ELSEWHERE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads something from another host: {match.group()}")
+    return output
 
 
 def _complete_navigation(config: MkDocsConfig, files: Files) -> None:
