@@ -31,7 +31,8 @@ from benchmarks.harness import (
 )
 from examples.landscape import make_scene
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid

@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.harness import RESULTS, TINY, alone, load, make_checkpoint, run, save, table, where
 from benchmarks.memory import _status_mib
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 
 NAME = "growth"
 

@@ -74,11 +74,11 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from flows.raster_embeddings import raster_embeddings
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import read_manifest
-    from rasterembed.dataset.plan import Selection
+    from rasterembed.dataset.selection import Selection
     from rasterembed.model.choice import Dinov3
     from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
-    from rasterembed.search.options import VectorIndexOptions
+    from rasterembed.search.index_options import VectorIndexOptions
     from rasterembed.search.vector_index import build_vector_index
     from rasterembed.store.object_store import ObjectStore
 

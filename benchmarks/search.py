@@ -28,7 +28,7 @@ from rasterembed.raster.grid import tile_id
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_index import build_vector_index

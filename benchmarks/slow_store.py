@@ -34,7 +34,8 @@ from benchmarks.harness import (
 from benchmarks.remote import BUCKET, Proxy, proxy_process, store_behind
 from examples.landscape import make_scene
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
-from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import ComputeDtype, Dinov3, Engine
 from rasterembed.model.embedder import load_embedder
 from rasterembed.raster.grid import Grid

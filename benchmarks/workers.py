@@ -31,7 +31,8 @@ from pydantic import SecretStr
 from benchmarks.harness import load, run, save, table
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
 from rasterembed.dataset.manifest import commit
-from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.shards import find_shard
 from rasterembed.pipeline import prepare
 from rasterembed.raster.grid import Grid

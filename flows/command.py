@@ -14,7 +14,7 @@ from prefect.settings import (
 )
 from pydantic import BaseModel
 
-from rasterembed.commands.options import command_app
+from rasterembed.commands.command_app import command_app
 from rasterembed.commands.run import run as run_command
 
 _Parameters = ParamSpec("_Parameters")

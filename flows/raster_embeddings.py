@@ -21,13 +21,13 @@ from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import command
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.steps import PrefectSteps
 from tasks.workers import Fleet

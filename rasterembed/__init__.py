@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.embedding import Execution
     from rasterembed.dataset.manifest import Manifest
-    from rasterembed.dataset.plan import Selection
+    from rasterembed.dataset.selection import Selection
     from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
     from rasterembed.model.choice import Dinov3
     from rasterembed.pipeline import EmbedOptions, EmbedResult, check_dataset, embed_raster
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rasterembed.raster.grid import Grid
     from rasterembed.raster.radiometry import Radiometry
     from rasterembed.search.answer import Answer
-    from rasterembed.search.options import VectorIndexOptions
+    from rasterembed.search.index_options import VectorIndexOptions
     from rasterembed.search.query import Query, Where
     from rasterembed.search.searcher import Searcher
     from rasterembed.store.object_store import ObjectStore
@@ -51,10 +51,10 @@ _MODULES = {
     "Radiometry": "raster.radiometry",
     "RasterEmbedError": "errors",
     "Searcher": "search.searcher",
-    "Selection": "dataset.plan",
+    "Selection": "dataset.selection",
     "StoreError": "errors",
     "UsageError": "errors",
-    "VectorIndexOptions": "search.options",
+    "VectorIndexOptions": "search.index_options",
     "Where": "search.query",
     "check_dataset": "pipeline",
     "embed_raster": "pipeline",

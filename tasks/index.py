@@ -8,7 +8,7 @@ from prefect import get_run_logger, task
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 

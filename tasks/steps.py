@@ -16,9 +16,10 @@ from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.source import Source
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
+from tasks.artifacts import publish_summary
 from tasks.commit import commit_dataset
 from tasks.embed import embed_shards, shown
 from tasks.index import index_vectors
@@ -26,7 +27,6 @@ from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, prepare_dataset
 from tasks.qa import check_quality
 from tasks.register import register_raster
-from tasks.summary import publish_summary
 from tasks.workers import Fleet, embed_on_workers
 
 

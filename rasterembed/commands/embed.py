@@ -8,15 +8,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 from tqdm import tqdm
 
-from rasterembed.commands.options import command_app
+from rasterembed.commands.command_app import command_app
 from rasterembed.dataset.embedding import Execution, Progress
-from rasterembed.dataset.plan import Plan, Selection
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.object_store import open_store
 
 

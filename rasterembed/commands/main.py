@@ -6,7 +6,7 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from rasterembed.commands.options import OptionsApp
+from rasterembed.commands.command_app import OptionsApp
 from rasterembed.commands.run import run
 
 _COMMANDS = {

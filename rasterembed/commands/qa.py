@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rasterembed.commands.options import command_app
+from rasterembed.commands.command_app import command_app
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import open_store

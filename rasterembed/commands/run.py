@@ -23,7 +23,7 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     traceback.
 
     Args:
-        app: the command, or a group of commands; see `rasterembed.commands.options.command_app`.
+        app: the command, or a group of commands; see `rasterembed.commands.command_app.command_app`.
         arguments: the words after the command's name.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from rasterembed.commands.options import command_app
+from rasterembed.commands.command_app import command_app
 from rasterembed.model.choice import Device
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.store.object_store import open_store

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
-from rasterembed.raster.shard_reader import OnBadWindow
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
 from rasterembed.store.layout import DatasetLayout
@@ -21,39 +21,6 @@ from rasterembed.store.object_store import ObjectStore
 
 SCHEMA_VERSION = 1
 """Version of a dataset's columns and their meaning. Raise it when either changes."""
-
-VectorDtype = Literal["float32", "float16"]
-"""Type of the stored vectors."""
-
-
-class Selection(BaseModel):
-    """Which tiles are embedded, and how their vectors are stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_valid_fraction: float = Field(
-        default=0.05,
-        ge=0.0,
-        le=1.0,
-        description="Smallest share of valid pixels that a tile needs. Tiles below it are skipped.",
-    )
-    on_bad_window: OnBadWindow = Field(
-        default="fail",
-        description="What to do with a window that cannot be decoded: fail the run, or skip the tile.",
-    )
-    allow_no_crs: bool = Field(
-        default=False,
-        description="Accept rasters without a place on Earth. Their footprints are in pixels.",
-    )
-    vector_dtype: VectorDtype = Field(
-        default="float32", description="Type of the stored vectors. float16 takes half the space."
-    )
-    shard_tiles: int = Field(
-        default=2048,
-        ge=1,
-        le=1_000_000,
-        description="Approximate number of tiles in a shard. Shards grow when a run would have more than 500.",
-    )
 
 
 class PlanSettings(BaseModel):

@@ -23,7 +23,7 @@ from rasterembed.errors import DataError
 from rasterembed.search.engines.engine import COLUMNS, IndexUnusableError
 from rasterembed.search.engines.vss import VssEngine, load_vss, nearest_sql, open_database, quote_path
 from rasterembed.search.index_file import VectorIndexInfo
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store import duck
 from rasterembed.store.layout import new_vector_index_name
 from rasterembed.store.local_file import local_file

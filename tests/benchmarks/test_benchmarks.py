@@ -33,7 +33,7 @@ from benchmarks import (
 )
 from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
 from examples.landscape import make_scene
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 
 
 def numbers(value: Any) -> Iterator[float]:

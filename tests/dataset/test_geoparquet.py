@@ -19,7 +19,8 @@ import shapely
 from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Plan, Selection
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.model.choice import Dinov3, ResolvedModel
 from rasterembed.raster.footprints import Footprinter

@@ -17,7 +17,8 @@ from rasterio.transform import Affine
 
 from rasterembed.dataset import plan as plan_module
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, embed_shard
-from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid

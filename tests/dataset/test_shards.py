@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, EmbeddedBatch, write_shard
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, tile_id

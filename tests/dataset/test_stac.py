@@ -19,7 +19,8 @@ from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.control import GroundControlPoint
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Plan, PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.stac import stac_item
 from rasterembed.model.choice import Dinov3

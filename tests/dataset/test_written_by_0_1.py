@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa.run import run_qa
 from rasterembed.raster.grid import Grid

@@ -148,7 +148,7 @@ import json, sys
 from rasterembed.dataset.embedding import Execution
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.store.object_store import ObjectStore
 raster, root, given = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 options = EmbedOptions(dataset_id="alone", grid=Grid(**given["grid"]), selection=Selection(**given["selection"]),

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flows.command import run as run_flow
-from rasterembed.commands.options import command_app
+from rasterembed.commands.command_app import command_app
 from tests.conftest import PROJECT
 
 STANDS_FOR = {

@@ -21,7 +21,7 @@ from blocks import Dinov3Weights, ObjectStoreBlock
 from examples.landscape import make_scene
 from flows.raster_embeddings import raster_embeddings
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid

@@ -20,7 +20,7 @@ from flows.command import run
 from flows.search_embeddings import search_embeddings
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
 from tasks.index import index_vectors
 from tests.conftest import PROJECT

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from examples.landscape import make_scene
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model import choice, openvino
 from rasterembed.model.checkpoints import write_preprocessor

@@ -27,7 +27,8 @@ from safetensors.torch import load_file, save_file
 
 from rasterembed.dataset.embedding import Execution, embed_shard
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import find_checkpoint, write_preprocessor
 from rasterembed.model.choice import ComputeDtype, Dinov3

@@ -339,7 +339,7 @@ import sys
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.model.choice import Dinov3
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.store.object_store import ObjectStore
 
 raster, root, dataset_id, model = sys.argv[1:]

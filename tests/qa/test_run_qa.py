@@ -29,7 +29,7 @@ from examples.landscape import make_scene
 from flows.command import run
 from flows.qa_report import qa_report
 from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster

@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid, Tiles, tile_id

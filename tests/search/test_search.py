@@ -23,7 +23,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
 from rasterembed.search.answer import Answer
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_index import build_vector_index

@@ -24,7 +24,7 @@ from rasterembed.search.engines import vss
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
 from rasterembed.search.index_file import VectorIndexInfo
-from rasterembed.search.options import VectorIndexOptions
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_index import build_vector_index

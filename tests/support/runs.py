@@ -27,7 +27,7 @@ from rasterio.transform import Affine
 from rasterembed.dataset import embedding as shard_embedding
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import Manifest, read_manifest
-from rasterembed.dataset.plan import Selection
+from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.run import PICTURES

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, State, commit, set_state
-from rasterembed.dataset.plan import PlanSettings, Selection, make_plan
+from rasterembed.dataset.plan import PlanSettings, make_plan
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
