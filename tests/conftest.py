@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PROJECT = Path(__file__).parents[1]
+
+# On a busy machine an example can take longer than Hypothesis allows by default, and tests would fail by chance.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 # A process that a shell starts in the background ignores SIGINT, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
