@@ -44,8 +44,6 @@ from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed
 
-pytestmark = pytest.mark.vectors
-
 SIDE = 64
 
 AS_IT_IS = ResolvedRadiometry(bands=(1, 2, 3), low=(0.0,) * 3, high=(255.0,) * 3, method="uint8")
@@ -148,6 +146,7 @@ def cosines(found: NDArray[Any], reference: NDArray[Any]) -> NDArray[np.float64]
     return np.asarray((found.astype(np.float64) * reference).sum(axis=1) / norms)
 
 
+@pytest.mark.vectors
 @pytest.mark.parametrize("pooling", ["cls", "mean", "cls+mean"])
 @pytest.mark.parametrize("family", ["tiny_vit", "gated_vit", "scaled_vit", "tiny_convnext"])
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
@@ -175,6 +174,7 @@ def test_compiled_vectors_are_those_of_transformers(tiny_vit: Path) -> None:
     assert cosines(found, reference).min() >= 0.99999
 
 
+@pytest.mark.vectors
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_invalid_pixels_weigh_nothing_with_any_engine(engine: ResolvedEngine, tiny_vit: Path) -> None:
     pixels, valid = noise(9), np.ones((9, SIDE, SIDE), dtype=bool)
@@ -236,6 +236,7 @@ def recall_at_10(found: NDArray[np.float64], exact: NDArray[np.float64]) -> floa
     return float(np.mean(shares))
 
 
+@pytest.mark.vectors
 def test_folding_is_used_where_the_architecture_is_known(tiny_vit: Path, tiny_convnext: Path) -> None:
     for folder, folds in ((tiny_vit, True), (tiny_convnext, False)):
         network = embedder(folder)._network
@@ -486,6 +487,7 @@ def test_short_memory_halves_the_slices_for_good(tiny_vit: Path) -> None:
         there.embed(pixels, ALL_VALID, AS_IT_IS)
 
 
+@pytest.mark.vectors
 def test_batches_that_are_not_waited_for_are_those_that_are(tiny_vit: Path) -> None:
     there = embedder(tiny_vit)
     batches = [noise()[first : first + 5] for first in range(0, 15, 5)]
