@@ -23,6 +23,8 @@ ways=(
 unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_CAPABILITY \
   ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS
 
+# Without the trap, Ctrl-C would only end the current step.
+trap 'exit 130' INT
 failed=()
 for way in "${ways[@]}"; do
   echo "== $way"
