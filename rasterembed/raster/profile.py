@@ -6,15 +6,14 @@ import math
 from datetime import UTC, datetime
 
 import numpy as np
-import pyproj
 import rasterio
 from affine import Affine
 from pydantic import BaseModel, ConfigDict
-from pyproj.exceptions import CRSError
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 
-from rasterembed.errors import DataError, one_line
+from rasterembed.errors import DataError
 from rasterembed.raster.drivers import open_raster
+from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import mask_file_state
 from rasterembed.store.object_store import ObjectStore
 
@@ -25,10 +24,6 @@ a file that is a single strip) would take more memory than promised."""
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
 """A GeoTIFF is searched for a block that has data if its pixels take more bytes than the first number, and more than
 the second number times the file's size. A file of a few kilobytes can declare any number of pixels."""
-
-_EARTH_RADIUS_M = (6.3e6, 6.45e6)
-"""Range of radii, in metres, that holds every ellipsoid and sphere in use for Earth. Of the other bodies Venus is
-nearest, with 6.05e6 m."""
 
 _TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 """How TIFF 6.0 and ISO 8601 write a time."""
@@ -100,7 +95,7 @@ class RasterProfile(BaseModel):
     acquired: datetime | None = None
     """Time of acquisition by the file's own tags, UTC."""
     on_earth: bool = True
-    """Whether the CRS is one of the Earth. If not, footprints are in pixels."""
+    """Whether the pixels have places on Earth. If not, footprints are in pixels."""
 
     @property
     def affine(self) -> Affine:
@@ -146,18 +141,16 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     size = store.describe(uri).size
     with open_raster(store, uri) as dataset:
         profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
+        has_rpcs = dataset.rpcs is not None
         _check_pixels(dataset, profile, uri, size)
     if profile.mask_file is not None:
         _check_mask_file(store, uri, profile)
-    problem = _why_not_on_earth(profile.crs_wkt)
+    problem = why_not_on_earth(profile, has_rpcs=has_rpcs)
     if problem is None:
         return profile
     if allow_no_crs:
         return profile.model_copy(update={"on_earth": False})
-    raise DataError(
-        f"{uri}: {problem}: assign its CRS (rio edit-info --crs EPSG:... FILE), or allow footprints in pixels with "
-        "allow_no_crs"
-    )
+    raise DataError(f"{uri}: {problem}, or allow footprints in pixels with allow_no_crs")
 
 
 def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None) -> RasterProfile:
@@ -268,20 +261,3 @@ def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> No
                 f"{uri}.msk: a mask of {mask.width}x{mask.height}x{mask.count} px does not fit the raster's "
                 f"{profile.width}x{profile.height}x{profile.count}: remove it or make it anew"
             )
-
-
-def _why_not_on_earth(crs_wkt: str | None) -> str | None:
-    """Return what keeps a CRS from giving places on Earth, or None if it does give them."""
-    if crs_wkt is None:
-        return "it has no CRS"
-    try:
-        crs = pyproj.CRS.from_wkt(crs_wkt)
-    except CRSError as error:
-        return f"its CRS is not understood ({one_line(error)})"
-    if crs.ellipsoid is None:
-        return f"its CRS {crs.name!r} is not tied to Earth"
-    low, high = _EARTH_RADIUS_M
-    radius = crs.ellipsoid.semi_major_metre
-    if not low < radius < high:
-        return f"its CRS {crs.name!r} is of another body (radius {radius:.0f} m)"
-    return None

@@ -11,12 +11,15 @@ import pytest
 import rasterio
 import rasterio.shutil
 from rasterio.control import GroundControlPoint
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.rpc import RPC
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.pixels import open_pixels
+from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
@@ -147,6 +150,68 @@ def test_no_crs(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"r\.tif: it has no CRS: assign its CRS .* or allow footprints in pixels"):
         inspect_raster(store, str(path))
     assert not inspect_raster(store, str(path), allow_no_crs=True).on_earth
+
+
+def unplaced(path: Path, **options: Any) -> Path:
+    """Write a GeoTIFF that has a CRS and no georeferencing."""
+    with pytest.warns(NotGeoreferencedWarning):
+        return make(path, transform=None, **options)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32635"])
+def test_a_crs_without_georeferencing(store: ObjectStore, tmp_path: Path, crs: str) -> None:
+    path = unplaced(tmp_path / "r.tif", crs=crs)
+    with pytest.warns(NotGeoreferencedWarning), rasterio.open(path) as dataset:
+        assert (dataset.crs, dataset.transform) == (rasterio.crs.CRS.from_string(crs), Affine.identity())
+    with pytest.raises(DataError, match=r"it has a CRS but no georeferencing.*rio edit-info --transform") as caught:
+        inspect_raster(store, str(path))
+    assert "--crs" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
+    assert not profile.on_earth
+    # These formats have no place to write a transform into.
+    for driver in ("PNG", "JPEG", "JP2OpenJPEG", "netCDF"):
+        problem = why_not_on_earth(profile.model_copy(update={"driver": driver}), has_rpcs=False)
+        assert problem is not None
+        assert "-a_srs EPSG:... -a_ullr" in problem
+        assert "edit-info" not in problem
+
+
+def test_rpcs_alone(store: ObjectStore, tmp_path: Path) -> None:
+    path = unplaced(tmp_path / "r.tif", crs="EPSG:4326")
+    ones = [1.0] + [0.0] * 19
+    with rasterio.open(path, "r+") as dataset:
+        dataset.rpcs = RPC(
+            height_off=0, height_scale=1, lat_off=45, lat_scale=1, long_off=10, long_scale=1, line_off=32,
+            line_scale=32, samp_off=32, samp_scale=32, line_num_coeff=ones, line_den_coeff=ones, samp_num_coeff=ones,
+            samp_den_coeff=ones,
+        )  # fmt: skip
+    with pytest.raises(
+        DataError, match=r"no georeferencing except RPCs.*gdalwarp -rpc .* or allow footprints in pixels"
+    ):
+        inspect_raster(store, str(path))
+    assert not inspect_raster(store, str(path), allow_no_crs=True).on_earth
+
+
+def test_a_transform_next_to_the_identity_is_a_place(store: ObjectStore, tmp_path: Path) -> None:
+    for i, transform in enumerate([Affine(1, 0, 0, 0, -1, 0), Affine(1, 0, 0.001, 0, 1, 0)]):
+        assert inspect_raster(store, str(make(tmp_path / f"{i}.tif", transform=transform))).on_earth
+
+
+@pytest.mark.parametrize("driver", ["PNG", "JPEG"])
+def test_the_advice_for_an_image_without_a_crs_helps(store: ObjectStore, tmp_path: Path, driver: str) -> None:
+    path = tmp_path / "r.img"
+    rasterio.shutil.copy(make(tmp_path / "source.tif"), path, driver=driver)
+    with pytest.raises(DataError, match=r"it has no CRS: assign its CRS and its place, .* -a_ullr") as caught:
+        inspect_raster(store, str(path))
+    assert "edit-info" not in str(caught.value)
+
+
+def test_a_netcdf_with_a_transform_and_no_crs(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "r.nc"
+    rasterio.shutil.copy(make(tmp_path / "source.tif", crs=None), path, driver="netCDF")
+    with pytest.raises(DataError, match=r"it has no CRS: assign its CRS in a GeoTIFF \(gdal_translate -a_srs EPSG"):
+        inspect_raster(store, str(path))
 
 
 ELSEWHERE = {
