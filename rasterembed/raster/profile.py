@@ -9,21 +9,18 @@ import numpy as np
 import rasterio
 from affine import Affine
 from pydantic import BaseModel, ConfigDict
-from rasterio.enums import ColorInterp, Interleaving, MaskFlags
+from rasterio.enums import ColorInterp, MaskFlags
 
 from rasterembed.errors import DataError
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import mask_file_state
+from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
 from rasterembed.store.object_store import ObjectStore
 
-MAX_BLOCK_BYTES = 2**30
-"""Largest compressed block that is read, in bytes once decoded. A block is decoded as a whole, so a larger one (such as
-a file that is a single strip) would take more memory than promised."""
-
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
-"""A GeoTIFF is searched for a block that has data if its pixels take more bytes than the first number, and more than
-the second number times the file's size. A file of a few kilobytes can declare any number of pixels."""
+"""A raster must have data if its pixels take more bytes than the first number, and more than the second number times
+the file's size. A file of a few kilobytes can declare any number of pixels."""
 
 _TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
 """How TIFF 6.0 and ISO 8601 write a time."""
@@ -139,10 +136,11 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
         ('GTiff', 448, 224, 3, 'uint16')
     """
     size = store.describe(uri).size
+    tiff = _check_tiff(store, uri, size)
     with open_raster(store, uri) as dataset:
         profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
         has_rpcs = dataset.rpcs is not None
-        _check_pixels(dataset, profile, uri, size)
+    _check_pixels(profile, uri, size, tiff)
     if profile.mask_file is not None:
         _check_mask_file(store, uri, profile)
     problem = why_not_on_earth(profile, has_rpcs=has_rpcs)
@@ -215,7 +213,13 @@ def _acquisition_time(dataset: rasterio.DatasetReader) -> datetime | None:
     return None
 
 
-def _check_pixels(dataset: rasterio.DatasetReader, profile: RasterProfile, uri: str, file_bytes: int) -> None:
+def _check_tiff(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
+    """Check the structure of a TIFF file before GDAL opens it. Return None for other formats."""
+    with store.open_uri(uri) as file:
+        return check_tiff(file, size, uri)
+
+
+def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffFile | None) -> None:
     """Refuse pixels that have no colour, blocks that are too large, and headers of files without data."""
     if profile.dtype.startswith("complex"):
         raise DataError(f"{uri}: complex pixels ({profile.dtype}) have no colour: convert to amplitude first")
@@ -231,29 +235,15 @@ def _check_pixels(dataset: rasterio.DatasetReader, profile: RasterProfile, uri: 
         )
     raw = profile.width * profile.height * profile.count * itemsize
     suspicious = raw > _SUSPICIOUS_BYTES and raw > _SUSPICIOUS_EXPANSION * file_bytes
-    if suspicious and profile.driver == "GTiff" and not _has_data(dataset):
+    if suspicious and not (tiff is not None and tiff.has_data):
         raise DataError(
             f"{uri}: the header declares {profile.width}x{profile.height}x{profile.count} px "
             f"({raw / 2**30:.0f} GiB) but the file has no data, only {file_bytes} bytes of header"
         )
 
 
-def _has_data(dataset: rasterio.DatasetReader) -> bool:
-    """Return whether a GeoTIFF has any block with data.
-
-    This asks for the offset of one block after the other. That takes half a microsecond a block, and the number of
-    blocks is limited by the file's own index of them.
-    """
-    height, width = dataset.block_shapes[0]
-    return any(
-        dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is not None
-        for band in (dataset.indexes if dataset.interleaving != Interleaving.pixel else dataset.indexes[:1])
-        for row in range(-(-dataset.height // height))
-        for col in range(-(-dataset.width // width))
-    )
-
-
 def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:
+    _check_tiff(store, uri + ".msk", store.describe(uri + ".msk").size)
     with open_raster(store, uri + ".msk") as mask:
         shape = (mask.height, mask.width)
         if shape != (profile.height, profile.width) or mask.count not in (1, profile.count):

@@ -45,6 +45,8 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         "GDAL_PAM_ENABLED": "NO",
         # With this optimization GDAL fills the missing rows of a truncated PNG with random memory, without an error.
         "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
+        # Otherwise a JPEG image, or a JPEG block of a TIFF, that is cut off or damaged is read on in grey.
+        "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
         "CPL_DEBUG": False,
     }
     if not uri.startswith("s3://"):

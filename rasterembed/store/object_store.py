@@ -7,13 +7,14 @@ left empty come from the usual AWS environment variables and files.
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -275,6 +276,21 @@ class ObjectStore(StoreSettings):
         if uri.startswith("s3://"):
             return self._s3.describe(uri.removeprefix("s3://"))
         return FolderStorage().describe(uri)
+
+    def open_uri(self, uri: str) -> IO[bytes]:
+        """Open any file or object that this store's credentials reach, as a seekable binary file.
+
+        Args:
+            uri: an absolute path, or s3://bucket/key. Of an object, 64 KiB are fetched at a time.
+
+        Raises:
+            ObjectMissingError: if it does not exist.
+            StoreError: if it may not be read.
+        """
+        if uri.startswith("s3://"):
+            raw = cast(io.RawIOBase, self._s3.open(uri.removeprefix("s3://")))
+            return io.BufferedReader(raw, 2**16)
+        return FolderStorage().open(uri)
 
 
 def open_store(root: str | None = None) -> ObjectStore:
