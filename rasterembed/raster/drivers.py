@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import rasterio
 from rasterio.errors import RasterioError
@@ -17,10 +16,10 @@ from rasterembed.errors import DataError, one_line
 from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 
-DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG", "netCDF")
+DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
 """GDAL drivers that may open a raster, in the order they are tried. They read one file and follow no reference out of
-it. GTiff reads COG too. netCDF is used for files of the classic format only: a netCDF-4 file is HDF5, which may name
-any other file as the place of its data."""
+it. GTiff reads COG too. netCDF is left out: a netCDF-4 file is HDF5, which may name any other file as the place of its
+data; and of a damaged classic file, 24 bytes of header can take 18 GiB of memory and 40 bytes can end the process."""
 
 _CACHE_BYTES = 32 * 2**20
 """Size of GDAL's block cache where only the header is read, in bytes."""
@@ -64,24 +63,12 @@ def _open(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
 def _open_by_driver(uri: str, path: str) -> rasterio.DatasetReader:
     errors = []
     for driver in DRIVERS:
-        if driver == "netCDF" and not _is_classic_netcdf(path):
-            continue
         try:
             return rasterio.open(path, driver=driver)
         except RasterioError as error:
             errors.append(error)
     raise DataError(
-        f"{uri}: not a raster that can be read here (allowed formats: {', '.join(DRIVERS)} classic; never VRT, HDF5 or "
-        f"others that may refer to other files): {one_line(errors[0])}"
+        f"{uri}: not a raster that can be read here (allowed formats: {', '.join(DRIVERS)}; never VRT, netCDF, HDF5 or "
+        "others that may refer to other files; a variable of a netCDF file becomes a GeoTIFF by gdal_translate -of COG "
+        f"NETCDF:FILE:VARIABLE NEW.tif): {one_line(errors[0])}"
     ) from errors[0]
-
-
-def _is_classic_netcdf(path: str) -> bool:
-    """Return whether a file begins like netCDF of the classic format."""
-    if path.startswith("/vsi"):
-        return False  # An object on S3: GDAL's netCDF driver reads local files only.
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(3) == b"CDF"
-    except OSError:
-        return False

@@ -170,7 +170,7 @@ def test_a_crs_without_georeferencing(store: ObjectStore, tmp_path: Path, crs: s
     profile = inspect_raster(store, str(path), allow_no_crs=True)
     assert not profile.on_earth
     # These formats have no place to write a transform into.
-    for driver in ("PNG", "JPEG", "JP2OpenJPEG", "netCDF"):
+    for driver in ("PNG", "JPEG", "JP2OpenJPEG"):
         problem = why_not_on_earth(profile.model_copy(update={"driver": driver}), has_rpcs=False)
         assert problem is not None
         assert "-a_srs EPSG:... -a_ullr" in problem
@@ -207,9 +207,9 @@ def test_the_advice_for_an_image_without_a_crs_helps(store: ObjectStore, tmp_pat
     assert "edit-info" not in str(caught.value)
 
 
-def test_a_netcdf_with_a_transform_and_no_crs(store: ObjectStore, tmp_path: Path) -> None:
-    path = tmp_path / "r.nc"
-    rasterio.shutil.copy(make(tmp_path / "source.tif", crs=None), path, driver="netCDF")
+def test_a_jpeg_2000_with_a_transform_and_no_crs(store: ObjectStore, tmp_path: Path) -> None:
+    path = tmp_path / "r.jp2"
+    rasterio.shutil.copy(make(tmp_path / "source.tif", crs=None), path, driver="JP2OpenJPEG")
     with pytest.raises(DataError, match=r"it has no CRS: assign its CRS in a GeoTIFF \(gdal_translate -a_srs EPSG"):
         inspect_raster(store, str(path))
 
@@ -254,13 +254,6 @@ def test_half_a_raster(store: ObjectStore, tmp_path: Path) -> None:
 def test_complex_pixels(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
     path = empty(tmp_path / "r.tif", 64, 64, dtype=dtype)
     with pytest.raises(DataError, match=r"r\.tif: complex pixels \(complex"):
-        inspect_raster(store, str(path))
-
-
-def test_no_bands(store: ObjectStore, tmp_path: Path) -> None:
-    path = tmp_path / "r.nc"
-    rasterio.shutil.copy(make(tmp_path / "r.tif", count=2), path, driver="netCDF")
-    with pytest.raises(DataError, match=r"r\.nc: it has no bands; it holds subdatasets: netcdf:.*Band1"):
         inspect_raster(store, str(path))
 
 
@@ -319,14 +312,44 @@ def test_a_web_service_as_a_raster(store: ObjectStore, tmp_path: Path) -> None:
         inspect_raster(store, str(path))
 
 
-def test_hdf5_is_not_opened(store: ObjectStore, tmp_path: Path) -> None:
-    """The file itself can name any other file as the place of its data."""
+@pytest.mark.parametrize("form", ["NC", "NC2", "NC4"])
+def test_netcdf_is_not_opened(store: ObjectStore, tmp_path: Path, form: str) -> None:
+    """netCDF-4 is HDF5, which can name other files; of the classic forms, a damaged header can end the process."""
     path = tmp_path / "r.nc"
-    rasterio.shutil.copy(make(tmp_path / "r.tif"), path, driver="netCDF", format="NC4")
+    rasterio.shutil.copy(make(tmp_path / "r.tif"), path, driver="netCDF", format=form)
     with rasterio.open(path) as dataset:
         assert dataset.driver == "netCDF"
-    with pytest.raises(DataError, match=r"not a raster that can be read here .* HDF5"):
+    advice = "gdal_translate -of COG NETCDF:FILE:VARIABLE"
+    with pytest.raises(DataError, match=f"not a raster that can be read here .* HDF5 .*{advice}"):
         inspect_raster(store, str(path))
+
+
+SIBLINGS = ["{}.ovr", "{}.OVR", "{}.msk.ovr", "{}.aux", "{}.AUX", "{}.MSK", "r.aux", "r.ovr", "r.msk"]
+
+
+@pytest.mark.parametrize("name", SIBLINGS)
+@pytest.mark.parametrize(
+    ("driver", "suffix"), [("GTiff", "tif"), ("PNG", "png"), ("JPEG", "jpg"), ("JP2OpenJPEG", "jp2")]
+)
+def test_files_beside_the_raster_are_not_opened(
+    store: ObjectStore, tmp_path: Path, driver: str, suffix: str, name: str
+) -> None:
+    """Whatever lies beside the raster, all pixels, overviews and masks come from the raster itself."""
+    secret = make(tmp_path / "secret.tif", value=1, side=64)
+    path = tmp_path / f"r.{suffix}"
+    rasterio.shutil.copy(make(tmp_path / "plain.tif", value=9, side=128), path, driver=driver)
+    vrt(path.with_name(name.format(path.name)), secret)
+    for beside in tmp_path.glob("*.aux.xml"):
+        beside.write_text(
+            '<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">secret.tif</MDI></Metadata></PAMDataset>'
+        )
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
+    assert (profile.overviews, profile.mask_file, profile.masked) == ((), None, False)
+    with open_pixels(store, str(path), profile) as raster:
+        for shape in ((128, 128), (64, 64), (32, 32)):
+            pixels, valid = raster.read((1,), Window(0, 0, 128, 128), shape=shape)
+            assert pixels.min() > 1
+            assert valid.all()
 
 
 @pytest.mark.parametrize("driver", ["GTiff", "JP2OpenJPEG"])
