@@ -207,10 +207,13 @@ def test_the_advice_for_an_image_without_a_crs_helps(store: ObjectStore, tmp_pat
     assert "edit-info" not in str(caught.value)
 
 
-def test_a_jpeg_2000_with_a_transform_and_no_crs(store: ObjectStore, tmp_path: Path) -> None:
+def test_a_jpeg_2000_with_a_transform_and_no_usable_crs(store: ObjectStore, tmp_path: Path) -> None:
     path = tmp_path / "r.jp2"
     rasterio.shutil.copy(make(tmp_path / "source.tif", crs=None), path, driver="JP2OpenJPEG")
-    with pytest.raises(DataError, match=r"it has no CRS: assign its CRS in a GeoTIFF \(gdal_translate -a_srs EPSG"):
+    with pytest.raises(
+        DataError,
+        match=r"its CRS 'unnamed' is not tied to Earth: assign its CRS in a GeoTIFF \(gdal_translate -a_srs EPSG",
+    ):
         inspect_raster(store, str(path))
 
 
