@@ -14,7 +14,7 @@ FORM = Path(__file__).parent / "dags" / "flow_parameters.json"
 
 
 def form() -> str:
-    """Return one JSON schema for each parameter of the flow, each with the definitions that it uses."""
+    """Return a JSON schema for each parameter of the flow. Each schema includes the definitions that it uses."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from flows.raster_embeddings import raster_embeddings
 

@@ -1,4 +1,4 @@
-"""The object store as a Prefect block: where datasets are kept, and the keys that reach it."""
+"""A Prefect block for an object store: the place of the datasets, and the credentials for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ObjectStoreBlock(StoreSettings, Block):
 
     _block_type_name = "Object Store"
     _block_type_slug = "object-store"
-    _description = "A folder, or a bucket of an S3 or MinIO server, that rasters are read from and datasets written to."
+    _description = "The place of rasters and datasets: a folder, or a bucket of an S3 or MinIO server."
 
     def store(self) -> ObjectStore:
         """Return the library's store with these settings."""
@@ -26,19 +26,20 @@ def open_store(root: str | None, block: str | None) -> ObjectStore:
     """Return the store that a flow's parameters name.
 
     Args:
-        root: folder or s3://bucket/prefix; by default the block's root, or `rasterembed-store` without a block.
+        root: folder or s3://bucket/prefix. The default is the block's root. Without a block, the default is the folder
+            `rasterembed-store`.
         block: name of an object-store block, which also gives endpoint and keys.
 
     Raises:
-        UsageError: if there is no block of that name, or the block or the root is wrong.
+        UsageError: if the block does not exist, or if the block or the root is wrong.
     """
     if block is None:
         return object_store.open_store(root)
     try:
         settings = ObjectStoreBlock.load(block)
-        assert isinstance(settings, ObjectStoreBlock)  # outside an event loop `load` returns the block itself
+        assert isinstance(settings, ObjectStoreBlock)  # Inside an event loop, `load` would return a coroutine.
         return (settings.model_copy(update={"root": root}) if root else settings).store()
     except ValidationError as error:
         raise UsageError(f"object store {block!r}: {validation_reason(error)}") from error
-    except ValueError as error:  # Prefect: there is no such block
+    except ValueError as error:  # Prefect raises this if the block does not exist.
         raise UsageError(f"object store {block!r}: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""The DINOv3 weights of a deployment as a Prefect block, with the access token that gated weights need."""
+"""A Prefect block for DINOv3 weights, with the access token that gated weights need."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | Non
     """Return the model that a flow's parameters name, and the access token for its weights.
 
     Args:
-        dinov3: the model and its settings. A block replaces its id and revision.
+        dinov3: the model and its settings. A block replaces the model's id and revision.
         block: name of a dinov3-weights block.
 
     Raises:
-        UsageError: if there is no block of that name.
+        UsageError: if the block does not exist.
     """
     if block is None:
         return dinov3, None
@@ -37,6 +37,6 @@ def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | Non
         weights = Dinov3Weights.load(block)
     except ValueError as error:
         raise UsageError(f"weights block {block!r}: {one_line(error)}") from error
-    assert isinstance(weights, Dinov3Weights)  # outside an event loop `load` returns the block itself
+    assert isinstance(weights, Dinov3Weights)  # Inside an event loop, `load` would return a coroutine.
     chosen = dinov3.model_copy(update={"model": weights.model, "revision": weights.revision})
     return chosen, weights.token.get_secret_value() if weights.token else None

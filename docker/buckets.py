@@ -1,6 +1,6 @@
-"""Make the stack's buckets, then ask the S3 server to notify the webhook of uploads to `rasters`.
+"""Create the stack's buckets, then ask the S3 server to notify the webhook of uploads to `rasters`.
 
-The arguments are those of `python -m services.webhook.notify rasters`. Running it again changes nothing.
+The arguments are those of `python -m services.webhook.notify rasters`. Running this program again changes nothing.
 """
 
 import os

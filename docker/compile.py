@@ -1,4 +1,4 @@
-"""Import the packages that flow runs import, so that an image holds the bytecode of these and of nothing else."""
+"""Import the packages that flow runs import, so that the image holds only the bytecode of these packages."""
 
 import importlib
 import sys

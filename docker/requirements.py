@@ -20,7 +20,7 @@ def name_of(requirement: str) -> str:
 
 
 def choose(requirements: list[str], only: list[str], without: list[str]) -> list[str]:
-    """Return the requirements that `only` names, or if `only` is empty, those that `without` does not name."""
+    """Return the requirements named in `only`. If `only` is empty, return all except those named in `without`."""
     return [r for r in requirements if (name_of(r) in only if only else name_of(r) not in without)]
 
 

@@ -1,1 +1,1 @@
-"""Prefect flows: what a person, a schedule or a notification runs. Each module holds one flow."""
+"""Prefect flows. A person, a schedule or a notification starts them. Each module holds one flow."""

@@ -1,4 +1,4 @@
-"""Run a flow from the command line: its parameters become options, as those of `rasterembed`'s commands do."""
+"""Run a flow from the command line. Each parameter of the flow becomes an option."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _Result = TypeVar("_Result", bound=BaseModel)
 _SETTINGS: dict[Any, Any] = {
     # On a busy machine the embedded server takes longer to start than Prefect's default of 20 s.
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
-    # Nothing leaves the machine unless a person asks for it; without internet the attempt would log errors.
+    # No usage data leaves the machine. Without internet, the attempt to send the data would log errors.
     PREFECT_SERVER_ANALYTICS_ENABLED: False,
 }
 
 
 def command(flow: Flow[_Parameters, _Result]) -> NoReturn:
-    """Run a flow with the parameters of this process's command line, print its result and exit; see `run`."""
+    """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`."""
     for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
         print(f"{name.replace('_', ' ')}: {value}")
     sys.exit(0)
 
 
 def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
-    """Run a flow with parameters as they are written on a command line.
+    """Run a flow with the arguments of a command line, and return the flow's result.
 
     Raises:
         SystemExit: as `rasterembed.commands.run.run` does.
@@ -48,6 +48,6 @@ def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
 
 
 def _module(function: Callable[..., Any]) -> str:
-    """Return the name of a function's module, also where that module runs as `__main__`."""
+    """Return the name of the module that defines a function, even if the module runs as `__main__`."""
     main = sys.modules["__main__"].__spec__
     return main.name if function.__module__ == "__main__" and main else function.__module__

@@ -1,4 +1,7 @@
-"""Compute some shards of a dataset. The flow `raster-embeddings` starts runs of this flow when it has `workers=N`."""
+"""Compute some shards of a dataset.
+
+The flow `raster-embeddings` starts runs of this flow if the parameter `workers` is above 0.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from tasks.policy import log_expected_errors_in_one_line
 
 
 class Share(BaseModel):
-    """The result of a run."""
+    """The result of a run of `embed-shards`."""
 
     dataset_id: str
     first: int
@@ -42,7 +45,7 @@ def embed_share(
     execution: Execution = Execution(),
     device: Device = "auto",
 ) -> Share:
-    """Compute the shards of a range that are not complete. All else is in the plan, which the store has.
+    """Compute those shards of a range that are not complete. The plan in the store has all other settings.
 
     Args:
         dataset_id: Name of the dataset.
@@ -52,7 +55,7 @@ def embed_share(
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         weights: Name of a dinov3-weights block, for weights that need a token.
-        execution: How the work is done. Nothing here changes the result beyond rounding.
+        execution: Settings for speed and memory. They change the vectors only by rounding.
         device: Where the model runs.
     """
     log_expected_errors_in_one_line()

@@ -8,13 +8,14 @@ import gc
 def import_prefect() -> None:
     """Import all of Prefect while the garbage collector is off, and exempt it from later collections.
 
-    The many objects that this import makes live as long as the process. Looking through them for garbage, repeatedly
-    during the import and once more at the end, takes a third of the time that a flow's `--help` takes. This changes the
-    collector of the whole process, so only a command's entry point may call it.
+    The import creates many objects, which live as long as the process. The garbage collector would search these objects
+    several times during the import, and again when the process ends. The searches take a third of the time of a flow's
+    `--help`. This function changes the garbage collector of the whole process, so only the entry point of a command may
+    call this function.
     """
     enabled = gc.isenabled()
     gc.disable()
-    import prefect.main  # noqa: F401  The package `prefect` alone would import its parts later, one by one.
+    import prefect.main  # noqa: F401  `import prefect` alone would delay most imports.
 
     gc.freeze()
     if enabled:

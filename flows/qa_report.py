@@ -1,4 +1,4 @@
-"""Check the quality of an existing dataset: again, or with other thresholds.
+"""Check the quality of an existing dataset again, for example with other thresholds.
 
 python -m flows.qa_report DATASET [--root URI] [--max-mean-cosine 0.999] ...
 """
@@ -24,7 +24,7 @@ from tasks.steps import PrefectSteps
 
 
 class Verdict(BaseModel):
-    """The result of a run whose dataset passes. A run whose dataset does not pass fails."""
+    """The result of a run, if the dataset passes. If the dataset does not pass, the run fails."""
 
     dataset_id: str
     state: str
@@ -36,7 +36,7 @@ class Verdict(BaseModel):
 def qa_report(
     dataset: str, root: str | None = None, store: str | None = None, thresholds: QaThresholds = QaThresholds()
 ) -> Verdict:
-    """Check a dataset's vectors, write the report, and make the dataset ready or failed_qa.
+    """Check a dataset's vectors, write the report, and set the dataset's state to ready or failed_qa.
 
     Args:
         dataset: Name of the dataset.

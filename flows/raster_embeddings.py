@@ -1,4 +1,4 @@
-"""The main flow: make a raster a dataset of DINOv3 tile embeddings that can be searched.
+"""The main flow: compute a DINOv3 vector for each tile of a raster, and write a dataset that can be searched.
 
 python -m flows.raster_embeddings RASTER [--root URI] [--model ID] [--dataset-id ID] ...
 """
@@ -47,7 +47,7 @@ class Summary(BaseModel):
     seconds: float
     """Time of the whole run."""
     tiles_per_second: float
-    """Speed while shards were computed; 0 if none was."""
+    """Speed while shards were computed. 0 if no shard was computed."""
 
 
 @flow(name="raster-embeddings", flow_run_name="{raster}")
@@ -72,7 +72,7 @@ def raster_embeddings(
 
     Args:
         raster: Path of the raster, or s3://bucket/key.
-        root: Folder or s3://bucket/prefix that the dataset goes to. By default the folder rasterembed-store.
+        root: Folder or s3://bucket/prefix for the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
@@ -80,11 +80,11 @@ def raster_embeddings(
         dinov3: The model.
         weights: Name of a dinov3-weights block, instead of the model's id and revision.
         selection: Which tiles are embedded, and how their vectors are stored.
-        execution: How the work is done. Nothing here changes the result beyond rounding.
+        execution: Settings for speed and memory. They change the vectors only by rounding.
         qa: Bounds that the dataset must keep to become ready.
         search: Whether a vector index is built.
-        replace: Embed again if the dataset exists with another configuration.
-        workers: Number of child runs that the shards are dealt to. 0 computes them in this run.
+        replace: If the dataset exists with another configuration, replace the dataset.
+        workers: Number of child runs that share the work. With 0, this run computes all shards.
         worker_deployment: Deployment of the child runs. Its work pool decides where they run.
     """
     log_expected_errors_in_one_line()

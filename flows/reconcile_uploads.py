@@ -1,4 +1,4 @@
-"""The sweep: start the runs of uploads whose notification was lost.
+"""The sweep: start a run for each upload whose notification was lost.
 
 python -m flows.reconcile_uploads s3://BUCKET/PREFIX [--root URI] [--deployment FLOW/DEPLOYMENT] ...
 """
@@ -29,11 +29,11 @@ class Sweep(BaseModel):
     pending: int
     """Uploads without a dataset."""
     started: int
-    """Uploads whose run was created now."""
+    """Uploads for which this sweep created a run."""
     running: int
     """Uploads whose run has not ended."""
     failed: int
-    """Uploads whose run ended without a dataset. Only a person starts them again."""
+    """Uploads whose run ended without a dataset. A sweep never starts such a run again; a person must."""
 
 
 @flow(name="reconcile-uploads", flow_run_name="{uploads}")
@@ -48,12 +48,12 @@ def reconcile_uploads(
     """Start a run for every upload that has neither a dataset nor a run.
 
     Args:
-        uploads: Uploads to look for, as s3://bucket/prefix.
-        root: Folder or s3://bucket/prefix that datasets go to.
+        uploads: Bucket and prefix of the uploads, as s3://bucket/prefix.
+        root: Folder or s3://bucket/prefix for the datasets.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         deployment: Deployment to run for each upload, as flow/deployment.
         rules: Which objects are uploads. Use the same rules as the webhook.
-        most: Largest number of runs to start. The next sweep starts more.
+        most: Largest number of runs to start. The next sweep starts the others.
     """
     log_expected_errors_in_one_line()
     target = open_store(root, store)

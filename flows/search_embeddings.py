@@ -1,4 +1,4 @@
-"""Find the tiles that are most like a tile, a place or an image.
+"""Find the tiles that are most similar to a tile, a place or an image.
 
 python -m flows.search_embeddings DATASET [--root URI] --tile r000012_c000034 [-k 12] [--out FILE] [--sheet FILE] ...
 """
@@ -44,7 +44,7 @@ def search_embeddings(
     device: Device = "auto",
     weights: str | None = None,
 ) -> Answer:
-    """Find the tiles whose vectors are nearest to an example's.
+    """Find the tiles that are most similar to an example.
 
     Args:
         dataset: Name of the dataset, or names of several datasets, separated by commas.
@@ -55,10 +55,10 @@ def search_embeddings(
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
-        engine: Search engine: auto uses a vector index if the dataset has one, scan reads every vector.
-        ef_search: Candidates that the vector index keeps while it searches. More candidates find more and take longer.
-        device: Device that runs the model, if the example is an image.
-        weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
+        engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
+        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but more
+        slowly. device: Device that runs the model, if the example is an image. weights: Name of a dinov3-weights block,
+        if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
     check_outputs(out, sheet)

@@ -40,7 +40,7 @@ class EmbedOptions(PlanSettings):
         default=None, description="Name of the dataset. By default it is made from the raster's path."
     )
     execution: Execution = Execution()
-    """How the work is done. Nothing here changes the result beyond rounding."""
+    """Settings for speed and memory. They change the vectors only by rounding."""
     qa: QaThresholds = QaThresholds()
     """Bounds that the dataset must keep to become `ready`."""
     search: VectorIndexOptions = VectorIndexOptions()

@@ -1,1 +1,1 @@
-"""Programs for people who deploy: run them from the repository root, as `python -m scripts.deploy`."""
+"""Programs for deployment. Run them in the repository root, for example `python -m scripts.deploy`."""

@@ -1,9 +1,9 @@
-"""Fill a Prefect server: work pools, blocks, the automation that ends dead runs, and the deployments of prefect.yaml.
+"""Set up a Prefect server: work pools, blocks, an automation for dead runs, and the deployments of prefect.yaml.
 
     python -m scripts.deploy [--name 'FLOW/DEPLOYMENT'] ...        (`make deploy`)
 
-It keeps what the server already has, so running it twice changes nothing. The object store's block is made from
-RASTER_ROOT (s3://bucket/prefix, or a folder) and the usual AWS variables. Without RASTER_ROOT an existing block stays.
+Running this program twice changes nothing. RASTER_ROOT (s3://bucket/prefix, or a folder) and the usual AWS variables
+give the values of the object-store block. Without RASTER_ROOT, an existing block stays unchanged.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ BLOCK = "raster-embeddings"
 """Name of the object-store block that the deployments of prefect.yaml use."""
 
 _POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
-"""Work pools of prefect.yaml, and the kind of worker that serves each."""
+"""The work pools of prefect.yaml, and the type of worker for each pool."""
 
 
 def make_pools(client: SyncPrefectClient, network: str | None) -> None:
-    """Create the work pools. Containers of the Docker pools join the Docker network `network`, if it is given."""
+    """Create the work pools. If `network` is given, containers of the Docker pools join that Docker network."""
     for name, worker in _POOLS.items():
         template: dict[str, Any] = worker.get_default_base_job_template()
         if network and worker is DockerWorker:
@@ -97,17 +97,19 @@ def _secret(variable: str) -> SecretStr | None:
 
 
 def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
-    """Let the server declare a run crashed when its heartbeats stop, because nobody else is left to report it.
+    """Create an automation: the server sets a run to crashed when the run's heartbeats stop.
+
+    Without it, such a run would stay in state running, because its process and its worker are gone.
 
     Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets how often runs send heartbeats.
 
     Args:
         client: client of the Prefect server.
-        silence_s: seconds without a heartbeat after which a run is dead.
+        silence_s: seconds without a heartbeat after which a run counts as dead.
     """
     wanted = AutomationCore(
         name="raster-embeddings: crash runs that fell silent",
-        description=f"No heartbeat for {silence_s} s: the container and the worker that would have told are gone.",
+        description=f"No heartbeat for {silence_s} s: the container and its worker are gone, so neither reports it.",
         trigger=EventTrigger(
             after={"prefect.flow-run.heartbeat"},
             expect={
@@ -125,7 +127,7 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
                 name=None,
                 force=False,
                 state=StateType.CRASHED,
-                message=f"no heartbeat for {silence_s} s: the process and its worker are gone; run it again to go on",
+                message=f"no heartbeat for {silence_s} s: process and worker are gone; run the flow again to continue",
             )
         ],
     )
@@ -139,14 +141,18 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
 
 
 def main() -> None:
-    """Fill the server that PREFECT_API_URL names, as the command line asks."""
+    """Set up the server at PREFECT_API_URL with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", action="append", help="deploy only these; * stands for anything")
+    parser.add_argument("--name", action="append", help="deploy only these deployments; * matches any text")
     parser.add_argument(
         "--network", default=os.environ.get("DOCKER_NETWORK"), help="Docker network that containers join"
     )
     parser.add_argument(
-        "--silence", type=int, default=180, metavar="S", help="seconds without a heartbeat after which a run is dead"
+        "--silence",
+        type=int,
+        default=180,
+        metavar="S",
+        help="seconds without a heartbeat after which a run counts as dead",
     )
     arguments = parser.parse_args()
     if not PREFECT_API_URL.value():

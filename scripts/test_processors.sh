@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Run the tests that compare vectors (marker `vectors`) once for each way in which processors differ: the number of
-# threads, and the kernels that MKL, PyTorch, oneDNN and OpenBLAS choose. Each variable forces a choice that this
-# machine would not make by itself. All ways are tried; the script fails if one of them failed.
+# Run the tests that compare vectors (marker `vectors`) several times, as if on different processors. Processors differ in
+# the number of threads, and in the kernels that MKL, PyTorch, oneDNN and OpenBLAS choose. Each run sets variables that
+# force another choice on this machine. All runs are done. The script fails if one of the runs failed.
 #
 #   scripts/test_processors.sh PYTEST [OPTION...]
 set -uo pipefail
@@ -15,11 +15,11 @@ ways=(
   "ATEN_CPU_CAPABILITY=default"
   "ONEDNN_MAX_CPU_ISA=AVX2"
   "OPENBLAS_CORETYPE=Haswell"
-  # The nearest thing to a processor without AVX-512.
+  # Together, these variables come closest to a processor without AVX-512.
   "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell"
 )
 
-# What the caller's environment chooses must not hide what a way chooses.
+# The caller's variables must not override the variables of a run.
 unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_CAPABILITY \
   ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS
 

@@ -1,4 +1,4 @@
-"""Upload a raster to the stack's bucket, wait for the run that the webhook creates, and print how it ended.
+"""Upload a raster to the stack's bucket, wait for the run that the webhook creates, and print the run's final state.
 
     python -m scripts.upload scene.tif        (`make upload RASTER=scene.tif`)
 
@@ -21,7 +21,7 @@ from rasterembed.store.uploads import Upload
 
 BUCKET = "rasters"
 PATIENCE_S = 60
-"""Seconds to wait for the run after the upload. A notification takes one or two."""
+"""Seconds to wait after the upload until the run exists. A notification takes one or two seconds."""
 
 
 def idempotency_key_of(key: str) -> str:

@@ -1,1 +1,1 @@
-"""The steps of the flows as Prefect sees them: retries, names, artifacts and progress around the library."""
+"""The steps of the flows as Prefect tasks: the library's functions with retries, names, artifacts and progress."""

@@ -1,4 +1,4 @@
-"""What a run shows of its dataset when it ends."""
+"""Artifacts that describe the dataset at the end of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tasks.policy import artifact_key
 
 
 def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest) -> None:
-    """Create two artifacts: a table that describes the dataset, and its manifest's URI for programs."""
+    """Create two artifacts: a table about the dataset for people, and the manifest's URI for programs."""
     model, grid = plan.model, plan.sharding.grid
     size = manifest.bytes / 2**20
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"

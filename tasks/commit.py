@@ -1,4 +1,4 @@
-"""Step 5: make the shards a dataset."""
+"""Step 5: write the manifest, so that the shards become a dataset."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tasks.policy import STEP
 
 @task(name="commit", **STEP)
 def commit_dataset(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
-    """Write tile index, STAC Item and manifest; see `rasterembed.dataset.manifest.commit`."""
+    """Write the tile index, the STAC Item and the manifest; see `rasterembed.dataset.manifest.commit`."""
     manifest = commit(store, plan, shards, lease)
     if len(manifest.computations) > 1:
         get_run_logger().warning(
-            "the vectors were computed in %d ways, and agree within the bounds in docs/models.md: %s",
+            "the vectors were computed in %d different ways. They agree within the bounds in docs/models.md: %s",
             len(manifest.computations),
             "; ".join(map(str, manifest.computations)),
         )

@@ -1,4 +1,4 @@
-"""Step 4: compute the shards, several at once. Each shard is a task run."""
+"""Step 4: compute the shards, several at a time. Each shard is a task run."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _UPDATE_S = 3.0
 
 @task(name="embed-shard", task_run_name="shard-{number:05d}", **STEP)
 def embed_one(number: int, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Shard:
-    """Compute one shard, unless the store has it complete; see `rasterembed.dataset.embedding.embed_shard`."""
+    """Compute one shard, unless the shard is complete; see `rasterembed.dataset.embedding.embed_shard`."""
     return embed_shard(store, plan, number, job, progress)
 
 
 def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress, numbers: range) -> list[Shard]:
     """Run `embed_one` for each shard in `numbers`, `shard_threads` at a time.
 
-    If a shard fails or the run is cancelled, the others end at their next batch. Complete shards stay in the store, and
-    nothing else does.
+    If a shard fails or the run is cancelled, the other shards stop at their next batch. Only complete shards stay in
+    the store.
     """
     task_runner: ThreadPoolTaskRunner[Shard] = ThreadPoolTaskRunner(max_workers=job.execution.shard_threads)
     with task_runner as runner:
@@ -51,9 +51,9 @@ def embed_shards(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Pr
 
 @contextmanager
 def shown(progress: Progress, name: str) -> Iterator[None]:
-    """Show the progress as an artifact of the run, and as a line if standard error is a terminal."""
+    """Show the progress as an artifact of the run, and on a terminal also as a progress bar."""
     artifact = create_progress_artifact(0.0, key=artifact_key("tiles", name), description="Tiles embedded or skipped")
-    assert isinstance(artifact, UUID)  # outside an event loop the call returns the id itself
+    assert isinstance(artifact, UUID)  # Inside an event loop, the call would return a coroutine.
     ended = threading.Event()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""Step 7: build the vector index, which makes search in large datasets fast."""
+"""Step 7: build the vector index. It makes search in a large dataset fast."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @task(name="build-search-index", **STEP)
 def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> VectorIndexInfo | None:
-    """Build the dataset's vector index if it is due; see `rasterembed.search.vector_index.build_vector_index`."""
+    """Build the vector index if the options require one; see `rasterembed.search.vector_index.build_vector_index`."""
     from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
     result = build_vector_index(Dataset(store, manifest), options)

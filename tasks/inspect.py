@@ -13,7 +13,7 @@ from tasks.policy import STEP
 
 @task(name="inspect", **STEP)
 def inspect_raster(store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
-    """Read the header, or raise an error that says why the raster cannot be embedded.
+    """Read the header. If the raster cannot be embedded, raise an error with the reason.
 
     See `rasterembed.raster.profile.inspect_raster`.
     """

@@ -1,4 +1,4 @@
-"""Step 3: resolve every choice, and divide the tiles into shards."""
+"""Step 3: resolve every setting, and divide the tiles into shards."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def plan_tiles(
     profile: RasterProfile,
     hub_token: str | None,
 ) -> Plan:
-    """Resolve radiometry, model and shards; see `rasterembed.dataset.plan.make_plan`."""
+    """Resolve radiometry and model, and divide the tiles into shards; see `rasterembed.dataset.plan.make_plan`."""
     plan = make_plan(store, source, dataset_id, settings, profile=profile, hub_token=hub_token)
     get_run_logger().info(
         "%d tiles in %d shards, model %s, fingerprint %s",

@@ -1,4 +1,4 @@
-"""What every step shares: when it is retried, and how an expected error is logged."""
+"""Rules for every task: when to retry, and how to log an expected error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rasterembed.errors import RasterEmbedError, StoreUnavailableError
 
 
 def _store_was_away(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
-    """Whether another try may go better: a wrong key or a broken file stays wrong."""
+    """Return whether a retry may succeed. It may if the store was unavailable, but not if a key or a file is wrong."""
     error = state.data if isinstance(state.data, BaseException) else None
     return isinstance(error, StoreUnavailableError)
 
@@ -24,19 +24,19 @@ STEP: dict[str, Any] = {
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
     "retry_jitter_factor": 0.3,
     "retry_condition_fn": _store_was_away,
-    "cache_policy": NO_CACHE,  # the manifest is the cache; hashing inputs costs more than most steps
+    "cache_policy": NO_CACHE,  # The manifest is the cache. Hashing the inputs would cost more than most steps.
     "persist_result": False,
 }
 """Options of every task."""
 
 
 def artifact_key(kind: str, dataset_id: str) -> str:
-    """Key of a dataset's artifact, in the characters that Prefect allows: a-z 0-9 and dashes."""
+    """Return the key of a dataset's artifact. Prefect allows only a-z, 0-9 and dashes in a key."""
     return f"{kind}-{dataset_id}".replace(".", "-").replace("_", "-")
 
 
 class _OneLine(logging.Filter):
-    """Leaves out the traceback of an error whose text says all that a person needs."""
+    """Removes the traceback of an expected error. The error's text is enough for a person."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], RasterEmbedError):
@@ -46,7 +46,7 @@ class _OneLine(logging.Filter):
 
 
 def log_expected_errors_in_one_line() -> None:
-    """Keep tracebacks of `RasterEmbedError` out of flow and task run logs; others keep theirs."""
+    """Log each `RasterEmbedError` of a flow or task run without traceback. Other errors keep their traceback."""
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logger = logging.getLogger(name)
         if not any(isinstance(known, _OneLine) for known in logger.filters):

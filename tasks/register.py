@@ -11,5 +11,5 @@ from tasks.policy import STEP
 
 @task(name="register", **STEP)
 def register_raster(store: ObjectStore, raster: str) -> Source:
-    """Find the raster, and record its identity; see `rasterembed.raster.source.register`."""
+    """Find the raster, and return its URI, size and version; see `rasterembed.raster.source.register`."""
     return register(store, raster)

@@ -1,4 +1,4 @@
-"""Steps of a search: ask, show the answer as an artifact, and write files."""
+"""Steps of a search: find the tiles, show the answer as an artifact, and write files."""
 
 from __future__ import annotations
 

@@ -34,14 +34,14 @@ class PrefectSteps(Steps):
     """Runs each step as a task of the current flow run.
 
     Args:
-        fleet: child runs that compute the shards. None: this run computes them.
+        fleet: workers that compute the shards in child runs. If it is None, this run computes the shards.
     """
 
     def __init__(self, fleet: Fleet | None = None) -> None:
         self._fleet = fleet
 
     def register(self, store: ObjectStore, raster: str) -> Source:
-        """Find the raster, and record its identity."""
+        """Find the raster, and return its URI, size and version."""
         return register_raster(store, raster)
 
     def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
@@ -57,7 +57,7 @@ class PrefectSteps(Steps):
         profile: RasterProfile,
         hub_token: str | None,
     ) -> Plan:
-        """Resolve every choice of the run."""
+        """Resolve every setting of the run."""
         return plan_tiles(store, source, dataset_id, settings, profile, hub_token)
 
     def prepare(self, store: ObjectStore, plan: Plan) -> None:
@@ -71,7 +71,7 @@ class PrefectSteps(Steps):
         return embed_shards(store, plan, job, progress, range(plan.sharding.count))
 
     def commit(self, store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
-        """Make the shards a dataset."""
+        """Write the manifest, so that the shards become a dataset."""
         return commit_dataset(store, plan, shards, lease)
 
     def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
@@ -83,7 +83,7 @@ class PrefectSteps(Steps):
         index_vectors(store, manifest, options)
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
-        """Show the progress as an artifact, and as a line on a terminal."""
+        """Show the progress as an artifact and, on a terminal, as a progress bar."""
         return shown(progress, plan.dataset_id)
 
     def on_wait(self, message: str) -> None:
@@ -91,5 +91,5 @@ class PrefectSteps(Steps):
         get_run_logger().info(message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
-        """Show what the dataset is as an artifact."""
+        """Show a description of the dataset as an artifact."""
         publish_summary(store, result.plan, result.manifest)

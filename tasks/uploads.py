@@ -22,11 +22,11 @@ _PAGE = 100
 
 @task(name="find-uploads", **STEP)
 def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[Upload]:
-    """Find the uploads below s3://bucket/prefix that have no dataset, or one that is older than the upload.
+    """Find the uploads that have no dataset, or whose dataset is older than the upload.
 
     Args:
-        store: store of the datasets; its credentials list the uploads.
-        uploads: s3://bucket/prefix to look below.
+        store: store of the datasets. Its credentials are also used to list the uploads.
+        uploads: bucket and prefix of the uploads, as s3://bucket/prefix.
         rules: which objects are uploads.
     """
     dates = dataset_dates(store)
@@ -51,20 +51,20 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
 def start_runs(
     pending: Iterable[Upload], deployment: str, root: str | None, store: str | None, most: int
 ) -> tuple[list[Upload], list[FlowRun]]:
-    """Create the runs of uploads that have none.
+    """Create a run for each upload that has no run.
 
     Args:
         pending: uploads without a dataset.
         deployment: deployment to run for each upload, as flow/deployment.
-        root: folder or s3://bucket/prefix that datasets go to; None leaves it to the deployment.
-        store: name of an object-store block; None leaves it to the deployment.
+        root: folder or s3://bucket/prefix for the datasets; None: the deployment's value.
+        store: name of an object-store block; None: the deployment's value.
         most: largest number of runs to create.
 
     Returns:
         The uploads whose run was created, and the runs that the other uploads already had.
 
     Raises:
-        UsageError: if there is no such deployment.
+        UsageError: if the deployment does not exist.
     """
     waiting = list(pending)
     with get_client(sync_client=True) as client:
@@ -91,7 +91,7 @@ def start_runs(
 
 
 def publish_sweep(started: Iterable[Upload], known: Iterable[FlowRun]) -> None:
-    """Show the uploads that were started, and those that have a run but no dataset, as a table artifact."""
+    """Create a table artifact: the uploads started now, and the uploads that have a run but no dataset."""
     rows = [{"upload": upload.uri, "state": "started now"} for upload in started]
     rows += [{"upload": run.name, "state": str(run.state_name), "run": str(run.id)} for run in known]
     create_table_artifact(rows, key="uploads-without-dataset", description="Uploads that had no dataset")

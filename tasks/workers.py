@@ -1,4 +1,4 @@
-"""Step 4 on many workers: deal the shards to child runs, each on a worker of its own."""
+"""Step 4 on many workers: divide the shards among child runs. Each child run has its own worker."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from rasterembed.model.choice import Device
 from rasterembed.store.object_store import ObjectStore
 
 ATTEMPTS = 3
-"""Number of child runs that may try the same shards. A worker that dies must not end the run, but shards that end every
-worker must."""
+"""Number of child runs that may try the same shards. If a worker dies, another child run can complete its shards. If
+the shards themselves make every worker die, the run must fail."""
 
 POLL_S = 5.0
-"""Seconds between two looks at the child runs. A look is one request, however many there are."""
+"""Seconds between two checks of the child runs. One check of all child runs is one request."""
 
 _LATE_S = 60.0
 """Seconds that child runs may wait for a worker before a warning is logged."""
 
 _COLLECTORS = 8
-"""Threads that read finished shards."""
+"""Number of threads that read complete shards."""
 
 _ENDED = [StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED]
 
@@ -66,7 +66,7 @@ class _Child:
     """One child run."""
 
     share: range
-    """Numbers of its shards."""
+    """Numbers of the child run's shards."""
     attempt: int
     """1 for the first child run of these shards."""
 
@@ -89,11 +89,11 @@ def shares(missing: Sequence[int], workers: int) -> list[range]:
 def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Progress) -> list[Shard]:
     """Let child runs compute the missing shards, and collect all shards from the store.
 
-    If a child run crashes or fails, another one takes its shards and finds complete what the first one completed. If
-    this run fails, is cancelled or loses its lease, its child runs are cancelled.
+    If a child run crashes or fails, another child run gets the same shards and computes only the incomplete ones. If
+    this run fails, is cancelled or loses its lease, it cancels its child runs.
 
     Raises:
-        UsageError: if there is no such deployment.
+        UsageError: if the deployment does not exist.
         DataError: if the same shards failed `ATTEMPTS` times.
         Cancelled: if somebody cancelled a child run, or `progress.stop` was set.
     """
@@ -119,7 +119,7 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
 
 
 def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress) -> set[int]:
-    """Return the numbers of the shards in the store. Add the tiles of shards that are new to the progress."""
+    """Return the numbers of all shards in the store. Add the tiles of the shards outside `known` to the progress."""
     names = store.sizes(plan.layout.shards_folder)
     numbers = range(plan.sharding.count)
     complete = {number for number in numbers if plan.layout.shard_name(plan.fingerprint, number) in names}
@@ -149,7 +149,7 @@ class _Children:
             ) from error
 
     def start(self, share: range, attempt: int) -> None:
-        """Create a child run. A second call with the same arguments finds the same one."""
+        """Create a child run. A second call with the same arguments creates no second child run."""
         run = run_deployment(
             self._fleet.deployment,
             parameters={
@@ -171,12 +171,12 @@ class _Children:
         self._log.info("shards %d to %d: child run %s", share.start, share.stop - 1, run.name)
 
     def look(self) -> None:
-        """Look which child runs have ended, and start another one for shards that are not complete."""
+        """Find the child runs that have ended. If one did not complete, start another with the same shards."""
         try:
             ended = list(self._runs(id=self.running, state=_ENDED))
             self._warn_if_late()
         except httpx.TransportError as error:
-            self._log.warning("the Prefect server does not answer (%s); the child runs go on", error)
+            self._log.warning("the Prefect server does not answer (%s); the child runs continue", error)
             return
         for run in ended:
             child = self.running.pop(run.id)
@@ -189,17 +189,17 @@ class _Children:
             if state.is_cancelled():
                 raise Cancelled(f"{what} was cancelled")
             if child.attempt == ATTEMPTS:
-                raise DataError(f"{what} ended {reason} ({ATTEMPTS} were tried); run again to go on from there")
-            self._log.warning("%s ended %s; starting another", what, reason)
+                raise DataError(f"{what} ended {reason} after {ATTEMPTS} attempts; run the flow again to continue")
+            self._log.warning("%s ended %s; starting another child run", what, reason)
             self.start(child.share, child.attempt + 1)
 
     def of_an_earlier_attempt(self) -> list[UUID]:
-        """Return child runs that are left from an earlier attempt of this run, which was killed."""
+        """Return the child runs that an earlier, killed attempt of this run left running."""
         going = [state for state in StateType if state not in _ENDED]
         return [run.id for run in self._runs(parent_flow_run_id=[UUID(str(flow_run.id))], state=going)]
 
     def cancel(self, runs: Iterable[UUID]) -> None:
-        """Cancel child runs. Errors of the server are ignored: the run ends for another reason."""
+        """Cancel child runs. Errors of the server are ignored, because this run already ends for another reason."""
         for run in list(runs):
             with suppress(httpx.HTTPError, PrefectException):
                 self._client.set_flow_run_state(run, Cancelling())

@@ -1,7 +1,7 @@
-"""Embed a raster: the DAG starts a run of the Prefect deployment and waits for it.
+"""Embed a raster. The DAG starts a run of the Prefect deployment, and waits for the end of the run.
 
-The DAG's parameters are those of the flow. `flow_parameters.json` beside this file describes them; in the project's
-environment, `python airflow/write_form.py` writes it. docs/airflow.md explains how to set this up.
+The DAG has the same parameters as the flow. They are described in `flow_parameters.json` beside this file. To write
+that file, run `python airflow/write_form.py` in the project's environment. docs/airflow.md explains the setup.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FORM: dict[str, Any] = json.loads((Path(__file__).parent / "flow_parameters.json
 
 
 def chosen(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of the flow that differ from their defaults; for others the deployment's values count."""
+    """Return the flow parameters that differ from their defaults. The deployment sets all other parameters."""
     return {name: value for name, value in params.items() if name in FORM and value != FORM[name].get("default")}
 
 

@@ -1,6 +1,7 @@
-"""Run a Prefect deployment as an Airflow task, over Prefect's REST API and without the Prefect package.
+"""Run a Prefect deployment as an Airflow task.
 
-This module is a plugin because the triggerer, which waits for the run, does not have the DAG folder on its path.
+The task uses Prefect's REST API, because Airflow's environment has no Prefect. This module is a plugin, because
+Airflow's triggerer imports it and cannot import modules from the DAG folder.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ AGAIN: dict[str, Any] = {
     "stop": tenacity.stop_after_delay(60),
     "retry_error_callback": lambda state: state.outcome.result(),  # the last answer, or the last exception
 }
-"""How a request is repeated. Prefect on SQLite answers 503 to one of two writes at once. Every request of this module
-may safely arrive twice, because a run is created under an idempotency key."""
+"""When and how often a request is repeated. If two writes arrive at once, Prefect on SQLite answers 503 to one of them.
+Every request of this module may safely arrive twice: the idempotency key prevents a second run."""
 
 
 def api(connection: Connection) -> dict[str, Any]:
-    """Return the options of an HTTP client for the API that an Airflow connection names.
+    """Return the options of an HTTP client for Prefect's API, from an Airflow connection.
 
-    The connection's host is the URL of the API, for example http://prefect-server:4200/api. A password alone is an API
-    key. A login with a password is the basic authentication of a self-hosted server.
+    The connection's host is the URL of the API, for example http://prefect-server:4200/api. A password
+    without a login is an API key. A login and a password are for a self-hosted server with basic authentication.
     """
     url = (connection.host or "").rstrip("/")
     if not url.startswith(("http://", "https://")):
@@ -53,7 +54,7 @@ def api(connection: Connection) -> dict[str, Any]:
 
 @tenacity.retry(**AGAIN)
 def send(client: httpx.Client, method: str, path: str, body: Any = None) -> httpx.Response:
-    """Send a request and return the answer. It is repeated for up to a minute while Prefect is busy or does not answer.
+    """Send a request and return the answer. Repeat it for up to a minute while Prefect is busy or does not answer.
 
     Raises:
         httpx.TransportError: if there is no answer within that minute.
@@ -63,19 +64,20 @@ def send(client: httpx.Client, method: str, path: str, body: Any = None) -> http
 
 @tenacity.retry(**AGAIN)
 async def send_async(client: httpx.AsyncClient, method: str, path: str, body: Any = None) -> httpx.Response:
-    """Do the same as `send`, asynchronously."""
+    """Send a request as `send` does, asynchronously."""
     return await client.request(method, path, json=body)
 
 
 class PrefectRunOperator(BaseOperator):
-    """Create a flow run of a deployment, wait for it in the triggerer, and succeed or fail as it does.
+    """Create a flow run of a deployment, wait for the end of the run, and succeed or fail as the run did.
 
-    XCom gets the run's id and page as `flow_run_id` and `flow_run_url`, and the URI of the dataset's manifest as
-    `manifest`. The run is cancelled if the task is marked failed or succeeded, is cleared, or times out.
+    Airflow's triggerer does the waiting. The operator writes three XCom values: `flow_run_id`, `flow_run_url` (the page
+    of the run) and `manifest` (the URI of the dataset's manifest). If the task is marked failed or succeeded, is
+    cleared, or times out, the operator cancels the run.
 
     Args:
         deployment: the deployment, as flow/deployment.
-        parameters: parameters of the run; the deployment gives the others.
+        parameters: parameters of the run. The deployment sets all other parameters.
         prefect_conn_id: id of the Airflow connection with the URL of Prefect's API.
         poll_s: seconds between two requests for the run's state.
     """
@@ -99,7 +101,7 @@ class PrefectRunOperator(BaseOperator):
         self._flow_run_id: str | None = None
 
     def execute(self, context: Any) -> None:
-        """Create the run and hand over to the trigger. Each try of a DAG run creates a flow run of its own."""
+        """Create the run, and let the trigger wait for it. Each try of the task creates a new flow run."""
         task = context["ti"]
         key = f"airflow:{task.dag_id}:{context['dag_run'].run_id}:{task.task_id}:{task.map_index}:{task.try_number}"
         flow, _, name = self.deployment.partition("/")
@@ -120,7 +122,8 @@ class PrefectRunOperator(BaseOperator):
         self.log.info("flow run %s: %s", run["name"], url)
         trigger = PrefectRunTrigger(self.prefect_conn_id, run["id"], self.poll_s)
         if (run["state"] or {}).get("type") in ENDED:
-            # Do not defer: Airflow may notice the end of this part only while the next part runs, and would fail that.
+            # Do not defer if the run has ended: Airflow might see the end of `execute` only after `finish` began, and
+            # would then fail `finish`.
             self.finish(context, asyncio.run(trigger.ending()))
         else:
             self.defer(trigger=trigger, method_name="finish", timeout=self.execution_timeout)
@@ -134,12 +137,12 @@ class PrefectRunOperator(BaseOperator):
             self.log.info(ended)
             task.xcom_push("manifest", event["manifest"])
         elif event["type"] == "CANCELLED":
-            raise AirflowFailException(ended)  # A person cancelled it, so the task is not tried again.
+            raise AirflowFailException(ended)  # A person cancelled the run, so no retry.
         else:
             raise AirflowException(ended)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """Cancel the run if the wait ended before the run did."""
+        """Cancel the run if the wait failed or timed out."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except (TaskDeferralError, TaskDeferralTimeout):
@@ -154,7 +157,7 @@ class PrefectRunOperator(BaseOperator):
                 try:
                     answer = send(client, "POST", f"/flow_runs/{self._flow_run_id}/set_state", CANCEL)
                     answer.raise_for_status()
-                except httpx.HTTPError as error:  # Airflow must report why the task ended, not this.
+                except httpx.HTTPError as error:  # Airflow must report why the task ended.
                     self.log.error("flow run %s is not cancelled: %r", self._flow_run_id, error)
 
     def _accepted(self, answer: httpx.Response) -> dict[str, Any]:
@@ -167,7 +170,7 @@ class PrefectRunOperator(BaseOperator):
 
 
 class PrefectRunTrigger(BaseTrigger):
-    """Wait for the end of a flow run, also while the server does not answer for some time."""
+    """Wait for the end of a flow run. Keep waiting while the server does not answer."""
 
     def __init__(self, prefect_conn_id: str, flow_run_id: str, poll_s: float) -> None:
         super().__init__()
@@ -189,7 +192,7 @@ class PrefectRunTrigger(BaseTrigger):
         """Wait until the run has ended.
 
         Returns:
-            Type, name and message of its state, and the URI of the manifest if it completed.
+            Type, name and message of the run's state. If the run completed, also the URI of the manifest.
         """
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
             while (event := await self._look(client)) is None:
@@ -209,11 +212,11 @@ class PrefectRunTrigger(BaseTrigger):
                 event["manifest"] = await self._manifest(client)
             return event
         except httpx.HTTPError as error:
-            self.log.warning("no answer from Prefect, asking again: %r", error)
+            self.log.warning("no answer from Prefect; the request will be repeated: %r", error)
             return None
 
     async def _manifest(self, client: httpx.AsyncClient) -> str | None:
-        """Return the URI of the dataset's manifest, which the flow run left as an artifact."""
+        """Return the URI of the dataset's manifest, which is an artifact of the flow run."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [self.flow_run_id]}, "type": {"any_": ["manifest"]}}}
         found = (await client.post("/artifacts/filter", json=wanted)).raise_for_status().json()
         return json.loads(found[0]["data"]) if found else None

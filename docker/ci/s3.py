@@ -1,4 +1,4 @@
-"""Start Ceph's gateway as the tests do, behind a proxy on port 9000.
+"""Start Ceph's gateway in the same way as the tests, behind a proxy on port 9000.
 
 The proxy declares that clients use TLS. Without that, the gateway refuses notification topics that have a password.
 """

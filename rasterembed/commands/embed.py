@@ -38,16 +38,16 @@ def embed(
 
     Args:
         raster: Path of the raster, or s3://bucket/key.
-        root: Folder or s3://bucket/prefix that the dataset goes to. By default the folder rasterembed-store.
+        root: Folder or s3://bucket/prefix for the dataset. By default the folder rasterembed-store.
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         dinov3: The model.
         selection: Which tiles are embedded, and how their vectors are stored.
-        execution: How the work is done. Nothing here changes the result beyond rounding.
+        execution: Settings for speed and memory. They change the vectors only by rounding.
         qa: Bounds that the dataset must keep to become ready.
         search: Whether a vector index is built.
-        replace: Embed again if the dataset exists with another configuration.
+        replace: If the dataset exists with another configuration, replace the dataset.
     """
     store = open_store(root)
     options = EmbedOptions(

@@ -11,7 +11,7 @@ from rasterembed.commands.run import run
 
 _COMMANDS = {
     "embed": "Embed a raster: it becomes a dataset that can be searched.",
-    "search": "Find the tiles whose vectors are nearest to an example's.",
+    "search": "Find the tiles that are most similar to an example.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
 }
 """Commands and their summaries. A command's module is imported only when that command is used."""

@@ -26,7 +26,7 @@ def search(
     ef_search: Annotated[int, Field(ge=8, le=4096)] | None = None,
     device: Device = "auto",
 ) -> str:
-    """Find the tiles whose vectors are nearest to an example's.
+    """Find the tiles that are most similar to an example.
 
     Args:
         dataset: Name of the dataset, or names of several datasets, separated by commas.
@@ -36,9 +36,9 @@ def search(
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
-        engine: Search engine: auto uses a vector index if the dataset has one, scan reads every vector.
-        ef_search: Candidates that the vector index keeps while it searches. More candidates find more and take longer.
-        device: Device that runs the model, if the example is an image.
+        engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
+        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but more
+        slowly. device: Device that runs the model, if the example is an image.
     """
     # DuckDB and pyarrow take longer to import than the help and a usage error may take.
     from rasterembed.search.contact_sheet import write_sheet

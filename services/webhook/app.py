@@ -1,9 +1,9 @@
-"""The upload webhook: a bucket notification of an S3 server becomes a flow run, exactly once.
+"""The upload webhook: create exactly one flow run for each upload that an S3 server announces.
 
     UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.webhook.app:app
 
-An answer of 2xx means that Prefect has the runs (or, in mode `event`, the events). An answer of 503 means that it does
-not have them, and the S3 server sends the notification again. See docs/uploads.md.
+Status 2xx means that Prefect has all the runs (in mode `event`: all the events). After status 503, the S3 server sends
+the notification again, because Prefect may lack some of the runs or events. See docs/uploads.md.
 """
 
 from __future__ import annotations
@@ -42,24 +42,25 @@ from services.webhook.settings import Settings, SettingsError
 log = logging.getLogger("uvicorn.error")
 
 _HOLD_S = 1.0
-"""Seconds before a 503 is sent. Ceph's gateway repeats a refused notification at once, a hundred times a second."""
+"""Seconds to wait before status 503 is sent. Without a wait, Ceph's gateway repeats a refused notification a hundred
+times a second."""
 
 
 class Outcome(StrEnum):
-    """What became of one record. The values are the names in the answer and in the metrics."""
+    """The result of one record. The values are the names in the webhook's answer and in the metrics."""
 
     STARTED = "started"
     """A new flow run was created; in mode `event`, an event was emitted."""
     DUPLICATE = "duplicate"
     """Prefect already had the record's flow run."""
     IGNORED = "ignored"
-    """The record is another event, or names an object that the rules do not follow."""
+    """The record is about another kind of event, or the rules exclude the object."""
     DEAD = "dead"
-    """The record can never become a run and is stored as a dead letter."""
+    """The record can never become a run. The webhook stored it as a dead letter."""
 
 
 class Receipt(BaseModel):
-    """How many records of a notification had which outcome."""
+    """Number of records in a notification, by outcome."""
 
     received: int
     """Records in the notification."""
@@ -68,9 +69,9 @@ class Receipt(BaseModel):
     duplicate: int = 0
     """Records whose flow run already existed."""
     ignored: int = 0
-    """Records of other events, or of objects that the rules do not follow."""
+    """Records about other kinds of events, or about objects that the rules exclude."""
     dead: int = 0
-    """Records that can never become a run; they are stored as dead letters."""
+    """Records that can never become a run. The webhook stored them as dead letters."""
 
     @classmethod
     def count(cls, outcomes: Iterable[Outcome]) -> Receipt:
@@ -94,7 +95,9 @@ class Metrics:
         self.outcomes = {
             Outcome.STARTED: self._counter("started", "Flow runs created, or events emitted in mode event."),
             Outcome.DUPLICATE: self._counter("duplicate", "Records whose flow run already existed."),
-            Outcome.IGNORED: self._counter("ignored", "Records that the rules do not follow."),
+            Outcome.IGNORED: self._counter(
+                "ignored", "Records about other events, or about objects that the rules exclude."
+            ),
             Outcome.DEAD: self._counter("dead", "Records stored as dead letters."),
         }
         self.rejected = self._counter("rejected", "Requests refused.", "status")
@@ -105,7 +108,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class _Handled:
-    """A record's outcome, and the event that announces it; only uploads have one."""
+    """The outcome of a record. If the record is an upload, `event` announces the upload."""
 
     outcome: Outcome
     event: dict[str, Any] | None = None
@@ -124,11 +127,11 @@ class Webhook:
         """Handle every record of a notification, all at once, and count the outcomes.
 
         Raises:
-            PrefectUnavailableError: if Prefect did not take a record; it may have taken others.
+            PrefectUnavailableError: if Prefect did not accept a record. Prefect may have accepted other records.
             StoreError: if a dead letter could not be stored.
         """
         self.metrics.received.inc(len(records))
-        # Every record is handled to its end, also if another one fails: what Prefect took stays taken.
+        # If one record fails, the others are still handled. Prefect keeps the runs that it created for them.
         results = await asyncio.gather(*map(self._handle, records), return_exceptions=True)
         handled: list[_Handled] = []
         for result in results:
@@ -142,7 +145,7 @@ class Webhook:
         return Receipt.count(one.outcome for one in handled)
 
     async def _handle(self, record: dict[str, Any]) -> _Handled:
-        """Start the run of a record, or find out why it needs none."""
+        """Start a run for a record, unless the record needs no run."""
         try:
             created = read_record(record)
             if created is None or not self._follows(created):
@@ -190,9 +193,9 @@ def _authorised(
 
 class _App(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse to start with wrong settings, in one line.
+        """If the settings are wrong, log one line and do not start.
 
-        Uvicorn would log what the lifespan function raises with its traceback.
+        If the lifespan function raised this error, Uvicorn would log a traceback.
         """
         if scope["type"] == "lifespan":
             try:
@@ -227,7 +230,10 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Problem, "description": "The token is missing or wrong."},
     413: {"model": Problem, "description": "The body, or the number of records, is over the limit."},
     422: {"model": Problem, "description": "The body is JSON, but not a bucket notification."},
-    503: {"model": Problem, "description": "Prefect, or the store for dead letters, does not answer: send it again."},
+    503: {
+        "model": Problem,
+        "description": "Prefect, or the store for dead letters, does not answer. Send the notification again.",
+    },
 }
 
 
@@ -241,7 +247,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def uploads(request: Request, webhook: Service) -> Receipt:
     """Create a flow run and emit an event for each object that was created.
 
-    Sending the same notification again changes nothing.
+    If the same notification is sent again, nothing changes.
     """
     try:
         records = read_body(await _read(request, webhook.settings.max_body_bytes))
@@ -254,7 +260,7 @@ async def uploads(request: Request, webhook: Service) -> Receipt:
     try:
         return await webhook.receive(records)
     except (PrefectUnavailableError, StoreError) as error:
-        log.warning("not taken: %s", error)
+        log.warning("notification refused: %s", error)
         await asyncio.sleep(_HOLD_S)
         raise HTTPException(503, str(error), {"Retry-After": "3"}) from error
 
@@ -272,15 +278,15 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-@app.get("/healthz", summary="Tell whether the process lives")
+@app.get("/healthz", summary="Tell whether the process runs")
 async def healthz() -> dict[str, str]:
-    """Answer, which shows that the process lives."""
+    """Return a fixed answer, which shows that the process runs."""
     return {"status": "ok"}
 
 
-@app.get("/readyz", summary="Tell whether notifications can be taken", responses={503: _RESPONSES[503]})
+@app.get("/readyz", summary="Tell whether the webhook can accept notifications", responses={503: _RESPONSES[503]})
 async def readyz(webhook: Service) -> dict[str, str]:
-    """Ask Prefect whether it answers, and in mode `run` whether it has the deployment."""
+    """Check that Prefect answers. In mode `run`, also check that the deployment exists."""
     try:
         if webhook.settings.mode == "run":
             await webhook.prefect.find_deployment()

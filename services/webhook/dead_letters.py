@@ -1,6 +1,7 @@
 """Store the records that can never become a run.
 
-If they were refused, they would block the S3 server's ordered queue. If they were only dropped, they would be lost.
+If the webhook refused these records, they would block the S3 server's ordered queue. If it dropped them, they would be
+lost.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ async def bury(store: ObjectStore, record: dict[str, Any], reason: str) -> str:
     """Store a record with the reason, and return its URI. Equal records share one object.
 
     Raises:
-        StoreError: if the store refuses it.
+        StoreError: if the store refuses the record.
     """
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
     key = dead_letter(digest)

@@ -1,8 +1,11 @@
 """Read the notifications that S3 servers post when an object is created: MinIO, RustFS, Ceph, AWS, and AWS by SNS.
 
-All of them send `Records` in the form of AWS, with four differences: upper and lower case of names, whether `s3:`
-precedes the name of an event, whether the key is escaped as in a query string (all but Ceph do that), and the envelope
-around the records.
+All servers send `Records` in the form of AWS, with four differences:
+
+- Names differ in upper and lower case.
+- The name of an event may begin with `s3:`.
+- The key is escaped as in a query string, except by Ceph.
+- The records may be inside an envelope.
 """
 
 from __future__ import annotations
@@ -45,8 +48,8 @@ SCHEMA: dict[str, Any] = {
         },
     ]
 }
-"""JSON Schema of a request body. It says nothing of the records: they are read one by one, so that a broken record
-does not hold up the others."""
+"""JSON Schema of a request body. The schema does not describe the records. They are read one by one, so that a broken
+record does not block the others."""
 
 
 class NotJsonError(ValueError):
@@ -79,7 +82,7 @@ def read_body(body: bytes) -> list[dict[str, Any]]:
 
     Raises:
         NotJsonError: if the body is not JSON.
-        NotANotificationError: if it is JSON of another kind.
+        NotANotificationError: if the JSON is not a notification.
     """
     document = _json(body)
     if _is_sns(document):
@@ -88,7 +91,7 @@ def read_body(body: bytes) -> list[dict[str, Any]]:
         try:
             return _records(_json(document["Message"]))
         except ValueError:
-            return [document]  # the envelope is right, so it counts as one hopeless record
+            return [document]  # The envelope is valid, so it counts as one hopeless record.
     return _records(document)
 
 
@@ -120,7 +123,7 @@ def read_record(record: dict[str, Any]) -> Created | None:
     """Return the object that was created, or None if the record is about another event.
 
     Raises:
-        HopelessRecordError: if the record cannot be understood, or names an object that no run could read.
+        HopelessRecordError: if the record cannot be understood, or if no run could read the object.
     """
     event = _text(record, "eventName")
     event = event if event.startswith("s3:") else f"s3:{event}"
@@ -143,7 +146,7 @@ def read_record(record: dict[str, Any]) -> Created | None:
 
 
 def _version(about: dict[str, Any]) -> str:
-    """Return the version id, else the ETag, else the number by which the server orders the events of one key."""
+    """Return the version id, else the ETag, else the sequence number of the event."""
     for name in ("versionId", "eTag", "sequencer"):
         value = _get(about, name)
         if isinstance(value, str) and (value := value.strip('"')) and value != "null":
@@ -152,7 +155,7 @@ def _version(about: dict[str, Any]) -> str:
 
 
 def _time(record: dict[str, Any]) -> datetime:
-    """Return the record's time, or the present time if the record has none or one in the future."""
+    """Return the record's time. If the time is missing or in the future, return the present time."""
     now = datetime.now(UTC)
     try:
         time = datetime.fromisoformat(_text(record, "eventTime"))
@@ -162,7 +165,7 @@ def _time(record: dict[str, Any]) -> datetime:
 
 
 def _get(record: dict[str, Any], name: str) -> Any:
-    """Return a member of an object by its name, in upper or lower case, with or without underscores."""
+    """Return a member of a JSON object by name. Upper and lower case, and underscores, do not matter."""
     if name in record:
         return record[name]
     wanted = name.lower()

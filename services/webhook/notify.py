@@ -1,6 +1,7 @@
 """Tell an S3 server to notify the upload webhook of a bucket's new objects.
 
-MinIO and RustFS know the webhook by an ARN. On Ceph this program also makes the notification topic:
+On MinIO and RustFS, an ARN names the webhook (first command). On Ceph, this program also creates the notification topic
+(second command):
 
     python -m services.webhook.notify BUCKET --arn ARN [--prefix PREFIX]
     python -m services.webhook.notify BUCKET --topic NAME --url URL [--prefix PREFIX]
@@ -30,14 +31,14 @@ _KINDS = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigura
 def notify(
     bucket: str, *, arn: str | None = None, topic: str | None = None, url: str | None = None, prefix: str = ""
 ) -> None:
-    """Make the server notify the upload webhook of a bucket's new objects. Running it again changes nothing.
+    """Make the server notify the upload webhook of a bucket's new objects. Running this again changes nothing.
 
     Args:
-        bucket: Bucket that rasters are uploaded to.
+        bucket: Bucket for uploaded rasters.
         arn: The server's name for the webhook, for example arn:minio:sqs::UPLOADS:webhook.
-        topic: Name of the topic to create, on servers that create topics by their API, as Ceph does.
+        topic: Name of the topic to create, on servers whose API creates topics, such as Ceph.
         url: Address of the webhook for that topic, for example https://host:8080/uploads.
-        prefix: Only keys that begin with it are announced.
+        prefix: Only keys that begin with this prefix are announced.
     """
     try:
         if arn and not topic and not url:
@@ -61,7 +62,7 @@ def make_topic(sns: Any, name: str, url: str, token: str) -> str:
         sns: client of the server's notification API.
         name: name of the topic.
         url: address of the webhook, for example https://host:8080/uploads.
-        token: the webhook's token; the topic sends it as a password.
+        token: the webhook's token. The topic sends the token as a password.
 
     Raises:
         ValueError: if `url` is not a plain HTTP address, or the server refuses the topic.
@@ -98,7 +99,7 @@ def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
 
 
 def _endpoint() -> str | None:
-    """Return the S3 server's URL for its topics, because boto3 uses AWS_ENDPOINT_URL_S3 for S3 alone."""
+    """Return the URL for the server's topics. By itself, boto3 uses AWS_ENDPOINT_URL_S3 only for S3."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 

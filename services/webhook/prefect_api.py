@@ -1,7 +1,7 @@
-"""The few requests that the webhook sends to Prefect's REST API.
+"""The requests of the webhook to Prefect's REST API.
 
-They go over plain HTTP instead of Prefect's own client. There are only four of them, each answer has a status code, and
-the process starts at once and stays small.
+The webhook sends only four kinds of requests. It sends them by plain HTTP, without Prefect's own client: each answer
+has a status code, and the process starts quickly and stays small.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from services.webhook.settings import Settings
 
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 _PATIENCE_S = 20.0
-"""Seconds that the creation of a run waits for those before it."""
+"""Seconds that the creation of a run waits for earlier creations."""
 
 _BUSY = (429, 502, 503)
 _BUSY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds to wait before a request is repeated because Prefect was busy. Chance makes each up to twice as long."""
+"""Seconds to wait before each repetition of a request, if Prefect is busy. A random factor from 1 to 2 is applied."""
 
 _REFUSED = (400, 409, 422)
-"""Statuses with which Prefect refuses parameters that the deployment does not take."""
+"""Status codes of answers that refuse the parameters of a run."""
 
 
 class PrefectUnavailableError(Exception):
-    """Prefect did not take a record, and the reason is not in the record: the same request may work later."""
+    """Prefect did not accept a record, for a reason outside the record. The same request may succeed later."""
 
 
 class PrefectApi:
@@ -46,7 +46,8 @@ class PrefectApi:
         self._client = httpx.AsyncClient(
             base_url=settings.prefect_api_url, auth=auth, headers=headers, timeout=_TIMEOUT
         )
-        # Prefect on SQLite answers 503 to all but one of several creations at once. One creation takes about 30 ms.
+        # Runs are created one at a time. If several were created at once, Prefect on SQLite would answer 503 to all but
+        # one. One creation takes about 30 ms.
         self._turn = asyncio.Lock()
         self._deployment = settings.deployment
         self._deployment_id: str | None = None
@@ -63,7 +64,7 @@ class PrefectApi:
         """Check that Prefect answers.
 
         Raises:
-            PrefectUnavailableError: if it does not.
+            PrefectUnavailableError: if Prefect does not answer.
         """
         self._accepted(await self._request("GET", "/health"))
 
@@ -71,7 +72,7 @@ class PrefectApi:
         """Return the id of the deployment.
 
         Raises:
-            PrefectUnavailableError: if Prefect does not answer, or has none of that name.
+            PrefectUnavailableError: if Prefect does not answer, or if the deployment does not exist.
         """
         flow, _, name = self._deployment.partition("/")
         answer = await self._request("GET", f"/deployments/name/{quote(flow, safe='')}/{quote(name, safe='')}")
@@ -81,14 +82,14 @@ class PrefectApi:
         return self._deployment_id
 
     async def start(self, created: Created, parameters: dict[str, Any]) -> tuple[str, bool]:
-        """Create the upload's flow run, unless it exists.
+        """Create the upload's flow run, unless the run exists.
 
         Returns:
             The run's id, and whether the run is new.
 
         Raises:
             HopelessRecordError: if the deployment refuses the parameters.
-            PrefectUnavailableError: if Prefect does not answer, or has no such deployment.
+            PrefectUnavailableError: if Prefect does not answer, or if the deployment does not exist.
         """
         body = {
             "name": created.upload.uri,
@@ -103,7 +104,7 @@ class PrefectApi:
             raise PrefectUnavailableError("Prefect is too slow for so many uploads at once") from error
         try:
             answer = await self._create(self._deployment_id or await self.find_deployment(), body)
-            if answer.status_code == 404:  # the deployment was replaced since its id was read
+            if answer.status_code == 404:  # The deployment was replaced after its id was read.
                 answer = await self._create(await self.find_deployment(), body)
         finally:
             self._turn.release()
@@ -118,7 +119,7 @@ class PrefectApi:
         """Send events to Prefect, in one request.
 
         Raises:
-            PrefectUnavailableError: if Prefect does not take them.
+            PrefectUnavailableError: if Prefect does not accept the events.
         """
         self._accepted(await self._request("POST", "/events", json=events))
 
@@ -140,7 +141,7 @@ class PrefectApi:
 
 
 def event(created: Created, run_id: str | None) -> dict[str, Any]:
-    """Return the upload as a Prefect event, linked to its flow run if it has one.
+    """Return the upload as a Prefect event. If `run_id` is given, the event links to that flow run.
 
     Every notification of the same upload gives an event with the same id.
     """

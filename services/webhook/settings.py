@@ -22,7 +22,7 @@ CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 
 
 class SettingsError(Exception):
-    """A variable is missing or wrong; the text says which, in one line."""
+    """A variable is missing or wrong. The error's text names the variable in one line."""
 
 
 class Settings(BaseSettings):
@@ -33,18 +33,19 @@ class Settings(BaseSettings):
     token: SecretStr = Field(min_length=1)
     """Secret that a sender must give: as `Authorization: Bearer TOKEN`, or as the password of basic authentication."""
     mode: Literal["run", "event"] = "run"
-    """`run` creates the flow run and emits an event; `event` only emits the event, for automations to act on."""
+    """`run` creates a flow run and emits an event. `event` only emits the event, for Prefect automations."""
     deployment: str = Field(default="raster-embeddings/docker", pattern=r"^[^/]+/[^/]+$")
     """Deployment to run, as flow/deployment."""
     root: str
     """Folder or s3://bucket/prefix for datasets and dead letters. The usual AWS variables give the keys for S3."""
     store: str | None = None
-    """Name of the object-store block with the credentials that the runs use for `root` and the uploads."""
+    """Name of the object-store block for the runs. It has the credentials for `root` and for the uploads."""
     buckets: CommaSeparated = _DEFAULTS.buckets
     prefixes: CommaSeparated = _DEFAULTS.prefixes
     suffixes: CommaSeparated = _DEFAULTS.suffixes
     ignore: CommaSeparated = _DEFAULTS.ignore
-    """These four say which uploads to follow, separated by commas; see `rasterembed.store.uploads.UploadRules`."""
+    """These four settings choose the uploads. Each is a list, separated by commas; see
+    `rasterembed.store.uploads.UploadRules`."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Largest size of a notification, in bytes."""
     max_records: int = Field(default=100, ge=1)
@@ -93,7 +94,7 @@ class Settings(BaseSettings):
 
     @property
     def rules(self) -> UploadRules:
-        """Rules for the uploads to follow."""
+        """Rules that choose the uploads."""
         return UploadRules(buckets=self.buckets, prefixes=self.prefixes, suffixes=self.suffixes, ignore=self.ignore)
 
 

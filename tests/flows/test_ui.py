@@ -112,7 +112,7 @@ def test_the_run_form_shows_every_parameter_with_its_description(browser: Browse
         "worker_deployment",
         "Min Valid Fraction",
         "Path of the raster, or s3://bucket/key.",
-        "Number of child runs that the shards are dealt to; 0 embeds in this run.",
+        "Number of child runs that share the work. With 0, this run computes all shards.",
         "Side of a tile",
     ):
         assert text in page, text
