@@ -1,7 +1,7 @@
-"""From any georeferenced raster to DINOv3 tile embeddings that people can search, map and compare.
+"""Turn any georeferenced raster into DINOv3 tile embeddings that people can search, map and compare.
 
-This module is the public face of the library. A name is imported when it is first used, so `import rasterembed` takes a
-few milliseconds. Everything that is not listed in `__all__` is internal, and may move.
+This module is the library's public interface. A name is imported when it is first used, so `import rasterembed` takes a
+few milliseconds. Names that are not listed in `__all__` are internal and may move.
 
 Example:
     >>> import rasterembed as re  # doctest: +SKIP
@@ -59,7 +59,7 @@ _MODULES = {
     "check_dataset": "pipeline",
     "embed_raster": "pipeline",
 }
-"""Public names, and the modules of this package that they come from."""
+"""Maps each public name to the module that defines the name."""
 
 __all__ = [
     "Answer",

@@ -1,4 +1,4 @@
-"""Exceptions for everything that a person can put right. The text of each is one line, written for that person."""
+"""Errors that a person can correct. The text of each error is one line for that person."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class DataError(RasterEmbedError):
 
 
 class RasterChangedError(DataError):
-    """The raster, or its mask file, is no longer the one that the plan was made for."""
+    """The raster or its mask file changed after the plan was made."""
 
 
 class StoreError(DataError):
@@ -57,18 +57,18 @@ class LeaseLostError(DataError):
 
 
 class Cancelled(RasterEmbedError):  # noqa: N818 - nobody made an error; the name says what happened
-    """The run was told to stop. Complete shards stay in the store; nothing else does."""
+    """The run was told to stop. Only complete shards stay in the store."""
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of an exception in one line.
 
     Args:
-        error: any exception, also of another library.
-        limit: largest length in characters; a longer text is cut and ends with "…".
+        error: any exception, also one of another library.
+        limit: largest length in characters. A longer text is cut and ends with "…".
 
     Returns:
-        The text with every run of white space replaced by one space, or the exception's class name if it has no text.
+        The text, in which one space replaces each run of white space. If the exception has no text, its class name.
 
     Example:
         >>> from rasterembed.errors import one_line
@@ -80,7 +80,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def validation_reason(error: ValidationError) -> str:
-    """Return why pydantic refused a value: the message for the first wrong field, without the field's name."""
+    """Return pydantic's message about the first wrong field, without the name of the field."""
     message: str = error.errors(include_url=False)[0]["msg"]
     return message.removeprefix("Value error, ")
 
@@ -101,10 +101,11 @@ _HINTS = {
 def os_errors(path: str) -> Iterator[None]:
     """Turn an OSError of the operating system into a StoreError that names `path`.
 
-    An OSError without an error number comes from a library, not from the operating system, and passes unchanged.
+    An OSError without an error number comes from a library, not from the operating system. Such an error is raised
+    unchanged.
 
     Args:
-        path: the file or folder that the block works on.
+        path: the file or folder that the block reads or writes.
 
     Raises:
         ObjectMissingError: if the file does not exist.

@@ -1,7 +1,7 @@
 """The pipeline: the one sequence of steps that turns a raster into a dataset.
 
-A notebook, the command `rasterembed embed` and the Prefect flow all run `embed_raster`. They differ in the `Steps` they
-give it: the flow's steps are Prefect tasks.
+A notebook, the command `rasterembed embed` and the Prefect flow all run `embed_raster`. They differ in the `Steps` that
+they pass to `embed_raster`: the flow's steps are Prefect tasks.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.source import Source, default_dataset_id, register
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.layout import check_dataset_id, folder_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 
 class EmbedOptions(PlanSettings):
-    """Everything that a person can choose about embedding a raster."""
+    """All options for embedding a raster."""
 
     dataset_id: str | None = Field(
-        default=None, description="Name of the dataset. By default it is made from the raster's path."
+        default=None, description="Name of the dataset. The default name is made from the raster's path."
     )
     execution: Execution = Execution()
     """Settings for speed and memory. They change the vectors only by rounding."""
@@ -48,34 +48,34 @@ class EmbedOptions(PlanSettings):
     replace: bool = Field(default=False, description="Embed again if the dataset exists with another configuration.")
     quality_checks: bool = Field(
         default=True,
-        description="Run the quality checks. Without them the dataset stays `embedded`, and cannot be searched before "
-        "`check_dataset` has made it `ready`.",
+        description="Run the quality checks. Without these checks the state of the dataset stays `embedded`. The "
+        "dataset can be searched only after `check_dataset` has set its state to `ready`.",
     )
 
 
 @dataclass(frozen=True)
 class EmbedResult:
-    """How `embed_raster` ended."""
+    """The result of `embed_raster`."""
 
     plan: Plan
-    """What the dataset was made from, and how."""
+    """The plan of the dataset: its raster and all settings."""
     manifest: Manifest
     """The dataset's manifest, in its final state."""
     report: QaReport | None
-    """The quality report; None if no quality checks were asked for, or the dataset was complete before."""
+    """The quality report. None if the quality checks were turned off, or if the dataset was already complete."""
     embedding_seconds: float = 0.0
-    """Time in which shards were computed; 0 if the dataset was complete before."""
+    """Time in seconds for computing the shards. 0 if the dataset was already complete."""
 
 
 class Steps:
     """The steps of the pipeline as plain function calls, with hooks for progress and messages.
 
-    Make a subclass to run steps in another way: the Prefect flow runs each one as a task. A subclass changes how a step
-    runs, never what it does.
+    A subclass can run the steps in another way: the Prefect flow runs each step as a task. A subclass never changes the
+    result of a step.
     """
 
     def register(self, store: ObjectStore, raster: str) -> Source:
-        """Find the raster, and record its identity."""
+        """Find the raster, and return its address, size and version."""
         return register(store, raster)
 
     def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
@@ -91,19 +91,19 @@ class Steps:
         profile: RasterProfile,
         hub_token: str | None,
     ) -> Plan:
-        """Resolve every choice of the run."""
+        """Replace every default and `auto` in the settings by its actual value, and return the plan."""
         return make_plan(store, source, dataset_id, settings, profile=profile, hub_token=hub_token)
 
     def prepare(self, store: ObjectStore, plan: Plan) -> None:
-        """Write the plan into the store; see `prepare`."""
+        """Call the function `prepare` of this module, which writes the plan into the store."""
         prepare(store, plan)
 
     def embed(self, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Sequence[Shard]:
-        """Compute the shards that are missing, and return all of them."""
+        """Compute the missing shards, and return all shards of the dataset."""
         return _embed_in_threads(store, plan, job, progress)
 
     def commit(self, store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
-        """Make the shards a dataset."""
+        """Write the manifest, so that the shards become a dataset."""
         return commit(store, plan, shards, lease)
 
     def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
@@ -119,7 +119,7 @@ class Steps:
         build_vector_index(Dataset(store, manifest), options)
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
-        """Return a context manager that shows the progress while shards are computed. By default nothing is shown."""
+        """Return a context manager that shows the progress while shards are computed. This class shows nothing."""
         return nullcontext()
 
     def on_wait(self, message: str) -> None:
@@ -127,7 +127,7 @@ class Steps:
         print(message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
-        """Report the end of a run, also of one whose dataset does not pass the quality checks."""
+        """Report the end of a run, also if the dataset does not pass the quality checks."""
 
 
 def embed_raster(
@@ -139,25 +139,25 @@ def embed_raster(
     hub_token: str | None = None,
     run_id: str | None = None,
 ) -> EmbedResult:
-    """Embed a raster, check the result, and make it a dataset that can be searched.
+    """Embed a raster, check the result, and write a dataset that can be searched.
 
-    Work that is complete is never done again: kill the call at any point, make it again, and it continues where it
-    stopped.
+    Complete shards are never computed again. If the process is killed at any point, call the function again: the work
+    continues where it stopped.
 
     Args:
-        store: store that the dataset goes to; its credentials read a raster on S3.
+        store: store of the new dataset. The store's credentials are also used to read a raster on S3.
         raster: a path, or s3://bucket/key.
-        options: everything that can be chosen.
-        steps: how the steps run; by default as plain calls in this process.
+        options: all options.
+        steps: how the steps run. By default, they are plain calls in this process.
         hub_token: access token for gated weights.
-        run_id: name of the run in receipts and in the lease; by default a random one.
+        run_id: name of the run in receipts and in the lease. The default name is random.
 
     Returns:
         The plan, the manifest of the ready dataset, and the quality report.
 
     Raises:
-        QaError: if the dataset does not pass its quality checks. It exists then in state `failed_qa`.
-        RasterEmbedError: for everything else that a person can cause, with one line that says what was wrong.
+        QaError: if the dataset does not pass its quality checks. The dataset then exists in state `failed_qa`.
+        RasterEmbedError: for every other error that a person can correct. The text is one line.
 
     Example:
         >>> from rasterembed import EmbedOptions, ObjectStore, embed_raster  # doctest: +SKIP
@@ -188,7 +188,7 @@ def embed_raster(
 
 
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
-    """Return the result if the store has the dataset complete."""
+    """Return the result if the dataset in the store is complete, else None."""
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
     manifest = find_complete(store, plan, replace=options.replace, states=states)
     return None if manifest is None else EmbedResult(plan, manifest, None)
@@ -197,7 +197,7 @@ def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedRes
 def _carry_out(
     store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
 ) -> EmbedResult:
-    """Run the steps that follow the plan. The lease is held."""
+    """Run the steps that follow the plan. The caller holds the lease."""
     steps.prepare(store, plan)
     progress = Progress(plan.sharding.tile_count)
     lease.on_lost = progress.stop.set
@@ -207,7 +207,8 @@ def _carry_out(
         with steps.show_progress(plan, progress):
             shards = steps.embed(store, plan, job, progress)
     except (Cancelled, ObjectMissingError):
-        lease.check()  # If another run took the dataset over, say that: it stopped this run, or deleted its file.
+        # If another run took the dataset over, that run caused this error. `check` then raises LeaseLostError instead.
+        lease.check()
         raise
     seconds = time.monotonic() - started
     manifest = steps.commit(store, plan, shards, lease)
@@ -231,22 +232,22 @@ def check_dataset(
     """Check the quality of an existing dataset, write the report, and set the dataset's state.
 
     Args:
-        store: store of the dataset; its credentials read the source raster.
+        store: store of the dataset. The store's credentials are also used to read the source raster.
         dataset_id: name of the dataset.
         thresholds: bounds that the dataset must keep.
-        steps: how the step runs; by default as a plain call in this process.
-        run_id: name of the run in the lease; by default a random one.
+        steps: how the step runs. By default, it is a plain call in this process.
+        run_id: name of the run in the lease. The default name is random.
 
     Returns:
-        The report. The dataset is `ready` if it passed, else `failed_qa`.
+        The report. The new state is `ready` if the dataset passed, else `failed_qa`.
 
     Raises:
         UsageError: if there is no such dataset.
-        LeaseHeldError: if a run that is alive writes the dataset.
+        LeaseHeldError: if another run is still writing the dataset.
     """
     steps = steps or Steps()
     layout = Dataset.open(store, dataset_id, states=ALL_STATES).layout
-    # The wait outlasts the lease of a run that died.
+    # The lease of a dead run expires during this wait.
     with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait):
         manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
         report = steps.check_quality(store, manifest, thresholds)
@@ -255,12 +256,12 @@ def check_dataset(
 
 
 def prepare(store: ObjectStore, plan: Plan) -> None:
-    """Write the plan and, for a new dataset, the index of planned tiles. Delete what a killed run left unfinished.
+    """Write the plan and, for a new dataset, the tile index. Delete the unfinished files of a killed run.
 
-    A dataset that is being replaced keeps its tile index until the manifest is replaced.
+    If the dataset is being replaced, its tile index stays until the manifest is replaced.
     """
     for key in (plan.layout.shard(plan.fingerprint, 0), plan.layout.tile_index, plan.layout.manifest):
-        store.clear_scratch(key.rsplit("/", 1)[0])
+        store.clear_scratch(folder_of(key))
     plan.write(store)
     if store.read(plan.layout.manifest) is None:
         write_tile_index(store, plan)

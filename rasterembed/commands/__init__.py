@@ -1,1 +1,1 @@
-"""The console command `rasterembed`, and what every command line of the project has in common."""
+"""The console command `rasterembed`, and the code that all command lines of the project share."""

@@ -1,8 +1,8 @@
 """Turn a function into a command: its parameters become options.
 
-A parameter that is a pydantic model is spread out: each of its fields becomes an option of its own. Help texts come
-from the fields' descriptions and from the `Args` section of the function's docstring, so the command line, the form
-that Prefect shows and the library describe a parameter in the same words.
+If a parameter is a pydantic model, each field of the model becomes one option. Help texts come from the fields'
+descriptions and from the `Args` section of the function's docstring. The command line, Prefect's form and the library
+therefore describe a parameter in the same words.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from cyclopts import App, ArgumentCollection, Group, Parameter
 from pydantic import BaseModel
 
 _TITLES = {"dinov3": "DINOv3", "qa": "QA"}
-"""Titles of groups of options whose parameter's name does not give a good one."""
+"""Titles of groups of options. Every other group's title is made from the name of its parameter."""
 
 
 class OptionsApp(App):
     """A cyclopts application that takes help texts from annotations only.
 
-    Cyclopts would read and parse the source of every pydantic model, `BaseModel` included, to look for docstrings.
-    That takes longer than all the rest, and `command_app` has put the help texts into the annotations already.
+    To look for docstrings, Cyclopts would parse the source code of every pydantic model, also of `BaseModel`. Parsing
+    takes longer than the rest of the start, and is not needed: `command_app` has put the help texts into the
+    annotations.
     """
 
     def assemble_argument_collection(
@@ -35,21 +36,21 @@ class OptionsApp(App):
 
 
 def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any] | None = None) -> OptionsApp:
-    """Make the command of a function.
+    """Return a command whose options are the parameters of a function.
 
     Args:
         name: name of the command in its help.
-        function: the function whose parameters become options. Parameters without default are given by position, all
-            others by name.
-        call: what to call with the parameters, for example the Prefect flow around the function; by default the
-            function itself.
+        function: the function whose parameters become options. Parameters without a default are given by position, all
+            other parameters by name.
+        call: the function that the command calls with the parameters, for example the Prefect flow around `function`.
+            The default is `function`.
     """
     described = docstring_parser.parse(inspect.getdoc(function) or "")
     app = OptionsApp(
         name=name,
         help="\n\n".join(filter(None, (described.short_description, described.long_description))),
         version_flags=[],
-        # `--no-x` is for switches; an option that takes several values needs no `--empty-x`
+        # Switches keep their `--no-x`. Options with several values need no `--empty-x`.
         default_parameter=Parameter(negative_iterable=()),
     )
     helps = {parameter.arg_name: parameter.description for parameter in described.params}
@@ -58,7 +59,7 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
 
 
 def _spread(function: Callable[..., Any], call: Callable[..., Any], helps: dict[str, str | None]) -> Callable[..., Any]:
-    """Wrap a function so that cyclopts spreads its models into options and knows every help text."""
+    """Wrap a function, so that cyclopts makes options from the fields of its models and knows every help text."""
     parameters = list(_annotated(function, helps))
 
     @functools.wraps(function)

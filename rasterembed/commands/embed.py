@@ -1,4 +1,4 @@
-"""`rasterembed embed`: make a raster a dataset of tile embeddings."""
+"""`rasterembed embed`: turn a raster into a dataset of tile embeddings."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def embed(
     search: VectorIndexOptions = VectorIndexOptions(),
     replace: bool = False,
 ) -> str:
-    """Embed a raster. Work that is complete is never done again.
+    """Embed a raster. Complete shards are never computed again.
 
     Args:
         raster: Path of the raster, or s3://bucket/key.

@@ -14,7 +14,7 @@ _COMMANDS = {
     "search": "Find the tiles that are most similar to an example.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
 }
-"""Commands and their summaries. A command's module is imported only when that command is used."""
+"""Commands and their summaries. The module of a command is imported only when the command is used."""
 
 app = OptionsApp(
     name="rasterembed",
@@ -26,7 +26,7 @@ for _name, _summary in _COMMANDS.items():
 
 
 def main() -> NoReturn:
-    """Run the command that this process's arguments name, print its result, and exit."""
+    """Run the command that is named in the arguments of this process, print the command's result, and exit."""
     result = run(app, sys.argv[1:])
     if result is not None:
         print(result)

@@ -9,15 +9,16 @@ from rasterembed.store.object_store import open_store
 
 
 def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThresholds()) -> str:
-    """Check a dataset's vectors, write the report, and make the dataset ready or failed_qa.
+    """Check a dataset's vectors, write the report, and set the dataset's state to ready or failed_qa.
 
     Args:
         dataset: Name of the dataset.
-        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         thresholds: Bounds that the dataset must keep.
     """
+    # These imports take too long for a command that only prints its help.
     from rasterembed.commands.embed import TerminalSteps
-    from rasterembed.pipeline import check_dataset  # Takes longer to import than the help may take.
+    from rasterembed.pipeline import check_dataset
 
     store = open_store(root)
     report = check_dataset(store, dataset, thresholds, steps=TerminalSteps())

@@ -1,4 +1,4 @@
-"""Run a command line: print errors in one line, and end with an exit status that scripts can rely on."""
+"""Run a command line: print each error in one line, and exit with a status that scripts can check."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pydantic import ValidationError
 from rasterembed.errors import RasterEmbedError, one_line, validation_reason
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit statuses: a wrong option; data that cannot be worked on; stopped by Ctrl-C or SIGTERM."""
+"""Exit statuses: 2 for a wrong option, 1 for data that cannot be processed, 130 after Ctrl-C or SIGTERM."""
 
 
 def run(app: App, arguments: Sequence[str]) -> Any:
     """Run a command and return what its function returned.
 
-    An error that a person can cause is printed as one line on standard error. Any other error is a bug and keeps its
-    traceback.
+    An error that a person can correct is printed as one line on standard error. Any other error is a bug, and its
+    traceback is printed.
 
     Args:
         app: the command, or a group of commands; see `rasterembed.commands.command_app.command_app`.
         arguments: the words after the command's name.
 
     Raises:
-        SystemExit: with status 0 after `--help`, `USAGE` for wrong options, `INTERRUPTED` if it was interrupted, and
-            else with the `exit_code` of the error.
+        SystemExit: with status 0 after `--help`, `USAGE` for wrong options, and `INTERRUPTED` after an interruption.
+            After any other error, the status is the `exit_code` of the error.
     """
     try:
         function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
@@ -37,24 +37,25 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     if getattr(function, "__func__", None) in (App.help_print, App.version_print):
         function(*bound.args, **bound.kwargs)
         sys.exit(0)
-    # Service managers and Prefect's workers stop a process with SIGTERM. As Ctrl-C it lets the run clean up.
+    # Service managers and Prefect's workers stop a process with SIGTERM. After this call, SIGTERM raises
+    # KeyboardInterrupt like Ctrl-C, so the run can clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
         stop(str(error), error.exit_code)
     except KeyboardInterrupt:
-        stop("interrupted: finished work stays, and the same command continues from there", INTERRUPTED)
+        stop("interrupted: finished work stays in the store; run the same command again to continue", INTERRUPTED)
 
 
 def usage_error(error: CycloptsError) -> str:
-    """Say in one line which option is wrong and why."""
+    """Return one line that says which option is wrong and why."""
     cause = error.__cause__ or error.__context__
     if not isinstance(cause, ValidationError):
         return one_line(error, limit=1000)
     first = cause.errors()[0]
     option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-    if not option and error.argument is not None:  # a parameter of its own, not the field of a model
+    if not option and error.argument is not None:  # The option is a plain parameter, not the field of a model.
         option = error.argument.name.strip("-*")
     reason = validation_reason(cause)
     return f"--{option}: {reason}, not {first['input']!r}" if option else reason

@@ -1,4 +1,4 @@
-"""`rasterembed search`: find the tiles that are most like a tile, a place or an image."""
+"""`rasterembed search`: find the tiles that are most similar to a tile, a place or an image."""
 
 from __future__ import annotations
 
@@ -30,17 +30,18 @@ def search(
 
     Args:
         dataset: Name of the dataset, or names of several datasets, separated by commas.
-        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
         engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
-        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but more
-        slowly. device: Device that runs the model, if the example is an image.
+        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
+            longer.
+        device: Device that runs the model, if the example is an image.
     """
-    # DuckDB and pyarrow take longer to import than the help and a usage error may take.
+    # DuckDB and pyarrow take too long to import for a command that only prints its help or a usage error.
     from rasterembed.search.contact_sheet import write_sheet
     from rasterembed.search.output import check_outputs, write_answer
     from rasterembed.search.searcher import Searcher

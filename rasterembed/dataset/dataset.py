@@ -1,4 +1,4 @@
-"""A dataset in a store: what people, search, quality checks and tasks ask of it."""
+"""A dataset in a store. People, search, quality checks and tasks read datasets through this module."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rasterembed.search.query import Query, Where
 
 _BATCH_ROWS = 8192
-"""Table rows read at a time when the shards are streamed."""
+"""Largest number of table rows in a batch of `Dataset.batches`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Dataset:
     store: ObjectStore
     """The store that holds the dataset's objects."""
     manifest: Manifest
-    """What the dataset is, its state, and its shards."""
+    """The manifest, which describes the dataset and lists its shards."""
 
     @classmethod
     def open(cls, store: ObjectStore, dataset_id: str, states: Sequence[State] = ("ready",)) -> Dataset:
@@ -56,14 +56,15 @@ class Dataset:
 
         Raises:
             UsageError: if the store has no dataset of this name.
-            DataError: if the dataset is in another state, or its manifest cannot be read.
+            DataError: if the dataset is in another state, or if the manifest cannot be read.
         """
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
             raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: check its name and the root")
         if manifest.state not in states:
+            report = store.uri(DatasetLayout(dataset_id).qa_report_markdown)
             why = {
-                "failed_qa": f"it did not pass its quality checks; see {store.uri(f'qa/{dataset_id}/report.md')}",
+                "failed_qa": f"it did not pass its quality checks; see {report}",
                 "embedded": "its quality checks have not passed yet; run them, or wait for the run to end",
                 "ready": "it is ready",
             }[manifest.state]
@@ -77,20 +78,20 @@ class Dataset:
 
     @cached_property
     def layout(self) -> DatasetLayout:
-        """Paths of the dataset's files in the store."""
+        """Keys of the dataset's objects in the store."""
         return DatasetLayout(self.id)
 
     @property
     def shards(self) -> tuple[Shard, ...]:
-        """The shards that belong to the dataset, in the order of their numbers."""
+        """All shards of the dataset, in the order of their numbers."""
         return self.manifest.shards
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that the dataset was made by.
+        """The plan of the dataset.
 
         Raises:
-            DataError: if the plan's file is missing.
+            DataError: if the plan's object is missing.
         """
         return Plan.read(self.store, self.id, self.manifest.fingerprint)
 
@@ -102,7 +103,7 @@ class Dataset:
         """Refuse a dataset whose raster has no place on Earth.
 
         Raises:
-            DataError: if the raster has no CRS, so longitude and latitude mean nothing for it.
+            DataError: if the raster has no CRS. Its pixels then have no longitude and latitude.
         """
         if not self.plan.profile.on_earth:
             raise DataError(f"dataset {self.id!r} has no place on Earth: search it by tile or image, and not by area")
@@ -111,11 +112,11 @@ class Dataset:
         """Return the longitude and latitude of a pixel position.
 
         Args:
-            col: pixels from the raster's left edge.
-            row: pixels from the raster's upper edge.
+            col: distance from the raster's left edge, px.
+            row: distance from the raster's upper edge, px.
 
         Returns:
-            Degrees in OGC:CRS84, longitude from -180 up to 180; None if the raster has no place on Earth.
+            Degrees in OGC:CRS84, with the longitude from -180 to below 180. None if the raster has no place on Earth.
         """
         if not self.plan.profile.on_earth:
             return None
@@ -123,7 +124,7 @@ class Dataset:
         return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
 
     def tiles(self) -> pa.Table:
-        """Read the tile index: one row for each planned tile, embedded or skipped.
+        """Read the tile index. It has one row for each planned tile, both embedded and skipped tiles.
 
         Returns:
             The columns of `rasterembed.dataset.tile_index.SCHEMA`.
@@ -135,10 +136,12 @@ class Dataset:
             return pq.read_table(file)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Read the shards' rows as a stream, in tile order within a shard. Memory does not grow with the dataset.
+        """Yield the rows of all shards in batches. Within a shard, the rows are in tile order.
+
+        Only one batch is in memory at a time.
 
         Args:
-            columns: names of the columns to read; by default all. docs/datasets.md lists them.
+            columns: names of the columns to read. The default is all columns. docs/datasets.md lists them.
 
         Raises:
             ObjectMissingError: if a shard is missing.
@@ -166,13 +169,13 @@ class Dataset:
         """Find the tiles whose vectors are nearest to the query's.
 
         Args:
-            query: an example of what to look for.
-            where: which tiles may answer; by default all.
-            k: number of tiles; by default 12.
+            query: an example, such as a tile or an image.
+            where: filters for the tiles of the answer. By default, every tile may be in the answer.
+            k: number of tiles. The default is 12.
 
         Raises:
             UsageError: if the query does not fit the dataset.
-            DataError: if the dataset has no vectors, or cannot be read.
+            DataError: if the dataset has no vectors, or if it cannot be read.
 
         Example:
             >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
@@ -183,9 +186,9 @@ class Dataset:
         return search(self.store, [self.id], query, where or Where(), k or DEFAULT_K)
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
-        """Measure the dataset, and write the quality report. The dataset's state stays as it is.
+        """Measure the dataset, and write the quality report. The dataset's state does not change.
 
-        `rasterembed.check_dataset` does the same and sets the state.
+        `rasterembed.check_dataset` also writes the report, and then sets the state.
 
         Args:
             thresholds: bounds that the dataset must keep.

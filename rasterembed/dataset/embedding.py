@@ -1,4 +1,4 @@
-"""Embedding of a shard: read pixels, compute vectors and write the shard, all at the same time."""
+"""Embed a shard: read pixels, compute vectors and write the shard. The three steps run at the same time."""
 
 from __future__ import annotations
 
@@ -30,72 +30,74 @@ if TYPE_CHECKING:
     from rasterembed.model.embedder import Embedder, Pending
 
 _BATCH_BYTES = 64 * 2**20
-"""Largest size of a batch's pixels when no batch size is given. Several batches are in memory at once."""
+"""Largest size in bytes of a batch's pixels, if the batch size is not given. Several batches are in memory at once."""
 
 
 class Execution(BaseModel):
-    """How a run does its work.
+    """Options for how a run does its work.
 
-    Nothing here changes the result beyond rounding. In float32, vectors of another batch size or engine have a cosine
-    of at least 0.99999 to each other; in bfloat16 and float16 of at least 0.999. This is checked when the model is
-    loaded.
+    These options change the result only by rounding. Another batch size or engine gives slightly different vectors. The
+    cosine between the old and the new vector of a tile is at least 0.99999 in float32, and at least 0.999 in bfloat16
+    and float16. This is checked when the model is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Engine = Field(
         default="auto",
-        description="What computes the model. auto: eager, or OpenVINO if it is installed and measured to be faster.",
+        description="Engine that runs the model. auto: OpenVINO if it is installed and faster in a measurement, "
+        "else eager.",
     )
     batch_size: int | None = Field(
         default=None,
         ge=1,
         le=4096,
-        description="Tiles that are read and given to the model together. By default as many as suit the device.",
+        description="Number of tiles in a batch for the model. The default depends on the device.",
     )
     shard_threads: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Shards worked on at once. One reads and decodes while another uses the device.",
+        description="Number of shards that are computed at the same time. One shard reads pixels while another uses "
+        "the device.",
     )
     lease_wait: float = Field(
         default=3600.0,
         ge=0.0,
-        description="Seconds to wait while another run writes the same dataset. 0 does not wait.",
+        description="Longest wait in seconds while another run writes the same dataset. 0: do not wait.",
     )
 
 
 @dataclass(frozen=True)
 class EmbeddingJob:
-    """What `embed_shard` needs beside the plan; the same for all shards of a run."""
+    """Further inputs of `embed_shard`. They are the same for all shards of a run."""
 
     execution: Execution = field(default_factory=Execution)
     """How the work is done."""
     device: str = "cpu"
-    """PyTorch's name of the device that computes."""
+    """Name of the device in PyTorch."""
     hub_token: str | None = field(default=None, repr=False)
     """Access token for gated weights."""
     run_id: str | None = None
-    """The run, for the receipts."""
+    """Name of the run in the receipts."""
 
 
 @dataclass
 class Progress:
-    """Number of tiles that are done, counted by all threads of a run, and the signal to stop."""
+    """Counts the finished tiles of a run, and can stop the run. All threads of the run share it."""
 
     total: int
-    """Tiles planned."""
+    """Number of planned tiles."""
     on_change: Callable[[int], object] = lambda _: None
-    """Called with the number of tiles that were just done, from any thread."""
+    """Function that is called, from any thread, with the number of newly finished tiles."""
     done: int = 0
-    """Tiles embedded or skipped."""
+    """Number of finished tiles, embedded or skipped."""
     stop: threading.Event = field(default_factory=threading.Event)
-    """Set it to stop the run: shards then end at their next batch and leave nothing behind."""
+    """Event that stops the run when it is set. Each shard then stops at its next batch and writes nothing."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, tiles: int) -> None:
-        """Count tiles."""
+        """Add a number of finished tiles."""
         with self._lock:
             self.done += tiles
             self.on_change(tiles)
@@ -108,17 +110,17 @@ def embed_shard(
     job: EmbeddingJob = EmbeddingJob(),
     progress: Progress | None = None,
 ) -> Shard:
-    """Compute one shard, unless the store has it complete.
+    """Compute one shard, unless the store already has the complete shard.
 
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
         number: number of the shard, from 0.
         job: how the work is done.
-        progress: where tiles are counted, and who may stop the work.
+        progress: counts the finished tiles, and can stop the work.
 
     Raises:
-        DataError: if a window cannot be read, or the weights are not those of the plan.
+        DataError: if a window cannot be read, or if the model's weights differ from the plan's weights.
         StoreError: if the store refuses.
         Cancelled: if `progress.stop` was set.
     """
@@ -136,10 +138,11 @@ def embed_shard(
 
 
 def _return_memory() -> None:
-    """Give the memory of a shard's arrays back to the system.
+    """Return the memory of a shard's arrays to the system.
 
     glibc keeps freed blocks of up to 32 MiB. The next shard's arrays do not fit between the blocks that are still in
-    use, so memory grows: a raster of 13,000 tiles took 1.5 times the memory of one of 1,300 tiles.
+    use, so the process would use more and more memory. In a measurement, a raster of 13,000 tiles took 1.5 times the
+    memory of a raster of 1,300 tiles.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # Only glibc has this function.
     if trim is not None:
@@ -166,13 +169,14 @@ def _embedded_batches(
 ) -> Generator[EmbeddedBatch]:
     """Yield the shard's batches with their vectors.
 
-    While the model computes a batch, the next one is being read and the one before it is being written.
+    While the model computes a batch, the next batch is being read and the previous batch is being written.
     """
-    from rasterembed.model.embedder import load_embedder  # Planning and resuming work without PyTorch.
+    # PyTorch is imported here, because planning and resuming must work without PyTorch.
+    from rasterembed.model.embedder import load_embedder
 
     reader = _shard_reader(store, plan, job)
     computing: deque[tuple[TileBatch, Embedder | None, Pending | None]] = deque()
-    embedder: Embedder | None = None  # Loaded for the first batch that has a tile; a shard may have none.
+    embedder: Embedder | None = None  # Loaded for the first batch with a tile. Some shards have no such batch.
 
     with closing(read_ahead(reader.batches(number))) as batches:
         for batch in chain(batches, [None]):
@@ -190,7 +194,7 @@ def _embedded_batches(
                     )
                     pending = embedder.submit(batch.pixels, batch.valid, plan.radiometry)
                 computing.append((batch, embedder, pending))
-            # The next batch is submitted before this one is waited for. So the device never waits for the writer.
+            # At this point the next batch is already submitted. The device therefore never waits for the writer.
             while len(computing) > (batch is not None):
                 embedded = _finish(plan, number, *computing.popleft())
                 yield embedded
@@ -210,7 +214,7 @@ def _finish(
 
 
 def _batch_size(plan: Plan, device: str) -> int:
-    """Return the number of tiles in a batch when none is given. The batch's memory does not grow with the tile size."""
+    """Return the default number of tiles in a batch. Larger tiles give smaller batches, so the memory stays bounded."""
     grid = plan.sharding.grid
     tile_bytes = 3 * grid.size**2 * np.dtype(plan.profile.dtype).itemsize
     return max(1, min(256 if device == "cuda" else 32, _BATCH_BYTES // tile_bytes))

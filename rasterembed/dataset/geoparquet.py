@@ -1,4 +1,7 @@
-"""GeoParquet 1.1 for the tile index and the shards: WKB geometry, a bbox column, and the footer's `geo` key."""
+"""Make the parts of a GeoParquet 1.1 file: the WKB geometry, the bbox column, and the footer's `geo` key.
+
+The tile index and the shards are GeoParquet files.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,13 @@ BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in 
 
 
 def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
-    """Return the `bbox` and `geometry` columns of n footprints, each of length n."""
+    """Return the columns `bbox` and `geometry` of n footprints. Each column has n rows."""
     bbox = pa.StructArray.from_arrays([pa.array(footprints.bounds[:, i]) for i in range(4)], fields=list(BBOX_TYPE))
     return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
 
 
 class GeoMetadata:
-    """Collects what the `geo` key says about a file, while the file's rows are written."""
+    """Collects the content of the `geo` key while the rows of a file are written."""
 
     def __init__(self) -> None:
         self._types: set[str] = set()
@@ -43,7 +46,7 @@ class GeoMetadata:
         self._high = np.maximum(self._high, footprints.bounds[:, 2:].max(axis=0))
 
     def json(self) -> bytes:
-        """Return the value of the footer's `geo` key, by GeoParquet 1.1.0."""
+        """Return the value of the footer's `geo` key, as GeoParquet 1.1.0 defines it."""
         column: dict[str, Any] = {
             "encoding": "WKB",
             "geometry_types": sorted(self._types),

@@ -1,4 +1,7 @@
-"""The manifest: what a dataset is, its state, and which shards belong to it. It is written last and read first."""
+"""The manifest: it describes a dataset, and holds the dataset's state and a list of its shards.
+
+A run writes the manifest last. Every reader reads the manifest first.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from rasterembed.dataset.stac import stac_item
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError
 from rasterembed.model.computation import Computation
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import DatasetLayout, key_in, name_of
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 
@@ -28,7 +31,7 @@ ALL_STATES: tuple[State, ...] = get_args(State)
 
 
 class Manifest(BaseModel):
-    """What a dataset is, for everyone who reads it."""
+    """The description of a dataset for all readers."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,7 +40,7 @@ class Manifest(BaseModel):
     state: State
     fingerprint: str
     configuration: dict[str, Any]
-    """What the fingerprint was made of; see `Plan.configuration`."""
+    """The values that the fingerprint is computed from. See `Plan.configuration`."""
     model: str
     """Id of the model, or `demo (untrained)`."""
     crs: str | None
@@ -45,43 +48,43 @@ class Manifest(BaseModel):
     dimensions: int
     """Length of a vector."""
     tiles: int
-    """Tiles planned."""
+    """Number of planned tiles."""
     rows: int
-    """Tiles embedded, in all shards."""
+    """Number of embedded tiles in all shards."""
     skipped: int
-    """Tiles skipped. The tile index has the reason for each."""
+    """Number of skipped tiles. The tile index has the reason for each skipped tile."""
     bytes: int
-    """Size of all shards together."""
+    """Size of all shards together, in bytes."""
     shards: tuple[Shard, ...]
     """All shards, in the order of their numbers."""
     index: str
     """Key of the tile index."""
     index_sha256: str
-    """Digest of the tile index."""
+    """SHA-256 digest of the tile index."""
     stac_item: str
     """Key of the STAC Item."""
     run_id: str
     """The run that wrote the manifest."""
     created: datetime
-    """When the manifest was first written, UTC."""
+    """Time of the first write of the manifest, UTC."""
     versions: dict[str, str]
-    """Versions of the libraries that shape the result."""
+    """Versions of the libraries that influence the result."""
 
     @property
     def computations(self) -> tuple[Computation, ...]:
-        """The different ways in which the shards' vectors were computed, in the order of the shards.
+        """The different computations of the shards' vectors, in the order of the shards.
 
-        More than one means that a run was resumed with another engine, device, number of threads or processor. Vectors
-        that were computed in different ways agree within the bounds in docs/models.md, but not bit for bit.
+        If there are several, a run was resumed with another engine, device, number of threads or processor. The vectors
+        of two computations agree within the bounds in docs/models.md, but not bit for bit.
         """
         return tuple(dict.fromkeys(shard.computation for shard in self.shards if shard.computation is not None))
 
 
 def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
-    """Read the manifest of a dataset. Return None if there is none.
+    """Read the manifest of a dataset. Return None if the dataset has no manifest.
 
     Raises:
-        DataError: if the object is not a manifest.
+        DataError: if this version cannot read the manifest.
     """
     key = DatasetLayout(dataset_id).manifest
     data = store.read(key)
@@ -99,15 +102,22 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
 def find_complete(
     store: ObjectStore, plan: Plan, *, replace: bool, states: Sequence[State] = ("ready",)
 ) -> Manifest | None:
-    """Return the dataset's manifest if the plan is carried out and nothing is left to do, else None.
+    """Return the dataset's manifest if the dataset is complete, else None.
 
-    That is the case if the dataset is in one of `states`, its fingerprint is the plan's, every shard has its full size,
-    the tile index is of the same plan, and no object of another configuration is left. The call changes nothing and
-    needs no lease. Call it before the lease is taken, and again when the lease is held.
+    A dataset is complete if all of these are true:
+
+    - Its state is one of `states`.
+    - Its fingerprint is the plan's fingerprint.
+    - Every shard has the size that the manifest lists.
+    - The tile index belongs to the plan.
+    - No object of another configuration exists.
+
+    This function changes nothing and needs no lease. Call it before the run takes the lease, and again when the run
+    holds the lease.
 
     Raises:
-        ConfigurationChangedError: if the dataset has another configuration, unless `replace`.
-        DataError: if the manifest cannot be read, unless `replace`.
+        ConfigurationChangedError: if the dataset has another configuration and `replace` is False.
+        DataError: if the manifest cannot be read and `replace` is False.
     """
     try:
         manifest = read_manifest(store, plan.dataset_id)
@@ -122,13 +132,17 @@ def find_complete(
             return None
         raise ConfigurationChangedError(_difference(manifest, plan))
     sizes = store.sizes(plan.layout.shards_folder)
-    whole = all(sizes.get(shard.path.rsplit("/", 1)[1]) == shard.bytes for shard in manifest.shards)
+    whole = all(sizes.get(name_of(shard.path)) == shard.bytes for shard in manifest.shards)
     complete = manifest.state in states and whole and _has_own_tile_index(store, plan) and not _leftovers(store, plan)
     return manifest if complete else None
 
 
 def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
-    """Return whether the tile index is of this plan. It is not if a replacing run was killed before its manifest."""
+    """Return True if the tile index belongs to this plan.
+
+    A run that replaces a dataset may be killed after it wrote the tile index and before it wrote the manifest. The
+    tile index then belongs to another plan than the manifest.
+    """
     try:
         with store.open(plan.layout.tile_index) as file:
             receipt = read_receipt(file)
@@ -138,7 +152,7 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
-    """Describe where the configurations of a dataset and of a plan differ."""
+    """Return an error text that lists the differences between the configurations of a dataset and a plan."""
     existing, requested = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
     names = [name for name in sorted(existing | requested) if existing.get(name) != requested.get(name)]
     changes = "; ".join(f"{name}: {existing.get(name)} there, {requested.get(name)} asked" for name in names)
@@ -149,7 +163,7 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Return the leaves of nested mappings as JSON, by their dotted names."""
+    """Return the innermost values of nested mappings as JSON. The key of each value is its dotted name."""
     if isinstance(value, dict):
         return {
             key: text
@@ -160,16 +174,16 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
 
 
 def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
-    """Make the shards a dataset: write the tile index, the STAC Item and, last, the manifest in state `embedded`.
+    """Write the tile index, the STAC Item and, last, the manifest, so that the shards become a dataset.
 
-    Readers see the new dataset from the moment the manifest is written. Objects of another configuration are deleted
-    after that.
+    The state in the manifest is `embedded`. When the manifest is written, readers see the new dataset. Then the objects
+    of other configurations are deleted.
 
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
         shards: all shards, in any order.
-        lease: the run's lease on the dataset; names the run in the manifest.
+        lease: the run's lease on the dataset. The manifest holds the run's name from the lease.
 
     Raises:
         DataError: if a shard is missing.
@@ -208,7 +222,7 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
         versions=dict(library_versions()),
     )
     item = stac_item(plan, manifest.shards)
-    lease.check()  # The tile index of a large raster takes long to write.
+    lease.check()  # Writing the tile index of a large raster takes long. The lease may be lost in the meantime.
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
     for key in _leftovers(store, plan):
@@ -217,10 +231,10 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
 
 
 def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
-    """Write the manifest with another state, and return it. The caller holds the dataset's lease.
+    """Write the manifest with another state, and return the new manifest. The caller must hold the dataset's lease.
 
     Raises:
-        DataError: if another run has written the manifest in the meantime.
+        DataError: if another run wrote the manifest in the meantime.
     """
     current = read_manifest(store, manifest.dataset_id)
     if current is None or current.model_copy(update={"state": manifest.state}) != manifest:
@@ -231,9 +245,9 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
 
 
 def _leftovers(store: ObjectStore, plan: Plan) -> list[str]:
-    """Return the keys of shards and plans of other configurations, which the new manifest will not list."""
+    """Return the keys of all shards and plans with another configuration. The new manifest does not list them."""
     layout = plan.layout
     keys = [
-        f"{folder}/{name}" for folder in (layout.shards_folder, layout.dataset_folder) for name in store.sizes(folder)
+        key_in(folder, name) for folder in (layout.shards_folder, layout.dataset_folder) for name in store.sizes(folder)
     ]
     return [key for key in keys if layout.is_of_other_plan(key, plan.fingerprint)]

@@ -1,4 +1,4 @@
-"""The plan of a dataset: everything that decides which bytes are written, and the fingerprint of it."""
+"""The plan of a dataset: all settings that decide the content of its shards. A plan has a fingerprint."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 SCHEMA_VERSION = 1
-"""Version of a dataset's columns and their meaning. Raise it when either changes."""
+"""Version of a dataset's columns. Increase it when the columns or their meanings change."""
 
 
 class PlanSettings(BaseModel):
-    """What a person chooses before a raster is planned. `make_plan` turns it into a `Plan`."""
+    """The settings that a person chooses. `make_plan` turns them into a `Plan`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,13 +33,13 @@ class PlanSettings(BaseModel):
     radiometry: Radiometry = Radiometry()
     """How pixel values become red, green and blue."""
     model: Dinov3 = Dinov3()
-    """The DINOv3 checkpoint, and how its tokens become a vector."""
+    """The DINOv3 checkpoint, and how the model's tokens become a vector."""
     selection: Selection = Selection()
     """Which tiles are embedded, and how their vectors are stored."""
 
 
 class Plan(BaseModel):
-    """Everything that a process needs to compute any shard of a dataset.
+    """The plan of a dataset. With the plan, a process can compute any shard of the dataset.
 
     Example:
         >>> plan = Plan.read(store, "scene-1f2e3d4c", fingerprint)  # doctest: +SKIP
@@ -59,11 +59,11 @@ class Plan(BaseModel):
 
     @property
     def layout(self) -> DatasetLayout:
-        """Paths of the dataset's objects in its store."""
+        """Keys of the dataset's objects in the store."""
         return DatasetLayout(self.dataset_id)
 
     def configuration(self) -> dict[str, Any]:
-        """Return what the fingerprint is made of. Two runs with the same configuration write the same vectors."""
+        """Return the values for the fingerprint. Two runs with the same configuration write the same vectors."""
         return {
             "schema_version": SCHEMA_VERSION,
             "source": {
@@ -88,12 +88,12 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
+        """SHA-256 digest of the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
         canonical = json.dumps(self.configuration(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def write(self, store: ObjectStore) -> None:
-        """Write the plan into the store, where other processes read it."""
+        """Write the plan into the store. Other processes can then read the plan."""
         store.write(self.layout.plan(self.fingerprint), self.model_dump_json(indent=1).encode())
 
     @classmethod
@@ -101,7 +101,7 @@ class Plan(BaseModel):
         """Read the plan that a run wrote into the store.
 
         Raises:
-            DataError: if there is no such plan, or its fingerprint is another one.
+            DataError: if the plan does not exist, cannot be read, or has another fingerprint.
         """
         key = DatasetLayout(dataset_id).plan(fingerprint)
         data = store.read(key)
@@ -128,21 +128,21 @@ def make_plan(
     profile: RasterProfile | None = None,
     hub_token: str | None = None,
 ) -> Plan:
-    """Resolve every choice of a run.
+    """Replace every default and `auto` in the settings by its actual value, and return the plan.
 
-    Reads the raster's header, a small sample of its pixels if percentiles are needed, and the checkpoint's files. Does
-    not load the model.
+    The function reads the raster's header and the checkpoint's files. If percentiles are needed, it also reads a small
+    sample of the raster's pixels. It does not load the model.
 
     Args:
-        store: store of the dataset; its credentials read a raster on S3.
+        store: store of the dataset. The store's credentials are also used to read a raster on S3.
         source: the registered raster.
         dataset_id: name of the dataset.
         settings: grid, radiometry, model and selection.
-        profile: the raster's profile, if it was inspected before.
+        profile: the raster's profile. Without it, the function inspects the raster.
         hub_token: access token for gated weights.
 
     Raises:
-        UsageError: if a choice does not fit the raster or the model.
+        UsageError: if a setting does not fit the raster or the model.
         DataError: if the raster or the model cannot be used.
     """
     if profile is None:

@@ -1,4 +1,7 @@
-"""The receipt in the footer of every file that a run writes: what made the file, and from what."""
+"""The receipt: it names the raster, the model and the library versions that a file was made with.
+
+Every Parquet file of a dataset has a receipt in its footer.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
 
 @cache  # Looking the versions up takes 10 ms, and every shard names them.
 def library_versions() -> Mapping[str, str]:
-    """Return the versions of the libraries that shape the result. A library that is not installed is left out."""
+    """Return the versions of the installed libraries that influence the result."""
     versions = {"gdal": rasterio.__gdal_version__}
     for package in _PACKAGES:
         try:

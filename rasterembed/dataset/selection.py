@@ -21,15 +21,15 @@ class Selection(BaseModel):
         default=0.05,
         ge=0.0,
         le=1.0,
-        description="Smallest share of valid pixels that a tile needs. Tiles below it are skipped.",
+        description="Smallest share of valid pixels in an embedded tile. A tile with a smaller share is skipped.",
     )
     on_bad_window: OnBadWindow = Field(
         default="fail",
-        description="What to do with a window that cannot be decoded: fail the run, or skip the tile.",
+        description="Action for a window that cannot be decoded: fail the run, or skip the tile.",
     )
     allow_no_crs: bool = Field(
         default=False,
-        description="Accept rasters without a place on Earth. Their footprints are in pixels.",
+        description="Accept a raster without a place on Earth. Its footprints are in pixels.",
     )
     vector_dtype: VectorDtype = Field(
         default="float32", description="Type of the stored vectors. float16 takes half the space."
@@ -38,5 +38,6 @@ class Selection(BaseModel):
         default=2048,
         ge=1,
         le=1_000_000,
-        description="Approximate number of tiles in a shard. Shards grow when a run would have more than 500.",
+        description="Approximate number of tiles in a shard. If a run would have more than 500 shards, they have more "
+        "tiles.",
     )

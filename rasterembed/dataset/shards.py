@@ -1,4 +1,4 @@
-"""Shards: GeoParquet files of vectors. A shard is whole or absent, and its footer holds its receipt."""
+"""Shards: the GeoParquet files that hold the vectors. A shard is whole or absent. Its footer holds its receipt."""
 
 from __future__ import annotations
 
@@ -27,47 +27,47 @@ from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 
 ROW_GROUP_ROWS = 8192
-"""Table rows in a row group. At 384 float32 values a row that is 12 MB, which a reader of one tile has to fetch."""
+"""Number of table rows in a row group. A reader of one tile fetches a row group: 12 MB for 384 float32 values a row."""
 
 _CHUNK_BYTES = 16 * 2**20
-"""Bytes read at a time when a whole shard is hashed. Each chunk is one request on S3."""
+"""Number of bytes in one read when a whole shard is hashed. On S3, each read is one request."""
 
 
 class Shard(BaseModel):
-    """A complete shard, as the manifest lists it."""
+    """The manifest's entry for a complete shard."""
 
     model_config = ConfigDict(frozen=True)
 
     number: int
     """Number of the shard in the plan, from 0."""
     path: str
-    """Key relative to the store's root."""
+    """Key of the shard, relative to the store's root."""
     rows: int
-    """Tiles embedded."""
+    """Number of embedded tiles."""
     skipped: int
-    """Tiles planned but not embedded."""
+    """Number of skipped tiles."""
     bytes: int
-    """Size of the file."""
+    """Size of the file in bytes."""
     sha256: str
-    """Digest of the whole file."""
+    """SHA-256 digest of the whole file."""
     computation: Computation | None = None
-    """What computed the vectors. None if every tile was skipped, or if version 0.1 wrote the shard."""
+    """The computation of the vectors. None if every tile was skipped, or if version 0.1 wrote the shard."""
 
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """The vectors of n tiles of a shard, and the tiles that were skipped on the way to them."""
+    """The vectors of n tiles of a shard, and the tiles that were skipped since the previous batch."""
 
     positions: NDArray[np.intp]
-    """Position of each tile in the shard's tile order, ascending, shape (n,). n may be 0."""
+    """Ascending positions of the tiles in the shard's tile order, shape (n,). n may be 0."""
     valid_fraction: NDArray[np.float32]
     """Share of valid pixels of each tile, shape (n,)."""
     vectors: NDArray[np.float32]
     """Vectors, not normalised, shape (n, dimensions)."""
     skipped: tuple[SkippedTile, ...] = ()
-    """Tiles that were skipped since the batch before."""
+    """Tiles that were skipped since the previous batch."""
     computation: Computation | None = None
-    """What computed the vectors; None if there are none."""
+    """The computation of the vectors. None if the batch has no vectors."""
 
 
 def shard_schema(plan: Plan) -> pa.Schema:
@@ -92,11 +92,11 @@ def shard_schema(plan: Plan) -> pa.Schema:
 
 
 class ShardWriter:
-    """Writes vectors in tile order, one row group at a time. Its memory does not grow with the shard.
+    """Writes vectors in tile order, one row group at a time. A larger shard needs no more memory.
 
-    Rows that wait for a full row group lie in arrays that are allocated once. If the rows of each batch were kept as
-    separate pieces, they would settle in the gaps that the model's large blocks leave in memory. The blocks would no
-    longer fit there, and memory would grow by gigabytes with the raster.
+    Rows wait for a full row group in arrays that are allocated only once. If each batch had its own small arrays, these
+    arrays would fill the gaps between the model's large blocks of memory. New large blocks would not fit into the gaps,
+    and the process would need gigabytes more memory for a large raster.
     """
 
     def __init__(self, plan: Plan, number: int, writer: pq.ParquetWriter) -> None:
@@ -113,17 +113,17 @@ class ShardWriter:
         self._waiting = 0
         self._skipped: dict[SkipReason, list[int]] = {}
         self.rows = 0
-        """Tiles embedded so far."""
+        """Number of embedded tiles so far."""
         self.computation: Computation | None = None
-        """What computed the vectors so far."""
+        """The computation of the vectors so far."""
 
     @property
     def skipped(self) -> int:
-        """Tiles skipped so far."""
+        """Number of skipped tiles so far."""
         return sum(map(len, self._skipped.values()))
 
     def append(self, batch: EmbeddedBatch) -> None:
-        """Take the vectors and the skipped tiles of a batch. Batches come in tile order."""
+        """Add the vectors and the skipped tiles of a batch. The batches must be in tile order."""
         for tile in batch.skipped:
             self._skipped.setdefault(tile.reason, []).append(tile.position)
         self.rows += len(batch.positions)
@@ -167,7 +167,7 @@ class ShardWriter:
             self._waiting = 0
 
     def finish(self, run_id: str | None) -> None:
-        """Write the rows that still wait, and the footer."""
+        """Write the waiting rows, and the footer."""
         self._flush()
         if self._plan.profile.on_earth:
             self._writer.add_key_value_metadata({"geo": self._geo.json()})
@@ -181,16 +181,16 @@ class ShardWriter:
 def write_shard(
     store: ObjectStore, plan: Plan, number: int, batches: Iterable[EmbeddedBatch], run_id: str | None = None
 ) -> Shard:
-    """Write a shard from its batches. The file appears in the store whole, after the last batch.
+    """Write a shard from its batches. After the last batch, the whole file appears in the store.
 
-    If another run wrote the same shard in the meantime, the shard of that run is kept and returned.
+    If another run wrote the same shard in the meantime, the other run's shard is kept and returned.
 
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
         number: number of the shard.
         batches: all tiles of the shard, embedded or skipped, in tile order.
-        run_id: the run, for the receipt.
+        run_id: name of the run in the receipt.
 
     Raises:
         StoreError: if the disk is full or the store refuses.
@@ -232,16 +232,16 @@ def _encoding(plan: Plan) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ReceiptInFile:
-    """The receipt in a file's footer, and the number of rows that the footer tells."""
+    """The receipt and the number of rows from a file's footer."""
 
     content: Mapping[str, Any]
-    """The receipt; see `rasterembed.dataset.receipts.receipt_of`."""
+    """The receipt. See `rasterembed.dataset.receipts.receipt_of`."""
     rows: int
-    """Table rows in the file."""
+    """Number of table rows in the file."""
 
     @property
     def skipped(self) -> dict[SkipReason, list[int]]:
-        """Positions of the shard's skipped tiles by reason. Empty for a file that is no shard."""
+        """Positions of the shard's skipped tiles, by reason. Empty if the file is not a shard."""
         return {SkipReason(reason): list(tiles) for reason, tiles in self.content.get("skipped", {}).items()}
 
     @property
@@ -251,7 +251,7 @@ class ReceiptInFile:
 
     @property
     def computation(self) -> Computation | None:
-        """What computed the vectors, if the receipt says so. Version 0.1 wrote less."""
+        """The computation of the vectors. None if every tile was skipped, or if version 0.1 wrote the receipt."""
         try:
             return Computation.model_validate(self.content.get("computation"))
         except ValidationError:
@@ -259,20 +259,20 @@ class ReceiptInFile:
 
 
 def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
-    """Read the receipt in a Parquet footer. Return None if the file is cut off, or was not written by this project."""
+    """Read the receipt in a Parquet footer. Return None if the file is incomplete, or has no receipt."""
     try:
         footer = pq.read_metadata(file)
         content = json.loads((footer.metadata or {})[b"emb"])
-    except (pa.ArrowException, OSError, KeyError, ValueError):  # The kind depends on where the file was cut.
+    except (pa.ArrowException, OSError, KeyError, ValueError):  # The class depends on the missing part of the file.
         return None
     return ReceiptInFile(cast("dict[str, Any]", content), footer.num_rows)
 
 
 def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
-    """Return a shard if the store has it complete, else None.
+    """Return a shard if the store has the complete shard, else None.
 
-    A shard is complete if it has the plan's fingerprint and accounts for every planned tile. An incomplete one is
-    deleted, so that it can be written again.
+    A shard is complete if its receipt has the plan's fingerprint, and if every planned tile is embedded or skipped. An
+    incomplete shard is deleted. It can then be written again.
     """
     key = plan.layout.shard(plan.fingerprint, number)
     try:
@@ -301,7 +301,7 @@ def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
 
 
 def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> dict[SkipReason, list[int]]:
-    """Return the positions of a complete shard's skipped tiles by reason.
+    """Return the positions of the skipped tiles in a complete shard, by reason.
 
     Raises:
         StoreError: if the shard is broken.

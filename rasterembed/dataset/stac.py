@@ -1,10 +1,9 @@
-"""The STAC Item of a dataset: where it lies on Earth, what it was made from, and how."""
+"""The STAC Item of a dataset. It describes the dataset's place on Earth, its raster, its model and its files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
+from rasterembed.store.layout import name_of
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
 """Schema of the embedding extension."""
@@ -29,8 +29,9 @@ _PARQUET = "application/vnd.apache.parquet"
 def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     """Return the dataset as a STAC 1.1 Item with the projection, raster and embedding (v0.0.1) extensions.
 
-    `datetime` is the raster's time of acquisition. If the file does not tell it, `datetime` is the file's last
-    modification. The property `rasterembed:datetime_from` says which of the two it is. Hrefs are relative to the Item.
+    `datetime` is the raster's time of acquisition. If the raster's file does not hold this time, `datetime` is the time
+    of the file's last modification. The property `rasterembed:datetime_from` is `acquired` in the first case, and
+    `modified` in the second. Hrefs are relative to the Item.
 
     Args:
         plan: plan of the dataset.
@@ -58,7 +59,7 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
 def _bbox(geometry: shapely.Geometry) -> list[float]:
     """Return west, south, east, north in degrees.
 
-    West is greater than east if the geometry crosses the antimeridian (RFC 7946, section 5.2).
+    If the geometry crosses the antimeridian, west is greater than east (RFC 7946, section 5.2).
     """
     west, south, east, north = geometry.bounds
     parts = [part.bounds for part in shapely.get_parts(geometry)]
@@ -129,7 +130,7 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
     if profile.crs_wkt is None:
         return
     crs = pyproj.CRS.from_wkt(profile.crs_wkt)
-    authority = crs.to_authority(min_confidence=90)  # With less confidence, the datum is a guess.
+    authority = crs.to_authority(min_confidence=90)  # With a lower confidence, the datum could be wrong.
     if authority:
         projection.code = ":".join(authority)
     else:
@@ -160,7 +161,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     )
     item.add_asset(
         "manifest",
-        pystac.Asset(href=PurePosixPath(plan.layout.manifest).name, media_type="application/json", roles=["metadata"]),
+        pystac.Asset(href=name_of(plan.layout.manifest), media_type="application/json", roles=["metadata"]),
     )
     source = pystac.Asset(href=plan.source.uri, media_type=_media_type(plan), roles=["source"])
     item.add_asset("source", source)

@@ -23,11 +23,11 @@ class TileStatus(StrEnum):
     """State of a planned tile."""
 
     PLANNED = "planned"
-    """The run has not ended."""
+    """The run has not finished yet."""
     EMBEDDED = "embedded"
     """A shard has the tile's vector."""
     SKIPPED = "skipped"
-    """The tile has no vector; column `reason` says why."""
+    """The tile has no vector. The column `reason` holds the reason."""
 
 
 SCHEMA = pa.schema(
@@ -43,32 +43,32 @@ SCHEMA = pa.schema(
         pa.field("geometry", pa.binary(), nullable=False),
     ]
 )
-"""Columns of the tile index. `status` is a `TileStatus`, `reason` a `SkipReason` or null."""
+"""Columns of the tile index. `status` holds a `TileStatus`. `reason` holds a `SkipReason` or null."""
 
 _ROW_GROUP_ROWS = 65536
-"""Largest number of rows in a row group. That is 6 MB, which a reader of one tile or one place has to fetch."""
+"""Largest number of rows in a row group. A reader of one tile or one place fetches a whole row group, 6 MB."""
 
 _ROWS_AT_ONCE = 16384
-"""Largest number of rows made at once. It bounds the memory that large shards take."""
+"""Largest number of rows that are computed at once. This limits the memory for large shards."""
 
 SkippedTiles = Mapping[SkipReason, Sequence[int]]
-"""Positions of a shard's skipped tiles in its tile order, by reason."""
+"""Positions of the skipped tiles in a shard's tile order, by reason."""
 
 
 def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[int], SkippedTiles] | None = None) -> str:
-    """Write the tile index, one shard after the other, in bounded memory.
+    """Write the tile index. The rows are written shard by shard, so a larger raster needs no more memory.
 
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
-        skipped_tiles: returns the skipped tiles of a shard, given its number. Without it, every tile has the status
-            `planned`.
+        skipped_tiles: function that returns the skipped tiles of a shard, given the shard's number. Without this
+            function, every tile has the status `planned`.
 
     Returns:
-        sha256 of the file.
+        SHA-256 digest of the file.
 
     Raises:
-        DataError: if a tile has no longitude and latitude.
+        DataError: if the longitude and latitude of a tile cannot be computed.
     """
     footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()

@@ -1,1 +1,1 @@
-"""The store: where objects are, their keys, leases on datasets, and how GDAL and DuckDB read from it."""
+"""The store: it keeps objects under keys. This package also holds leases, and lets GDAL and DuckDB read a store."""

@@ -1,7 +1,8 @@
 """DuckDB connections that read Parquet files of a store.
 
-DuckDB reads the files of a folder directly. It reads objects on S3 through the store, which has the keys and fetches
-only the ranges that DuckDB asks for. A query therefore never holds a secret, and any DuckDB will do.
+DuckDB reads the files of a folder directly. DuckDB reads objects on S3 through the store. The store has the credentials
+and fetches only the byte ranges that DuckDB needs. A query therefore never holds a secret, and DuckDB needs no S3
+extension.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ _log = logging.getLogger(__name__)
 def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyConnection:
     """Open an in-memory database that never uses the network by itself.
 
-    It loads no extension, and reads no Python variable, unless it is told to.
+    The database never loads an extension by itself, and never reads Python variables as tables.
 
     Args:
-        threads: threads of one query. One was the fastest for tables of up to about 100 000 vectors, measured.
-        memory_limit: DuckDB's memory limit, as `1GB`. Data beyond it goes to a temporary folder, which DuckDB removes
-            when the connection is closed.
+        threads: number of threads for one query. In measurements, one thread was the fastest for tables of up to about
+            100 000 vectors.
+        memory_limit: DuckDB's memory limit, such as `1GB`. DuckDB writes data above the limit to a temporary folder.
+            When the connection is closed, DuckDB removes this folder.
 
     Example:
         >>> from rasterembed.store import duck
@@ -53,7 +55,7 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
         config={
             "threads": threads,
             "memory_limit": memory_limit,
-            # DuckDB makes this folder only when it needs it. Its default would be below the current folder.
+            # DuckDB creates this folder only when it needs the space. The default would be in the current folder.
             "temp_directory": f"{tempfile.gettempdir()}/duckdb-{uuid.uuid4().hex}",
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -61,10 +63,11 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
             "python_enable_replacements": False,
         },
     )
-    # Each footer is read once per connection instead of once per query. DuckDB notices a changed modification time.
+    # A connection then reads each footer once, not once for every query. If the modification time of a file changes,
+    # DuckDB reads the footer again.
     con.execute("SET parquet_metadata_cache = true")
-    # After two seconds DuckDB would draw a progress bar on standard output, even if that is not a terminal. In a
-    # notebook without ipywidgets the bar is off already, and setting it is an error.
+    # After two seconds, DuckDB would draw a progress bar on standard output, even if the output is not a terminal. In a
+    # notebook without ipywidgets, the bar is already off, and this setting would raise an error.
     if con.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (True,):
         con.execute("SET enable_progress_bar = false")
     return con
@@ -73,10 +76,11 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
 def load_vss(con: duckdb.DuckDBPyConnection) -> bool:
     """Load the `vss` extension from the package `duckdb-extension-vss`, without the network.
 
-    DuckDB checks the signature of the file. The package fits exactly one version of DuckDB.
+    DuckDB checks the signature of the extension's file. The package works with exactly one version of DuckDB.
 
     Returns:
-        False if the package is not installed, fits another DuckDB, or cannot be loaded.
+        True if the extension was loaded. False if the package is not installed, is for another version of DuckDB, or
+        cannot be loaded.
     """
     spec = find_spec("duckdb_extension_vss")
     if spec is None or not spec.submodule_search_locations:
@@ -96,36 +100,38 @@ def load_vss(con: duckdb.DuckDBPyConnection) -> bool:
 def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]) -> duckdb.DuckDBPyRelation:
     """Return the rows of some Parquet objects, in the order of `keys`.
 
-    The vectors have the type `FLOAT[]`. Cast them to `FLOAT[dimensions]` for DuckDB's array functions. The column
-    `filename` ends with the key of the row's object.
+    The vectors have the type `FLOAT[]`. DuckDB's array functions need a cast to `FLOAT[dimensions]`. The column
+    `filename` ends with the key of the object that holds the row.
 
     Args:
         con: a connection from `connect`.
         store: store of the objects.
-        keys: keys of the objects, at least one. Take them from a manifest, not from a listing of the store.
+        keys: keys of the objects, at least one. Use the keys in a manifest, not a listing of the store.
 
     Raises:
-        duckdb.Error: if an object does not exist or is not a Parquet file. Use it inside of `readable_errors`.
+        duckdb.Error: if an object does not exist or is not a Parquet file. Call this function and run its queries in a
+            `with readable_errors(...)` block, which turns this error into an error of this library.
     """
     if store.is_s3:
         scheme = _register(con, store)
         paths = [f"{scheme}://{key}" for key in keys]
     else:
         paths = [store.uri(key) for key in keys]
-    # With Hive partitioning, a root such as /data/year=2026 would add a column.
+    # With Hive partitioning, a root such as /data/year=2026 would add a column to the table.
     return con.read_parquet(paths, filename=True, hive_partitioning=False)
 
 
 @contextmanager
 def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterator[None]:
-    """Turn an error of DuckDB into an error of this library, in one line that begins with `what`.
+    """Turn an error of DuckDB into an error of this library. The text is one line that begins with `what`.
 
     Args:
-        con: connection whose queries read a store with `scan`, or None if they read only local files.
-        what: what the queries read, for people.
+        con: connection whose queries read a store with `scan`, or None if the queries read only local files.
+        what: name of the data that the queries read, for people.
 
     Raises:
-        StoreError: if the store refused, as ObjectMissingError or StoreUnavailableError where the store said so.
+        StoreError: if the store refused. The class is the class of the store's own error, for example
+            ObjectMissingError.
         DataError: for any other error of DuckDB.
     """
     files = [] if con is None else _files_of.setdefault(con, {}).values()
@@ -134,7 +140,7 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
     try:
         yield
     except duckdb.Error as error:
-        # DuckDB drops the store's exception and keeps only its text, so the file system has remembered it.
+        # DuckDB keeps only the text of the store's exception. `_StoreFiles` therefore remembers the exception.
         files = [] if con is None else _files_of[con].values()
         for of_store in files:
             if of_store.error is not None:
@@ -143,12 +149,12 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, without the explanations that DuckDB adds below it."""
+    """Return the first line of an error's text. DuckDB adds explanations in further lines."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _register(con: duckdb.DuckDBPyConnection, store: ObjectStore) -> str:
-    """Make a store known to a connection, and return the URL scheme of its objects."""
+    """Register a store with a connection, and return the URL scheme of the store's objects."""
     scheme = "store" + hashlib.sha256(f"{store.endpoint_url} {store.root}".encode()).hexdigest()[:12]
     registered = _files_of.setdefault(con, {})
     if scheme not in registered:
@@ -158,9 +164,9 @@ def _register(con: duckdb.DuckDBPyConnection, store: ObjectStore) -> str:
 
 
 class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
-    """The objects of one store, as the file system that DuckDB asks for files.
+    """A file system through which DuckDB reads the objects of one store.
 
-    Files are opened by their keys and never listed. No character of a key has a special meaning.
+    DuckDB opens each file by its key and never lists files. No character of a key has a special meaning.
     """
 
     cachable = False
@@ -169,7 +175,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
         super().__init__()
         self.protocol = scheme
         self.error: StoreError | None = None
-        """The last error of the store since `readable_errors` began."""
+        """The store's last error in the current `readable_errors` block."""
         self._store = store
         self._infos: dict[str, ObjectInfo] = {}
 
@@ -187,7 +193,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def open(self, path: str, mode: str = "rb", **_: Any) -> IO[bytes]:
         with self.remember_error():
             file = self._store.open(path.removeprefix(f"{self.protocol}://"))
-        # DuckDB asks for size and modification time about ten times after it opened a file.
+        # After DuckDB opened a file, it asks about ten times for the file's size and modification time.
         self._infos[path] = file.info  # type: ignore[attr-defined]
         return _StoreFile(self, file)  # type: ignore[return-value]
 
@@ -199,7 +205,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
 
 class _StoreFile(io.RawIOBase):
-    """An open object whose errors `_StoreFiles` remembers."""
+    """An open object. `_StoreFiles` remembers the errors of its reads."""
 
     def __init__(self, files: _StoreFiles, file: IO[bytes]) -> None:
         self._files = files
@@ -227,4 +233,4 @@ class _StoreFile(io.RawIOBase):
 
 
 _files_of: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[str, _StoreFiles]] = WeakKeyDictionary()
-"""File systems that `scan` registered with each connection, by URL scheme."""
+"""The file systems that `scan` registered, by connection and URL scheme."""

@@ -14,7 +14,7 @@ from rasterembed.store.write_aside import flush_to_disk, link_into_place, part_f
 
 
 class FolderStorage:
-    """Objects as files. Every file is written aside, flushed to the disk, and moved into place."""
+    """Keeps each object as a file. A file is written under a temporary name, flushed to the disk, and then renamed."""
 
     def read(self, path: str) -> bytes | None:
         """Return the content of the file, or None if it does not exist."""
@@ -25,12 +25,12 @@ class FolderStorage:
                 return None
 
     def write(self, path: str, data: bytes) -> None:
-        """Write the file aside, then move it into place."""
+        """Write a file with a temporary name, then move the file to its path."""
         with self._part(path, data) as file:
             self.write_from_file(path, file)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write the file aside, then make a hard link, which fails if the name is taken."""
+        """Write a file with a temporary name, then make a hard link. The link fails if its name is taken."""
         with self._part(path, data) as file:
             return self.create_from_file(path, file)
 
@@ -43,13 +43,13 @@ class FolderStorage:
             yield file
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """Move the file into place."""
+        """Move the file to its path."""
         with os_errors(path):
             flush_to_disk(file)
             os.replace(file, path)
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Link the file into place unless the name is taken."""
+        """Make a hard link to the file at `path`. Return False if that name is taken."""
         with os_errors(path):
             flush_to_disk(file)
             return link_into_place(file, Path(path))
@@ -60,7 +60,7 @@ class FolderStorage:
             return Path(path).open("rb")
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return names and sizes of the files directly in the folder. Unfinished files (`.part`) are no objects."""
+        """Return the sizes in bytes, by name, of the files directly in the folder. Skip unfinished files (`.part`)."""
         sizes = {}
         with os_errors(folder):
             if not os.path.isdir(folder):
@@ -69,13 +69,13 @@ class FolderStorage:
                 for entry in entries:
                     if entry.name.endswith(".part") or not entry.is_file():
                         continue
-                    # Another process may have deleted the file since the folder was read.
+                    # Another process may have deleted the file after the folder was read.
                     with suppress(FileNotFoundError):
                         sizes[entry.name] = entry.stat().st_size
         return sizes
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Walk through the folder. Files that are deleted meanwhile are left out."""
+        """Yield every file in the folder and its subfolders. Skip files that another process has just deleted."""
         for parent, _, names in os.walk(folder):
             for path in (os.path.join(parent, name) for name in names if not name.endswith(".part")):
                 with suppress(ObjectMissingError):
@@ -95,7 +95,7 @@ class FolderStorage:
         return ObjectInfo(stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
 
     def scratch(self, folder: str) -> Path:
-        """Return the folder itself, so that moving a file into place stays on one file system."""
+        """Return the folder itself. A file can then be moved to its path, because both are on one file system."""
         with os_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
         return Path(folder)

@@ -1,4 +1,4 @@
-"""How GDAL reads rasters of a store: its options and credentials, for one thread at a time."""
+"""Give GDAL the options and the credentials that it needs to read a raster."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from rasterio.session import AWSSession
 from rasterembed.store.object_store import ObjectStore
 
 MAX_READ_BYTES = 64 * 2**20
-"""Largest number of bytes read in one call. GDAL must be able to keep this much of an S3 object in its cache."""
+"""Largest number of bytes that one call reads. GDAL's cache must hold this many bytes of an S3 object."""
 
 
 @contextmanager
 def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Iterator[str]:
-    """Configure GDAL, for the calling thread only, to read `uri`; yield the path by which GDAL opens it.
+    """Configure GDAL to read `uri`, and yield the path for GDAL's open call.
 
-    The credentials never enter the environment of the process, so threads can read from several stores at once.
+    The options and the credentials apply only to the calling thread, so threads can read from several stores at once.
+    The credentials are never put into environment variables. One setting is different: all threads of the process share
+    GDAL's block cache.
 
     Args:
-        store: store whose endpoint and credentials reach `uri`.
+        store: store with the endpoint and the credentials for `uri`.
         uri: an absolute path, or s3://bucket/key.
-        cache_bytes: size of GDAL's block cache in bytes. All threads of the process share this cache.
+        cache_bytes: size in bytes of GDAL's block cache, which belongs to the whole process.
 
     Raises:
         UsageError: if `AWS_ENDPOINT_URL` is not the URL of a server.
@@ -39,8 +41,8 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         '/data/scene.tif'
     """
     options: dict[str, Any] = {
-        "GDAL_CACHEMAX": cache_bytes,  # A Python int means bytes; only the environment variable's "64" means MB.
-        # GDAL must not list the folder, nor open other files beside the raster.
+        "GDAL_CACHEMAX": cache_bytes,  # A Python int is a number of bytes. The text "64" would mean 64 MB.
+        # GDAL must not list the raster's folder, and must not open other files in that folder.
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_PAM_ENABLED": "NO",
         # With this optimization GDAL fills the missing rows of a truncated PNG with random memory, without an error.
@@ -61,10 +63,10 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # An object may be replaced while this process runs.
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
         "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Blocks that GDAL may request together.
-        # GDAL splits a read that is longer than this cache, and the parts overlap.
+        # If a read is longer than this cache, GDAL splits the read into parts that overlap.
         "CPL_VSIL_CURL_CACHE_SIZE": str(MAX_READ_BYTES + 2**20),
-        "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # One request gets the header and the block index of most files.
-        "GDAL_HTTP_MAX_RETRY": 1,  # For one failed request. After that, the shard reader opens the raster again.
+        "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # In most files, this many bytes hold the header and the block index.
+        "GDAL_HTTP_MAX_RETRY": 1,  # If the retry fails too, the shard reader opens the raster again.
         "GDAL_HTTP_RETRY_DELAY": 0.5,
         "GDAL_HTTP_CONNECTTIMEOUT": 10,
         "GDAL_HTTP_TIMEOUT": 120,

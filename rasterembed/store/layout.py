@@ -1,31 +1,69 @@
-"""Keys of all objects below the root of a store. No other module builds these paths or takes them apart."""
+"""Keys of all objects in a store. Only this module knows how a key is built."""
 
 from __future__ import annotations
 
 import re
 import uuid
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from rasterembed.errors import UsageError
 
 DATASETS_FOLDER = "datasets"
-"""Folder that holds one folder per dataset, with its manifest."""
+"""Folder that holds one folder for each dataset. The dataset's manifest is in the dataset's folder."""
 
 OUTPUT_FOLDERS = (DATASETS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead-letters")
-"""All folders directly below a root that runs and services write to."""
+"""All folders in a root that runs and services write to."""
 
 VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
-"""Regular expression for the file names that `new_vector_index_name` makes."""
+"""Regular expression for the file names that `new_vector_index_name` returns."""
 
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
+def folder_of(key: str) -> str:
+    """Return the folder of an object.
+
+    Example:
+        >>> from rasterembed.store.layout import folder_of
+        >>> folder_of("datasets/alps/manifest.json")
+        'datasets/alps'
+    """
+    return key.rpartition("/")[0]
+
+
+def name_of(key: str) -> str:
+    """Return the name of an object in its folder.
+
+    Example:
+        >>> from rasterembed.store.layout import name_of
+        >>> name_of("datasets/alps/manifest.json")
+        'manifest.json'
+    """
+    return key.rpartition("/")[2]
+
+
+def key_in(folder: str, name: str) -> str:
+    """Return the key of the object `name` in a folder."""
+    return f"{folder}/{name}"
+
+
+def lease_number(name: str) -> int | None:
+    """Return the number of a lease file, or None if `name` is not the name of a lease file.
+
+    Example:
+        >>> from rasterembed.store.layout import lease_number
+        >>> lease_number("00000007.json")
+        7
+    """
+    number = name.removesuffix(".json")
+    return int(number) if number.isdecimal() else None
+
+
 def check_dataset_id(dataset_id: str) -> str:
-    """Return `dataset_id` if it may be part of a path.
+    """Return `dataset_id` if it may be part of a key.
 
     Raises:
-        UsageError: if it does not match `[a-z0-9][a-z0-9._-]{0,127}`.
+        UsageError: if `dataset_id` does not match `[a-z0-9][a-z0-9._-]{0,127}`.
     """
     if not _DATASET_ID.fullmatch(dataset_id):
         raise UsageError(
@@ -36,7 +74,7 @@ def check_dataset_id(dataset_id: str) -> str:
 
 
 def dataset_id_of_manifest(key: str) -> str | None:
-    """Return the id of the dataset whose manifest is the object `key`, or None if `key` is not a manifest.
+    """Return the dataset id in the key of a manifest, or None if `key` is not the key of a manifest.
 
     Example:
         >>> from rasterembed.store.layout import dataset_id_of_manifest
@@ -48,10 +86,10 @@ def dataset_id_of_manifest(key: str) -> str | None:
 
 
 def dead_letter(digest: str) -> str:
-    """Return the key of a notification that can never become a run.
+    """Return the key under which a notification is kept that can never start a run.
 
     Args:
-        digest: hash of the notification, in hexadecimal digits; equal notifications share one key.
+        digest: hash of the notification, in hexadecimal digits. Equal notifications have the same key.
     """
     return f"dead-letters/uploads/{digest[:32]}.json"
 
@@ -63,10 +101,10 @@ def new_vector_index_name(fingerprint: str) -> str:
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """Keys of the objects of one dataset, relative to the store's root.
+    """Keys of the objects of one dataset. A key is relative to the store's root.
 
     Raises:
-        UsageError: if the dataset id is not allowed; see `check_dataset_id`.
+        UsageError: if the dataset id is not allowed. See `check_dataset_id`.
 
     Example:
         >>> from rasterembed.store.layout import DatasetLayout
@@ -87,7 +125,7 @@ class DatasetLayout:
 
     @property
     def manifest(self) -> str:
-        """The manifest: what the dataset is, and which shards belong to it. Every run writes it last."""
+        """The manifest, which describes the dataset and lists its shards. Every run writes the manifest last."""
         return f"{self.dataset_folder}/manifest.json"
 
     @property
@@ -97,7 +135,7 @@ class DatasetLayout:
 
     @property
     def lease_folder(self) -> str:
-        """Folder of the lease files; see `rasterembed.store.lease`."""
+        """Folder of the lease files. See `rasterembed.store.lease`."""
         return f"{self.dataset_folder}/lease"
 
     @property
@@ -132,7 +170,7 @@ class DatasetLayout:
 
     @property
     def vector_index_info(self) -> str:
-        """Description of the vector index, which names the file of the index."""
+        """Description of the vector index. It holds the name of the index file."""
         return self.vector_index_file("index.json")
 
     def lease(self, number: int) -> str:
@@ -140,7 +178,7 @@ class DatasetLayout:
         return f"{self.lease_folder}/{number:08d}.json"
 
     def plan(self, fingerprint: str) -> str:
-        """Return the key of a plan, from which any process can compute any shard."""
+        """Return the key of a plan. With the plan, any process can compute any shard of the dataset."""
         return f"{self.dataset_folder}/plan-{fingerprint[:12]}.json"
 
     def shard(self, fingerprint: str, number: int) -> str:
@@ -152,20 +190,20 @@ class DatasetLayout:
         return f"part-{fingerprint[:12]}-{number:05d}.parquet"
 
     def is_of_other_plan(self, key: str, fingerprint: str) -> bool:
-        """Return whether an object of this dataset is a shard or a plan, and belongs to another plan.
+        """Return True if an object is a plan with another fingerprint, or a shard of a plan with another fingerprint.
 
         Args:
             key: key of an object in `shards_folder` or `dataset_folder`.
-            fingerprint: fingerprint of the plan whose objects give False.
+            fingerprint: fingerprint of the current plan. The current plan and its shards give False.
         """
-        name, short = PurePosixPath(key).name, fingerprint[:12]
+        name, short = name_of(key), fingerprint[:12]
         belongs = name.startswith(f"part-{short}-") or name == f"plan-{short}.json"
         return name.startswith(("part-", "plan-")) and not belongs
 
     def qa_file(self, name: str) -> str:
-        """Return the key of a picture, or another file, beside the QA report."""
-        return f"{self.qa_folder}/{name}"
+        """Return the key of a picture or another file in the folder of the QA report."""
+        return key_in(self.qa_folder, name)
 
     def vector_index_file(self, name: str) -> str:
         """Return the key of a file in the folder of the vector index."""
-        return f"{self.vector_index_folder}/{name}"
+        return key_in(self.vector_index_folder, name)

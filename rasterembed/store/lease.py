@@ -1,11 +1,11 @@
-"""A lease on a dataset, so that only one run at a time writes it.
+"""A lease on a dataset. Only the run that holds the lease may write the dataset.
 
-A run takes the lease by a conditional create, and renews it while it works. A run that died does not renew it, so the
-lease expires and another run can take the dataset over.
+A run takes the lease by a conditional create, and renews the lease during its work. A dead run does not renew its
+lease. The lease then expires, and another run can take the dataset over.
 
-Lease files are numbered, and the one with the highest number counts. To take over, a run creates the file with the next
-number, which succeeds for exactly one of several runs. A run rewrites only its own file. No step needs a server that
-can compare and swap.
+Lease files have numbers. The file with the highest number is the valid lease. To take the dataset over, a run creates
+the file with the next number. If several runs try this, exactly one of them succeeds. A run changes only its own lease
+file. The server therefore needs no compare-and-swap operation.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import LeaseHeldError, LeaseLostError, StoreError
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import DatasetLayout, lease_number
 from rasterembed.store.object_store import ObjectStore
 
 DURATION_S = 60.0
-"""Seconds until a lease expires if it is not renewed. A run renews it four times as often.
+"""Seconds after which a lease expires if its run does not renew it. A run renews its lease four times in this period.
 
-A dead run blocks its dataset for this long. The clocks of two machines may differ by three quarters of it. With a
-larger difference, a run can take the lease of a living run, which then stops.
+A dead run blocks its dataset for this many seconds. The clocks of two machines may differ by three quarters of this
+period. If the clocks differ by more, a run can take the lease of a living run, and the living run then stops.
 """
 
 POLL_S = 2.0
@@ -38,12 +38,12 @@ class _LeaseFile(BaseModel):
 
     run_id: str
     expires: float
-    """Seconds since 1970 by the clock of the run that wrote the file; 0 after the lease was released."""
+    """Time of expiry in seconds since 1970, by the clock of the run that wrote the file. 0 after the release."""
 
 
 @dataclass
 class Lease:
-    """A lease that this run holds. A thread renews it until it is released."""
+    """A lease that this run holds. A thread renews the lease until the run releases it."""
 
     store: ObjectStore
     layout: DatasetLayout
@@ -51,15 +51,15 @@ class Lease:
     """Number of this run's lease file."""
     run_id: str
     on_lost: Callable[[], object] = lambda: None
-    """Called as soon as it is known that another run took the dataset, possibly by another thread."""
+    """Function that is called when this run notices that it lost the dataset. Any thread may call it."""
     _released: threading.Event = field(default_factory=threading.Event)
     _lost: bool = False
 
     def check(self) -> None:
-        """Make sure that this run still holds the dataset.
+        """Check that this run still holds the dataset.
 
         Raises:
-            LeaseLostError: if another run took it over.
+            LeaseLostError: if another run took the dataset over.
         """
         if not self._lost and _highest_number(self.store, self.layout) != self.number:
             self._lost = True
@@ -69,10 +69,11 @@ class Lease:
             raise LeaseLostError(f"{where}: another run took the dataset over; this run stops")
 
     def _claim(self) -> bool:
-        """Create this run's lease file; return whether the lease is held now."""
+        """Create this run's lease file. Return True if this run now holds the lease."""
         key, content = self.layout.lease(self.number), self._content(time.time() + DURATION_S)
         created = self.store.create(key, content)
-        # If the answer to the first request was lost, the request was sent again and found the file of this run.
+        # The store may have sent the request twice, because the first answer was lost. The second request then fails,
+        # but the file is the one of this run.
         if not created and self.store.read(key) != content:
             return False
         numbers = _numbers(self.store, self.layout)
@@ -81,7 +82,8 @@ class Lease:
                 self.store.delete(self.layout.lease(number))
         if max(numbers, default=0) == self.number:
             return True
-        # Other runs took this number and higher ones, and removed this one, since this run saw that it was free.
+        # After this run saw the free number, other runs took this number and higher numbers, and deleted the file with
+        # this number.
         self.store.delete(key)
         return False
 
@@ -96,13 +98,13 @@ class Lease:
             except LeaseLostError:
                 return
             except StoreError:
-                # If the store does not answer, writing shards fails with its own error. Before a commit, `check`
-                # finds out whether the lease was lost meanwhile.
+                # If the store does not answer, writing a shard raises an error too. Before a commit, `check` raises an
+                # error if the lease was lost during this time.
                 continue
 
     def _release(self) -> None:
         if not self._lost:
-            # If this fails, the lease expires by itself, and the run's own error tells more.
+            # If this write fails, the lease expires later. The run's own error is more useful than this one.
             with suppress(StoreError):
                 self.store.write(self.layout.lease(self.number), self._content(0.0))
 
@@ -121,9 +123,9 @@ def hold_lease(
     Args:
         store: store of the dataset.
         layout: layout of the dataset.
-        run_id: name of this run, which other runs show to people who wait for it.
+        run_id: name of this run. Other runs that wait for this run show the name to people.
         wait_s: seconds to wait for another run to end.
-        on_wait: called once, with a sentence for people, if this run has to wait.
+        on_wait: function that is called once, with a sentence for people, if this run has to wait.
 
     Raises:
         LeaseHeldError: if another run still holds the lease after the wait.
@@ -138,7 +140,7 @@ def hold_lease(
         ...     lease.check()  # raises LeaseLostError if another run took over
     """
     lease = _take(store, layout, run_id, wait_s, on_wait)
-    # Files of living runs are younger than this.
+    # A living run keeps no unfinished lease file for this long.
     store.clear_scratch(layout.lease_folder, older_than_s=DURATION_S / 2)
     thread = threading.Thread(target=lease._keep_renewing, name="lease", daemon=True)
     thread.start()
@@ -166,8 +168,8 @@ def _take(
         if content != last_content:
             last_content, unchanged_since = content, now
         holder = _parse(content)
-        # A holder whose clock is far ahead writes a late expiry. The lease counts as expired if nobody renewed it for
-        # its whole duration by this machine's clock.
+        # If the holder's clock is far ahead, its time of expiry is too late. The lease is therefore also expired if its
+        # file did not change for `DURATION_S` by the clock of this machine.
         if holder is None or holder.expires < time.time() or now - unchanged_since > DURATION_S:
             lease = Lease(store, layout, number + 1, run_id)
             if lease._claim():
@@ -183,8 +185,8 @@ def _take(
 
 
 def _numbers(store: ObjectStore, layout: DatasetLayout) -> list[int]:
-    names = (name.removesuffix(".json") for name in store.sizes(layout.lease_folder))
-    return [int(name) for name in names if name.isdecimal()]
+    numbers = (lease_number(name) for name in store.sizes(layout.lease_folder))
+    return [number for number in numbers if number is not None]
 
 
 def _highest_number(store: ObjectStore, layout: DatasetLayout) -> int:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rasterembed.errors import os_errors
+from rasterembed.store.layout import folder_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import part_file
 
 
 @dataclass
 class LocalFile:
-    """A local file that will become an object. Size and digest are known after the `with` block of `local_file`."""
+    """A local file that will become an object. The `with` block of `local_file` sets size and digest at its end."""
 
     path: Path
     size: int = 0
@@ -23,14 +24,14 @@ class LocalFile:
     sha256: str = ""
     """SHA-256 of the content, in hexadecimal digits."""
     created: bool = True
-    """False if the object existed and was kept; then this file was dropped."""
+    """False if the object already existed. The object then stayed unchanged, and this file was deleted."""
 
 
 @contextmanager
 def local_file(store: ObjectStore, key: str, *, replace: bool) -> Iterator[LocalFile]:
     """Yield a local file that becomes the object `key` at the end of the block.
 
-    If the block raises, the file is removed and the store stays unchanged.
+    If the block raises an exception, the file is deleted and the store stays unchanged.
 
     Args:
         store: store of the object.
@@ -50,7 +51,7 @@ def local_file(store: ObjectStore, key: str, *, replace: bool) -> Iterator[Local
         >>> file.size, file.created, store.read("tables/first.csv")
         (3, True, b'a,b')
     """
-    folder = store.scratch(key.rsplit("/", 1)[0])
+    folder = store.scratch(folder_of(key))
     with part_file(folder) as path:
         file = LocalFile(path)
         with os_errors(str(folder)):

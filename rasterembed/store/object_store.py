@@ -1,8 +1,8 @@
-"""The object store: a folder, or a bucket of an S3 server, with the same keys and the same guarantees.
+"""The object store: a folder or a bucket of an S3 server. Both have the same keys and the same guarantees.
 
 An object appears whole or not at all. If several writers `create` the same object, exactly one succeeds.
-The store's endpoint and credentials also read rasters on S3, even if the store itself is a folder. Settings that are
-left empty come from the usual AWS environment variables and files.
+The store's endpoint and credentials are also used to read rasters on S3, even if the store itself is a folder. Empty
+settings are taken from the usual AWS environment variables and files.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from rasterembed.store.s3 import S3Storage
 
 DEFAULT_ROOT = "rasterembed-store"
-"""Folder, in the working directory, that commands and flows use if no root is given."""
+"""Folder in the working directory. Commands and flows use it if no root is given."""
 
 
 class StoreSettings(BaseModel):
-    """Where a store is, and what is needed to reach it. `ObjectStore` and the Prefect block share these fields."""
+    """The root, the server and the credentials of a store. `ObjectStore` and the Prefect block share these fields."""
 
-    # The value that a validator refuses may hold a secret.
+    # Error texts must not show a refused value, because the value may hold a secret.
     model_config = ConfigDict(hide_input_in_errors=True)
 
     root: str = Field(description="A folder, or s3://bucket/prefix.")
@@ -49,7 +49,7 @@ class StoreSettings(BaseModel):
     region: str | None = Field(default=None, description="Region of the bucket. Empty: AWS_REGION, or else us-east-1.")
     path_style: bool = Field(
         default=True,
-        description="Address buckets by path (host/bucket), as MinIO does, not by host name.",
+        description="Put the bucket into the path of a URL (host/bucket), as MinIO does, not into the host name.",
     )
 
     @field_validator("root")
@@ -83,10 +83,10 @@ class StoreSettings(BaseModel):
 
 
 class ObjectStore(StoreSettings):
-    """A folder, or a bucket and prefix of an S3 server. Objects are named by keys relative to the root.
+    """A folder, or a bucket and prefix of an S3 server. A key is the path of an object relative to the root.
 
-    All methods that take a key or a folder raise `StoreError` if the store refuses, and `StoreUnavailableError` if the
-    server does not answer.
+    Every method that takes a key or a folder raises `StoreError` if the store refuses, and `StoreUnavailableError` if
+    the server does not answer.
 
     Example:
         >>> import tempfile
@@ -131,18 +131,18 @@ class ObjectStore(StoreSettings):
 
     @property
     def unsigned(self) -> bool:
-        """Whether requests carry no signature, as public buckets allow; set by `AWS_NO_SIGN_REQUEST`, as for GDAL."""
+        """Whether requests have no signature, as public buckets allow. AWS_NO_SIGN_REQUEST sets this, also for GDAL."""
         wanted = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")
         return wanted and self.access_key is None
 
     @property
     def aws_session(self) -> boto3.Session:
-        """Session of boto3 that holds the credentials and the region."""
+        """The boto3 session, which holds the credentials and the region."""
         return self._s3.session
 
     @cached_property
     def _s3(self) -> S3Storage:
-        # These imports take a quarter of the library's import time, and folders do not need them.
+        # The S3 packages take a quarter of the library's import time, and a folder does not need these packages.
         from rasterembed.store.s3 import S3Storage
 
         return S3Storage(
@@ -182,14 +182,18 @@ class ObjectStore(StoreSettings):
         return self._storage.create(self._path(key), data)
 
     def write_from_file(self, key: str, file: Path) -> None:
-        """Write an object as `write` does, with the content of a local file, and remove that file."""
+        """Write a local file as a whole object in one atomic step. Then remove the local file."""
         try:
             self._storage.write_from_file(self._path(key), file)
         finally:
             file.unlink(missing_ok=True)
 
     def create_from_file(self, key: str, file: Path) -> bool:
-        """Write an object as `create` does, with the content of a local file, and remove that file."""
+        """Write a local file as a whole object unless the object exists. Then remove the local file.
+
+        Returns:
+            True if this call wrote the object. If several writers create the same object, exactly one gets True.
+        """
         try:
             return self._storage.create_from_file(self._path(key), file)
         finally:
@@ -204,16 +208,18 @@ class ObjectStore(StoreSettings):
         return self._storage.open(self._path(key))
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return names and sizes in bytes of the objects directly in a folder; no folder is an empty one."""
+        """Return the sizes in bytes, by name, of the objects directly in a folder. A missing folder has no objects."""
         return self._storage.sizes(self._path(folder))
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield key and `ObjectInfo` of every object below a folder."""
+        """Yield the key and the `ObjectInfo` of every object in a folder and its subfolders."""
         for path, info in self._storage.find(self._path(folder)):
             yield path.removeprefix(self._path("")), info
 
     def find_uploads(self, uri: str) -> Iterator[tuple[str, str, ObjectInfo]]:
-        """Yield bucket, key and `ObjectInfo` of every object below s3://bucket/prefix, with this store's credentials.
+        """Yield bucket, key and `ObjectInfo` of every object below s3://bucket/prefix.
+
+        The request uses this store's credentials.
 
         Raises:
             UsageError: if `uri` is not s3://bucket/prefix.
@@ -226,7 +232,7 @@ class ObjectStore(StoreSettings):
             yield bucket, key, info
 
     def version_id(self, uri: str) -> str | None:
-        """Return the version id of an object on S3, or None if its bucket keeps no versions.
+        """Return the version id of an object on S3, or None if the bucket keeps no versions.
 
         Args:
             uri: s3://bucket/key, in any bucket that this store's credentials reach.
@@ -237,27 +243,27 @@ class ObjectStore(StoreSettings):
         return self._s3.version_id(uri.removeprefix("s3://"))
 
     def delete(self, key: str) -> None:
-        """Remove an object. Nothing happens if it does not exist."""
+        """Remove an object. Do nothing if the object does not exist."""
         self._storage.delete(self._path(key))
 
     def scratch(self, folder: str) -> Path:
         """Return a local folder for files that will become objects in `folder`.
 
-        For a store in a folder, it is on the same file system, so that a file can be moved into place.
+        If the store is a folder, the local folder is on the store's file system, so a file can be moved to its path.
         """
         return self._storage.scratch(self._path(folder))
 
     def clear_scratch(self, folder: str, older_than_s: float = 0.0) -> None:
-        """Remove the unfinished files that a killed process left on this machine in the scratch folder of `folder`.
+        """Remove the unfinished files of killed processes from the scratch folder of `folder` on this machine.
 
         Args:
             folder: folder of the store.
-            older_than_s: remove only files that were last written at least this many seconds ago.
+            older_than_s: smallest age, in seconds since the last write, of the files that are removed.
         """
         path = self.scratch(folder)
         with os_errors(str(path)):
             for file in path.glob("*.part"):
-                # The process that writes the file may be alive, and may have moved it into place by now.
+                # A living process may have moved its finished file out of this folder in the meantime.
                 with suppress(FileNotFoundError):
                     if file.stat().st_mtime <= time.time() - older_than_s:
                         file.unlink()
@@ -269,8 +275,8 @@ class ObjectStore(StoreSettings):
             uri: an absolute path, or s3://bucket/key.
 
         Raises:
-            ObjectMissingError: if it does not exist.
-            StoreError: if it may not be read.
+            ObjectMissingError: if the file or object does not exist.
+            StoreError: if the file or object may not be read.
             StoreUnavailableError: if the server does not answer.
         """
         if uri.startswith("s3://"):
@@ -294,13 +300,13 @@ class ObjectStore(StoreSettings):
 
 
 def open_store(root: str | None = None) -> ObjectStore:
-    """Return the store of a root that a person typed.
+    """Return the store for a root that a person typed.
 
     Args:
-        root: folder or s3://bucket/prefix; by default `DEFAULT_ROOT`. The usual AWS variables name the S3 server.
+        root: folder or s3://bucket/prefix. The default is `DEFAULT_ROOT`. The usual AWS variables name the S3 server.
 
     Raises:
-        UsageError: if the root is neither.
+        UsageError: if the root is neither a folder nor s3://bucket/prefix.
     """
     try:
         return ObjectStore(root=root or DEFAULT_ROOT)
@@ -312,7 +318,7 @@ def locate(raster: str) -> str:
     """Return the canonical URI of a raster: an absolute path, or s3://bucket/key unchanged.
 
     Raises:
-        UsageError: if `raster` is a GDAL connection string or a URL of another kind, which GDAL would follow.
+        UsageError: if `raster` is a GDAL connection string or another kind of URL. GDAL would open both.
     """
     if not raster or min(raster) < " ":
         raise UsageError(f"raster {raster!r} is no path: give a file or s3://bucket/key")

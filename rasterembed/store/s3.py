@@ -1,4 +1,4 @@
-"""Storage on an S3 server, through s3fs."""
+"""Keep objects on an S3 server. The requests are sent with s3fs."""
 
 from __future__ import annotations
 
@@ -33,25 +33,28 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait before each retry of a request. Their sum is longer than the restart of a server takes."""
+"""Seconds to wait before each retry of a request. The sum is longer than the time that a server needs to restart."""
 
 _SETTLE_S = 1.0
-"""Seconds after which a write of another run is visible, on a server that has no conditional writes."""
+"""Seconds until all runs see a new object on a server without conditional writes."""
 
 _SINGLE_PUT_BYTES = 64 * 2**20
-"""Largest file, in bytes, that is sent in one request.
+"""Size in bytes of the largest file that is sent in one request.
 
-A larger file is sent in parts, and appears as one object at the end. Not every server accepts a condition for it.
+A larger file is sent in parts. All parts appear together as one object after the last part. Some servers accept no
+condition for such an upload.
 """
 
 _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, ConnectionResetError, TimeoutError)
-"""Exceptions of botocore, aiohttp and sockets for a connection that cannot be made, breaks, or stays silent."""
+"""Exceptions of botocore, aiohttp and sockets for a connection that fails, breaks, or gets no answer."""
 
 _T = TypeVar("_T")
 
 
 class S3Storage:
-    """Objects of an S3 server, by paths `bucket/key`. A PUT is atomic, and `create` is a PUT with `If-None-Match: *`.
+    """Keeps objects on an S3 server. A path is `bucket/key`.
+
+    Each PUT is atomic. `create` sends a PUT with the condition `If-None-Match: *`.
 
     Args:
         endpoint_url: URL of the server, or None for AWS.
@@ -74,7 +77,7 @@ class S3Storage:
     ) -> None:
         self._server = endpoint_url or "AWS"
         self.session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
-        """Session of boto3, from which rasterio takes the credentials for GDAL."""
+        """The boto3 session. Rasterio reads GDAL's credentials from this session."""
         self._fs = s3fs.S3FileSystem(
             anon=unsigned,
             key=access_key,
@@ -83,7 +86,8 @@ class S3Storage:
             client_kwargs={"region_name": region},
             config_kwargs={
                 "s3": {"addressing_style": "path" if path_style else "virtual"},
-                "retries": {"total_max_attempts": 1, "mode": "standard"},  # `_call` retries, also if a download breaks.
+                # `_call` retries instead. Unlike botocore, `_call` also retries a download that breaks.
+                "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": 10,
                 "read_timeout": 60,
                 # Servers that do not know these checksums answer with errors.
@@ -91,14 +95,14 @@ class S3Storage:
                 "response_checksum_validation": "when_required",
             },
             use_listings_cache=False,  # Other processes write too.
-            skip_instance_cache=True,  # s3fs would keep the keys in a cache of the process.
+            skip_instance_cache=True,  # Otherwise s3fs would keep the secret keys in a global cache.
         )
         self._fs.retries = 1
         self._conditional: bool | None = None
-        """Whether the server obeys `If-None-Match`. None means that it is not known yet."""
+        """Whether the server obeys `If-None-Match`. None means that this is not known yet."""
 
     def _call(self, path: str, request: Callable[[], _T]) -> _T:
-        """Send a request, and send it again if the server does not answer. Return its result."""
+        """Send a request and return the result. If the server does not answer, send the request again."""
         for delay in RETRY_DELAYS_S:
             try:
                 return self._once(path, request)
@@ -107,7 +111,7 @@ class S3Storage:
         return self._once(path, request)
 
     def _once(self, path: str, request: Callable[[], _T]) -> _T:
-        """Send a request once, and turn any failure into a StoreError of one line."""
+        """Send a request once. Turn any failure into a StoreError with a text of one line."""
         where = f"s3://{path} on {self._server}"
         try:
             return request()
@@ -128,8 +132,8 @@ class S3Storage:
         except (BotoCoreError, ResponseParserError) as error:
             raise StoreError(f"{where}: {one_line(error)}") from error
         except OSError as error:
-            # s3fs turns some answers of the server into exceptions of Python, such as FileNotFoundError, and keeps the
-            # answer as their cause.
+            # s3fs turns some answers of the server into exceptions of Python, such as FileNotFoundError. The cause of
+            # such an exception holds the answer.
             if isinstance(error.__cause__, ClientError):
                 raise _refusal(where, error.__cause__) from error
             raise
@@ -148,9 +152,10 @@ class S3Storage:
     def create(self, path: str, data: bytes) -> bool:
         """Write the object by one PUT with `If-None-Match: *`.
 
-        If the server ignores this condition, write, wait, and read back whose object it is.
+        If the server ignores this condition: write the object, wait, and read the object to see which writer won.
         """
-        # Until it is known that the server obeys the condition, look first: it might overwrite an existing object.
+        # A server that ignores the condition would overwrite an existing object. Check for the object first, until it
+        # is known that the server obeys the condition.
         if not self._conditional and self._exists(path):
             return False
         if not self._put_if_absent(path, data):
@@ -158,12 +163,12 @@ class S3Storage:
             return False
         if self._conditional is None:
             self._conditional = not self._put_if_absent(path, data)
-        # Without conditions, the last of several writers wins if all write within `_SETTLE_S`, and later writers see
-        # the object. A lease can live with that: if two runs work at once, they write equal shards twice.
+        # Without conditional writes: if several writers write within `_SETTLE_S`, the last writer wins. Later writers
+        # see the object. This is enough for a lease: if two runs work at once, both write equal shards.
         return self._conditional or self._survived(path, data)
 
     def _put_if_absent(self, path: str, data: bytes) -> bool:
-        """Send a conditional PUT; return False if the server says that the object exists."""
+        """Send a conditional PUT. Return False if the server answers that the object exists."""
 
         def put() -> bool:
             try:
@@ -183,18 +188,18 @@ class S3Storage:
         return self._call(path, put)
 
     def _survived(self, path: str, data: bytes) -> bool:
-        """Return whether no other writer replaced the object that this one has just written."""
+        """Return True if no other writer replaced the object that this writer has just written."""
         time.sleep(_SETTLE_S)
         return self.read(path) == data
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """Write the object by one PUT, or in parts if the file is large. It appears whole either way."""
-        # Two parts of half the size are in memory at a time.
+        """Write the object by one PUT, or in parts if the file is large. In both cases the object appears whole."""
+        # Two parts are in memory at the same time, so each part has half the size.
         part = _SINGLE_PUT_BYTES // 2
         self._call(path, lambda: self._fs.put_file(str(file), path, chunksize=part, max_concurrency=2))
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Write the object by a conditional PUT. For a large file, check first, then send it in parts."""
+        """Write the object by a conditional PUT. For a large file, check that no object exists, then send parts."""
         if file.stat().st_size <= _SINGLE_PUT_BYTES:
             return self.create(path, file.read_bytes())
         if self._exists(path):
@@ -210,11 +215,11 @@ class S3Storage:
         return True
 
     def open(self, path: str) -> IO[bytes]:
-        """Open the object as a file that fetches only the bytes that are read."""
+        """Open the object as a file. Each read fetches only the bytes that it returns."""
         return cast(IO[bytes], S3File(self, path))
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start` on, by one GET.
+        """Return `length` bytes that begin at `start`, by one GET.
 
         Raises:
             StoreError: if the server sends fewer bytes.
@@ -225,11 +230,14 @@ class S3Storage:
         return data
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return names and sizes in bytes of the objects directly in a folder, by a listing."""
+        """Return the sizes in bytes, by name, of the objects directly in a folder. The requests are listings."""
         return {path[len(folder) + 1 :]: info.size for path, info in self._list(folder, Delimiter="/")}
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield path and `ObjectInfo` of every object below a folder. Each request lists up to a thousand objects."""
+        """Yield the path and the `ObjectInfo` of every object in a folder and its subfolders.
+
+        Each request lists up to a thousand objects.
+        """
         return self._list(folder)
 
     def _list(self, folder: str, **options: str) -> Iterator[tuple[str, ObjectInfo]]:
@@ -245,7 +253,7 @@ class S3Storage:
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
     def _request(self, path: str, name: str, **arguments: str) -> dict[str, Any]:
-        """Send a request that botocore knows by this name, and return the answer."""
+        """Send the request with this name in botocore, and return the answer."""
         return self._call(path, partial(cast(Callable[..., dict[str, Any]], self._fs.call_s3), name, **arguments))
 
     def version_id(self, path: str) -> str | None:
@@ -263,9 +271,9 @@ class S3Storage:
         return ObjectInfo(int(info["ContentLength"]), info["ETag"].strip('"'), info["LastModified"].timestamp())
 
     def scratch(self, folder: str) -> Path:
-        """Return a folder of its own in the system's temporary folder.
+        """Return a local folder in the system's temporary folder. It is used only for the given folder of the server.
 
-        The name depends only on server and folder, so a later run finds the files that a killed run left.
+        The local name depends only on server and folder, so a later run finds the unfinished files of a killed run.
         """
         digest = hashlib.sha256(f"{self._server} {folder}".encode()).hexdigest()[:16]
         path = Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}" / digest
@@ -275,7 +283,7 @@ class S3Storage:
 
 
 class S3File(io.RawIOBase):
-    """An object as a file without a buffer: each read sends one request, for exactly the bytes that it returns.
+    """An object that is read as a file without a buffer. Each read sends one request for exactly the bytes it returns.
 
     Args:
         storage: storage of the object.
@@ -311,7 +319,7 @@ class S3File(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer by one request, and return the number of bytes, which is smaller at the end of the object."""
+        """Fill the buffer by one request, and return the number of bytes. Near the end of the object, it is smaller."""
         view = memoryview(buffer).cast("B")
         data = self._read(len(view))
         view[: len(data)] = data
@@ -345,7 +353,7 @@ def _status(error: ClientError) -> int:
 
 
 def _refusal(where: str, error: ClientError) -> StoreError:
-    """Return the server's answer as an error. Only its code is quoted, because its message may hold access keys."""
+    """Return an error for the server's answer. The error quotes only the code: the message may hold access keys."""
     status, code = _status(error), error.response.get("Error", {}).get("Code") or "no code"
     if code == "NoSuchBucket":
         return StoreError(f"{where}: there is no such bucket")

@@ -1,4 +1,4 @@
-"""The protocol of a storage: a place that keeps objects. The two storages are `folder` and `s3`."""
+"""The protocol of a storage: a place that keeps objects. `FolderStorage` and `S3Storage` implement it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import IO, Protocol
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """Size and version of an object. Another content has another version."""
+    """Size and version of an object. The version changes when the content changes."""
 
     size: int
     """Size in bytes."""
@@ -23,8 +23,8 @@ class ObjectInfo:
 class Storage(Protocol):
     """A place that keeps objects.
 
-    Objects are named by full paths without a scheme: `/folder/key`, or `bucket/prefix/key` on S3. Every method raises
-    StoreError if the storage refuses, and StoreUnavailableError if it does not answer.
+    A full path without a scheme names an object: `/folder/key`, or `bucket/prefix/key` on S3. Every method raises
+    StoreError if the storage refuses, and StoreUnavailableError if the storage does not answer.
     """
 
     def read(self, path: str) -> bytes | None:
@@ -37,25 +37,25 @@ class Storage(Protocol):
         """Write a whole object unless it exists. Of several callers, exactly one gets True."""
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """Write an object as `write` does, from a file in `scratch`."""
+        """Write a whole object from a file in `scratch`, in one atomic step. An existing object is replaced."""
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Write an object as `create` does, from a file in `scratch`."""
+        """Write a file in `scratch` as a whole object unless it exists. Of several callers, exactly one gets True."""
 
     def open(self, path: str) -> IO[bytes]:
-        """Open an object as a seekable binary file. Raises ObjectMissingError if it does not exist."""
+        """Open an object as a seekable binary file. Raises ObjectMissingError if the object does not exist."""
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return names and sizes in bytes of the objects directly in a folder."""
+        """Return the sizes in bytes, by name, of the objects directly in a folder."""
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield full path and `ObjectInfo` of every object below a folder."""
+        """Yield the full path and the `ObjectInfo` of every object in a folder and its subfolders."""
 
     def delete(self, path: str) -> None:
-        """Remove an object. Nothing happens if it does not exist."""
+        """Remove an object. Do nothing if the object does not exist."""
 
     def describe(self, path: str) -> ObjectInfo:
-        """Return size and version of an object. Raises ObjectMissingError if it does not exist."""
+        """Return size and version of an object. Raises ObjectMissingError if the object does not exist."""
 
     def scratch(self, folder: str) -> Path:
-        """Return a local folder that holds nothing but `.part` files that will become objects in `folder`."""
+        """Return a local folder for unfinished files (`.part`). Each file will become an object in `folder`."""

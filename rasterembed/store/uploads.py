@@ -1,7 +1,7 @@
-"""Uploads: which objects of a bucket are rasters to embed, and the identity of the run for each of them.
+"""Uploads: which objects in a bucket are rasters to embed, and the identity of each upload's run.
 
-The webhook learns of an upload by a notification, which may come twice. The sweep finds it later in a listing. All of
-them give the upload the same identity, so it gets exactly one run.
+The webhook receives a notification of an upload, sometimes twice. The sweep finds the same upload later in a listing.
+Webhook and sweep compute the same identity for the upload, so exactly one run embeds it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Upload(BaseModel):
     """One version of one object on an S3 server.
 
     Raises:
-        ValidationError: if no run could read the object: no server allows the bucket's name, or the key is empty, is
-            longer than 1,024 bytes, or has a control character or a segment `.` or `..`.
+        ValidationError: if no run could read the object, because the bucket's name is not allowed, or because the key
+            is empty, is longer than 1,024 bytes, or has a control character or a segment `.` or `..`.
 
     Example:
         >>> from rasterembed.store.uploads import Upload
@@ -76,27 +76,27 @@ class Upload(BaseModel):
 
     @property
     def identity(self) -> str:
-        """Idempotency key of the upload's run."""
+        """Idempotency key of the upload's run. Prefect starts only one run for a key."""
         return f"s3:{self.bucket}/{self.key}:{self.version}"
 
     @property
     def event_id(self) -> uuid.UUID:
-        """Id of the Prefect event for this upload, the same for every notification."""
+        """Id of the Prefect event for this upload. Every notification of the upload gives the same id."""
         return uuid.uuid5(uuid.NAMESPACE_URL, self.identity)
 
     def parameters(self, root: str | None, store: str | None) -> dict[str, Any]:
         """Return the parameters of the flow run that embeds this upload.
 
         Args:
-            root: root of the store for the dataset, or None to leave it to the deployment.
-            store: name of a store block, or None to leave it to the deployment.
+            root: root of the store for the dataset, or None to use the deployment's root.
+            store: name of a store block, or None to use the deployment's store block.
         """
         chosen = {"raster": self.uri, "root": root, "store": store}
         return {name: value for name, value in chosen.items() if value is not None}
 
 
 class UploadRules(BaseModel):
-    """Rules that say which objects are uploads to embed."""
+    """Rules that decide which objects are uploads to embed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -116,8 +116,8 @@ class UploadRules(BaseModel):
         Args:
             bucket: bucket of the object.
             key: key of the object.
-            root: root of the store that runs write to, or None if it is not known. Objects that a run wrote there are
-                never uploads, because each of them would start another run.
+            root: root of the store that runs write to, or None if the root is not known. The objects that runs wrote
+                into this store are never uploads, because each of these objects would start another run.
         """
         return (
             (not self.buckets or bucket in self.buckets)
@@ -133,7 +133,7 @@ def _is_output(uri: str, root: str | None) -> bool:
 
 
 def dataset_dates(store: ObjectStore) -> dict[str, float]:
-    """Return when the manifest of each dataset in a store was written.
+    """Return the time of the last write of each dataset's manifest.
 
     Args:
         store: the store. One listing finds all manifests.

@@ -1,7 +1,7 @@
-"""Write a file or folder beside its final place, then give it its name in one step.
+"""Write a file or folder under a temporary name, then rename it in one step.
 
-A reader sees the whole file or none, also if the process is killed at any moment. A file that is not finished has a
-unique name that ends with `.part`.
+A reader sees the whole file or no file, even if the process is killed. An unfinished file has a unique name that ends
+with `.part`, and is in the folder of the finished file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @contextmanager
 def part_file(folder: Path) -> Iterator[Path]:
-    """Yield the path of a new file in `folder`, and remove that file at the end unless it was moved away."""
+    """Yield the path for a new file in `folder`. At the end of the block, remove the file if it still has this path."""
     path = _part(folder)
     try:
         yield path
@@ -25,7 +25,7 @@ def part_file(folder: Path) -> Iterator[Path]:
 
 
 def flush_to_disk(file: Path) -> None:
-    """Wait until the content of a file is on the disk, so that it survives a power failure."""
+    """Wait until the content of a file is on the disk. The content then survives a power failure."""
     with file.open("rb") as handle:
         os.fsync(handle.fileno())
 
@@ -34,11 +34,11 @@ def link_into_place(part: Path, path: Path) -> bool:
     """Give a finished file the name `path`, unless that name is taken.
 
     Args:
-        part: the finished file, on the same file system. It keeps its old name too.
+        part: the finished file, on the same file system as `path`. The file keeps its old name too.
         path: the final name.
 
     Returns:
-        Whether the file got the name. Of several callers with the same `path`, exactly one gets True.
+        True if the file got the name. Of several callers with the same `path`, exactly one gets True.
     """
     try:
         os.link(part, path)
@@ -49,9 +49,9 @@ def link_into_place(part: Path, path: Path) -> bool:
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yield the path of a file to write, which replaces `path` at the end of the block.
+    """Yield the path for a new file. At the end of the block, the new file replaces `path`.
 
-    If the block raises, the new file is removed and `path` stays unchanged.
+    If the block raises an exception, the new file is removed and `path` stays unchanged.
 
     Raises:
         OSError: if the file cannot be written.
@@ -63,12 +63,13 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new folder to fill, which gets the name `folder` at the end of the block.
+    """Yield a new, empty folder. At the end of the block, the new folder gets the name `folder`.
 
-    If several processes make the same folder, the first one that finishes counts, and the others drop theirs.
+    If several processes create the same folder, the folder of the first finished process stays. The other processes
+    remove their folders.
 
     Raises:
-        OSError: if the folder cannot be made and no other process made it.
+        OSError: if the folder cannot be created and no other process created it.
     """
     part = _part(folder.parent)
     try:
@@ -83,7 +84,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder in one step. Processes that have its files open can go on reading them."""
+    """Remove a folder in one step. Processes that have opened its files can still read these files."""
     part = _part(folder.parent)
     with suppress(OSError):
         folder.rename(part)
@@ -94,10 +95,10 @@ def write_once(path: Path, text: str) -> str:
     """Write a text file unless it exists.
 
     Returns:
-        The content of the file, which may come from another process that was first.
+        The content of the file. If another process wrote the file first, the content comes from that process.
 
     Raises:
-        OSError: if the file can neither be written nor read.
+        OSError: if the file cannot be written and cannot be read.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with part_file(path.parent) as part:
