@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import rasterio
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from rasterio.enums import ColorInterp, MaskFlags
 
 from rasterembed.errors import DataError
+from rasterembed.raster.acquisition_time import acquisition_time
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import mask_file_state
@@ -21,9 +22,6 @@ from rasterembed.store.object_store import ObjectStore
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
 """A raster must have data if its pixels take more bytes than the first number, and more than the second number times
 the file's size. A file of a few kilobytes can declare any number of pixels."""
-
-_TIME_FORMATS = ("%Y:%m:%d %H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S")
-"""How TIFF 6.0 and ISO 8601 write a time."""
 
 
 class GroundControlPoint(BaseModel):
@@ -182,7 +180,7 @@ def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str |
         compression=dataset.compression.name if dataset.compression else None,
         overviews=tuple(dataset.overviews(1)),
         palette=_palette(dataset),
-        acquired=_acquisition_time(dataset),
+        acquired=acquisition_time(dataset.tags() | dataset.tags(ns="IMAGERY")),
     )
 
 
@@ -198,19 +196,6 @@ def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...
         return None
     colours = dataset.colormap(1)
     return tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
-
-
-def _acquisition_time(dataset: rasterio.DatasetReader) -> datetime | None:
-    """Return the time of GDAL's tag ACQUISITIONDATETIME, or else of TIFFTAG_DATETIME; None if neither is readable."""
-    tags = dataset.tags() | dataset.tags(ns="IMAGERY")
-    for name in ("ACQUISITIONDATETIME", "TIFFTAG_DATETIME"):
-        text = str(tags.get(name, "")).strip()
-        for time_format in _TIME_FORMATS:
-            try:
-                return datetime.strptime(text[:19], time_format).replace(tzinfo=UTC)
-            except ValueError:
-                continue
-    return None
 
 
 def _check_tiff(store: ObjectStore, uri: str, size: int) -> TiffFile | None:

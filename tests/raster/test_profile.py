@@ -124,7 +124,9 @@ def test_an_affine_goes_before_ground_control_points(store: ObjectStore, tmp_pat
     [
         ("TIFFTAG_DATETIME", "2021:07:03 09:12:45", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
         ("TIFFTAG_DATETIME", "2021-07-03T09:12:45Z", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
-        ("ACQUISITIONDATETIME", "2021-07-03 09:12:45.25", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
+        ("ACQUISITIONDATETIME", "2021-07-03 09:12:45.25", datetime(2021, 7, 3, 9, 12, 45, 250_000, tzinfo=UTC)),
+        ("ACQUISITIONDATETIME", "2021-07-03T11:12:45+02:00", datetime(2021, 7, 3, 9, 12, 45, tzinfo=UTC)),
+        ("ACQUISITIONDATETIME", "2021-07-03", datetime(2021, 7, 3, tzinfo=UTC)),
         ("TIFFTAG_DATETIME", "last summer", None),
     ],
 )

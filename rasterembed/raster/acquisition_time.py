@@ -1,0 +1,54 @@
+"""Read the time of acquisition that a raster's tags tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+_TAGS = ("ACQUISITIONDATETIME", "TIFFTAG_DATETIME")
+"""GDAL's names of the tags that hold the time, the better one first."""
+
+_TIFF_DATE = re.compile(r"^(\d{4}):(\d{2}):(\d{2})")
+"""A date as TIFF 6.0 writes it. ISO 8601 has hyphens instead."""
+
+_FRACTION = re.compile(r"[.,](\d+)")
+"""Fraction of a second, of any length. ISO 8601 allows a comma too."""
+
+
+def acquisition_time(tags: Mapping[str, str]) -> datetime | None:
+    """Return the time of the first tag that holds one, in UTC, or None.
+
+    Args:
+        tags: GDAL's names and values of the raster's tags.
+    """
+    for name in _TAGS:
+        when = parse_time(tags.get(name, ""))
+        if when is not None:
+            return when
+    return None
+
+
+def parse_time(text: str) -> datetime | None:
+    """Return the time that a text of ISO 8601 or TIFF 6.0 tells, in UTC, or None if it tells none.
+
+    A time without an offset is in UTC. A date without a time is midnight UTC of that day.
+
+    Example:
+        >>> from rasterembed.raster.acquisition_time import parse_time
+        >>> parse_time("2026-06-01T12:00:00+02:00").isoformat()
+        '2026-06-01T10:00:00+00:00'
+        >>> parse_time("2026:06:01 12:00:00").isoformat()
+        '2026-06-01T12:00:00+00:00'
+    """
+    text = _TIFF_DATE.sub(r"\1-\2-\3", text.strip().strip("\0"))
+    # Python reads up to six digits of a fraction.
+    text = _FRACTION.sub(lambda match: f".{match[1][:6]}", text, count=1)
+    # Some writers put a space before the offset.
+    text = re.sub(r"\s+(?=[+\-]\d{2}|Z$)", "", text)
+    text = re.sub(r"\s+UTC$", "Z", text)
+    try:
+        when = datetime.fromisoformat(text)
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
