@@ -51,6 +51,11 @@ _MAX_HALVINGS = 20
 """How often an edge is halved at most. Only a border across a tear in the map comes to this: there no number of points
 is enough."""
 
+_MAX_POINTS = 2**14
+"""Most points of one border. Even a border across a tear needs a few hundred, because only the edges at the tear are
+halved. More are needed only where the inverse projection gives a different place for each of them: outside its domain,
+or so far away that coordinates have no digits left for a pixel."""
+
 _SNAP_PX = 0.01
 """A point this near the antimeridian, in px, is moved onto it. Pixel sizes in files are rounded, and would otherwise
 leave slivers on the other side."""
@@ -170,7 +175,14 @@ class Footprinter:
         cols, rows = shapely.get_coordinates(window.segmentize(max(width, height) / 8).exterior).T
         lon, lat = self._georeference.lonlat(*_border(tile, 16))
         tolerance = _TOLERANCE_PX * _pixel_degrees(make_continuous(lon), lat, tile)
-        cols, rows, lon, lat = self._halve_where_it_bends(cols, rows, tolerance)
+        refined = self._halve_where_it_bends(cols, rows, tolerance)
+        if refined is None:
+            raise DataError(
+                f"the tile at column {left}, row {top} has no outline on Earth that {_MAX_POINTS} points could draw: "
+                "the raster's transform is wrong, or the tile lies outside its CRS's area of use: crop the raster to "
+                "that area, or warp it to another CRS"
+            )
+        cols, rows, lon, lat = refined
         # The points led around a pole stand for the pole itself.
         for point, latitude in on_border:
             lat = np.where(np.hypot(cols - point.x, rows - point.y) < 1.5 * POLE_GAP_PX, latitude, lat)
@@ -182,7 +194,7 @@ class Footprinter:
 
     def _halve_where_it_bends(
         self, cols: Floats, rows: Floats, tolerance: Floats
-    ) -> tuple[Floats, Floats, Floats, Floats]:
+    ) -> tuple[Floats, Floats, Floats, Floats] | None:
         """Halve the edges of a border until the middle of none is farther than `tolerance` from the true border.
 
         Args:
@@ -191,7 +203,8 @@ class Footprinter:
             tolerance: degrees of latitude, shape (1,).
 
         Returns:
-            Columns, rows, continuous longitudes and latitudes of the points, all of the same shape.
+            Columns, rows, continuous longitudes and latitudes of the points, all of the same shape. None if they would
+            be more than `_MAX_POINTS`.
         """
         for _ in range(_MAX_HALVINGS):
             cols, rows = _with_middles(cols), _with_middles(rows)
@@ -203,6 +216,8 @@ class Footprinter:
             cols, rows, lon, lat = cols[keep], rows[keep], lon[keep], lat[keep]
             if not bends.any():
                 break
+            if len(cols) > _MAX_POINTS:
+                return None
         return cols, rows, lon, lat
 
 

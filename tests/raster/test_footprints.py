@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -546,6 +549,45 @@ def test_another_body_is_refused_or_in_pixels(tmp_path: Path, radius: int) -> No
     profile = inspect_raster(store, str(path), allow_no_crs=True)
     footprints = Footprinter(profile)(all_tiles(profile, Grid(size=16)))
     assert footprints.bounds.tolist() == [[0, 0, 16, 16], [16, 0, 20, 16], [0, 16, 16, 20], [16, 16, 20, 20]]
+
+
+ENDLESS: dict[str, tuple[str, Affine]] = {
+    "Winkel Tripel": ("ESRI:54042", Affine(40e6 / 200, 0, -20e6, 0, -20e6 / 100, 10e6)),
+    "a northing of 1e20": ("EPSG:32633", Affine(10, 0, 5e5, 0, -10, 1e20)),
+}
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_border_that_no_number_of_points_draws_is_refused(tmp_path: Path, name: str) -> None:
+    """Outside its domain an inverse projection sends neighbours far apart: pyproj's own values jump."""
+    crs, transform = ENDLESS[name]
+    profile = profile_of(crs, transform, 200, 100)
+    lon, lat = true_border(profile, (0, 0, 200, 100))
+    x, y = transformer(profile).transform(lon, lat, direction="INVERSE")
+    assert np.hypot(*(np.array([x, y]) - transform @ walk((0, 0, 200, 100)))).max() > 1e6
+    header = tmp_path / "profile.json"
+    header.write_text(profile.model_dump_json())
+    draw = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
+        "import numpy as np\n"
+        "from rasterembed.errors import DataError\n"
+        "from rasterembed.raster.footprints import Footprinter\n"
+        "from rasterembed.raster.grid import Grid, tiles_in\n"
+        "from rasterembed.raster.profile import RasterProfile\n"
+        "profile = RasterProfile.model_validate_json(open(sys.argv[1]).read())\n"
+        "try: Footprinter(profile)(tiles_in(Grid(size=224), 100, 200, (0, 1), (0, 1)))\n"
+        "except DataError as error: print(error)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", draw, str(header)],
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "the tile at column 0, row 0 has no outline on Earth" in found.stdout
+    assert found.stdout.count("\n") == 1
 
 
 def test_a_place_off_the_map_is_named() -> None:
