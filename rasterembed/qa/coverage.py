@@ -37,6 +37,9 @@ _PIXELS_PER_TILE = 2
 _DECODED_PIXELS = 2**24
 """Largest number of pixels to decode for the overview."""
 
+_DECODED_PER_PIXEL = 16
+"""Largest number of pixels to decode for each pixel of the overview, if that is more than `_DECODED_PIXELS`."""
+
 _MARGIN = 0.1
 """Added to the minimum valid fraction in a decimated overview, where a tile's valid fraction is only an estimate."""
 
@@ -132,6 +135,9 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
         return None
     shrink = max(1.0, longest / side)
     shape = (max(1, round(profile.height / shrink)), max(1, round(profile.width / shrink)))
+    # An overview that is too small for this shape is of no use to GDAL, which then decodes a larger one, or all pixels.
+    if profile.decoded_pixels(*shape) > max(_DECODED_PIXELS, _DECODED_PER_PIXEL * shape[0] * shape[1]):
+        return None
     with _open_unchanged(store, plan) as raster:
         pixels, valid = raster.read(plan.radiometry.distinct_bands, Window(0, 0, profile.width, profile.height), shape)
     return Overview(_grey(plan, pixels), valid)

@@ -108,6 +108,20 @@ class RasterProfile(BaseModel):
         """Whether a block is as wide as the raster, so that the file is read by rows."""
         return self.block_width >= self.width
 
+    def decoded_pixels(self, rows: int, columns: int) -> float:
+        """Return how many pixels of a band GDAL decodes to read the whole raster at a smaller size.
+
+        GDAL takes the smallest overview that is not much smaller than the size asked for. The limit of 1.2 is that of
+        GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour.
+
+        Args:
+            rows: rows to resample to.
+            columns: columns to resample to.
+        """
+        wanted = 1.2 * min(self.width / columns, self.height / rows)
+        factor = max((factor for factor in self.overviews if factor < wanted), default=1)
+        return self.width * self.height / factor**2
+
 
 def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
     """Read a raster's header, and refuse a raster that cannot be embedded.
@@ -221,9 +235,10 @@ def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffF
     raw = profile.width * profile.height * profile.count * itemsize
     suspicious = raw > _SUSPICIOUS_BYTES and raw > _SUSPICIOUS_EXPANSION * file_bytes
     if suspicious and not (tiff is not None and tiff.has_data):
+        what = "no data, only {} bytes of header" if tiff is not None else "{} bytes only: it is damaged or cut off"
         raise DataError(
             f"{uri}: the header declares {profile.width}x{profile.height}x{profile.count} px "
-            f"({raw / 2**30:.0f} GiB) but the file has no data, only {file_bytes} bytes of header"
+            f"({raw / 2**30:.0f} GiB) but the file has {what.format(file_bytes)}"
         )
 
 

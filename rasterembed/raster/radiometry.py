@@ -259,9 +259,9 @@ def _sample_windows(profile: RasterProfile) -> list[tuple[Window, tuple[int, int
     overview is read whole, decimated. Of any other raster, small windows are read at full resolution.
     """
     width, height = profile.width, profile.height
-    if width * height / max(profile.overviews, default=1) ** 2 <= _DECODED_PIXELS:
-        shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
-        shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
+    shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    if profile.decoded_pixels(*shape) <= _DECODED_PIXELS:
         return [(Window(0, 0, width, height), shape)]
     side_x, side_y = min(_WINDOW_SIDE, width), min(_WINDOW_SIDE, height)
     lefts = np.unique(np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int))
