@@ -1,1 +1,1 @@
-"""Examples: a generated landscape, and a demonstration on it."""
+"""Examples: a generated landscape, and a demonstration with this landscape."""

@@ -1,6 +1,7 @@
-"""Embed a generated scene, check it, and search in it with the `rasterembed` command: `make demo`.
+"""Embed, check and search a generated scene with the command `rasterembed`: `make demo`.
 
-It needs no server. The demo model is kept in XDG_CACHE_HOME, by default ~/.cache, which must be writable.
+The demo needs no server. The demo model is stored in the folder XDG_CACHE_HOME, by default ~/.cache. The folder must be
+writable.
 
 python -m examples.demo [FOLDER]
 """
@@ -21,7 +22,7 @@ TILE = "r000008_c000008"
 
 
 def main(folder: Path) -> None:
-    """Generate a scene in `folder`, embed it with the demo model, search it, and print where the results are."""
+    """Generate a scene in `folder`, embed and search it with the demo model, and print the paths of the results."""
     raster, store, sheet = folder / "scene.tif", folder / "store", folder / "search.png"
     if not raster.exists():
         print(f"generating a landscape in {raster}")

@@ -1,9 +1,9 @@
 """Generate a landscape as a georeferenced raster, for the demo, the tests and the benchmarks.
 
-A scene is built in the order in which a real landscape comes about:
+A scene is built in the same order as a real landscape:
 
-1. relief, with lakes where it is low and a river (`terrain.py`);
-2. districts between roads, cut into parcels and street blocks (`districts.py`);
+1. relief, with lakes in low places, and a river (`terrain.py`);
+2. districts between roads, and their parcels and street blocks (`districts.py`);
 3. a class for every pixel (`land_use.py`);
 4. colour and height of the ground for each class (`ground.py`), and trees (`crowns.py`);
 5. a photograph: one sun lights the height model, so that shading and cast shadows agree (`landscape.py`, `light.py`).

@@ -12,7 +12,7 @@ from examples.landscape.arrays import F32, I32, Mask, clip
 
 @dataclass(frozen=True)
 class Crowns:
-    """Tree crowns, seen from above. The arrays have the scene's shape."""
+    """Height and tone of the tree crowns. The arrays have the scene's shape."""
 
     height: F32
     """Height above the relief in px, 0 outside the crowns."""
@@ -54,7 +54,7 @@ def plant_crowns(rng: np.random.Generator, trees: F32, broadleaf: F32) -> Crowns
                 at = y[inside] * np.int32(shape[1]) + x[inside]
                 yield inside, at, top[inside] * (1 - 0.6 * away[inside])
 
-    # Two passes: the first finds the height of the highest crown at each pixel, the second gives the pixel its tone.
+    # The first pass finds the highest crown at each pixel. The second pass gives the pixel the tone of that crown.
     for _, at, dome in domes():
         np.maximum.at(height.reshape(-1), at, dome)
     for inside, at, dome in domes():

@@ -1,4 +1,4 @@
-"""Districts between roads, and the parcels and street blocks that they are cut into."""
+"""Districts between roads. Each district is cut into parcels or street blocks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from examples.landscape.noise import draw, smooth_noise
 from examples.landscape.terrain import Terrain
 
 PARCEL = (230.0, 120.0, 11)
-"""Length and depth of a field parcel in px, and its salt; see `cut_bricks`."""
+"""Length in px, depth in px, and salt of field parcels; see `cut_bricks`."""
 
 BLOCK = (130.0, 74.0, 23)
-"""Length and depth of a street block in px, and its salt; see `cut_bricks`."""
+"""Length in px, depth in px, and salt of street blocks; see `cut_bricks`."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,17 @@ class Districts:
     """For each pixel, the index of the district beyond the nearest border."""
 
     edge: F32
-    """For each pixel, the distance in px to that border."""
+    """For each pixel, the distance in px to the nearest border."""
 
     along: F32
-    """For each pixel, its distance in px from the district's centre, along the district's direction."""
+    """For each pixel, the distance in px from the district's centre, along the district's direction."""
 
     across: F32
-    """For each pixel, its distance in px from the district's centre, at a right angle to that direction."""
+    """For each pixel, the distance in px from the district's centre, at a right angle to the district's direction."""
 
 
 def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
-    """Return the Voronoi cells of a jittered lattice as districts. Their borders are bent, like roads."""
+    """Return districts: the Voronoi cells of a jittered lattice. Like roads, the borders of the cells are bent."""
     shape = terrain.valid.shape
     spacing, bend = 560, 20.0
     nodes = tuple(-(-size // spacing) + 4 for size in shape)
@@ -64,7 +64,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
     x = np.arange(shape[1], dtype=np.float32)[None, :] + bend * smooth_noise(rng, shape, 150)
     nearest, other = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
     edge = np.empty(shape, np.float32)
-    # Block by block, because only a few sites can be the nearest one anywhere within a block.
+    # The loop goes block by block, because within a block only a few sites can be nearest.
     block = 256
     for top in range(0, shape[0], block):
         for left in range(0, shape[1], block):
@@ -80,7 +80,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
 
 
 def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
-    """Return the indexes of the nearest and the second nearest site, and the distance to the border between them."""
+    """Return index of nearest site, index of second nearest site, and distance to the border between the two sites."""
     middle = np.array([(y.min() + y.max()) / 2, (x.min() + x.max()) / 2])
     reach = math.hypot(float(y.max() - y.min()), float(x.max() - x.min())) / 2
     distance = np.hypot(*(sites - middle).T)
@@ -101,7 +101,7 @@ def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
 
 @dataclass(frozen=True)
 class Bricks:
-    """The parcel or street block (the *brick*) that each chosen pixel lies in. All lengths are in px."""
+    """For each chosen pixel, the parcel or street block around the pixel (its *brick*). All lengths are in px."""
 
     key: U32
     """Random number of the brick."""
@@ -116,7 +116,7 @@ class Bricks:
     """Length of the brick, along the district's direction."""
 
     depth: F32
-    """Depth of the brick, at a right angle to it."""
+    """Depth of the brick, at a right angle to the district's direction."""
 
     @property
     def edge(self) -> F32:
@@ -132,10 +132,10 @@ def cut_bricks(districts: Districts, pick: Any, length: float, depth: float, sal
 
     Args:
         districts: the districts to cut.
-        pick: the pixels to look at, as an index (a mask or slices) into the scene.
-        length: mean length of a brick. The rows differ from it by up to half.
-        depth: mean depth of a row. The districts differ from it by up to a quarter.
-        salt: another number gives another cut of the same districts.
+        pick: the chosen pixels, as an index (a mask or slices) into the scene.
+        length: mean length of a brick. A row's bricks are up to half longer or shorter.
+        depth: mean depth of a row. A district's rows are up to a quarter deeper or less deep.
+        salt: another number cuts the same districts in another way.
     """
     district = districts.keys[districts.nearest[pick]] + np.uint32(salt)
     depths = depth * (0.75 + 0.5 * draw(district, 1))
@@ -165,5 +165,5 @@ def at_middles(field: F32, districts: Districts, pick: Any, bricks: Bricks) -> F
 
 
 def strips(shape: Shape) -> list[slice]:
-    """Return runs of rows, short enough for the arrays computed from one to fit the processor's cache."""
+    """Return slices of rows. The slices are short, so that arrays for one slice fit the processor's cache."""
     return [slice(top, top + 128) for top in range(0, shape[0], 128)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import rasterio
-from rasterio._err import CPLE_BaseError  # has no public name
+from rasterio._err import CPLE_BaseError  # This error has no public name.
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
@@ -39,10 +39,10 @@ class Scene:
     """The two files of a generated scene. Both have the same grid."""
 
     raster: Path
-    """Three-band uint8 RGB COG. A pixel that is 0 in all bands is nodata, and a valid pixel is 0 in none."""
+    """Three-band uint8 RGB COG. A nodata pixel is 0 in all bands. A valid pixel is above 0 in all bands."""
 
     classes: Path
-    """One-band uint8 COG: for each pixel an index into `CLASSES`."""
+    """One-band uint8 COG with an index into `CLASSES` for each pixel."""
 
 
 def make_scene(
@@ -58,25 +58,26 @@ def make_scene(
 ) -> Scene:
     """Write `scene.tif` and `scene-classes.tif` into a folder.
 
-    Fields, street blocks and crowns have their natural size at pixels of one metre. A larger scene has more of them,
-    not larger ones. The same arguments give the same pixels, with the same NumPy on the same kind of processor.
+    Fields, street blocks and crowns have their natural size if a pixel is one metre. A larger scene has more fields,
+    blocks and crowns, not larger ones. With the same NumPy, on the same kind of processor, the same arguments give the
+    same pixels.
 
     Args:
-        folder: where the files go. It is created if it is missing, and files of these names are replaced.
-        width: pixels across, 64 or more.
-        height: pixels down, 64 or more.
-        seed: another number gives another landscape; 0 or more.
+        folder: folder for the files. It is created if it is missing. Files of these names are replaced.
+        width: number of columns in pixels, 64 or more.
+        height: number of rows in pixels, 64 or more.
+        seed: seed of the random numbers, 0 or more. Each seed gives another landscape.
         crs: a projected CRS. The upper left corner is near 24.9 degrees east, 60.2 degrees north.
-        pixel_size: side of a pixel in units of the CRS (metres in the default one).
-        border: largest width of the nodata border on each side, in pixels. Its inner edge is irregular, between half
-            of this and all of it. It is at most a quarter of the scene's shorter side.
+        pixel_size: side of a pixel in units of the CRS. The unit of the default CRS is the metre.
+        border: largest width of the nodata border on each side, in pixels. The width varies between half of this
+            value and this value. The border is never wider than a quarter of the scene's shorter side.
         compress: `deflate`, `zstd`, `lzw` or `none`.
 
     Returns:
-        The paths of the two files. Each is moved into place when it is complete.
+        The paths of the two files. Each file is moved into place when it is complete.
 
     Raises:
-        UsageError: if a size, the seed, the border, the CRS or the compression is not one of these.
+        UsageError: if a size, the seed, the border, the CRS or the compression is not allowed.
     """
     shape = (height, width)
     _check(shape, seed, pixel_size, border, compress)

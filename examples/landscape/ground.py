@@ -36,7 +36,7 @@ def _palette(choice: F32, colours: Sequence[Colour]) -> F32:
 
 
 def blend(colour: F32, other: Colour | F32, share: F32) -> F32:
-    """Return colours, shape (n, 3), moved towards another colour by a share of the way, shape (n,)."""
+    """Return colours mixed with another colour, shape (n, 3). `share` is the part of the other colour, shape (n,)."""
     return colour + (np.asarray(other, np.float32) - colour) * share[:, None]
 
 
@@ -55,7 +55,7 @@ _CROPS = (
 
 
 def field_ground(parcels: Bricks, mottle: F32, fine: F32) -> Ground:
-    """Return fields: one crop in each parcel, with plant rows and wheel tracks that turn at the headlands."""
+    """Return fields. Each parcel has one crop, with plant rows and wheel tracks. They turn at the parcel's ends."""
     key = parcels.key
     crop = _palette(draw(key, 10), _CROPS) * (0.9 + 0.2 * draw(key, 11))[:, None]
     ends = np.minimum(parcels.along, parcels.length - parcels.along)
@@ -82,7 +82,7 @@ _PAVEMENT, ASPHALT, GRAVEL = (146, 143, 138), (112, 113, 117), (172, 156, 128)
 
 
 def town_ground(blocks: Bricks, mottle: F32, fine: F32) -> Ground:
-    """Return towns: streets around blocks of houses, flats or halls, one building a lot. Some blocks are parks."""
+    """Return towns: streets around blocks of houses, flats or halls. A lot has one building. Some blocks are parks."""
     street = 4.5
     kind = draw(blocks.key, 20)
     halls, flats = kind < 0.10, (kind >= 0.10) & (kind < 0.28)
@@ -131,7 +131,7 @@ def town_ground(blocks: Bricks, mottle: F32, fine: F32) -> Ground:
 
 
 def bare_ground(rocky: F32, mottle: F32, fine: F32) -> Ground:
-    """Return bare rock: it rises in ledges from its edge, is weathered and cracked, and has scrub in its hollows."""
+    """Return bare rock. The rock rises in ledges from its edge. It has cracks, and scrub grows in the hollows."""
     ledge = np.floor(4 * rocky + 0.22 * mottle + 0.12 * fine)
     colour = np.asarray((200, 184, 156), np.float32) * (1 + 0.05 * mottle + 0.07 * fine)[:, None]
     colour = blend(colour, (168, 160, 148), 0.45 + 0.4 * np.sin(1.9 * ledge + 0.5 * mottle))
@@ -144,7 +144,7 @@ def bare_ground(rocky: F32, mottle: F32, fine: F32) -> Ground:
 
 
 def forest_ground(stands: Bricks, mottle: F32, fine: F32) -> Ground:
-    """Return forest floor: moss and shade under the crowns. Stands were planted and thinned at different times."""
+    """Return forest floor with moss and shade. A stand may be thinned, and then has fewer trees."""
     thinned = draw(stands.key, 40) < 0.07
     colour = np.asarray((68, 78, 48), np.float32) * (1 + 0.1 * fine)[:, None]
     colour = blend(colour, (124, 118, 84), np.where(thinned, np.float32(0.7), 0))
@@ -154,7 +154,7 @@ def forest_ground(stands: Bricks, mottle: F32, fine: F32) -> Ground:
 
 
 def water_ground(lake_depth: F32, river: F32, swell: F32, fine: F32) -> Ground:
-    """Return water: dark blue where it is deep, greener towards the shore."""
+    """Return water. Deep water is dark blue; water near the shore is greener."""
     shallow = np.exp(-np.maximum(np.maximum(lake_depth, 0) * 9, np.maximum(-river, 0) / 7))
     colour = np.asarray((22, 44, 70), np.float32) * (1 + 0.09 * swell + 0.03 * fine)[:, None]
     flat = np.zeros_like(fine)
@@ -162,7 +162,7 @@ def water_ground(lake_depth: F32, river: F32, swell: F32, fine: F32) -> Ground:
 
 
 def road_half_width(districts: Districts, terrain: Terrain, classes: npt.NDArray[np.uint8], rows: slice) -> F32:
-    """Return half the width, in px, of the road along each district's border; 0 if the border has no road."""
+    """Return half the width, in px, of the road along the nearest border of each pixel. 0 means no road."""
     keys = districts.keys
     chance = draw(keys[districts.nearest[rows]] ^ keys[districts.other[rows]], 30)
     half = np.where(chance < 0.3, np.float32(4), np.where(chance < 0.8, np.float32(2.6), 0))

@@ -9,12 +9,12 @@ from examples.landscape.classes import BARE, FIELD, FOREST, NODATA, TOWN, WATER
 from examples.landscape.districts import BLOCK, PARCEL, Districts, at_middles, cut_bricks, strips
 from examples.landscape.terrain import Terrain
 
-# Shares of the valid pixels. They are assigned in this order after the water, and the rest is forest.
+# Shares of the valid pixels. The water is assigned first, then these classes in this order. The rest is forest.
 _TOWN_SHARE, _BARE_SHARE, _FIELD_SHARE = 0.14, 0.10, 0.30
 
 
 def assign_classes(terrain: Terrain, districts: Districts) -> npt.NDArray[np.uint8]:
-    """Return the class of every pixel, shape (height, width). A town has whole blocks, a field is a whole parcel."""
+    """Return the class of every pixel, shape (height, width). Towns have whole blocks. Fields are whole parcels."""
     shape = terrain.valid.shape
     town, farmed = np.empty(shape, np.float32), np.empty(shape, np.float32)
     for rows in strips(shape):

@@ -1,4 +1,4 @@
-"""Put the whole landscape together, and photograph it."""
+"""Combine all parts of the landscape, and photograph the landscape."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from examples.landscape.terrain import Terrain, make_terrain
 
 _CONIFER, _BROADLEAF = (42, 64, 42), (118, 136, 76)
 
-# Shares of the light that come from the sun and from the sky, for red, green and blue. The sky makes shadows blue.
+# Shares of sunlight and skylight in red, green and blue. Skylight makes shadows blue.
 _SUN, _SKY = (0.74, 0.73, 0.69), (0.26, 0.28, 0.34)
 
 
@@ -45,7 +45,7 @@ class Landscape:
     """Red, green and blue in full light, 0 to 255, shape (height, width, 3)."""
 
     surface: F32
-    """Height of the ground with everything that stands on it, in px."""
+    """Height of the ground, including buildings and trees, in px."""
 
 
 def make_landscape(rng: np.random.Generator, shape: Shape, border: int) -> Landscape:
@@ -71,7 +71,7 @@ def _paint(
     districts: Districts,
     classes: npt.NDArray[np.uint8],
 ) -> tuple[F32, F32, F32]:
-    """Return colour, shape (height, width, 3), height and chance of a tree for the ground of the whole scene."""
+    """Return colour, shape (height, width, 3), height, and chance of a tree, for the ground of the whole scene."""
     shape = terrain.valid.shape
     mottle, fine = fractal_noise(rng, shape, 90, 8), fractal_noise(rng, shape, 12, 3, 0.9)
     swell = smooth_noise(rng, shape, 220)
@@ -102,7 +102,7 @@ def _paint(
         road = np.where(half > 0, clip(half - edge + 0.5, 0, 1), 0)
         surface = np.where(half[..., None] > 3, *np.array((ASPHALT, GRAVEL), np.float32))
         colour[rows] += (surface - colour[rows]) * road[..., None]
-        # A road flattens roofs and banks. Over rock it climbs instead, because a cutting would look like a chasm.
+        # A road flattens roofs and banks, but not rock. A road cut into the rock would look like a chasm.
         height[rows] *= np.where(classes[rows] == BARE, 1, 1 - road)
         trees[rows] *= (half == 0) | (edge > half + 2)
     _shores(classes == WATER, colour, trees)

@@ -12,7 +12,7 @@ _SUN_AZIMUTH, _SUN_ELEVATION = math.radians(150), math.radians(42)
 
 
 def sunlight(surface: F32) -> F32:
-    """Return the direct light on a surface of heights in px: about 1 on level ground, about 0.2 in a cast shadow."""
+    """Return the sunlight on a surface of heights in px. Level ground has about 1, and a cast shadow about 0.2."""
     south, east = -math.cos(_SUN_AZIMUTH), math.sin(_SUN_AZIMUTH)
     down, right = np.gradient(surface)
     tilt = down * np.float32(-0.4 * south) + right * np.float32(-0.4 * east)
@@ -23,7 +23,7 @@ def sunlight(surface: F32) -> F32:
     shade = np.zeros_like(surface)
     height, width = surface.shape
     drop = math.tan(_SUN_ELEVATION)
-    # The steps grow with distance, because only broad things are high enough to throw a long shadow.
+    # The steps grow with distance: only high objects cast long shadows, and high objects are broad.
     for step in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18):
         dy, dx = round(step * south), round(step * east)
         if dy >= height or dx >= width:

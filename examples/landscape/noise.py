@@ -11,9 +11,9 @@ from examples.landscape.arrays import F32, U32, Shape
 
 
 def smooth_noise(rng: np.random.Generator, shape: Shape, cell: int) -> F32:
-    """Return smooth noise of mean 0 and standard deviation 1: a cubic spline through random values every `cell` px."""
+    """Return smooth noise of mean 0 and standard deviation 1: a cubic B-spline of random values every `cell` px."""
     nodes = tuple(-(-size // cell) + 3 for size in shape)
-    # 151/315 is the mean over a cell of the squared weights of the cubic B-spline.
+    # 151/315 is the mean, over a cell, of the sum of the squared weights of the cubic B-spline.
     lattice = rng.standard_normal(nodes, dtype=np.float32) / np.float32(151 / 315)
     t = (np.arange(cell, dtype=np.float32) + 0.5) / cell
     weights = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / np.float32(6)
@@ -24,7 +24,7 @@ def smooth_noise(rng: np.random.Generator, shape: Shape, cell: int) -> F32:
 
 
 def fractal_noise(rng: np.random.Generator, shape: Shape, largest: int, smallest: int, gain: float = 0.5) -> F32:
-    """Add octaves of noise, with cells from `largest` down to `smallest` px. The sum has a standard deviation of 1."""
+    """Return the sum of octaves of noise, with cells from `largest` to `smallest` px and a standard deviation of 1."""
     total = smooth_noise(rng, shape, largest)
     amplitude, power, cell = 1.0, 1.0, largest // 2
     while cell >= smallest:
@@ -37,7 +37,7 @@ def fractal_noise(rng: np.random.Generator, shape: Shape, largest: int, smallest
 
 
 def draw(key: U32, salt: int) -> F32:
-    """Return a random number in [0, 1) for each key. All pixels of a parcel have the same key, and so the same number.
+    """Return a random number in [0, 1) for each key. All pixels of a parcel share a key, so they share the number.
 
     The mixing steps are the finaliser of MurmurHash3 (Austin Appleby, public domain).
     """

@@ -28,7 +28,7 @@ class Terrain:
     """Height of the ground, without unit. Its standard deviation is about 1."""
 
     lake_depth: F32
-    """Depth of the relief below the lakes' surface, in units of the relief. Negative on dry ground."""
+    """Depth of the ground below the lakes' surface, in units of the relief. Negative on dry ground."""
 
     river: F32
     """Distance to the river's bank in px. Negative in the river."""
@@ -37,13 +37,13 @@ class Terrain:
     """Direction of the river in radians. The parcels follow it."""
 
     town: F32
-    """How likely people settle here, without unit."""
+    """Suitability for towns, without unit. Pixels with high values become town first."""
 
     farmed: F32
-    """How good the soil is, without unit."""
+    """Quality of the soil, without unit."""
 
     rocky: F32
-    """How near the rock is to the surface, without unit."""
+    """Nearness of rock to the surface, without unit."""
 
     @property
     def water(self) -> Mask:
@@ -62,14 +62,15 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
     across = turned.astype(np.float32)
     across += 150 * smooth_noise(rng, shape, 420) + 38 * smooth_noise(rng, shape, 130)
     across += 3 * smooth_noise(rng, shape, 24)
-    # `across` is a bent plane. Divided by its slope it is about the distance to the line where it is 0.
+    # `across` is a bent plane. The river follows the line where `across` is 0. The distance to this line is about
+    # `across` divided by its slope.
     down, right = np.gradient(across)
     slope = np.hypot(down, right)
     np.maximum(slope, np.float32(0.35), out=slope)
     river = np.abs(across) / slope
     del turned, across, down, right, slope
     river -= 13 + 4 * smooth_noise(rng, shape, 300)
-    # In a scene of a few tens of metres the river would cover everything, so it is made narrower.
+    # In a very small scene the river would cover everything, so the river is made narrower.
     river += max(0.0, -float(np.quantile(river[valid][::16], _RIVER_SHARE)))
 
     relief = fractal_noise(rng, shape, 420, 12, 0.48)
@@ -82,7 +83,7 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
 
 
 def _valid(rng: np.random.Generator, shape: Shape, border: int) -> Mask:
-    """Return True inside an irregular edge, which lies between half of the border's width and all of it."""
+    """Return False in the nodata border. The border's width varies between `border` / 2 and `border`."""
     height, width = shape
     rows, columns = np.ogrid[:height, :width]
 
