@@ -1,1 +1,1 @@
-"""The model: which DINOv3 checkpoint a run uses, how it is loaded, and the engine that computes vectors with it."""
+"""The model: find a DINOv3 checkpoint, load the model, and compute vectors with one of several engines."""

@@ -1,6 +1,6 @@
-"""Find a DINOv3 checkpoint: on the Hugging Face hub, in a folder, or the demo model, which is made here.
+"""Find a DINOv3 checkpoint on the Hugging Face hub or in a folder, or write the demo model's checkpoint.
 
-Nothing in this module loads a model. A run that has nothing left to compute therefore never loads one.
+This module never loads a model. A run without missing shards therefore needs no model in memory.
 """
 
 from __future__ import annotations
@@ -26,31 +26,32 @@ DEMO = "demo"
 
 _DEMO_SEED = 3
 _DEMO_VERSION = 2
-"""Raised whenever `make_demo_checkpoint` changes. Demo checkpoints of older versions in a cache are then not used."""
+"""Version of the demo checkpoint. Increase it when `make_demo_checkpoint` changes. Older demo checkpoints in the cache
+are then not used."""
 
 Family = Literal["dinov3_vit", "dinov3_convnext"]
 _FAMILIES: dict[str, int] = {"dinov3_vit": 16, "dinov3_convnext": 32}
-"""Side in px of the square that one token stands for, by the `model_type` of checkpoints that can be loaded."""
+"""Model types that can be loaded, each with the default side in px of the square that one token represents."""
 
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's files on this machine, and what they say about the model."""
+    """A checkpoint's files on this machine, and the properties of the model from these files."""
 
     name: str
     """Hub id, absolute path of a folder, or `demo`."""
     folder: Path
-    """Folder of its files."""
+    """Folder of the checkpoint's files."""
     revision: str | None
     """Commit of the hub's repository; None for folders and the demo model."""
     weights_sha256: str
-    """SHA-256 digest of the weights file. For several files: digest of their digests, in the order of their names."""
+    """SHA-256 digest of the weights file. For several files, the digest of the files' digests in the order of names."""
     family: Family
     """`model_type` in config.json."""
     token_side: int
-    """Side in px of the square that one patch token stands for."""
+    """Side in px of the square that one patch token represents."""
     hidden_size: int
     """Length of a token's vector."""
     prefix_tokens: int
@@ -62,15 +63,16 @@ class Checkpoint:
 
 
 def find_checkpoint(name: str, revision: str | None = None, token: str | None = None) -> Checkpoint:
-    """Find a checkpoint's files. Download them from the hub if the local cache lacks them.
+    """Find a checkpoint's files. If files are missing in the local cache, download them from the hub.
 
     Args:
         name: A hub id such as `facebook/dinov3-vits16-pretrain-lvd1689m`, a local folder, or `demo`.
         revision: Branch, tag or commit on the hub.
-        token: Access token for gated weights; by default the token of `hf auth login` or HF_TOKEN.
+        token: Access token for gated weights. The default is the token of `hf auth login` or HF_TOKEN.
 
     Raises:
-        DataError: If the files are missing, cannot be downloaded, or are not a DINOv3 checkpoint in safetensors.
+        DataError: If the files are missing, cannot be downloaded, or are not a DINOv3 checkpoint with safetensors
+            weights.
 
     Example:
         >>> find_checkpoint("demo").hidden_size
@@ -88,12 +90,12 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
 
 
 def _is_folder(name: str) -> bool:
-    """Return whether a name means a folder rather than a hub id."""
+    """Return True if a name is a folder, and False if it is a hub id."""
     return name.startswith((".", "/", "~")) or Path(name).is_dir()
 
 
 def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
-    """Return the folder of a checkpoint in the hub's local cache, after downloading what is missing.
+    """Download the missing files of a checkpoint, and return the checkpoint's folder in the hub's local cache.
 
     Raises:
         DataError: If the checkpoint is not in the cache and cannot be downloaded.
@@ -122,7 +124,7 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
             f"model {name!r} cannot be downloaded and is not in the local cache: check the connection to "
             f"{page}, or give a local folder"
         ) from error
-    except Exception as error:  # The HTTP library and Python raise many kinds for a bad connection or a full disk.
+    except Exception as error:  # A bad connection or a full disk can raise many classes of exceptions.
         raise DataError(
             f"model {name!r} could not be downloaded ({type(error).__name__}: {one_line(error)}): try again, "
             "or give a local folder"
@@ -130,10 +132,10 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
 
 
 def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:
-    """Read what a checkpoint's files say about the model.
+    """Read the properties of a model from its checkpoint's files.
 
     Raises:
-        DataError: If a file is missing or broken, or the model is of another type.
+        DataError: If a file is missing or broken, or if the model has an unsupported type.
     """
     config = _json(name, folder / "config.json")
     family = config.get("model_type")
@@ -185,7 +187,7 @@ def _json(name: str, path: Path) -> dict[str, Any]:
 
 
 def _three(values: object) -> tuple[float, float, float] | None:
-    """Return three numbers from a list in a JSON file, or None if it is not such a list."""
+    """Return the numbers of a list, or None if `values` is not a list of three numbers."""
     if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
         return None
     red, green, blue = map(float, values)
@@ -193,7 +195,7 @@ def _three(values: object) -> tuple[float, float, float] | None:
 
 
 def _digest(files: list[Path]) -> str:
-    """Return the digest of weights files, see `Checkpoint.weights_sha256`."""
+    """Return the digest of weights files. See `Checkpoint.weights_sha256`."""
     digests = [_file_digest(file) for file in files]
     if len(digests) == 1:
         return digests[0]
@@ -201,7 +203,7 @@ def _digest(files: list[Path]) -> str:
 
 
 def _file_digest(file: Path) -> str:
-    # The hub's cache names the blob of a large file by its SHA-256 digest, so that gigabytes need not be read again.
+    # The hub's cache uses the SHA-256 digest of a large file as the name of its blob. The name saves reading gigabytes.
     blob = Path(os.path.realpath(file))
     if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
         return blob.name
@@ -209,14 +211,14 @@ def _file_digest(file: Path) -> str:
     return _content_digest(file, state.st_ino, state.st_size, state.st_mtime_ns)
 
 
-@cache  # A process that embeds many rasters reads the weights only once.
+@cache  # A process that embeds many rasters then reads the weights only once.
 def _content_digest(file: Path, *_state: int) -> str:
     with file.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _demo_folder() -> Path:
-    """Return the folder of the demo checkpoint in the cache, after making it if it is missing."""
+    """Write the demo checkpoint into the cache if it is missing, and return its folder."""
     folder = cache_folder() / f"demo-{_DEMO_VERSION}"
     if folder.is_dir():
         return folder
@@ -234,13 +236,13 @@ def _demo_folder() -> Path:
 def make_demo_checkpoint(folder: Path) -> None:
     """Write the demo checkpoint: a small, untrained DINOv3 ViT with random weights from a fixed seed.
 
-    The standard deviation of the weights is 1 / sqrt(inputs), which keeps a token's variance through a layer. It is two
-    to four times as large as at the start of training. Vectors then follow the colour and texture of the picture; with
-    smaller weights they were all alike. Sharper or flatter attention, fewer layers and larger MLP weights were tried:
-    all found fewer neighbours of a tile's own kind.
+    The standard deviation of the weights is 1 / sqrt(inputs). With this value, a layer does not change the variance of
+    a token. The value is two to four times as large as at the start of training. Vectors then depend on the colour and
+    texture of the picture. With smaller weights, all vectors were similar. Sharper or flatter attention, fewer layers
+    and larger MLP weights were tried. With each of them, a search for a tile found fewer tiles of the same kind.
 
-    NumPy draws the weights from a uniform distribution. These draws have the same bits on every processor, so the
-    weights have the same digest everywhere.
+    NumPy draws the weights from a uniform distribution. NumPy's random numbers have the same bits on every processor,
+    so the weights have the same digest everywhere.
 
     Args:
         folder: An existing folder for the files.

@@ -1,6 +1,6 @@
-"""The choice of model, device, dtype and engine, and what each choice resolves to.
+"""The choice of model, device, dtype and engine. Functions replace each `auto` by an actual value.
 
-This module asks PyTorch only for its devices. A process without PyTorch can therefore plan a run for others.
+This module uses PyTorch only to find devices. A process without PyTorch can therefore plan a run for other processes.
 """
 
 from __future__ import annotations
@@ -14,41 +14,43 @@ from rasterembed.errors import UsageError
 from rasterembed.model.checkpoints import DEMO, find_checkpoint
 
 Pooling = Literal["cls", "mean", "cls+mean"]
-"""How tokens become a vector: the CLS token, the mean of the patch tokens weighted by valid pixels, or both."""
+"""How tokens become a vector: take the CLS token, the mean of the patch tokens weighted by valid pixels, or both."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-"""Device that a user asks for. `auto` takes CUDA or MPS if PyTorch finds one, else the CPU."""
+"""Device that a user chooses. `auto` uses CUDA or MPS if PyTorch finds one of them, else the CPU."""
 
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
-"""Type a model computes in.
+"""Data type of a model's computation.
 
-Some DINOv3 checkpoints are reported to give wrong vectors in float16. Vectors are checked when a model is loaded.
+Users reported that some DINOv3 checkpoints give wrong vectors in float16. Vectors are therefore checked when a model is
+loaded.
 """
 
 LoadedEngine = Literal["eager", "compile", "openvino"]
-"""What computes a model: PyTorch step by step, PyTorch compiled by torch.compile, or OpenVINO."""
+"""Engine that runs a model: PyTorch step by step, PyTorch with torch.compile, or OpenVINO."""
 
 Engine = Literal["auto", LoadedEngine]
-"""Engine that a user asks for. `auto` takes one that suits the device and the number of tiles."""
+"""Engine that a user chooses. `auto` selects an engine by the device and the number of tiles."""
 
 ResolvedEngine = Literal[LoadedEngine, "measure"]
 """Engine name, or `measure`: load the model first, then pick the fastest engine."""
 
 AUTO_TILES = 1000
-"""Number of planned tiles from which `auto` measures other engines than eager on a CPU.
+"""Smallest number of planned tiles for which `auto` also measures OpenVINO on a CPU.
 
-Exporting and measuring a ViT-S takes as long as some hundred tiles. OpenVINO then saves a tenth to a half of the time.
+Exporting and measuring a ViT-S takes as long as embedding some hundred tiles. OpenVINO then saves between a tenth and a
+half of the time.
 """
 
 AUTO_TILES_CUDA = 50_000
-"""Number of planned tiles from which `auto` compiles on CUDA.
+"""Smallest number of planned tiles for which `auto` uses torch.compile on CUDA.
 
-Compiling takes minutes and saves less than half of the time.
+The compilation takes minutes and saves less than half of the time.
 """
 
 
 class Dinov3(BaseModel):
-    """Which DINOv3 model to use, and how its tokens become a vector.
+    """Options for the DINOv3 model, and for how the model's tokens become a vector.
 
     Example:
         >>> Dinov3(model="facebook/dinov3-vits16-pretrain-lvd1689m", pooling="cls+mean").device
@@ -72,19 +74,19 @@ class Dinov3(BaseModel):
         ge=16,
         le=4096,
         multiple_of=16,
-        description="Side in px that tiles are resized to before the model; by default the tile's own side.",
+        description="Side in px of the model's input. Tiles are resized to this side. The default is the tile's side.",
     )
     device: Device = Field(
         default="auto", description="Device that runs the model; auto: CUDA or MPS if present, else the CPU."
     )
     dtype: Literal["auto", ComputeDtype] = Field(
         default="auto",
-        description="Type the model computes in; auto: bfloat16 on CUDA, float32 elsewhere.",
+        description="Data type of the model's computation; auto: bfloat16 on CUDA, float32 on other devices.",
     )
 
 
 class ResolvedModel(BaseModel):
-    """The model of a plan: everything that decides its vectors. Fingerprints and receipts contain it."""
+    """The model of a plan, with all settings that decide the vectors. Fingerprints and receipts contain its values."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -95,19 +97,19 @@ class ResolvedModel(BaseModel):
     revision: str | None
     """Commit of the hub's repository; None for folders and the demo model."""
     weights_sha256: str
-    """SHA-256 digest of the weights, see `Checkpoint.weights_sha256`."""
+    """SHA-256 digest of the weights. See `Checkpoint.weights_sha256`."""
     pooling: Pooling
     """How tokens become a vector."""
     dtype: ComputeDtype
-    """Type the model computes in."""
+    """Data type of the model's computation."""
     input_size: int
     """Side of the model's input in px."""
     dimensions: int
     """Length of a vector."""
     mean: tuple[float, float, float]
-    """Mean of red, green and blue in 0..1 that images are normalised with."""
+    """Mean of red, green and blue in 0..1, for normalising images."""
     std: tuple[float, float, float]
-    """Standard deviation of red, green and blue in 0..1 that images are normalised with."""
+    """Standard deviation of red, green and blue in 0..1, for normalising images."""
 
 
 def resolve_device(device: Device) -> str:
@@ -130,16 +132,16 @@ def resolve_device(device: Device) -> str:
 
 
 def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> ResolvedModel:
-    """Find the checkpoint and resolve every `auto` and default, without loading the weights.
+    """Find the checkpoint, and replace every `auto` and default by an actual value. The weights are not loaded.
 
     Args:
-        choice: The model that the user asked for.
-        tile_size: Side of the tiles in px. It is the model's input side unless `choice.input_size` is set.
-        token: Access token for gated weights, see `find_checkpoint`.
+        choice: The user's options for the model.
+        tile_size: Side of the tiles in px. If `choice.input_size` is None, this is also the side of the model's input.
+        token: Access token for gated weights. See `find_checkpoint`.
 
     Raises:
-        UsageError: If the input side does not fit the model, or PyTorch does not find the device.
-        DataError: If the checkpoint is missing or broken, or cannot be downloaded.
+        UsageError: If the input side does not fit the model, or if PyTorch does not find the device.
+        DataError: If the checkpoint is missing or broken, or if it cannot be downloaded.
 
     Example:
         >>> resolve_model(Dinov3(pooling="cls+mean", device="cpu"), tile_size=224).dimensions
@@ -174,22 +176,22 @@ def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> R
 
 
 def has_openvino() -> bool:
-    """Return whether OpenVINO is installed, without importing it."""
+    """Return True if OpenVINO is installed. OpenVINO is not imported."""
     return find_spec("openvino") is not None
 
 
 def resolve_engine(engine: Engine, device: str, dtype: ComputeDtype, tiles: int) -> ResolvedEngine:
-    """Resolve the engine as far as possible before a model is loaded.
+    """Return the engine for a run, or `measure` if only a measurement of the loaded model can tell the fastest engine.
 
     Args:
-        engine: The engine that the user asked for.
+        engine: The engine that the user chose.
         device: Name of the device in PyTorch.
-        dtype: Type the model computes in.
-        tiles: Number of tiles planned in the whole dataset. It is not the number still to compute, because a run that
-            resumes another must resolve to the same engine.
+        dtype: Data type of the model's computation.
+        tiles: Number of planned tiles in the whole dataset. Do not give the number of missing tiles: a resumed run must
+            get the same engine as the first run.
 
     Raises:
-        UsageError: If the engine is not installed, or does not support the device or the dtype.
+        UsageError: If the engine is not installed, or if it does not support the device or the dtype.
     """
     if engine == "openvino":
         if device != "cpu":

@@ -1,6 +1,6 @@
 """Turn pixel values into normalised images on the model's device.
 
-This module needs PyTorch and nothing else.
+This module imports only PyTorch.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Colours:
     """Scales pixel values to colours in 0..1, then normalises the colours as the checkpoint needs them.
 
     Args:
-        low: Values that become 0, one for each of red, green and blue.
-        high: Values that become 1, likewise.
+        low: Pixel values that become 0: one value each for red, green and blue.
+        high: Pixel values that become 1: one value each for red, green and blue.
         mean: Mean of red, green and blue in 0..1, from the checkpoint.
         std: Standard deviation of red, green and blue in 0..1, from the checkpoint.
         device: Device of the images.
@@ -38,12 +38,13 @@ class Colours:
         )
 
     def images(self, pixels: Tensor, valid: Tensor | None, side: int) -> Tensor:
-        """Images for the network. The colours are those of `ResolvedRadiometry.scaled`, by the same formula in float32.
+        """Return the images for the network. The formula is that of `ResolvedRadiometry.scaled`, here in float32.
 
         Args:
-            pixels: values on the device, shape (n, 1 or 3, size, size), any dtype that float32 holds.
-            valid: shape (n, size, size), bool; the others get the mean colour. None: all are valid.
-            side: side in px of the result.
+            pixels: pixel values on the device, shape (n, 1 or 3, size, size). float32 must hold every value exactly.
+            valid: whether each pixel is valid, shape (n, size, size), bool. Invalid pixels get the mean colour. None
+                means that all pixels are valid.
+            side: side of the images in px.
 
         Returns:
             Shape (n, 3, side, side), float32.
@@ -53,8 +54,8 @@ class Colours:
         if valid is not None:
             images = torch.where(valid[:, None], images, 0.0)
         if images.shape[-1] != side:
-            # Normalising is linear, so resizing after it gives what transformers' image processor gives by resizing
-            # first. Invalid pixels, which are 0 now, stay neutral.
+            # transformers' image processor resizes the image before it normalises the colours. The other order gives
+            # the same result, because normalising is linear. Invalid pixels are 0 here, the mean colour, and stay so.
             images = functional.interpolate(
                 images, size=(side, side), mode="bilinear", align_corners=False, antialias=True
             )

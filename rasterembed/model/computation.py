@@ -1,4 +1,4 @@
-"""What computes vectors. The receipt of each shard records it."""
+"""The computation of vectors: which engine and which hardware. The receipt of each shard names its computation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from rasterembed.model.choice import LoadedEngine
 
 
 class Computation(BaseModel):
-    """The engine that computes vectors, and the hardware that it uses.
+    """The engine that computes vectors, and the hardware that runs the engine.
 
-    Vectors are equal bit by bit if their computations, library versions and batch sizes are equal. Otherwise float32
+    If computation, library versions and batch size are equal, the vectors are equal bit by bit. Otherwise float32
     vectors differ by at most 1e-5 of their norm. See docs/models.md, "How exact the vectors are".
     """
 
@@ -23,7 +23,7 @@ class Computation(BaseModel):
     threads: int
     """Number of CPU threads that the engine uses."""
     processor: str
-    """Name of the CPU with its instruction set, such as `AMD EPYC (AVX512)`, or on CUDA the name of the GPU."""
+    """Name of the CPU with its instruction set, such as `AMD EPYC (AVX512)`. On CUDA, the name of the GPU."""
 
     def __str__(self) -> str:
         """Return the computation in one line, for people."""

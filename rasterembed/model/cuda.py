@@ -1,7 +1,7 @@
 """Copy arrays to a CUDA device and back while the device computes.
 
-This module needs PyTorch and NumPy. It is untested where no GPU is available. One thread makes all calls, except
-`Download.result`.
+This module imports only PyTorch and NumPy. Its tests need a GPU. Only one thread may use this module, but any thread
+may call `Download.result`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BUFFERS = 3
-"""Number of page-locked buffers: one to fill, one being copied, one whose copy the device computes with."""
+"""Number of page-locked buffers. The thread fills one buffer, the second one is being copied to the device, and the
+device computes with the copy of the third one."""
 
 
 def _event() -> torch.cuda.Event:
@@ -22,7 +23,7 @@ def _event() -> torch.cuda.Event:
 
 
 class Staging:
-    """Uploads arrays through page-locked buffers, on a CUDA stream of its own, while the device computes.
+    """Uploads arrays while the device computes. It uses page-locked buffers and a separate CUDA stream.
 
     Args:
         device: The CUDA device.
@@ -35,7 +36,10 @@ class Staging:
         self._next = 0
 
     def upload(self, array: NDArray[Any]) -> Tensor:
-        """Return the array on the device, for use on the current stream. The caller may change the array at once."""
+        """Return a copy of the array on the device, for use on the current stream.
+
+        The caller may change the array as soon as this method returns.
+        """
         buffer, copied = self._next_buffer(array.nbytes)
         staged = buffer[: array.nbytes].view(torch.from_numpy(array[:0]).dtype).view(array.shape)
         np.copyto(staged.numpy(), array)
@@ -44,12 +48,15 @@ class Staging:
             uploaded = staged.to(self._device, non_blocking=True)
             copied.record()
         computing.wait_event(copied)
-        # Without this, PyTorch would give the memory to the next upload while this one is still being read.
+        # Without this call, PyTorch would reuse the memory for the next upload while the device still reads this one.
         uploaded.record_stream(computing)
         return uploaded
 
     def _next_buffer(self, size: int) -> tuple[Tensor, torch.cuda.Event]:
-        """Return the next buffer in turn and its event, after its last copy. It has at least `size` bytes."""
+        """Wait for the last copy from the next buffer, and return this buffer with its event.
+
+        The buffer has at least `size` bytes.
+        """
         if len(self._buffers) < _BUFFERS:
             self._buffers.append((torch.empty(0, dtype=torch.uint8), _event()))
         turn = self._next % len(self._buffers)

@@ -26,20 +26,20 @@ from rasterembed.model.processor import processor_name
 from rasterembed.raster.radiometry import ResolvedRadiometry
 
 _SCALED_ON_DEVICE = {np.dtype(name) for name in ("uint8", "int8", "uint16", "int16", "float32")}
-"""Pixel types that the device scales in float32. Wider types are scaled in float64 before they are uploaded."""
+"""Pixel types that the device scales in float32. Pixels of wider types are scaled in float64 before the upload."""
 
 CUDA_BATCH = 256
 """Largest number of tiles that the network computes together on CUDA."""
 
 _BYTES_PER_TOKEN_VALUE, _BYTES_PER_CHANNEL_PIXEL = 40, 24
-"""Estimated working memory on CUDA, for each value of a token and each pixel of a channel."""
+"""Estimated working memory on CUDA in bytes, for each value of a token and for each pixel of a channel."""
 
 _FREE_SHARE = 0.5
 """Share of a CUDA device's free memory that the model may use."""
 
 
 class Pending:
-    """Vectors that are being computed. `Embedder.submit` returns it."""
+    """Vectors that are being computed. `Embedder.submit` returns such an object."""
 
     def __init__(self, future: Future[NDArray[np.float32] | Download | _StartedSlices]) -> None:
         self._future = future
@@ -48,7 +48,7 @@ class Pending:
         """Wait for the vectors and return them, shape (n, dimensions), not normalised.
 
         Raises:
-            Exception: Whatever the computation raised.
+            Exception: The exception that the computation raised, if it failed.
         """
         computed = self._future.result()
         return computed if isinstance(computed, np.ndarray) else computed.result()
@@ -58,7 +58,7 @@ class _StartedSlices:
     """Vectors of slices that OpenVINO is computing.
 
     Args:
-        slices: Tokens of each slice, and its valid pixels or None if all are valid.
+        slices: Pairs with the tokens of a slice, and its valid pixels or None if all its pixels are valid.
         pool: Function that turns the tokens and valid pixels of a slice into vectors.
     """
 
@@ -87,17 +87,17 @@ def _cpu_name() -> str:
 class Embedder:
     """A loaded model that turns tiles into vectors.
 
-    Several threads may share an embedder. It computes in one thread of its own, one batch after the other.
+    Several threads may share an embedder. All batches are computed one after the other in the embedder's own thread.
 
     Args:
-        model: The model to load, see `resolve_model`. The weights must have the digest that it names.
-        device: Name of the device in PyTorch, see `resolve_device`.
+        model: The model to load. See `resolve_model`. The weights must have the digest `model.weights_sha256`.
+        device: Name of the device in PyTorch. See `resolve_device`.
         token: Access token for gated weights.
-        engine: The engine that runs the model, or `measure` to pick the fastest.
+        engine: The engine that runs the model, or `measure` to use the fastest engine.
 
     Raises:
-        DataError: If the weights are missing, do not load or have another digest, or if the engine gives other vectors
-            than transformers' network does in float32.
+        DataError: If the weights are missing, do not load or have another digest, or if the engine's vectors differ
+            from the vectors of transformers' network in float32.
 
     Example:
         >>> import numpy as np
@@ -126,8 +126,8 @@ class Embedder:
         self._device = torch.device(device)
         self._staging = Staging(self._device) if self._device.type == "cuda" else None
         self._colours: dict[ResolvedRadiometry | None, Colours] = {}
-        # One thread loads and computes everything. PyTorch keeps a pool of threads for each thread that calls it, and
-        # CUDA graphs can only be replayed by the thread that recorded them.
+        # One thread loads the model and computes everything. If several threads called PyTorch, each of them would get
+        # its own pool of threads. A CUDA graph can be replayed only by the thread that recorded the graph.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         loaded_engine, self._network = self._thread.submit(self._load, engine).result()
         self.computation = Computation(
@@ -155,8 +155,8 @@ class Embedder:
         """Compute the vectors of tiles.
 
         Args:
-            pixels: Pixel values as in the raster, shape (n, 1 or 3, size, size), any real dtype. One channel serves for
-                red, green and blue.
+            pixels: Pixel values as in the raster, shape (n, 1 or 3, size, size), any real dtype. A single channel is
+                used for red, green and blue.
             valid: Whether each pixel is valid, shape (n, size, size). Invalid pixels get the checkpoint's mean colour.
             radiometry: How pixel values become colours.
 
@@ -166,9 +166,9 @@ class Embedder:
         return self.submit(pixels, valid, radiometry).result()
 
     def submit(self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry) -> Pending:
-        """Start to compute the vectors of tiles, without waiting for them.
+        """Start to compute the vectors of tiles, and return without waiting for the vectors.
 
-        Args and result are those of `embed`. The arrays must not change until the result is computed.
+        The arguments are those of `embed`. The caller must not change the arrays before the vectors are computed.
         """
         return Pending(self._thread.submit(self._embed, pixels, valid, radiometry))
 
@@ -198,7 +198,7 @@ class Embedder:
         return Download(together) if self._staging else together.cpu().numpy()
 
     def _start(self, network: OpenVinoNetwork, values: Tensor, mask: Tensor | None, colours: Colours) -> _StartedSlices:
-        """Start all slices of a batch. OpenVINO can then begin the next batch before this one is done."""
+        """Start all slices of a batch. OpenVINO can then start the next batch before this batch is finished."""
         firsts = range(0, len(values), self._slice)
         masks = [None if mask is None else mask[first : first + self._slice] for first in firsts]
         images = self._images(values, mask, colours, 0)
@@ -208,7 +208,7 @@ class Embedder:
         return self._staging.upload(array) if self._staging else torch.from_numpy(array).to(self._device)
 
     def _images(self, values: Tensor, mask: Tensor | None, colours: Colours, first: int) -> Iterator[Tensor]:
-        """Yield images for the network in slices, beginning with the tile number `first`."""
+        """Yield the images for the network in slices. The first slice begins with tile number `first`."""
         for begin in range(first, len(values), self._slice):
             tiles = slice(begin, begin + self._slice)
             yield colours.images(values[tiles], None if mask is None else mask[tiles], self.model.input_size)
@@ -216,11 +216,11 @@ class Embedder:
     def _pool(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
         """Turn tokens into vectors, shape (n, dimensions).
 
-        In the mean, each patch token has the share of its pixels that are valid as its weight.
+        For the mean, the weight of a patch token is the share of valid pixels in its patch.
 
         Args:
             tokens: Tokens [CLS] or [CLS, patches], shape (n, tokens, hidden).
-            mask: Whether each pixel is valid, shape (n, size, size); None if all are valid.
+            mask: Whether each pixel is valid, shape (n, size, size). None if all pixels are valid.
         """
         cls, patches = tokens[:, 0], tokens[:, 1:]
         if self.model.pooling == "cls":
@@ -234,17 +234,18 @@ class Embedder:
         return mean if self.model.pooling == "mean" else torch.cat([cls, mean], dim=1)
 
     def _colours_of(self, radiometry: ResolvedRadiometry | None) -> Colours:
-        """Return the colours of a radiometry, or of values that are already scaled to 0..1 if it is None."""
+        """Return the `Colours` of a radiometry. None stands for values that are already scaled to 0..1."""
         if radiometry not in self._colours:
-            # The numbers are uploaded once, because the device stops computing for each small upload.
+            # The numbers are uploaded only once, because the device interrupts its work for each small upload.
             low, high = (radiometry.low, radiometry.high) if radiometry else ((0.0,) * 3, (1.0,) * 3)
             self._colours[radiometry] = Colours(low, high, self.model.mean, self.model.std, self._device)
         return self._colours[radiometry]
 
     def _slice_length(self) -> int:
-        """Return how many tiles the network computes together.
+        """Return the number of tiles that the network computes together.
 
-        On CUDA as many as an estimate of the working memory allows. On a CPU few, so that they fit its caches.
+        On CUDA, an estimate of the working memory limits this number. On a CPU, the number is small, so that the data
+        fit into the CPU's caches.
         """
         if self._device.type != "cuda":
             return SLICE
@@ -257,10 +258,10 @@ class Embedder:
         return max(1, min(CUDA_BATCH, int(free * _FREE_SHARE) // tile))
 
     def _halve_slices(self, error: torch.OutOfMemoryError) -> None:
-        """Compute half as many tiles together from now on.
+        """Halve the number of tiles that the network computes together.
 
         Raises:
-            DataError: If a slice has only one tile already.
+            DataError: If this number is already 1.
         """
         if self._slice == 1:
             raise DataError(
@@ -273,7 +274,7 @@ class Embedder:
 
 
 _loaded: dict[tuple[str, str, str], Embedder] = {}
-"""The process's only embedder, by model, device and resolved engine."""
+"""The only embedder of the process. The key holds the model, the device and the resolved engine."""
 _loading = threading.Lock()
 
 
@@ -282,18 +283,18 @@ def load_embedder(
 ) -> Embedder:
     """Return the process's embedder for a model on a device. The first call loads the model.
 
-    A process keeps one embedder: loading another model frees the one before.
+    A process keeps only one embedder. Before it loads another model, it frees the previous model.
 
     Args:
-        model: The model to load, see `resolve_model`.
-        device: Name of the device in PyTorch, see `resolve_device`.
+        model: The model to load. See `resolve_model`.
+        device: Name of the device in PyTorch. See `resolve_device`.
         token: Access token for gated weights.
         engine: The engine that runs the model.
-        tiles: Number of tiles planned in the whole dataset. `auto` looks for faster engines than eager only for many.
+        tiles: Number of planned tiles in the whole dataset. With few tiles, `auto` always uses eager.
 
     Raises:
-        UsageError: If the engine is not installed, or does not support the device or dtype.
-        DataError: As for `Embedder`.
+        UsageError: If the engine is not installed, or if it does not support the device or the dtype.
+        DataError: See `Embedder`.
 
     Example:
         >>> from rasterembed.model.choice import Dinov3, resolve_model
@@ -305,6 +306,6 @@ def load_embedder(
     key = (model.model_dump_json(), device, resolved)
     with _loading:
         if key not in _loaded:
-            _loaded.clear()  # The model before is freed first, so that two are never in memory.
+            _loaded.clear()  # Free the previous model first. Two models are then never in memory together.
             _loaded[key] = Embedder(model, device, token, resolved)
         return _loaded[key]

@@ -1,4 +1,4 @@
-"""Load a checkpoint into an engine, and check its vectors against transformers' own network in float32."""
+"""Load a checkpoint into an engine, and compare the engine's vectors with those of transformers' network in float32."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import remove_folder
 
 MIN_COSINE: dict[ComputeDtype, float] = {"float32": 0.99999, "bfloat16": 0.999, "float16": 0.999}
-"""Smallest cosine to the vectors of transformers' float32 network that an engine must reach, by dtype."""
+"""Smallest allowed cosine between an engine's vectors and those of transformers' float32 network, by dtype."""
 
 FOLDING_ERROR = 1e-4
-"""Largest error of the folded network in float32: the norm of the difference over the norm of the exact vectors."""
+"""Largest allowed error of the folded network in float32: the norm of the difference between its vectors and
+transformers' vectors, divided by the norm of transformers' vectors."""
 
 _EXPORT_VERSION = 3
-"""Raised whenever the code that exports changes. Exports of older versions in a cache are then not used."""
+"""Version of the export. Increase it when the export's code changes. Older exports in the cache are then not used."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,30 +43,30 @@ _log = logging.getLogger(__name__)
 def load_network(
     checkpoint: Checkpoint, model: ResolvedModel, device: torch.device, engine: ResolvedEngine
 ) -> tuple[LoadedEngine, Network]:
-    """Load the weights into an engine, and check the vectors that it gives.
+    """Load the weights into an engine, and check the engine's vectors.
 
-    This also sets PyTorch's number of threads for the whole process.
+    This function also sets the number of PyTorch's threads for the whole process.
 
     Returns:
-        The engine, which `measure` leaves open, and the network that it runs.
+        The engine and its network. If `engine` is `measure`, the returned engine is the fastest one.
 
     Raises:
-        DataError: If the weights do not load, or the network gives other vectors than transformers' own.
+        DataError: If the weights do not load, or if the network's vectors differ from those of transformers' network.
     """
     torch.set_num_threads(engine_threads())
     builder = _NetworkBuilder(checkpoint, model, device)
     loaded, network = builder.build_fastest() if engine == "measure" else (engine, builder.build(engine))
     if loaded == "openvino":
-        # PyTorch still turns pixels into colours. Idle PyTorch threads would spin on the cores that OpenVINO needs.
+        # PyTorch still turns pixels into colours. Its idle threads would keep busy the cores that OpenVINO needs.
         torch.set_num_threads(1)
     return loaded, network
 
 
 @cache
 def engine_threads() -> int:
-    """Return the number of threads for an engine: the usable cores, or OMP_NUM_THREADS if that is fewer.
+    """Return the number of threads for an engine: the number of usable cores, or OMP_NUM_THREADS if it is smaller.
 
-    The first answer counts for the whole process, because `load_network` changes what PyTorch answers.
+    The first result is kept for the whole process, because `load_network` changes PyTorch's number of threads later.
     """
     return min(usable_cores(), torch.get_num_threads())
 
@@ -76,7 +77,7 @@ class _NetworkBuilder:
     Args:
         checkpoint: The checkpoint to load.
         model: The model of the plan.
-        device: The device to load it on.
+        device: The device for the networks.
 
     Raises:
         DataError: If the weights do not load.
@@ -95,10 +96,11 @@ class _NetworkBuilder:
         self._float32: nn.Module = unfolded if folded is None else folded
 
     def build(self, engine: LoadedEngine) -> Network:
-        """Return the network of an engine, after checking its vectors.
+        """Load the network of an engine, check the network's vectors, and return the network.
 
         Raises:
-            DataError: If the engine cannot run the network, or gives other vectors than transformers' own.
+            DataError: If the engine cannot run the network, or if the network's vectors differ from those of
+                transformers' network.
         """
         if engine == "openvino":
             return self._build_openvino()
@@ -109,7 +111,8 @@ class _NetworkBuilder:
         except Exception as error:
             if engine == "eager":
                 raise
-            # The machine has no compiler, or torch.compile cannot compile the network. Both raise many kinds.
+            # The machine has no compiler, or torch.compile cannot compile the network. Both cases can raise many
+            # classes of exceptions.
             raise DataError(
                 f"model {self._model.name!r} cannot be compiled here: {one_line(error)}: use engine eager"
             ) from error
@@ -117,7 +120,7 @@ class _NetworkBuilder:
         return network
 
     def build_fastest(self) -> tuple[LoadedEngine, Network]:
-        """Return the faster of eager and OpenVINO, with its network."""
+        """Measure eager and OpenVINO. Return the faster engine and its network."""
         eager = self.build("eager")
         try:
             openvino = self._build_openvino()
@@ -146,10 +149,10 @@ class _NetworkBuilder:
         try:
             network, cosine = load()
             if was_exported and not cosine >= MIN_COSINE[dtype]:
-                # OpenVINO reads some damaged files without an error, so the export is made again.
+                # OpenVINO reads some damaged files without an error. A new export is therefore written.
                 remove_folder(folder)
                 network, cosine = load()
-        except Exception as error:  # OpenVINO raises many kinds: for an operation or a processor it does not know.
+        except Exception as error:  # An unknown operation or processor can raise many classes of exceptions.
             raise DataError(
                 f"model {self._model.name!r} cannot be run by OpenVINO here: {one_line(error)}: use engine eager"
             ) from error
@@ -157,7 +160,7 @@ class _NetworkBuilder:
         return network
 
     def _cache_path(self, kind: str, *more: object) -> Path:
-        """Return a path in the cache folder that differs by weights, network, library versions, input side and more."""
+        """Return a path in the cache folder. Weights, network, library versions, input side and `more` change it."""
         packages = [version(package) for package in ("torch", "transformers", "openvino")]
         config = (self._checkpoint.folder / "config.json").read_text()
         key = [_EXPORT_VERSION, self._checkpoint.weights_sha256, config, packages, self._model.input_size]
@@ -165,7 +168,7 @@ class _NetworkBuilder:
         return cache_folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     def _module(self) -> nn.Module:
-        """Return the network in PyTorch that computes in the model's dtype, folded if folding works."""
+        """Return the PyTorch network in the model's dtype. It is the folded network if folding works."""
         dtype: torch.dtype = getattr(torch, self._model.dtype)
         if dtype == torch.float32:
             return self._float32
@@ -181,8 +184,8 @@ class _NetworkBuilder:
     def _checked_folded(self) -> FoldedViT | None:
         """Return the folded float32 network, or None if the checkpoint cannot be folded.
 
-        A version of transformers may build the network in another way than `FoldedViT` expects. The unfolded network
-        is then used with a warning, because it is slower but right.
+        A new version of transformers may build the network in a way that `FoldedViT` does not expect. A warning is then
+        logged, and the unfolded network is used. It is slower, but correct.
         """
         if self._checkpoint.family != "dinov3_vit":
             return None
@@ -198,7 +201,7 @@ class _NetworkBuilder:
             reason = f"its vectors differ by {difference:.1e} of their norm"
         _log.warning(
             "model %r: the network with folded weights cannot be used with transformers %s (%s): transformers' own "
-            "network is used, which is slower",
+            "network is used. It is slower",
             self._model.name,
             transformers.__version__,
             reason,
@@ -206,7 +209,7 @@ class _NetworkBuilder:
         return None
 
     def _check(self, cosine: float, engine: LoadedEngine) -> None:
-        """Raise a DataError if the cosine is too small, or NaN."""
+        """Raise a DataError if the cosine is too small or NaN."""
         dtype = self._model.dtype
         if not cosine >= MIN_COSINE[dtype]:
             raise DataError(
@@ -216,12 +219,15 @@ class _NetworkBuilder:
             )
 
     def _cosine(self, network: Network) -> float:
-        """Return the smallest cosine between a network's vectors of noise and those of transformers in float32."""
+        """Return the smallest cosine between the vectors of a network and those of transformers' float32 network.
+
+        The images for this comparison are noise.
+        """
         vectors = _summary(_run(network, self._noise(2)))
         return float(functional.cosine_similarity(vectors, self._expected, dim=-1).min())
 
     def _noise(self, count: int) -> Tensor:
-        """Return images of noise for checks and timings, the same at every call."""
+        """Return images of noise for checks and timings. Every call returns the same images."""
         side = self._model.input_size
         generator = torch.Generator().manual_seed(0)
         return torch.randn((2, 3, side, side), generator=generator).repeat(-(-count // 2), 1, 1, 1).to(self._device)
@@ -234,7 +240,7 @@ def _run(network: Network, images: Tensor) -> Tensor:
 
 
 def _summary(tokens: Tensor) -> Tensor:
-    """Return the CLS token and the mean of the patch tokens if there are any, shape (n, 1 or 2, hidden)."""
+    """Return the CLS token and, if patch tokens exist, their mean. The shape is (n, 1 or 2, hidden)."""
     parts = [tokens[:, :1]]
     if tokens.shape[1] > 1:
         parts.append(tokens[:, 1:].mean(dim=1, keepdim=True))
@@ -247,7 +253,7 @@ def _load(checkpoint: Checkpoint) -> Any:
     Raises:
         DataError: If a file is damaged, or tensors are missing.
     """
-    # The bar of transformers would break up the run's own progress bar.
+    # The progress bar of transformers would break the lines of the run's own progress bar.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         network, report = transformers.AutoModel.from_pretrained(
@@ -258,11 +264,11 @@ def _load(checkpoint: Checkpoint) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # Transformers and safetensors raise many kinds for a damaged file.
+    except Exception as error:  # A damaged file can raise many classes of exceptions.
         raise DataError(
             f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {one_line(error)}"
         ) from error
-    # Transformers would fill missing tensors with random numbers. The mask token is only used in training.
+    # Transformers fills missing tensors with random numbers. The mask token may be missing: only training uses it.
     missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
     if missing:
         raise DataError(

@@ -1,7 +1,7 @@
-"""DINOv3's ViT with folded weights: the same function as transformers' network, in fewer and larger steps.
+"""DINOv3's ViT with folded weights. It computes the same tokens as transformers' network in fewer and larger steps.
 
-Folding is exact algebra: in float32 the tokens differ from those of transformers only by rounding. This module needs
-PyTorch and nothing else.
+Folding is exact algebra: in float32, the tokens differ from those of transformers only by rounding. This module needs
+only PyTorch.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from rasterembed.model.networks import SLICE, pad
 
 
 class FoldedViT(nn.Module):
-    """DINOv3's ViT, built from the network that transformers loaded. It takes and returns float32.
+    """DINOv3's ViT, built from the network that transformers loaded. Images and tokens are float32.
 
-    Four things are folded:
+    It has four differences from transformers' network:
 
-    - Each LayerScale goes into the projection before it, and the scale of the attention into the query's projection.
+    - Each LayerScale is multiplied into the weights of the projection before it. The scale of the attention is
+      multiplied into the weights of the query's projection.
     - The patch convolution is a matrix product.
-    - The rotary embedding turns CLS and register tokens by the angle 0, so that they need not be cut off and put back.
-    - If only the CLS token is wanted, the last layer computes a single query.
+    - The rotary embedding rotates CLS and register tokens by the angle 0. These tokens therefore need no separate
+      treatment.
+    - If only the CLS token is needed, the last layer computes a single query.
 
-    Matrix products are computed in `dtype`. The rotary embedding, the norms and the sum over layers stay in float32.
+    Matrix products are computed in `dtype`. The rotary embedding, the norms and the sum over layers are computed in
+    float32.
 
     Args:
         network: A `DINOv3ViTModel`. It is not changed.
         side: Side of the images in px.
-        patches: Whether to return patch tokens: [CLS, patches], else [CLS]. Register tokens are never returned.
+        patches: True to return [CLS, patches], False to return [CLS]. Register tokens are never returned.
         dtype: float32, bfloat16 or float16.
 
     Raises:
-        AttributeError: If the network is not built as DINOv3's ViT is.
+        AttributeError: If the network has another structure than DINOv3's ViT.
     """
 
     cos: Tensor
@@ -64,7 +67,7 @@ class FoldedViT(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the tokens, shape (n, tokens, hidden), of normalised images, shape (n, 3, side, side)."""
+        """Return the tokens of normalised images. Images have shape (n, 3, side, side), tokens (n, tokens, hidden)."""
         n, channels, height, width = images.shape
         rows, columns = height // self._patch, width // self._patch
         squares = images.reshape(n, channels, rows, self._patch, columns, self._patch).permute(0, 2, 4, 1, 3, 5)
@@ -79,10 +82,11 @@ class FoldedViT(nn.Module):
 class _Layer(nn.Module):
     """One transformer layer: attention, then the MLP.
 
-    With `cls_only` it returns the CLS token alone. Its products then have one row for each image. Math libraries sum up
-    such small products in an order that depends on the number of rows, and the attention of a single query in an order
-    that depends on the image's place in the batch. Both change the last bits of a vector. The rows are therefore padded
-    to `SLICE`, and the query is repeated `SLICE` times: a tile's vector then does not depend on the rest of its batch.
+    With `cls_only`, the layer returns only the CLS token. The layer's matrix products then have one row for each image.
+    In such small products, the order of the additions depends on the number of rows. In the attention of a single
+    query, this order depends on the position of the image in the batch. Both effects change the last bits of a vector.
+    The rows are therefore padded to `SLICE`, and the query is repeated `SLICE` times. The vector of a tile then does
+    not depend on the other tiles in the batch.
     """
 
     def __init__(self, layer: Any, config: Any, dtype: torch.dtype, *, cls_only: bool) -> None:
@@ -92,7 +96,7 @@ class _Layer(nn.Module):
         self._dtype = dtype
         attention, mlp = layer.attention, layer.mlp
         self.norm1, self.norm2 = _norm(layer.norm1), _norm(layer.norm2)
-        # Query, key and value are three products: OpenVINO would have to copy the thirds of a single one apart.
+        # Query, key and value are three products. From a single product, OpenVINO would have to copy each third.
         self.query = _fold_scale(attention.q_proj, attention.scaling, dtype)
         self.key = _linear(attention.k_proj.weight, attention.k_proj.bias, dtype)
         self.value = _linear(attention.v_proj.weight, attention.v_proj.bias, dtype)
@@ -101,7 +105,7 @@ class _Layer(nn.Module):
         self.up = _linear(mlp.up_proj.weight, mlp.up_proj.bias, dtype)
         self.act = mlp.act_fn
         self.down = _fold_scale(mlp.down_proj, layer.layer_scale2.lambda1, dtype)
-        # This is a tensor because OpenVINO runs the rotary embedding as one step only if -1 is a constant in the graph.
+        # OpenVINO runs the rotary embedding as one step only if -1 is a constant in the graph. A tensor is a constant.
         self.minus = nn.Buffer(torch.tensor([-1.0]))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -128,7 +132,7 @@ class _Layer(nn.Module):
         return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Apply the rotary embedding: turn the first half of each head with the second half."""
+        """Apply the rotary embedding: rotate the first half and the second half of each head together."""
         half = x.shape[-1] // 2
         other = torch.cat([x[..., half:] * self.minus, x[..., :half]], dim=-1)
         return (x * cos + other * sin).to(self._dtype)
@@ -144,7 +148,7 @@ def _linear(weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> nn.Linea
 
 
 def _fold_scale(linear: nn.Linear, scale: Tensor | float, dtype: torch.dtype) -> nn.Linear:
-    """Fold a scale into the projection before it. The scale is one number, or one for each output feature."""
+    """Multiply a scale into the weights of a projection. The scale is one number, or one for each output feature."""
     bias = None if linear.bias is None else linear.bias * scale
     by_row = torch.as_tensor(scale, device=linear.weight.device).reshape(-1, 1)
     return _linear(linear.weight * by_row, bias, dtype)
@@ -161,9 +165,9 @@ def _norm(norm: nn.LayerNorm) -> nn.LayerNorm:
 def _rotation(config: Any, side: int, prefix: int) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of the rotary embedding's angles, each of shape (1, 1, tokens, head size), float32.
 
-    A patch has its centre at (y, x), both in -1..1. Its angle for the frequency f is 2 pi f y in the first quarter of
-    the head and 2 pi f x in the second. The second half of the head repeats the first. Source: the DINOv3 paper,
-    https://arxiv.org/abs/2508.10104, as transformers computes it.
+    The centre of a patch is (y, x), both in -1..1. For the frequency f, the angle of the patch is 2 pi f y in the first
+    quarter of the head, and 2 pi f x in the second quarter. The second half of the head repeats the first half. The
+    source is the DINOv3 paper, https://arxiv.org/abs/2508.10104, as implemented in transformers.
 
     Args:
         config: The network's configuration.

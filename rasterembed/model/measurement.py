@@ -1,4 +1,4 @@
-"""Measure which of several networks is the fastest, once for each model and machine, and remember the answer."""
+"""Measure which of several networks is the fastest, and save the answer. Each model is measured once on a machine."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rasterembed.store.write_aside import write_once
 _Name = TypeVar("_Name", bound=str)
 
 MARGIN = 1.1
-"""Speed that a later case must exceed, as a multiple of the best case so far. Noise then seldom decides."""
+"""Factor by which a later case must be faster than the best case so far. Random differences then seldom decide."""
 
 ROUNDS = 3
-"""Number of times each case is timed; the medians are compared."""
+"""Number of times that each case is timed. The medians are compared."""
 
 
 def pick_fastest(cases: Mapping[_Name, Callable[[], object]], answer_file: Path) -> _Name:
-    """Return the name of the first case, or of a later one that is faster by `MARGIN`.
+    """Return the name of the first case, or of a later case that is faster by the factor `MARGIN`.
 
-    The first answer counts for good, because a run that resumes another should compute as that one did. Cases are
-    measured again only where `answer_file` cannot be written or read.
+    The first answer is final, because a resumed run should use the same engine as the first run. The cases are measured
+    again only if `answer_file` cannot be written or read.
 
     Args:
-        cases: Functions to time, by name. Each has run before, so no time includes a warm-up.
-        answer_file: JSON file that remembers the answer.
+        cases: Functions to time, by name. The caller has run each function before, so no time includes a warm-up.
+        answer_file: JSON file that keeps the answer.
     """
     with suppress(OSError, ValueError, TypeError, KeyError):
         return _answer(answer_file.read_text(), cases)
-    with suppress(OSError):  # A broken file would stay, and every load would measure again.
+    with suppress(OSError):  # If a broken file stayed, every load would measure again.
         answer_file.unlink()
     seconds = _median_seconds(cases)
     best, *others = cases
@@ -41,22 +41,25 @@ def pick_fastest(cases: Mapping[_Name, Callable[[], object]], answer_file: Path)
         if seconds[name] * MARGIN < seconds[best]:
             best = name
     with suppress(OSError, ValueError, TypeError, KeyError):
-        # Another process may have written its answer in the meantime: then that one counts.
+        # Another process may have written its answer in the meantime. The answer of that process is then used.
         return _answer(write_once(answer_file, json.dumps({"chosen": best, "seconds": seconds})), cases)
     return best
 
 
 def _answer(text: str, names: Iterable[_Name]) -> _Name:
-    """Return the remembered name.
+    """Return the name from the text of an answer file.
 
     Raises:
-        ValueError, TypeError, KeyError: If the text is broken or names no case.
+        ValueError, TypeError, KeyError: If the text is broken, or if no case has the name.
     """
     return {name: name for name in names}[json.loads(text)["chosen"]]
 
 
 def _median_seconds(cases: Mapping[_Name, Callable[[], object]]) -> dict[_Name, float]:
-    """Time the cases in turns, so that a busy moment of the machine does not hit one case alone."""
+    """Return the median time of each case in seconds.
+
+    The cases run in turns. If the machine is busy for a moment, this affects more than one case.
+    """
     seconds: dict[_Name, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):
         for name, case in cases.items():

@@ -1,6 +1,6 @@
-"""Networks that PyTorch runs, step by step or compiled. OpenVINO's network is in `openvino`.
+"""Networks that PyTorch runs, step by step or compiled. The module `openvino` has OpenVINO's network.
 
-This module needs PyTorch and nothing else.
+This module imports only PyTorch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 SLICE = 8
-"""Number of tiles that a network computes together on a CPU. Larger slices were no faster, and take more memory."""
+"""Number of tiles that a network computes together on a CPU. Larger slices were not faster, and took more memory."""
 
 
 class Network(Protocol):
-    """Anything that turns images into tokens, a slice of a batch at a time."""
+    """A network turns images into tokens. It computes one slice of a batch after the other."""
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
         """Yield the tokens of each slice, in order.
@@ -26,19 +26,19 @@ class Network(Protocol):
             length: Largest n of a slice.
 
         Yields:
-            Tokens [CLS], or [CLS, patches] if the network gives them, shape (n, tokens, hidden), float32. The next step
-            may overwrite them.
+            Tokens [CLS], or [CLS, patches] if the network returns patch tokens. Their shape is (n, tokens, hidden),
+            float32. The network may overwrite these tokens when it computes the next slice.
         """
 
 
 class TransformersNetwork(nn.Module):
-    """The network that transformers loaded, unchanged, with the tokens that `Network` asks for.
+    """The unchanged network that transformers loaded. It returns the tokens that `Network` describes.
 
     Args:
         network: The model that `AutoModel` loaded.
         prefix: Number of CLS and register tokens before the first patch token.
         patches: Whether to return patch tokens.
-        dtype: Type for autocast; float32 runs without autocast.
+        dtype: Data type for autocast. With float32, the network runs without autocast.
     """
 
     def __init__(self, network: Any, prefix: int, *, patches: bool, dtype: torch.dtype = torch.float32) -> None:
@@ -49,7 +49,7 @@ class TransformersNetwork(nn.Module):
         self._dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the tokens of images, with shapes as in `Network.map`."""
+        """Return the tokens of images. `Network.map` describes the shapes."""
         if self._dtype == torch.float32:
             output = self._network(pixel_values=images)
         else:  # Autocast keeps the rotary embedding in float32, which DINOv3 needs.
@@ -73,10 +73,10 @@ class EagerNetwork:
 
 
 class CompiledNetwork:
-    """A network that torch.compile made for one length of slices. Shorter slices are padded.
+    """A network that torch.compile compiled for one length of slices. Shorter slices are padded.
 
-    On CUDA it replays CUDA graphs. On a CPU the weights are frozen into the compiled code. The first slice takes long,
-    because PyTorch compiles then; a new length makes PyTorch compile again.
+    On CUDA, PyTorch replays CUDA graphs. On a CPU, the weights are constants in the compiled code. PyTorch compiles the
+    network when it gets the first slice, which takes long. For each new length, PyTorch compiles again.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -90,6 +90,6 @@ class CompiledNetwork:
 
 
 def pad(values: Tensor, length: int) -> Tensor:
-    """Return values with zeros after them, so that the first axis has at least `length` entries."""
+    """Add zeros at the end of the first axis, so that this axis has at least `length` entries. Return the result."""
     missing = length - len(values)
     return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing > 0 else values

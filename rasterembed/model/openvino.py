@@ -1,4 +1,4 @@
-"""Networks that OpenVINO runs. A network is exported once and kept in the user's cache folder."""
+"""Networks that OpenVINO runs. A network is exported once. The export stays in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILE = "network.xml"
 
 
 def _openvino() -> Any:
-    # OpenVINO reports every import and every conversion to its maker's analytics, if it can import this package.
+    # If OpenVINO can import this package, OpenVINO sends a report of every import and conversion to its maker.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino  # type: ignore[import-untyped]
 
@@ -34,10 +34,10 @@ class OpenVinoNetwork:
     Args:
         module: The network in PyTorch, float32.
         side: Side of the images in px.
-        dtype: Type OpenVINO computes in.
-        threads: Number of threads OpenVINO may use.
-        folder: Folder of the export. An export in it is read; a missing or unreadable one is made and written. If the
-            folder cannot be written, the export stays in memory.
+        dtype: Data type of OpenVINO's computation.
+        threads: Number of threads that OpenVINO may use.
+        folder: Folder of the export. If the export is missing or cannot be read, a new export is written. If the folder
+            cannot be written, the export stays in memory.
     """
 
     def __init__(
@@ -50,21 +50,24 @@ class OpenVinoNetwork:
             compiled = _compile(_export(module, side, folder), dtype, threads)
         self.parallel_slices: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Number of slices that OpenVINO computes at the same time."""
-        # Twice as many requests: a slice is then ready to start when another one is done.
+        # With twice as many requests, the next slice is ready when a slice is finished.
         self._free_requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(2 * self.parallel_slices):
             self._free_requests.put(compiled.create_infer_request())
         self._finisher = ThreadPoolExecutor(1, thread_name_prefix="openvino")
 
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
-        """Yield the tokens of each slice, see `rasterembed.model.networks.Network.map`. `length` must be `SLICE`."""
+        """Yield the tokens of each slice. See `rasterembed.model.networks.Network.map`. `length` must be `SLICE`."""
         return (tokens.result() for tokens in [self.start(images) for images in slices])
 
     def start(self, images: Tensor) -> Future[Tensor]:
-        """Start to compute a slice, and return its future tokens. Wait first while too many slices are being computed.
+        """Start to compute a slice, and return a future of the slice's tokens.
+
+        If all requests are in use, this method first waits for a free request.
 
         Args:
-            images: Shape (at most `SLICE`, 3, side, side), float32. They must not change until the tokens are computed.
+            images: Shape (at most `SLICE`, 3, side, side), float32. The caller must not change the images before the
+                tokens are computed.
         """
         whole = pad(images, SLICE).contiguous()
         request = self._free_requests.get()
@@ -78,7 +81,7 @@ class OpenVinoNetwork:
     def _finish(self, request: Any, _images: Tensor, count: int) -> Tensor:
         """Wait for a slice and return the tokens of its first `count` images.
 
-        `_images` is an argument only to keep the memory alive that OpenVINO reads.
+        OpenVINO reads the memory of `_images`. The argument keeps this memory alive.
         """
         try:
             request.wait()
@@ -88,12 +91,12 @@ class OpenVinoNetwork:
 
 
 def _export(module: nn.Module, side: int, folder: Path) -> Any:
-    """Return the network as OpenVINO's model, and write it to the folder if that can be written."""
+    """Return the network as OpenVINO's model. If the folder can be written, also write the model into the folder."""
     openvino = _openvino()
     shape = (SLICE, 3, side, side)
     example = torch.zeros(shape)
     with torch.no_grad(), warnings.catch_warnings():
-        # PyTorch warns that tracing is deprecated. Its successor, torch.export, takes twice as long.
+        # PyTorch warns that tracing is deprecated. The recommended torch.export takes twice as long.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         network = openvino.convert_model(traced, example_input=example, input=[shape])
@@ -107,8 +110,8 @@ def _compile(network: Any, dtype: str, threads: int) -> Any:
 
     Args:
         network: OpenVINO's model, or the path of its file.
-        dtype: Type OpenVINO computes in.
-        threads: Number of threads OpenVINO may use.
+        dtype: Data type of OpenVINO's computation.
+        threads: Number of threads that OpenVINO may use.
     """
     openvino = _openvino()
     precision = {"float32": "f32", "bfloat16": "bf16"}[dtype]
@@ -119,7 +122,8 @@ def _compile(network: Any, dtype: str, threads: int) -> Any:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
-            # A pinned thread has to wait for a reading thread on its core, even while another core is idle.
+            # A pinned thread stays on one core. If another thread reads pixels on this core, the pinned thread waits,
+            # even if another core is idle.
             "ENABLE_CPU_PINNING": False,
         },
     )

@@ -1,4 +1,4 @@
-"""The processor: its name, and how many of its cores this process may use."""
+"""Find the name of the processor, and the number of cores that this process may use."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def processor_name() -> str:
 def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> int:
     """Return the number of cores that the process's affinity and its control groups allow, at least 1.
 
-    Container engines limit a process by the quota of its control group. Libraries that count processors do not see this
-    limit: on a machine of 64 cores they start 64 threads in a container of two.
+    Container engines limit a process by the quota of its control group. Libraries that count processors ignore this
+    limit. In a container with two cores on a machine with 64 cores, such libraries start 64 threads.
 
     Args:
-        cgroups: Folder where the kernel shows control groups. It may be missing.
-        membership: File that names the process's control groups. It may be missing.
+        cgroups: Folder in which the kernel shows control groups. It may be missing.
+        membership: File that lists the process's control groups. It may be missing.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _own_groups(cgroups, membership) if (quota := _quota(folder)) is not None]
@@ -40,14 +40,15 @@ def usable_cores(cgroups: Path = _CGROUPS, membership: Path = _MEMBERSHIP) -> in
 def _own_groups(cgroups: Path, membership: Path) -> Iterator[Path]:
     """Yield the folders of the process's control groups and of all groups above them.
 
-    The limit of each of them applies. In a container the path in `membership` may be one of the host, which does not
-    exist here. The container's own group is then the root of `cgroups`, which is always among the folders.
+    The limits of all these groups apply. In a container, `membership` may hold a path that exists only on the host. The
+    container's own group is then the root of `cgroups`. This root is always among the folders.
     """
     try:
         lines = membership.read_text().splitlines()
     except OSError:
         lines = []
-    # version 2 has one hierarchy with an empty list of controllers, version 1 one for each list
+    # Version 2 of control groups has one hierarchy, with an empty list of controllers. Version 1 has one hierarchy for
+    # each list of controllers.
     hierarchies = {"": "/", "cpu": "/"}
     for line in lines:
         _, _, group = line.partition(":")
@@ -59,16 +60,16 @@ def _own_groups(cgroups: Path, membership: Path) -> Iterator[Path]:
             hierarchies[controllers] = path
     for controllers, path in hierarchies.items():
         parts = [part for part in path.split("/") if part]
-        if ".." in parts:  # a group outside of the process's namespace
+        if ".." in parts:  # The group is outside of the process's namespace.
             parts = []
         for length in range(len(parts) + 1):
             yield cgroups.joinpath(controllers, *parts[:length])
 
 
 def _quota(group: Path) -> float | None:
-    """Return the number of cores whose time a control group may use, or None if it has no limit.
+    """Return the number of cores that a control group may use, or None if the group has no limit.
 
-    Version 2 of control groups keeps the quota and its period in one file, version 1 in two.
+    Version 2 of control groups keeps the quota and its period in one file. Version 1 keeps them in two files.
     """
     try:
         quota, period = (group / "cpu.max").read_text().split()
@@ -80,6 +81,6 @@ def _quota(group: Path) -> float | None:
             return None
     try:
         cores = float(quota) / float(period)
-    except (ValueError, ZeroDivisionError):  # version 2 writes `max` for no limit
+    except (ValueError, ZeroDivisionError):  # Version 2 writes `max` if the group has no limit.
         return None
-    return cores if cores > 0 else None  # version 1 writes -1 for no limit
+    return cores if cores > 0 else None  # Version 1 writes -1 if the group has no limit.
