@@ -1,1 +1,1 @@
-"""Benchmarks of the library. Their results are in docs/benchmarks.md."""
+"""Benchmarks of the library. docs/benchmarks.md has the results."""

@@ -1,6 +1,6 @@
-"""Measure how long things take to start: imports, the help text, the model, and the first shard of a run.
+"""Measure start times: imports, the help text, the model, and the first shard of a run.
 
-Each is timed in new processes. The files are in the system's cache, as they are from the second start on.
+Each start is timed in new processes. The files are in the system's cache, as for a user's second start.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from examples.landscape import make_scene
 NAME = "cold_start"
 
 BUDGETS = {"import": 0.5, "help": 1.5}
-"""Largest time for importing the library and for printing the command's help text, in seconds."""
+"""Largest allowed time to import the library, and to print the command's help text, in seconds."""
 
 MODULES = (
     "rasterembed.pipeline",
@@ -55,8 +55,8 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
 
     Args:
         side: Side of the generated raster, px. The run ends with its first shard.
-        rounds: How often each case is measured.
-        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        rounds: Number of measurements of each case.
+        tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -87,7 +87,7 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
             "help": _slowest(["-m", "flows.raster_embeddings", "--help"], environment),
         }
     runs = {name: figure(found) for name, found in seconds.items()}
-    # The budget is for the library's import alone, without the start of Python.
+    # The largest allowed time is for the import of the library, without the start of Python.
     own = {"import": runs["import"].median - runs["python"].median, "help": runs["help"].median}
     ratios = {f"{name}_of_budget": own[name] / budget for name, budget in BUDGETS.items()}
     return save(NAME, parameters, load_before, {"runs": runs, "slowest": slowest, "ratios": ratios}, results)
@@ -100,7 +100,7 @@ def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
 
 
 def _load_model(raster: Path, weights: Path) -> float:
-    """Return the seconds from a plan to a loaded model, including the imports of PyTorch and transformers.
+    """Return the seconds to load the model of a plan, including the imports of PyTorch and transformers.
 
     Call it in a new process.
     """
@@ -120,7 +120,7 @@ def _load_model(raster: Path, weights: Path) -> float:
 
 
 def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, environment: dict[str, str]) -> float:
-    """Return the seconds from the start of a command to its first shard of 4 tiles. The run is stopped then."""
+    """Return the seconds from the start of a command to its first shard of 4 tiles. Then stop the command."""
     options = ["--root", root, "--dataset-id", "cold", "--model", weights, "--device", "cpu", "--shard-tiles", "4"]
     log = root.with_suffix(".log")
     with log.open("w") as output:
@@ -141,7 +141,7 @@ def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, envir
 def _slowest(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
     """Return the packages that take longest to import, in milliseconds.
 
-    The time of a package is that of all its modules, without the packages that they import.
+    A package's time is the sum over its own modules. Packages that they import are counted separately.
     """
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments], env=environment, capture_output=True, text=True, check=True

@@ -1,4 +1,4 @@
-"""Compare encodings of vectors in Parquet: size, time to write, scan and look up, and loss of precision.
+"""Compare encodings of vectors in Parquet: size, loss of precision, and time for writing, scanning and looking up.
 
 The vectors come from a model. Their tiles overlap, so that each vector has similar neighbours.
 """
@@ -41,7 +41,7 @@ from rasterembed.store.object_store import ObjectStore
 NAME = "encodings"
 
 _TILE = 64
-"""Side of a tile, px. Its 16 patches are computed quickly and give a vector of full length."""
+"""Side of a tile, px. A tile has 16 patches: the model is fast, and the vector still has its full length."""
 
 _QUERIES = 300
 _NEIGHBOURS = 10
@@ -62,7 +62,7 @@ def _bits(kept: int) -> Callable[[Vectors], Vectors]:
 
 @dataclass(frozen=True)
 class Encoding:
-    """One way to encode the column of vectors."""
+    """An encoding of the column of vectors."""
 
     compression: str = "none"
     level: int | None = None
@@ -74,7 +74,7 @@ class Encoding:
     """Number of rows in a row group."""
 
     def write(self, path: Path, vectors: Vectors) -> None:
-        """Write a file with a column of row numbers and a column of vectors, which has the type of a shard's column."""
+        """Write a file with row numbers and vectors. The column of vectors has the same type as in a shard."""
         values = vectors if self.rounding is None else self.rounding(vectors)
         values = values.astype(self.element.to_pandas_dtype(), copy=False)
         column = pa.list_(pa.field("element", self.element, nullable=False), vectors.shape[1])
@@ -123,9 +123,9 @@ def measure(
 
     Args:
         side: Side of the generated scene, px.
-        stride: Distance from one tile of 64 px to the next, px.
+        stride: Distance between the left sides of neighbouring tiles, px. A tile has 64 px.
         tiny: Use vectors of a tiny model, to try the script.
-        rounds: How often each case is measured.
+        rounds: Number of measurements of each case.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -138,7 +138,7 @@ def measure(
 
 
 def _vectors(scratch: Path, side: int, stride: int, tiny: bool) -> Vectors:
-    """Embed a scene with a model that is as wide as ViT-S and has a third of its layers."""
+    """Embed a scene. The model has the width of ViT-S, and a third of the layers of ViT-S."""
     width = 64 if tiny else 384
     weights = make_checkpoint(
         scratch / "model",
@@ -209,7 +209,7 @@ def _reads(case: Callable[[], object]) -> bool:
 def _ms(times: list[Timing] | None) -> Any:
     """Return processor times in milliseconds.
 
-    Other processes on the machine hardly change them. The connection has one thread.
+    Other processes on the machine hardly change processor times. DuckDB's connection has one thread.
     """
     return None if times is None else figure([t.cpu * 1e3 for t in times])
 
@@ -222,7 +222,7 @@ def _nearest(vectors: Vectors, queries: NDArray[np.intp]) -> NDArray[np.intp]:
         queries: numbers of the rows, shape (queries,).
 
     Returns:
-        Numbers of the neighbours' rows, without the row itself, shape (queries, neighbours).
+        Row numbers of the neighbours, shape (queries, neighbours). A row is not its own neighbour.
     """
     unit = vectors.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)

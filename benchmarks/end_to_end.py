@@ -1,7 +1,8 @@
-"""Compare the speed of the whole pipeline, from a file, with that of the model alone, from tensors in memory.
+"""Compare the speed of the whole pipeline, from a file, with the speed of the model alone, from memory.
 
-Both embed the same tiles with the same loaded model, in the same batches and dtype, and take turns. The pipeline is all
-of `benchmarks.harness.embed`: planning, reading, the model, footprints, Parquet, tile index, STAC item and manifest.
+Both cases embed the same tiles with the same loaded model, in the same batches and dtype. The cases take turns. The
+pipeline is everything in `benchmarks.harness.embed`: planning, reading, the model, footprints, Parquet, tile index,
+STAC item and manifest.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ def measure(
     Args:
         side: Side of the generated deflate COG, px.
         size: Side of a tile, px.
-        dtypes: Dtypes that the model computes in.
+        dtypes: Dtypes of the model's computation.
         batch_size: Number of tiles in a batch.
         shard_tiles: Number of tiles in a shard.
         engine: Engine that computes the model in both cases.
-        rounds: How often each case is measured.
-        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        rounds: Number of measurements of each case.
+        tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
         results: Folder for the result file.
     """
     parameters = dict(locals())

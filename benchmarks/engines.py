@@ -1,7 +1,7 @@
-"""Compare engines, dtypes and batch sizes on the CPU with each other and with a matrix product.
+"""Compare engines, dtypes and batch sizes on the CPU, also with the speed of a matrix product.
 
 Every case normalises and embeds the same uint8 tiles from memory. The cases take turns. Before a case is timed, its
-vectors are compared with those of plain transformers in float32.
+vectors are compared with the vectors of plain transformers in float32.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def measure(
         size: Side of a tile, px.
         tiles: Number of tiles that a case embeds.
         batches: Batch sizes to compare.
-        dtypes: Dtypes that the model computes in.
-        engines: Engines to compare. `compile` takes a minute or more per dtype before it can be measured.
+        dtypes: Dtypes of the model's computation.
+        engines: Engines to compare. `compile` needs a minute or more for each dtype before the first measurement.
         matmul: Side of the square matrices whose product shows the limit of the machine.
-        rounds: How often each case is measured.
-        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        rounds: Number of measurements of each case.
+        tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -126,7 +126,7 @@ def flops(
     num_hidden_layers: int,
     num_attention_heads: int,
 ) -> float:
-    """Return the number of operations (additions and multiplications) in matrix products for one image.
+    """Return the number of additions and multiplications in the matrix products for one image.
 
     Args:
         size: side of the square image, px. Patches have 16 px.
@@ -134,9 +134,9 @@ def flops(
         hidden_size: length of a token.
         intermediate_size: width of the MLP.
         num_hidden_layers: number of layers.
-        num_attention_heads: number of heads, which does not change the result.
+        num_attention_heads: number of heads. It does not change the result.
     """
-    # The heads divide the same products among them.
+    # The heads divide the products, so their number does not change the sum.
     del num_attention_heads
     patches = (size // 16) ** 2
     tokens = patches + 1 + registers

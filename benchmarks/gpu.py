@@ -1,13 +1,17 @@
-"""Measure how close the model and the copies to the device come to the limits of a GPU.
+"""Measure the speed of the model and of copies to a GPU, and compare the model with a matrix product.
 
 python benchmarks/gpu.py [--shape s|b|l] [--batch 256] [--size 224] [--seconds 5]
 
-The script needs PyTorch, transformers and NumPy. It imports only those modules of the library that need nothing else,
-so it also runs where rasterio and pydantic are missing.
+The script needs PyTorch, transformers and NumPy. It also runs where rasterio and pydantic are missing, because it
+imports only modules of the library that do not need them.
 
-It prints one JSON object with the medians of interleaved rounds: images per second for uint8 tiles that are already on
-the device, images per second for tiles that are copied from ordinary memory through page-locked buffers, and TFLOP/s
-of a matrix product in bfloat16. Without a CUDA device it says so and exits with status 2.
+The script prints one JSON object with medians of interleaved rounds:
+
+- images per second, for uint8 tiles that are already on the device;
+- images per second, for tiles that are copied from ordinary memory through page-locked buffers;
+- TFLOP/s of a matrix product in bfloat16.
+
+Without a CUDA device, the script prints an error and exits with status 2.
 """
 
 from __future__ import annotations
@@ -38,19 +42,19 @@ SHAPES: dict[str, dict[str, int]] = {
     "b": {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12},
     "l": {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
 }
-"""Configurations as large as DINOv3 ViT-S/16, B/16 and L/16."""
+"""Configurations with the sizes of DINOv3 ViT-S/16, B/16 and L/16."""
 
 ROUNDS = 5
 
 
 def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]:
-    """Measure on the first CUDA device.
+    """Measure the first CUDA device.
 
     Args:
         shape: size of the model, a key of `SHAPES`.
         batch: number of images in a batch.
         size: side of an image, px.
-        seconds: time for each case over all rounds.
+        seconds: total time for each case, in all rounds together.
     """
     device = torch.device("cuda", 0)
     torch.manual_seed(0)
@@ -116,7 +120,7 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
 
 
 def _count(case: Callable[[int], None], seconds: float) -> int:
-    """Return how many repetitions take about `seconds`. This also compiles and warms up the case."""
+    """Return the number of repetitions that take about `seconds`. Compile and warm up the case first."""
     for _ in range(3):
         once = _time(case, 2) / 2
     return max(1, round(seconds / once))
@@ -136,7 +140,7 @@ def main() -> int:
     parser.add_argument("--shape", choices=sorted(SHAPES), default="s")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--seconds", type=float, default=5.0, help="time for each case over all rounds")
+    parser.add_argument("--seconds", type=float, default=5.0, help="total time for each case, in all rounds together")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("benchmarks/gpu.py: PyTorch finds no CUDA device on this machine", file=sys.stderr)

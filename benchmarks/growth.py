@@ -1,7 +1,7 @@
-"""Measure how time, memory and store requests grow with the raster, from a thousand to a hundred thousand tiles.
+"""Measure how time, memory and store requests grow with the raster: from 1,000 to 100,000 tiles.
 
-Tiles are small and the model is tiny, so the costs besides the model dominate. Each run has a new process. The store is
-a folder, but the requests to it are counted as if it were on S3.
+Tiles are small and the model is tiny, so most of the cost is outside the model. Each run has a new process. The store
+is a folder, but requests are counted as if the store were on S3.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _REQUESTS = (
     "delete",
     "describe",
 )
-"""Methods of a storage that make at least one request on S3."""
+"""Methods of `Storage` that send at least one request if the storage is S3."""
 
 _BENT = 0.2
-"""The line bends at a run that takes longer than the line predicts by more than this share."""
+"""Share by which a run may exceed the time on the line. At a slower run, the line bends."""
 
 
 def measure(
@@ -48,7 +48,7 @@ def measure(
     shard_tiles: int = 500,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Embed larger and larger rasters.
+    """Embed rasters of growing size.
 
     Args:
         tiles: Approximate numbers of tiles. Each raster is square.
@@ -125,10 +125,10 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
 
 
 def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fit time as a fixed part plus a part per tile, with least relative error, and find where the line bends.
+    """Fit the line `time = fixed part + tiles * part per tile` with least relative error, and find its bend.
 
-    The line bends at the first run that takes longer than the line through all smaller runs predicts, by more than
-    `_BENT`.
+    For each run, another line is fitted to all smaller runs and predicts the run's time. The line bends at the first
+    run that exceeds this prediction by more than `_BENT`.
     """
     tiles = np.array([run["tiles"] for run in runs], dtype=np.float64)
     seconds = np.array([run["seconds"] for run in runs])
@@ -150,14 +150,14 @@ def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def prefect_share(results: Path = RESULTS) -> dict[str, float] | None:
     """Return Prefect's share of the wall time, from the results of `prefect_overhead` and `report`.
 
-    The share is given for shards of the default size at this project's bfloat16 speed, and for the tiny shards that
-    were measured.
+    There are two shares: one for shards of the default size at this project's bfloat16 speed, and one for the tiny
+    shards of the measurement.
 
     Args:
         results: folder of the result files.
 
     Returns:
-        The shares and the numbers behind them, or None if one of the two results is missing.
+        The two shares and the numbers for their calculation. None if one of the two results is missing.
     """
     overhead, latest = results / "prefect_overhead.json", results / "latest.json"
     if not overhead.exists() or not latest.exists():

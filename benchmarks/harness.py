@@ -1,4 +1,4 @@
-"""Shared parts of the benchmarks: timing cases in turns, statistics, result files, and tables made from them."""
+"""Shared parts of the benchmarks: timing of cases in turns, statistics, result files, and tables."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ _T = TypeVar("_T")
 RESULTS = Path(__file__).parent / "results"
 
 VIT_S16 = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6}
-"""Configuration of a model as large as DINOv3 ViT-S/16."""
+"""Configuration of a model with the size of DINOv3 ViT-S/16."""
 
 TINY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
-"""Configuration of a model so small that everything besides the model dominates the time."""
+"""Configuration of a very small model. Most of the time is then spent outside the model."""
 
 QUIET = 0.1
-"""A round counts if other processes took at most this share of the machine's processor time."""
+"""Largest share of the machine's processor time that other processes may use in a round that counts."""
 
 
 def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
-    """Embed a raster up to its manifest, without the quality checks, which other benchmarks measure.
+    """Embed a raster and write its manifest. The quality checks do not run; other benchmarks measure them.
 
     Args:
-        store: store that the dataset goes to.
+        store: store for the dataset.
         raster: path of the raster.
         options: fields of `EmbedOptions`.
     """
@@ -60,14 +60,14 @@ def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
 
 @dataclass(frozen=True)
 class Timing:
-    """Time that one run of a case took."""
+    """Time of one run of a case."""
 
     wall: float
     """Wall time, in seconds."""
     cpu: float
-    """Processor time of this process and its child processes, all threads together, in seconds."""
+    """Processor time of this process and its child processes, summed over all threads, in seconds."""
     others: float
-    """Share of the machine's processor time taken by other processes and other virtual machines."""
+    """Share of the machine's processor time used by other processes and other virtual machines."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +84,16 @@ class Figure:
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """Return the median and the spread of the values of all rounds."""
+    """Return the median, the smallest and the largest of the values."""
     return Figure(statistics.median(values), min(values), max(values), tuple(values))
 
 
 def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Timing]]:
-    """Time several cases against each other.
+    """Time several cases in turns.
 
-    Each round runs every case once, in a new random order, so that other load on the machine hits all cases alike. A
-    round in which other processes took more than `QUIET` of the machine is repeated. There are at most three times as
-    many rounds as wanted, and the quietest ones count.
+    Each round runs every case once, in a new random order, so that other load on the machine affects all cases equally.
+    If other processes used more than `QUIET` of the machine, the round is repeated. At most `3 * rounds` rounds are
+    run. The rounds with least other load count.
 
     Args:
         cases: functions to time, by name.
@@ -137,7 +137,7 @@ def _own_cpu() -> float:
 
 
 def _machine_cpu() -> float:
-    """Return the processor time that was not idle since the machine started, in seconds; see proc_stat(5)."""
+    """Return the busy seconds of all processors since the machine's start; see proc_stat(5)."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(
         int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     )
@@ -150,14 +150,15 @@ def speed(times: Sequence[Timing], count: float) -> Figure:
 
 
 def ratio(over: Sequence[Timing], under: Sequence[Timing]) -> float:
-    """Return how many times faster `over` is than `under`, by medians, which one odd round does not change."""
+    """Return how many times faster `over` is than `under`. Medians are compared, because a single slow round hardly
+    changes a median."""
     return statistics.median(t.wall for t in under) / statistics.median(t.wall for t in over)
 
 
 def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
     """Write a DINOv3 ViT with random weights.
 
-    The weights are scaled like those of the demo model, so that the vectors depend on the picture.
+    The weights are scaled like the weights of the demo model, so that the vectors depend on the picture.
 
     Args:
         folder: folder of the checkpoint.
@@ -179,18 +180,18 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
 
 
 def alone(function: Callable[..., _T], *arguments: object) -> _T:
-    """Call a function in a new process, and return its result. The function must be importable from a module."""
+    """Call a function of a module in a new process, and return its result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 
 
 def default_rasters() -> Path:
-    """Return the folder of real rasters: RASTERS, or ../shared/data/rasters beside the project."""
+    """Return the folder of real rasters: the variable RASTERS, or ../shared/data/rasters next to the project."""
     return Path(os.environ.get("RASTERS") or Path(__file__).parents[2] / "shared" / "data" / "rasters")
 
 
 def load() -> float:
-    """Return how many processes ran or waited in the last minute, on average. A quiet machine has almost 0."""
+    """Return the average number of processes that ran or waited in the last minute. A quiet machine has almost 0."""
     return os.getloadavg()[0]
 
 
@@ -203,7 +204,7 @@ def save(
         name: name of the benchmark.
         parameters: parameters of the benchmark.
         load_before: load of the machine before the benchmark, from `load`.
-        results: what was measured. Dataclasses become JSON objects.
+        results: measured values. Dataclasses become JSON objects.
         folder: folder of the file.
 
     Returns:
@@ -237,13 +238,13 @@ def _plain(value: object) -> object:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table whose first column is left-aligned and whose other columns are right-aligned."""
+    """Return a Markdown table. The first column is left-aligned; the other columns are right-aligned."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def where(report: Mapping[str, Any]) -> str:
-    """Return a paragraph that names the machine of a result, to stand above its table."""
+    """Return a paragraph about the machine of a result. It goes above the result's table."""
     machine = report["machine"]
     return (
         f"{machine['processor']}, {machine['cores']} cores, load before {machine['load_before']}; "
@@ -257,7 +258,7 @@ def spread(value: Mapping[str, float], digits: int = 1) -> str:
 
 
 def run(measure: Callable[..., dict[str, Any]], markdown: Callable[[dict[str, Any]], str]) -> None:
-    """Run a benchmark as a command. Its parameters become options, and its table is printed.
+    """Run a benchmark as a command, and print the result table. The benchmark's parameters become options.
 
     Args:
         measure: the benchmark. Its docstring is the help text.

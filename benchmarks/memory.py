@@ -1,7 +1,7 @@
-"""Check that memory does not grow with the raster: compare the peak for a whole raster with that for a cut of it.
+"""Check that memory does not grow with the raster: compare the peaks for a whole raster and for a cut.
 
-Each is embedded in a new process with a tiny model. The cut has the same blocks, compression and overviews as the whole
-raster.
+The cut is a part of the raster, with the same blocks, compression and overviews. Each of the two rasters is embedded in
+a new process with a tiny model.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _THUMBNAIL = 256
 def measure(
     *, raster: Path | None = None, side: int = 8000, shard_tiles: int = 512, results: Path = RESULTS
 ) -> dict[str, Any]:
-    """Compare the peak memory for a whole raster with that for a cut of it.
+    """Compare the peak memory for a whole raster with the peak memory for a cut.
 
     Args:
         raster: The whole raster. The default is cog_world.tif in the folder RASTERS or ../shared/data/rasters.
-        side: Side of the cut, px. It is taken where the raster has most valid pixels.
-        shard_tiles: Number of tiles in a shard, so small that the cut also keeps every thread busy.
+        side: Side of the cut, px. The cut is the part of the raster with most valid pixels.
+        shard_tiles: Number of tiles in a shard. It is small, so that every thread has work even for the cut.
         results: Folder for the result file.
     """
     raster = raster or default_rasters() / "cog_world.tif"
     if not raster.exists():
-        raise SystemExit(f"{raster}: there is no such raster: give a large one with --raster, or set RASTERS")
+        raise SystemExit(f"{raster}: there is no such raster: give a large raster with --raster, or set RASTERS")
     load_before = load()
     with tempfile.TemporaryDirectory() as scratch:
         cut, weights = Path(scratch) / "cut.tif", make_checkpoint(Path(scratch) / "model", **TINY)
@@ -56,7 +56,7 @@ def measure(
 
 
 def _cut(raster: Path, target: Path, side: int) -> None:
-    """Write the part of a raster that has most valid pixels, with the same layout."""
+    """Write the part of a raster with most valid pixels, in the layout of the raster."""
     with rasterio.open(raster) as source:
         layout = source.tags(ns="IMAGE_STRUCTURE")
         shrink = max(1, max(source.shape) // _THUMBNAIL)
@@ -94,7 +94,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     from rasterembed.store.object_store import ObjectStore
 
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
-    # One valid pixel is enough, so that nearly all pixels that are read go through the model.
+    # A tile needs only one valid pixel, so that the model gets almost all pixels that are read.
     selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
     plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=model, selection=selection))
     load_embedder(plan.model, "cpu", engine="auto", tiles=plan.sharding.tile_count)

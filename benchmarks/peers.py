@@ -1,7 +1,7 @@
-"""Run other packages that embed rasters with DINOv3, to compare this project with them.
+"""Run other packages that embed rasters with DINOv3, for a comparison with this project.
 
-Each package has its own environment and its own process, which stays loaded and takes its turns. The folder
-benchmarks/peers/ has a script and a file of pinned requirements for each.
+Each package has its own environment and its own process. The process loads the package once, and then runs a case
+whenever the benchmark asks. The folder benchmarks/peers/ has a script and pinned requirements for each package.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ VENVS = ROOT / ".venv-peers"
 
 @dataclass(frozen=True)
 class Way:
-    """One way to embed a raster, which the report compares with the others."""
+    """One of the ways to embed a raster that the report compares."""
 
     script: str
     """Name of the script in benchmarks/peers/, without its suffix."""
     label: str
     """Name in tables and pictures."""
     tuned: bool = False
-    """Whether it computes in bfloat16 and is set up as fast as the package allows.
+    """Whether the package computes in bfloat16, with its fastest settings.
 
-    Otherwise it computes in float32 and is set up as the package's documentation shows.
+    Otherwise, the package computes in float32, with the settings of its documentation.
     """
     batch: int = 32
     """Number of tiles in a batch."""
     own: bool = False
-    """Whether it runs in this project's environment."""
+    """Whether the script runs in this project's environment."""
     exact: bool = True
-    """Whether its vectors must equal the reference's, because it prepares tiles alike and takes the CLS token."""
+    """Whether the vectors must equal the reference: tiles are prepared in the same way, and the CLS token is used."""
 
     @property
     def dtype(self) -> str:
-        """Dtype that the model computes in."""
+        """Dtype of the model's computation."""
         return "bfloat16" if self.tuned else "float32"
 
 
@@ -83,7 +83,7 @@ def python_of(script: str, venvs: Path = VENVS) -> Path:
         venvs: folder of the environments.
 
     Raises:
-        Unavailable: if its packages do not install.
+        Unavailable: if the packages of the environment do not install.
     """
     requirements, folder = SCRIPTS / f"{script}.txt", venvs / script
     stamp, digest = folder / "installed", hashlib.sha256(requirements.read_bytes()).hexdigest()
@@ -106,16 +106,16 @@ class Worker:
         way: what the process runs.
         python: Python of the package's environment.
         arguments: arguments of the script.
-        log: file for everything else that the process prints.
+        log: file for all output of the process except its answers.
 
     Raises:
-        Unavailable: if it does not start.
+        Unavailable: if the process does not start.
     """
 
     def __init__(self, way: Way, python: Path, arguments: Sequence[object], log: Path) -> None:
         self._log = log
         command = [python, SCRIPTS / f"{way.script}.py", *arguments, "--batch", way.batch]
-        # This project's scripts import the harness. The other packages must not see packages from outside.
+        # This project's scripts import the harness. Other scripts must import only from their own environment.
         path = {"PYTHONPATH": str(ROOT)} if way.own else {}
         plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with log.open("w") as output:
@@ -128,17 +128,17 @@ class Worker:
                 env=plain | path,
             )
         self.about = self._answer()
-        """Versions of the packages, seconds until they were loaded, and a note."""
+        """Versions of the packages, seconds for loading, and a note."""
 
     def turn(self, case: str, vectors: Path | None = None) -> dict[str, float]:
         """Run a case once.
 
         Args:
             case: name of the case.
-            vectors: file to write the vectors to, or None.
+            vectors: file for the vectors, or None.
 
         Returns:
-            Seconds in all, seconds of the model alone, and peak memory in MiB.
+            Total seconds, seconds of the model alone, and peak memory in MiB.
         """
         assert self._process.stdin is not None
         self._process.stdin.write(f"{case} {vectors}\n" if vectors else f"{case}\n")
@@ -160,11 +160,11 @@ class Worker:
 
 
 def cosine(vectors: Path, reference: Path) -> float:
-    """Return the smallest cosine similarity between a tile's vector and that of the reference.
+    """Return the smallest cosine similarity between a tile's vector and the reference's vector of the same tile.
 
     Args:
-        vectors: file of vectors that `Worker.turn` wrote.
-        reference: file of the reference's vectors, of the same tiles.
+        vectors: file with vectors, written by `Worker.turn`.
+        reference: file with the reference's vectors of the same tiles.
     """
     with np.load(vectors) as ours, np.load(reference) as theirs:
         np.testing.assert_array_equal(ours["tiles"], theirs["tiles"])

@@ -1,9 +1,10 @@
-"""Measure how often the nearest tiles have the query's land cover, for a model, for the mean colour, and by chance.
+"""Measure how often similar tiles have the query's land cover.
 
-The raster is a generated scene, whose class raster is the truth. A tile's class is the one that covers most of it.
-Precision@10 is the share of a tile's ten nearest tiles that have its class, averaged over the tiles of the class. It is
-compared with two others: the tiles nearest in mean colour (red, green and blue of the valid pixels), and ten tiles
-drawn at random. The demo model is untrained, so it shows that search works, not how good DINOv3 is.
+Three ways to choose similar tiles are compared: by the model's vectors, by mean colour (red, green and blue of the
+valid pixels), and at random. The raster is a generated scene, and the scene's class raster is the truth. The class of a
+tile is the class with most pixels in the tile. Ten similar tiles are chosen for each tile. Precision@10 is the share of
+these ten tiles that have the class of the tile, averaged over all tiles of the class. The demo model is untrained: its
+result shows that search works, but not the quality of DINOv3.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ def measure(
 
 
 def compare(scene: Scene, store: ObjectStore) -> dict[str, Any]:
-    """Measure the precision of `search`, `colour` and `chance`, for each class and over all tiles.
+    """Measure the precision of `search`, `colour` and `chance`, for each class and for all tiles.
 
     Args:
         scene: the scene.
@@ -90,7 +91,7 @@ def compare(scene: Scene, store: ObjectStore) -> dict[str, Any]:
 
 
 def _right(truth: NDArray[np.intp], nearest: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return the share of each tile's nearest tiles that have its class, shape (tiles,)."""
+    """Return for each tile the share of its similar tiles that have the tile's class, shape (tiles,)."""
     shares: NDArray[np.float64] = (truth[nearest] == truth[:, None]).mean(axis=1)
     return shares
 

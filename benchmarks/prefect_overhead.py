@@ -1,7 +1,7 @@
 """Measure the cost of Prefect: compare the flow with the same steps called directly in the library.
 
-Each shard has two tiny tiles, so handling the shards takes almost all the time. The flow starts its own Prefect server
-in a folder of its own. The server's processor time counts as the flow's.
+Each shard has two tiny tiles, so almost all the time is spent on shards, not on tiles. The flow starts its own Prefect
+server in a new folder. The processor time of the flow includes the processor time of the server.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ NAME = "prefect_overhead"
 
 _TILE = 32
 _GOAL = 0.03
-"""Largest share of the wall time that Prefect may take."""
+"""Largest allowed share of Prefect in the wall time."""
 
 
 def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: Path = RESULTS) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: P
 
     Args:
         shards: Numbers of shards to measure, 2 or more.
-        rounds: How often each case is measured.
+        rounds: Number of measurements of each case.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -59,7 +59,7 @@ def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: P
 
 
 def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int) -> dict[str, Any]:
-    """Measure both ways for one number of shards.
+    """Measure the flow and the library for one number of shards.
 
     Call it in a new process, because Prefect reads its settings when it is imported.
     """
@@ -96,7 +96,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
 
     def flow() -> None:
         name = f"flow-{next(numbers)}"
-        # `return_state` keeps a failed quality check from raising. Vectors of a tiny random model may fail it.
+        # Vectors of a tiny random model may fail the quality checks. With `return_state`, this raises no error.
         raster_embeddings(
             str(raster),
             root=store.root,

@@ -1,13 +1,13 @@
-"""Compare the reader with the fastest plain loop over the same file, for many layouts of the file.
+"""Compare the reader with the fastest of three plain loops over the same file, for many layouts of the file.
 
-There are three plain loops. Each opens the file once and does nothing with the pixels. They read
+Each plain loop opens the file once, and does nothing with the pixels. The three loops read
 
 - one window per tile, row by row,
 - one strip per row of tiles,
 - one strip per row of 512 px blocks, which decodes the file sequentially.
 
-The reader also finds out which pixels are valid, leaves out empty tiles, and fills batches. Each case runs in a new
-thread, as shards do, because a new thread has to set up PROJ and its memory.
+The reader also finds valid pixels, skips empty tiles, and fills batches. Each case runs in a new thread, like a shard,
+because the setup of a new thread (PROJ and memory) takes time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 """GDAL's creation options of each layout: tiles of 512 px, or strips of GDAL's default height."""
 
 BANDS = (1, 2, 3)
-"""Numbers of the bands that are read."""
+"""Numbers of the bands to read."""
 
 _BLOCK = 512
 _CACHE_BYTES = 2**30
@@ -70,11 +70,11 @@ def measure(
     """Compare the reader with plain loops.
 
     Args:
-        side: Side of the generated raster, px. Rasters of 31 bands have a third of it.
+        side: Side of the generated raster, px. The side of a raster of 31 bands is a third of this.
         size: Side of a tile, px.
         layouts: Layouts to measure, keys of `LAYOUTS`.
         batch_size: Number of tiles in a batch.
-        rounds: How often each case is measured.
+        rounds: Number of measurements of each case.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -110,7 +110,7 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
             profile |= {"width": source.width // 3, "height": source.height // 3}
         window = Window(0, 0, profile["width"], profile["height"])
         pixels = source.read(window=window)
-    # Bands beyond the third repeat the first three, each shifted a little further.
+    # Further bands repeat the first three bands, each shifted by some more pixels.
     bands = [np.roll(pixels[i % 3], i // 3, axis=0) for i in range(profile["count"])]
     with rasterio.open(raster, "w", **profile) as target:
         target.write(np.stack(bands))
@@ -119,7 +119,7 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
 def shard_reader(
     store: ObjectStore, source: Source, profile: RasterProfile, sharding: Sharding, batch_size: int, *, threads: int
 ) -> ShardReader:
-    """Return a reader of `BANDS` that skips only tiles without a valid pixel. Its cache serves `threads` threads."""
+    """Return a reader of `BANDS`, with a cache for `threads` threads. It skips only tiles without a valid pixel."""
     return ShardReader(
         store=store,
         source=source,

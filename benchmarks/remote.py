@@ -1,8 +1,8 @@
-"""Compare the reader with a plain loop if the raster is on S3 and every request has latency.
+"""Compare the reader with a plain loop over a raster on S3, if every request has latency.
 
-The plain loop is the one that most people write: it opens the raster once with rasterio and reads one window per tile,
-row by row. It does not list the bucket, and keeps GDAL's other default settings. The reader reads all shards as the
-pipeline does, one after the other or several at once. A proxy in front of the server counts and delays the requests.
+The plain loop is the usual code: it opens the raster once with rasterio, and reads one window per tile, row by row. It
+does not list the bucket. GDAL's other settings have their defaults. The reader reads all shards as in the pipeline, one
+after the other or several at a time. A proxy between the reader and the server counts and delays the requests.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ def measure(
     """Compare the reader with a plain loop over S3.
 
     Args:
-        side: Side of the generated raster, px. Rasters of 31 bands have a third of it.
+        side: Side of the generated raster, px. The side of a raster of 31 bands is a third of this.
         size: Side of a tile, px.
         layouts: Layouts to measure, keys of `benchmarks.reading.LAYOUTS`.
         delays_ms: Delays that the proxy adds to each request, in milliseconds.
         shard_tiles: Number of tiles in a shard.
         shard_threads: Number of shards read at the same time.
         batch_size: Number of tiles in a batch.
-        rounds: How often each case is measured.
+        rounds: Number of measurements of each case.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -94,13 +94,13 @@ class Proxy:
     _pipe: Connection
 
     def begin(self, delay_s: float = 0.0) -> dict[str, int]:
-        """Restart the counters, and set the delay.
+        """Set the counters to 0, and set the delay.
 
         Args:
             delay_s: delay of each request, in seconds.
 
         Returns:
-            The `requests` and `bytes` counted so far.
+            The `requests` and `bytes` counted before the call.
         """
         self._pipe.send(delay_s)
         return self._pipe.recv()
@@ -130,7 +130,7 @@ def _run_proxy(url: str, pipe: Connection) -> None:
 
 
 def store_behind(proxy: Proxy, server: S3Server) -> ObjectStore:
-    """Return the store in the server's bucket, reached through the proxy."""
+    """Return the store in the server's bucket. Its requests go through the proxy."""
     return ObjectStore(
         root=f"s3://{BUCKET}/out",
         endpoint_url=proxy.endpoint_url,
@@ -143,7 +143,7 @@ def store_behind(proxy: Proxy, server: S3Server) -> ObjectStore:
 def _cases(
     server: S3Server, proxy: Proxy, key: str, size: int, batch_size: int, shard_tiles: int, shard_threads: int
 ) -> tuple[dict[str, Callable[[], None]], int]:
-    """Return the functions to time by name, and the number of tiles that each reads."""
+    """Return the functions to time, by name, and the number of tiles that each function reads."""
     store = store_behind(proxy, server)
     source = register(store, f"s3://{BUCKET}/{key}")
     profile = inspect_raster(store, source.uri)
@@ -160,7 +160,7 @@ def _cases(
             "AWS_HTTPS": "NO",
             "AWS_VIRTUAL_HOSTING": "FALSE",
             "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-            # Without this, the second round would find everything in GDAL's cache.
+            # Without this line, the second round would read all data from GDAL's cache.
             "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",
         }
         with rasterio.Env(session=session, **options), rasterio.open(f"/vsis3/{BUCKET}/{key}") as dataset:
@@ -203,7 +203,7 @@ def _measure(
 
 
 def _block_bytes(raster: Path) -> int:
-    """Return the compressed size of the blocks that hold the bands read, in bytes."""
+    """Return the compressed size of all blocks of the bands to read, in bytes."""
     with rasterio.open(raster) as dataset:
         height, width = dataset.block_shapes[0]
         return sum(

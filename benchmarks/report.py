@@ -1,7 +1,8 @@
-"""Compare this project with other packages that embed rasters, and with the limits of the machine, in one run.
+"""Compare this project with other packages that embed rasters, and with the limits of the machine.
 
-Every way has its own loaded and warm process, and the processes take turns. Loading is timed separately. Before the
-times count, the vectors are compared with those of the reference, the plain loop in float32.
+The packages and their settings are called ways. Every way has its own process. Each process loads and warms up first,
+and then the processes take turns. Loading is timed separately. Before the measurement, the vectors are compared with
+the reference: the vectors of the plain loop in float32.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ from examples.landscape import make_scene
 NAME = "latest"
 
 MIN_COSINE = 0.9999
-"""Smallest cosine similarity to the float32 reference, for ways that prepare tiles alike."""
+"""Smallest allowed cosine similarity to the float32 reference, for ways that prepare tiles like the reference."""
 
 _SIDE = 2048
-"""Side of the square matrices that are multiplied."""
+"""Number of rows, and of columns, of the matrices in the product."""
 _PRODUCTS = 8
 """Number of matrix products in one run."""
 
@@ -66,13 +67,13 @@ def measure(
     """Compare all ways.
 
     Args:
-        rows: Number of rows of tiles in the generated deflate COG, which has no nodata.
+        rows: Number of rows of tiles in the generated deflate COG. The COG has no nodata.
         cols: Number of columns of tiles.
         tile: Side of a tile, px.
-        rounds: How often each case is measured.
-        peers: Other packages that take part.
-        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
-        venvs: Folder for the environments of the other packages, which are created on first use.
+        rounds: Number of measurements of each case.
+        peers: Other packages to compare.
+        tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
+        venvs: Folder for the environments of the other packages. The environments are created on first use.
         results: Folder for the result file.
     """
     parameters = {"rows": rows, "cols": cols, "tile": tile, "rounds": rounds, "tiny": tiny}
@@ -136,7 +137,7 @@ def measure(
 
 
 def _environments(ways: dict[str, Way], venvs: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the Python of every way that can be installed, and the reason for every way that cannot."""
+    """Return the Python of each way, or the reason why the way cannot be installed."""
     pythons, skipped = {}, {}
     for name, way in ways.items():
         try:
@@ -147,7 +148,7 @@ def _environments(ways: dict[str, Way], venvs: Path) -> tuple[dict[str, Path], d
 
 
 def _cosines(place: Path, loaded: dict[str, Worker], ways: dict[str, Way]) -> dict[str, float]:
-    """Return the smallest cosine similarity between each way's vectors and those of the reference.
+    """Return for each way the smallest cosine similarity between its vectors and the reference's vectors.
 
     Raises:
         SystemExit: if this project's vectors differ from the reference.
@@ -162,7 +163,7 @@ def _cosines(place: Path, loaded: dict[str, Worker], ways: dict[str, Way]) -> di
 
 @dataclass(frozen=True)
 class _Case:
-    """One case of a loaded way. Each call runs it once and keeps the answer of its process."""
+    """One case of a loaded way. Each call runs the case once, and keeps the answer of the way's process."""
 
     worker: Worker
     what: str
@@ -204,9 +205,9 @@ def _decode(raster: Path, tile: int) -> None:
 
 
 def _gflop(tile: int, *, hidden_size: int, intermediate_size: int, num_hidden_layers: int, **_: int) -> float:
-    """Return the GFLOP of one image in the matrix products of the layers and of the patch embedding.
+    """Return the GFLOP of the matrix products for one image, in the layers and the patch embedding.
 
-    A multiplication and its addition are two operations.
+    A multiplication and an addition count as two operations.
     """
     patches = (tile // 16) ** 2
     tokens = patches + 5
@@ -227,7 +228,7 @@ def _limits(times: dict[str, list[Timing]], tiles: int, gflop: float) -> dict[st
 def _ratios(
     runs: dict[str, dict[str, Any]], times: dict[str, list[Timing]], limits: dict[str, Any]
 ) -> dict[str, float | None]:
-    """Return how many times faster this project is than the rest. None means that there is nothing to compare with."""
+    """Return how many times faster this project is than each other case. None means that the other case is missing."""
 
     def best(tuned: bool) -> str | None:
         peers = [case for case, run in runs.items() if run["kind"] == "peer" and run["tuned"] == tuned]

@@ -1,9 +1,10 @@
-"""Measure the cost of search in ten thousand to a million vectors: the exact scan, the HNSW index, and its build.
+"""Measure the cost of search in 10,000 to 1,000,000 vectors: exact scan, HNSW index, and build of the index.
 
-The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. This resembles the embeddings of
-a scene, which has few kinds of places and uses fewer directions than dimensions. Each part runs in its own process, one
-after the other. Times are processor times, which other users of the machine hardly change. A query takes one thread, so
-on a quiet machine its processor time equals its wall time.
+The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. Embeddings of a scene are
+similar: a scene has few kinds of places, and its vectors use fewer directions than dimensions. Each part of the
+benchmark runs in its own process, one after the other. All times are processor times, because other users of the
+machine hardly change them. A query uses one thread, so on a quiet machine the processor time of a query equals the wall
+time.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from tests.support.vectors import blank_raster, checkpoint, write_dataset
 NAME = "search"
 
 PATIENCE_S = 1.0
-"""Largest time for an answer, in seconds. An answer within a second does not interrupt the user's flow of thought
+"""Largest allowed time for an answer, in seconds. An answer within one second does not interrupt the user's thoughts
 (Nielsen, Usability Engineering, 1993, chapter 5)."""
 
 _CLUSTERS, _DIRECTIONS = 200, 64
@@ -57,10 +58,9 @@ def measure(
 
     Args:
         rows: Numbers of vectors to measure.
-        index_up_to: Largest number of rows to build an index for. A million rows take about half an hour of one core.
-        dimensions: Length of a vector.
-        queries: Number of queries for each engine and size.
-        results: Folder for the result file.
+        index_up_to: Largest number of rows with an index. The build for a million rows takes one core about half an
+        hour. dimensions: Length of a vector. queries: Number of queries for each engine and size. results: Folder for
+        the result file.
     """
     parameters = dict(locals())
     load_before = load()
@@ -87,7 +87,7 @@ def _one_digit(value: float) -> int:
 
 
 def _alone(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run one part in its own process, and add its peak memory to the result."""
+    """Run one part in its own process, and add the peak memory of the process to the result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(_with_memory, part, *arguments).result()
 
@@ -104,8 +104,8 @@ def _peak_mb() -> float:
 def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
     """Return a function that generates vectors.
 
-    It takes numbers of tiles, shape (n,), and returns vectors, shape (n, dimensions). The same numbers give the same
-    vectors.
+    The function's argument is numbers of tiles, shape (n,). Its result is vectors, shape (n, dimensions). The same
+    numbers give the same vectors.
     """
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((_CLUSTERS, _DIRECTIONS), dtype=np.float32)
@@ -132,12 +132,12 @@ def _write(root: Path, count: int, dimensions: int) -> dict[str, Any]:
 
 
 def _questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
-    """Return vectors that are similar to those of the dataset, but not in it."""
+    """Return vectors that are not in the dataset, but are similar to its vectors."""
     return list(made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp)))
 
 
 def _first_answer(root: Path, engine: str) -> float:
-    """Return the processor seconds from a new searcher to its answer for one tile."""
+    """Return the processor seconds to open a searcher and to get its first answer."""
     begun = time.process_time()
     with Searcher(ObjectStore(root=str(root / "store")), ["made-up"], engine=engine) as searcher:  # type: ignore[arg-type]
         answer = searcher.ask(Query(tile=tile_id(7, 11)), k=_K)

@@ -1,8 +1,8 @@
-"""Measure how much of the model's speed remains if every request to the store has latency.
+"""Measure how much slower embedding is than the model alone, if every request to the store has latency.
 
-The shards of a local raster are embedded as in the pipeline, several at once. They are written to a folder, and to S3
-through a proxy that delays each request. The times leave out what a run does once, before its first shard and after its
-last.
+The shards of a local raster are embedded as in the pipeline, several at a time. They are written to a folder, and to S3
+through a proxy that delays each request. The times include only the shards, not the steps before the first shard and
+after the last shard.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def measure(
     Args:
         side: Side of the generated deflate COG, px.
         size: Side of a tile, px.
-        dtype: Dtype that the model computes in.
+        dtype: Dtype of the model's computation.
         delays_ms: Delays that the proxy adds to each request, in milliseconds.
-        shard_tiles: Number of tiles in a shard. It is small, so that writing weighs more than in practice.
+        shard_tiles: Number of tiles in a shard. It is small, so writing takes a larger share of time than usual.
         shard_threads: Number of shards embedded at the same time.
         batch_size: Number of tiles in a batch.
         engine: Engine that computes the model.
-        rounds: How often each case is measured.
-        tiny: Use a tiny model instead of one as large as ViT-S/16, to try the script.
+        rounds: Number of measurements of each case.
+        tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
         results: Folder for the result file.
     """
     parameters = dict(locals())

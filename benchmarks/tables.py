@@ -1,4 +1,4 @@
-"""Update the tables and the picture in the documentation from the result files: python -m benchmarks.tables.
+"""Update the tables and the picture in the documentation with the result files: python -m benchmarks.tables.
 
 The table of a result is between two comments, `<!-- benchmarks/results/NAME.json -->` and `<!-- end -->`.
 """
@@ -44,7 +44,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     search.NAME: ("search.md", search.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }
-"""For each result: the document that contains its table, and the function that makes the table."""
+"""For each result: the document with the result's table, and the function that makes the table."""
 
 
 def with_table(document: str, name: str, table: str) -> str:
@@ -67,7 +67,7 @@ def with_table(document: str, name: str, table: str) -> str:
 
 
 def up_to_date(name: str) -> tuple[Path, str]:
-    """Return the path of the document that contains a result's table, and its text with the table updated."""
+    """Return the path of the document with a result's table, and the document's text with the new table."""
     file, markdown = TABLES[name]
     report = json.loads((RESULTS / f"{name}.json").read_text())
     return DOCS / file, with_table((DOCS / file).read_text(), name, markdown(report))

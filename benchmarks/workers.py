@@ -1,8 +1,12 @@
-"""Measure what many workers cost and gain: throughput of child runs, and load on the Prefect server and the store.
+"""Measure the benefit and the cost of many workers: speed of child runs, and load on the Prefect server and the store.
 
-There are three parts. `throughput` embeds one raster with one and with two child runs on a process worker, each with
-one thread. `server` creates hundreds of child runs without a worker, and queries them as the parent run does. `store`
-counts the requests of each step of a run at an S3 server. docs/scaling.md builds a model from the results.
+The benchmark has three parts:
+
+- `throughput` embeds one raster with one and with two child runs on a process worker. Each child run has one thread.
+- `server` creates hundreds of child runs without a worker, and queries their states like a parent run.
+- `store` counts the requests that each step of a run sends to an S3 server.
+
+docs/scaling.md uses the results to estimate the costs of large runs.
 """
 
 from __future__ import annotations
@@ -57,7 +61,7 @@ def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", roun
         shards: Number of shards of the raster.
         tiles: Number of tiles of 224 px in a shard.
         children: Numbers of child runs to create, separated by commas.
-        rounds: How often one and two workers take turns.
+        rounds: Number of rounds. In each round, one worker and two workers take turns.
     """
     before = load()
     results = {
@@ -70,7 +74,7 @@ def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", roun
 
 
 def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
-    """Measure the tiles per second of one and of two child runs, from the times at which their shards appeared."""
+    """Measure the tiles per second of one child run and of two child runs, from the creation times of their shards."""
     with tempfile.TemporaryDirectory(prefix="workers-") as place, prefect_server() as server:
         folder = Path(place)
         scene = write_scene(folder / "scene.tif", shards, tiles, SIDE)
@@ -97,7 +101,8 @@ def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers
     store = ObjectStore(root=str(folder))
     written = {s.number: os.stat(store.uri(s.path)).st_mtime for s in manifest_of(store, dataset).shards}
     shares = [range(r.parameters["first"], r.parameters["stop"]) for r in Runs(server).of_dataset(dataset)]
-    # All child runs work between the first shard of the last one to start and the last shard of the first one to end.
+    # Measure only while all child runs work. This time begins when every child run has written its first shard, and
+    # ends when the first child run has written its last shard.
     alone = [sorted(written[number] for number in share) for share in shares]
     start, stop = max(times[0] for times in alone), min(times[-1] for times in alone)
     done = sum(start < when <= stop for when in written.values())
@@ -110,7 +115,7 @@ def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers
 
 
 def _server_cpu(server: PrefectServer) -> float:
-    """Return the processor seconds that the server's process has used."""
+    """Return the processor seconds that the server's process used since its start."""
     port = int(server.api_url.rsplit(":", 1)[1].removesuffix("/api"))
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
@@ -121,7 +126,7 @@ def _server_cpu(server: PrefectServer) -> float:
 
 
 def _server(counts: list[int]) -> list[dict[str, float]]:
-    """Measure what a parent run asks of the server about its child runs: wall time and the server's processor time."""
+    """Measure a parent run's requests about its child runs: wall time, and processor time of the server."""
     found = []
     with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         deploy(server, "*/process")
@@ -168,7 +173,7 @@ def _timed(server: PrefectServer) -> Iterator[dict[str, float]]:
 
 
 def _store() -> dict[str, Any]:
-    """Count the requests of each step at an S3 server, by HTTP method. The raster is on the same server."""
+    """Count the requests that each step sends to an S3 server, by HTTP method. The raster is on the same server."""
     with tempfile.TemporaryDirectory(prefix="requests-") as place, moto_server() as server:
         for bucket in ("rasters", "datasets"):
             server.create_bucket(bucket)
@@ -208,17 +213,17 @@ def _store() -> dict[str, Any]:
 
 
 BYTES = 1600
-"""Compressed bytes of a tile in a shard: 384 float32 numbers and its place."""
+"""Compressed bytes of a tile in a shard: 384 float32 numbers, and the place of the tile."""
 
 CONTAINER_S = 22.0
-"""Seconds from a run's creation to its first task, in a container of an image already pulled. Most are imports."""
+"""Seconds from a run's creation to its first task, if the host already has the image. Most of them are imports."""
 
 READ = 100e6
 """Bytes per second that the parent run reads from the store."""
 
 TASK_CPU_S = 0.006
-"""Processor seconds of the server for a task run and its three events, measured with Prefect 3.8.8. A heartbeat is one
-event."""
+"""Processor seconds of the server for one task run and its three events, measured with Prefect 3.8.8. A heartbeat is
+one more event."""
 
 HEARTBEAT_S = 60.0
 """Seconds between two heartbeats of a run, as set in prefect.yaml."""
@@ -234,7 +239,7 @@ def model(report: dict[str, Any], workers: int, tiles: float, rate: float) -> di
         rate: tiles per second of one worker.
 
     Returns:
-        Seconds of the parent run's steps, processor seconds of the server, its busy share, and requests to the store.
+        Seconds of the parent run's steps, processor seconds and busy share of the server, and requests to the store.
     """
     shards = min(MAX_SHARDS, math.ceil(tiles / Selection().shard_tiles))
     children = min(workers, shards)

@@ -1,4 +1,4 @@
-"""transformers' model on tensors in memory: the speed of a loop if reading and preparing took no time."""
+"""Run transformers' model on tensors in memory. A loop would be this fast if reading and preparing took no time."""
 
 from __future__ import annotations
 

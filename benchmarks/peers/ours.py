@@ -1,4 +1,4 @@
-"""This project: `benchmarks.harness.embed` from the file, and the loaded model on the same batches from memory."""
+"""Run this project: `benchmarks.harness.embed` on the file, and the loaded model on the same batches in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ store, numbers = ObjectStore(root=scratch.name), count()
 grid = Grid(size=settings.tile)
 model = Dinov3(model=str(settings.weights), dtype="bfloat16" if settings.tuned else "float32", device="cpu")
 plan = make_plan(store, register(store, str(settings.raster)), "plan", PlanSettings(grid=grid, model=model))
-# The benchmark's raster is so small that `auto` would not compare the engines. Choose the engine of a large raster.
+# The benchmark's raster is too small for `auto` to compare the engines. So choose an engine as for a large raster.
 engine = load_embedder(plan.model, "cpu", engine="auto", tiles=AUTO_TILES).engine
 execution = Execution(batch_size=settings.batch, engine=engine)
 embedder = load_embedder(plan.model, "cpu", engine=engine, tiles=plan.sharding.tile_count)

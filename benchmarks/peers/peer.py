@@ -1,8 +1,8 @@
 """Shared parts of the scripts in this folder: options, and the protocol between a script and the benchmark.
 
 Each script runs in the environment of its package, so this module needs only NumPy. A script prints one line of JSON
-when it is loaded. It then reads lines `CASE`, or `CASE FILE` to also write the vectors to a file, and answers each with
-one line of JSON. It ends when its input ends.
+when it is loaded. Then it reads lines `CASE` or `CASE FILE`, runs the case, and prints one line of JSON for each line.
+For `CASE FILE`, it also writes the vectors to the file. The script ends when its input ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Vectors = Mapping[tuple[int, int], np.ndarray]
 """Vectors of shape (d,) by row and column of the tile."""
 
 _answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # Libraries that print would otherwise mix their lines with the answers.
+os.dup2(2, 1)  # Without this, lines that libraries print would be mixed with the answers.
 
 
 def options() -> argparse.Namespace:
@@ -36,7 +36,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--tile", type=int, required=True, help="side of a tile in px")
     parser.add_argument("--threads", type=int, required=True, help="number of PyTorch's threads")
     parser.add_argument("--batch", type=int, default=32, help="number of tiles in a batch")
-    parser.add_argument("--tuned", action="store_true", help="set up as an expert of the package would, in bfloat16")
+    parser.add_argument("--tuned", action="store_true", help="use the package's fastest settings, in bfloat16")
     return parser.parse_args()
 
 
@@ -45,9 +45,9 @@ def serve(packages: tuple[str, ...], cases: Mapping[str, Callable[[], Any]], not
 
     Args:
         packages: packages whose versions the result names.
-        cases: functions that embed the raster, by name. They return `Vectors`, or a function that returns them and is
-            called after the time is taken.
-        note: what a reader of the results must know.
+        cases: functions that embed the raster, by name. A function returns `Vectors`, or another function that returns
+            `Vectors`. The other function is called after the time measurement.
+        note: remark for readers of the results.
     """
     _say(
         {
@@ -84,14 +84,14 @@ class _Clock:
 
 
 model_time = _Clock()
-"""Clock of the model alone, without reading and preparing."""
+"""Clock for the model alone, without reading and preparing."""
 
 
 def torchvision_without_operators() -> None:
-    """Let torchvision be imported although its compiled operators do not load into this build of PyTorch.
+    """Make the import of torchvision possible if its compiled operators do not load into this build of PyTorch.
 
     Not every build of PyTorch for the CPU has a matching build of torchvision. The scripts use only the Python part of
-    torchvision. It registers itself with some operators, which must be declared but are never called.
+    torchvision. That part refers to some operators at import. They must be declared, but are never called.
     """
     import torch
 
@@ -102,7 +102,7 @@ def torchvision_without_operators() -> None:
 
 
 _kept: list[Any] = []
-"""Declared operators. They disappear when the garbage collector removes them."""
+"""Declared operators. PyTorch forgets them if the garbage collector removes these objects."""
 
 
 def _say(what: dict[str, Any]) -> None:

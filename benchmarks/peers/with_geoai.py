@@ -1,8 +1,8 @@
-"""geoai: DINOv3GeoProcessor with load_geotiff, its own contrast stretch, and extract_features, one tile at a time.
+"""Run geoai: DINOv3GeoProcessor with load_geotiff, geoai's contrast stretch, and extract_features for each tile.
 
-The processor takes one image at a time. By default it resizes every image to 896 px, which would be sixteen times the
-work, so the script asks for the tile's side instead. It returns no CLS token, so the mean of the patch tokens is the
-tile's vector. Tuned: the file is opened only once, and autocast computes in bfloat16.
+The processor takes one image at a time. By default, the processor resizes every image to 896 px, which would be sixteen
+times the work. The script therefore sets the size to the tile's side. The processor returns no CLS token, so the tile's
+vector is the mean of the patch tokens. Tuned: the file is opened only once, and autocast computes in bfloat16.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""terratorch: EmbeddingGenerationTask with Lightning's Trainer and TorchGeo's dataset, sampler and DataLoader.
+"""Run terratorch: EmbeddingGenerationTask with Lightning's Trainer and TorchGeo's dataset, sampler, DataLoader.
 
-The task writes one GeoParquet file with one token per tile. By default it computes in float32. Tuned: autocast computes
-in bfloat16, and a worker process reads ahead. The model stays in float32, because terratorch cannot write the vectors
-of a model that is in bfloat16.
+The task writes one GeoParquet file with one token per tile. By default, the task computes in float32. Tuned: autocast
+computes in bfloat16, and a worker process reads ahead. The model stays in float32, because terratorch cannot write the
+vectors of a model that is in bfloat16.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from torchgeo.samplers import GridGeoSampler  # noqa: E402
 
 scratch = tempfile.TemporaryDirectory()
 torch.hub.set_dir(scratch.name)
-# PyTorch takes a repository of this name in its hub folder for one that was downloaded before.
+# PyTorch treats a folder of this name in its hub folder as a repository that was already downloaded.
 (Path(scratch.name) / "facebookresearch_dinov3_main").symlink_to(Path(__file__).parent / "stand_in")
 torch.set_num_threads(settings.threads)
 preprocessor = json.loads((settings.weights / "preprocessor_config.json").read_text())
@@ -40,7 +40,7 @@ std = 255 * torch.tensor(preprocessor["image_std"]).view(3, 1, 1)
 
 
 class Scene(RasterDataset):
-    """Dataset of the one raster. Each tile's row and column are its file name."""
+    """Dataset with one raster. A tile's file name is its row and column."""
 
     filename_glob = settings.raster.name
 
@@ -73,7 +73,8 @@ task = EmbeddingGenerationTask(
 
 def embed() -> Vectors:
     """Embed all tiles, and read the vectors from the file that the task wrote."""
-    task._part_idx, task._part_dir = {"00": None}, {}  # Otherwise a second run would look for the parts of the first.
+    # Without this line, a second run would look for the parts of the first run.
+    task._part_idx, task._part_dir = {"00": None}, {}
     trainer = Trainer(
         accelerator="cpu",
         logger=False,

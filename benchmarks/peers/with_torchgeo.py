@@ -1,7 +1,8 @@
-"""TorchGeo: RasterDataset, GridGeoSampler and DataLoader, with transformers' model as in the plain loop.
+"""Run TorchGeo: RasterDataset, GridGeoSampler and DataLoader, with transformers' model as in the plain loop.
 
-By default the model is in float32 and the process itself reads, which is DataLoader's default. Tuned: the model is in
-bfloat16, and a persistent worker process reads ahead. TorchGeo's cache of open files is on in both, as by default.
+By default, the model is in float32, and the main process reads the file, as is DataLoader's default. Tuned: the model
+is in bfloat16, and a persistent worker process reads ahead. In both cases, TorchGeo's cache of open files is on (its
+default).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ model = AutoModel.from_pretrained(settings.weights, dtype=dtype).eval()
 
 
 class Scene(RasterDataset):
-    """Dataset of the one raster."""
+    """Dataset with one raster."""
 
     filename_glob = settings.raster.name
 

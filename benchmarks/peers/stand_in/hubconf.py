@@ -1,7 +1,7 @@
 """Replace the GitHub repository of DINOv3's code, so that terratorch and geoai work offline and with any weights.
 
-Both packages load DINOv3 with `torch.hub` from that repository. PyTorch looks into its hub folder first. With this file
-in it, both get transformers' network, with the weights of the folder PEER_WEIGHTS.
+Both packages load DINOv3 with `torch.hub` from that repository. PyTorch looks into its own hub folder first. If this
+file is in the hub folder, both packages get transformers' network with the weights from the folder PEER_WEIGHTS.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 
 class Stand(torch.nn.Module):
-    """transformers' network, with the attributes and the method of Facebook's network that those packages use."""
+    """transformers' network. It has those attributes and methods of Facebook's network that the packages use."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,5 +55,5 @@ class Stand(torch.nn.Module):
 
 
 def dinov3_vits16(**_: object) -> Stand:
-    """Return the model, whatever weights the caller names."""
+    """Return the model. The weights in the arguments are ignored."""
     return Stand()
