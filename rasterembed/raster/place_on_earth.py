@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pyproj
-from pyproj.exceptions import CRSError
+from pyproj.exceptions import CRSError, ProjError
+from rasterio._err import CPLE_BaseError
+from rasterio.control import GroundControlPoint as RasterioGCP
+from rasterio.errors import RasterioError
+from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import one_line
+from rasterembed.raster.crs_files import named_path
 
 if TYPE_CHECKING:
     from rasterembed.raster.profile import RasterProfile
@@ -20,6 +26,7 @@ _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The transform that GDAL reports for a raster without georeferencing."""
 
 _SET_PLACE = "gdal_translate -a_srs EPSG:... -a_ullr WEST NORTH EAST SOUTH FILE NEW.tif"
+_SET_POINTS = "gdal_translate -a_srs EPSG:... -gcp COLUMN LINE X Y ... FILE NEW.tif"
 _ORTHORECTIFY = "gdalwarp -rpc -t_srs EPSG:... FILE NEW.tif"
 
 
@@ -39,7 +46,8 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
         advice = _how_to_assign_crs(profile.driver, georeferenced=georeferenced, has_rpcs=has_rpcs)
         return f"{problem}: {advice}"
     if georeferenced:
-        return None
+        problem = _why_points_place_nothing(profile)
+        return problem and f"{problem}: write at least three that do not lie on one line ({_SET_POINTS})"
     if has_rpcs:
         return (
             "it has a CRS but no georeferencing except RPCs, which need the height of the ground: orthorectify it "
@@ -53,6 +61,9 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
 
 
 def _why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
+    path = named_path(crs_wkt)
+    if path is not None:
+        return f"its CRS names a file ({path[:100]!r}), and no file but the raster is opened"
     try:
         crs = pyproj.CRS.from_wkt(crs_wkt)
     except CRSError as error:
@@ -63,6 +74,25 @@ def _why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
     radius = crs.ellipsoid.semi_major_metre
     if not low < radius < high:
         return f"its CRS {crs.name!r} is of another body (radius {radius:.0f} m)"
+    try:
+        pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    except ProjError as error:
+        return f"its CRS {crs.name!r} cannot be converted to longitude and latitude ({one_line(error)})"
+    return None
+
+
+def _why_points_place_nothing(profile: RasterProfile) -> str | None:
+    """Return why ground control points give no transform, or None if they do or the raster has none."""
+    if not profile.gcps:
+        return None
+    points = [RasterioGCP(p.row, p.col, p.x, p.y, p.z) for p in profile.gcps]
+    try:
+        with GCPTransformer(points) as transformer:
+            places = transformer.xy([0, 0, profile.height], [0, profile.width, 0], offset="ul")
+    except (RasterioError, CPLE_BaseError) as error:
+        return f"its {len(points)} ground control points give no transform ({one_line(error)})"
+    if not all(math.isfinite(value) for axis in places for value in axis):
+        return f"its {len(points)} ground control points give no transform (a coordinate is not a number)"
     return None
 
 

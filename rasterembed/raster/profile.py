@@ -13,6 +13,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from rasterembed.errors import DataError
 from rasterembed.raster.acquisition_time import acquisition_time
+from rasterembed.raster.crs_files import check_crs_files
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import mask_file_state
@@ -148,7 +149,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
         ('GTiff', 448, 224, 3, 'uint16')
     """
     size = store.describe(uri).size
-    tiff = _check_tiff(store, uri, size)
+    tiff = _check_file(store, uri, size)
     with open_raster(store, uri) as dataset:
         profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
         has_rpcs = dataset.rpcs is not None
@@ -212,10 +213,12 @@ def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...
     return tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
 
 
-def _check_tiff(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
-    """Check the structure of a TIFF file before GDAL opens it. Return None for other formats."""
+def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
+    """Check a file before GDAL opens it. Return its structure if it is a TIFF, else None."""
     with store.open_uri(uri) as file:
-        return check_tiff(file, size, uri)
+        tiff = check_tiff(file, size, uri)
+        check_crs_files(file, b"" if tiff is None else tiff.geo_text, uri)
+    return tiff
 
 
 def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffFile | None) -> None:
@@ -243,7 +246,7 @@ def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffF
 
 
 def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:
-    _check_tiff(store, uri + ".msk", store.describe(uri + ".msk").size)
+    _check_file(store, uri + ".msk", store.describe(uri + ".msk").size)
     with open_raster(store, uri + ".msk") as mask:
         shape = (mask.height, mask.width)
         if shape != (profile.height, profile.width) or mask.count not in (1, profile.count):

@@ -49,6 +49,7 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_SIZES, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES = 322, 323, 324, 325
+_GEO_TEXT = 34737
 
 _NEEDED = (320, 347, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
 """Further tags whose values must be in the file: colours, JPEG tables, georeferencing, GDAL's metadata and nodata."""
@@ -62,6 +63,8 @@ class TiffFile:
     """Number of images that are neither overviews nor masks."""
     has_data: bool
     """Whether the first image has any block with data."""
+    geo_text: bytes = b""
+    """Text of the first image's GeoTIFF keys, such as the names of its CRS."""
 
 
 def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
@@ -85,7 +88,7 @@ def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
     reader = _Reader(file, size, uri)
     if not reader.is_tiff:
         return None
-    pages, found = 0, []
+    pages, found, geo_text = 0, [], b""
     for number, image in enumerate(reader.images()):
         if number >= _MAX_IMAGES:
             raise DataError(f"{uri}: it has more than {_MAX_IMAGES} images: write it anew (gdal_translate -of COG)")
@@ -95,12 +98,15 @@ def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
                 continue  # GDAL does not read the blocks of further pages.
         _check_block_size(image, uri, first=number == 0)
         found.append(_check_blocks(reader, image, uri))
+        if number == 0 and _GEO_TEXT in image.tags:
+            tag = image.tags[_GEO_TEXT]
+            geo_text = reader.read(tag.position, reader.end(tag) - tag.position)
     # In a file that is cut off, no other block begins after the one that crosses the end. Otherwise the position or the
     # size is wrong, and GDAL says so when it decodes the block.
     start, end = max((blocks.crossing for blocks in found), default=(0, 0))
     if end and start >= max(blocks.last for blocks in found):
         raise reader.cut_off(end)
-    return TiffFile(pages, has_data=bool(found) and found[0].present > 0)
+    return TiffFile(pages, has_data=bool(found) and found[0].present > 0, geo_text=geo_text)
 
 
 @dataclass(frozen=True)
