@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from rasterembed.raster.drivers import open_raster
@@ -28,7 +30,11 @@ class Pixels:
         self._profile = profile
         self._dataset = dataset
         self._mask_file = mask_file
-        self._nodata = [_nodata_as_pixel(value, self.dtype) for value in profile.nodata]
+        # rasterio gives nodata values as float64, which cannot hold all integers of 64 bits. GDAL compares them itself.
+        self._nodata_by_gdal = self.dtype.kind in "iu" and self.dtype.itemsize == 8 and _has_nodata(dataset)
+        self._nodata: list[_Nodata | None] = [
+            None if self._nodata_by_gdal else _nodata_as_pixel(value, self.dtype) for value in profile.nodata
+        ]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -62,6 +68,35 @@ class Pixels:
         self.find_valid(bands, pixels, mask, valid)
         return pixels, valid
 
+    def read_by_band(
+        self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+        """Read bands of a window and find out which pixels of each band are valid, for statistics of a band.
+
+        A pixel that has data in some bands only is valid as a whole, but its nodata value is no value of the band.
+
+        Args:
+            bands: band numbers, from 1.
+            window: a window inside the raster, px.
+            shape: rows and columns to resample to (nearest neighbour). By default those of the window.
+
+        Returns:
+            Pixels and validity, both of shape (bands, rows, columns).
+
+        Raises:
+            RasterioError: if a block cannot be read or decoded.
+        """
+        pixels, valid = self.read(bands, window, shape)
+        if self._nodata_by_gdal:
+            by_band = self._dataset.read_masks(list(bands), window=window, out_shape=pixels.shape) > 0
+            return pixels, by_band & valid
+        each = np.repeat(valid[np.newaxis], len(bands), axis=0)
+        for i, band in enumerate(bands):
+            nodata = self._nodata[band - 1]
+            if nodata is not None:
+                each[i] &= nodata.differs(pixels[i])
+        return pixels, each
+
     def buffer_bands(self, bands: tuple[int, ...]) -> int:
         """Return how many bands the buffer of `read_into` must hold: `bands`, and the alpha band if there is one."""
         return len(self._with_alpha(bands))
@@ -93,6 +128,9 @@ class Pixels:
         if self._profile.alpha_band:
             masks.append(pixels[-1] > 0)
             pixels = pixels[:-1]
+        if self._nodata_by_gdal:
+            shape = (len(bands), rows, cols)
+            masks.append(self._dataset.read_masks(list(bands), window=window, out_shape=shape).any(axis=0))
         if self._profile.masked:
             masks.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
         if self._mask_file is not None:
@@ -120,26 +158,48 @@ class Pixels:
         if nodata is None:
             out[:] = True
         else:
-            np.not_equal(pixels[0], nodata[0], out=out)
+            nodata[0].differs(pixels[0], out=out)
             for band, value in zip(pixels[1:], nodata[1:], strict=True):
                 # In most tiles no pixel of the first band is nodata. Then the other bands need not be compared.
                 if out.all():
                     break
-                out |= band != value
+                out |= value.differs(band)
         if np.issubdtype(pixels.dtype, np.floating):
             out &= np.isfinite(pixels).all(axis=0)
         if mask is not None:
             out &= mask
         return int(np.count_nonzero(out))
 
-    def _nodata_of(self, bands: tuple[int, ...]) -> list[np.generic] | None:
-        """Return the nodata value of each band in the raster's dtype, or None if a band has none."""
+    def _nodata_of(self, bands: tuple[int, ...]) -> list[_Nodata] | None:
+        """Return the nodata value of each band, or None if a band has none."""
         values = [self._nodata[band - 1] for band in bands]
         known = [value for value in values if value is not None]
         return known if len(known) == len(values) else None
 
 
-def _nodata_as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> np.generic | None:
+@dataclass(frozen=True)
+class _Nodata:
+    """The pixel values that count as nodata: one value, or a range of floating point numbers."""
+
+    low: np.generic
+    high: np.generic
+
+    def differs(self, pixels: NDArray[np.generic], out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Return which pixels are not nodata. NaN may count as either."""
+        found: NDArray[np.bool_]
+        if self.low == self.high:
+            found = np.not_equal(pixels, self.low, out=out)
+            return found
+        found = np.less(pixels, self.low, out=out)
+        found |= np.greater(pixels, self.high)
+        return found
+
+
+def _has_nodata(dataset: rasterio.DatasetReader) -> bool:
+    return any(MaskFlags.nodata in flags for flags in dataset.mask_flag_enums)
+
+
+def _nodata_as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> _Nodata | None:
     """Return a nodata value in the raster's dtype, or None if no pixel of that dtype can have it."""
     if nodata is None:
         return None
@@ -148,9 +208,39 @@ def _nodata_as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> np.generic |
         limits = np.iinfo(dtype)
         if not limits.min <= nodata <= limits.max or not nodata.is_integer():
             return None
+        return _Nodata(scalar(nodata), scalar(nodata))
     # A value beyond the range of float32 becomes infinite. That does no harm: an infinite pixel is invalid anyway.
     with np.errstate(over="ignore"):
-        return scalar(nodata)
+        value: np.floating[Any] = dtype.type(nodata)
+        return _float_range(value) if np.isfinite(value) and value != 0 else _Nodata(value, value)
+
+
+def _float_range(nodata: np.floating[Any]) -> _Nodata:
+    """Return the floating point numbers that GDAL takes for a nodata value, which is finite and not zero.
+
+    They are those with |a - b| < 2 * epsilon * |a + b|, where epsilon is that of float32, also for float64
+    (ARE_REAL_EQUAL in GDAL's gdal_priv_templates.hpp). Text in a header has fewer digits than a pixel.
+    """
+    dtype = nodata.dtype
+    bits = np.dtype(f"i{dtype.itemsize}")
+    size = np.abs(np.array(nodata))
+    epsilon = np.finfo(np.float32).eps.astype(dtype)
+
+    def is_nodata(pattern: int) -> bool:
+        # Positive floating point numbers have the same order as their bit patterns.
+        other = np.array(pattern, bits).view(dtype)
+        return bool(size == other or np.abs(size - other) < epsilon * np.abs(size + other) * 2)
+
+    def last(inside: int, outside: int) -> int:
+        while abs(inside - outside) > 1:
+            middle = (inside + outside) // 2
+            inside, outside = (middle, outside) if is_nodata(middle) else (inside, middle)
+        return inside
+
+    centre = int(size.view(bits))
+    ends = [last(centre, 0), last(centre, int(np.array(np.inf, dtype).view(bits)))]
+    low, high = (dtype.type(np.array(pattern, bits).view(dtype)) for pattern in ends)
+    return _Nodata(low, high) if nodata > 0 else _Nodata(-high, -low)
 
 
 @contextmanager

@@ -38,6 +38,9 @@ _SAMPLE_WINDOWS = 8
 _WINDOW_SIDE = 256
 """Side of those small windows, px."""
 
+_SAME_SHARE = 0.01
+"""Two stretches are taken as the same if black and white differ by less than this share of the range between them."""
+
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]
 
@@ -221,12 +224,15 @@ def _from_percentiles(
     distinct = sorted(set(bands))
     windows = _sample_windows(profile)
     samples: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
+    has_data: dict[int, list[NDArray[np.bool_]]] = {band: [] for band in distinct}
     try:
         with open_pixels(store, uri, profile) as raster:
             for window, shape in windows:
-                pixels, valid = raster.read(tuple(distinct), window, shape)
+                pixels, valid = raster.read_by_band(tuple(distinct), window, shape)
+                in_any_band = valid.any(axis=0)
                 for i, band in enumerate(distinct):
-                    samples[band].append(pixels[i][valid])
+                    samples[band].append(pixels[i][in_any_band])
+                    has_data[band].append(valid[i][in_any_band])
     except RasterioError as error:
         raise DataError(
             f"{uri}: its overview cannot be read ({one_line(error)}); give range to do without percentiles"
@@ -239,10 +245,7 @@ def _from_percentiles(
                 f"{uri}: the {len(windows)} windows that percentiles are taken from have no valid pixel: give range, "
                 "or add overviews (gdaladdo FILE)"
             )
-        # A raster without any valid pixel is not an error: all of its tiles are skipped.
-        low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
-        low_of[band] = float(low)
-        high_of[band] = float(high) if high > low else float(low) + 1.0
+        low_of[band], high_of[band] = _black_and_white(values, np.concatenate(has_data[band]), percentiles)
     red, green, blue = bands
     return ResolvedRadiometry(
         bands=bands,
@@ -250,6 +253,32 @@ def _from_percentiles(
         high=(high_of[red], high_of[green], high_of[blue]),
         method=f"percentile {percentiles[0]:g} {percentiles[1]:g}",
     )
+
+
+def _black_and_white(
+    values: NDArray[np.float64], has_data: NDArray[np.bool_], percentiles: Pair
+) -> tuple[float, float]:
+    """Return the percentiles of a band's values without those that are nodata in this band.
+
+    Args:
+        values: values of pixels that are valid in any band, shape (n,).
+        has_data: whether the pixel has data in this band, shape (n,).
+        percentiles: the lower and the upper one, 0 to 100.
+    """
+    # A raster without any valid pixel is not an error: all of its tiles are skipped.
+    low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
+    if 0 < np.count_nonzero(has_data) < len(values):
+        # Version 0.1 took the nodata values too. Its numbers are kept where that makes no difference, such as for a few
+        # pixels at the edge of a scene, because a dataset is known by them.
+        own_low, own_high = np.percentile(values[has_data], percentiles)
+        if max(abs(own_low - low), abs(own_high - high)) > _SAME_SHARE * (own_high - own_low):
+            low, high = own_low, own_high
+    low, high = float(low), float(high)
+    # Networks compute with float32, where 1 is lost beside a large number.
+    if high > low and np.float32(high) > np.float32(low):
+        return low, high
+    step = 1.0 if np.float32(low + 1) > np.float32(low) else abs(low) * 2**-20
+    return low, low + step
 
 
 def _sample_windows(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
