@@ -150,8 +150,10 @@ def speed(times: Sequence[Timing], count: float) -> Figure:
 
 
 def ratio(over: Sequence[Timing], under: Sequence[Timing]) -> float:
-    """Return how many times faster `over` is than `under`. Medians are compared, because a single slow round hardly
-    changes a median."""
+    """Return how many times faster `over` is than `under`.
+
+    Medians are compared, because a single slow round hardly changes a median.
+    """
     return statistics.median(t.wall for t in under) / statistics.median(t.wall for t in over)
 
 

@@ -58,9 +58,11 @@ def measure(
 
     Args:
         rows: Numbers of vectors to measure.
-        index_up_to: Largest number of rows with an index. The build for a million rows takes one core about half an
-        hour. dimensions: Length of a vector. queries: Number of queries for each engine and size. results: Folder for
-        the result file.
+        index_up_to: Largest number of rows with an index. The build for a million rows takes about half an hour on one
+            core.
+        dimensions: Length of a vector.
+        queries: Number of queries for each engine and size.
+        results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()

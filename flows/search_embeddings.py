@@ -56,9 +56,10 @@ def search_embeddings(
         out: File for the tiles: .geojson, .parquet or .csv.
         sheet: File for a contact sheet of the query and the tiles: .png.
         engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
-        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but more
-        slowly. device: Device that runs the model, if the example is an image. weights: Name of a dinov3-weights block,
-        if the example is an image and the weights are gated.
+        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
+            longer.
+        device: Device that runs the model, if the example is an image.
+        weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
     check_outputs(out, sheet)

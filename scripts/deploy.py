@@ -99,7 +99,7 @@ def _secret(variable: str) -> SecretStr | None:
 def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
     """Create an automation: the server sets a run to crashed when the run's heartbeats stop.
 
-    Without it, such a run would stay in state running, because its process and its worker are gone.
+    If the process and the worker of a run are gone, nothing else would change the run's state.
 
     Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets how often runs send heartbeats.
 

@@ -36,8 +36,8 @@ Every request of this module may safely arrive twice: the idempotency key preven
 def api(connection: Connection) -> dict[str, Any]:
     """Return the options of an HTTP client for Prefect's API, from an Airflow connection.
 
-    The connection's host is the URL of the API, for example http://prefect-server:4200/api. A password
-    without a login is an API key. A login and a password are for a self-hosted server with basic authentication.
+    The connection's host is the URL of the API, for example http://prefect-server:4200/api. A password without a login
+    is an API key. A login and a password are for a self-hosted server with basic authentication.
     """
     url = (connection.host or "").rstrip("/")
     if not url.startswith(("http://", "https://")):
@@ -157,7 +157,9 @@ class PrefectRunOperator(BaseOperator):
                 try:
                     answer = send(client, "POST", f"/flow_runs/{self._flow_run_id}/set_state", CANCEL)
                     answer.raise_for_status()
-                except httpx.HTTPError as error:  # Airflow must report why the task ended.
+                except (
+                    httpx.HTTPError
+                ) as error:  # Airflow must report why the task ended, so this error is only logged.
                     self.log.error("flow run %s is not cancelled: %r", self._flow_run_id, error)
 
     def _accepted(self, answer: httpx.Response) -> dict[str, Any]:
