@@ -223,7 +223,7 @@ READ = 100e6
 
 TASK_CPU_S = 0.006
 """Processor seconds of the server for one task run and its three events, measured with Prefect 3.8.8. A heartbeat is
-one more event."""
+a single event."""
 
 HEARTBEAT_S = 60.0
 """Seconds between two heartbeats of a run, as set in prefect.yaml."""

@@ -80,7 +80,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
 
 
 def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
-    """Return index of nearest site, index of second nearest site, and distance to the border between the two sites."""
+    """Return the index of the nearest site, the index of the second nearest, and the distance to their border."""
     middle = np.array([(y.min() + y.max()) / 2, (x.min() + x.max()) / 2])
     reach = math.hypot(float(y.max() - y.min()), float(x.max() - x.min())) / 2
     distance = np.hypot(*(sites - middle).T)
@@ -133,8 +133,8 @@ def cut_bricks(districts: Districts, pick: Any, length: float, depth: float, sal
     Args:
         districts: the districts to cut.
         pick: the chosen pixels, as an index (a mask or slices) into the scene.
-        length: mean length of a brick. A row's bricks are up to half longer or shorter.
-        depth: mean depth of a row. A district's rows are up to a quarter deeper or less deep.
+        length: mean length of a brick. All bricks of a row have the same length, up to half longer or shorter.
+        depth: mean depth of a row. All rows of a district have the same depth, up to a quarter more or less.
         salt: another number cuts the same districts in another way.
     """
     district = districts.keys[districts.nearest[pick]] + np.uint32(salt)

@@ -36,7 +36,7 @@ def _palette(choice: F32, colours: Sequence[Colour]) -> F32:
 
 
 def blend(colour: F32, other: Colour | F32, share: F32) -> F32:
-    """Return colours mixed with another colour, shape (n, 3). `share` is the part of the other colour, shape (n,)."""
+    """Return colours mixed with another colour, shape (n, 3). `share` is the share of the other colour, shape (n,)."""
     return colour + (np.asarray(other, np.float32) - colour) * share[:, None]
 
 
