@@ -1,6 +1,7 @@
-"""Measure how many of the raster's valid pixels have a vector.
+"""Measure the share of the raster's valid pixels that have a vector.
 
-The raster itself is read, because a run that took valid pixels for nodata would not say so.
+This module reads the raster itself. If a run wrongly treated valid pixels as nodata, the dataset alone would not show
+this error.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from rasterembed.raster.source import check_unchanged
 from rasterembed.store.object_store import ObjectStore
 
 _SAMPLED_TILES = 32
-"""Approximate number of tiles to read if the raster has no overview small enough to be read whole."""
+"""Approximate number of tiles to read if every overview of the raster is too large."""
 
 _MIN_SIDE, _MAX_SIDE = 1024, 4096
-"""Limits of the overview's longer side, px. It is longer than the minimum if the raster has many tiles."""
+"""Smallest and largest length of the overview's longer side, px. A raster with many tiles gets a longer side."""
 
 _PIXELS_PER_TILE = 2
 """Smallest number of overview pixels along a tile."""
@@ -41,36 +42,37 @@ _DECODED_PER_PIXEL = 16
 """Largest number of pixels to decode for each pixel of the overview, if that is more than `_DECODED_PIXELS`."""
 
 _MARGIN = 0.1
-"""Added to the minimum valid fraction in a decimated overview, where a tile's valid fraction is only an estimate."""
+"""Value that is added to the minimum valid fraction if the overview has fewer pixels than the raster. A tile's valid
+fraction is then only an estimate."""
 
 _WINDOW = ("col_off", "row_off", "width", "height")
 
 
 @dataclass(frozen=True)
 class Overview:
-    """The raster, decimated."""
+    """The raster with fewer pixels."""
 
     grey: NDArray[np.uint8]
-    """Mean of the colour channels that the model sees, shape (rows, columns)."""
+    """Mean of the model's colour channels, shape (rows, columns)."""
     valid: NDArray[np.bool_]
-    """Which pixels are valid, shape (rows, columns)."""
+    """Whether each pixel is valid, shape (rows, columns)."""
 
 
 @dataclass(frozen=True)
 class PixelCounts:
-    """Valid pixels of the raster, counted in its overview or in sampled tiles."""
+    """Counts of the raster's valid pixels, from its overview or from sampled tiles."""
 
     expected: int
-    """Valid pixels in tiles that should have a vector."""
+    """Number of valid pixels in tiles that should have a vector."""
     covered: int
-    """Those of them that are in tiles that have one."""
+    """Number of these pixels in tiles that have a vector."""
     sampled_tiles: int | None = None
-    """Number of tiles read. None if the overview was read."""
+    """Number of sampled tiles. None if the overview was read."""
 
 
 @dataclass(frozen=True)
 class CoverageMeasures:
-    """The metric `coverage`, and the overview that it was measured on."""
+    """The metric `coverage`, and the overview that was used to measure it."""
 
     measurement: Measurement
     overview: Overview | None
@@ -81,8 +83,8 @@ def measure_coverage(store: ObjectStore, plan: Plan | None, tiles: TileTable) ->
     """Measure the share of the raster's valid pixels that have a vector.
 
     Args:
-        store: gives the credentials for a raster on S3.
-        plan: the dataset's plan. Without it, coverage is not judged.
+        store: store with the credentials for a raster on S3.
+        plan: the dataset's plan. If it is None, coverage is not judged.
         tiles: the dataset's tiles. Without a tile index, coverage is not judged.
 
     Raises:
@@ -117,14 +119,14 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
     """Read the raster's overview.
 
     Args:
-        store: gives the credentials for a raster on S3.
+        store: store with the credentials for a raster on S3.
         plan: the dataset's plan.
 
     Returns:
         The overview, or None if too many pixels would have to be decoded.
 
     Raises:
-        DataError: if the raster is missing, was changed since it was embedded, or cannot be read.
+        DataError: if the raster is missing, was changed after it was embedded, or cannot be read.
     """
     profile, sharding = plan.profile, plan.sharding
     if profile.width * profile.height / max(profile.overviews, default=1) ** 2 > _DECODED_PIXELS:
@@ -145,7 +147,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
 
 @contextmanager
 def _open_unchanged(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
-    """Open the raster if it is still in the state that was embedded."""
+    """Open the raster if it has not changed since it was embedded."""
     check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     try:
         with open_pixels(store, plan.source.uri, plan.profile) as raster:
@@ -170,7 +172,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     """
     rows, cols = overview.valid.shape
     profile = plan.profile
-    # Summed area table: the valid pixels of any rectangle follow from its four corners.
+    # This is a summed area table. Its values at the four corners of a rectangle give the rectangle's valid pixels.
     sums = np.zeros((rows + 1, cols + 1), dtype=np.int64)
     sums[1:, 1:] = overview.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     margin = _MARGIN if max(profile.width, profile.height) > max(rows, cols) else 0.0
@@ -179,7 +181,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     covered = _Union(overview.valid.shape)
     for batch in windows:
         left, top, width, height = (batch.column(name).to_numpy() for name in _WINDOW)
-        # The shared edge of two neighbours is rounded to the same pixel, so there is no gap between them.
+        # Two neighbours have a common edge. It is rounded to the same pixel for both, so there is no gap between them.
         x0, x1 = (np.rint(x * cols / profile.width).astype(np.intp) for x in (left, left + width))
         y0, y1 = (np.rint(y * rows / profile.height).astype(np.intp) for y in (top, top + height))
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
@@ -194,12 +196,12 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
     """Read the windows of some tiles, and count their valid pixels.
 
     Args:
-        store: gives the credentials for a raster on S3.
+        store: store with the credentials for a raster on S3.
         plan: the dataset's plan.
         windows: some planned tiles, from `rasterembed.qa.tile_table.TileTable.sample_windows`.
 
     Raises:
-        DataError: if the raster is missing, was changed since it was embedded, or cannot be read.
+        DataError: if the raster is missing, was changed after it was embedded, or cannot be read.
     """
     expected = covered = tiles = 0
     with _open_unchanged(store, plan) as raster:
@@ -209,7 +211,7 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
                 _, valid = raster.read(plan.radiometry.distinct_bands, window)
                 count = int(valid.sum())
                 tiles += 1
-                # The reader compares valid fractions in float32 too.
+                # The shard reader also compares valid fractions in float32.
                 if count and np.float32(count / valid.size) >= plan.selection.min_valid_fraction:
                     expected += count
                     covered += count if batch.column("has_vector")[i].as_py() else 0
@@ -217,16 +219,16 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
 
 
 def _decodable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
-    """Return which tiles were not skipped as undecodable. Nobody can expect a vector of the others."""
+    """Return whether each tile can be decoded. A tile that was skipped as undecodable needs no vector."""
     reasons = batch.column("reason").to_numpy(zero_copy_only=False)
     return np.asarray(reasons != SkipReason.UNDECODABLE.value)
 
 
 class _Union:
-    """The union of rectangles on a grid of pixels. Its memory does not grow with the number of rectangles.
+    """The union of rectangles on a grid of pixels. More rectangles need no more memory.
 
-    Each rectangle adds 1 and -1 at its corners. The cumulative sum over both axes is then, for every pixel, the number
-    of rectangles that contain it.
+    Each rectangle adds 1 or -1 at its corners. The cumulative sum over both axes then gives, for every pixel, the
+    number of rectangles that contain the pixel.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
@@ -240,10 +242,10 @@ class _Union:
         x1: NDArray[np.intp],
         which: NDArray[np.bool_],
     ) -> None:
-        """Add the rectangles for which `which` is true. All arrays have shape (n,), and ends are exclusive."""
+        """Add the rectangles for which `which` is True. All arrays have shape (n,). Ends are exclusive."""
         for y, x, step in ((y0, x0, 1), (y0, x1, -1), (y1, x0, -1), (y1, x1, 1)):
             np.add.at(self._steps, (y[which], x[which]), step)
 
     def mask(self) -> NDArray[np.bool_]:
-        """Return which pixels are in at least one rectangle, shape (rows, columns)."""
+        """Return whether each pixel is in at least one rectangle, shape (rows, columns)."""
         return self._steps.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0

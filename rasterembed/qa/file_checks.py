@@ -1,4 +1,4 @@
-"""Check that a dataset's shards and tile index exist, and that they are the files that the manifest describes."""
+"""Compare a dataset's shards and tile index with the manifest. Find missing, damaged and different files."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.shards import Shard, read_receipt
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.qa.metrics import Measurement
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 
 _THREADS = 8
-"""Number of footers read at the same time. On S3 each takes several round trips."""
+"""Number of footers that are read at the same time. On S3, reading a footer takes several requests."""
 
 _CHUNK_BYTES = 8 * 2**20
-"""Bytes read at a time to compute a checksum."""
+"""Number of bytes in one read for a checksum."""
 
 _EXAMPLES = 10
-"""Largest number of files named where a count is not zero."""
+"""Largest number of example files in a measurement."""
 
 
 class ShardProblem(StrEnum):
-    """What is wrong with a shard that the manifest lists."""
+    """A problem of a shard in the manifest's list."""
 
     MISSING = "missing"
     """The store does not have the file."""
@@ -47,12 +47,12 @@ class ShardProblem(StrEnum):
 
     @property
     def is_missing(self) -> bool:
-        """Whether the shard counts as missing. Otherwise it counts as mismatched."""
+        """Whether a shard with this problem counts as missing. Otherwise it counts as mismatched."""
         return self in (ShardProblem.MISSING, ShardProblem.DAMAGED)
 
     @property
     def excludes_rows(self) -> bool:
-        """Whether the shard's rows cannot be read or are not part of the dataset."""
+        """Whether the rows of a shard with this problem are left out of all queries."""
         return self.is_missing or self in (ShardProblem.OTHER_DATASET, ShardProblem.OTHER_FINGERPRINT)
 
 
@@ -64,7 +64,7 @@ class ShardFinding:
     """File name of the shard."""
     problem: ShardProblem
     found: object = None
-    """The value in the shard that differs from the manifest, if the problem is such a value."""
+    """The shard's value, if the problem is a value that differs from the manifest."""
     expected: object = None
     """The value in the manifest."""
 
@@ -95,11 +95,11 @@ class ShardChecks:
     """Result of comparing the shards in the store with the manifest."""
 
     findings: tuple[ShardFinding, ...]
-    """All problems, in the manifest's order; shards that are listed twice come last."""
+    """All problems in the manifest's order. Shards that are listed twice come last."""
     unlisted: tuple[str, ...]
-    """Names of Parquet files beside the shards that the manifest does not list."""
+    """Names of Parquet files in the shards' folder that the manifest does not list."""
     keys: tuple[str, ...]
-    """Keys of the shards whose rows are part of the dataset, in the manifest's order."""
+    """Keys of the shards with readable rows of this dataset, in the manifest's order."""
 
     def measurements(self) -> tuple[Measurement, ...]:
         """Return the metrics `shards_missing`, `shards_mismatched` and `shards_unlisted`."""
@@ -113,10 +113,10 @@ class ShardChecks:
 
 
 def check_shards(store: ObjectStore, manifest: Manifest) -> ShardChecks:
-    """Read the footer of every shard that the manifest lists, and compare it with the manifest.
+    """Read the footer of every shard in the manifest's list, and compare the footer with the manifest.
 
     Args:
-        store: where the dataset is.
+        store: store of the dataset.
         manifest: the dataset's manifest.
 
     Raises:
@@ -132,8 +132,8 @@ def check_shards(store: ObjectStore, manifest: Manifest) -> ShardChecks:
     ]
     times_listed = Counter(shard.path for shard in manifest.shards)
     for path, times in times_listed.items():
-        findings += [ShardFinding(_file_name(path), ShardProblem.LISTED_TWICE)] * (times - 1)
-    listed = {_file_name(path) for path in times_listed}
+        findings += [ShardFinding(name_of(path), ShardProblem.LISTED_TWICE)] * (times - 1)
+    listed = {name_of(path) for path in times_listed}
     in_store = store.sizes(DatasetLayout(manifest.dataset_id).shards_folder)
     return ShardChecks(
         findings=tuple(findings),
@@ -142,13 +142,9 @@ def check_shards(store: ObjectStore, manifest: Manifest) -> ShardChecks:
     )
 
 
-def _file_name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
 def _check_shard(store: ObjectStore, manifest: Manifest, shard: Shard) -> ShardFinding | None:
-    """Return the first problem of a shard, or None if it is as the manifest says."""
-    name = _file_name(shard.path)
+    """Return the first problem of a shard, or None if the shard has no problem."""
+    name = name_of(shard.path)
     try:
         with store.open(shard.path) as file:
             size = file.seek(0, 2)
@@ -171,7 +167,7 @@ def _check_shard(store: ObjectStore, manifest: Manifest, shard: Shard) -> ShardF
 
 
 class IndexProblem(StrEnum):
-    """What is wrong with the tile index. The value is the text for people."""
+    """A problem of the tile index. The value is the text for people."""
 
     MISSING = "the store does not have this file"
     CHANGED = "its sha256 is not the one in the manifest"
@@ -182,9 +178,9 @@ class IndexCheck:
     """Result of comparing the tile index in the store with the manifest."""
 
     problem: IndexProblem | None
-    """None if it is the file that the manifest was written with."""
+    """The problem. None if the checksum of the tile index is the one in the manifest."""
     readable: bool
-    """Whether the planned tiles can be read from it. A changed index may still be readable."""
+    """Whether the planned tiles can be read from the tile index. This may be possible even if the index changed."""
 
     def measurement(self) -> Measurement:
         """Return the metric `index_mismatched`."""
@@ -196,7 +192,7 @@ def check_index(store: ObjectStore, manifest: Manifest) -> IndexCheck:
     """Compare the tile index in the store with its checksum in the manifest.
 
     Args:
-        store: where the dataset is.
+        store: store of the dataset.
         manifest: the dataset's manifest.
 
     Raises:

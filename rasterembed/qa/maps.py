@@ -1,4 +1,4 @@
-"""Maps with one value per tile, laid out as the tile grid lies on the raster."""
+"""Maps with one cell for each tile. Rows and columns of a map are the rows and columns of the tile grid."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.vector_statistics import Principal, Vectors
 
 EMBEDDED, MISSING = 0, 1
-"""Classes of a status map. Each reason for skipping is one class more, from 2."""
+"""First two classes of a status map. The classes from 2 on are the reasons for skipping."""
 
 _NOT_IN_INDEX = 255
 
 
 @dataclass(frozen=True)
 class StatusMap:
-    """Class of each tile: embedded, missing, or skipped for one of several reasons."""
+    """A map of the tiles' classes: embedded, missing, or skipped for one of several reasons."""
 
     labels: tuple[str, ...]
-    """Text for people of each class."""
+    """Text for people for each class."""
     counts: tuple[int, ...]
-    """Number of tiles of each class."""
+    """Number of tiles in each class."""
     cells: NDArray[np.uint8]
-    """Class of each tile, shape (rows, columns). 255 for a tile that the index does not have."""
+    """Class of each tile, shape (rows, columns). 255 for a tile that is not in the tile index."""
 
 
 def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[str, str]) -> StatusMap:
-    """Lay out the status of every planned tile.
+    """Return a map of the status of every planned tile.
 
     Args:
         plan: the dataset's plan.
         windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
-        reasons: text for people of each reason for skipping in `windows`.
+        reasons: text for people for each reason for skipping in `windows`.
     """
     cells = np.full((plan.sharding.rows, plan.sharding.cols), _NOT_IN_INDEX, dtype=np.uint8)
     for batch in windows:
@@ -62,7 +62,9 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[s
 def colour_map(
     plan: Plan, principal: Principal, projections: Iterable[tuple[NDArray[np.int32], NDArray[np.int32], Vectors]]
 ) -> NDArray[np.uint8]:
-    """Draw principal components 1 to 3 as red, green and blue, each stretched from its 2nd to its 98th percentile.
+    """Return a map with the principal components 1 to 3 as red, green and blue.
+
+    The range of each colour goes from the 2nd to the 98th percentile of the component.
 
     Args:
         plan: the dataset's plan.
@@ -70,11 +72,11 @@ def colour_map(
         projections: batches from `rasterembed.qa.tile_table.TileTable.projections`.
 
     Returns:
-        Colours of shape (rows, columns, 3), values 1 to 255. 0 where there is no vector.
+        Colours of shape (rows, columns, 3), with values from 1 to 255. The value is 0 if the tile has no vector.
     """
     colours = np.zeros((plan.sharding.rows, plan.sharding.cols, 3), dtype=np.uint8)
     width = principal.high - principal.low
-    # A component that is absent or constant has nothing to stretch, and becomes a middle grey.
+    # A component that is absent or constant has no range. It gets the middle value of its colour.
     flat = width <= 0
     for row, col, values in projections:
         share = np.where(flat, 0.5, (values - principal.low) / np.where(flat, 1.0, width))
@@ -84,10 +86,10 @@ def colour_map(
 
 
 def cell_to_pixel(plan: Plan) -> Affine:
-    """Return the affine from (column, row) of the tile grid to those of the raster.
+    """Return the affine transform from (column, row) of the tile grid to (column, row) of the raster.
 
-    The middle of a cell becomes the middle of its tile. This is exact except in the last row and column under
-    `edge=shift`, whose tiles are moved inward.
+    The centre of a cell becomes the centre of its tile. With `edge=shift`, the tiles of the last row and column are
+    moved inward, so their centres are not exact.
     """
     grid = plan.sharding.grid
     offset = (grid.size - grid.step) / 2
@@ -95,14 +97,14 @@ def cell_to_pixel(plan: Plan) -> Affine:
 
 
 def write_pca_tif(plan: Plan, principal: Principal, colours: NDArray[np.uint8], tags: Mapping[str, str]) -> bytes:
-    """Return the colour map as a Cloud Optimized GeoTIFF in the raster's CRS, one pixel per tile, nodata 0.
+    """Return the colour map as a Cloud Optimized GeoTIFF in the raster's CRS. Each tile is one pixel. Nodata is 0.
 
-    If the raster is placed by ground control points, the map is placed by the same points.
+    If the raster has ground control points, the map has the same points.
 
     Args:
         plan: the dataset's plan.
-        principal: the components, whose shares of the variance become band descriptions.
-        colours: the colour map, from `colour_map`.
+        principal: the components. Their shares of the variance become band descriptions.
+        colours: the colour map from `colour_map`.
         tags: tags of the file.
     """
     profile, to_pixel = plan.profile, cell_to_pixel(plan)

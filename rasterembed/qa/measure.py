@@ -1,11 +1,11 @@
-"""Measure everything about a dataset that the quality checks judge. Nothing is written.
+"""Measure all metrics of a dataset for the quality checks. This module writes nothing.
 
 Each step returns its own measurements:
 
-- `rasterembed.qa.file_checks`: shards and tile index, compared with the manifest.
-- `_measure_tiles` below: embedded tiles, compared with planned tiles.
-- `rasterembed.qa.vector_checks`: the vectors and the columns beside them.
-- `rasterembed.qa.coverage`: valid pixels of the raster, compared with embedded tiles.
+- `rasterembed.qa.file_checks` compares the shards and the tile index with the manifest.
+- `_measure_tiles` in this module compares the embedded tiles with the planned tiles.
+- `rasterembed.qa.vector_checks` measures the vectors and two other columns of the shards.
+- `rasterembed.qa.coverage` compares the valid pixels of the raster with the embedded tiles.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
 _THREADS = 4
-"""Largest number of DuckDB's threads."""
+"""Largest number of threads for DuckDB."""
 
 _INDEX_METRICS = ("tiles_unaccounted", "tiles_missing", "tiles_unexpected", "tiles_misplaced", "undecodable_share")
 """Metrics that compare the shards with the tile index."""
@@ -38,34 +38,34 @@ _INDEX_METRICS = ("tiles_unaccounted", "tiles_missing", "tiles_unexpected", "til
 
 @dataclass(frozen=True)
 class DatasetMeasures:
-    """Everything that was measured of a dataset."""
+    """All measurements of a dataset."""
 
     manifest: Manifest
     tiles: TileTable
-    """The dataset's tiles, which can be queried while the `measure_dataset` block runs."""
+    """The dataset's tiles. They can be queried until the end of the `measure_dataset` block."""
     counts: Counts
     vectors: VectorMeasures
     plan: Plan | None
-    """The dataset's plan, if the store still has it."""
+    """The dataset's plan. None if it cannot be read."""
     overview: Overview | None
-    """The raster's overview, if it could be read."""
+    """The raster's overview. None if it cannot be read."""
     measurements: tuple[Measurement, ...]
-    """One for each metric."""
+    """One measurement for each metric."""
     notes: tuple[str, ...]
-    """What could not be measured and why, a sentence each."""
+    """Sentences about failed measurements, with the reasons."""
 
 
 @contextmanager
 def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> Iterator[DatasetMeasures]:
-    """Measure a dataset, and keep its tile table open while the block runs.
+    """Measure a dataset, and keep its tile table open until the end of the block.
 
     Args:
-        store: where the dataset is. Its credentials also read the raster.
+        store: store of the dataset. The store's credentials are also used to read the raster.
         manifest: the dataset's manifest.
-        thresholds: how much data the metrics need.
+        thresholds: thresholds that also say how much data the metrics need.
 
     Raises:
-        DataError: if a shard's pages cannot be read although its footer is complete.
+        DataError: if the footer of a shard is complete, but its pages cannot be read.
         StoreError: if the store refuses or does not answer.
     """
     with (
@@ -98,7 +98,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
 
 
 def _measure_tiles(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, ...]:
-    """Return the metrics that say whether every planned tile is embedded once, in its place."""
+    """Return the metrics that compare the embedded tiles with the planned tiles."""
     found = {"tiles_duplicated": tiles.duplicated()}
     if tiles.has_index:
         found |= {
@@ -133,7 +133,7 @@ def _read_plan(store: ObjectStore, manifest: Manifest) -> tuple[Plan | None, tup
     """Read the dataset's plan.
 
     Returns:
-        The plan, or None if it cannot be read; and notes for the report that say why.
+        The plan, or None if it cannot be read. In that case, the second value holds a note with the reason.
     """
     try:
         return Plan.read(store, manifest.dataset_id, manifest.fingerprint), ()

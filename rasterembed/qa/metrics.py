@@ -1,11 +1,12 @@
-"""Metrics: what was measured of a dataset, and how each value is held against its threshold.
+"""Metrics: the measured values of a dataset, and the comparison of each value with its threshold.
 
 To add a metric:
 
-1. Declare it with a field of `rasterembed.qa.thresholds.QaThresholds`. The field gives the metric's name, bound, title
-   and default threshold.
-2. Return its `Measurement` from the function that measures it. `rasterembed.qa.measure` lists these functions.
-3. Describe it in `docs/qa.md`.
+1. Add a field to `rasterembed.qa.thresholds.QaThresholds`. The field holds the metric's name, bound, title and default
+   threshold.
+2. Write a function that returns the `Measurement` of the metric, or extend one. `rasterembed.qa.measure` lists the
+   existing functions.
+3. Describe the metric in `docs/qa.md`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rasterembed.qa.thresholds import Bound, Limits, QaThresholds
 
 
 class Status(StrEnum):
-    """Verdict on one metric."""
+    """Result of comparing a metric with its threshold."""
 
     PASSED = "passed"
     BREACHED = "breached"
@@ -29,12 +30,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """Declaration of a metric, read from the field of `QaThresholds` that bounds it."""
+    """Definition of a metric. It is read from a field of `QaThresholds`."""
 
     name: str
     bound: Bound
     title: str
-    """One line that says what the value is."""
+    """Description of the value in one line."""
     threshold_field: str
     """Name of the field of `QaThresholds`."""
 
@@ -50,58 +51,58 @@ def _read_definitions() -> dict[str, MetricDefinition]:
 
 
 METRICS: Mapping[str, MetricDefinition] = _read_definitions()
-"""Every metric by its name, in the order of the report."""
+"""All metrics by name, in the order of the report."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """Value of one metric, before it is held against its threshold."""
+    """Value of one metric, before the comparison with the threshold."""
 
     metric: str
     """Name of the metric, a key of `METRICS`."""
     value: int | float | None
-    """None if it could not be measured."""
+    """The value. None if it could not be measured."""
     rows: int | None = None
-    """Number of vectors, or of pairs of vectors, behind the value. None if it is simply all of them."""
+    """Number of vectors, or of pairs of vectors, that the value was computed from. None means all of them."""
     note: str = ""
-    """What the value means for this dataset, or why the metric is not judged."""
+    """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()
-    """Up to ten tiles or files that the value counts."""
+    """Up to ten of the tiles or files that the value counts."""
 
 
 def not_judged(metrics: Iterable[str], reason: str, rows: int | None = None) -> tuple[Measurement, ...]:
-    """Return measurements without a value, all for the same reason.
+    """Return measurements without a value, all with the same reason.
 
     Args:
         metrics: names of the metrics.
-        reason: why they have no value, as text for people.
-        rows: number of vectors or pairs that were available, if that is of interest.
+        reason: reason for the missing values, as text for people.
+        rows: number of available vectors or pairs, if this number helps people.
     """
     return tuple(Measurement(metric, None, rows=rows, note=reason) for metric in metrics)
 
 
 class Metric(BaseModel):
-    """One metric of a report: its value, its threshold and the verdict."""
+    """One metric of a report: its value, its threshold and its status."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     title: str
-    """One line that says what the value is."""
+    """Description of the value in one line."""
     value: int | float | None
-    """None if it could not be measured; `note` says why."""
+    """The value. None if it could not be measured. `note` then holds the reason."""
     bound: Bound
     threshold: int | float
     status: Status
     rows: int | None = None
-    """Number of vectors, or of pairs of vectors, behind the value. None if it is simply all of them."""
+    """Number of vectors, or of pairs of vectors, that the value was computed from. None means all of them."""
     note: str = ""
-    """What the value means for this dataset, or why the metric is not judged."""
+    """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()
-    """Up to ten tiles or files that the value counts."""
+    """Up to ten of the tiles or files that the value counts."""
 
     def sentence(self) -> str:
-        """Return one line with value and threshold, for a metric that is breached."""
+        """Return one line with value and threshold. Use it only for a breached metric."""
         relation = "more than" if self.bound is Bound.MAX else "less than"
         threshold = f"{METRICS[self.name].threshold_field} {format_number(self.threshold)}"
         more = ", ..." if len(self.examples) > 3 else ""
@@ -110,17 +111,17 @@ class Metric(BaseModel):
 
 
 def judge(measurements: Iterable[Measurement], thresholds: QaThresholds) -> tuple[Metric, ...]:
-    """Hold every measurement against its threshold.
+    """Compare every measurement with its threshold.
 
     Args:
-        measurements: one for each metric of `METRICS`, in any order.
+        measurements: one measurement for each metric of `METRICS`, in any order.
         thresholds: the thresholds.
 
     Returns:
         The metrics in the order of `METRICS`.
 
     Raises:
-        ValueError: if a metric was not measured exactly once. Only a mistake in this package causes it.
+        ValueError: if a metric was not measured exactly once. This is a bug in this package.
     """
     measurements = list(measurements)
     by_metric = {measurement.metric: measurement for measurement in measurements}
@@ -152,7 +153,9 @@ def _status(value: int | float | None, bound: Bound, threshold: int | float) -> 
 
 
 def format_number(value: int | float | None) -> str:
-    """Return a number as text for people: integers in full, others with four significant digits, `-` for None.
+    """Return a number as text for people.
+
+    Integers are written with all digits, and other numbers with four significant digits. None becomes `-`.
 
     Example:
         >>> format_number(278000), format_number(0.99137), format_number(None)

@@ -1,4 +1,4 @@
-"""Draw the report's pictures, in which people see at a glance whether the vectors make sense."""
+"""Draw the report's pictures. They show people quickly whether the vectors are useful."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ _WIDTH_IN = 8.6
 _MAP_HEIGHT_IN = (1.6, 8.0)
 """Smallest and largest height of a map's panel, in inches."""
 _LEFT_IN, _RIGHT_IN, _BELOW_IN = 0.95, 0.15, 1.15
-"""Margins of a map's panel, in inches. They hold the axes' labels, and below also the caption."""
+"""Margins of a map's panel, in inches. They hold the labels of the axes. The lower margin also holds the caption."""
 _LEGEND_COLUMNS, _LINE_LETTERS, _SWATCH_LETTERS = 3, 135, 7
-"""Columns of a legend that does not fit in one line, letters of a line, and width of a colour patch in letters."""
+"""Number of columns in a legend of several lines, number of letters in a line, and width of a colour patch in
+letters."""
 
 _CELLS = 2000
-"""Largest number of map cells along a side. Larger grids are thinned out."""
+"""Largest number of map cells along a side. From a larger grid, only every n-th cell is drawn."""
 
 _WEBP_QUALITY = 80
-"""Quality of WebP pictures inside a text. They have a fifth of a PNG's size, and letters stay sharp."""
+"""Quality of WebP pictures in a text. Such a picture has a fifth of the size of a PNG, and its letters stay sharp."""
 
-# The palette of Okabe and Ito, whose colours people with colour blindness can tell apart.
+# The palette of Okabe and Ito. People with colour blindness can distinguish its colours.
 _INK, _SOFT, _PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
 _CLASS_COLOURS = {EMBEDDED: "#0072B2", MISSING: "#D55E00"}
 _SKIPPED_COLOURS = ("#E69F00", "#CC79A7", "#F0E442", "#009E73", "#56B4E9")
@@ -47,23 +48,23 @@ _SKIPPED_COLOURS = ("#E69F00", "#CC79A7", "#F0E442", "#009E73", "#56B4E9")
 
 @dataclass(frozen=True)
 class Heading:
-    """Text above every picture."""
+    """The text at the top of every picture."""
 
     dataset_id: str
     model: str
     """Id of the model, or `demo (untrained)`."""
     untrained: bool
-    """Whether to warn that the model is the untrained demo model."""
+    """Whether the model is the untrained demo model. The picture then shows a warning colour."""
 
 
 def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
-    """Draw the status of each tile over the raster.
+    """Draw the status of each tile on top of the raster.
 
     Args:
         heading: text above the picture.
         plan: the dataset's plan.
         status: the tiles' status.
-        overview: the raster, drawn in grey below the tiles.
+        overview: overview of the raster. It is drawn in grey below the tiles.
 
     Returns:
         A PNG file.
@@ -105,7 +106,7 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
         heading: text above the picture.
         plan: the dataset's plan.
         principal: the components.
-        colours: the map, from `rasterembed.qa.maps.colour_map`.
+        colours: the map from `rasterembed.qa.maps.colour_map`.
 
     Returns:
         A PNG file.
@@ -124,8 +125,8 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
         frame,
         "The vectors as colour",
         "Each pixel is a tile. Tiles with similar vectors have similar colours. Look for areas that follow the "
-        "landscape. Salt and pepper can mean that vectors belong to other tiles, straight seams that shards were "
-        "computed differently, and a single colour that the model does not tell tiles apart.",
+        "landscape. Random dots can mean that vectors belong to other tiles. Straight seams can mean that shards were "
+        "computed differently. A single colour can mean that the model does not distinguish the tiles.",
         handles,
     )
     paint = np.where(empty[..., None], np.array(_rgb(_PAPER), dtype=np.uint8), shown)
@@ -146,8 +147,8 @@ def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distributio
         A PNG file.
     """
     caption = (
-        "Norms should form one compact hump; a bar at zero or far from the others means broken vectors. Most valid "
-        "fractions are 1; tiles at the raster's edge and at gaps in its data have smaller ones."
+        "Norms should form one compact hump. A bar at zero or far from the other bars means broken vectors. Most valid "
+        "fractions are 1. Tiles at the raster's edge and at gaps in its data have smaller valid fractions."
     )
     figure = _figure(heading, "Norms and valid fractions", 4.4, caption)
     left, right = figure.subplots(
@@ -160,10 +161,11 @@ def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distributio
 
 _ALPHAS = {EMBEDDED: 45, MISSING: 225}
 _SKIPPED_ALPHA = 150
-"""Opacity of a class's cells, of 255. The raster shows through embedded tiles, but hardly through missing ones."""
+"""Opacity of the cells of a class, 0 to 255. The raster is visible below embedded tiles, but hardly below missing
+tiles."""
 
 _DARKEST, _LIGHTEST = 0.4, 0.97
-"""Range of the raster's greys. Darker and lighter greys are left for lines and gaps."""
+"""Range of the raster's greys, 0 to 1. Darker and lighter greys are used for lines and gaps."""
 
 
 def _class_colour(tile_class: int) -> str:
@@ -178,7 +180,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Axes of a map: coordinates of the native CRS, or pixels if the raster is not parallel to the CRS's axes."""
+    """Axes of a map. They show coordinates of the native CRS, or pixels if the raster is not parallel to its axes."""
 
     left: float
     """Coordinate of the raster's left edge."""
@@ -187,13 +189,13 @@ class _Frame:
     pixel_width: float
     """Width of a pixel in coordinates."""
     pixel_height: float
-    """Height of a pixel in coordinates. Negative where y grows upwards."""
+    """Height of a pixel in coordinates. It is negative if y grows upwards."""
     width: int
     """Width of the raster, px."""
     height: int
     """Height of the raster, px."""
     aspect: float
-    """Length on the figure of one unit of y, divided by that of one unit of x."""
+    """Length of one unit of y on the figure, divided by the length of one unit of x."""
     x_label: str
     y_label: str
 
@@ -237,11 +239,11 @@ class _Frame:
 
     @property
     def shape(self) -> float:
-        """Height divided by width, as drawn."""
+        """Height of the drawn map divided by its width."""
         return abs(self.height * self.pixel_height * self.aspect / (self.width * self.pixel_width))
 
     def limit(self, axes: Axes) -> None:
-        """Limit the axes to the raster, without tiles' padding beyond its edge."""
+        """Limit the axes to the raster. Parts of tiles outside the raster are not drawn."""
         left, right, bottom, top = self.extent
         axes.set_xlim(left, right)
         axes.set_ylim(bottom, top)
@@ -315,7 +317,7 @@ def _style(axes: Axes) -> None:
 
 
 def _grid_lines(axes: Axes, plan: Plan, frame: _Frame) -> None:
-    """Draw thin lines between tiles, unless there are so many that they would cover the map."""
+    """Draw thin lines between tiles. If a map has many tiles, draw no lines, because they would cover the map."""
     rows, cols = plan.sharding.rows, plan.sharding.cols
     if max(rows, cols) > 80:
         return
@@ -372,9 +374,9 @@ def _png(figure: Figure) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a picture as a data URI, for use inside a Markdown text.
+    """Return a picture as a data URI for a Markdown text.
 
-    The picture is encoded as WebP, which takes some tens of kilobytes.
+    The picture is encoded as WebP. The result has some tens of kilobytes.
     """
     data = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(data, "WEBP", quality=_WEBP_QUALITY)

@@ -1,4 +1,4 @@
-"""The quality report: its fields, and how it reads as text and as Markdown."""
+"""The quality report: its fields, its text for a terminal, and its Markdown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from rasterembed.qa.metrics import Metric, Status, format_number
 from rasterembed.qa.thresholds import Bound, QaThresholds
 
 REPORT_VERSION = 1
-"""Version of `report.json`. It is raised when a field changes its meaning or is removed, not when one is added."""
+"""Version of `report.json`. Increase it when a field is removed or its meaning changes. A new field needs no change."""
 
 
 class Distribution(BaseModel):
-    """Distribution of a column over the rows whose vectors are finite and not zero."""
+    """Distribution of a column over the rows with a finite, non-zero vector."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,21 +33,21 @@ class Distribution(BaseModel):
     edges: tuple[float, ...]
     """Edges of the histogram's bins."""
     counts: tuple[int, ...]
-    """Rows in each bin. The upper edge belongs to the last bin."""
+    """Number of rows in each bin. The upper edge of the histogram belongs to the last bin."""
 
 
 class Counts(BaseModel):
-    """How many tiles were planned, embedded and skipped."""
+    """Numbers of planned, embedded and skipped tiles."""
 
     model_config = ConfigDict(frozen=True)
 
     planned: int
     embedded: int
-    """Distinct tiles in the shards."""
+    """Number of distinct tiles in the shards."""
     rows: int
-    """Rows in the shards."""
+    """Number of rows in the shards."""
     skipped: dict[str, int]
-    """Skipped tiles by reason, as text for people."""
+    """Number of skipped tiles for each reason. The reasons are texts for people."""
 
 
 class NeighbourCosines(BaseModel):
@@ -58,9 +58,9 @@ class NeighbourCosines(BaseModel):
     pairs: int
     """Number of pairs of neighbours."""
     neighbours: float
-    """Mean over those pairs."""
+    """Mean cosine similarity of these pairs."""
     random: float
-    """Mean over all pairs of the sample."""
+    """Mean cosine similarity of all pairs of the sample."""
 
 
 class QaReport(BaseModel):
@@ -84,31 +84,31 @@ class QaReport(BaseModel):
     valid_fraction: Distribution | None
     neighbours: NeighbourCosines | None
     explained: tuple[float, float, float] | None
-    """Share of the variance of the unit vectors along the first three principal components, which `pca.png` shows."""
+    """Shares of the unit vectors' variance along the first three principal components. `pca.png` shows them."""
     sample_rows: int
-    """Number of vectors that metrics over whole vectors were computed on."""
+    """Number of sampled vectors. Metrics of whole vectors are computed from this sample."""
     notes: tuple[str, ...]
-    """What could not be measured and why, a sentence each."""
+    """Sentences about failed measurements, with the reasons."""
     pictures: tuple[str, ...]
-    """Names of the picture files beside the report."""
+    """Names of the picture files in the report's folder."""
     thresholds: QaThresholds
 
     @property
     def breaches(self) -> tuple[Metric, ...]:
-        """Metrics beyond their threshold."""
+        """Metrics that breach their threshold."""
         return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
 
     def check(self) -> None:
-        """Do nothing if the dataset passed.
+        """Raise an error if the dataset did not pass.
 
         Raises:
-            QaError: if it did not. The error names each breached metric with its value and threshold.
+            QaError: if a threshold is breached. The text names each breached metric with its value and threshold.
         """
         if not self.passed:
             raise QaError(self)
 
     def table(self) -> str:
-        """Return the metrics as a text table, one metric a line."""
+        """Return the metrics as a text table with one line for each metric."""
         lines = [("metric", "value", "bound", "status")]
         for metric in self.metrics:
             sign = "<=" if metric.bound is Bound.MAX else ">="
@@ -122,7 +122,7 @@ class QaReport(BaseModel):
 
 
 class QaError(DataError):
-    """A dataset breaches a threshold of its quality checks. The report was written."""
+    """A dataset breaches a threshold of its quality checks."""
 
     def __init__(self, report: QaReport) -> None:
         breaches = "; ".join(metric.sentence() for metric in report.breaches)
@@ -133,7 +133,7 @@ class QaError(DataError):
 
 
 def _verdict(metric: Metric) -> str:
-    """Return the status as text for a terminal: a breach must catch the eye."""
+    """Return the status as text for a terminal. A breach is in capital letters, so that people see it."""
     match metric.status:
         case Status.PASSED:
             return "passed"
@@ -155,7 +155,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
 
     Args:
         report: the report.
-        addresses: URI of each picture, by file name. By default the text refers to files in its own folder.
+        addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
     """
     skipped = sum(report.counts.skipped.values())
     verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
@@ -189,7 +189,7 @@ _MARKS = {Status.PASSED: "✓", Status.BREACHED: "✗", Status.NOT_JUDGED: "–"
 def _row(metric: Metric) -> str:
     sign = "≤" if metric.bound is Bound.MAX else "≥"
     rows = f"measured on {metric.rows:,}" if metric.rows is not None else ""
-    # Some viewers do not break lines, so the longest column comes last.
+    # Some viewers do not wrap lines in a table, so the longest column comes last.
     meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
     value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
     return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {_cell(meaning)} |"

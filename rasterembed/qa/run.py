@@ -1,4 +1,4 @@
-"""Run the quality checks of a dataset: measure it, judge it, and write the report with its pictures."""
+"""Run the quality checks: measure a dataset, compare the values with thresholds, and write the report and pictures."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 PICTURES = ("coverage.png", "pca.png", "norms.png", "pca.tif")
-"""Names of the files that a report can have beside it."""
+"""Names of all pictures that a report can have."""
 
 
 def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
-    """Measure a dataset, judge it, and write the report and its pictures to `qa/{dataset_id}`.
+    """Measure a dataset, compare the values with the thresholds, and write the report and its pictures.
 
-    The manifest is not changed. The caller sets its state with `rasterembed.dataset.manifest.set_state`.
+    The files are written to `qa/{dataset_id}`. This function does not change the manifest. The caller sets the state in
+    the manifest with `rasterembed.dataset.manifest.set_state`.
 
     Args:
-        store: where the dataset is. Its credentials also read the source raster.
-        manifest: the dataset's manifest. Only the shards that it lists are read.
-        thresholds: what the dataset must hold.
+        store: store of the dataset. The store's credentials are also used to read the source raster.
+        manifest: the dataset's manifest. Only the shards in its list are read.
+        thresholds: bounds that the dataset must keep.
 
     Returns:
-        The report as written to `report.json`. `QaReport.check` raises if a threshold is breached.
+        The report in `report.json`. `QaReport.check` raises an error if a threshold is breached.
 
     Raises:
-        DataError: if a shard's pages cannot be read although its footer is complete.
+        DataError: if the footer of a shard is complete, but its pages cannot be read.
         StoreError: if the store refuses or does not answer.
 
     Example:
@@ -53,18 +54,18 @@ def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = Qa
 
 
 def judge_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = QaThresholds()) -> QaReport:
-    """Measure a dataset and judge it as `run_qa` does, but draw no pictures and write nothing.
+    """Measure a dataset, and compare the values with the thresholds. Draw no pictures and write no files.
 
     Args:
-        store: where the dataset is. Its credentials also read the source raster.
-        manifest: the dataset's manifest. Only the shards that it lists are read.
-        thresholds: what the dataset must hold.
+        store: store of the dataset. The store's credentials are also used to read the source raster.
+        manifest: the dataset's manifest. Only the shards in its list are read.
+        thresholds: bounds that the dataset must keep.
 
     Returns:
-        The report. `QaReport.check` raises if a threshold is breached.
+        The report. `QaReport.check` raises an error if a threshold is breached.
 
     Raises:
-        DataError: if a shard's pages cannot be read although its footer is complete.
+        DataError: if the footer of a shard is complete, but its pages cannot be read.
         StoreError: if the store refuses or does not answer.
 
     Example:
@@ -106,7 +107,7 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
 
 
 def _draw_pictures(measures: DatasetMeasures) -> dict[str, bytes]:
-    """Return the pictures' files by name, in the order of `PICTURES`."""
+    """Return the content of each picture file by name, in the order of `PICTURES`."""
     # Matplotlib takes long to import, and only this function needs it.
     from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca
 
@@ -129,7 +130,7 @@ def _draw_pictures(measures: DatasetMeasures) -> dict[str, bytes]:
 
 
 def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) -> None:
-    """Write the report's files, and remove pictures of an earlier report."""
+    """Write the report's files, and remove old pictures of an earlier report."""
     layout = DatasetLayout(report.dataset_id)
     for name in PICTURES:
         if name in pictures:
@@ -137,5 +138,5 @@ def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) 
         else:
             store.delete(layout.qa_file(name))
     store.write(layout.qa_report_markdown, markdown(report).encode())
-    # This file comes last, so that all files it names exist.
+    # The report names the other files. It is written last, so that all these files exist.
     store.write(layout.qa_report, report.model_dump_json(indent=1).encode())

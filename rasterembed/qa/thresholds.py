@@ -1,4 +1,4 @@
-"""Thresholds of the quality checks. A field that bounds a metric also declares that metric."""
+"""Thresholds of the quality checks. Most fields define a metric and its threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Bound(StrEnum):
-    """Side on which a threshold bounds a metric. The threshold itself is an allowed value."""
+    """Kind of a threshold: largest or smallest allowed value. The threshold itself is an allowed value."""
 
     MAX = "max"
     """The value must not be larger than the threshold."""
@@ -20,7 +20,7 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Mark a field of `QaThresholds` as the threshold of a metric."""
+    """Marks a field of `QaThresholds` as the threshold of a metric."""
 
     metric: str
     """Name of the metric in the report."""
@@ -28,33 +28,33 @@ class Limits:
 
 
 class QaThresholds(BaseModel):
-    """What a dataset must hold to pass its quality checks.
+    """Bounds that a dataset must keep to pass its quality checks.
 
-    A field marked with `Limits` is the threshold of one metric. Its description is the metric's title in the report.
-    The other fields say how much data the metrics need.
+    A field with `Limits` is the threshold of one metric. The description of the field is the metric's title in the
+    report. The other fields say how much data the metrics need.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_shards_missing: Annotated[int, Limits("shards_missing", Bound.MAX)] = Field(
-        default=0, ge=0, description="Shards that the manifest lists, but that are missing from the store or damaged."
+        default=0, ge=0, description="Shards in the manifest's list that are missing from the store or damaged."
     )
     max_shards_mismatched: Annotated[int, Limits("shards_mismatched", Bound.MAX)] = Field(
         default=0,
         ge=0,
-        description="Shards whose receipt, rows or bytes differ from the manifest, or that it lists twice.",
+        description="Shards whose receipt, rows or bytes differ from the manifest, or that are listed twice in it.",
     )
     max_shards_unlisted: Annotated[int, Limits("shards_unlisted", Bound.MAX)] = Field(
-        default=0, ge=0, description="Parquet files beside the shards that the manifest does not list."
+        default=0, ge=0, description="Parquet files in the shards' folder that the manifest does not list."
     )
     max_index_mismatched: Annotated[int, Limits("index_mismatched", Bound.MAX)] = Field(
-        default=0, ge=0, le=1, description="1 if the tile index is not the file that the manifest was written with."
+        default=0, ge=0, le=1, description="1 if the checksum of the tile index is not the one in the manifest."
     )
     max_tiles_unaccounted: Annotated[int, Limits("tiles_unaccounted", Bound.MAX)] = Field(
         default=0, ge=0, description="Difference between tiles planned and tiles embedded or skipped."
     )
     max_tiles_missing: Annotated[int, Limits("tiles_missing", Bound.MAX)] = Field(
-        default=0, ge=0, description="Tiles that should have a vector and have none."
+        default=0, ge=0, description="Tiles that should have a vector, but have no vector."
     )
     max_tiles_duplicated: Annotated[int, Limits("tiles_duplicated", Bound.MAX)] = Field(
         default=0, ge=0, description="Rows beyond the first with the same tile id."
@@ -66,16 +66,16 @@ class QaThresholds(BaseModel):
         default=0, ge=0, description="Tiles whose window or footprint differs between shard and tile index."
     )
     max_undecodable_share: Annotated[float, Limits("undecodable_share", Bound.MAX)] = Field(
-        default=0.1, ge=0, le=1, description="Share of planned tiles skipped because they could not be decoded."
+        default=0.1, ge=0, le=1, description="Share of planned tiles that were skipped as undecodable."
     )
     min_coverage: Annotated[float, Limits("coverage", Bound.MIN)] = Field(
         default=0.99,
         ge=0,
         le=1,
-        description="Share of the raster's valid pixels, in tiles valid enough to be embedded, that have a vector.",
+        description="Share of valid pixels that have a vector. Tiles with too few valid pixels are not counted.",
     )
     max_vectors_not_finite: Annotated[int, Limits("vectors_not_finite", Bound.MAX)] = Field(
-        default=0, ge=0, description="Vectors with a NaN, an infinity or a null, or of a wrong length."
+        default=0, ge=0, description="Vectors with a NaN, an infinity or a null, and vectors of a wrong length."
     )
     max_vectors_zero: Annotated[int, Limits("vectors_zero", Bound.MAX)] = Field(
         default=0, ge=0, description="Vectors whose norm is zero."
@@ -96,7 +96,7 @@ class QaThresholds(BaseModel):
         default=0.9,
         ge=0,
         le=1,
-        description="Share of vectors that repeat another exactly, as tiles of one colour (open sea) rightly do.",
+        description="Share of vectors that are exact copies of another vector. Tiles of open sea have such vectors.",
     )
     min_effective_rank: Annotated[float, Limits("effective_rank", Bound.MIN)] = Field(
         default=2.0, ge=1, description="Effective number of directions that the vectors use (RankMe)."
@@ -118,18 +118,18 @@ class QaThresholds(BaseModel):
     )
     min_neighbour_z: Annotated[float, Limits("neighbour_z", Bound.MIN)] = Field(
         default=3.0,
-        description="How many standard deviations the mean similarity of neighbours lies above its value when the "
-        "same vectors are dealt to the tiles at random.",
+        description="Mean similarity of neighbours, compared with the same vectors assigned to the tiles at random: "
+        "the difference in standard deviations.",
     )
     min_rows: int = Field(
         default=10, ge=2, description="With fewer vectors, metrics of their distribution are not judged."
     )
     min_neighbour_pairs: int = Field(
-        default=100, ge=2, description="With fewer pairs of neighbours, they are not compared with random tiles."
+        default=100, ge=2, description="With fewer pairs of neighbours, neighbours are not compared with random tiles."
     )
     sample_rows: int = Field(
         default=10_000,
         ge=100,
         le=1_000_000,
-        description="Approximate number of vectors to sample for metrics over whole vectors.",
+        description="Approximate number of sampled vectors for metrics that need whole vectors.",
     )

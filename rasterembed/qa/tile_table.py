@@ -1,7 +1,7 @@
-"""A DuckDB table with one row per embedded tile, and the queries that the quality checks run on it.
+"""A DuckDB table with one row for each embedded tile, and the queries of the quality checks on this table.
 
-The shards are read once. The table keeps about 80 bytes of scalars per tile, where a vector has thousands of bytes, and
-DuckDB moves it to disk if it exceeds the memory limit. Vectors are kept for a sample of the tiles only.
+The shards are read once. The table keeps about 80 bytes for each tile, because it has no vectors except for a sample of
+the tiles. A vector has thousands of bytes. If the table exceeds the memory limit, DuckDB moves the table to disk.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
 EXAMPLES = 10
-"""Largest number of tile ids named where a count is not zero."""
+"""Largest number of example tile ids in a count."""
 
 BLOCK = 8
-"""Side of a block, in tiles. Neighbours are sampled in whole blocks, because scattered tiles have no neighbours."""
+"""Side of a block, in tiles. Neighbours are sampled in whole blocks, because single random tiles have no neighbours."""
 
 NEIGHBOUR_ROWS = 4096
-"""Approximate number of tiles in the sampled blocks. The cosines of all their pairs are held in memory."""
+"""Approximate number of tiles in the sampled blocks. The cosines of all pairs of these tiles are held in memory."""
 
 _SAMPLE_BYTES = 2**27
 """Largest memory for the vectors of a sample, in bytes."""
@@ -45,8 +45,8 @@ _BATCH_ROWS = 65536
 _LARGEST_HASH = 2**64 - 1
 """Largest value of DuckDB's hash function."""
 
-# A vector of another length, or with a null in it, becomes NULL, and so does its squared norm. The cast is outside
-# of CASE because DuckDB supports CASE for lists, but not for arrays.
+# If a vector has a wrong length or contains a null, the vector and its squared norm become NULL. The cast is outside of
+# CASE, because DuckDB supports CASE for lists, but not for arrays.
 _LISTED = """
 SELECT *, (CASE WHEN len(embedding) = {d} AND list_count(embedding) = {d} THEN embedding END)::FLOAT[{d}] AS whole
 FROM shards
@@ -85,11 +85,11 @@ CREATE TEMP TABLE tile (
 
 @dataclass(frozen=True)
 class TileCount:
-    """Number of tiles that a query matches."""
+    """Number of tiles in the result of a query."""
 
     count: int
     examples: tuple[str, ...]
-    """Ids of up to ten of these tiles, in ascending order."""
+    """Ids of up to ten of the counted tiles, in ascending order."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Sample:
     """Vectors of n sampled tiles, in grid order."""
 
     vectors: Vectors
-    """Vectors as stored, shape (n, D)."""
+    """The stored vectors, shape (n, D)."""
     unit: Vectors
     """The vectors divided by their norms, shape (n, D)."""
     row: NDArray[np.int32]
@@ -111,11 +111,11 @@ class Sample:
 class TileTable:
     """Embedded and planned tiles of one dataset, as tables of a DuckDB connection.
 
-    A vector is called good if it is finite and not zero.
+    A vector is "good" if it is finite and not zero.
 
     Args:
-        con: a connection that nothing else uses.
-        store: where the dataset is.
+        con: a connection for this object only.
+        store: store of the dataset.
         manifest: the dataset's manifest.
         keys: keys of the shards to read.
         has_index: whether the tile index can be read.
@@ -141,7 +141,7 @@ class TileTable:
         self.has_index = has_index
         """Whether the planned tiles are known."""
         self.has_shards = bool(keys)
-        """Whether there is a shard to read."""
+        """Whether the dataset has a shard that can be read."""
         with duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"):
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
@@ -160,9 +160,9 @@ class TileTable:
                 self._replace_old_reasons()
 
     def _replace_old_reasons(self) -> None:
-        """Replace the sentences that version 0.1 wrote as reasons by values of `SkipReason`.
+        """Replace each reason by a value of `SkipReason`, because version 0.1 wrote sentences as reasons.
 
-        A reason that is not known stays as it is, and reports show it unchanged.
+        An unknown reason stays unchanged, and reports show it unchanged.
         """
         for (text,) in self._con.execute("SELECT DISTINCT reason FROM planned WHERE reason IS NOT NULL").fetchall():
             try:
@@ -178,7 +178,7 @@ class TileTable:
         return row
 
     def _count(self, relation: str, parameters: Any = None) -> TileCount:
-        """Count the rows of `relation`, a FROM clause whose rows have a `tile_id`."""
+        """Count the rows of `relation`, an SQL FROM clause. The rows must have the column `tile_id`."""
         count, examples = self._one(f"SELECT count(*), min(tile_id, {EXAMPLES}) {relation}", parameters)
         return TileCount(count, tuple(examples or ()))
 
@@ -195,61 +195,64 @@ class TileTable:
         return int(self._one("SELECT count(DISTINCT tile_id) FROM tile")[0])
 
     def skipped(self) -> dict[str, int]:
-        """Return the number of skipped tiles in the index, by the value of their `SkipReason`."""
+        """Return the number of skipped tiles in the tile index, by the value of `SkipReason`."""
         sql = f"SELECT reason, count(*) FROM planned WHERE {_IS_SKIPPED} GROUP BY reason ORDER BY reason"
         return dict(self._con.execute(sql).fetchall())
 
     def missing(self) -> TileCount:
-        """Count tiles that the index does not skip and that have no row."""
+        """Count the tiles that have no row, but are not skipped in the tile index."""
         return self._count(f"FROM planned ANTI JOIN tile USING (tile_id) WHERE NOT {_IS_SKIPPED}")
 
     def duplicated(self) -> TileCount:
-        """Count rows beyond the first of each tile id."""
+        """Count the additional rows of tile ids that have more than one row."""
         count = self._one("SELECT count(*) - count(DISTINCT tile_id) FROM tile")[0]
         again = "FROM (SELECT tile_id FROM tile GROUP BY tile_id HAVING count(*) > 1)"
         return TileCount(count, self._count(again).examples if count else ())
 
     def unexpected(self) -> TileCount:
-        """Count embedded tiles that the index skips or does not have."""
+        """Count the embedded tiles that are skipped or absent in the tile index."""
         return self._count(
             "FROM (SELECT DISTINCT tile_id FROM tile) "
             f"ANTI JOIN (SELECT tile_id FROM planned WHERE NOT {_IS_SKIPPED}) USING (tile_id)"
         )
 
     def misplaced(self) -> TileCount:
-        """Count tiles whose grid place, window or footprint differs between shard and index."""
+        """Count the tiles whose grid position, window or footprint differs between shard and tile index."""
         return self._count("FROM tile JOIN planned USING (tile_id) WHERE tile.place <> planned.place")
 
     def not_finite(self) -> TileCount:
-        """Count vectors with a NaN, an infinity or a null, or of another length than the manifest says."""
+        """Count the vectors with a NaN, an infinity or a null, and the vectors of a wrong length."""
         return self._count("FROM tile WHERE squared IS NULL OR NOT isfinite(squared)")
 
     def zero(self) -> TileCount:
-        """Count vectors whose norm is zero."""
+        """Count the vectors whose norm is zero."""
         return self._count("FROM tile WHERE squared = 0")
 
     def norms_wrong(self, tolerance: float) -> TileCount:
-        """Count good rows whose `norm` differs from the vector's norm by more than `tolerance` times that norm."""
+        """Count the good rows whose column `norm` differs from the vector's norm.
+
+        The relative difference must be larger than `tolerance`.
+        """
         return self._count(
             "FROM tile WHERE good AND NOT coalesce(abs(norm - sqrt(squared)) <= $tolerance * sqrt(squared), false)",
             {"tolerance": tolerance},
         )
 
     def valid_fractions_wrong(self, minimum: float) -> TileCount:
-        """Count rows whose valid fraction is not between `minimum` and 1."""
-        # The column is float32, so the minimum is compared in float32 too.
+        """Count the rows whose valid fraction is not between `minimum` and 1."""
+        # The column is float32, so the minimum is also compared in float32.
         return self._count(
             "FROM tile WHERE NOT coalesce(valid_fraction BETWEEN $minimum::FLOAT AND 1::FLOAT, false)",
             {"minimum": minimum},
         )
 
     def duplicate_share(self) -> float:
-        """Return the share of good vectors that repeat another tile's bit for bit, by a 64-bit hash."""
+        """Return the share of good vectors that are exact copies of another tile's vector, by a 64-bit hash."""
         tiles, different = self._one("SELECT count(DISTINCT tile_id), count(DISTINCT content) FROM tile WHERE good")
         return 1.0 - float(different) / float(tiles)
 
     def distribution(self, column: str) -> Distribution | None:
-        """Return the distribution of `norm` or `valid_fraction` over the good rows, or None if there are none."""
+        """Return the distribution of `norm` or `valid_fraction` over the good rows, or None without a good row."""
         where = f"FROM tile WHERE good AND isfinite({column})"
         count, low, high, mean, std = self._one(
             f"SELECT count(*), min({column})::DOUBLE, max({column})::DOUBLE, avg({column}::DOUBLE), "
@@ -280,11 +283,11 @@ class TileTable:
         )
 
     def sample(self) -> Sample:
-        """Return good vectors that are picked by a hash of their tile id."""
+        """Return a sample of the good vectors. A hash of the tile id selects the tiles."""
         return self._sample("sampled")
 
     def neighbour_sample(self) -> Sample:
-        """Return the good vectors of some blocks of tiles, which are picked by a hash of their place."""
+        """Return the good vectors of some blocks of tiles. A hash of the block's position selects the blocks."""
         return self._sample("in_block")
 
     def _sample(self, flag: str) -> Sample:
@@ -297,10 +300,12 @@ class TileTable:
         return Sample(vectors, (vectors / norms[:, None]).astype(np.float32), *numbers)
 
     def projections(self, principal: Principal) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], Vectors]]:
-        """Yield row, column and centred projections of every good vector, in batches. This reads the shards again.
+        """Yield row, column and centred projections of every good vector, in batches.
+
+        This method reads the shards again.
 
         Args:
-            principal: the components to project on.
+            principal: the principal components.
 
         Yields:
             Grid rows of shape (n,), grid columns of shape (n,), and projections of shape (n, 3).
@@ -325,11 +330,11 @@ class TileTable:
         """Yield planned tiles in batches.
 
         Args:
-            where: SQL condition on the tiles, by default all.
+            where: SQL condition on the tiles. The default yields all tiles.
 
         Yields:
             Batches with the columns `row`, `col`, `col_off`, `row_off`, `width`, `height`, `status`, `reason` of the
-            index, and `has_vector`, which is true if the tile has a row in the shards.
+            tile index. The further column `has_vector` is true if the tile has a row in the shards.
         """
         query = self._con.execute(
             'SELECT planned."row", planned.col, col_off, row_off, width, height, status, reason, '
@@ -339,18 +344,19 @@ class TileTable:
         yield from query.to_arrow_reader(_BATCH_ROWS)
 
     def sample_windows(self, count: int) -> Iterator[pa.RecordBatch]:
-        """Yield batches as `windows` does, of about `count` tiles. The tiles are the same each time."""
+        """Yield a sample of about `count` planned tiles, in batches as in `windows`. The sample is always the same."""
         planned = self._one("SELECT count(*) FROM planned")[0]
         return self.windows(f"hash(tile_id, 1) <= {_hash_bound(count, planned)}")
 
 
 def _hash_bound(rows: int, total: int) -> int:
-    """Return the bound on a 64-bit hash below which about `rows` of `total` values fall."""
+    """Return an upper bound for a 64-bit hash. About `rows` of `total` hash values are below this bound."""
     return _LARGEST_HASH if rows >= total else int(_LARGEST_HASH * (rows / total))
 
 
 def _histogram_edges(low: float, high: float) -> tuple[float, ...]:
-    # Normalised vectors, or tiles that are all whole, have almost the same value. Their bins must not be of width zero.
+    # If the vectors are normalised, or if all pixels are valid, all values are almost equal. The bins must still have a
+    # width above zero.
     if high - low <= 1e-3 * abs(high):
         margin = max(abs(high) * 0.01, 1e-6)
         low, high = low - margin, high + margin

@@ -1,4 +1,7 @@
-"""Measure the vectors and the columns beside them: whether they are sound, and whether they tell tiles apart."""
+"""Measure the vectors, their norms and the tiles' valid fractions.
+
+The metrics show whether the vectors are valid numbers, and whether different tiles have different vectors.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from rasterembed.qa.vector_statistics import (
 )
 
 _NORM_TOLERANCE = 1e-3
-"""Largest relative error of the norm column. Rounding a vector to float16 changes its norm by half of that."""
+"""Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by half of this value."""
 
 _DISTRIBUTION_METRICS = (
     "norm_ratio",
@@ -49,7 +52,7 @@ class VectorMeasures:
     sample_rows: int
     """Number of vectors in the sample."""
     notes: tuple[str, ...]
-    """Why no vector was judged, if so."""
+    """A sentence with the reason, if no vector was judged."""
 
 
 def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThresholds) -> VectorMeasures:
@@ -58,7 +61,7 @@ def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThreshol
     Args:
         tiles: the dataset's tiles.
         manifest: the dataset's manifest.
-        thresholds: how many vectors and pairs the metrics need.
+        thresholds: thresholds that also say how many vectors and pairs the metrics need.
     """
     sample = tiles.sample()
     norm, valid_fraction = tiles.distribution("norm"), tiles.distribution("valid_fraction")
@@ -86,7 +89,7 @@ def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThreshol
 
 
 def _measure_rows(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, ...]:
-    """Return the metrics that count single rows."""
+    """Return the metrics that count wrong rows."""
     min_valid_fraction = float(manifest.configuration["selection"]["min_valid_fraction"])
     return tuple(
         Measurement(metric, found.count, examples=found.examples)
@@ -108,7 +111,7 @@ def _why_no_vector(manifest: Manifest) -> str:
 def _measure_distribution(
     tiles: TileTable, sample: Sample, norm: Distribution, valid_fraction: Distribution
 ) -> tuple[Measurement, ...]:
-    """Return the metrics of the good vectors as a whole."""
+    """Return the metrics of all good vectors together."""
     rows = len(sample.vectors)
     return (
         Measurement("norm_ratio", norm.maximum / norm.minimum if norm.minimum > 0 else float("inf")),
@@ -121,13 +124,13 @@ def _measure_distribution(
 
 
 def _measure_neighbours(found: Neighbours | None, min_pairs: int) -> tuple[Measurement, ...]:
-    """Return the metrics that compare neighbouring tiles with random ones."""
+    """Return the metrics that compare neighbouring tiles with random tiles."""
     pairs = found.pairs if found else 0
     if found is None or pairs < min_pairs:
         reason = f"not enough pairs of neighbours: {pairs}, but at least {min_pairs} are needed"
         return not_judged(_NEIGHBOUR_METRICS, reason)
     if found.z is None:
-        return not_judged(_NEIGHBOUR_METRICS, "dealing the vectors out at random changes nothing", rows=pairs)
+        return not_judged(_NEIGHBOUR_METRICS, "assigning the vectors to tiles at random changes nothing", rows=pairs)
     means = f"neighbours {format_number(found.neighbour_cosine)}, random tiles {format_number(found.random_cosine)}"
     return (
         Measurement("neighbour_gap", found.gap, rows=pairs, note=means),

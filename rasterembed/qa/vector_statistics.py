@@ -1,4 +1,4 @@
-"""Statistics of vectors as a whole: directions they use, how similar they are, and whether neighbours are alike."""
+"""Statistics of many vectors: the number of their directions, their similarity, and the similarity of neighbours."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ Vectors = NDArray[np.float32]
 """Vectors of n tiles, shape (n, D)."""
 
 _DEAD = 1e-6
-"""A dimension is dead if its standard deviation is below this share of the root mean square of all values."""
+"""Limit for dead dimensions. A dimension is dead if its standard deviation is below this share of the root mean square
+of all values."""
 
 _PERMUTATIONS = 199
-"""How many times vectors are dealt out at random."""
+"""Number of times that the vectors are assigned to tiles at random."""
 
 _SMALLEST_STRATUM = 16
-"""Shards with fewer sampled tiles are dealt out together. Within such a shard, vectors would hardly change places."""
+"""Smallest number of sampled tiles for which a shard's vectors are shuffled separately. The vectors of smaller shards
+are shuffled together, because a few vectors would often get their own place again."""
 
 _DIRECTION_VARIANCE = 1e-10
-"""Variance per vector below which a principal component is only rounding noise of float32."""
+"""Smallest variance, divided by the number of vectors, of a principal component. A smaller variance is only rounding
+noise of float32."""
 
 
 def effective_rank(vectors: Vectors) -> float:
-    """Return the effective rank (RankMe): how many directions the vectors use.
+    """Return the effective rank (RankMe), the effective number of directions that the vectors use.
 
-    It is exp(-sum(p log p)) with p = s / sum(s) + 1e-7, where s are the singular values of the matrix, which is not
-    centred. This is equation 1 of Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing the Downstream Performance
-    of Pretrained Self-Supervised Representations by Their Rank", ICML 2023, arXiv:2210.02885.
+    The formula is exp(-sum(p log p)) with p = s / sum(s) + 1e-7. Here, s are the singular values of the matrix of
+    vectors. The matrix is not centred. This is equation 1 of Garrido, Balestriero, Najman, LeCun, "RankMe: Assessing
+    the Downstream Performance of Pretrained Self-Supervised Representations by Their Rank", ICML 2023,
+    arXiv:2210.02885.
 
     Args:
         vectors: shape (n, D).
@@ -49,8 +53,8 @@ def effective_rank(vectors: Vectors) -> float:
 def mean_cosine(unit: Vectors) -> float:
     """Return the mean cosine similarity over all pairs of different vectors.
 
-    The square of the norm of the vectors' sum is the sum of all n^2 inner products. n of these are inner products of a
-    vector with itself, and are 1.
+    Let v be the sum of all n vectors. The squared norm of v is the sum of all n^2 inner products. Among them are the n
+    inner products of a vector with itself. Each of these is 1.
 
     Args:
         unit: unit vectors, shape (n, D), n > 1.
@@ -61,7 +65,7 @@ def mean_cosine(unit: Vectors) -> float:
 
 
 def dead_dimensions(vectors: Vectors) -> NDArray[np.bool_]:
-    """Return which dimensions have the same value in all vectors, except for rounding.
+    """Return whether each dimension has the same value in all vectors, except for rounding.
 
     Args:
         vectors: shape (n, D).
@@ -78,14 +82,14 @@ class Neighbours:
     """Comparison of neighbouring tiles with random tiles."""
 
     pairs: int
-    """Number of pairs of tiles side by side, or one above the other."""
+    """Number of pairs of neighbouring tiles. Neighbours have a common side."""
     neighbour_cosine: float
-    """Mean cosine similarity of those pairs."""
+    """Mean cosine similarity of these pairs."""
     random_cosine: float
     """Mean cosine similarity of all pairs of the sample."""
     z: float | None
-    """How many standard deviations the neighbours' mean lies above its value when the vectors are dealt out at random.
-    None if dealing them out changes nothing, for example because all vectors are equal."""
+    """Difference in standard deviations between `neighbour_cosine` and its mean after the vectors are assigned to tiles
+    at random. None if the assignment changes nothing, for example because all vectors are equal."""
 
     @property
     def gap(self) -> float:
@@ -98,10 +102,10 @@ def compare_neighbours(
 ) -> Neighbours | None:
     """Compare the similarity of neighbours in the grid with that of random tiles.
 
-    This is a permutation test, as is usual for Moran's I (Cliff and Ord, "Spatial Processes", 1981). If a tile's place
-    said nothing about its vector, every way to deal the vectors to the tiles would be equally likely. The vectors are
-    dealt out within their shard. This finds a shard whose rows were mixed up, although its vectors are still in the
-    right region.
+    This is a permutation test, as is usual for Moran's I (Cliff and Ord, "Spatial Processes", 1981). If vectors did not
+    depend on the place of their tiles, every assignment of vectors to tiles would be equally likely. The test compares
+    the observed assignment with random assignments. A random assignment exchanges vectors only within a shard. The test
+    can therefore find a shard with rows in a wrong order, although all its vectors are in the right region.
 
     Args:
         unit: unit vectors of n tiles, shape (n, D). The cosines of all n x n pairs are held in memory.
@@ -136,7 +140,7 @@ def compare_neighbours(
 
 
 def _neighbour_pairs(row: NDArray[np.integer], col: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find all pairs of a tile and its right or lower neighbour. A tile that occurs twice counts once.
+    """Find all pairs of a tile and its right or lower neighbour. If a tile occurs twice, it is used only once.
 
     Returns:
         Positions of the first tiles, and positions of their neighbours, both of shape (pairs,).
@@ -155,7 +159,10 @@ def _neighbour_pairs(row: NDArray[np.integer], col: NDArray[np.integer]) -> tupl
 
 
 def _strata(shard: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Return the group within which each tile's vector is dealt out: its shard, or -1 for all small shards."""
+    """Return the group of each tile: the number of its shard, or -1 for all small shards.
+
+    Vectors are exchanged only within a group.
+    """
     numbers, which, count = np.unique(shard, return_inverse=True, return_counts=True)
     return np.where(count >= _SMALLEST_STRATUM, numbers, -1)[which].astype(np.int64)
 
@@ -165,7 +172,7 @@ class Principal:
     """The first three principal components of unit vectors, and the range of the vectors' projections."""
 
     axes: NDArray[np.float64]
-    """Components as unit vectors, largest variance first, shape (3, D). Zero if there are fewer than three."""
+    """Components as unit vectors, with the largest variance first, shape (3, D). A missing component is zero."""
     explained: tuple[float, float, float]
     """Share of the variance along each component."""
     centre: NDArray[np.float64]
@@ -179,7 +186,8 @@ class Principal:
 def principal_components(unit: Vectors) -> Principal:
     """Return the first three principal components.
 
-    The sign of a component is free. Its largest entry is made positive, so that the same data give the same result.
+    A component could have either sign. The sign is chosen such that the component's largest entry is positive. The same
+    vectors then always give the same components.
 
     Args:
         unit: unit vectors, shape (n, D), n > 0.
@@ -206,13 +214,14 @@ def principal_components(unit: Vectors) -> Principal:
 
 
 def _largest(centred: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the up to three largest eigenvalues of the scatter matrix, largest first, and their vectors.
+    """Return the three largest eigenvalues of the scatter matrix, with the largest first, and their eigenvectors.
 
     Args:
         centred: vectors minus their mean, shape (n, D).
 
     Returns:
-        Eigenvalues of shape (3,), and eigenvectors as columns of shape (D, 3); fewer if n or D is below 3.
+        Eigenvalues of shape (3,), and eigenvectors as the columns of a matrix of shape (D, 3). If n or D is below 3,
+        there are fewer of them.
     """
     if len(centred) < centred.shape[1]:
         values, vectors = np.linalg.eigh(centred @ centred.T)
