@@ -1,7 +1,11 @@
 """Search in embedded datasets.
 
-A `Query` shows examples of what to look for, and a `Where` says which tiles may answer (`query`). The `searcher` turns
-the examples into one vector (`examples`, `chip`, `tile_lookup`) and `Where` into filters (`areas`, `filters`). It asks
-a search engine for the nearest vectors (`engines`) and returns an answer (`answer`), which `output` and `contact_sheet`
-write to files. `vector_index` builds the index that makes search in large datasets fast, and `index_file` finds it.
+The steps of a search, and their modules:
+
+- `query` has the two inputs. A `Query` holds example tiles, places or images. A `Where` holds filters for the answer.
+- `searcher` runs the search. `examples`, `chip` and `tile_lookup` turn the examples into one vector. `areas` and
+  `filters` apply the filters.
+- `engines` has the search engines, which find the nearest vectors.
+- `answer` has the answer. `output` and `contact_sheet` write the answer to files.
+- `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this index.
 """

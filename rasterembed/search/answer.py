@@ -1,4 +1,4 @@
-"""The answer to a query: the nearest tiles, and which search engine found them."""
+"""The answer to a query: the nearest tiles, and the search engine that found these tiles."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.tile_lookup import Tile
 
 Role = Literal["query", "like", "unlike"]
-"""What an example is for: the query itself, a tile to find more of, or a tile to keep away from."""
+"""Role of an example. `query`: the example itself. `like`: find similar tiles. `unlike`: avoid similar tiles."""
 
 _ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
 
@@ -29,9 +29,9 @@ class Hit(BaseModel):
     distance: float
     """Cosine distance to the query: 0 for the same direction, 1 for a right angle, 2 for the opposite direction."""
     lon: float | None
-    """Longitude of the tile's centre, degrees; None if the raster has no place on Earth."""
+    """Longitude of the tile's centre, degrees. None if the raster has no place on Earth."""
     lat: float | None
-    """Latitude of the tile's centre, degrees; None if the raster has no place on Earth."""
+    """Latitude of the tile's centre, degrees. None if the raster has no place on Earth."""
     row: int
     """Row in the grid, from 0."""
     col: int
@@ -41,15 +41,15 @@ class Hit(BaseModel):
     row_off: int
     """Upper edge of the window, px."""
     width: int
-    """Columns of the window, px."""
+    """Width of the window, px."""
     height: int
-    """Rows of the window, px."""
+    """Height of the window, px."""
     valid_fraction: float
     """Share of valid pixels, 0 to 1."""
     acquired: datetime | None
-    """When the raster was acquired; None if its file does not say."""
+    """The raster's time of acquisition. None if the raster's file does not hold this time."""
     geometry: bytes
-    """Footprint as WKB, in longitude and latitude, or in pixels if the raster has no place on Earth."""
+    """Footprint as WKB, in longitude and latitude. If the raster has no place on Earth, the unit is pixels."""
 
     def place(self) -> str:
         """Return the position of the tile's centre as text for people."""
@@ -68,7 +68,7 @@ class Example(BaseModel):
     """Tile id, or name of the image file."""
     tile: Tile | None = None
     image: str | None = None
-    """Path or s3://bucket/key of the image; None if the example is a tile."""
+    """Path or s3://bucket/key of the image. None if the example is a tile."""
 
 
 class UsedEngine(BaseModel):
@@ -79,22 +79,22 @@ class UsedEngine(BaseModel):
     dataset_id: str
     name: EngineName
     settings: str = ""
-    """Settings and measured recall of the engine, as text for people; empty for the exact scan."""
+    """Settings and measured recall of the engine, as text for people. Empty for the exact scan."""
     recall: float | None = None
-    """Recall measured when the index was built, 0 to 1; None for the exact scan."""
+    """Recall that was measured when the index was built, 0 to 1. None for the exact scan."""
     no_index: NoIndexReason | None = None
-    """Why no index answered; None if one did."""
+    """Reason why no vector index was used. None if a vector index was used."""
     detail: str = ""
-    """See `NoIndexReason.describe`."""
+    """Further text for `NoIndexReason.describe`."""
 
     @property
     def why(self) -> str:
-        """Why this engine answered, or how: text for people."""
+        """Settings of the vector index, or the reason why no vector index was used. This is text for people."""
         return self.settings if self.no_index is None else self.no_index.describe(self.detail)
 
 
 class Answer(BaseModel):
-    """Up to k tiles, nearest first. There are fewer than k only if fewer match."""
+    """The k nearest tiles, with the nearest tile first. If fewer than k tiles pass the filters, it has fewer tiles."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,14 +102,14 @@ class Answer(BaseModel):
     """The query as text for people."""
     examples: tuple[Example, ...]
     model: str
-    """Model that made the vectors, or `demo (untrained)`."""
+    """Id of the model that computed the vectors, or `demo (untrained)`."""
     k: int
-    """Number of tiles asked for."""
+    """Requested number of tiles."""
     hits: tuple[Hit, ...]
     engines: tuple[UsedEngine, ...]
-    """One for each dataset that was searched. A dataset outside the dates asked for is not searched."""
+    """The search engine for each searched dataset. A dataset outside the requested dates is not searched."""
     seconds: float
-    """Time from the query to the answer, seconds."""
+    """Time from the query to the answer, in seconds."""
 
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""
@@ -133,7 +133,7 @@ class Answer(BaseModel):
         return f"{self.query}; model: {self.model}"
 
     def notes(self) -> list[str]:
-        """Return lines that say which engine answered and whether there are fewer than k tiles."""
+        """Return lines for people. They name the engine of each dataset, and say if there are fewer than k tiles."""
         notes = [
             f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines
         ]

@@ -1,4 +1,4 @@
-"""The areas that a search is restricted to: a box, and the polygons of a GeoJSON file."""
+"""Areas that restrict a search: a box, and the polygons of a GeoJSON file."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.search.query import Where
 
 Areas = tuple[shapely.Geometry, ...]
-"""Areas in longitude and latitude. A tile must meet each of them; without any area, every tile does."""
+"""Areas in longitude and latitude. A tile must meet each area. Without an area, every tile passes."""
 
 _LONLAT_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
-"""Ends of the names of CRSs whose coordinates are longitude and latitude."""
+"""Endings of CRS names. In a CRS with such a name, the coordinates are longitude and latitude."""
 
 _MAX_PARTS = 32
-"""Largest number of an area's polygons whose bounds a query lists one by one. Beyond it, the query has one box."""
+"""Largest number of polygons for which an SQL query lists one box for each polygon. If an area has more polygons, the
+query has one box for the whole area."""
 
 
 def read_areas(where: Where) -> Areas:
-    """Return the areas that `where` names.
+    """Return the areas in `where`.
 
     Raises:
         StoreError: if the GeoJSON file cannot be read.
-        DataError: if it does not hold polygons in longitude and latitude.
+        DataError: if the GeoJSON file does not hold polygons in longitude and latitude.
     """
     areas = []
     if where.bbox is not None:
@@ -41,7 +42,7 @@ def read_areas(where: Where) -> Areas:
 
 
 def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Return whether each footprint meets every area. A common edge is enough.
+    """Return whether each footprint meets every area. It is enough if they have a common edge.
 
     Args:
         areas: the areas.
@@ -58,10 +59,10 @@ def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_
 
 
 def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
-    """Return an SQL condition on the column `bbox`, and the values of its parameters.
+    """Return an SQL condition on the column `bbox`, and the values of the condition's parameters.
 
-    Every tile that meets the areas fulfils it. DuckDB compares it with the statistics of a file's row groups, and does
-    not read those that cannot hold such a tile.
+    The condition is true for every tile that meets the areas, and for some other tiles. DuckDB compares the condition
+    with the statistics of each row group. DuckDB does not read a row group that has no such tile.
     """
     clauses = ["true"]
     parameters: dict[str, float] = {}
@@ -80,21 +81,21 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
 
 
 def _box(west: float, south: float, east: float, north: float) -> shapely.Geometry:
-    """Return the box as one polygon, or as two if it crosses the antimeridian (west is above east)."""
+    """Return the box as one polygon. If west > east, the box crosses the antimeridian and becomes two polygons."""
     if west <= east:
         return shapely.box(west, south, east, north)
     return shapely.MultiPolygon([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
 
 
 def read_polygons(path: Path) -> shapely.Geometry:
-    """Return the union of a GeoJSON file's polygons.
+    """Return the union of all polygons in a GeoJSON file.
 
     Args:
-        path: a file as RFC 7946 describes it, in longitude and latitude on WGS 84.
+        path: a GeoJSON file by RFC 7946, in longitude and latitude on WGS 84.
 
     Raises:
         StoreError: if the file cannot be read.
-        DataError: if it is not GeoJSON, has another CRS, or holds something else than polygons.
+        DataError: if the file is not GeoJSON, has another CRS, or holds other geometries than polygons.
     """
     with os_errors(str(path)):
         text = path.read_bytes()
@@ -117,7 +118,7 @@ def read_polygons(path: Path) -> shapely.Geometry:
 
 
 def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the geometries inside a GeoJSON object, however they are nested."""
+    """Yield all geometries in a GeoJSON object, also from nested objects."""
     kind = content["type"]
     if kind == "FeatureCollection":
         for feature in content["features"]:
@@ -133,9 +134,9 @@ def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _crs_name(content: dict[str, Any]) -> str | None:
-    """Return the name of the CRS that the file states, or None if it states none.
+    """Return the name of the CRS in the file's member `crs`, or None if the file has no such member.
 
-    RFC 7946 removed this member from GeoJSON, but QGIS and GDAL still write it.
+    RFC 7946 removed the member `crs` from GeoJSON, but QGIS and GDAL still write it.
     """
     crs = content.get("crs")
     if not isinstance(crs, dict):

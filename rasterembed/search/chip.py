@@ -1,4 +1,4 @@
-"""Use an image as a query: read it like a tile of the dataset, and embed it with the dataset's model."""
+"""Use an image as a query: read the image like a tile of the dataset, and embed it with the dataset's model."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolv
 from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
-"""Largest side of an image, px. A larger image is a raster to embed, not an example."""
+"""Largest side of an image, px. A larger image is refused, because it is a raster and not an example."""
 
 
 def embed_chip(
     store: ObjectStore, plan: Plan, image: str, *, device: Device = "auto", hub_token: str | None = None
 ) -> NDArray[np.float32]:
-    """Return the vector that the dataset's model gives an image.
+    """Embed an image with the dataset's model, and return the vector.
 
     Args:
-        store: gives the credentials for an image on S3.
-        plan: the dataset's plan: its model, radiometry and tile size.
+        store: store with the credentials for an image on S3.
+        plan: the dataset's plan. Its model, radiometry and tile size are used.
         image: a path, or s3://bucket/key.
-        device: where the model runs.
+        device: device that runs the model.
         hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Returns:
@@ -39,10 +39,10 @@ def embed_chip(
 
     Raises:
         UsageError: if `image` is neither a path nor an S3 URI.
-        DataError: if the image cannot be read, or the meaning of its values is not known.
+        DataError: if the image cannot be read, or if the meaning of its values is not known.
     """
     pixels, valid, radiometry = read_chip(store, plan, image)
-    from rasterembed.model.embedder import load_embedder  # so that a search without an image loads no PyTorch
+    from rasterembed.model.embedder import load_embedder  # A search without an image must not load PyTorch.
 
     embedder = load_embedder(plan.model, resolve_device(device), hub_token)
     vector: NDArray[np.float32] = embedder.embed(pixels[None], valid[None], radiometry)[0]
@@ -52,18 +52,18 @@ def embed_chip(
 def read_chip(
     store: ObjectStore, plan: Plan, image: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
-    """Read an image as a tile of the dataset: its central square, resized to the side of a tile.
+    """Read an image as a tile of the dataset. The central square of the image is resized to the side of a tile.
 
     Returns:
-        Pixels of shape (1 or 3, size, size); whether each pixel is valid, shape (size, size); and how values become
-        colour.
+        Three values: the pixels, shape (1 or 3, size, size); whether each pixel is valid, shape (size, size); and the
+        radiometry, which says how values become colour.
 
     Raises:
         UsageError: see `embed_chip`.
         DataError: see `embed_chip`.
     """
     with warnings.catch_warnings():
-        # Most images have no georeference, and none is needed here.
+        # Most images have no georeference, and this function needs no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return _read(store, plan, locate(image))
 
@@ -94,18 +94,18 @@ def _read(
 def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> ResolvedRadiometry:
     """Return how an image's values become colour.
 
-    An image of the raster's own dtype is taken to hold the raster's own values, so it is scaled as the raster was. If
-    it also has as many bands as the raster, its bands are in the raster's order. Any other 8-bit image is a picture
-    whose colours are already scaled.
+    - If image and raster have the same dtype, the image is scaled like the raster. If they also have the same number of
+      bands, the bands of the image are used in the raster's order.
+    - Any other 8-bit image is a picture. Its colours are already scaled.
 
     Args:
-        store: gives the credentials for an image on S3.
+        store: store with the credentials for an image on S3.
         plan: the dataset's plan.
         chip: header of the image.
         uri: address of the image.
 
     Raises:
-        DataError: if the image has another dtype, because the meaning of its values is not known.
+        DataError: if the image has another dtype. The meaning of its values is then not known.
     """
     own = resolve_radiometry(store, uri, chip, Radiometry(range=(0.0, 255.0)))
     if own.palette:
@@ -125,10 +125,10 @@ def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: st
 def _resize(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_], side: int
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Resize square pixels bilinearly with antialiasing.
+    """Resize a square image bilinearly with antialiasing.
 
-    Invalid pixels have no weight in the averages. A new pixel is valid if valid pixels make up at least half of its
-    weight. Pixels that already have the right side are returned unchanged.
+    A new pixel is a weighted average of old pixels. Invalid pixels are left out of this average. The new pixel is valid
+    if valid pixels have at least half of the weight. An image with the right side is returned unchanged.
 
     Args:
         pixels: shape (channels, rows, columns), rows equal to columns.

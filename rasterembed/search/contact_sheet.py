@@ -1,4 +1,4 @@
-"""The contact sheet: one PNG with the examples of a query and the tiles of the answer, cut from their rasters."""
+"""The contact sheet: one PNG with pictures of the query's examples and of the tiles in the answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rasterembed.search.tile_lookup import Tile
 MAX_SHOWN = 120
 """Largest number of hits on a sheet."""
 
-# Sizes in px of the sheet.
+# Sizes on the sheet, in px.
 _THUMB, _GAP, _MARGIN, _FRAME = 208, 18, 32, 5
 _CAPTION = 62
 _HEADING, _SECTION = 78, 34
@@ -37,7 +37,7 @@ _MAX_COLUMNS = 8
 
 _PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
 _HATCHING = (238, 240, 243), (222, 226, 230)
-"""Colours of the stripes where a tile has no valid pixels."""
+"""Colours of the stripes that are drawn for invalid pixels."""
 _FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
 """Colour of an example's frame."""
 
@@ -50,22 +50,22 @@ class _Card:
     head: str
     """First line of the caption."""
     lines: tuple[str, ...]
-    """Smaller lines below it."""
+    """Further lines of the caption, in smaller letters."""
     frame: str | None = None
-    """Colour of the frame, and of the first line; None: no frame."""
+    """Colour of the frame and of the caption's first line. None means no frame."""
 
 
 def write_sheet(answer: Answer, datasets: Sequence[Dataset], path: Path) -> None:
-    """Write a contact sheet, whole or not at all. A file of that name is replaced.
+    """Write a contact sheet in one atomic step. An existing file is replaced.
 
     Args:
         answer: the answer to show.
         datasets: the datasets that were searched.
-        path: the file; its name ends in `.png`.
+        path: the file. Its name ends in `.png`.
 
     Raises:
-        UsageError: if the file's name has another ending, or its folder does not exist.
-        RasterChangedError: if a raster was changed since it was embedded.
+        UsageError: if the file's name has another ending, or if its folder does not exist.
+        RasterChangedError: if a raster was changed after it was embedded.
         DataError: if a raster is missing or cannot be read.
         StoreError: if the file cannot be written.
     """
@@ -113,7 +113,7 @@ def _place(dataset: Dataset, tile: Tile) -> str:
 
 
 def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, str], Image.Image]:
-    """Return thumbnails of tiles by dataset and tile id. Tiles are read in the order of the raster's rows."""
+    """Return thumbnails of tiles by dataset and tile id. The tiles are read in the order of their position."""
     plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
     check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
     pictures = {}
@@ -136,13 +136,15 @@ def _read(raster: Pixels, plan: Plan, tile: Tile | Hit) -> Image.Image:
 def picture(
     pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry, side: int
 ) -> Image.Image:
-    """Return a thumbnail of a tile in the colours that the model sees. Invalid and missing pixels are hatched.
+    """Return a thumbnail of a tile. Its colours are those of the model's input.
+
+    Invalid pixels, and pixels outside the raster, are striped.
 
     Args:
         pixels: colour channels, shape (1 or 3, rows, columns). Rows and columns are at most `side`.
         valid: whether each pixel is valid, shape (rows, columns).
         radiometry: how values become colour.
-        side: side of a whole tile, px.
+        side: side of a tile in the grid, px.
     """
     colours = np.moveaxis(np.nan_to_num(radiometry.scaled(pixels)) * 255, 0, -1).round().astype(np.uint8)
     rows, columns = np.indices((side, side))
@@ -198,7 +200,7 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corne
 
 
 def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
-    """Draw one line of text. A line that is wider than `room` px is cut and ends with three dots."""
+    """Draw one line of text. If the line is wider than `room` px, it is cut and ends with three dots."""
     font = ImageFont.load_default(size)
     if draw.textlength(text, font=font) > room:
         while text and draw.textlength(f"{text}...", font=font) > room:

@@ -1,4 +1,4 @@
-"""Open the datasets of a search, and check that their vectors may be compared."""
+"""Open the datasets of a search, and check that their vectors can be compared."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ _COMPARED = {
     "dtype.compute": "dtype of the model",
     "dtype.vector": "dtype of the vectors",
 }
-"""Entries of a manifest's configuration that must be equal in all datasets of a search, and their names in errors."""
+"""Entries of a manifest's configuration, with their names in error texts. In one search, all datasets must have equal
+entries."""
 
 
 def open_datasets(store: ObjectStore, dataset_ids: Sequence[str]) -> tuple[Dataset, ...]:
-    """Return the datasets of these names, each once, in the order given.
+    """Return the datasets with these names, in the given order. A repeated name gives only one dataset.
 
     Args:
-        store: the store that holds all of them.
+        store: the store that holds all datasets.
         dataset_ids: names of the datasets.
 
     Raises:
-        UsageError: if no name is given, or the store has no dataset of a name.
-        DataError: if a dataset is not ready or has no vector, or if their vectors were made by different models.
+        UsageError: if no name is given, or if the store has no dataset with one of the names.
+        DataError: if a dataset is not ready or has no vector, or if the datasets were embedded with different models.
     """
     if not dataset_ids:
         raise UsageError("give at least one dataset to search")
@@ -59,7 +60,7 @@ def _check_comparable(one: Manifest, other: Manifest) -> None:
 
 
 def _entry(manifest: Manifest, path: str) -> Any:
-    """Return an entry of the manifest's configuration by its path, as `model.id`."""
+    """Return an entry of the manifest's configuration. The path of an entry is, for example, `model.id`."""
     value: Any = manifest.configuration
     for name in path.split("."):
         value = value[name]

@@ -1,12 +1,14 @@
-"""Turn the examples of a query into the vector to search for.
+"""Turn the examples of a query into one vector for the search.
 
-An example tile or image is the query itself. Liked and unliked tiles move it by Rocchio's formula (J. J. Rocchio,
-Relevance feedback in information retrieval, in: G. Salton, The SMART Retrieval System, 1971):
+The vector of an example tile or image is the query vector. Rocchio's formula moves this vector towards liked tiles and
+away from unliked tiles (J. J. Rocchio, Relevance feedback in information retrieval, in: G. Salton, The SMART Retrieval
+System, 1971):
 
     q = a * query + b * mean(liked) - c * mean(unliked)
 
-All vectors have length 1. The weights are a = 1, b = 0.75, c = 0.15, which Manning, Raghavan and Schütze call
-reasonable (Introduction to Information Retrieval, 2008, section 9.1.1). A part without examples is left out of the sum.
+All vectors have length 1. The weights are a = 1, b = 0.75, c = 0.15. Manning, Raghavan and Schütze call these weights
+reasonable (Introduction to Information Retrieval, 2008, section 9.1.1). If there are no examples for a term, the sum
+does not have this term.
 """
 
 from __future__ import annotations
@@ -27,22 +29,22 @@ from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
 
 WEIGHTS: dict[Role, float] = {"query": 1.0, "like": 0.75, "unlike": -0.15}
-"""a, b and -c of Rocchio's formula."""
+"""The weights a, b and -c of Rocchio's formula."""
 
 _NO_DIRECTION = 1e-6
-"""A sum of vectors of length 1 that is shorter than this has no meaningful direction."""
+"""Smallest length of the sum in Rocchio's formula. A shorter sum has no meaningful direction."""
 
 
 @dataclass(frozen=True)
 class ResolvedExamples:
-    """The examples of a query, and the vector that follows from them."""
+    """The examples of a query, and their combined vector."""
 
     examples: tuple[Example, ...]
     vector: NDArray[np.float32]
-    """The vector to search for, shape (dimensions,). Its length is not 1."""
+    """The combined vector for the search, shape (dimensions,). Its length is not 1."""
 
     def tile_ids(self, dataset_id: str) -> frozenset[str]:
-        """Return the ids of the examples that are tiles of this dataset."""
+        """Return the tile ids of all examples from this dataset."""
         tiles = (example.tile for example in self.examples)
         return frozenset(tile.tile_id for tile in tiles if tile and tile.dataset_id == dataset_id)
 
@@ -55,19 +57,20 @@ def resolve_examples(
     device: Device = "auto",
     hub_token: str | None = None,
 ) -> ResolvedExamples:
-    """Look up the examples of a query and combine their vectors.
+    """Find the examples of a query and combine their vectors.
 
     Args:
-        con: a connection made by `duck.connect`.
-        datasets: the datasets to search. Tiles are looked up in all of them; an image is embedded by their model.
+        con: a connection from `duck.connect`.
+        datasets: the datasets of the search. Example tiles are tiles of these datasets. The datasets' common model
+            embeds an example image.
         query: the query.
-        device: where the model runs, for an image.
+        device: device that runs the model for an image.
         hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Raises:
-        UsageError: if the query has no example, or if a tile does not say its dataset and several are searched, or
-            names one that is not searched.
-        DataError: if a tile was skipped, no tile contains the point, or the image cannot be read.
+        UsageError: if the query has no example, if the name of a tile has no dataset although several datasets are
+            searched, or if it has a dataset that is not searched.
+        DataError: if a tile was skipped, if no tile contains the point, or if the image cannot be read.
     """
     if not query.has_example:
         raise UsageError("give an example of what to look for: tile, lonlat, image or like")
@@ -105,7 +108,7 @@ def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], 
 
 
 def _find_named_tile(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], text: str) -> Tile:
-    """Return the tile that `text` names, as `r000012_c000034` or `dataset/r000012_c000034`."""
+    """Return the tile with a name such as `r000012_c000034` or `dataset/r000012_c000034`."""
     reference = TileRef.parse(text)
     if reference.dataset_id is None:
         if len(datasets) > 1:
@@ -129,7 +132,7 @@ def _read_tile_vectors(
 
 
 def _unit(vector: NDArray[np.float32], label: str) -> NDArray[np.float64]:
-    """Return the vector at length 1, in double precision."""
+    """Scale a vector to length 1, in double precision."""
     wide = vector.astype(np.float64)
     norm = float(np.linalg.norm(wide))
     if not norm > 0:

@@ -1,4 +1,4 @@
-"""Filters: which tiles of a dataset may answer. Every engine applies this one class."""
+"""Filters for the tiles of an answer. All search engines use this class."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from rasterembed.search.areas import Areas, bounds_condition, meets_all
 
 @dataclass(frozen=True)
 class Filters:
-    """Which tiles of one dataset may answer."""
+    """Filters for the tiles of one dataset. Only tiles that pass all filters can be in the answer."""
 
     min_valid_fraction: float = 0.0
     """Smallest share of valid pixels, 0 to 1."""
     areas: Areas = ()
-    """Areas in longitude and latitude. A tile must meet each of them."""
+    """Areas in longitude and latitude. A tile must meet every area."""
     excluded: frozenset[str] = frozenset()
-    """Ids of tiles that must not answer: those that the query names."""
+    """Ids of tiles that must not be in the answer. These are the tiles of the query."""
 
     @property
     def restrictive(self) -> bool:
-        """Whether the filters may reject other tiles than the excluded ones."""
+        """Whether the filters can reject further tiles, in addition to the excluded tiles."""
         return bool(self.areas) or self.min_valid_fraction > 0
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
@@ -35,7 +35,7 @@ class Filters:
         Args:
             rows: a table with the columns `tile_id`, `valid_fraction` and `geometry` (WKB).
         """
-        # Valid fractions are stored as float32, so the bound is compared in float32 too.
+        # Valid fractions are stored as float32, so the bound is also compared in float32.
         passes = rows["valid_fraction"].to_numpy() >= np.float32(self.min_valid_fraction)
         passes &= ~pc.is_in(rows["tile_id"], pa.array(self.excluded, pa.string())).to_numpy()
         if self.areas:
@@ -43,10 +43,10 @@ class Filters:
         return rows.filter(pa.array(passes))
 
     def sql_condition(self) -> tuple[str, dict[str, Any]]:
-        """Return an SQL condition on a shard's columns, and the values of its parameters.
+        """Return an SQL condition on a shard's columns, and the values of the condition's parameters.
 
-        Every row that passes the filters fulfils the condition. Of the areas it compares only bounding boxes, so rows
-        just outside an area fulfil it too.
+        The condition is true for every row that passes the filters. It is also true for some rows near an area, because
+        it compares only bounding boxes.
         """
         in_bounds, bounds = bounds_condition(self.areas)
         condition = f"valid_fraction >= $valid::FLOAT AND NOT list_contains($excluded, tile_id) AND {in_bounds}"

@@ -1,6 +1,6 @@
-"""The files of a dataset's vector index: `index.json`, which describes the index, and the database that it names.
+"""The files of a dataset's vector index: the database, and `index.json`, which holds the name of the database.
 
-The index is a cache. It may be missing, stale or damaged at any time, and then the exact scan answers.
+The vector index is a cache. It may be missing, stale or damaged at any time. Search then uses the exact scan.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from rasterembed.store.write_aside import new_file
 
 
 class VectorIndexInfo(BaseModel):
-    """What an index was built from and how good it is: the content of `index.json`."""
+    """The content of `index.json`: the file, the parameters and the measured recall of a vector index."""
 
     model_config = ConfigDict(frozen=True)
 
     fingerprint: str
-    """Fingerprint of the dataset that the index was built from."""
+    """Fingerprint of the dataset whose vectors are in the index."""
     file: str = Field(pattern=VECTOR_INDEX_NAME)
-    """Name of the database, which lies beside `index.json`."""
+    """File name of the database. The database is in the folder of `index.json`."""
     bytes: int
-    """Size of the database."""
+    """Size of the database in bytes."""
     sha256: str
-    """Digest of the whole database."""
+    """SHA-256 digest of the whole database."""
     rows: int
     """Number of vectors in the index."""
     metric: Literal["cosine"] = "cosine"
@@ -42,26 +42,27 @@ class VectorIndexInfo(BaseModel):
     ef_construction: int
     """Number of candidates that the build considered for each vector."""
     ef_search: int
-    """Number of candidates that a search considers unless told otherwise. Recall was measured with it."""
+    """Default number of candidates in a search. Recall was measured with this number."""
     recall: float
-    """Share of the exact neighbours that the index finds, 0 to 1. The vector itself does not count."""
+    """Share of the exact nearest neighbours that the index finds, 0 to 1. The vector itself is not a neighbour."""
     recall_at: int
-    """Number of neighbours of each vector that recall was measured on."""
+    """Number of neighbours of each vector in the measurement of recall."""
     recall_sample: int
-    """Number of vectors that recall was measured on."""
+    """Number of vectors in the measurement of recall."""
     build_seconds: float
-    """Time that the build took on the clock, without the measurement of recall."""
+    """Elapsed time of the build in seconds, without the measurement of recall."""
     duckdb: str
     """Version of DuckDB that built the index."""
     built: datetime
-    """When the build ended, UTC."""
+    """End of the build, UTC."""
 
 
 def read_info(dataset: Dataset) -> VectorIndexInfo:
-    """Read what the dataset's index says of itself.
+    """Read the description of the dataset's vector index.
 
     Raises:
-        IndexUnusableError: if the dataset has no index, or the index is of other vectors.
+        IndexUnusableError: if the dataset has no index, if the description cannot be read, or if the index holds other
+            vectors than the dataset.
     """
     data = dataset.store.read(dataset.layout.vector_index_info)
     if data is None:
@@ -76,17 +77,17 @@ def read_info(dataset: Dataset) -> VectorIndexInfo:
 
 
 def local_database(dataset: Dataset, info: VectorIndexInfo) -> Path:
-    """Return the path of the index's database on this machine. From S3 it is downloaded once.
+    """Return the path of the index's database on this machine. A database on S3 is downloaded once.
 
     Raises:
-        IndexUnusableError: if the database is missing, or its size or sha256 is not what `info` says.
+        IndexUnusableError: if the database is missing, or if its size or sha256 differs from `info`.
         StoreError: if the store or the disk refuses.
     """
     store = dataset.store
     key = dataset.layout.vector_index_file(info.file)
     path = _download(dataset, key, info) if store.is_s3 else Path(store.uri(key))
-    # The digest is checked before DuckDB opens the file: vss ends the whole process when it reads a damaged block,
-    # because it meets DuckDB's checksum error where it may not throw an exception.
+    # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a checksum
+    # error at a place where exceptions are forbidden. This ends the whole process.
     if not _is_undamaged(path, info):
         if store.is_s3:
             path.unlink(missing_ok=True)
@@ -102,9 +103,9 @@ def _is_undamaged(path: Path, info: VectorIndexInfo) -> bool:
 
 
 def _download(dataset: Dataset, key: str, info: VectorIndexInfo) -> Path:
-    """Return the database's path in the user's cache folder, and download it if it is not there yet.
+    """Return the path of the database in the user's cache folder. Download the database if the cache lacks it.
 
-    The cache keeps one database per dataset.
+    The cache keeps one database for each dataset.
     """
     store = dataset.store
     origin = f"{store.endpoint_url} {store.uri(dataset.layout.vector_index_folder)}"

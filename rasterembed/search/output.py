@@ -1,4 +1,4 @@
-"""Write answers as files: GeoJSON, GeoParquet or CSV, by the ending of the file's name."""
+"""Write answers as files. The ending of the file's name decides the format: GeoJSON, GeoParquet or CSV."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _NUMBERS = ("row", "col", "col_off", "row_off", "width", "height")
 
 
 def check_writable(path: Path, *suffixes: str) -> None:
-    """Refuse a file that cannot be written. Call it before the work whose result goes into the file.
+    """Refuse a file that cannot be written. Call this function before the work, so that no work is lost.
 
     Args:
         path: the file.
-        suffixes: endings of the formats that the caller can write, such as `.csv`.
+        suffixes: allowed endings of the file's name, such as `.csv`.
 
     Raises:
-        UsageError: if the file's name has another ending, or its folder does not exist.
+        UsageError: if the file's name has another ending, or if its folder does not exist.
     """
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"{path}: give a file name that ends in {' or '.join(suffixes)}")
@@ -40,14 +40,14 @@ def check_writable(path: Path, *suffixes: str) -> None:
 
 
 def check_outputs(out: Path | None, sheet: Path | None) -> None:
-    """Refuse file names for an answer and a contact sheet that could not be written, before any work is done.
+    """Refuse an answer file and a contact sheet that cannot be written. Call this function before the search.
 
     Args:
         out: file for the tiles of an answer, or None.
         sheet: file for a contact sheet, or None.
 
     Raises:
-        UsageError: if a name has an unknown suffix, or its folder does not exist.
+        UsageError: if a file's name has an unknown ending, or if its folder does not exist.
     """
     if out is not None:
         check_writable(out, *FORMATS)
@@ -56,14 +56,14 @@ def check_outputs(out: Path | None, sheet: Path | None) -> None:
 
 
 def write_answer(answer: Answer, path: Path) -> None:
-    """Write the hits of an answer to a file, whole or not at all. A file of that name is replaced.
+    """Write the hits of an answer to a file in one atomic step. An existing file is replaced.
 
     Args:
         answer: the answer.
-        path: the file; its ending, one of `FORMATS`, chooses the format.
+        path: the file. The ending of its name must be one of `FORMATS`, and decides the format.
 
     Raises:
-        UsageError: if the file's name has another ending, or its folder does not exist.
+        UsageError: if the file's name has another ending, or if its folder does not exist.
         StoreError: if the file cannot be written.
     """
     check_writable(path, *FORMATS)
@@ -71,7 +71,7 @@ def write_answer(answer: Answer, path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all. A file of that name is replaced.
+    """Write a file in one atomic step. An existing file is replaced.
 
     Raises:
         StoreError: if the file cannot be written.
@@ -85,7 +85,7 @@ def _properties(hit: Hit) -> dict[str, Any]:
 
 
 def _geojson(answer: Answer) -> bytes:
-    """Return GeoJSON (RFC 7946). Its coordinates are longitude and latitude, so footprints in pixels become null."""
+    """Return GeoJSON (RFC 7946). It allows only longitude and latitude, so a footprint in pixels becomes null."""
     features = [
         {
             "type": "Feature",
@@ -99,7 +99,7 @@ def _geojson(answer: Answer) -> bytes:
 
 
 def _csv(answer: Answer) -> bytes:
-    """Return CSV with a header, and the footprint as WKT."""
+    """Return CSV with a header line. The column `wkt` holds the footprint."""
     text = io.StringIO(newline="")
     names = [name for name in Hit.model_fields if name != "geometry"]
     writer = csv.DictWriter(text, [*names, "wkt"])
@@ -145,4 +145,4 @@ def _parquet(answer: Answer) -> bytes:
 
 
 FORMATS: dict[str, Callable[[Answer], bytes]] = {".geojson": _geojson, ".parquet": _parquet, ".csv": _csv}
-"""Ending of a file name, and the function that makes the file's content."""
+"""Maps the ending of a file's name to the function that returns the content of the file."""

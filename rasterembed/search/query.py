@@ -1,4 +1,4 @@
-"""The query of a search: examples of what to look for, and which tiles may answer."""
+"""The query of a search, with its examples, and the filters for the tiles of the answer."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 DEFAULT_K = 12
-"""Tiles in an answer."""
+"""Default number of tiles in an answer."""
 
 MAX_K = 10_000
-"""Largest number of tiles in an answer. To read more vectors, read the shards themselves."""
+"""Largest number of tiles in an answer. If you need more vectors, read the shards."""
 
 EngineChoice = Literal["auto", "scan"]
-"""Which search engine answers: `auto` uses a dataset's vector index if it has one, `scan` scans every vector."""
+"""Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""
 
 _TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6})")
 
 
 class TileRef(BaseModel):
-    """Name of a tile, with its dataset if several are searched."""
+    """Name of a tile. It includes the dataset's name if several datasets are searched."""
 
     model_config = ConfigDict(frozen=True)
 
     tile_id: str
     dataset_id: str | None = None
-    """Name of the dataset; None: the only dataset that is searched."""
+    """Name of the dataset. None means the only dataset of the search."""
 
     @classmethod
     def parse(cls, text: str) -> TileRef:
-        """Read a tile's name as people write it: `r000012_c000034`, or `dataset/r000012_c000034`.
+        """Parse a tile's name in the form `r000012_c000034` or `dataset/r000012_c000034`.
 
         Raises:
-            ValueError: if the text is neither.
+            ValueError: if the text has another form.
 
         Example:
             >>> TileRef.parse("scene/r000012_c000034").dataset_id
@@ -49,9 +49,9 @@ class TileRef(BaseModel):
 
 
 class Query(BaseModel):
-    """Examples of what to look for: one tile, place or image; or liked and unliked tiles; or both.
+    """Examples for a search. Give one tile, place or image, or liked tiles, or both. Unliked tiles can be added.
 
-    The tile, place or image is the query in Rocchio's formula, and the liked and unliked tiles are its feedback; see
+    In Rocchio's formula, the tile, place or image is the query. The liked and unliked tiles are the feedback. See
     `rasterembed.search.examples`.
 
     Example:
@@ -61,19 +61,25 @@ class Query(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tile: str | None = Field(default=None, description="Tile id, as r000012_c000034.")
+    tile: str | None = Field(default=None, description="Tile id, such as r000012_c000034.")
     lonlat: tuple[float, float] | None = Field(
         default=None, description="Longitude and latitude in degrees of a point in the example tile."
     )
-    image: str | None = Field(default=None, description="An image chip: a PNG, JPEG or TIFF file, or s3://bucket/key.")
-    like: tuple[str, ...] = Field(default=(), description="Ids of tiles to find more of, separated by commas.")
-    unlike: tuple[str, ...] = Field(default=(), description="Ids of tiles to keep away from, separated by commas.")
-    include_query: bool = Field(default=False, description="Let the query's own tiles be among the results.")
+    image: str | None = Field(
+        default=None, description="A small image: path or s3://bucket/key of a PNG, JPEG or TIFF file."
+    )
+    like: tuple[str, ...] = Field(
+        default=(), description="Ids of liked tiles, separated by commas. The search finds similar tiles."
+    )
+    unlike: tuple[str, ...] = Field(
+        default=(), description="Ids of unliked tiles, separated by commas. The search avoids similar tiles."
+    )
+    include_query: bool = Field(default=False, description="Allow the query's tiles in the answer.")
 
     @field_validator("like", "unlike", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
-        """Split words at commas, so that `--like A,B` and `--like A --like B` mean the same."""
+        """Split each word at its commas. `--like A,B` then means the same as `--like A --like B`."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             return value
@@ -101,7 +107,7 @@ class Query(BaseModel):
 
     @property
     def has_example(self) -> bool:
-        """Whether the query has an example to start from. Unliked tiles alone are none."""
+        """Whether the query has a tile, a place, an image or a liked tile. Unliked tiles alone are not enough."""
         return self.tile is not None or self.lonlat is not None or self.image is not None or bool(self.like)
 
     def text(self) -> str:
@@ -120,7 +126,7 @@ class Query(BaseModel):
 
 
 class Where(BaseModel):
-    """Which tiles may answer. A field that is not given does not restrict.
+    """Filters for the tiles of an answer. Every field is optional.
 
     Example:
         >>> where = Where(bbox=(24.9, 60.1, 25.1, 60.3), min_valid_fraction=0.9, since="2024-06-01")
@@ -132,10 +138,12 @@ class Where(BaseModel):
 
     bbox: tuple[float, float, float, float] | None = Field(
         default=None,
-        description="West, south, east, north in degrees: only tiles that meet the box; west > east crosses 180.",
+        description="West, south, east, north in degrees: only tiles that meet this box. If west > east, the box "
+        "crosses the antimeridian.",
     )
     within: str | None = Field(
-        default=None, description="GeoJSON file with polygons in longitude and latitude: only tiles that meet them."
+        default=None,
+        description="GeoJSON file with polygons in longitude and latitude: only tiles that meet these polygons.",
     )
     min_valid_fraction: float | None = Field(
         default=None, ge=0.0, le=1.0, description="Only tiles with at least this share of valid pixels, 0 to 1."
@@ -144,13 +152,14 @@ class Where(BaseModel):
         default=None, description="Only datasets acquired at or after this time (UTC)."
     )
     until: datetime | date | None = Field(
-        default=None, description="Only datasets acquired at or before this time (UTC); a date includes its whole day."
+        default=None,
+        description="Only datasets acquired at or before this time (UTC). A date includes the whole day.",
     )
 
     @field_validator("since", "until", mode="before")
     @classmethod
     def _day_or_instant(cls, value: Any) -> Any:
-        """Keep a date without a time as a date. Pydantic would turn it into that day's midnight."""
+        """Keep a date without a time as a date. Pydantic would turn the date into midnight of the day."""
         if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
             return date.fromisoformat(value.strip())
         return value
@@ -166,9 +175,9 @@ class Where(BaseModel):
         return box
 
     def acquired_within(self, acquired: datetime | None) -> bool:
-        """Return whether a dataset that was acquired at this time may answer.
+        """Return whether `since` and `until` allow a dataset with this time of acquisition.
 
-        A dataset without a time may answer only if neither `since` nor `until` is given.
+        A dataset without a time of acquisition is allowed only if neither `since` nor `until` is given.
         """
         if self.since is None and self.until is None:
             return True
@@ -180,7 +189,7 @@ class Where(BaseModel):
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:
-    """Return a point in time: a date gets the time `of_day`, and a time without a zone is in UTC."""
+    """Turn a date or time into a time in a time zone. A date gets the time `of_day`. The default time zone is UTC."""
     if not isinstance(when, datetime):
         when = datetime.combine(when, of_day)
     return when if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Ask datasets for the tiles that are most like an example."""
+"""Search datasets for the tiles that are most similar to an example."""
 
 from __future__ import annotations
 
@@ -32,35 +32,36 @@ class _Engines:
 
     scan: ScanEngine
     index: SearchEngine | None
-    """Engine with an index, which is asked first; None if the dataset has no index that can be used."""
+    """Engine with a vector index, which is used first. None if the dataset has no usable index."""
     no_index: NoIndexReason | None
-    """Why there is no engine with an index; None if there is one."""
+    """Reason why `index` is None. None if there is an engine with an index."""
     detail: str
-    """See `NoIndexReason.describe`."""
+    """Further text for `NoIndexReason.describe`."""
 
     def drop_index(self, error: IndexUnusableError) -> None:
-        """Use only the scan from now on."""
+        """Close the engine with the index. All later queries then use the scan."""
         if self.index is not None:
             self.index.close()
         self.index, self.no_index, self.detail = None, error.reason, error.detail
 
 
 class Searcher:
-    """Datasets that are open for any number of queries, with their indexes loaded.
+    """Searches some datasets, any number of times. The vector indexes of the datasets stay in memory.
 
-    Use it as a context manager, or call `close`. A searcher serves one thread at a time: open one in each thread.
+    Use a searcher as a context manager, or call `close` at the end. Only one thread at a time may use a searcher. If
+    you have several threads, open one searcher in each thread.
 
     Args:
         store: the store that holds the datasets.
-        dataset_ids: names of the datasets. All must be made by the same model with the same settings.
-        engine: ask a dataset's index first if it has one (`auto`), or always compare with every vector (`scan`).
-        ef_search: number of candidates that an index considers; None: the number that the index was built for.
-        device: where the model runs, for images.
-        hub_token: access token of the Hugging Face Hub, for images and gated weights.
+        dataset_ids: names of the datasets. All datasets must have been embedded with the same model and settings.
+        engine: `auto` uses a dataset's vector index if it has one. `scan` compares the query with every vector.
+        ef_search: number of candidates in a search of a vector index. None means the default of the index.
+        device: device that runs the model for images.
+        hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
 
     Raises:
-        UsageError: if the store has no dataset of a name.
-        DataError: if a dataset is not ready, or if the datasets were made by different models.
+        UsageError: if the store has no dataset with one of the names.
+        DataError: if a dataset is not ready, or if the datasets were embedded with different models.
 
     Example:
         >>> from rasterembed.search.query import Query, Where
@@ -97,7 +98,7 @@ class Searcher:
             return _Engines(scan, None, error.reason, error.detail)
 
     def __enter__(self) -> Searcher:
-        """Return the searcher, which is closed at the end of the block."""
+        """Return the searcher. It is closed at the end of the block."""
         return self
 
     def __exit__(
@@ -107,26 +108,26 @@ class Searcher:
         self.close()
 
     def close(self) -> None:
-        """Release the memory of the indexes and of what was read."""
+        """Release the memory of the indexes and of the data that was read."""
         for engines in self._engines.values():
             if engines.index is not None:
                 engines.index.close()
         self._con.close()
 
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
-        """Return the k tiles nearest to the query's examples among those that may answer.
+        """Return the k tiles that are nearest to the query's examples and pass the filters.
 
-        Tiles of equal distance are in the order of their ids.
+        Tiles with the same distance are in the order of their ids.
 
         Args:
             query: the examples.
-            where: which tiles may answer.
-            k: number of tiles. The answer has fewer only if fewer match.
+            where: filters for the tiles of the answer.
+            k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
             UsageError: if the query does not fit the datasets.
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
-                or if an area is given and a dataset has no place on Earth.
+                or if an area is given, but a dataset has no place on Earth.
         """
         started = time.monotonic()
         areas = read_areas(where)
@@ -160,7 +161,7 @@ class Searcher:
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> tuple[pa.Table, UsedEngine]:
-        """Ask the engine with an index if there is one. Ask the scan if there is none, or if it cannot tell."""
+        """Use the engine with the index. If there is no such engine, or if its result is None, use the scan."""
         engines = self._engines[dataset.id]
         if engines.index is not None:
             try:
@@ -189,7 +190,7 @@ def _used(
 
 
 def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
-    """Return the rows of engines as hits, ranked in the order given."""
+    """Return the rows of engines as hits. The ranks are in the order of the rows."""
     hits = []
     for rank, (dataset, row) in enumerate(rows, start=1):
         centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
@@ -202,17 +203,17 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
 def search(
     store: ObjectStore, dataset_ids: Sequence[str], query: Query, where: Where = Where(), k: int = DEFAULT_K
 ) -> Answer:
-    """Answer one query; see `Searcher`, which answers several faster.
+    """Answer one query. For several queries, a `Searcher` is faster.
 
     Args:
         store: the store that holds the datasets.
         dataset_ids: names of the datasets.
         query: the examples.
-        where: which tiles may answer.
-        k: number of tiles. The answer has fewer only if fewer match.
+        where: filters for the tiles of the answer.
+        k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
     Raises:
-        UsageError: if the store has no dataset of a name, or the query does not fit the datasets.
+        UsageError: if the store has no dataset with one of the names, or if the query does not fit the datasets.
         DataError: see `Searcher` and `Searcher.ask`.
 
     Example:

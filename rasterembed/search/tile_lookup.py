@@ -1,4 +1,4 @@
-"""Look up tiles by id, by place and by area in a dataset's tile index, and read their vectors from the shards."""
+"""Find tiles by id, by place and by area in a dataset's tile index. Read the tiles' vectors from the shards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMNS = "tile_id, col_off, row_off, width, height, shard, status, reason"
 
 
 class Tile(BaseModel):
-    """An embedded tile of a dataset, as the tile index describes it."""
+    """An embedded tile of a dataset. The values are from the tile index."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -35,19 +35,19 @@ class Tile(BaseModel):
     row_off: int
     """Upper edge of the window, px."""
     width: int
-    """Columns of the window, px."""
+    """Width of the window, px."""
     height: int
-    """Rows of the window, px."""
+    """Height of the window, px."""
     shard: int
     """Number of the shard that holds the tile's vector."""
 
 
 def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) -> Tile:
-    """Return an embedded tile by its id.
+    """Return the embedded tile with an id.
 
     Raises:
         UsageError: if the grid has no such tile.
-        DataError: if the tile was skipped, or the tile index cannot be read.
+        DataError: if the tile was skipped, or if the tile index cannot be read.
     """
     rows = _query_index(con, dataset, f"SELECT {_COLUMNS} FROM tile_index WHERE tile_id = $tile", {"tile": tile_id})
     if not rows:
@@ -65,18 +65,18 @@ def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) ->
 def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lon: float, lat: float) -> Tile:
     """Return the embedded tile that contains a point.
 
-    The first dataset that has such a tile answers. If tiles overlap, the tile whose centre is nearest to the point is
-    returned.
+    The tile is from the first dataset that has such a tile. If several tiles of this dataset contain the point, the
+    function returns the tile with the nearest centre.
 
     Args:
-        con: a connection made by `duck.connect`.
-        datasets: datasets to look in.
+        con: a connection from `duck.connect`.
+        datasets: datasets in which the tile is searched.
         lon: longitude in degrees.
         lat: latitude in degrees.
 
     Raises:
-        DataError: if no tile contains the point, if the tiles that do were skipped, or if a raster has no place on
-            Earth.
+        DataError: if no tile contains the point, if all tiles that contain the point were skipped, or if a raster has
+            no place on Earth.
     """
     point, skipped = shapely.Point(lon, lat), ""
     for dataset in datasets:
@@ -103,7 +103,7 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:
-    """Return the embedded tiles that meet every area, as a table with the columns `tile_id` and `shard`.
+    """Return a table of the embedded tiles that meet every area. Its columns are `tile_id` and `shard`.
 
     Raises:
         DataError: if the tile index cannot be read.
@@ -121,25 +121,25 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
 
 
 def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequence[Tile]) -> NDArray[np.float32]:
-    """Return the vectors of tiles, each read from the tile's own shard.
+    """Read the vectors of tiles from the tiles' shards.
 
     Args:
-        con: a connection made by `duck.connect`.
-        dataset: the dataset of all the tiles.
+        con: a connection from `duck.connect`.
+        dataset: the dataset of all tiles.
         tiles: n tiles.
 
     Returns:
         Shape (n, dimensions).
 
     Raises:
-        DataError: if a shard cannot be read, or has no row of a tile that the tile index places in it.
+        DataError: if a shard cannot be read, or if a shard has no row for a tile that should be in it.
     """
     vectors: dict[str, NDArray[np.float32]] = {}
     paths = {shard.number: shard.path for shard in dataset.manifest.shards}
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         for number in sorted({tile.shard for tile in tiles}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
-            # One query a tile: DuckDB skips row groups for a comparison with =, but not for one with IN.
+            # There is one query for each tile: DuckDB can skip row groups for a condition with =, but not with IN.
             for tile_id in [tile.tile_id for tile in tiles if tile.shard == number]:
                 query = "SELECT embedding FROM one_shard WHERE tile_id = $tile"
                 for (vector,) in con.sql(query, params={"tile": tile_id}).fetchall():
@@ -171,7 +171,7 @@ def _tile(dataset: Dataset, row: dict[str, Any]) -> Tile:
 
 
 def _describe_status(dataset: Dataset, row: dict[str, Any]) -> str:
-    """Return a tile's status, with its reason if it has one, as text for people."""
+    """Return a tile's status as text for people. If the status has a reason, the text includes the reason."""
     if not row["reason"]:
         return str(row["status"])
     return f"{row['status']} ({describe_reason(row['reason'], dataset.plan.selection.min_valid_fraction)})"

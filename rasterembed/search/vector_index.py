@@ -1,7 +1,7 @@
 """Build a dataset's vector index.
 
-A new index is written beside the old one and its recall is measured. Then `index.json` is replaced by one that names
-the new index, and the old index is deleted.
+A build writes a new index into the folder of the old index, and measures the recall of the new index. It then replaces
+`index.json`, which now holds the name of the new index, and deletes the old index.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from rasterembed.store.layout import new_vector_index_name
 from rasterembed.store.local_file import local_file
 
 BUILD_MEMORY = "4GB"
-"""Memory limit of DuckDB during a build, as DuckDB writes it. The index itself needs memory beside it."""
+"""Memory limit of DuckDB during a build, in DuckDB's notation. The index needs further memory outside this limit."""
 
 RECALL_AT = 10
-"""Number of neighbours of each vector that recall is measured on."""
+"""Number of neighbours of each vector in the measurement of recall."""
 
 RECALL_SAMPLE = 200
-"""Number of vectors that recall is measured on."""
+"""Number of vectors in the measurement of recall."""
 
 _SAME_DISTANCE = 1e-6
-"""Distances in float32 that differ by less than this count as equal."""
+"""Largest difference between two float32 distances that are treated as equal."""
 
 _DEAD_AFTER_S = 24 * 3600
-"""Age in seconds at which an unfinished file counts as left behind by a build that was killed."""
+"""Age in seconds of an unfinished file. An older file is treated as a file of a killed build, and deleted."""
 
 
 class BuildOutcome(StrEnum):
-    """What `build_vector_index` did."""
+    """Outcome of `build_vector_index`."""
 
     BUILT = "built"
     """A new index was built."""
     CURRENT = "current"
-    """The index that the dataset had is up to date and was kept."""
+    """The existing index is up to date and was kept."""
     NOT_WANTED = "not_wanted"
-    """The options ask for no index."""
+    """The options turn the index off."""
     TOO_FEW_ROWS = "too_few_rows"
-    """The dataset has fewer rows than the options ask for."""
+    """The dataset has fewer rows than `VectorIndexOptions.index_min_rows`."""
     NO_EXTENSION = "no_extension"
     """The extension `vss` cannot be loaded."""
     OUT_OF_MEMORY = "out_of_memory"
@@ -63,13 +63,13 @@ class BuildOutcome(StrEnum):
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What `build_vector_index` did, and the index that the dataset has now."""
+    """The outcome of `build_vector_index`, and the dataset's index after the call."""
 
     outcome: BuildOutcome
     info: VectorIndexInfo | None
-    """The dataset's index; None if it has none."""
+    """The dataset's index. None if the dataset has no index."""
     detail: str = ""
-    """Why the index was built, or why there is none, as text for people."""
+    """Reason why the index was built or is missing, as text for people."""
 
     def describe(self) -> str:
         """Return the outcome as text for people."""
@@ -85,17 +85,17 @@ class BuildResult:
 
 
 def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildResult:
-    """Make the dataset's vector index match its vectors and the options.
+    """Build the dataset's vector index, unless the existing index is up to date.
 
-    An index that is up to date is kept. Otherwise a new one is built, and replaces the old one when it is complete. If
-    the options ask for no index, an old one is removed.
+    An index is up to date if it has the dataset's vectors and the parameters in `options`. A new index replaces the old
+    index when the new index is complete. If the options turn the index off, an old index is removed.
 
     Args:
         dataset: the dataset.
-        options: whether to build an index, and with which parameters.
+        options: options that decide whether an index is built, and the parameters of the index.
 
     Raises:
-        DataError: if a shard cannot be read; or if `options.index` is `always`, and `vss` cannot be loaded or the
+        DataError: if a shard cannot be read. If `options.index` is `always`, also if `vss` cannot be loaded or if the
             memory is too small.
         StoreError: if the disk is full or the store refuses.
 
@@ -119,21 +119,21 @@ def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildRe
     try:
         return BuildResult(BuildOutcome.BUILT, _build(dataset, options), why_build)
     except IndexUnusableError as error:
-        # The only reason that a build can give is that `vss` cannot be loaded.
+        # A build raises this error only if `vss` cannot be loaded.
         if options.index == "always":
             raise DataError(
                 f"{error}: install the wheel duckdb-extension-vss of the same version, or search without an index"
             ) from error
         return BuildResult(BuildOutcome.NO_EXTENSION, None, str(error))
     except DataError as error:
-        # A dataset that is too large for this machine's memory is searched by the exact scan.
+        # If the dataset is too large for this machine's memory, search uses the exact scan instead.
         if options.index == "always" or not isinstance(error.__cause__, duckdb.OutOfMemoryException):
             raise
         return BuildResult(BuildOutcome.OUT_OF_MEMORY, None, str(error))
 
 
 def _current_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[VectorIndexInfo | None, str]:
-    """Return the dataset's index if it is up to date, else None and, as text, why it is not."""
+    """Return the dataset's index if it is up to date. Otherwise return None and a text with the reason."""
     try:
         engine = VssEngine(dataset)
     except IndexUnusableError as error:
@@ -147,7 +147,7 @@ def _current_index(dataset: Dataset, options: VectorIndexOptions) -> tuple[Vecto
 
 
 def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
-    """Build an index, measure its recall, and make it the dataset's index."""
+    """Build an index, measure its recall, and replace the dataset's old index by the new index."""
     store, manifest = dataset.store, dataset.manifest
     started = time.monotonic()
     _remove_dead_builds(dataset)
@@ -185,7 +185,7 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
 
 
 def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions, what: str) -> None:
-    """Write a DuckDB database with the rows of all shards and the index over their vectors."""
+    """Write a DuckDB database with the rows of all shards, and with the index of their vectors."""
     con = duck.connect(threads=os.cpu_count() or 1, memory_limit=BUILD_MEMORY)
     try:
         load_vss(con)
@@ -210,17 +210,17 @@ def _write_database(dataset: Dataset, path: Path, options: VectorIndexOptions, w
 
 
 def measure_recall(con: duckdb.DuckDBPyConnection) -> tuple[float, int]:
-    """Compare what an index finds with the exact neighbours.
+    """Compare the results of an index with the exact nearest neighbours.
 
-    A row that the index returns counts as correct if it is no farther than the last exact neighbour, so rows of equal
-    distance are not counted as errors (Aumüller, Bernhardsson, Faithfull: ANN-Benchmarks, Information Systems 87,
-    2020). The vector itself does not count.
+    A result of the index is correct if its distance is not larger than the distance of the last exact neighbour. Rows
+    with the same distance are therefore not errors (Aumüller, Bernhardsson, Faithfull: ANN-Benchmarks, Information
+    Systems 87, 2020). The vector itself is not a neighbour.
 
     Args:
         con: a connection with the index attached as `ix`.
 
     Returns:
-        The recall, 0 to 1, and the number of vectors that it was measured on.
+        The recall, 0 to 1, and the number of vectors in the measurement.
     """
     sample = con.execute(
         f"SELECT tile_id, embedding FROM ix.vectors ORDER BY hash(tile_id), tile_id LIMIT {RECALL_SAMPLE}"
@@ -248,14 +248,14 @@ def _matrix(vectors: pa.Array) -> NDArray[np.float32]:
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return vectors of shape (n, dimensions) scaled to length 1. A zero vector stays zero."""
+    """Scale vectors of shape (n, dimensions) to length 1. A zero vector stays zero."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: NDArray[np.float32] = vectors / np.maximum(norms, np.finfo(np.float32).tiny)
     return unit
 
 
 def _remove_files(dataset: Dataset, keep: tuple[str, ...]) -> None:
-    """Delete all files of the dataset's index except those with the keys `keep`."""
+    """Delete all files of the dataset's index, except the files with the keys `keep`."""
     layout = dataset.layout
     for name in dataset.store.sizes(layout.vector_index_folder):
         key = layout.vector_index_file(name)
@@ -264,7 +264,7 @@ def _remove_files(dataset: Dataset, keep: tuple[str, ...]) -> None:
 
 
 def _remove_dead_builds(dataset: Dataset) -> None:
-    """Delete files that builds left unfinished in a folder. S3 shows no unfinished object."""
+    """Delete the unfinished files of killed builds in a folder. S3 needs no such step: it has no unfinished objects."""
     store = dataset.store
     if store.is_s3:
         return

@@ -1,4 +1,4 @@
-"""Search engines: ways to find the vectors of a dataset that are nearest to a query.
+"""Search engines. An engine finds the vectors of a dataset that are nearest to a query.
 
-Each engine is one module with one class that fulfils `rasterembed.search.engines.engine.SearchEngine`.
+Each engine is one module with one class. The class implements `rasterembed.search.engines.engine.SearchEngine`.
 """

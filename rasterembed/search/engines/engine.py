@@ -1,4 +1,4 @@
-"""What every search engine offers, and why an engine with an index may not answer."""
+"""The protocol of all search engines, and the reasons why a vector index is not used."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from numpy.typing import NDArray
 from rasterembed.search.filters import Filters
 
 EngineName = Literal["scan", "vss"]
-"""`scan` compares the query with every vector; `vss` asks the HNSW index of DuckDB's extension `vss`."""
+"""`scan` compares the query with every vector. `vss` uses the HNSW index of DuckDB's extension `vss`."""
 
 COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
-"""Columns of a shard, as SQL, that every engine returns beside `distance`."""
+"""Columns of a shard, as SQL. Every engine returns these columns and the column `distance`."""
 
 
 class SearchEngine(Protocol):
-    """Finds the nearest vectors of one dataset. An engine serves one thread at a time."""
+    """Finds the nearest vectors of one dataset. Only one thread at a time may use an engine."""
 
     @property
     def name(self) -> EngineName:
-        """Name of the engine, as answers show it."""
+        """Name of the engine in answers."""
 
     @property
     def settings(self) -> str:
-        """Settings and measured recall, as text for people; empty if the engine has none."""
+        """Settings and measured recall, as text for people. Empty if the engine has no settings."""
 
     @property
     def recall(self) -> float | None:
-        """Recall measured when the index was built, 0 to 1; None if the engine is exact."""
+        """Recall that was measured when the index was built, 0 to 1. None if the engine is exact."""
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table | None:
         """Return the k nearest tiles that pass the filters.
 
         Args:
-            vector: the query, shape (dimensions,). It need not have length 1.
+            vector: the query, shape (dimensions,). Any length is allowed.
             k: largest number of rows.
-            filters: which tiles may answer.
+            filters: filters for the tiles.
 
         Returns:
-            A table with the columns `COLUMNS` and `distance` (cosine distance, 0 to 2). Rows are in the order of
-            distance, and of tile id if distances are equal. There are fewer than k rows only if fewer tiles pass. The
-            result is None if this engine cannot be sure of the answer to this query.
+            A table with the columns `COLUMNS` and `distance` (cosine distance, 0 to 2). The rows are in the order of
+            distance. Rows with the same distance are in the order of tile id. If fewer than k tiles pass the filters,
+            there are fewer rows. The result is None if this engine is not sure of the answer to this query.
 
         Raises:
-            IndexUnusableError: if the engine's index broke, so that this engine cannot answer any more.
+            IndexUnusableError: if the engine's index is broken. This engine can then answer no further query.
             DataError: if a shard cannot be read.
         """
 
@@ -56,7 +56,7 @@ class SearchEngine(Protocol):
 
 
 class NoIndexReason(StrEnum):
-    """Why an engine with an index did not answer, so that the exact scan did."""
+    """Reason why the exact scan answered, and not an engine with a vector index."""
 
     SCAN_REQUESTED = "scan_requested"
     """The caller chose the engine `scan`."""
@@ -65,7 +65,7 @@ class NoIndexReason(StrEnum):
     STALE = "stale"
     """The index was built from other vectors than the dataset has now."""
     INFO_UNREADABLE = "info_unreadable"
-    """`index.json` is not what a build writes."""
+    """`index.json` has no valid content."""
     FILE_DAMAGED = "file_damaged"
     """The index's database is missing, or its size or sha256 is wrong."""
     NOT_USED = "not_used"
@@ -75,13 +75,13 @@ class NoIndexReason(StrEnum):
     NO_EXTENSION = "no_extension"
     """The extension `vss` cannot be loaded."""
     UNDECIDED = "undecided"
-    """The index cannot be sure which of the tiles that pass the filters are nearest."""
+    """The engine with the index is not sure that it found the nearest tiles that pass the filters."""
 
     def describe(self, detail: str = "") -> str:
         """Return the reason as text for people.
 
         Args:
-            detail: the error's text for `FAILED`, DuckDB's version for `NO_EXTENSION`, else unused.
+            detail: text of the error for `FAILED`, DuckDB's version for `NO_EXTENSION`. Other reasons do not use it.
 
         Example:
             >>> NoIndexReason.STALE.describe()
@@ -112,8 +112,8 @@ class IndexUnusableError(Exception):
     """A dataset's vector index cannot be used. The exact scan answers instead.
 
     Args:
-        reason: kind of problem.
-        detail: see `NoIndexReason.describe`.
+        reason: the reason.
+        detail: further text for `NoIndexReason.describe`.
     """
 
     def __init__(self, reason: NoIndexReason, detail: str = "") -> None:

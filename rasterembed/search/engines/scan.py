@@ -29,8 +29,8 @@ class ScanEngine:
 
     Args:
         dataset: the dataset to search.
-        con: a connection made by `connect`. Several engines may share it: DuckDB keeps what it read of the shards in
-            this connection's memory.
+        con: a connection from `connect`. Several engines may share a connection. The connection keeps metadata of the
+            shards in memory.
     """
 
     name: EngineName = "scan"
@@ -42,10 +42,10 @@ class ScanEngine:
         self._con = con
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table:
-        """Return the k nearest tiles that pass the filters; see `SearchEngine.nearest`.
+        """Return the k nearest tiles that pass the filters. See `SearchEngine.nearest`.
 
-        This engine always answers. The filters are applied before the k nearest are taken. Only shards that hold a
-        tile in the areas are opened, and of these only the needed columns are read.
+        The result is never None. The filters are applied first, and then the k nearest tiles are selected. Only shards
+        with a tile in the areas are opened. Only the needed columns of these shards are read.
 
         Raises:
             DataError: if a shard cannot be read.
@@ -60,7 +60,7 @@ class ScanEngine:
             self._con.register("inside", inside)
             condition += " AND tile_id IN (SELECT tile_id FROM inside)"
         if not shards:
-            # Any shard gives the empty answer its columns: no row of it passes.
+            # No row passes the filters. One shard is read to get an empty table with the right columns.
             shards = [manifest.shards[0]]
         array = f"FLOAT[{manifest.dimensions}]"
         query = (

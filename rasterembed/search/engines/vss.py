@@ -1,9 +1,9 @@
-"""Engine `vss`: DuckDB's extension of that name asks an HNSW index for the nearest vectors. The answer is approximate.
+"""Engine `vss`: DuckDB's extension `vss` finds the nearest vectors in an HNSW index. The answer is approximate.
 
-The index is a DuckDB database that holds the rows of all shards and the index over their vectors. If a query has a
-condition or an OFFSET, `vss` returns wrong rows and reports no error; for a join it does not use the index
-(docs/search.md lists the cases). So this engine sends only one form of query, for the k rows nearest to a constant, and
-applies the filters to the rows that come back.
+A DuckDB database holds the rows of all shards and the index of their vectors. If a query has a condition or an OFFSET,
+`vss` returns wrong rows and reports no error. If a query has a join, `vss` does not use the index. docs/search.md lists
+these cases. This engine therefore sends only one form of query: it asks for the k rows nearest to a constant. It then
+applies the filters to the returned rows.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from rasterembed.search.index_file import local_database, read_info
 from rasterembed.store import duck
 
 MAX_FETCH = 4096
-"""Largest number of rows that the index is asked for. For more rows, the exact scan is as fast."""
+"""Largest number of rows in a query to the index. For more rows, the exact scan is as fast."""
 
 _OVERFETCH = 8
-"""Number of rows fetched for each row that is needed, if the filters may reject some."""
+"""Number of fetched rows for each needed row. It is used if the filters can reject rows."""
 
 
 class VssEngine:
-    """Asks the vector index of one dataset. The whole index is loaded into memory.
+    """Searches the vector index of one dataset. The whole index is loaded into memory.
 
     Args:
         dataset: the dataset to search.
-        ef_search: number of candidates that a search considers; None: the number that the index was built for.
+        ef_search: number of candidates in a search. None means the default of the index.
 
     Raises:
         IndexUnusableError: if the index is missing, stale or damaged, or if `vss` cannot be loaded.
@@ -53,7 +53,7 @@ class VssEngine:
             raise _failed(error) from error
 
     def _load_index(self, dimensions: int) -> None:
-        """Ask for one row, so that DuckDB loads the index, and check that DuckDB uses the index."""
+        """Check that DuckDB uses the index. Then query one row, so that DuckDB loads the index."""
         query = nearest_sql("tile_id", dimensions)
         parameters = {"vector": [1.0] + [0.0] * (dimensions - 1), "n": 1}
         plan = self._con.execute(f"EXPLAIN {query}", parameters).fetchall()[0][1]
@@ -72,15 +72,15 @@ class VssEngine:
         return self.info.recall
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table | None:
-        """Return the k nearest tiles that pass the filters, or None; see `SearchEngine.nearest`.
+        """Return the k nearest tiles that pass the filters, or None. See `SearchEngine.nearest`.
 
-        The result is None if fewer than k of the fetched rows pass the filters, if rows that were not fetched may be as
-        near as the k-th row, or if k is so large that the scan is as fast.
+        The result is None in three cases: fewer than k of the fetched rows pass the filters; a row that was not fetched
+        may be as near as the k-th row; or k is so large that the scan is as fast.
 
         Raises:
             IndexUnusableError: if DuckDB reports an error.
         """
-        # One more row than needed shows whether rows that were not fetched may have the distance of the k-th row.
+        # One additional row is fetched. If its distance is larger than that of the k-th row, no missing row is as near.
         fetch = (k * _OVERFETCH if filters.restrictive else k) + len(filters.excluded) + 1
         if fetch > MAX_FETCH:
             return None
@@ -100,10 +100,10 @@ class VssEngine:
 
 
 def nearest_sql(columns: str, dimensions: int) -> str:
-    """Return the query for the rows nearest to `$vector`, at most `$n`.
+    """Return the SQL query for the `$n` rows nearest to `$vector`.
 
-    This is the only form of query that `vss` answers correctly from its index: without a condition, an offset or a
-    second sort key.
+    The query has no condition, no offset and no second sort key. `vss` answers only this form of query correctly from
+    its index.
     """
     distance = f"array_cosine_distance(embedding, $vector::FLOAT[{dimensions}])"
     return f"SELECT {columns}, {distance} AS distance FROM ix.vectors ORDER BY distance LIMIT $n"
@@ -113,18 +113,18 @@ def load_vss(con: duckdb.DuckDBPyConnection) -> None:
     """Load the extension `vss` into a connection.
 
     Raises:
-        IndexUnusableError: if this machine does not have it.
+        IndexUnusableError: if the extension cannot be loaded.
     """
     if not duck.load_vss(con):
         raise IndexUnusableError(NoIndexReason.NO_EXTENSION, duckdb.__version__)
 
 
 def open_database(path: Path, ef_search: int) -> duckdb.DuckDBPyConnection:
-    """Open a connection with the database of an index attached as `ix`, read-only.
+    """Open a connection, and attach the database of an index as `ix`. The database is read-only.
 
     Args:
         path: the database.
-        ef_search: number of candidates that a search considers.
+        ef_search: number of candidates in a search.
 
     Raises:
         IndexUnusableError: if `vss` cannot be loaded.
@@ -132,14 +132,14 @@ def open_database(path: Path, ef_search: int) -> duckdb.DuckDBPyConnection:
     """
     con = duck.connect()
     try:
-        # DuckDB counts the loaded index towards its limit, so the limit is the index's size and 1 GB more. DuckDB's GB
-        # is 10^9 bytes.
+        # The loaded index is part of the memory that DuckDB limits. The limit is therefore the size of the index plus
+        # 1 GB. In DuckDB, 1 GB is 10^9 bytes.
         con.execute(f"SET memory_limit = '{1 + path.stat().st_size / 1e9:.3f}GB'")
         load_vss(con)
         con.execute(f"ATTACH {quote_path(path)} AS ix (READ_ONLY)")
         con.execute(f"SET hnsw_ef_search = {int(ef_search)}")
-        # The index scan returns the other columns itself. Late materialization would scan the whole table for them,
-        # which was measured to be slower.
+        # The index scan also returns the other columns. Late materialization would scan the whole table for these
+        # columns. This was slower in measurements.
         con.execute("SET late_materialization_max_rows = 0")
     except BaseException:
         con.close()
@@ -148,7 +148,7 @@ def open_database(path: Path, ef_search: int) -> duckdb.DuckDBPyConnection:
 
 
 def quote_path(path: Path) -> str:
-    """Return a path as an SQL string, for ATTACH, which takes no parameters. A quote is escaped by a second quote."""
+    """Return a path as an SQL string for ATTACH, because ATTACH takes no parameters. Quotes in the path are doubled."""
     return "'" + str(path).replace("'", "''") + "'"
 
 
