@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
 import numpy as np
 import rasterio
 from affine import Affine
 from pydantic import BaseModel, ConfigDict
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import CRSError as RasterioCRSError
+from rasterio.errors import RasterioError
 
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
 from rasterembed.raster.acquisition_time import acquisition_time
 from rasterembed.raster.crs_files import check_crs_files
 from rasterembed.raster.drivers import open_raster
@@ -150,7 +155,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     """
     size = store.describe(uri).size
     tiff = _check_file(store, uri, size)
-    with open_raster(store, uri) as dataset:
+    with _library_errors(uri), open_raster(store, uri) as dataset:
         profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
         has_rpcs = dataset.rpcs is not None
     _check_pixels(profile, uri, size, tiff)
@@ -162,6 +167,32 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     if allow_no_crs:
         return profile.model_copy(update={"on_earth": False})
     raise DataError(f"{uri}: {problem}, or allow footprints in pixels with allow_no_crs")
+
+
+@contextmanager
+def _library_errors(uri: str) -> Iterator[None]:
+    """Turn what GDAL and rasterio raise about a header into a DataError.
+
+    rasterio passes some of GDAL's errors on under classes that are no RasterioError, and reads all texts as UTF-8.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{uri}: a text of its CRS is not UTF-8: assign the CRS anew (gdal_translate -a_srs EPSG:... FILE NEW.tif)"
+        ) from error
+    except (RasterioError, RasterioCRSError, CPLE_BaseError) as error:
+        raise DataError(
+            f"{uri}: its header cannot be read ({one_line(error)}): write it anew (gdal_translate -of COG FILE NEW.tif)"
+        ) from error
+
+
+def _descriptions(dataset: rasterio.DatasetReader) -> tuple[str | None, ...]:
+    """Return the description of each band. If one is not UTF-8, none is known, because rasterio reads all at once."""
+    try:
+        return tuple(dataset.descriptions)
+    except UnicodeDecodeError:
+        return tuple(None for _ in dataset.indexes)
 
 
 def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None) -> RasterProfile:
@@ -179,7 +210,7 @@ def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str |
         count=dataset.count,
         dtype=_common_dtype(dataset.dtypes),
         colorinterp=tuple(c.name for c in dataset.colorinterp),
-        descriptions=dataset.descriptions,
+        descriptions=_descriptions(dataset),
         crs_wkt=crs.to_wkt(version="WKT2_2019") if crs else None,
         transform=tuple(dataset.transform)[:6],
         gcps=tuple(GroundControlPoint(row=p.row, col=p.col, x=p.x, y=p.y, z=p.z or 0.0) for p in gcps)

@@ -144,6 +144,50 @@ def test_odd_names(store: ObjectStore, tmp_path: Path, name: str) -> None:
     assert inspect_raster(store, str(tmp_path / name)).width == 64
 
 
+@pytest.mark.parametrize("text", ["description", "tag", "CRS"])
+def test_texts_that_are_not_utf_8(store: ObjectStore, tmp_path: Path, text: str) -> None:
+    path = make(
+        tmp_path / "r.tif", **({"crs": "ESRI:54042", "GEOTIFF_KEYS_FLAVOR": "ESRI_PE"} if text == "CRS" else {})
+    )
+    with rasterio.open(path, "r+") as dataset:
+        if text == "description":
+            dataset.set_band_description(1, "caf_")
+        if text == "tag":
+            dataset.update_tags(place="caf_", TIFFTAG_DATETIME="2021:07:03 09:12:45")
+    data = path.read_bytes()
+    changed = data.replace(b"caf_", b"caf\xe9").replace(b'"D_WGS_1984"', b'"D_WGS_198\xe9"')
+    assert changed != data
+    path.write_bytes(changed)
+    if text == "CRS":
+        with pytest.raises(DataError, match=r"r\.tif: a text of its CRS is not UTF-8: assign the CRS anew"):
+            inspect_raster(store, str(path))
+    else:
+        assert inspect_raster(store, str(path)).descriptions == (None,)
+
+
+def test_damaged_headers_end_in_one_line(store: ObjectStore, tmp_path: Path) -> None:
+    """Change single bytes of a small COG's header. Whatever the libraries raise, people see one line."""
+    path = tmp_path / "r.tif"
+    source = make(tmp_path / "source.tif", side=600, count=3)
+    with rasterio.open(source, "r+") as dataset:
+        dataset.write_mask(True)
+    rasterio.shutil.copy(source, path, driver="COG", blocksize=128, compress="deflate")
+    whole = path.read_bytes()
+    random = np.random.default_rng(1)
+    errors = []
+    for _ in range(300):
+        data = bytearray(whole)
+        for position in random.integers(0, 1500, 3):
+            data[position] = random.integers(0, 256)
+        path.write_bytes(data)
+        try:
+            inspect_raster(store, str(path))
+        except DataError as error:
+            errors.append(str(error))
+    assert 50 < len(errors) < 300
+    assert not any("\n" in error for error in errors)
+
+
 # Places
 
 
