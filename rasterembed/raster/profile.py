@@ -89,6 +89,8 @@ class RasterProfile(BaseModel):
     """`pixel` if a block holds all bands, else `band` or `line`."""
     compression: str | None = None
     """GDAL's name of the compression, or None."""
+    bits: int | None = None
+    """Bits of a pixel's value in the first band, if they are fewer than those of the dtype; else None."""
     overviews: tuple[int, ...] = ()
     """Factors by which the overviews are decimated, such as 2, 4, 8."""
     palette: tuple[tuple[int, int, int], ...] | None = None
@@ -224,6 +226,7 @@ def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str |
         block_width=dataset.block_shapes[0][1],
         interleave=dataset.interleaving.name if dataset.interleaving else "band",
         compression=dataset.compression.name if dataset.compression else None,
+        bits=_bits(dataset),
         overviews=tuple(dataset.overviews(1)),
         palette=_palette(dataset),
         acquired=acquisition_time(dataset.tags() | dataset.tags(ns="IMAGERY")),
@@ -234,6 +237,13 @@ def _common_dtype(dtypes: tuple[str, ...]) -> str:
     """Return the name of a dtype that holds the values of all bands, or the first complex dtype if there is one."""
     complex_dtypes = [d for d in dtypes if d.startswith("complex")]
     return complex_dtypes[0] if complex_dtypes else str(np.result_type(*dtypes))
+
+
+def _bits(dataset: rasterio.DatasetReader) -> int | None:
+    """Return GDAL's tag NBITS of the first band, or None if it has none."""
+    text = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "")
+    bits = int(text) if text.isdecimal() else 0
+    return bits if 1 <= bits < 8 * np.dtype(dataset.dtypes[0]).itemsize else None
 
 
 def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...] | None:

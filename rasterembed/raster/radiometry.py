@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError, one_line
-from rasterembed.raster.pixels import open_pixels
+from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
 
@@ -37,6 +38,12 @@ _SAMPLE_WINDOWS = 8
 
 _WINDOW_SIDE = 256
 """Side of those small windows, px."""
+
+_CHECKED_WINDOWS = 3
+"""Number of small windows along each side of the raster that an overview is compared with."""
+
+_MAX_DIFFERENCE = 0.5
+"""Largest difference between the valid fractions of a window and of its overview."""
 
 _SAME_SHARE = 0.01
 """Two stretches are taken as the same if black and white differ by less than this share of the range between them."""
@@ -179,7 +186,7 @@ def resolve_radiometry(
     if radiometry.scale != "auto":
         return _same_for_all(bands, PRESETS[radiometry.scale], radiometry.scale)
     if radiometry.percentile is None and profile.dtype == "uint8":
-        return _same_for_all(bands, (0.0, 255.0), "uint8")
+        return _same_for_all(bands, (0.0, 2.0 ** (profile.bits or 8) - 1), "uint8")
     return _from_percentiles(store, uri, profile, bands, radiometry.percentile or (2.0, 98.0))
 
 
@@ -222,30 +229,22 @@ def _from_percentiles(
 ) -> ResolvedRadiometry:
     """Compute black and white of each band from percentiles of its valid pixels."""
     distinct = sorted(set(bands))
-    windows = _sample_windows(profile)
-    samples: dict[int, list[NDArray[np.generic]]] = {band: [] for band in distinct}
-    has_data: dict[int, list[NDArray[np.bool_]]] = {band: [] for band in distinct}
     try:
         with open_pixels(store, uri, profile) as raster:
-            for window, shape in windows:
-                pixels, valid = raster.read_by_band(tuple(distinct), window, shape)
-                in_any_band = valid.any(axis=0)
-                for i, band in enumerate(distinct):
-                    samples[band].append(pixels[i][in_any_band])
-                    has_data[band].append(valid[i][in_any_band])
+            sample = _read_sample(raster, profile, tuple(distinct))
     except RasterioError as error:
         raise DataError(
             f"{uri}: its overview cannot be read ({one_line(error)}); give range to do without percentiles"
         ) from error
+    if not sample.pixels.size and sample.windows > 1:
+        raise DataError(
+            f"{uri}: the {sample.windows} windows that percentiles are taken from have no valid pixel: give range, "
+            "or add overviews (gdaladdo FILE)"
+        )
     low_of, high_of = {}, {}
-    for band in distinct:
-        values = np.concatenate(samples[band]).astype(np.float64)
-        if not values.size and len(windows) > 1:
-            raise DataError(
-                f"{uri}: the {len(windows)} windows that percentiles are taken from have no valid pixel: give range, "
-                "or add overviews (gdaladdo FILE)"
-            )
-        low_of[band], high_of[band] = _black_and_white(values, np.concatenate(has_data[band]), percentiles)
+    for i, band in enumerate(distinct):
+        values = sample.pixels[i].astype(np.float64)
+        low_of[band], high_of[band] = _black_and_white(values, sample.has_data[i], percentiles)
     red, green, blue = bands
     return ResolvedRadiometry(
         bands=bands,
@@ -281,21 +280,105 @@ def _black_and_white(
     return low, low + step
 
 
-def _sample_windows(profile: RasterProfile) -> list[tuple[Window, tuple[int, int]]]:
-    """Return the windows to compute percentiles from, and the (rows, columns) to read each at.
+@dataclass(frozen=True)
+class _Sample:
+    """Pixels that percentiles are computed from."""
 
-    The pixels that must be decoded are bounded, however large the raster is. A raster that is small or has a small
-    overview is read whole, decimated. Of any other raster, small windows are read at full resolution.
+    pixels: NDArray[np.generic]
+    """Values of pixels that are valid in any band, shape (bands, n)."""
+    has_data: NDArray[np.bool_]
+    """Whether each value is valid in its own band, shape (bands, n)."""
+    windows: int
+    """Number of windows that were read at full resolution, or 1 if the raster was read whole and decimated."""
+
+
+def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...]) -> _Sample:
+    """Read pixels spread over the raster. The pixels that must be decoded are bounded, however large the raster is.
+
+    A raster that is small or has a small overview is read whole, decimated. Of any other raster, and if its overview is
+    empty or shows something else, small windows are read at full resolution.
     """
     width, height = profile.width, profile.height
     shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
     shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
-    if profile.decoded_pixels(*shape) <= _DECODED_PIXELS:
-        return [(Window(0, 0, width, height), shape)]
-    side_x, side_y = min(_WINDOW_SIDE, width), min(_WINDOW_SIDE, height)
-    lefts = np.unique(np.linspace(0, width - side_x, _SAMPLE_WINDOWS).astype(int))
-    tops = np.unique(np.linspace(0, height - side_y, _SAMPLE_WINDOWS).astype(int))
-    return [(Window(x, y, side_x, side_y), (side_y, side_x)) for y in tops for x in lefts]
+    decoded = profile.decoded_pixels(*shape)
+    if decoded > _DECODED_PIXELS:
+        return _read_windows(raster, bands, _spread_windows(profile, _SAMPLE_WINDOWS))
+    pixels, has_data = raster.read_by_band(bands, Window(0, 0, width, height), shape)
+    valid = has_data.any(axis=0)
+    sample = _Sample(pixels[:, valid], has_data[:, valid], windows=1)
+    if shape == (height, width):
+        return sample
+    if not valid.any() and width * height <= _DECODED_PIXELS:
+        # Every pixel is looked at, because the few that are valid may lie between those of the decimation.
+        rows = [Window(0, top, width, min(_WINDOW_SIDE, height - top)) for top in range(0, height, _WINDOW_SIDE)]
+        found = _read_windows(raster, bands, rows)
+    elif not valid.any() or (decoded < width * height and not _shows_raster(raster, profile, bands, pixels, has_data)):
+        found = _read_windows(raster, bands, _spread_windows(profile, _SAMPLE_WINDOWS))
+    else:
+        return sample
+    # A raster in which no valid pixel is found at all is not an error: all of its tiles are skipped.
+    return found if found.pixels.size else sample
+
+
+def _read_windows(raster: Pixels, bands: tuple[int, ...], windows: list[Window]) -> _Sample:
+    pixels, has_data = [], []
+    for window in windows:
+        values, valid = raster.read_by_band(bands, window)
+        in_any_band = valid.any(axis=0)
+        pixels.append(values[:, in_any_band])
+        has_data.append(valid[:, in_any_band])
+    return _Sample(np.concatenate(pixels, axis=1), np.concatenate(has_data, axis=1), len(windows))
+
+
+def _spread_windows(profile: RasterProfile, count: int) -> list[Window]:
+    """Return small windows spread evenly over the raster, `count` along each side."""
+    side_x, side_y = min(_WINDOW_SIDE, profile.width), min(_WINDOW_SIDE, profile.height)
+    lefts = np.unique(np.linspace(0, profile.width - side_x, count).astype(int))
+    tops = np.unique(np.linspace(0, profile.height - side_y, count).astype(int))
+    return [Window(x, y, side_x, side_y) for y in tops for x in lefts]
+
+
+def _shows_raster(
+    raster: Pixels,
+    profile: RasterProfile,
+    bands: tuple[int, ...],
+    overview: NDArray[np.generic],
+    has_data: NDArray[np.bool_],
+) -> bool:
+    """Return whether an overview shows the same as the raster's own pixels, in most of a few windows.
+
+    An overview may be empty, left over from earlier pixels, or made from something else. The mean of a window is
+    compared, because averaging keeps it and the nearest neighbour nearly so.
+
+    Args:
+        raster: the open raster.
+        profile: its header.
+        bands: band numbers, from 1.
+        overview: the raster at a smaller size, shape (bands, rows, columns).
+        has_data: which pixels of the overview are valid, of the same shape.
+    """
+    rows, columns = overview.shape[1:]
+    agree, differ = 0, 0
+    for window in _spread_windows(profile, _CHECKED_WINDOWS):
+        try:
+            pixels, valid = raster.read_by_band(bands, window)
+        except RasterioError:
+            continue  # A damaged block is reported when its tiles are read, or skipped if the user wants that.
+        top, left = window.row_off * rows // profile.height, window.col_off * columns // profile.width
+        bottom = -(-(window.row_off + window.height) * rows // profile.height)
+        right = -(-(window.col_off + window.width) * columns // profile.width)
+        for i in range(len(bands)):
+            own = pixels[i][valid[i]].astype(np.float64)
+            part = (i, slice(top, bottom), slice(left, right))
+            shown = overview[part][has_data[part]].astype(np.float64)
+            if abs(valid[i].mean() - has_data[part].mean()) > _MAX_DIFFERENCE:
+                differ += 1
+            elif own.size and shown.size:
+                limit = own.std() * (1 + 3 / math.sqrt(shown.size)) + 1e-6 * abs(own.mean())
+                near = abs(own.mean() - shown.mean()) <= limit
+                agree, differ = agree + near, differ + (not near)
+    return agree >= differ
 
 
 def palette_table(profile: RasterProfile) -> NDArray[np.uint8]:

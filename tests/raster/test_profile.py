@@ -84,6 +84,7 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
         "block_width": 791,
         "interleave": "PIXEL".lower(),
         "compression": None,
+        "bits": None,
         "overviews": (),
         "palette": None,
         "acquired": None,
