@@ -35,7 +35,7 @@ if __name__ == "__main__":
 from rasterembed.model.colours import Colours
 from rasterembed.model.cuda import Download, Staging
 from rasterembed.model.folded_vit import FoldedViT
-from rasterembed.model.networks import Compiled, Eager, OwnNetwork
+from rasterembed.model.networks import CompiledNetwork, EagerNetwork, TransformersNetwork
 
 SHAPES: dict[str, dict[str, int]] = {
     "s": {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 12, "num_attention_heads": 6},
@@ -61,23 +61,23 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
     own = DINOv3ViTModel(DINOv3ViTConfig(num_register_tokens=4, **SHAPES[shape])).eval().to(device)
     colours = Colours((0.0,) * 3, (255.0,) * 3, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), device)
     folded = FoldedViT(own, size, patches=False, dtype=torch.bfloat16).to(device)
-    networks: dict[str, Eager | Compiled] = {
-        "transformers autocast": Eager(OwnNetwork(own, 5, patches=False, dtype=torch.bfloat16)),
-        "folded eager": Eager(folded),
-        "folded compiled": Compiled(folded, device),
+    networks: dict[str, EagerNetwork | CompiledNetwork] = {
+        "transformers autocast": EagerNetwork(TransformersNetwork(own, 5, patches=False, dtype=torch.bfloat16)),
+        "folded eager": EagerNetwork(folded),
+        "folded compiled": CompiledNetwork(folded, device),
     }
     tiles = np.random.default_rng(0).integers(0, 256, (batch, 3, size, size), dtype=np.uint8)
     on_device = torch.from_numpy(tiles).to(device)
-    exact = OwnNetwork(own, 5, patches=False)(colours.images(on_device[:8], None, size))
+    exact = TransformersNetwork(own, 5, patches=False)(colours.images(on_device[:8], None, size))
     staging = Staging(device)
 
-    def from_device(network: Eager | Compiled, count: int) -> None:
+    def from_device(network: EagerNetwork | CompiledNetwork, count: int) -> None:
         images = (colours.images(on_device, None, size) for _ in range(count))
         for tokens in network.map(images, batch):
             last = tokens
         del last
 
-    def from_host(network: Eager | Compiled, count: int) -> None:
+    def from_host(network: EagerNetwork | CompiledNetwork, count: int) -> None:
         def images() -> Iterator[torch.Tensor]:
             for _ in range(count):
                 yield colours.images(staging.upload(tiles), None, size)

@@ -79,8 +79,9 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
     """Embed a raster in this process, and return its costs."""
     import rasterio
 
+    from benchmarks.harness import embed
+    from rasterembed.dataset.embedding import Execution
     from rasterembed.model.choice import Dinov3
-    from rasterembed.pipeline import Execution, embed
     from rasterembed.raster.grid import Grid
     from rasterembed.store.folder import FolderStorage
     from rasterembed.store.object_store import ObjectStore

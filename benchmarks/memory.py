@@ -85,11 +85,11 @@ def _cut(raster: Path, target: Path, side: int) -> None:
 
 def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str, float]:
     """Embed a raster in this process, and return its size and costs. Memory is in MiB."""
+    from benchmarks.harness import embed
     from rasterembed.dataset.plan import PlanSettings, make_plan
     from rasterembed.dataset.selection import Selection
     from rasterembed.model.choice import Dinov3
     from rasterembed.model.embedder import load_embedder
-    from rasterembed.pipeline import embed
     from rasterembed.raster.source import register
     from rasterembed.store.object_store import ObjectStore
 

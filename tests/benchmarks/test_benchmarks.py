@@ -69,6 +69,7 @@ def test_end_to_end(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_slow_store(tmp_path: Path) -> None:
     report = slow_store.measure(
         side=256,
@@ -98,6 +99,7 @@ def test_reading(tmp_path: Path) -> None:
     assert all(share > 0 for share in report["ratios"].values())
 
 
+@pytest.mark.slow
 def test_remote(tmp_path: Path) -> None:
     report = remote.measure(
         side=600, size=64, layouts=("deflate, tiles",), delays_ms=(0, 5), shard_tiles=50, rounds=1, results=tmp_path

@@ -46,7 +46,7 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
         ("--size", "Side of a tile in px", "224"),
         ("--edge", "What happens to tiles", "pad"),
         ("--pooling", "The CLS token", "cls"),
-        ("--batch-size", "Tiles that are read and handed to the model together", None),
+        ("--batch-size", "Tiles that are read and given to the model together", None),
         ("--min-valid-fraction", "Tiles with a smaller share", "0.05"),
     ]:
         after = text[text.index(f" {option} ") :]
@@ -113,7 +113,7 @@ def test_a_run_prints_where_the_dataset_is(scene: Path, tmp_path: Path, prefect:
     assert "tiles per second: " in output
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_run_leaves_complete_shards_and_nothing_else(
     how: signal.Signals, scene: Path, tmp_path: Path, prefect: PrefectServer
 ) -> None:

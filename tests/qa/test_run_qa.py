@@ -724,7 +724,7 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     assert [line.split()[0] for line in table if line.endswith("passed")][:2] == ["shards_missing", "shards_mismatched"]
 
     answer = httpx.post(f"{prefect_api.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
-    (artifact,) = answer.raise_for_status().json()
+    artifact = max(answer.raise_for_status().json(), key=lambda each: each["created"])
     assert artifact["type"] == "markdown"
     assert len(artifact["data"]) < 500_000
     assert len(re.findall(r"\(data:image/webp;base64,[A-Za-z0-9+/=]+\)", artifact["data"])) == 3

@@ -14,6 +14,8 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
