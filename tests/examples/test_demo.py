@@ -47,6 +47,6 @@ def test_it_says_that_it_needs_a_folder_for_the_model(folder: Path) -> None:
     done = _demo(folder, HOME=NO_HOME)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"error: model 'demo' cannot be kept in {NO_HOME}/.cache/rasterembed/demo-2: No such file or directory: "
+        f"error: model 'demo' cannot be written to {NO_HOME}/.cache/rasterembed/demo-2: No such file or directory: "
         "set XDG_CACHE_HOME to a folder that can be written\n"
     )
