@@ -155,10 +155,12 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
     existing, requested = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
     names = [name for name in sorted(existing | requested) if existing.get(name) != requested.get(name)]
-    changes = "; ".join(f"{name}: {existing.get(name)} there, {requested.get(name)} asked" for name in names)
+    changes = "; ".join(
+        f"{name}: {existing.get(name)} in the dataset, {requested.get(name)} requested" for name in names
+    )
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
-        "choose another dataset id, or give replace to embed it anew"
+        "choose another dataset id, or give replace to embed the raster again"
     )
 
 
@@ -238,7 +240,7 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
     """
     current = read_manifest(store, manifest.dataset_id)
     if current is None or current.model_copy(update={"state": manifest.state}) != manifest:
-        raise DataError(f"dataset {manifest.dataset_id!r} was written by another run meanwhile: run again")
+        raise DataError(f"dataset {manifest.dataset_id!r} was written by another run in the meantime: run again")
     changed = manifest.model_copy(update={"state": state})
     store.write(DatasetLayout(manifest.dataset_id).manifest, changed.model_dump_json(indent=1).encode())
     return changed

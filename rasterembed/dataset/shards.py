@@ -309,5 +309,5 @@ def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> dict[SkipR
     with store.open(plan.layout.shard(plan.fingerprint, number)) as file:
         receipt = read_receipt(file)
     if receipt is None:
-        raise StoreError(f"shard {number} of dataset {plan.dataset_id!r} is broken: run again to write it anew")
+        raise StoreError(f"shard {number} of dataset {plan.dataset_id!r} is broken: run again to write the shard again")
     return receipt.skipped

@@ -137,7 +137,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
         return None
     shrink = max(1.0, longest / side)
     shape = (max(1, round(profile.height / shrink)), max(1, round(profile.width / shrink)))
-    # An overview that is too small for this shape is of no use to GDAL, which then decodes a larger one, or all pixels.
+    # GDAL cannot use an overview that is smaller than this shape. It then decodes a larger overview or all pixels.
     if profile.decoded_pixels(*shape) > max(_DECODED_PIXELS, _DECODED_PER_PIXEL * shape[0] * shape[1]):
         return None
     with _open_unchanged(store, plan) as raster:

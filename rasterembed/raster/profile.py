@@ -259,6 +259,11 @@ def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
     with store.open_uri(uri) as file:
         tiff = check_tiff(file, size, uri)
         check_crs_files(file, b"" if tiff is None else tiff.geo_text, uri)
+    if tiff is not None and tiff.pages > 1:
+        raise DataError(
+            f"{uri}: it has {tiff.pages} pages, and one raster becomes one dataset: write each page to a file of its "
+            "own (gdalinfo FILE lists the pages; gdal_translate GTIFF_DIR:N:FILE PAGE.tif)"
+        )
     return tiff
 
 

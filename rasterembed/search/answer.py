@@ -138,7 +138,7 @@ class Answer(BaseModel):
             f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines
         ]
         if len(self.hits) < self.k:
-            notes.append(f"{len(self.hits)} of {self.k} asked for: no other tile matches")
+            notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
         return notes
 
 

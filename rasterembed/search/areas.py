@@ -109,7 +109,7 @@ def read_polygons(path: Path) -> shapely.Geometry:
         raise DataError(f"{path}: its CRS is {crs}: GeoJSON is in longitude and latitude (RFC 7946); reproject it")
     if not geometries or any(g.geom_type not in ("Polygon", "MultiPolygon") or g.is_empty for g in geometries):
         kinds = ", ".join(sorted({g.geom_type for g in geometries})) or "nothing"
-        raise DataError(f"{path}: it holds {kinds}, where polygons are needed")
+        raise DataError(f"{path}: it holds {kinds}, but polygons are needed")
     area = shapely.union_all(shapely.make_valid(np.array(geometries, dtype=object)))
     west, south, east, north = area.bounds
     if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):

@@ -87,7 +87,7 @@ def resolve_examples(
     parts = [WEIGHTS[role] * np.mean(vectors, axis=0) for role, vectors in by_role.items() if vectors]
     combined = np.sum(parts, axis=0)
     if np.linalg.norm(combined) < _NO_DIRECTION:
-        raise UsageError("the liked and unliked tiles cancel each other out: like others")
+        raise UsageError("the liked and unliked tiles cancel each other out: choose other tiles")
     return ResolvedExamples(tuple(examples), combined.astype(np.float32))
 
 
@@ -112,12 +112,14 @@ def _find_named_tile(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset]
     reference = TileRef.parse(text)
     if reference.dataset_id is None:
         if len(datasets) > 1:
-            raise UsageError(f"tile {text} could be of any of {len(datasets)} datasets: write {datasets[0].id}/{text}")
+            raise UsageError(
+                f"tile {text} may belong to any of {len(datasets)} datasets: write {datasets[0].id}/{text}"
+            )
         return find_tile(con, datasets[0], reference.tile_id)
     for dataset in datasets:
         if dataset.id == reference.dataset_id:
             return find_tile(con, dataset, reference.tile_id)
-    raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not among those that are searched")
+    raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched")
 
 
 def _read_tile_vectors(

@@ -79,7 +79,7 @@ class BuildResult:
             case BuildOutcome.CURRENT:
                 return "the index is current"
             case BuildOutcome.NOT_WANTED:
-                return "no index: not asked for"
+                return "no index: the options turn it off"
             case _:
                 return f"no index: {self.detail}"
 

@@ -86,7 +86,7 @@ def dataset_id_of_manifest(key: str) -> str | None:
 
 
 def dead_letter(digest: str) -> str:
-    """Return the key under which a notification is kept that can never start a run.
+    """Return the key of a dead letter. A dead letter is a notification that can never start a run.
 
     Args:
         digest: hash of the notification, in hexadecimal digits. Equal notifications have the same key.

@@ -177,7 +177,9 @@ def _take(
         who = f"run {holder.run_id}" if holder else "another run"
         sentence = f"dataset {layout.dataset_id!r} is being written by {who}"
         if now - started >= wait_s:
-            raise LeaseHeldError(f"{sentence}: wait for it to end (a run that died frees it after {DURATION_S:.0f} s)")
+            raise LeaseHeldError(
+                f"{sentence}: wait for that run to end (the lease of a dead run expires after {DURATION_S:.0f} s)"
+            )
         if not announced:
             on_wait(f"{sentence}; waiting up to {wait_s:.0f} s")
             announced = True

@@ -58,7 +58,7 @@ class StoreSettings(BaseModel):
         if root.startswith("s3://"):
             bucket = urlsplit(root).netloc
             if not bucket or "@" in bucket:
-                raise ValueError("the root names no bucket: use s3://bucket/prefix, and keys in fields of their own")
+                raise ValueError("the root names no bucket: use s3://bucket/prefix, and give the keys in their fields")
         elif "://" in root:
             raise ValueError("the root is neither a folder nor s3://bucket/prefix")
         elif not root:

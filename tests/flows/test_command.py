@@ -46,8 +46,8 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
         ("--size", "Side of a tile in px", "224"),
         ("--edge", "What happens to tiles", "pad"),
         ("--pooling", "The CLS token", "cls"),
-        ("--batch-size", "Tiles that are read and given to the model together", None),
-        ("--min-valid-fraction", "Tiles with a smaller share", "0.05"),
+        ("--batch-size", "Number of tiles in a batch for the model", None),
+        ("--min-valid-fraction", "A tile with a smaller share is skipped", "0.05"),
     ]:
         after = text[text.index(f" {option} ") :]
         assert meaning in after[:200]

@@ -101,7 +101,7 @@ def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tm
     ]
 
     assert search("made", "--tile", TILE, "--since", "2020-01-01").hits == ()
-    assert search("made", "--tile", TILE, "--engine", "scan").engines[0].why == "as asked"
+    assert search("made", "--tile", TILE, "--engine", "scan").engines[0].why == "as requested"
 
 
 def test_the_command_prints_a_table(root: Path, prefect: PrefectServer) -> None:

@@ -54,7 +54,7 @@ def _refused(kind: type[RasterEmbedError], raster: str, store: ObjectStore, tiny
         ("/dev/null", StoreError, "/dev/null: it is not a file"),
         ("empty.tif", DataError, "{here}/empty.tif: the file is empty"),
         ("text.tif", DataError, "{here}/text.tif: not a raster that can be read here"),
-        ("half.tif", DataError, "{here}/half.tif: not a raster that can be read here"),
+        ("half.tif", DataError, "{here}/half.tif: the file is cut off: it has 100 bytes"),
         ("scene.vrt", DataError, "{here}/scene.vrt: not a raster that can be read here"),
         ("/vsicurl/http://127.0.0.1:1/scene.tif", UsageError, "is neither a file nor s3://bucket/key"),
         ("http://127.0.0.1:1/scene.tif", UsageError, "is neither a file nor s3://bucket/key"),

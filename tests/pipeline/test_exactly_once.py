@@ -376,8 +376,9 @@ def test_another_configuration_is_refused_with_both_shown(
     outcome = run(raster, finished, **other)
     assert outcome.error == (
         "ConfigurationChangedError: dataset 'scene' exists with another configuration "
-        '(pooling: "cls" there, "mean" asked; selection.min_valid_fraction: 0.05 there, 0.25 asked): '
-        "choose another dataset id, or give replace to embed it anew"
+        '(pooling: "cls" in the dataset, "mean" requested; '
+        "selection.min_valid_fraction: 0.05 in the dataset, 0.25 requested): "
+        "choose another dataset id, or give replace to embed the raster again"
     )
     assert outcome.loaded == 0
     assert files(Path(finished.root)) == at_first
@@ -506,8 +507,8 @@ def test_a_second_run_that_must_not_wait_says_who_holds_the_dataset(
 
     run_id = _run_id(store)
     assert outcome.error == (
-        f"LeaseHeldError: dataset 'scene' is being written by run {run_id}: wait for it to end "
-        "(a run that died frees it after 60 s)"
+        f"LeaseHeldError: dataset 'scene' is being written by run {run_id}: wait for that run to end "
+        "(the lease of a dead run expires after 60 s)"
     )
     assert first.end().error == ""
     assert _manifest(store).run_id == run_id
@@ -583,7 +584,7 @@ def test_a_raster_written_anew_is_another_configuration(
     mine = Path(shutil.copy(raster, tmp_path / "scene.tif"))
     embed_raster(store, str(mine), EmbedOptions(**asked))
     os.utime(mine, ns=(1, 1))
-    with pytest.raises(DataError, match=r'source.version: "\d+" there, "1" asked'):
+    with pytest.raises(DataError, match=r'source.version: "\d+" in the dataset, "1" requested'):
         embed_raster(store, str(mine), EmbedOptions(**asked))
 
 

@@ -700,7 +700,7 @@ def test_the_state_of_another_runs_manifest_is_not_changed(store: ObjectStore) -
     assert (_manifest(store).state, failed.state) == ("failed_qa", "failed_qa")
     assert set_state(store, failed, "ready") == _manifest(store)
     _write_manifest(store, manifest, run_id="another")
-    with pytest.raises(DataError, match="written by another run meanwhile"):
+    with pytest.raises(DataError, match="written by another run in the meantime"):
         set_state(store, manifest, "ready")
 
 

@@ -338,6 +338,24 @@ def test_a_block_too_large_to_decode(store: ObjectStore, tmp_path: Path) -> None
         inspect_raster(store, str(path))
 
 
+def test_several_pages(store: ObjectStore, tmp_path: Path) -> None:
+    """GDAL opens the first page without a word about the others."""
+    path = make(tmp_path / "r.tif")
+    for _ in range(2):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.build_overviews([2])
+        make_page(path)
+    with rasterio.open(path) as dataset:
+        assert len(dataset.subdatasets) == 3
+    with pytest.raises(DataError, match=r"it has 3 pages, .* gdal_translate GTIFF_DIR:N:FILE"):
+        inspect_raster(store, str(path))
+
+
+def make_page(path: Path) -> None:
+    """Append one page to a TIFF file."""
+    rasterio.shutil.copy(make(path.with_name("page.tif")), path, driver="GTiff", APPEND_SUBDATASET="YES")
+
+
 # Files that lead to other files
 
 

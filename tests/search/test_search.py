@@ -133,7 +133,7 @@ def test_the_answer_says_who_gave_it(searcher: Searcher) -> None:
         assert engine.name == "vss"
         assert engine.why.startswith("ef_search 512, recall@10 ")
     else:
-        assert (engine.name, engine.why) == ("scan", "as asked")
+        assert (engine.name, engine.why) == ("scan", "as requested")
 
 
 def test_the_query_itself_is_left_out_unless_asked_for(known: Known, searcher: Searcher) -> None:
@@ -220,14 +220,14 @@ def test_polygons_are_met_by_their_own_shape(known: Known, searcher: Searcher, t
 def test_an_area_without_tiles_gives_no_row(searcher: Searcher) -> None:
     answer = searcher.ask(Query(tile=name(431)), Where(bbox=(-70, -20, -69, -19)), k=4)
     assert answer.hits == ()
-    assert answer.notes()[-1] == "0 of 4 asked for: no other tile matches"
+    assert answer.notes()[-1] == "0 of 4 tiles found: no other tile matches"
 
 
 def test_all_tiles_come_where_more_are_asked_for(known: Known, searcher: Searcher) -> None:
     answer = searcher.ask(Query(tile=name(431)), k=5000)
     check(answer, known.expected(known.vectors[431], 5000, left_out={431}))
     assert len(answer.hits) == ROWS * COLS - len(SKIPPED) - 1
-    assert "715 of 5000 asked for" in str(answer)
+    assert "715 of 5000 tiles found" in str(answer)
 
 
 def test_liked_and_unliked_tiles_move_the_query_by_rocchios_formula(known: Known, searcher: Searcher) -> None:
@@ -329,8 +329,8 @@ def test_only_the_query_s_own_tile_is_left_out(two: tuple[ObjectStore, NDArray[n
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        (Query(tile="r000001_c000001"), "could be of any of 2 datasets: write east/r000001_c000001"),
-        (Query(tile="north/r000001_c000001"), "dataset 'north' is not among those that are searched"),
+        (Query(tile="r000001_c000001"), "may belong to any of 2 datasets: write east/r000001_c000001"),
+        (Query(tile="north/r000001_c000001"), "dataset 'north' is not searched"),
         (Query(), "give an example"),
         (Query(unlike=("east/r000001_c000001",)), "give an example"),
     ],
@@ -438,8 +438,8 @@ EPSG_3067 = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::3067"
         ("{", "not GeoJSON"),
         ("[]", "not GeoJSON"),
         ('{"type": "Polygon"}', "not GeoJSON"),
-        ('{"type": "Point", "coordinates": [0, 0]}', "it holds Point, where polygons are needed"),
-        ('{"type": "FeatureCollection", "features": []}', "it holds nothing, where polygons are needed"),
+        ('{"type": "Point", "coordinates": [0, 0]}', "it holds Point, but polygons are needed"),
+        ('{"type": "FeatureCollection", "features": []}', "it holds nothing, but polygons are needed"),
         (json.dumps(METRES), "not degrees"),
         (json.dumps(TRIANGLE | {"crs": EPSG_3067}), "its CRS is urn:ogc:def:crs:EPSG::3067"),
     ],

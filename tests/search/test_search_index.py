@@ -257,7 +257,7 @@ BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
     "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is missing, cut off or damaged"),
     "no json": (lambda i: (i.folder / "index.json").write_text("{"), "the index is broken: index.json cannot be read"),
     "led astray": (lambda i: rewrite(i, file="../../../x.duckdb"), "the index is broken: index.json cannot be read"),
-    "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: it is of other vectors"),
+    "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: the dataset has other vectors now"),
 }
 
 
@@ -289,7 +289,7 @@ def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
 def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_path: Path) -> None:
     new = make(indexed.dataset.store, tmp_path, vectors_of(400, seed=5), vector_dtype="float16")
     assert new.manifest.fingerprint != indexed.dataset.manifest.fingerprint
-    assert indexed.search()[:2] == ("scan", "the index is stale: it is of other vectors")
+    assert indexed.search()[:2] == ("scan", "the index is stale: the dataset has other vectors now")
     info, _ = build(new, ALWAYS)
     assert info is not None
     assert indexed.search()[0] == "vss"

@@ -69,7 +69,8 @@ def test_one_run_holds_a_dataset_and_frees_it(store: ObjectStore) -> None:
         with pytest.raises(LeaseHeldError) as error, _hold(store, "second"):
             pass
         assert str(error.value) == (
-            "dataset 'scene' is being written by run first: wait for it to end (a run that died frees it after 60 s)"
+            "dataset 'scene' is being written by run first: wait for that run to end "
+            "(the lease of a dead run expires after 60 s)"
         )
         held.check()
     assert _leases(store) == {"00000001.json": {"run_id": "first", "expires": 0.0}}

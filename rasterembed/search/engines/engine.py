@@ -85,15 +85,15 @@ class NoIndexReason(StrEnum):
 
         Example:
             >>> NoIndexReason.STALE.describe()
-            'the index is stale: it is of other vectors'
+            'the index is stale: the dataset has other vectors now'
         """
         match self:
             case NoIndexReason.SCAN_REQUESTED:
-                return "as asked"
+                return "as requested"
             case NoIndexReason.ABSENT:
                 return "there is no index"
             case NoIndexReason.STALE:
-                return "the index is stale: it is of other vectors"
+                return "the index is stale: the dataset has other vectors now"
             case NoIndexReason.INFO_UNREADABLE:
                 return "the index is broken: index.json cannot be read"
             case NoIndexReason.FILE_DAMAGED:
