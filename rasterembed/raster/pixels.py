@@ -166,6 +166,8 @@ class Pixels:
                 out |= value.differs(band)
         if np.issubdtype(pixels.dtype, np.floating):
             out &= np.isfinite(pixels).all(axis=0)
+        if self._profile.transparent and 1 in bands:
+            out &= ~np.isin(pixels[bands.index(1)], self._profile.transparent)
         if mask is not None:
             out &= mask
         return int(np.count_nonzero(out))

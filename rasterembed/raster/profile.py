@@ -95,6 +95,8 @@ class RasterProfile(BaseModel):
     """Factors by which the overviews are decimated, such as 2, 4, 8."""
     palette: tuple[tuple[int, int, int], ...] | None = None
     """Red, green and blue of each value, if the first band is an index into a palette; else None."""
+    transparent: tuple[int, ...] = ()
+    """Values whose colour in the palette is fully transparent."""
     acquired: datetime | None = None
     """Time of acquisition by the file's own tags, UTC."""
     on_earth: bool = True
@@ -229,6 +231,7 @@ def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str |
         bits=_bits(dataset),
         overviews=tuple(dataset.overviews(1)),
         palette=_palette(dataset),
+        transparent=_transparent(dataset),
         acquired=acquisition_time(dataset.tags() | dataset.tags(ns="IMAGERY")),
     )
 
@@ -252,6 +255,13 @@ def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...
         return None
     colours = dataset.colormap(1)
     return tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
+
+
+def _transparent(dataset: rasterio.DatasetReader) -> tuple[int, ...]:
+    """Return the values that the first band's palette shows fully transparent. GDAL makes no mask from several."""
+    if dataset.colorinterp[0] != ColorInterp.palette:
+        return ()
+    return tuple(sorted(value for value, colour in dataset.colormap(1).items() if colour[3] == 0))
 
 
 def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:

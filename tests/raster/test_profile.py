@@ -87,6 +87,7 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
         "bits": None,
         "overviews": (),
         "palette": None,
+        "transparent": (),
         "acquired": None,
         "on_earth": True,
     }

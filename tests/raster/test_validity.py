@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +110,25 @@ def test_a_huge_constant_has_a_black_and_a_white(store: ObjectStore, tmp_path: P
     assert low == np.float32(value)
     assert np.isfinite(1 / (high - low))
     assert high - low <= max(1, abs(value) / 1000)
+
+
+def test_a_palette_with_several_transparent_colours(store: ObjectStore, tmp_path: Path) -> None:
+    pixels = (np.arange(32) % 4).reshape(4, 8).astype(np.uint8)
+    alpha = np.array([0, 255, 0, 128], np.uint8)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    path = tmp_path / "r.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 4, 8, 3, 0, 0, 0))
+        + chunk(b"PLTE", bytes(range(12)))
+        + chunk(b"tRNS", alpha.tobytes())
+        + chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels)))
+        + chunk(b"IEND", b"")
+    )
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
+    with open_pixels(store, str(path), profile) as raster:
+        _, valid = raster.read((1,), Window(0, 0, 8, 4))
+    np.testing.assert_array_equal(valid, alpha[pixels] > 0)
