@@ -4,11 +4,11 @@ This module is the library's public interface. A name is imported when it is fir
 few milliseconds. Names that are not listed in `__all__` are internal and may move.
 
 Example:
-    >>> import rasterembed as re  # doctest: +SKIP
-    >>> store = re.ObjectStore(root="embeddings")  # doctest: +SKIP
-    >>> result = re.embed_raster(store, "scene.tif")  # doctest: +SKIP
-    >>> dataset = re.Dataset.open(store, result.manifest.dataset_id)  # doctest: +SKIP
-    >>> print(dataset.search(re.Query(tile="r000000_c000000")))  # doctest: +SKIP
+    >>> from rasterembed import Dataset, ObjectStore, Query, embed_raster  # doctest: +SKIP
+    >>> store = ObjectStore(root="embeddings")  # doctest: +SKIP
+    >>> result = embed_raster(store, "scene.tif")  # doctest: +SKIP
+    >>> dataset = Dataset.open(store, result.manifest.dataset_id)  # doctest: +SKIP
+    >>> print(dataset.search(Query(tile="r000000_c000000")))  # doctest: +SKIP
 """
 
 from __future__ import annotations

@@ -66,6 +66,11 @@ class EmbedResult:
     embedding_seconds: float = 0.0
     """Time in seconds for computing the shards. 0 if the dataset was already complete."""
 
+    @property
+    def already_complete(self) -> bool:
+        """Whether the dataset was complete before, so that nothing was computed."""
+        return self.embedding_seconds == 0.0
+
 
 class Steps:
     """The steps of the pipeline as plain function calls, with hooks for progress and messages.

@@ -5,20 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from shlex import quote
 
 from tqdm import tqdm
 
 from rasterembed.commands.command_app import command_app
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
+from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.object_store import open_store
+from rasterembed.store.object_store import ObjectStore, open_store
 
 
 def embed(
@@ -61,17 +63,30 @@ def embed(
         search=search,
         replace=replace,
     )
-    result = embed_raster(store, raster, options, steps=TerminalSteps())
+    return _summary(store, embed_raster(store, raster, options, steps=TerminalSteps()))
+
+
+def _summary(store: ObjectStore, result: EmbedResult) -> str:
+    """Return what a person wants to know at the end, with a search command that can be pasted."""
     manifest = result.manifest
-    return "\n".join(
-        [
-            f"dataset id: {manifest.dataset_id}",
-            f"state: {manifest.state}",
-            f"manifest: {store.uri(result.plan.layout.manifest)}",
-            f"rows: {manifest.rows}",
-            f"skipped: {manifest.skipped}",
-        ]
-    )
+    lines = [
+        f"dataset id: {manifest.dataset_id}",
+        f"model: {manifest.model}",
+        f"state: {manifest.state}",
+        f"manifest: {store.uri(result.plan.layout.manifest)}",
+        f"rows: {manifest.rows}",
+        f"skipped: {manifest.skipped}",
+    ]
+    if result.already_complete:
+        lines.append("note: the dataset was complete before, so nothing was computed")
+    if manifest.rows == 0:
+        lines.append("note: every tile was skipped, so there is nothing to search; the tile index has the reasons")
+    else:
+        shard = next(shard for shard in manifest.shards if shard.rows)
+        dataset = Dataset(store, manifest.model_copy(update={"shards": (shard,)}))
+        tile = next(iter(dataset.batches(["tile_id"]))).column(0)[0].as_py()
+        lines.append(f"search: rasterembed search {manifest.dataset_id} --root {quote(store.root)} --tile {tile}")
+    return "\n".join(lines)
 
 
 class TerminalSteps(Steps):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.georeference import Georeference
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import dataset_dates
 
 if TYPE_CHECKING:
     from rasterembed.qa.report import QaReport
@@ -60,7 +62,7 @@ class Dataset:
         """
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
-            raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: check its name and the root")
+            raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {_near(store, dataset_id)}")
         if manifest.state not in states:
             report = store.uri(DatasetLayout(dataset_id).qa_report_markdown)
             why = {
@@ -183,7 +185,7 @@ class Dataset:
         from rasterembed.search.query import DEFAULT_K, Where
         from rasterembed.search.searcher import search
 
-        return search(self.store, [self.id], query, where or Where(), k or DEFAULT_K)
+        return search(self.store, [self.id], query, where or Where(), DEFAULT_K if k is None else k)
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.
@@ -197,3 +199,12 @@ class Dataset:
         from rasterembed.qa.thresholds import QaThresholds
 
         return run_qa(self.store, self.manifest, thresholds or QaThresholds())
+
+
+def _near(store: ObjectStore, dataset_id: str) -> str:
+    """Return advice for a dataset id that the store does not have: similar ids, if there are any."""
+    ids = sorted(dataset_dates(store))
+    if not ids:
+        return "the store has no dataset: check the root, or embed a raster first"
+    near = get_close_matches(dataset_id, ids, n=3, cutoff=0.5) or ids[:3]
+    return f"check the id and the root; the store has {', '.join(near)}{', ...' if len(ids) > len(near) else ''}"

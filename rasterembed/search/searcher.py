@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import read_areas
@@ -22,7 +23,7 @@ from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.examples import resolve_examples
 from rasterembed.search.filters import Filters
-from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -125,10 +126,12 @@ class Searcher:
             k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
-            UsageError: if the query does not fit the datasets.
+            UsageError: if the query does not fit the datasets, or k is not from 1 to `MAX_K`.
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
                 or if an area is given, but a dataset has no place on Earth.
         """
+        if not 1 <= k <= MAX_K:
+            raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
         started = time.monotonic()
         areas = read_areas(where)
         examples = resolve_examples(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -100,6 +101,10 @@ def test_embed_writes_a_dataset_and_prints_where_it_is(folder: Path) -> None:
     assert lines["state"] == "ready"
     assert lines["manifest"] == str(manifest)
     assert (lines["rows"], lines["skipped"]) == ("64", "0")
+    assert lines["note"] == "the dataset was complete before, so nothing was computed"
+    pasted = _rasterembed(folder, *shlex.split(lines["search"])[1:])
+    assert pasted.returncode == 0, pasted.stderr
+    assert pasted.stdout.startswith("tile r000000_c000000; model: ")
 
 
 def test_search_prints_the_answer_and_writes_what_was_asked_for(folder: Path, tmp_path: Path) -> None:

@@ -108,9 +108,17 @@ def test_without_quality_checks_the_dataset_waits_for_them(
     assert Dataset.open(store, DATASET).manifest.state == "ready"
 
 
-def test_checking_a_dataset_that_does_not_exist_names_it(store: ObjectStore) -> None:
-    with pytest.raises(UsageError, match="there is no dataset 'nothing' in "):
+def test_a_dataset_that_does_not_exist_is_named_and_so_are_near_ids(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    with pytest.raises(UsageError, match=r"there is no dataset 'nothing' in .*: the store has no dataset"):
         check_dataset(store, "nothing")
+    for name in ("helsinki", "helsinki-2026", "oslo"):
+        embed_raster(store, raster, options.model_copy(update={"dataset_id": name, "quality_checks": False}))
+    with pytest.raises(UsageError, match=r"check the id and the root; the store has helsinki, helsinki-2026, \.\.\.$"):
+        Dataset.open(store, "helsinky")
+    with pytest.raises(UsageError, match=r"; the store has helsinki, helsinki-2026, oslo$"):
+        Dataset.open(store, "xyz")
 
 
 def _receipts(store: ObjectStore) -> list[dict[str, Any]]:
@@ -165,6 +173,9 @@ def test_a_dataset_answers_for_its_tiles_vectors_and_search(
     nearest = np.argsort(-(unit @ unit[0]), kind="stable")[1:4]
     answer = dataset.search(Query(tile=ids[0]), k=3)
     assert [hit.tile_id for hit in answer.hits] == [ids[n] for n in nearest]
+    for k in (0, -1, 10_001):
+        with pytest.raises(UsageError, match=rf"^k is {k}: ask for 1 to 10000 tiles$"):
+            dataset.search(Query(tile=ids[0]), k=k)
 
 
 def test_a_failing_shard_stops_the_others_and_commits_nothing(
