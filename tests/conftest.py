@@ -36,11 +36,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Return the number of workers for `--numprocesses auto`: a worker a core, and no more than four.
+    """Return the number of workers for `--numprocesses auto`: one more than there are cores, and at most four.
 
-    Each worker may start servers of its own, so more of them cost more than they save.
+    Some tests wait for a server that stays away. The additional worker uses the core meanwhile. Each worker may start
+    servers of its own, so more workers would cost more than they save.
     """
-    return min(usable_cores(), 4)
+    return min(usable_cores() + 1, 4)
 
 
 def _listening() -> set[str]:

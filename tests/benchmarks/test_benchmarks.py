@@ -57,6 +57,7 @@ def check(report: dict[str, Any], table: str, folder: Path) -> None:
     assert {text.count("|") for text in (head, line, *rows)} == {head.count("|")}
 
 
+@pytest.mark.slow
 def test_end_to_end(tmp_path: Path) -> None:
     report = end_to_end.measure(
         side=300, size=64, dtypes=("float32",), batch_size=4, rounds=1, tiny=True, results=tmp_path
@@ -91,6 +92,7 @@ def test_slow_store(tmp_path: Path) -> None:
     assert list(report["runs"]) == ["in memory", "folder", "S3, 1 ms"]
 
 
+@pytest.mark.slow
 def test_reading(tmp_path: Path) -> None:
     layouts = ("deflate, tiles", "LZW, strips", "deflate, tiles, 31 bands apart")
     report = reading.measure(side=600, size=64, layouts=layouts, rounds=1, results=tmp_path)
@@ -126,6 +128,7 @@ def test_layouts_are_what_they_are_called(layout: str, tmp_path: Path) -> None:
             np.testing.assert_array_equal(raster.read((1, 2, 3)), source.read()[:, : raster.height, : raster.width])
 
 
+@pytest.mark.slow
 def test_encodings(tmp_path: Path) -> None:
     report = encodings.measure(side=300, stride=32, tiny=True, rounds=1, results=tmp_path)
     check(report, encodings.markdown(report), tmp_path)
@@ -329,6 +332,7 @@ def test_tables_in_the_documentation_are_made_from_the_results(name: str) -> Non
     assert path.read_text() == text, "run python -m benchmarks.tables"
 
 
+@pytest.mark.slow
 def test_engines(tmp_path: Path) -> None:
     report = engines.measure(
         size=32, tiles=4, batches=(1, 4), dtypes=("float32",), matmul=64, rounds=1, tiny=True, results=tmp_path

@@ -72,6 +72,7 @@ def test_a_block_names_its_language(block: Block) -> None:
     assert not (block.reason and block.language not in {"python", "sh"}), "only programs and commands need a reason"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", EXECUTED, ids=page_name)
 def test_the_blocks_of_a_page_run(
     page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
