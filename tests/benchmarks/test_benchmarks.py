@@ -152,6 +152,7 @@ def test_memory(tmp_path: Path) -> None:
     assert report["ratios"]["peak"] == whole["peak_mib"] / cut["peak_mib"]
 
 
+@pytest.mark.slow
 def test_a_cut_has_the_layout_of_the_whole(tmp_path: Path) -> None:
     scene = make_scene(tmp_path, width=2048, height=1600).raster
     memory._cut(scene, tmp_path / "cut.tif", 1100)
@@ -240,12 +241,14 @@ def test_work_of_a_tile_is_that_of_its_products() -> None:
     assert report._gflop(224, **VIT_S16) == pytest.approx(counted.get_total_flops() / 1e9, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
     way = peers.Way("plain_loop", "plain loop")
     with pytest.raises(peers.Unavailable, match="error: the following arguments are required: --raster"):
         peers.Worker(way, Path(sys.executable), ["--threads", 1], tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "peer.txt").write_text("not a requirement\n")
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
@@ -260,6 +263,7 @@ def test_every_peer_has_its_script_and_pinned_requirements() -> None:
         assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines)
 
 
+@pytest.mark.slow
 def test_cosine_is_the_least_of_all_tiles(tmp_path: Path) -> None:
     tiles = np.array([[0, 0], [0, 1]])
     np.savez(tmp_path / "a.npz", tiles=tiles, vectors=np.array([[1.0, 0.0], [0.0, 2.0]]))
@@ -292,6 +296,7 @@ def test_a_line_bends_where_a_run_takes_longer_than_the_smaller_ones_say() -> No
     assert growth._line(runs(2.0, 11.0, 130.0))["line"]["bends_at_tiles"] == 10_000
 
 
+@pytest.mark.slow
 def test_prefects_share_is_of_shards_of_the_usual_size(tmp_path: Path) -> None:
     assert growth.prefect_share(tmp_path) is None
     overhead = {"runs": {"500": {"prefect_s": 10.0, "flow_s": {"median": 25.0}}}}
@@ -350,6 +355,7 @@ def test_the_work_of_an_image() -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.slow
 def test_the_gpus_benchmark_needs_few_packages_and_says_that_there_is_no_gpu() -> None:
     code = (
         "import sys, runpy\n"

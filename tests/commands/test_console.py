@@ -160,7 +160,8 @@ def test_what_a_person_gets_wrong_is_one_line_and_a_status(
     assert "Traceback" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_embed_keeps_complete_shards_and_can_be_run_again(
     how: signal.Signals, folder: Path, tmp_path: Path
 ) -> None:

@@ -375,6 +375,7 @@ def test_float16_vectors(dateline: Dataset, db: duckdb.DuckDBPyConnection) -> No
     assert np.array_equal(np.stack(read), stored.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_million_tiles(store: ObjectStore) -> None:
     """The plan of a scene of 224000 x 224000 px, all of its index at once."""
     transform = (10.0, 0.0, 300_000.0, 0.0, -10.0, 6_500_000.0)

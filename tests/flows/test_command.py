@@ -113,7 +113,8 @@ def test_a_run_prints_where_the_dataset_is(scene: Path, tmp_path: Path, prefect:
     assert "tiles per second: " in output
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_complete_shards_and_nothing_else(
     how: signal.Signals, scene: Path, tmp_path: Path, prefect: PrefectServer
 ) -> None:

@@ -329,7 +329,9 @@ def test_pytorch_has_its_threads_back_after_openvino(tiny_vit: Path) -> None:
     assert threads("eager") == before
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "zeros", "no weights"])
+@pytest.mark.parametrize(
+    "damage", ["cut", *(pytest.param(how, marks=pytest.mark.slow) for how in ("empty", "zeros", "no weights"))]
+)
 def test_a_damaged_export_is_made_anew(damage: str, tiny_vit: Path, cache: Path) -> None:
     first = embedder(tiny_vit, "openvino").embed(noise(), ALL_VALID, AS_IT_IS)
     (kept,) = cache.iterdir()
