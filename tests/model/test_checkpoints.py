@@ -393,6 +393,7 @@ def test_dimensions_by_pooling(tiny_vit: Path) -> None:
 # The demo
 
 
+@pytest.mark.slow
 def test_the_demo_is_the_same_everywhere(tmp_path: Path) -> None:
     """Its digest stands in fingerprints: made anew in another cache, by another process, it is the same."""
     first, again = find_all(NOWHERE, tmp_path, ("demo",), ("demo",))

@@ -191,12 +191,14 @@ def test_invalid_pixels_weigh_nothing_with_any_engine(engine: ResolvedEngine, ti
         np.testing.assert_allclose(first[number], one, rtol=0, atol=1e-4 * np.linalg.norm(one))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_bfloat16_keeps_directions_and_neighbours_of_a_scene(engine: Engine, tmp_path: Path) -> None:
     raster = make_scene(tmp_path, width=960, height=960).raster
     _keeps_directions_and_neighbours([raster], engine, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["eager", "openvino"])
 def test_bfloat16_keeps_directions_and_neighbours_of_real_tiles(engine: Engine, rasters: Path, tmp_path: Path) -> None:
     names = "TCI.tif", "cogeo.tif", "RGB.byte.tif"
@@ -350,6 +352,7 @@ def test_a_damaged_export_is_made_anew(damage: str, tiny_vit: Path, cache: Path)
     assert (kept / "network.bin").read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_done_without(
     tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,6 +373,7 @@ print(there.engine, "openvino_telemetry" in sys.modules and sys.modules["openvin
 """
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_agree_and_leave_one_export_and_one_choice(tiny_vit: Path, cache: Path) -> None:
     processes = [
         subprocess.Popen([sys.executable, "-c", _LOAD, str(tiny_vit)], stdout=subprocess.PIPE, text=True)

@@ -399,6 +399,7 @@ def replacement(
     return vectors(store)
 
 
+@pytest.mark.slow
 def test_readers_of_a_dataset_being_replaced_find_the_old_or_the_new_whole_wherever_the_run_is_killed(
     raster: Path,
     replacing: dict[str, Any],

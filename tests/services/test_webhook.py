@@ -455,6 +455,7 @@ def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_schemathesis_finds_nothing(shared: tuple[Webhook, Deployment]) -> None:
     service, _ = shared
     command = [f"{Path(sys.executable).parent}/schemathesis", "run", f"{service.url}/openapi.json"]
