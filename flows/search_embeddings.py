@@ -26,7 +26,7 @@ from rasterembed.search.answer import Answer
 from rasterembed.search.output import check_outputs
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from tasks.policy import log_expected_errors_in_one_line
-from tasks.search import search_datasets, write_results
+from tasks.search import SearchRequest, search_datasets, write_results
 
 
 @flow(name="search-embeddings", flow_run_name="{dataset}")
@@ -65,9 +65,9 @@ def search_embeddings(
     check_outputs(out, sheet)
     target, names = open_store(root, store), [name.strip() for name in dataset.split(",") if name.strip()]
     _, hub_token = choose_weights(Dinov3(), weights)
-    answer = search_datasets(target, names, query, where, k, engine, ef_search, device, hub_token)
+    answer = search_datasets(target, SearchRequest(names, query, where, k, engine, ef_search, device, hub_token))
     if out or sheet:
-        write_results(answer, target, names, out, sheet)
+        write_results(target, answer, names, out, sheet)
     return answer
 
 

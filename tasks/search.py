@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -22,25 +23,42 @@ _SHOWN = 200
 """Largest number of rows in an artifact, because the server keeps artifacts in its database."""
 
 
+@dataclass(frozen=True)
+class SearchRequest:
+    """A question, the datasets that are asked, and how they are searched."""
+
+    dataset_ids: Sequence[str]
+    """Names of the datasets."""
+    query: Query
+    """The example to look for."""
+    where: Where
+    """Which tiles may be in the answer."""
+    k: int
+    """Number of tiles."""
+    engine: EngineChoice
+    """Search engine."""
+    ef_search: int | None
+    """Number of candidates in a search of the vector index. None: as the index was built."""
+    device: Device
+    """Device that runs the model, if the example is an image."""
+    hub_token: str | None = field(repr=False)
+    """Access token for gated weights."""
+
+
 @task(name="search", **STEP)
-def search_datasets(
-    store: ObjectStore,
-    dataset_ids: Sequence[str],
-    query: Query,
-    where: Where,
-    k: int,
-    engine: EngineChoice,
-    ef_search: int | None,
-    device: Device,
-    hub_token: str | None,
-) -> Answer:
+def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
     """Search, and show the answer as a table artifact of the run; see `rasterembed.search.searcher.Searcher`."""
     with Searcher(
-        store, dataset_ids, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token
+        store,
+        request.dataset_ids,
+        engine=request.engine,
+        ef_search=request.ef_search,
+        device=request.device,
+        hub_token=request.hub_token,
     ) as searcher:
-        answer = searcher.ask(query, where, k)
+        answer = searcher.ask(request.query, request.where, request.k)
     create_table_artifact(
-        key=artifact_key("search", dataset_ids[0]),
+        key=artifact_key("search", request.dataset_ids[0]),
         description="\n\n".join([answer.summary(), *answer.notes()]),
         table=[
             {
@@ -59,7 +77,7 @@ def search_datasets(
 
 @task(name="write-results", **STEP)
 def write_results(
-    answer: Answer, store: ObjectStore, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
+    store: ObjectStore, answer: Answer, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
 ) -> None:
     """Write the tiles and the contact sheet to files; see `rasterembed.search.output` and `.contact_sheet`."""
     if out is not None:
