@@ -185,7 +185,7 @@ class _NetworkBuilder:
         """Return the folded float32 network, or None if the checkpoint cannot be folded.
 
         A new version of transformers may build the network in a way that `FoldedViT` does not expect. A warning is then
-        logged, and the unfolded network is used. It is slower, but correct.
+        logged, and the unfolded network is used. The unfolded network is slower, but its vectors are correct.
         """
         if self._checkpoint.family != "dinov3_vit":
             return None

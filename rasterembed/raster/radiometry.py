@@ -349,7 +349,7 @@ def _shows_raster(
     """Return whether an overview shows the same as the raster's own pixels, in most of a few windows.
 
     An overview may be empty, left over from earlier pixels, or made from something else. The mean of a window is
-    compared, because averaging keeps it and the nearest neighbour nearly so.
+    compared. An overview made by averaging keeps this mean. One made by nearest neighbour keeps it nearly.
 
     Args:
         raster: the open raster.
