@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import httpx
 import pytest
 import yaml
 from docker import DockerClient
+from docker.errors import APIError
 from pydantic import SecretStr
 
 from rasterembed.raster.source import default_dataset_id
@@ -142,15 +144,31 @@ def stack(engine: DockerClient, tmp_path: Path) -> Iterator[Stack]:
         try:
             yield stack
         finally:
-            # a scheduled sweep that has just begun would hold the network
-            for container in engine.containers.list(filters={"network": NETWORK, "label": "io.prefect.flow-run-id"}):
-                container.remove(force=True)
+            _remove_run_containers(engine)
             stack.run("cd docker && $COMPOSE down --volumes --timeout 5")
             project = {"label": f"com.docker.compose.project={PROJECT_NAME}"}
             assert engine.containers.list(all=True, filters=project) == []
             assert engine.volumes.list(filters=project) == []
             assert engine.networks.list(names=[NETWORK]) == []
             assert [port for port in ports if _listens(port)] == []
+
+
+def _remove_run_containers(engine: DockerClient) -> None:
+    """Remove the containers of flow runs, which would hold the stack's network: a scheduled sweep may have just begun.
+
+    The worker removes a container when its run has ended. Docker answers 409 while it does so, and 404 afterwards.
+    """
+    runs = {"network": NETWORK, "label": "io.prefect.flow-run-id"}
+    for container in engine.containers.list(all=True, filters=runs):
+        try:
+            container.remove(force=True)
+        except APIError as error:
+            if error.status_code not in (404, 409):
+                raise
+    deadline = time.monotonic() + 60
+    while engine.containers.list(all=True, filters=runs):
+        assert time.monotonic() < deadline, "a flow run's container was not removed within a minute"
+        time.sleep(0.2)
 
 
 def _listens(port: int) -> bool:
