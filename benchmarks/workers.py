@@ -78,7 +78,7 @@ def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="workers-") as place, prefect_server() as server:
         folder = Path(place)
         scene = write_scene(folder / "scene.tif", shards, tiles, SIDE)
-        deploy(server, "*/process")
+        deploy(server, "*/*-process")
         found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
         with worker(server, "process", folder, **ONE_THREAD):
             for turn in range(rounds):
@@ -93,7 +93,7 @@ def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
 def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers: int, tiles: int) -> dict[str, float]:
     cpu, begun = _server_cpu(server), time.time()
     options = ("--shard-tiles", str(tiles), "--shard-threads", "1", "--device", "cpu", "--workers", str(workers))
-    where = ("--root", str(folder), "--dataset-id", dataset, "--worker-deployment", "embed-shards/process")
+    where = ("--root", str(folder), "--dataset-id", dataset, "--worker-deployment", "embed-shards/embed-share-process")
     process = command_line(server.environment() | ONE_THREAD, str(scene), *options, *where)
     output, _ = process.communicate()
     assert process.returncode == 0, output
@@ -129,7 +129,7 @@ def _server(counts: list[int]) -> list[dict[str, float]]:
     """Measure a parent run's requests about its child runs: wall time, and processor time of the server."""
     found = []
     with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
-        deploy(server, "*/process")
+        deploy(server, "*/*-process")
         for count in counts:
 
             @flow(name=f"parent-of-{count}")
@@ -137,7 +137,7 @@ def _server(counts: list[int]) -> list[dict[str, float]]:
                 given = {"dataset_id": "x", "fingerprint": "x", "first": 0, "stop": 1}
                 with _timed(server) as creating:
                     ids = [
-                        run_deployment("embed-shards/process", parameters=given, timeout=0).id  # type: ignore[union-attr]
+                        run_deployment("embed-shards/embed-share-process", parameters=given, timeout=0).id  # type: ignore[union-attr]
                         for _ in range(count)
                     ]
                 with get_client(sync_client=True) as client:

@@ -66,7 +66,7 @@ def raster_embeddings(
     search: VectorIndexOptions = VectorIndexOptions(),
     replace: bool = False,
     workers: Annotated[int, Field(ge=0, le=1000)] = 0,
-    worker_deployment: str = "embed-shards/docker",
+    worker_deployment: str = "embed-shards/embed-share-docker",
 ) -> Summary:
     """Embed a raster. Work that is complete is never done again.
 

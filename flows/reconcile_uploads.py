@@ -41,7 +41,7 @@ def reconcile_uploads(
     uploads: str,
     root: str | None = None,
     store: str | None = None,
-    deployment: str = "raster-embeddings/docker",
+    deployment: str = "raster-embeddings/embed-docker",
     rules: UploadRules = UploadRules(),
     most: Annotated[int, Field(ge=1)] = 100,
 ) -> Sweep:

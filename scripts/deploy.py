@@ -19,6 +19,7 @@ from typing import Any
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
+from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
@@ -140,6 +141,14 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
         print(f"automation {wanted.name!r}: changed")
 
 
+def point_out_old_deployments(client: SyncPrefectClient) -> None:
+    """Print how to delete the deployments that 0.1 named `docker` and `process`: their schedules still run."""
+    wanted = DeploymentFilter.model_validate({"name": {"any_": list(_POOLS)}, "tags": {"all_": ["raster-embeddings"]}})
+    for old in client.read_deployments(deployment_filter=wanted):
+        flow = client.read_flow(old.flow_id).name
+        print(f"{flow}/{old.name} is from version 0.1; to delete it: prefect deployment delete {flow}/{old.name}")
+
+
 def main() -> None:
     """Set up the server at PREFECT_API_URL with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -161,6 +170,7 @@ def main() -> None:
         make_pools(client, arguments.network)
         make_blocks()
         make_automation(client, arguments.silence)
+        point_out_old_deployments(client)
     chosen = [part for name in arguments.name or [] for part in ("--name", name)] or ["--all"]
     done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *chosen], cwd=PROJECT, check=False)
     sys.exit(done.returncode)

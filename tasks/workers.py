@@ -50,7 +50,7 @@ class Fleet:
     workers: int
     """Number of child runs at a time."""
     deployment: str
-    """Name of the deployment, as `embed-shards/docker`."""
+    """Name of the deployment, as `embed-shards/embed-share-docker`."""
     store: str | None
     """Name of the object-store block."""
     weights: str | None
@@ -145,7 +145,7 @@ class _Children:
         except (ObjectNotFound, ValueError) as error:
             raise UsageError(
                 f"worker_deployment: there is no deployment {fleet.deployment!r} on this Prefect server: "
-                "`make deploy` makes embed-shards/docker and embed-shards/process"
+                "`make deploy` makes embed-shards/embed-share-docker and embed-shards/embed-share-process"
             ) from error
 
     def start(self, share: range, attempt: int) -> None:

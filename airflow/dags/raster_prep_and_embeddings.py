@@ -28,7 +28,7 @@ with DAG(
     schedule=None,
     params={
         "deployment": Param(
-            os.environ.get("RASTER_EMBEDDINGS_DEPLOYMENT", "raster-embeddings/docker"),
+            os.environ.get("RASTER_EMBEDDINGS_DEPLOYMENT", "raster-embeddings/embed-docker"),
             type="string",
             pattern="^[^/]+/[^/]+$",
             description="Prefect deployment to run, as flow/deployment.",

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
     """Secret that a sender must give: as `Authorization: Bearer TOKEN`, or as the password of basic authentication."""
     mode: Literal["run", "event"] = "run"
     """`run` creates a flow run and emits an event. `event` only emits the event, for Prefect automations."""
-    deployment: str = Field(default="raster-embeddings/docker", pattern=r"^[^/]+/[^/]+$")
+    deployment: str = Field(default="raster-embeddings/embed-docker", pattern=r"^[^/]+/[^/]+$")
     """Deployment to run, as flow/deployment."""
     root: str
     """Folder or s3://bucket/prefix for datasets and dead letters. The usual AWS variables give the keys for S3."""

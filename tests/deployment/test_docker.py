@@ -83,10 +83,10 @@ class Site:
     """By `make deploy`."""
 
     def start(self, dataset: str, *options: str, **parameters: Any) -> UUID:
-        """`prefect deployment run raster-embeddings/docker`, with the scene; the run's id."""
+        """`prefect deployment run raster-embeddings/embed-docker`, with the scene; the run's id."""
         given = PARAMETERS | {"dataset_id": dataset} | parameters
         pairs = [part for name, value in given.items() for part in ("--param", f"{name}={json.dumps(value)}")]
-        printed = self.prefect("deployment", "run", "raster-embeddings/docker", *pairs, *options)
+        printed = self.prefect("deployment", "run", "raster-embeddings/embed-docker", *pairs, *options)
         found = re.search(r"UUID: ([0-9a-f-]{36})", printed)
         assert found, printed
         return UUID(found[1])
@@ -277,12 +277,14 @@ def test_a_raster_in_s3_becomes_a_dataset_in_s3_with_the_bytes_of_a_local_run(
 @pytest.mark.usefixtures("embedded", "docker_worker")
 def test_reports_searches_and_sweeps_run_in_containers_too(site: Site) -> None:
     runs = {
-        PROCESSING: site.runs.create("qa-report/docker", dataset="e2e"),
-        ANALYTICS: site.runs.create("search-embeddings/docker", dataset="e2e", query={"tile": "r000003_c000004"}, k=3),
+        PROCESSING: site.runs.create("qa-report/qa-docker", dataset="e2e"),
+        ANALYTICS: site.runs.create(
+            "search-embeddings/search-docker", dataset="e2e", query={"tile": "r000003_c000004"}, k=3
+        ),
     }
     for image, run in runs.items():
         assert site.container(run.id).attrs["Config"]["Image"] == image
-    sweep = site.runs.create("reconcile-uploads/docker", uploads="s3://rasters/nothing-there/")
+    sweep = site.runs.create("reconcile-uploads/sweep-docker", uploads="s3://rasters/nothing-there/")
     for run in (*runs.values(), sweep):
         ended = site.runs.wait(run.id)
         assert ended.state_name == "Completed", ended.state
@@ -320,7 +322,7 @@ def test_cancelling_stops_every_container_and_leaves_a_dataset_to_resume(site: S
     assert 0 < len(before) < ROWS
     made = {name: site.store.describe(f"s3://datasets/all/embeddings/cancelled/{name}") for name in before}
 
-    again = site.runs.create("raster-embeddings/docker", **PARAMETERS, dataset_id="cancelled")
+    again = site.runs.create("raster-embeddings/embed-docker", **PARAMETERS, dataset_id="cancelled")
     ended = site.runs.wait(again.id)
     assert ended.state_name == "Completed", ended.state
     assert vectors_of(site.store, "cancelled").equals(alone)

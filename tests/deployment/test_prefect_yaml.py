@@ -63,6 +63,8 @@ def test_the_file_has_no_unknown_key_and_is_for_the_installed_prefect() -> None:
 def test_the_deployments_are_those_that_the_documents_name() -> None:
     names = {f"{load_flow_from_entrypoint(d['entrypoint']).name}/{d['name']}" for d in DEPLOYMENTS}
     assert len(names) == len(DEPLOYMENTS)
+    # Prefect's pages list deployments by the part behind the slash, so this part alone must say what a deployment does.
+    assert len({d["name"] for d in DEPLOYMENTS}) == len(DEPLOYMENTS)
     documented = set(
         re.findall(r"^\| `([a-z-]+/[a-z-]+)` \|", (PROJECT / "docs/deployment.md").read_text(), re.MULTILINE)
     )
@@ -150,7 +152,7 @@ def _definitions(pool: str) -> dict[str, Any]:
 def test_a_gpu_container_asks_docker_for_gpus() -> None:
     from docker.types import DeviceRequest, HostConfig
 
-    gpu = next(d for d in DEPLOYMENTS if d["name"] == "docker-gpu")
+    gpu = next(d for d in DEPLOYMENTS if d["name"].endswith("-docker-gpu"))
     asked = gpu["work_pool"]["job_variables"]["container_create_kwargs"]
     assert set(asked) == {"shm_size", "device_requests"}
     requests = [DeviceRequest(**request) for request in asked["device_requests"]]
@@ -187,20 +189,20 @@ def _timeless(value: Any) -> Any:
 @pytest.mark.slow
 def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: Path) -> None:
     settings = {"RASTER_ROOT": str(tmp_path), "AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "s3cret/+x"}
-    printed = deploy(empty_server, "*/process", **settings)
+    printed = deploy(empty_server, "*/*-process", **settings)
     assert "s3cret" not in printed
     first = _everything(empty_server)
-    deploy(empty_server, "*/process", **settings)
+    deploy(empty_server, "*/*-process", **settings)
     assert _everything(empty_server) == first
     # without RASTER_ROOT the block stays as it is
-    deploy(empty_server, "*/process")
+    deploy(empty_server, "*/*-process")
     assert _everything(empty_server) == first
 
     assert {pool["name"] for pool in first["work_pools"]} == set(POOLS)
     deployed = {deployment["name"]: deployment for deployment in first["deployments"]}
-    assert deployed["process"]["version"] == VERSION
+    assert deployed["embed-process"]["version"] == VERSION
     assert all(deployment["enforce_parameter_schema"] for deployment in first["deployments"])
-    assert len(first["deployments"]) == sum(d["name"] == "process" for d in DEPLOYMENTS)
+    assert len(first["deployments"]) == sum(d["name"].endswith("-process") for d in DEPLOYMENTS)
     (block,) = first["block_documents"]
     assert block["name"] == "raster-embeddings"
     assert block["data"]["root"] == str(tmp_path)
@@ -212,16 +214,27 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
         {**automation["actions"][0], "type": "change-flow-run-state", "state": "CRASHED"},
     ]
 
-    changed = deploy(empty_server, "*/process", **(settings | {"RASTER_ROOT": str(tmp_path / "other")}))
+    changed = deploy(empty_server, "*/*-process", **(settings | {"RASTER_ROOT": str(tmp_path / "other")}))
     assert "block object-store/raster-embeddings" in changed
     (block,) = _everything(empty_server)["block_documents"]
     assert block["data"]["root"] == str(tmp_path / "other")
 
 
 @pytest.mark.slow
+def test_deployments_with_the_names_of_0_1_are_pointed_out(empty_server: PrefectServer) -> None:
+    flow = httpx.post(f"{empty_server.api_url}/flows/", json={"name": "reconcile-uploads"}, timeout=30).json()
+    old = {"name": "docker", "flow_id": flow["id"], "tags": ["raster-embeddings"]}
+    made = httpx.post(f"{empty_server.api_url}/deployments/", json=old, timeout=30).json()
+    printed = deploy(empty_server, "qa-report/qa-process")
+    assert "prefect deployment delete reconcile-uploads/docker" in printed
+    httpx.delete(f"{empty_server.api_url}/deployments/{made['id']}", timeout=30)
+    assert "deployment delete" not in deploy(empty_server, "qa-report/qa-process")
+
+
+@pytest.mark.slow
 def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: PrefectServer) -> None:
-    deploy(empty_server, "*/process")
-    named = httpx.get(f"{empty_server.api_url}/deployments/name/raster-embeddings/process", timeout=30).json()
+    deploy(empty_server, "*/*-process")
+    named = httpx.get(f"{empty_server.api_url}/deployments/name/raster-embeddings/embed-process", timeout=30).json()
     create = f"{empty_server.api_url}/deployments/{named['id']}/create_flow_run"
 
     def answer(**parameters: Any) -> httpx.Response:

@@ -82,10 +82,12 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         moto.create_bucket(bucket)
     moto.client().upload_file(str(folder / "scene.tif"), "rasters", "scene.tif")
     with prefect_server() as server:
-        deploy(server, "*/process", RASTER_ROOT="s3://datasets", **moto.environment())
+        deploy(server, "*/*-process", RASTER_ROOT="s3://datasets", **moto.environment())
         with worker(server, "process", folder):
             runs = Runs(server)
-            created = runs.create("raster-embeddings/process", raster="s3://rasters/scene.tif", dataset_id="scene")
+            created = runs.create(
+                "raster-embeddings/embed-process", raster="s3://rasters/scene.tif", dataset_id="scene"
+            )
             ended = runs.wait(created.id)
             assert ended.state_name == "Completed", ended.state
         # the rows of task runs arrive late

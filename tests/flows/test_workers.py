@@ -55,7 +55,7 @@ def test_shares_are_contiguous_cover_the_missing_and_are_even(missing: set[int],
 def deployed(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
     """Start a process worker, and deploy to its pool."""
     folder = tmp_path_factory.mktemp("workers")
-    deploy(prefect, "*/process")
+    deploy(prefect, "*/*-process")
     with worker(prefect, "process", folder, **ONE_THREAD):
         yield prefect
 
@@ -85,7 +85,7 @@ def alone(scene: Path, prefect: PrefectServer, tmp_path_factory: pytest.TempPath
 
 
 def _start(server: PrefectServer, scene: Path, root: Path, dataset: str, workers: int = 2) -> subprocess.Popen[str]:
-    fleet = ("--workers", str(workers), "--worker-deployment", "embed-shards/process")
+    fleet = ("--workers", str(workers), "--worker-deployment", "embed-shards/embed-share-process")
     where = ("--root", str(root), "--dataset-id", dataset)
     return command_line(server.environment() | ONE_THREAD, str(scene), *where, *OPTIONS, *fleet)
 
