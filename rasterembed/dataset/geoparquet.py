@@ -1,16 +1,20 @@
-"""Make the parts of a GeoParquet 1.1 file: the WKB geometry, the bbox column, and the footer's `geo` key.
+"""Make the parts of a GeoParquet 1.1 file: the WKB geometry, the bbox column, and the metadata in the footer.
 
 The tile index and the shards are GeoParquet files.
 """
 
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyproj
 import shapely
 from numpy.typing import NDArray
@@ -26,6 +30,35 @@ def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
     """Return the columns `bbox` and `geometry` of n footprints. Each column has n rows."""
     bbox = pa.StructArray.from_arrays([pa.array(footprints.bounds[:, i]) for i in range(4)], fields=list(BBOX_TYPE))
     return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
+
+
+def geoparquet_writer(path: Path, schema: pa.Schema, **encoding: Any) -> pq.ParquetWriter:
+    """Return a writer for a file whose metadata is known only after the last row. Call `write_metadata` at the end.
+
+    Args:
+        path: the new file.
+        schema: columns of the file.
+        encoding: further options of `pyarrow.parquet.ParquetWriter`.
+    """
+    # By default the writer stores the Arrow schema at once. `write_metadata` stores it together with the metadata.
+    return pq.ParquetWriter(path, schema, store_schema=False, **encoding)
+
+
+def write_metadata(writer: pq.ParquetWriter, schema: pa.Schema, metadata: Mapping[str, bytes]) -> None:
+    """Write keys into the footer of a file, and into the Arrow schema that the footer contains.
+
+    Most readers look for `geo` in the footer. Readers that use Arrow, such as `pyarrow.parquet.read_schema` and
+    `geopandas.read_parquet` of a folder, see only the metadata of the Arrow schema. Other writers therefore also use
+    both places.
+
+    Args:
+        writer: a writer from `geoparquet_writer`.
+        schema: the same columns as for `geoparquet_writer`.
+        metadata: keys and values for the footer.
+    """
+    stored = schema.with_metadata(metadata).serialize().to_pybytes()
+    # The format of this key is part of Arrow: the schema as an IPC message, in base64.
+    writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored), **metadata})
 
 
 class GeoMetadata:

@@ -14,7 +14,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
+from rasterembed.dataset.geoparquet import (
+    BBOX_TYPE,
+    GeoMetadata,
+    geoparquet_writer,
+    place_columns,
+    write_metadata,
+)
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
@@ -169,13 +175,12 @@ class ShardWriter:
     def finish(self, run_id: str | None) -> None:
         """Write the waiting rows, and the footer."""
         self._flush()
-        if self._plan.profile.on_earth:
-            self._writer.add_key_value_metadata({"geo": self._geo.json()})
+        metadata = {"geo": self._geo.json()} if self._plan.profile.on_earth else {}
         receipt = receipt_of(self._plan, run_id) | {
             "computation": None if self.computation is None else self.computation.model_dump(mode="json"),
             "skipped": self._skipped,
         }
-        self._writer.add_key_value_metadata({"emb": json.dumps(receipt)})
+        write_metadata(self._writer, self._schema, metadata | {"emb": json.dumps(receipt).encode()})
 
 
 def write_shard(
@@ -198,7 +203,7 @@ def write_shard(
     key = plan.layout.shard(plan.fingerprint, number)
     with (
         local_file(store, key, replace=False) as file,
-        pq.ParquetWriter(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
+        geoparquet_writer(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
     ):
         writer = ShardWriter(plan, number, parquet)
         for batch in batches:

@@ -8,9 +8,14 @@ from enum import StrEnum
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, place_columns
+from rasterembed.dataset.geoparquet import (
+    BBOX_TYPE,
+    GeoMetadata,
+    geoparquet_writer,
+    place_columns,
+    write_metadata,
+)
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.raster.footprints import Footprinter
@@ -74,7 +79,7 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
     geo = GeoMetadata()
     with (
         local_file(store, plan.layout.tile_index, replace=True) as file,
-        pq.ParquetWriter(file.path, SCHEMA, compression="zstd") as writer,
+        geoparquet_writer(file.path, SCHEMA, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []
         for number in range(plan.sharding.count):
@@ -85,9 +90,8 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
                     waiting = []
                 waiting.append(rows)
         writer.write_table(pa.concat_tables(waiting))
-        if plan.profile.on_earth:
-            writer.add_key_value_metadata({"geo": geo.json()})
-        writer.add_key_value_metadata({"emb": json.dumps(receipt_of(plan))})
+        metadata = {"geo": geo.json()} if plan.profile.on_earth else {}
+        write_metadata(writer, SCHEMA, metadata | {"emb": json.dumps(receipt_of(plan)).encode()})
     return file.sha256
 
 

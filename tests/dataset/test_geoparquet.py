@@ -12,6 +12,7 @@ import duckdb
 import geopandas
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset
 import pyarrow.parquet as pq
 import pyproj
 import pytest
@@ -308,6 +309,29 @@ def test_geo_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
             assert pyproj.CRS.from_json_dict(column["crs"]) == pyproj.CRS("OGC:CRS84")
             assert column["covering"]["bbox"] == {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}
             assert column["bbox"] == geopandas.read_parquet(path).total_bounds.tolist()
+
+
+def test_metadata_in_the_arrow_schema(scene: Dataset, dateline: Dataset, unplaced: Dataset, empty: Dataset) -> None:
+    """Readers that use Arrow see only the metadata of the Arrow schema. It equals the footer's."""
+    for dataset, keys in ((scene, {b"geo", b"emb"}), (dateline, {b"geo", b"emb"}), (empty, {b"geo", b"emb"}),
+                          (unplaced, {b"emb"})):  # fmt: skip
+        for path in (dataset.index, *dataset.shards):
+            in_footer = pq.read_metadata(path).metadata
+            assert set(in_footer) == {b"ARROW:schema", *keys}
+            assert pq.read_schema(path).metadata == {key: in_footer[key] for key in keys}
+            assert pq.read_table(path).schema.metadata == pq.read_schema(path).metadata
+
+
+def test_a_folder_of_shards_is_one_dataset(scene: Dataset) -> None:
+    folder = scene.shards[0].parent
+    assert len(list(folder.iterdir())) == len(scene.shards) == 4
+    frame = geopandas.read_parquet(folder)
+    assert (len(frame), frame.crs) == (2246, "OGC:CRS84")
+    parts = [geopandas.read_parquet(path) for path in scene.shards]
+    assert frame.geometry.to_wkb().tolist() == [wkb for part in parts for wkb in part.geometry.to_wkb()]
+    for schema in (pq.ParquetDataset(folder).schema, pyarrow.dataset.dataset(folder).schema):
+        assert json.loads(schema.metadata[b"geo"])["primary_column"] == "geometry"
+        assert schema.field("embedding").type == pa.list_(pa.field("element", pa.float32(), nullable=False), DIMENSIONS)
 
 
 def test_the_receipt_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
