@@ -6,13 +6,17 @@ import base64
 import io
 import math
 import textwrap
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
 import pyproj
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Patch
+from matplotlib.text import Text
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -212,7 +216,8 @@ class _Frame:
             latitude = min(abs(f + e * profile.height / 2), 75.0)
             # A degree of longitude is shorter towards the poles.
             aspect, labels = 1.0 / math.cos(math.radians(latitude)), ("Longitude", "Latitude")
-        unit = {"metre": "m", "degree": "°"}.get(crs.axis_info[0].unit_name, crs.axis_info[0].unit_name)
+        unit_name = crs.axis_info[0].unit_name if crs.axis_info else "unknown unit"
+        unit = {"metre": "m", "degree": "°"}.get(unit_name, _short(unit_name, 20))
         name = crs.name if len(crs.name) < 40 else "native CRS"
         return cls(
             c, f, a, e, profile.width, profile.height, aspect, f"{labels[0]} ({unit}), {name}", f"{labels[1]} ({unit})"
@@ -265,7 +270,6 @@ def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure
         fontsize=9.5,
         color=_ALARM if heading.untrained else _SOFT,
         weight="bold" if heading.untrained else "normal",
-        parse_math=False,  # The name of a folder may contain a dollar sign.
     )
     lines = textwrap.wrap(caption, 128)
     figure.text(left, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=_SOFT, linespacing=1.35)
@@ -334,6 +338,7 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
     if filled.max() > 100 * filled.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.yaxis.set_minor_formatter(NullFormatter())  # Matplotlib's own formatter writes formulas.
         axes.set_ylim(bottom=0.7)
     quantiles = distribution.quantiles
     if quantiles:
@@ -367,7 +372,30 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
+def _literal(text: Text) -> None:
+    """Let matplotlib draw a text letter by letter.
+
+    Names of models, CRSs and units come from files. Matplotlib would read `$...$` in such a name as a formula, and
+    raise an error if the formula is wrong. It would warn about letters that the font lacks. Such letters and control
+    characters are replaced.
+    """
+    text.set_parse_math(False)
+    text.set_usetex(False)
+    font = get_font(findfont(text.get_fontproperties()))
+    shown = "".join(
+        letter
+        if letter == "\n" or (font.get_char_index(ord(letter)) and unicodedata.category(letter)[0] != "C")
+        else "�"
+        for letter in text.get_text()
+    )
+    if shown != text.get_text():
+        text.set_text(shown)
+
+
 def _png(figure: Figure) -> bytes:
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        _literal(text)
     data = io.BytesIO()
     figure.savefig(data, format="png")
     return data.getvalue()

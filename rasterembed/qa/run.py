@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.plan import Plan
+from rasterembed.errors import RasterEmbedError, one_line
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
 from rasterembed.qa.measure import DatasetMeasures, measure_dataset
@@ -48,8 +52,8 @@ def run_qa(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds = Qa
     """
     with measure_dataset(store, manifest, thresholds) as measures:
         pictures = _draw_pictures(measures)
-        report = _make_report(measures, thresholds, tuple(pictures))
-    _write(store, report, pictures)
+        report = _make_report(measures, thresholds, pictures)
+    _write(store, report, pictures.files)
     return report
 
 
@@ -77,10 +81,20 @@ def judge_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
         True
     """
     with measure_dataset(store, manifest, thresholds) as measures:
-        return _make_report(measures, thresholds, pictures=())
+        return _make_report(measures, thresholds, _Pictures({}, ()))
 
 
-def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: tuple[str, ...]) -> QaReport:
+@dataclass(frozen=True)
+class _Pictures:
+    """The pictures of a report."""
+
+    files: Mapping[str, bytes]
+    """Content of each picture file by name, in the order of `PICTURES`."""
+    notes: tuple[str, ...]
+    """Sentences about pictures that could not be drawn, with the reasons."""
+
+
+def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: _Pictures) -> QaReport:
     manifest, vectors = measures.manifest, measures.vectors
     metrics = judge(measures.measurements, thresholds)
     near = vectors.neighbours
@@ -100,33 +114,49 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
         else None,
         explained=vectors.principal.explained if vectors.principal else None,
         sample_rows=vectors.sample_rows,
-        notes=measures.notes,
-        pictures=pictures,
+        notes=(*measures.notes, *pictures.notes),
+        pictures=tuple(pictures.files),
         thresholds=thresholds,
     )
 
 
-def _draw_pictures(measures: DatasetMeasures) -> dict[str, bytes]:
-    """Return the content of each picture file by name, in the order of `PICTURES`."""
+def _draw_pictures(measures: DatasetMeasures) -> _Pictures:
+    """Draw all pictures that the measurements allow.
+
+    A picture that cannot be drawn becomes a note. The metrics alone decide about the dataset: if the error ended the
+    checks, the dataset would stay in state `embedded`, and every new run would end with the same error.
+    """
     # Matplotlib takes long to import, and only this function needs it.
-    from rasterembed.qa.pictures import Heading, draw_coverage, draw_norms, draw_pca
+    from rasterembed.qa import pictures
 
     manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
     untrained = manifest.configuration["model"]["id"] == DEMO
-    heading = Heading(manifest.dataset_id, manifest.model, untrained)
-    pictures: dict[str, bytes] = {}
-    if plan is not None and tiles.has_index:
+    heading = pictures.Heading(manifest.dataset_id, manifest.model, untrained)
+    files: dict[str, bytes] = {}
+    notes: list[str] = []
+
+    def draw(name: str, picture: Callable[[], bytes]) -> None:
+        try:
+            files[name] = picture()
+        except RasterEmbedError:
+            raise  # The store or a shard cannot be read. A new run may succeed.
+        except Exception as error:
+            notes.append(f"{name} could not be drawn: {type(error).__name__}: {one_line(error)}")
+
+    def coverage(plan: Plan) -> bytes:
         reasons = {reason: describe_reason(reason, plan.selection.min_valid_fraction) for reason in tiles.skipped()}
-        status = status_map(plan, tiles.windows(), reasons)
-        pictures["coverage.png"] = draw_coverage(heading, plan, status, measures.overview)
+        return pictures.draw_coverage(heading, plan, status_map(plan, tiles.windows(), reasons), measures.overview)
+
+    if plan is not None and tiles.has_index:
+        draw("coverage.png", partial(coverage, plan))
     if plan is not None and vectors.principal is not None:
         colours = colour_map(plan, vectors.principal, tiles.projections(vectors.principal))
-        pictures["pca.png"] = draw_pca(heading, plan, vectors.principal, colours)
         tags = {"dataset": manifest.dataset_id, "fingerprint": manifest.fingerprint, "model": manifest.model}
-        pictures["pca.tif"] = write_pca_tif(plan, vectors.principal, colours, tags)
+        draw("pca.png", partial(pictures.draw_pca, heading, plan, vectors.principal, colours))
+        draw("pca.tif", partial(write_pca_tif, plan, vectors.principal, colours, tags))
     if vectors.norm is not None and vectors.valid_fraction is not None:
-        pictures["norms.png"] = draw_norms(heading, vectors.norm, vectors.valid_fraction)
-    return {name: pictures[name] for name in PICTURES if name in pictures}
+        draw("norms.png", partial(pictures.draw_norms, heading, vectors.norm, vectors.valid_fraction))
+    return _Pictures({name: files[name] for name in PICTURES if name in files}, tuple(notes))
 
 
 def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) -> None:

@@ -28,12 +28,15 @@ import rasterembed.qa
 from examples.landscape import make_scene
 from flows.command import run
 from flows.qa_report import qa_report
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.pipeline import EmbedOptions, check_dataset, embed_raster
+from rasterembed.qa.maps import StatusMap
 from rasterembed.qa.metrics import Metric
+from rasterembed.qa.pictures import Heading, draw_coverage
 from rasterembed.qa.report import QaError, QaReport, markdown
 from rasterembed.qa.run import judge_dataset, run_qa
 from rasterembed.qa.thresholds import QaThresholds
@@ -632,6 +635,49 @@ def test_the_pictures_show_what_became_of_the_tiles(store: ObjectStore) -> None:
     for name in ("pca.png", "norms.png"):
         with Image.open(store.uri(f"qa/{ID}/{name}")) as picture:
             assert 900 < picture.width < 1000
+
+
+ODD_NAMES = [
+    r"a $\frac$ b",  # This is a formula that matplotlib cannot read.
+    "price $5 and $6",
+    "\x01\x1b[31mred\x1b[0m \u202e",
+    "東京 \U0001f600 system",
+    "^_%#&\\",
+]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.filterwarnings("error")
+def test_names_of_crs_and_unit_are_drawn_letter_by_letter(name: str, store: ObjectStore) -> None:
+    plan = Dataset(store, _manifest(store)).plan
+    quoted = name.replace('"', '""')
+    wkt = (
+        f'PROJCS["{quoted}",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
+        'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],'
+        'PARAMETER["latitude_of_origin",0],PARAMETER["central_meridian",27],PARAMETER["scale_factor",0.9996],'
+        f'PARAMETER["false_easting",500000],PARAMETER["false_northing",0],UNIT["{quoted}",1]]'
+    )
+    odd = plan.model_copy(update={"profile": plan.profile.model_copy(update={"crs_wkt": wkt})})
+    labels = (f"embedded {name}", "missing")
+    status = StatusMap(labels, (1, 0), np.zeros((plan.sharding.rows, plan.sharding.cols), np.uint8))
+    picture = draw_coverage(Heading(ID, name, untrained=False), odd, status, overview=None)
+    assert Image.open(io.BytesIO(picture)).format == "PNG"
+
+
+def test_a_picture_that_fails_is_a_note_and_the_dataset_gets_its_state(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_state(store, _manifest(store), "embedded")
+
+    def fail(*_: object) -> bytes:
+        raise ValueError("first line\nsecond line")
+
+    monkeypatch.setattr("rasterembed.qa.pictures.draw_pca", fail)
+    report = check_dataset(store, ID)
+    assert report.pictures == ("coverage.png", "norms.png", "pca.tif")
+    assert report.notes == ("pca.png could not be drawn: ValueError: first line second line",)
+    assert _manifest(store).state == "ready"
+    assert "- pca.png could not be drawn: ValueError: first line second line" in markdown(report)
 
 
 def test_a_report_replaces_an_earlier_one_whole(store: ObjectStore) -> None:
