@@ -7,5 +7,6 @@ The steps of a search, and their modules:
   `filters` apply the filters.
 - `engines` has the search engines, which find the nearest vectors.
 - `answer` has the answer. `output` and `contact_sheet` write the answer to files.
-- `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this index.
+- `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this
+  index, and `index_database` opens it.
 """

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
-from rasterembed.search.engines.engine import COLUMNS, IndexUnusableError
-from rasterembed.search.engines.vss import VssEngine, load_vss, nearest_sql, open_database, quote_path
+from rasterembed.search.engines.engine import COLUMNS, IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.vss import VssEngine, nearest_sql
+from rasterembed.search.index_database import load_vss, open_database, quote_path
 from rasterembed.search.index_file import VectorIndexInfo
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store import duck
@@ -119,7 +120,8 @@ def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildRe
     try:
         return BuildResult(BuildOutcome.BUILT, _build(dataset, options), why_build)
     except IndexUnusableError as error:
-        # A build raises this error only if `vss` cannot be loaded.
+        if error.reason is not NoIndexReason.NO_EXTENSION:
+            raise  # The index that was just built cannot be used. This is a bug.
         if options.index == "always":
             raise DataError(
                 f"{error}: install the wheel duckdb-extension-vss of the same version, or search without an index"
@@ -157,7 +159,7 @@ def _build(dataset: Dataset, options: VectorIndexOptions) -> VectorIndexInfo:
     with local_file(store, key, replace=True) as file, duck.readable_errors(None, what):
         _write_database(dataset, file.path, options, what)
         seconds = time.monotonic() - started
-        con = open_database(file.path, options.index_ef_search)
+        con = open_database(file.path, manifest.dimensions, options.index_ef_search)
         try:
             recall, sample = measure_recall(con)
         finally:

@@ -23,6 +23,7 @@ from rasterembed.search import vector_index
 from rasterembed.search.engines import vss
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
+from rasterembed.search.index_database import open_database, quote_path
 from rasterembed.search.index_file import VectorIndexInfo
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
@@ -284,6 +285,103 @@ def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
     assert why.startswith("the index is broken: ")
     assert "\n" not in why
     assert len(tiles) == 10
+
+
+def plant(indexed: Indexed, *statements: str, copy: bool = True) -> None:
+    """Replace the index's database, as anybody may who can write to the bucket: with a matching digest."""
+    file = indexed.folder / indexed.info.file
+    kept = file.rename(indexed.folder.parent / "kept.duckdb")
+    con = duckdb.connect()
+    duck.load_vss(con)
+    con.execute(f"ATTACH {quote_path(kept)} AS old (READ_ONLY); ATTACH {quote_path(file)} AS ix; USE ix")
+    con.execute("SET hnsw_enable_experimental_persistence = true")
+    if copy:
+        con.execute("CREATE TABLE vectors AS SELECT * FROM old.vectors")
+        con.execute(
+            "CREATE INDEX hnsw ON vectors USING HNSW (embedding) "
+            "WITH (metric = 'cosine', M = 16, ef_construction = 128)"
+        )
+    for statement in statements:
+        con.execute(statement)
+    con.execute("CHECKPOINT ix")
+    con.close()
+    kept.unlink()
+    data = file.read_bytes()
+    rewrite(indexed, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+VIEW = """
+CREATE VIEW vectors AS SELECT tile_id || content AS tile_id, "row", col, col_off, row_off, width, height,
+valid_fraction, geometry, embedding, 'HNSW_INDEX_SCAN' AS scan FROM inner_table, read_text('SECRET')
+"""
+
+PLANTED = {
+    "view": ("CREATE TABLE inner_table AS SELECT * FROM old.vectors", VIEW),
+    "view beside the table": ("CREATE VIEW other AS SELECT * FROM read_text('SECRET')",),
+    "macro": ("CREATE MACRO array_cosine_distance(a, b) AS (SELECT length(content) FROM read_text('SECRET'))",),
+    "table macro": ("CREATE MACRO m() AS TABLE SELECT * FROM read_text('SECRET')",),
+    "generated column": (
+        'CREATE TABLE vectors (tile_id VARCHAR, "row" INTEGER, col INTEGER, col_off INTEGER, row_off INTEGER, '
+        "width INTEGER, height INTEGER, valid_fraction FLOAT, geometry GEOMETRY, "
+        "embedding FLOAT[24], x VARCHAR GENERATED ALWAYS AS (repeat(tile_id, 2)))",
+        "INSERT INTO vectors SELECT * FROM old.vectors",
+        "CREATE INDEX hnsw ON vectors USING HNSW (embedding) WITH (metric = 'cosine')",
+    ),
+    "default": ("ALTER TABLE vectors ALTER tile_id SET DEFAULT repeat('x', 9)",),
+    "second index": ("CREATE INDEX other ON vectors ((repeat(tile_id, 2)))",),
+    "second table": ("CREATE TABLE other (a INTEGER)",),
+    "schema": ("CREATE SCHEMA ix",),
+    "sequence": ("CREATE SEQUENCE s",),
+    "type": ("CREATE TYPE t AS ENUM ('a')",),
+}
+
+
+@pytest.mark.parametrize("how", PLANTED)
+def test_a_planted_database_is_not_read(indexed: Indexed, tmp_path: Path, how: str) -> None:
+    good = indexed.search()
+    assert good[0] == "vss"
+    secret = tmp_path / "secret.txt"
+    secret.write_text("-secret")
+    copy = how not in ("view", "generated column", "default")
+    statements = [text.replace("SECRET", str(secret)) for text in PLANTED[how]]
+    if how == "default":
+        statements = ["CREATE TABLE vectors AS SELECT * FROM old.vectors", *statements, PLANTED["generated column"][-1]]
+    plant(indexed, *statements, copy=copy)
+    why = "the index is broken: its file holds more than an index, so it is not used"
+    assert indexed.search() == ("scan", why, good[2])
+
+
+def test_a_connection_to_an_index_opens_no_other_file(indexed: Indexed, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    con = open_database(indexed.folder / indexed.info.file, 24, 128)
+    for statement in (
+        f"SELECT * FROM read_text({quote_path(secret)})",
+        f"SELECT * FROM glob({quote_path(tmp_path / '*')})",
+        f"COPY (SELECT 1) TO {quote_path(tmp_path / 'new.csv')}",
+        f"ATTACH {quote_path(tmp_path / 'new.duckdb')} AS new",
+    ):
+        with pytest.raises(duckdb.PermissionException):
+            con.execute(statement)
+    for statement in ("SET enable_external_access = true", "SET allowed_paths = ['/']", "SET memory_limit = '1TB'"):
+        with pytest.raises(duckdb.InvalidInputException):
+            con.execute(statement)
+    con.close()
+
+
+def test_a_log_beside_an_index_is_not_executed(indexed: Indexed) -> None:
+    good = indexed.search()
+    file = indexed.folder / indexed.info.file
+    other = indexed.folder.parent / "other.duckdb"
+    shutil.copy(file, other)
+    con = duckdb.connect()
+    duck.load_vss(con)
+    con.execute(f"SET hnsw_enable_experimental_persistence = true; ATTACH {quote_path(other)} AS ix")
+    con.execute("SET wal_autocheckpoint = '1TB'; CREATE VIEW ix.planted AS SELECT 1")
+    shutil.copy(f"{other}.wal", f"{file}.wal")
+    con.close()
+    why = "the index is broken: its file holds more than an index, so it is not used"
+    assert indexed.search() == ("scan", why, good[2])
 
 
 def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_path: Path) -> None:

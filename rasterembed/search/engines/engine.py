@@ -68,6 +68,8 @@ class NoIndexReason(StrEnum):
     """`index.json` has no valid content."""
     FILE_DAMAGED = "file_damaged"
     """The index's database is missing, or its size or sha256 is wrong."""
+    FOREIGN_CONTENT = "foreign_content"
+    """The index's database holds something that no build writes, such as a view. It is not read."""
     NOT_USED = "not_used"
     """DuckDB opens the database, but does not use the index in it."""
     FAILED = "failed"
@@ -98,6 +100,8 @@ class NoIndexReason(StrEnum):
                 return "the index is broken: index.json cannot be read"
             case NoIndexReason.FILE_DAMAGED:
                 return "the index is broken: its file is missing, cut off or damaged"
+            case NoIndexReason.FOREIGN_CONTENT:
+                return "the index is broken: its file holds more than an index, so it is not used"
             case NoIndexReason.NOT_USED:
                 return "the index is broken: DuckDB does not use it"
             case NoIndexReason.FAILED:

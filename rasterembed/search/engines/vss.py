@@ -8,8 +8,6 @@ applies the filters to the returned rows.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -20,6 +18,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import StoreError
 from rasterembed.search.engines.engine import COLUMNS, EngineName, IndexUnusableError, NoIndexReason
 from rasterembed.search.filters import Filters
+from rasterembed.search.index_database import open_database
 from rasterembed.search.index_file import local_database, read_info
 from rasterembed.store import duck
 
@@ -47,7 +46,8 @@ class VssEngine:
         self.info = read_info(dataset)
         self.ef_search = ef_search or self.info.ef_search
         try:
-            self._con = open_database(local_database(dataset, self.info), self.ef_search)
+            path = local_database(dataset, self.info)
+            self._con = open_database(path, dataset.manifest.dimensions, self.ef_search)
             self._load_index(dataset.manifest.dimensions)
         except (duckdb.Error, StoreError) as error:
             raise _failed(error) from error
@@ -106,50 +106,7 @@ def nearest_sql(columns: str, dimensions: int) -> str:
     its index.
     """
     distance = f"array_cosine_distance(embedding, $vector::FLOAT[{dimensions}])"
-    return f"SELECT {columns}, {distance} AS distance FROM ix.vectors ORDER BY distance LIMIT $n"
-
-
-def load_vss(con: duckdb.DuckDBPyConnection) -> None:
-    """Load the extension `vss` into a connection.
-
-    Raises:
-        IndexUnusableError: if the extension cannot be loaded.
-    """
-    if not duck.load_vss(con):
-        raise IndexUnusableError(NoIndexReason.NO_EXTENSION, duckdb.__version__)
-
-
-def open_database(path: Path, ef_search: int) -> duckdb.DuckDBPyConnection:
-    """Open a connection, and attach the database of an index as `ix`. The database is read-only.
-
-    Args:
-        path: the database.
-        ef_search: number of candidates in a search.
-
-    Raises:
-        IndexUnusableError: if `vss` cannot be loaded.
-        duckdb.Error: if the file is not a DuckDB database.
-    """
-    con = duck.connect()
-    try:
-        # The loaded index is part of the memory that DuckDB limits. The limit is therefore the size of the index plus
-        # 1 GB. In DuckDB, 1 GB is 10^9 bytes.
-        con.execute(f"SET memory_limit = '{1 + path.stat().st_size / 1e9:.3f}GB'")
-        load_vss(con)
-        con.execute(f"ATTACH {quote_path(path)} AS ix (READ_ONLY)")
-        con.execute(f"SET hnsw_ef_search = {int(ef_search)}")
-        # The index scan also returns the other columns. Late materialization would scan the whole table for these
-        # columns. This was slower in measurements.
-        con.execute("SET late_materialization_max_rows = 0")
-    except BaseException:
-        con.close()
-        raise
-    return con
-
-
-def quote_path(path: Path) -> str:
-    """Return a path as an SQL string for ATTACH, because ATTACH takes no parameters. Quotes in the path are doubled."""
-    return "'" + str(path).replace("'", "''") + "'"
+    return f"SELECT {columns}, {distance} AS distance FROM ix.main.vectors ORDER BY distance LIMIT $n"
 
 
 def _failed(error: duckdb.Error | StoreError) -> IndexUnusableError:

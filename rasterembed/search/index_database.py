@@ -1,0 +1,111 @@
+"""Open the database of a vector index in such a way that the database can do no harm.
+
+A vector index may come from a bucket. Whoever may write to the bucket also writes `index.json`, so the digest in it
+proves nothing about the author. A DuckDB database can hold more than tables: a view or a macro runs any SQL, and SQL
+can read local files. Two measures make this harmless:
+
+- The connection may open this one file and no other, before the database is attached. It cannot be unlocked again.
+- Nothing is read from the database before its list of contents equals the list that a build writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.store import duck
+
+_TABLE = (
+    'CREATE TABLE vectors(tile_id VARCHAR, "row" INTEGER, col INTEGER, col_off INTEGER, row_off INTEGER, '
+    "width INTEGER, height INTEGER, valid_fraction FLOAT, geometry {geometry}, embedding FLOAT[{dimensions}]);"
+)
+"""DuckDB's SQL text of the table that a build writes."""
+
+_GEOMETRY_TYPES = ("GEOMETRY", "BLOB")
+"""Types of the footprints. The type is `BLOB` if the raster has no place on Earth."""
+
+
+def load_vss(con: duckdb.DuckDBPyConnection) -> None:
+    """Load the extension `vss` into a connection.
+
+    Raises:
+        IndexUnusableError: if the extension cannot be loaded.
+    """
+    if not duck.load_vss(con):
+        raise IndexUnusableError(NoIndexReason.NO_EXTENSION, duckdb.__version__)
+
+
+def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBPyConnection:
+    """Open a connection, and attach the database of an index as `ix`. The database is read-only.
+
+    The connection can read no other file.
+
+    Args:
+        path: the database.
+        dimensions: length of a vector.
+        ef_search: number of candidates in a search.
+
+    Raises:
+        IndexUnusableError: if `vss` cannot be loaded, or if the database holds anything else than an index.
+        duckdb.Error: if the file is not a DuckDB database.
+    """
+    # If a write-ahead log lies beside the database, DuckDB executes it. A finished build leaves none, and the digest
+    # does not cover one.
+    log = Path(f"{path}.wal")
+    if log.exists():
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    con = duck.connect()
+    try:
+        # The loaded index is part of the memory that DuckDB limits. The limit is therefore the size of the index plus
+        # 1 GB. In DuckDB, 1 GB is 10^9 bytes.
+        con.execute(f"SET memory_limit = '{1 + path.stat().st_size / 1e9:.3f}GB'")
+        load_vss(con)
+        # DuckDB asks whether the log exists, and needs the permission for the question.
+        con.execute(f"SET allowed_paths = [{quote_path(path)}, {quote_path(log)}]")
+        con.execute("SET enable_external_access = false")
+        con.execute(f"ATTACH {quote_path(path)} AS ix (READ_ONLY)")
+        con.execute(f"SET hnsw_ef_search = {int(ef_search)}")
+        # The index scan also returns the other columns. Late materialization would scan the whole table for these
+        # columns. This was slower in measurements.
+        con.execute("SET late_materialization_max_rows = 0")
+        con.execute("SET lock_configuration = true")
+        _check_contents(con, dimensions)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def _check_contents(con: duckdb.DuckDBPyConnection, dimensions: int) -> None:
+    """Check that the database holds the table and the index of a build, and nothing else.
+
+    DuckDB's SQL text of a table has every default, constraint and generated column of the table.
+
+    Raises:
+        IndexUnusableError: if the database holds something else.
+    """
+    tables = con.execute(
+        "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = 'ix'"
+    ).fetchall()
+    allowed = [_TABLE.format(geometry=kind, dimensions=dimensions) for kind in _GEOMETRY_TYPES]
+    if tables not in [[("main", "vectors", sql)] for sql in allowed]:
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    # Every database has schemas, views, functions and types of DuckDB itself. These are marked as internal.
+    wanted: dict[str, list[tuple[str, ...]]] = {
+        "SELECT table_name, expressions FROM duckdb_indexes() WHERE": [("vectors", "[embedding]")],
+        "SELECT sequence_name FROM duckdb_sequences() WHERE": [],
+        "SELECT schema_name FROM duckdb_schemas() WHERE NOT internal AND": [],
+        "SELECT view_name FROM duckdb_views() WHERE NOT internal AND": [],
+        "SELECT function_name FROM duckdb_functions() WHERE NOT internal AND": [],
+        "SELECT type_name FROM duckdb_types() WHERE NOT internal AND": [],
+    }
+    for query, rows in wanted.items():
+        if con.execute(f"{query} database_name = 'ix'").fetchall() != rows:
+            raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+
+
+def quote_path(path: Path) -> str:
+    """Return a path as an SQL string for ATTACH, because ATTACH takes no parameters. Quotes in the path are doubled."""
+    return "'" + str(path).replace("'", "''") + "'"
