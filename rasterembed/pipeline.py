@@ -18,6 +18,7 @@ from pydantic import Field
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
+from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.tile_index import write_tile_index
@@ -26,7 +27,7 @@ from rasterembed.model.choice import resolve_device
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile, inspect_raster
-from rasterembed.raster.source import Source, default_dataset_id, register
+from rasterembed.raster.source import Source, register
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id, folder_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
@@ -37,7 +38,8 @@ class EmbedOptions(PlanSettings):
     """All options for embedding a raster."""
 
     dataset_id: str | None = Field(
-        default=None, description="Name of the dataset. The default name is made from the raster's path."
+        default=None,
+        description="Name of the dataset. The default name is made from the raster's path.",
     )
     execution: Execution = Execution()
     """Settings for speed and memory. They change the vectors only by rounding."""
@@ -176,7 +178,7 @@ def embed_raster(
         check_dataset_id(options.dataset_id)
     source = steps.register(store, raster)
     profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
-    dataset_id = options.dataset_id or default_dataset_id(source.uri)
+    dataset_id = options.dataset_id or choose_dataset_id(store, source.uri)
     plan = steps.plan(store, source, dataset_id, options, profile, hub_token)
     result = _complete(store, plan, options)
     if result is None:

@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from rasterembed.errors import ObjectMissingError, UsageError
-from rasterembed.raster.source import default_dataset_id
+from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
 from tasks.policy import STEP
@@ -36,7 +36,9 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
             continue
         found += 1
         uri = f"s3://{bucket}/{key}"
-        if dates.get(default_dataset_id(uri), 0.0) < info.modified:
+        # The manifest is not read to see which raster it names: a store may have thousands of old datasets.
+        names = (default_dataset_id(uri), default_dataset_id_of_0_1(uri))
+        if max(dates.get(name, 0.0) for name in names) < info.modified:
             try:
                 pending.append(Upload(bucket=bucket, key=key, version=store.version_id(uri) or info.version))
             except ValueError:

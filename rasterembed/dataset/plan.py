@@ -42,7 +42,7 @@ class Plan(BaseModel):
     """The plan of a dataset. With the plan, a process can compute any shard of the dataset.
 
     Example:
-        >>> plan = Plan.read(store, "scene-1f2e3d4c", fingerprint)  # doctest: +SKIP
+        >>> plan = Plan.read(store, "scene", fingerprint)  # doctest: +SKIP
         >>> plan.sharding.tile_count  # doctest: +SKIP
         256
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from datetime import UTC, datetime
@@ -12,6 +13,12 @@ from pydantic import BaseModel, ConfigDict
 from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.object_store import ObjectStore, locate
+
+_SLUG_LETTERS, _BUCKET_LETTERS = 96, 48
+"""Most letters of the readable part of a default dataset id, and of the bucket in this part."""
+
+_DIGEST_BYTES = 10
+"""Bytes of the digest in a default dataset id. Ten bytes are 16 letters in base 32."""
 
 
 class Source(BaseModel):
@@ -96,16 +103,51 @@ def mask_file_state(store: ObjectStore, uri: str) -> str | None:
 
 
 def default_dataset_id(uri: str) -> str:
-    """Return a dataset id for a raster: its key in readable form, and a digest of the whole URI.
+    """Return a dataset id for a raster: its bucket and key in readable form, and a digest of the whole URI.
+
+    The digest has 80 bits. To find another URI with the digest of a given raster takes about 2**80 attempts.
+
+    Args:
+        uri: absolute path, or s3://bucket/key.
 
     Example:
         >>> default_dataset_id("s3://bucket/a/Input 1.tif")
+        'bucket-a-input-1-vo2xc7huyiaxvppb'
+    """
+    bucket, key = _bucket_and_name(uri)
+    bucket_slug, key_slug = _slug(bucket)[:_BUCKET_LETTERS], _slug(key)
+    head = f"{bucket_slug}-" if bucket_slug else ""
+    slug = (head + key_slug[-(_SLUG_LETTERS - len(head)) :].lstrip("-._")).strip("-._")
+    digest = base64.b32encode(hashlib.sha256(uri.encode()).digest()[:_DIGEST_BYTES]).decode().lower()
+    return check_dataset_id(f"{slug or 'raster'}-{digest}")
+
+
+def default_dataset_id_of_0_1(uri: str) -> str:
+    """Return the dataset id that version 0.1 gave a raster.
+
+    Its digest has only 32 bits, so another URI with the same id can be found within minutes. Before a dataset of this
+    name is used, compare its raster with `uri`.
+
+    Args:
+        uri: absolute path, or s3://bucket/key.
+
+    Example:
+        >>> default_dataset_id_of_0_1("s3://bucket/a/Input 1.tif")
         'a-input-1-abb5717c'
     """
-    path = PurePosixPath(uri.removeprefix("s3://"))
-    parts = path.parts[1:] if uri.startswith("s3://") else (path.name,)
-    name = "/".join(parts)
-    name = name[: -len(path.suffix)] if path.suffix else name
-    slug = re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-._")[-96:].lstrip("-._")
+    slug = _slug(_bucket_and_name(uri)[1])[-_SLUG_LETTERS:].lstrip("-._")
     digest = hashlib.sha256(uri.encode()).hexdigest()[:8]
     return check_dataset_id(f"{slug or 'raster'}-{digest}")
+
+
+def _bucket_and_name(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of a raster on S3, or "" and the name of a file. The suffix is removed."""
+    path = PurePosixPath(uri.removeprefix("s3://"))
+    remote = uri.startswith("s3://")
+    name = "/".join(path.parts[1:]) if remote else path.name
+    return (path.parts[0] if remote else "", name[: -len(path.suffix)] if path.suffix else name)
+
+
+def _slug(text: str) -> str:
+    """Return a text with a dash instead of each run of characters that a dataset id may not have."""
+    return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")

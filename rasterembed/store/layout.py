@@ -189,6 +189,10 @@ class DatasetLayout:
         """Return the name of a shard in `shards_folder`."""
         return f"part-{fingerprint[:12]}-{number:05d}.parquet"
 
+    def is_plan(self, name: str) -> bool:
+        """Return True if an object in `dataset_folder` with this name is a plan."""
+        return name.startswith("plan-") and name.endswith(".json")
+
     def is_of_other_plan(self, key: str, fingerprint: str) -> bool:
         """Return True if an object is a plan with another fingerprint, or a shard of a plan with another fingerprint.
 

@@ -248,24 +248,26 @@ def test_a_plan_that_is_missing_broken_or_anothers_is_refused(
 
 
 URIS = {
-    "s3://bucket/input.tif": "input",
-    "s3://bucket/a/Input 1.TIF": "a-input-1",
-    "s3://bucket/b/input.tif": "b-input",
-    "s3://other/b/input.tif": "b-input",
-    "s3://bucket/b-input.tif": "b-input",
+    "s3://bucket/input.tif": "bucket-input",
+    "s3://bucket/a/Input 1.TIF": "bucket-a-input-1",
+    "s3://bucket/b/input.tif": "bucket-b-input",
+    "s3://other/b/input.tif": "other-b-input",
+    "s3://bucket/b-input.tif": "bucket-b-input",
     "/data/a/input.tif": "input",
     "/data/b/input.tif": "input",
     "/data/b/input.tiff": "input",
     "/data/Ä.tif": "raster",
     "/data/.tif": "tif",
     "/data/" + "x" * 300 + ".tif": "x" * 96,
-    "s3://bucket/" + "../" * 5 + "x.tif": "x",
+    "s3://bucket/" + "../" * 5 + "x.tif": "bucket-x",
+    "s3://bucket/" + "x" * 300 + ".tif": "bucket-" + "x" * 89,
+    "s3://" + "b" * 63 + "/" + "x" * 300 + ".tif": "b" * 48 + "-" + "x" * 47,
 }
 
 
 def test_rasters_get_readable_names_and_no_two_the_same() -> None:
     names = {uri: default_dataset_id(uri) for uri in URIS}
-    assert {uri: name[:-9] for uri, name in names.items()} == URIS
+    assert {uri: name[:-17] for uri, name in names.items()} == URIS
     assert len(set(names.values())) == len(URIS)
     for name in names.values():
         DatasetLayout(name)

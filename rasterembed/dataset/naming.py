@@ -1,0 +1,66 @@
+"""Choose the dataset id of a raster, so that the dataset of another raster is never replaced by chance."""
+
+from __future__ import annotations
+
+import json
+
+from rasterembed.errors import ConfigurationChangedError
+from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
+from rasterembed.store.layout import DatasetLayout, key_in
+from rasterembed.store.object_store import ObjectStore
+
+
+def choose_dataset_id(store: ObjectStore, uri: str) -> str:
+    """Return the id of a raster's dataset, for a run that was given no id.
+
+    If the store has a dataset of this raster under the default id of version 0.1, complete or not, its id is returned.
+    A run then continues or replaces this dataset. Otherwise the default id of this version is returned.
+
+    Args:
+        store: store of the dataset.
+        uri: absolute path of the raster, or s3://bucket/key.
+
+    Raises:
+        ConfigurationChangedError: if the dataset with the default id was made from another raster.
+        StoreError: if the store refuses or does not answer.
+    """
+    old, new = default_dataset_id_of_0_1(uri), default_dataset_id(uri)
+    if uri in _rasters_of(store, old):
+        return old
+    others = _rasters_of(store, new) - {uri}
+    if others:
+        raise ConfigurationChangedError(
+            f"dataset {new!r} in {store.root} was made from another raster, {min(others)!r}, and is not replaced by "
+            f"{uri!r}: give a dataset id"
+        )
+    return new
+
+
+def _rasters_of(store: ObjectStore, dataset_id: str) -> set[str]:
+    """Return the rasters that the manifest and the plans of a dataset name. Usually it is one, or none.
+
+    The manifest is enough if it can be read. A killed run leaves a plan and no manifest.
+    """
+    layout = DatasetLayout(dataset_id)
+    names = store.sizes(layout.dataset_folder)
+    if not names:
+        return set()
+    uri = _raster_in(store, layout.manifest, "configuration")
+    if uri is not None:
+        return {uri}
+    plans = (key_in(layout.dataset_folder, name) for name in names if layout.is_plan(name))
+    return {uri for uri in (_raster_in(store, key) for key in plans) if uri is not None}
+
+
+def _raster_in(store: ObjectStore, key: str, *path: str) -> str | None:
+    """Return the raster's URI in a stored manifest or plan, or None if the object does not name a raster.
+
+    The object may be damaged, or written by another version. The run itself reports this if it needs the object.
+    """
+    try:
+        value = json.loads(store.read(key) or b"null")
+        for name in (*path, "source", "uri"):
+            value = value[name]
+    except (ValueError, TypeError, KeyError, IndexError, RecursionError):
+        return None
+    return value if isinstance(value, str) else None
