@@ -30,8 +30,11 @@ class Pixels:
         self._profile = profile
         self._dataset = dataset
         self._mask_file = mask_file
+        self._mask_bands = [] if mask_file is None else _mask_bands(mask_file, profile.count)
         # rasterio gives nodata values as float64, which cannot hold all integers of 64 bits. GDAL compares them itself.
         self._nodata_by_gdal = self.dtype.kind in "iu" and self.dtype.itemsize == 8 and _has_nodata(dataset)
+        # A band without any flag has a mask that is not the mask of the other bands.
+        self._masks_by_gdal = self._nodata_by_gdal or any(not flags for flags in dataset.mask_flag_enums)
         self._nodata: list[_Nodata | None] = [
             None if self._nodata_by_gdal else _nodata_as_pixel(value, self.dtype) for value in profile.nodata
         ]
@@ -48,7 +51,8 @@ class Pixels:
         """Read bands of a window and find out which pixels are valid.
 
         A pixel is invalid if a mask or the alpha band is 0 there, if every band read has its nodata value (the rule
-        of GDAL's dataset mask), or if any band read is not finite.
+        of GDAL's dataset mask), or if any band read is not finite. If each band has a mask of its own, a pixel is
+        invalid where the masks of all bands read are 0.
 
         Args:
             bands: band numbers, from 1.
@@ -87,10 +91,9 @@ class Pixels:
             RasterioError: if a block cannot be read or decoded.
         """
         pixels, valid = self.read(bands, window, shape)
-        if self._nodata_by_gdal:
-            by_band = self._dataset.read_masks(list(bands), window=window, out_shape=pixels.shape) > 0
-            return pixels, by_band & valid
         each = np.repeat(valid[np.newaxis], len(bands), axis=0)
+        for mask in self._read_band_masks(bands, window, valid.shape):
+            each &= mask
         for i, band in enumerate(bands):
             nodata = self._nodata[band - 1]
             if nodata is not None:
@@ -128,16 +131,32 @@ class Pixels:
         if self._profile.alpha_band:
             masks.append(pixels[-1] > 0)
             pixels = pixels[:-1]
-        if self._nodata_by_gdal:
-            shape = (len(bands), rows, cols)
-            masks.append(self._dataset.read_masks(list(bands), window=window, out_shape=shape).any(axis=0))
         if self._profile.masked:
             masks.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
-        if self._mask_file is not None:
-            mask_bands = [1] if self._mask_file.count == 1 else list(bands)
-            shape = (len(mask_bands), rows, cols)
-            masks.append(self._mask_file.read(mask_bands, window=window, out_shape=shape).any(axis=0))
+        masks += [mask.any(axis=0) for mask in self._read_band_masks(bands, window, (rows, cols))]
         return pixels, np.logical_and.reduce(masks) if masks else None
+
+    def _read_band_masks(
+        self, bands: tuple[int, ...], window: Window, shape: tuple[int, ...]
+    ) -> Iterator[NDArray[np.bool_]]:
+        """Yield the masks that may differ from band to band: GDAL's own, and the mask file's.
+
+        Each has the shape (bands, rows, columns), or (1, rows, columns) if it is the same for all bands.
+        """
+        if self._masks_by_gdal:
+            yield self._dataset.read_masks(list(bands), window=window, out_shape=(len(bands), *shape)) > 0
+        if self._mask_file is None:
+            return
+        numbers = [self._mask_bands[band - 1] for band in bands]
+        known = sorted({number for number in numbers if number is not None})
+        if not known:
+            return
+        masks = self._mask_file.read(known, window=window, out_shape=(len(known), *shape)) != 0
+        if len(set(numbers)) == 1:
+            yield masks
+            return
+        all_valid = np.ones(shape, dtype=bool)
+        yield np.stack([all_valid if number is None else masks[known.index(number)] for number in numbers])
 
     def find_valid(
         self,
@@ -195,6 +214,24 @@ class _Nodata:
         found = np.less(pixels, self.low, out=out)
         found |= np.greater(pixels, self.high)
         return found
+
+
+def _mask_bands(mask_file: rasterio.DatasetReader, count: int) -> list[int | None]:
+    """Return which band of a mask file is the mask of each of `count` bands. None means that all pixels are valid.
+
+    GDAL writes the tag INTERNAL_MASK_FLAGS_n for each band n. If its bit for "per dataset" is set, band 1 of the file
+    is the mask; else band n is. A band without the tag has no mask (gdaldefaultoverviews.cpp in GDAL). GDAL ignores a
+    file in which no band has the tag. Here such a file counts too, because other programs write masks without tags.
+    """
+    tags = [mask_file.tags().get(f"INTERNAL_MASK_FLAGS_{band}") for band in range(1, count + 1)]
+    if not any(tags):
+        return [1] * count if mask_file.count == 1 else list(range(1, count + 1))
+    found: list[int | None] = []
+    for band, text in enumerate(tags, start=1):
+        flags = int(text) if text and text.isdecimal() else 0
+        own = 1 if flags & MaskFlags.per_dataset or mask_file.count == 1 else band
+        found.append(own if text else None)
+    return found
 
 
 def _has_nodata(dataset: rasterio.DatasetReader) -> bool:

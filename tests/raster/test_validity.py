@@ -37,7 +37,7 @@ def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
 
 def validity(store: ObjectStore, path: Path, bands: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the validity of pixels, and of each band."""
-    profile = inspect_raster(store, str(path))
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
     window = Window(0, 0, profile.width, profile.height)
     with open_pixels(store, str(path), profile) as raster:
         return raster.read(bands, window)[1], raster.read_by_band(bands, window)[1]
@@ -99,6 +99,67 @@ def test_nodata_in_one_band_only(store: ObjectStore, tmp_path: Path) -> None:
 def test_ordinary_nodata(store: ObjectStore, tmp_path: Path, dtype: str) -> None:
     pixels = np.random.default_rng(3).integers(0, 3, (3, 40, 50)).astype(dtype)
     check(store, write(tmp_path / "r.tif", pixels, nodata=0), (3, 1))
+
+
+MASKS = np.random.default_rng(5).integers(0, 2, (3, 40, 50)).astype(np.uint8) * 255
+
+
+@pytest.mark.parametrize("driver", ["GTiff", "PNG"])
+@pytest.mark.parametrize(
+    ("flags", "masks"),
+    [("000", MASKS), ("222", MASKS), ("222", MASKS[:1]), ("20-", MASKS), ("-0-", MASKS), ("2--", MASKS[:1])],
+)
+def test_a_mask_file(store: ObjectStore, tmp_path: Path, driver: str, flags: str, masks: NDArray[Any]) -> None:
+    """Flag 0: the band has a mask of its own. Flag 2: the first mask is that of all bands. "-": no flag, no mask."""
+    path = write(tmp_path / "r", np.full((3, 40, 50), 7, np.uint8), driver=driver)
+    write(tmp_path / "m.tif", masks)
+    with rasterio.open(tmp_path / "m.tif", "r+") as dataset:
+        for band, flag in enumerate(flags, start=1):
+            if flag != "-":
+                dataset.update_tags(**{f"INTERNAL_MASK_FLAGS_{band}": flag})
+    (tmp_path / "m.tif").rename(tmp_path / "r.msk")
+    for bands in ((1, 2, 3), (2,), (3, 1)):
+        check(store, path, bands)
+
+
+def test_a_mask_of_each_band_inside_the_file(store: ObjectStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", np.full((3, 40, 50), 7, np.uint8))
+    write(tmp_path / "m.tif", MASKS, photometric="minisblack", alpha="no", interleave="pixel")
+    append_mask(path, tmp_path / "m.tif")
+    with rasterio.open(path) as dataset:
+        assert dataset.mask_flag_enums == ([], [], [])
+    for bands in ((1, 2, 3), (2,), (3, 1)):
+        check(store, path, bands)
+
+
+def append_mask(path: Path, mask: Path) -> None:
+    """Make the only image of a TIFF the mask of another TIFF. Both have one image and little-endian words."""
+    data, other = bytearray(path.read_bytes()), bytearray(mask.read_bytes())
+    shift = len(data)
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, 0)
+    (start,) = struct.unpack_from("<I", other, 4)
+    (count,) = struct.unpack_from("<H", other, start)
+    tags = [struct.unpack_from("<HHI4s", other, start + 2 + 12 * i) for i in range(count)]
+    sizes = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 12: 8}
+    new = [(254, 4, 1, struct.pack("<I", 4))]  # NewSubfileType: a mask
+    for code, kind, number, value in tags:
+        if code in (254, 33550, 33922, 34735, 34736, 34737):
+            continue
+        if number * sizes[kind] > 4:  # The value is a position.
+            value = struct.pack("<I", struct.unpack("<I", value)[0] + shift)
+            if code == 273:
+                (at,) = struct.unpack("<I", value)
+                offsets = struct.unpack_from(f"<{number}I", other, at - shift)
+                struct.pack_into(f"<{number}I", other, at - shift, *(offset + shift for offset in offsets))
+        elif code == 273:
+            value = struct.pack("<I", struct.unpack("<I", value)[0] + shift)
+        new.append((code, kind, number, value))
+    place = shift + len(other)
+    struct.pack_into("<I", data, first + 2 + 12 * entries, place)
+    ifd = struct.pack("<H", len(new)) + b"".join(struct.pack("<HHI4s", *tag) for tag in new) + bytes(4)
+    path.write_bytes(bytes(data) + bytes(other) + ifd)
 
 
 @pytest.mark.parametrize("value", [0.0, -5.0, 1e7, 3e8, -1e16, 3e38])
