@@ -13,6 +13,7 @@ _COMMANDS = {
     "embed": "Embed a raster: it becomes a dataset that can be searched.",
     "search": "Find the tiles that are most similar to an example.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
+    "qa-overview": "Write a page about the quality of all datasets of a store.",
 }
 """Commands and their summaries. The module of a command is imported only when the command is used."""
 
@@ -22,7 +23,7 @@ app = OptionsApp(
     version=lambda: version("raster-embeddings"),
 )
 for _name, _summary in _COMMANDS.items():
-    app.command(f"rasterembed.commands.{_name}:app", name=_name, help=_summary)
+    app.command(f"rasterembed.commands.{_name.replace('-', '_')}:app", name=_name, help=_summary)
 
 
 def main() -> NoReturn:

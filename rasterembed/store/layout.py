@@ -14,6 +14,9 @@ DATASETS_FOLDER = "datasets"
 OUTPUT_FOLDERS = (DATASETS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead-letters")
 """All folders in a root that runs and services write to."""
 
+QA_OVERVIEW = "qa-overview.html"
+"""The page about the quality of all datasets. It is in the root, so that no dataset's folder can have its name."""
+
 VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
 """Regular expression for the file names that `new_vector_index_name` returns."""
 

@@ -1,0 +1,24 @@
+"""`rasterembed qa-overview`: write a page about the quality of all datasets of a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rasterembed.commands.command_app import command_app
+from rasterembed.store.object_store import open_store
+
+
+def qa_overview(root: str | None = None, out: Path | None = None) -> str:
+    """Write an HTML page with the state and the last quality report of every dataset of a store.
+
+    Args:
+        root: Folder or s3://bucket/prefix of the datasets. The default is the folder rasterembed-store.
+        out: Local file for the page. By default, it is the file qa-overview.html in the root.
+    """
+    from rasterembed.qa.overview import summary, write_overview  # pyarrow takes too long to import for a help text.
+
+    page, datasets = write_overview(open_store(root), out)
+    return f"{summary(datasets)}\npage: {page}"
+
+
+app = command_app("qa-overview", qa_overview)

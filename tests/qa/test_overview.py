@@ -1,0 +1,124 @@
+"""The overview of a store: one row for each dataset, what needs attention first, and no text of a file as HTML."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from rasterembed.commands.qa_overview import qa_overview
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.overview import read_all, summary
+from rasterembed.raster.grid import Grid
+from rasterembed.store.object_store import ObjectStore
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
+    """Return a store with one ready dataset `a-ready` of four tiles."""
+    folder = tmp_path_factory.mktemp("overview")
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
+    with rasterio.open(
+        folder / "scene.tif", "w", driver="GTiff", width=128, height=128, count=3, dtype="uint8", crs="EPSG:32635",
+        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    options = EmbedOptions(dataset_id="a-ready", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))
+    embed_raster(ObjectStore(root=str(folder / "store")), str(folder / "scene.tif"), options)
+    return folder / "store"
+
+
+def _copy(root: Path, name: str, **manifest: object) -> None:
+    """Copy the manifest of `a-ready` to another dataset, with changed fields."""
+    content = json.loads((root / "datasets/a-ready/manifest.json").read_bytes())
+    (root / "datasets" / name).mkdir()
+    (root / "datasets" / name / "manifest.json").write_text(json.dumps(content | {"dataset_id": name} | manifest))
+
+
+def _copy_report(root: Path, name: str, **report: object) -> None:
+    """Copy the report of `a-ready` to another dataset, with changed fields."""
+    content = json.loads((root / "qa/a-ready/report.json").read_bytes())
+    (root / "qa" / name).mkdir()
+    (root / "qa" / name / "report.json").write_text(json.dumps(content | {"dataset_id": name} | report))
+
+
+@pytest.fixture
+def root(good: Path, tmp_path: Path) -> Path:
+    """Return a store with datasets in every state, and with hostile names and texts."""
+    root = Path(shutil.copytree(good, tmp_path / "store"))
+    _copy(root, "z-failed", state="failed_qa")
+    metrics = json.loads((root / "qa/a-ready/report.json").read_bytes())["metrics"]
+    metrics[0] |= {"name": EVIL, "status": "breached", "value": 7}
+    _copy_report(root, "z-failed", metrics=metrics, passed=False)
+    _copy(root, "new", state="embedded")
+    _copy(root, "changed", fingerprint="0" * 64)
+    _copy_report(root, "changed")
+    _copy(root, "broken", rows=EVIL)
+    _copy(root, EVIL.replace("/", "-"))
+    return root
+
+
+class _Page(HTMLParser):
+    """Collects the cells of the rows, the links, and the names of all elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.links: list[str] = []
+        self.elements: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+        self.links += [value or "" for name, value in attrs if name == "href"]
+
+    def handle_data(self, data: str) -> None:
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_the_page_has_a_row_for_each_dataset_and_trouble_comes_first(root: Path) -> None:
+    text = qa_overview(str(root))
+    assert text == f"6 datasets: 2 ready, 1 embedded, 1 failed_qa, 2 unreadable\npage: {root}/qa-overview.html"
+    page = _Page((root / "qa-overview.html").read_text())
+    rows = {row[0]: row for row in page.rows[1:]}
+    assert list(rows) == [EVIL.replace("/", "-"), "broken", "z-failed", "new", "a-ready", "changed"]
+    assert rows["a-ready"][1:6] == ["ready", "4", "4", "0", "1"]
+    assert rows["a-ready"][6] == "15 passed, 8 not judged"
+    assert rows["z-failed"][6].startswith(f"breached: {EVIL} 7 (max 0), 14 passed")
+    assert rows["new"][6] == "not checked yet"
+    assert rows["changed"][6] == "the report is of an earlier configuration: check again"
+    assert rows["broken"][1] == "unreadable"
+    assert "is not allowed" in rows[EVIL.replace("/", "-")][6]
+    assert "script" not in page.elements
+    assert "qa/a-ready/report.md" in page.links
+    for link in page.links:
+        assert (root / link).exists() or "z-failed" in link
+
+
+def test_a_page_elsewhere_links_to_the_store(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "quality.html"
+    assert qa_overview(str(root), out).endswith(f"page: {out}")
+    links = _Page(out.read_text()).links
+    assert Path(unquote(urlsplit(links[-1]).path)).parent == root / "qa/a-ready"
+    assert not (root / "qa-overview.html").exists()
+
+
+def test_a_store_without_datasets_has_an_empty_page(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    assert qa_overview(str(tmp_path / "store")).startswith("0 datasets\n")
+    assert summary(read_all(ObjectStore(root=str(tmp_path / "store")))) == "0 datasets"
