@@ -31,7 +31,8 @@ _SETTINGS: dict[Any, Any] = {
 def command(flow: Flow[_Parameters, _Result]) -> NoReturn:
     """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`."""
     for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
-        print(f"{name.replace('_', ' ')}: {value}")
+        if value is not None:
+            print(f"{name.replace('_', ' ')}: {value}")
     sys.exit(0)
 
 

@@ -16,6 +16,8 @@ from pydantic import BaseModel
 
 from blocks.object_store import open_store
 from flows.command import command
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.pipeline import check_dataset
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -28,13 +30,20 @@ class Verdict(BaseModel):
 
     dataset_id: str
     state: str
-    report: str
-    """URI of the report."""
+    """State of the dataset. A dry run does not change it."""
+    metrics: str
+    """Number of metrics that passed or were not judged, and why."""
+    report: str | None
+    """URI of the report. None after a dry run, which writes no report."""
 
 
 @flow(name="qa-report", flow_run_name="{dataset}")
 def qa_report(
-    dataset: str, root: str | None = None, store: str | None = None, thresholds: QaThresholds = QaThresholds()
+    dataset: str,
+    root: str | None = None,
+    store: str | None = None,
+    thresholds: QaThresholds = QaThresholds(),
+    dry_run: bool = False,
 ) -> Verdict:
     """Check a dataset's vectors, write the report, and set the dataset's state to ready or failed_qa.
 
@@ -43,13 +52,19 @@ def qa_report(
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         thresholds: Bounds that the dataset must keep.
+        dry_run: Only show the result. The dataset keeps its state and its report.
     """
     log_expected_errors_in_one_line()
     target = open_store(root, store)
-    report = check_dataset(target, dataset, thresholds, steps=PrefectSteps(), run_id=str(flow_run.id))
+    report = check_dataset(target, dataset, thresholds, dry_run=dry_run, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
-    report.check()
-    return Verdict(dataset_id=dataset, state="ready", report=target.uri(DatasetLayout(dataset).qa_report_markdown))
+    report.check(dry_run=dry_run)
+    return Verdict(
+        dataset_id=dataset,
+        state=Dataset.open(target, dataset, states=ALL_STATES).manifest.state,
+        metrics=report.summary(),
+        report=None if dry_run else target.uri(DatasetLayout(dataset).qa_report_markdown),
+    )
 
 
 if __name__ == "__main__":

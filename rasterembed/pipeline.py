@@ -119,6 +119,12 @@ class Steps:
 
         return run_qa(store, manifest, thresholds)
 
+    def judge_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+        """Measure the dataset, and write nothing."""
+        from rasterembed.qa.run import judge_dataset  # DuckDB takes long to import.
+
+        return judge_dataset(store, manifest, thresholds)
+
     def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
         """Build the vector index, if the options ask for one."""
         from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
@@ -233,29 +239,35 @@ def check_dataset(
     dataset_id: str,
     thresholds: QaThresholds = QaThresholds(),
     *,
+    dry_run: bool = False,
     steps: Steps | None = None,
     run_id: str | None = None,
 ) -> QaReport:
     """Check the quality of an existing dataset, write the report, and set the dataset's state.
 
+    With `dry_run`, nothing is written: the dataset keeps its state and its report. Use it to try thresholds.
+
     Args:
         store: store of the dataset. The store's credentials are also used to read the source raster.
         dataset_id: name of the dataset.
         thresholds: bounds that the dataset must keep.
+        dry_run: only return the report.
         steps: how the step runs. By default, it is a plain call in this process.
         run_id: name of the run in the lease. The default name is random.
 
     Returns:
-        The report. The new state is `ready` if the dataset passed, else `failed_qa`.
+        The report. Without `dry_run`, the new state is `ready` if the dataset passed, else `failed_qa`.
 
     Raises:
         UsageError: if there is no such dataset.
         LeaseHeldError: if another run is still writing the dataset.
     """
     steps = steps or Steps()
-    layout = Dataset.open(store, dataset_id, states=ALL_STATES).layout
+    dataset = Dataset.open(store, dataset_id, states=ALL_STATES)
+    if dry_run:
+        return steps.judge_quality(store, dataset.manifest, thresholds)
     # The lease of a dead run expires during this wait.
-    with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait):
+    with hold_lease(store, dataset.layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait):
         manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
         report = steps.check_quality(store, manifest, thresholds)
         set_state(store, manifest, "ready" if report.passed else "failed_qa")

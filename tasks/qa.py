@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -26,18 +27,38 @@ def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
     report = run_qa(store, manifest, thresholds)
     layout = DatasetLayout(manifest.dataset_id)
     pictures = {name: store.read(layout.qa_file(name)) for name in report.pictures if name.endswith(".png")}
+    _publish(report, "qa", "Quality", {name: data_uri(png) for name, png in pictures.items() if png})
+    get_run_logger().info("%s; the report is %s", report.summary(), store.uri(layout.qa_report_markdown))
+    return report
+
+
+@task(name="qa-dry-run", **STEP)
+def judge_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+    """Measure the dataset, and show the report as an artifact only; see `rasterembed.qa.run.judge_dataset`."""
+    from rasterembed.qa.run import judge_dataset  # DuckDB takes long to import.
+
+    report = judge_dataset(store, manifest, thresholds)
+    _publish(report, "qa-dry-run", "Dry run: quality", {})
+    get_run_logger().info("%s; nothing was written, the dataset is still %s", report.summary(), manifest.state)
+    return report
+
+
+def _publish(report: QaReport, kind: str, title: str, addresses: Mapping[str, str]) -> None:
+    """Create the artifact of a report, and log breaches and notes.
+
+    Args:
+        report: the report.
+        kind: kind of the artifact, the first part of its key.
+        title: first words of the artifact's description.
+        addresses: data URI of each picture, by file name.
+    """
     create_markdown_artifact(
-        key=artifact_key("qa", manifest.dataset_id),
-        description=f"Quality of dataset {manifest.dataset_id}",
-        markdown=markdown(report, {name: data_uri(png) for name, png in pictures.items() if png}),
+        key=artifact_key(kind, report.dataset_id),
+        description=f"{title} of dataset {report.dataset_id}: {report.summary()}",
+        markdown=markdown(report, addresses),
     )
     log = get_run_logger()
     for metric in report.breaches:
         log.error("%s", metric.sentence())
-    log.info(
-        "%d of %d metrics passed, report in %s",
-        sum(metric.status is Status.PASSED for metric in report.metrics),
-        len(report.metrics),
-        store.uri(layout.qa_report_markdown),
-    )
-    return report
+    for note in report.notes:
+        log.warning("%s", note)

@@ -25,7 +25,7 @@ from tasks.embed import embed_shards, shown
 from tasks.index import index_vectors
 from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, prepare_dataset
-from tasks.qa import check_quality
+from tasks.qa import check_quality, judge_quality
 from tasks.register import register_raster
 from tasks.workers import Fleet, embed_on_workers
 
@@ -77,6 +77,10 @@ class PrefectSteps(Steps):
     def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
         """Measure the dataset, and show the report as an artifact."""
         return check_quality(store, manifest, thresholds)
+
+    def judge_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
+        """Measure the dataset, and show the report as an artifact. Write nothing into the store."""
+        return judge_quality(store, manifest, thresholds)
 
     def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
         """Build the vector index, if the options ask for one."""

@@ -8,22 +8,29 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import open_store
 
 
-def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThresholds()) -> str:
+def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThresholds(), dry_run: bool = False) -> str:
     """Check a dataset's vectors, write the report, and set the dataset's state to ready or failed_qa.
 
     Args:
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         thresholds: Bounds that the dataset must keep.
+        dry_run: Only print the result. The dataset keeps its state and its report.
     """
     # These imports take too long for a command that only prints its help.
     from rasterembed.commands.embed import TerminalSteps
+    from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
 
     store = open_store(root)
-    report = check_dataset(store, dataset, thresholds, steps=TerminalSteps())
+    report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())
-    report.check()
+    print(report.summary())
+    report.check(dry_run=dry_run)
+    if dry_run:
+        state = Dataset.open(store, dataset, states=ALL_STATES).manifest.state
+        return f"dataset id: {dataset}\nstate: {state} (dry run: nothing was changed)"
     return f"dataset id: {dataset}\nstate: ready\nreport: {store.uri(DatasetLayout(dataset).qa_report_markdown)}"
 
 

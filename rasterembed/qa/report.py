@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -98,14 +99,29 @@ class QaReport(BaseModel):
         """Metrics that breach their threshold."""
         return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
 
-    def check(self) -> None:
+    def check(self, *, dry_run: bool = False) -> None:
         """Raise an error if the dataset did not pass.
+
+        Args:
+            dry_run: whether the thresholds were only tried, so that the store has no such report.
 
         Raises:
             QaError: if a threshold is breached. The text names each breached metric with its value and threshold.
         """
         if not self.passed:
-            raise QaError(self)
+            raise QaError(self, dry_run=dry_run)
+
+    def summary(self) -> str:
+        """Return one line: the number of metrics that passed, breached their threshold, or were not judged, and why.
+
+        Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
+        """
+        parts = [f"{sum(metric.status is Status.PASSED for metric in self.metrics)} passed"]
+        if self.breaches:
+            parts.append(f"{len(self.breaches)} breached ({', '.join(metric.name for metric in self.breaches)})")
+        reasons = Counter(metric.note for metric in self.metrics if metric.status is Status.NOT_JUDGED)
+        parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
+        return ", ".join(parts)
 
     def table(self) -> str:
         """Return the metrics as a text table with one line for each metric."""
@@ -124,12 +140,16 @@ class QaReport(BaseModel):
 class QaError(DataError):
     """A dataset breaches a threshold of its quality checks."""
 
-    def __init__(self, report: QaReport) -> None:
+    def __init__(self, report: QaReport, *, dry_run: bool = False) -> None:
         breaches = "; ".join(metric.sentence() for metric in report.breaches)
-        super().__init__(
-            f"dataset {report.dataset_id!r} did not pass its quality checks: {breaches}; "
-            f"see qa/{report.dataset_id}/report.md in the store"
-        )
+        if dry_run:
+            text = f"dataset {report.dataset_id!r} would not pass these quality checks: {breaches}; nothing was changed"
+        else:
+            text = (
+                f"dataset {report.dataset_id!r} did not pass its quality checks: {breaches}; "
+                f"see qa/{report.dataset_id}/report.md in the store"
+            )
+        super().__init__(text)
 
 
 def _verdict(metric: Metric) -> str:
@@ -167,6 +187,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
         f"{report.created:%Y-%m-%d %H:%M} UTC.",
         "",
     ]
+    lines += [f"Metrics: {report.summary()}.", ""]
     lines += [f"- **{metric.sentence()}**" for metric in report.breaches]
     lines += [f"- {note}" for note in report.notes]
     for name in report.pictures:

@@ -637,6 +637,34 @@ def test_the_pictures_show_what_became_of_the_tiles(store: ObjectStore) -> None:
             assert 900 < picture.width < 1000
 
 
+def _content(store: ObjectStore) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in Path(store.root).rglob("*") if path.is_file()}
+
+
+def test_a_dry_run_tries_thresholds_and_changes_no_file(store: ObjectStore) -> None:
+    run_qa(store, _manifest(store))
+    before = _content(store)
+    report = check_dataset(store, ID, QaThresholds(max_mean_cosine=-0.9), dry_run=True)
+    assert _breached(report) == {"mean_cosine"}
+    with pytest.raises(QaError, match=r"'scene' would not pass .* max_mean_cosine -0.9; nothing was changed$"):
+        report.check(dry_run=True)
+    assert check_dataset(store, ID, dry_run=True).passed
+    assert _content(store) == before
+    assert _manifest(store).state == "ready"
+
+
+def test_the_summary_counts_metrics_by_status_with_the_reasons(store: ObjectStore) -> None:
+    manifest = _manifest(store)
+    few = judge_dataset(store, manifest, QaThresholds(min_neighbour_pairs=1000, max_mean_cosine=-0.9))
+    assert few.summary() == (
+        "20 passed, 1 breached (mean_cosine), 2 not judged because not enough pairs of neighbours: 480, "
+        "but at least 1000 are needed"
+    )
+    whole = judge_dataset(store, manifest)
+    assert whole.summary() == f"{len(whole.metrics)} passed"
+    assert f"\nMetrics: {few.summary()}.\n" in markdown(few)
+
+
 ODD_NAMES = [
     r"a $\frac$ b",  # This is a formula that matplotlib cannot read.
     "price $5 and $6",
@@ -759,10 +787,14 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     flow_store: ObjectStore, prefect_api: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_state(flow_store, _manifest(flow_store), "embedded")
+    run(qa_report, ["--root", flow_store.root, "--dataset", ID, "--dry-run"])
+    assert _manifest(flow_store).state == "embedded"
+    capsys.readouterr()
     verdict = run(qa_report, ["--root", flow_store.root, "--dataset", ID])
     assert verdict.model_dump() == {
         "dataset_id": ID,
         "state": "ready",
+        "metrics": "23 passed",
         "report": f"{flow_store.root}/qa/{ID}/report.md",
     }
     assert _manifest(flow_store).state == "ready"
@@ -773,6 +805,7 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     artifact = max(answer.raise_for_status().json(), key=lambda each: each["created"])
     assert artifact["type"] == "markdown"
     assert len(artifact["data"]) < 500_000
+    assert artifact["description"] == "Quality of dataset scene: 23 passed"
     assert len(re.findall(r"\(data:image/webp;base64,[A-Za-z0-9+/=]+\)", artifact["data"])) == 3
 
 
