@@ -27,6 +27,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.steps import PrefectSteps
@@ -58,6 +59,7 @@ def raster_embeddings(
     dataset_id: str | None = None,
     grid: Grid = Grid(),
     radiometry: Radiometry = Radiometry(),
+    validity: Validity = Validity(),
     dinov3: Dinov3 = Dinov3(),
     weights: str | None = None,
     selection: Selection = Selection(),
@@ -77,6 +79,7 @@ def raster_embeddings(
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
+        validity: Which pixels are valid, if the file does not say so or is wrong.
         dinov3: The model.
         weights: Name of a dinov3-weights block, instead of the model's id and revision.
         selection: Which tiles are embedded, and how their vectors are stored.
@@ -95,6 +98,7 @@ def raster_embeddings(
         dataset_id=dataset_id,
         grid=grid,
         radiometry=radiometry,
+        validity=validity,
         model=model,
         selection=selection,
         execution=execution,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rasterembed.qa.thresholds import QaThresholds
     from rasterembed.raster.grid import Grid
     from rasterembed.raster.radiometry import Radiometry
+    from rasterembed.raster.validity import Validity
     from rasterembed.search.answer import Answer
     from rasterembed.search.index_options import VectorIndexOptions
     from rasterembed.search.query import Query, Where
@@ -54,6 +55,7 @@ _MODULES = {
     "Selection": "dataset.selection",
     "StoreError": "errors",
     "UsageError": "errors",
+    "Validity": "raster.validity",
     "VectorIndexOptions": "search.index_options",
     "Where": "search.query",
     "check_dataset": "pipeline",
@@ -81,6 +83,7 @@ __all__ = [
     "Selection",
     "StoreError",
     "UsageError",
+    "Validity",
     "VectorIndexOptions",
     "Where",
     "check_dataset",

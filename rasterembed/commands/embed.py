@@ -19,6 +19,7 @@ from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore, open_store
 
@@ -29,6 +30,7 @@ def embed(
     dataset_id: str | None = None,
     grid: Grid = Grid(),
     radiometry: Radiometry = Radiometry(),
+    validity: Validity = Validity(),
     dinov3: Dinov3 = Dinov3(),
     selection: Selection = Selection(),
     execution: Execution = Execution(),
@@ -44,6 +46,7 @@ def embed(
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
+        validity: Which pixels are valid, if the file does not say so or is wrong.
         dinov3: The model.
         selection: Which tiles are embedded, and how their vectors are stored.
         execution: Settings for speed and memory. They change the vectors only by rounding.
@@ -56,6 +59,7 @@ def embed(
         dataset_id=dataset_id,
         grid=grid,
         radiometry=radiometry,
+        validity=validity,
         model=dinov3,
         selection=selection,
         execution=execution,

@@ -16,6 +16,7 @@ from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
+from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -32,6 +33,8 @@ class PlanSettings(BaseModel):
     """Size, stride and edge rule of the tiles."""
     radiometry: Radiometry = Radiometry()
     """How pixel values become red, green and blue."""
+    validity: Validity = Validity()
+    """Which pixels are valid, if the file does not say so or is wrong."""
     model: Dinov3 = Dinov3()
     """The DINOv3 checkpoint, and how the model's tokens become a vector."""
     selection: Selection = Selection()
@@ -71,6 +74,7 @@ class Plan(BaseModel):
                 "size": self.source.size,
                 "version": self.source.version,
                 **({"mask": self.profile.mask_file} if self.profile.mask_file is not None else {}),
+                **self.profile.declarations(),
             },
             "grid": self.sharding.grid.model_dump(mode="json") | {"stride": self.sharding.grid.step},
             "shard": {"rows": self.sharding.shard_rows, "cols": self.sharding.shard_cols},
@@ -137,7 +141,7 @@ def make_plan(
         store: store of the dataset. The store's credentials are also used to read a raster on S3.
         source: the registered raster.
         dataset_id: name of the dataset.
-        settings: grid, radiometry, model and selection.
+        settings: grid, radiometry, validity, model and selection.
         profile: the raster's profile. Without it, the function inspects the raster.
         hub_token: access token for gated weights.
 
@@ -147,6 +151,7 @@ def make_plan(
     """
     if profile is None:
         profile = inspect_raster(store, source.uri, allow_no_crs=settings.selection.allow_no_crs)
+    profile = apply_validity(profile, settings.validity, source.uri)
     return Plan(
         dataset_id=dataset_id,
         source=source,

@@ -32,7 +32,11 @@ class Pixels:
         self._mask_file = mask_file
         self._mask_bands = [] if mask_file is None else _mask_bands(mask_file, profile.count)
         # rasterio gives nodata values as float64, which cannot hold all integers of 64 bits. GDAL compares them itself.
-        self._nodata_by_gdal = self.dtype.kind in "iu" and self.dtype.itemsize == 8 and _has_nodata(dataset)
+        in_file = profile.declared_nodata is None and _has_nodata(dataset)
+        self._nodata_by_gdal = in_file and self.dtype.kind in "iu" and self.dtype.itemsize == 8
+        # A declared nodata value also replaces one colour that stands for no data, which GDAL reads as a mask.
+        by_colour = MaskFlags.nodata in dataset.mask_flag_enums[0]
+        self._masked = profile.masked and not (by_colour and profile.declared_nodata is not None)
         # A band without any flag has a mask that is not the mask of the other bands.
         self._masks_by_gdal = self._nodata_by_gdal or any(not flags for flags in dataset.mask_flag_enums)
         self._nodata: list[_Nodata | None] = [
@@ -131,7 +135,7 @@ class Pixels:
         if self._profile.alpha_band:
             masks.append(pixels[-1] > 0)
             pixels = pixels[:-1]
-        if self._profile.masked:
+        if self._masked:
             masks.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
         masks += [mask.any(axis=0) for mask in self._read_band_masks(bands, window, (rows, cols))]
         return pixels, np.logical_and.reduce(masks) if masks else None
@@ -238,14 +242,14 @@ def _has_nodata(dataset: rasterio.DatasetReader) -> bool:
     return any(MaskFlags.nodata in flags for flags in dataset.mask_flag_enums)
 
 
-def _nodata_as_pixel(nodata: float | None, dtype: np.dtype[Any]) -> _Nodata | None:
+def _nodata_as_pixel(nodata: int | float | None, dtype: np.dtype[Any]) -> _Nodata | None:
     """Return a nodata value in the raster's dtype, or None if no pixel of that dtype can have it."""
     if nodata is None:
         return None
     scalar: type[np.generic] = dtype.type
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
-        if not limits.min <= nodata <= limits.max or not nodata.is_integer():
+        if not limits.min <= nodata <= limits.max or (isinstance(nodata, float) and not nodata.is_integer()):
             return None
         return _Nodata(scalar(nodata), scalar(nodata))
     # A value beyond the range of float32 becomes infinite. That does no harm: an infinite pixel is invalid anyway.

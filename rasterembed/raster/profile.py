@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any, Literal
 
 import numpy as np
 import rasterio
 from affine import Affine
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, FiniteFloat
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError as RasterioCRSError
@@ -28,6 +29,11 @@ from rasterembed.store.object_store import ObjectStore
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
 """A raster must have data if its pixels take more bytes than the first number, and more than the second number times
 the file's size. A file of a few kilobytes can declare any number of pixels."""
+
+
+Nodata = int | FiniteFloat | Literal["nan"]
+"""Nodata value that a person declared for all bands. An int is exact, also beyond 2**53. With `nan`, only NaN is
+nodata."""
 
 
 class GroundControlPoint(BaseModel):
@@ -72,8 +78,9 @@ class RasterProfile(BaseModel):
     """a, b, c, d, e, f of the affine from (column, row) to (x, y) in the native CRS."""
     gcps: tuple[GroundControlPoint, ...] = ()
     """Ground control points. They are used if the affine is the identity, and are empty otherwise."""
-    nodata: tuple[float | None, ...]
-    """Nodata value of each band, or None. NaN and infinity are None too, because such pixels are invalid anyway."""
+    nodata: tuple[int | float | None, ...]
+    """Nodata value of each band, or None. NaN and infinity are None too, because such pixels are invalid anyway. Values
+    from the file are floats. A declared value may be an int."""
     nodata_nan: bool = False
     """Whether the nodata value of a band is NaN."""
     masked: bool = False
@@ -101,6 +108,8 @@ class RasterProfile(BaseModel):
     """Time of acquisition by the file's own tags, UTC."""
     on_earth: bool = True
     """Whether the pixels have places on Earth. If not, footprints are in pixels."""
+    declared_nodata: Nodata | None = None
+    """Nodata value that a person declared instead of those of the file, or None."""
 
     @property
     def affine(self) -> Affine:
@@ -112,6 +121,10 @@ class RasterProfile(BaseModel):
         """Number of the alpha band, from 1, or None if there is none."""
         names = self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
+
+    def declarations(self) -> dict[str, Any]:
+        """Return what a person declared about valid pixels, as JSON values. It is empty if nothing was declared."""
+        return {} if self.declared_nodata is None else {"nodata": self.declared_nodata}
 
     @property
     def striped(self) -> bool:

@@ -24,6 +24,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import default_dataset_id, register
+from rasterembed.raster.validity import Validity
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, choices, elsewhere, embedding, write_raster
@@ -121,6 +122,7 @@ CHOICES = {
     "edge": lambda asked: asked | {"grid": Grid(size=32, edge="shift")},
     "range": lambda asked: asked | {"radiometry": Radiometry(range=(0.0, 100.0))},
     "bands": lambda asked: asked | {"radiometry": Radiometry(bands=(3, 2, 1))},
+    "nodata": lambda asked: asked | {"validity": Validity(nodata=7)},
     "pooling": _asking("model", pooling="mean"),
     "compute dtype": _asking("model", dtype="bfloat16"),
     "input size": _asking("model", input_size=64),

@@ -161,7 +161,17 @@ def test_the_form_has_every_parameter_with_defaults_descriptions_and_bounds() ->
     assert grid["size"]["default"] == 224
     assert (grid["size"]["minimum"], grid["size"]["multipleOf"]) == (16, 16)
     assert grid["edge"]["enum"] == ["pad", "shift", "drop"]
-    for definition in ("Grid", "Radiometry", "Dinov3", "Selection", "Execution", "QaThresholds", "VectorIndexOptions"):
+    models = (
+        "Grid",
+        "Radiometry",
+        "Validity",
+        "Dinov3",
+        "Selection",
+        "Execution",
+        "QaThresholds",
+        "VectorIndexOptions",
+    )
+    for definition in models:
         for name, field in schema["definitions"][definition]["properties"].items():
             assert field.get("description"), f"{definition}.{name}"
 

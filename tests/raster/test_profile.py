@@ -90,6 +90,7 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
         "transparent": (),
         "acquired": None,
         "on_earth": True,
+        "declared_nodata": None,
     }
     assert rasterio.crs.CRS.from_wkt(profile.crs_wkt) == crs
     assert profile.striped
