@@ -110,6 +110,8 @@ class RasterProfile(BaseModel):
     """Whether the pixels have places on Earth. If not, footprints are in pixels."""
     declared_nodata: Nodata | None = None
     """Nodata value that a person declared instead of those of the file, or None."""
+    alpha_ignored: bool = False
+    """Whether a person declared that no band is alpha."""
 
     @property
     def affine(self) -> Affine:
@@ -118,13 +120,14 @@ class RasterProfile(BaseModel):
 
     @property
     def alpha_band(self) -> int | None:
-        """Number of the alpha band, from 1, or None if there is none."""
-        names = self.colorinterp
+        """Number of the alpha band, from 1, or None if there is none or it is used as data."""
+        names = () if self.alpha_ignored else self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
 
     def declarations(self) -> dict[str, Any]:
         """Return what a person declared about valid pixels, as JSON values. It is empty if nothing was declared."""
-        return {} if self.declared_nodata is None else {"nodata": self.declared_nodata}
+        nodata = {} if self.declared_nodata is None else {"nodata": self.declared_nodata}
+        return nodata | ({"ignore_alpha": True} if self.alpha_ignored else {})
 
     @property
     def striped(self) -> bool:

@@ -178,7 +178,7 @@ def resolve_radiometry(
         UsageError: if a band does not exist, or is the alpha band.
         DataError: if the raster has no colour band, or percentiles are needed and cannot be computed.
     """
-    bands = _resolve_bands(radiometry, profile)
+    bands = _resolve_bands(radiometry, profile, uri)
     if profile.palette is not None and bands == (1, 1, 1):
         return _same_for_all(bands, (0.0, 255.0), "palette", palette=True)
     if radiometry.range is not None:
@@ -196,14 +196,17 @@ def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palet
     return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
 
 
-def _resolve_bands(radiometry: Radiometry, profile: RasterProfile) -> tuple[int, int, int]:
+def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> tuple[int, int, int]:
     """Return the bands of red, green and blue: those given, else those the file names, else the first ones."""
     if radiometry.bands != "auto":
         for band in radiometry.bands:
             if band > profile.count:
-                raise UsageError(f"band {band} does not exist: the raster has {profile.count} bands")
+                raise UsageError(f"{uri}: band {band} does not exist: choose from 1 to {profile.count}")
             if band == profile.alpha_band:
-                raise UsageError(f"band {band} is the alpha band: it marks valid pixels and is no colour")
+                raise UsageError(
+                    f"{uri}: band {band} is the alpha band, which marks valid pixels and is no colour: choose another "
+                    "band, or give ignore_alpha if this band holds data"
+                )
         first, *rest = radiometry.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
     named = [_band_named(profile, colour) for colour in ("red", "green", "blue")]
@@ -212,7 +215,9 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile) -> tuple[int,
         return red, green, blue
     data = [b for b in range(1, profile.count + 1) if b != profile.alpha_band]
     if not data:
-        raise DataError("the raster's only band is alpha: it has no colour to embed")
+        raise DataError(
+            f"{uri}: its only band is alpha, so it has no colour to embed: give ignore_alpha if this band holds data"
+        )
     return (data[0], data[1], data[2]) if len(data) >= 3 else (data[0], data[0], data[0])
 
 

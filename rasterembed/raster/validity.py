@@ -62,6 +62,10 @@ class Validity(BaseModel):
         default=None,
         description="Value of pixels without data, instead of the file's nodata value. nan: no value but NaN.",
     )
+    ignore_alpha: bool = Field(
+        default=False,
+        description="Use a band that the file calls alpha as data, such as infrared. Its zeros hide no pixel then.",
+    )
 
 
 def apply_validity(profile: RasterProfile, validity: Validity, uri: str) -> RasterProfile:
@@ -85,6 +89,8 @@ def apply_validity(profile: RasterProfile, validity: Validity, uri: str) -> Rast
             "nodata_nan": only_nan and np.issubdtype(profile.dtype, np.floating),
             "transparent": (),
         }
+    if validity.ignore_alpha:
+        changes["alpha_ignored"] = True
     return profile.model_copy(update=changes) if changes else profile
 
 

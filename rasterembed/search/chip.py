@@ -16,6 +16,7 @@ from rasterembed.model.choice import Device, resolve_device
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
+from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
@@ -71,7 +72,7 @@ def read_chip(
 def _read(
     store: ObjectStore, plan: Plan, uri: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
-    profile = inspect_raster(store, uri, allow_no_crs=True)
+    profile = _as_declared(inspect_raster(store, uri, allow_no_crs=True), plan, uri)
     if max(profile.width, profile.height) > MAX_SIDE:
         raise DataError(
             f"{uri}: the image is too large, {profile.width}x{profile.height} px (at most {MAX_SIDE} px a side): "
@@ -89,6 +90,14 @@ def _read(
         raise DataError(f"{uri}: the image has no valid pixel to look for")
     pixels, valid = _resize(radiometry.channels(pixels, profile), valid, plan.sharding.grid.size)
     return pixels, valid, radiometry
+
+
+def _as_declared(chip: RasterProfile, plan: Plan, uri: str) -> RasterProfile:
+    """Return the image's header with the declarations for the raster, if the image has the same dtype and bands."""
+    source = plan.profile
+    if (chip.dtype, chip.count) != (source.dtype, source.count):
+        return chip
+    return apply_validity(chip, Validity(nodata=source.declared_nodata, ignore_alpha=source.alpha_ignored), uri)
 
 
 def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> ResolvedRadiometry:

@@ -123,6 +123,7 @@ CHOICES = {
     "range": lambda asked: asked | {"radiometry": Radiometry(range=(0.0, 100.0))},
     "bands": lambda asked: asked | {"radiometry": Radiometry(bands=(3, 2, 1))},
     "nodata": lambda asked: asked | {"validity": Validity(nodata=7)},
+    "alpha as data": lambda asked: asked | {"validity": Validity(ignore_alpha=True)},
     "pooling": _asking("model", pooling="mean"),
     "compute dtype": _asking("model", dtype="bfloat16"),
     "input size": _asking("model", input_size=64),

@@ -12,6 +12,7 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from rasterembed.errors import UsageError
@@ -114,6 +115,29 @@ def test_a_declared_nodata_value_does_not_enter_the_stretch(store: ObjectStore, 
     path = write(tmp_path / "r.tif", pixels)
     found = resolve_radiometry(store, str(path), declared(store, path, nodata=65535), Radiometry())
     assert (found.low[0], found.high[0]) == tuple(np.percentile(pixels[pixels < 65535], (2, 98)))
+
+
+def test_infrared_that_the_file_calls_alpha_hides_no_water(store: ObjectStore, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(3).integers(1, 255, (4, 40, 50)).astype(np.uint8)
+    pixels[3, :, :30] = 0  # Water is black in infrared.
+    pixels[:, 5, 5] = 255
+    path = write(tmp_path / "r.tif", pixels, nodata=255, photometric="rgb", alpha="yes")
+    with rasterio.open(path) as dataset:
+        assert dataset.colorinterp[3] == ColorInterp.alpha
+        # GDAL's mask of nodata, with the interpretation of the band corrected.
+        rasterio.shutil.copy(dataset, tmp_path / "corrected.tif")
+    with rasterio.open(tmp_path / "corrected.tif", "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.undefined]
+    assert validity(store, path, (1, 2, 3))[0][:, :30].sum() == 0
+    for bands in ((1, 2, 3), (4, 1, 2), (4,)):
+        with rasterio.open(tmp_path / "corrected.tif") as dataset:
+            masks = dataset.read_masks(list(bands)) > 0
+        valid, by_band = validity(store, path, bands, ignore_alpha=True)
+        np.testing.assert_array_equal(valid, masks.any(axis=0))
+        np.testing.assert_array_equal(by_band, masks)
+    profile = declared(store, path, ignore_alpha=True)
+    assert resolve_radiometry(store, str(path), profile, Radiometry(bands="4,1,2")).bands == (4, 1, 2)
+    assert resolve_radiometry(store, str(path), profile, Radiometry()).bands == (1, 2, 3)
 
 
 @pytest.mark.parametrize(

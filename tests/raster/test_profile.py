@@ -91,6 +91,7 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
         "acquired": None,
         "on_earth": True,
         "declared_nodata": None,
+        "alpha_ignored": False,
     }
     assert rasterio.crs.CRS.from_wkt(profile.crs_wkt) == crs
     assert profile.striped

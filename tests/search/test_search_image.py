@@ -16,17 +16,20 @@ from rasterio.transform import Affine
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.source import register
+from rasterembed.raster.validity import Validity
 from rasterembed.search.answer import Answer
 from rasterembed.search.chip import MAX_SIDE, embed_chip, read_chip
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import checkpoint
 
 pytestmark = pytest.mark.vectors
 
@@ -219,6 +222,22 @@ def test_an_image_and_liked_tiles_are_combined(photo: Embedded, tmp_path: Path) 
     by_tile = search(store, ["photo"], Query(tile=TILE, include_query=True, **query), k=7)
     left = [hit.tile_id for hit in by_tile.hits if hit.tile_id not in ("r000000_c000000", "r000003_c000003")]
     assert [hit.tile_id for hit in by_image.hits] == left[:5]
+
+
+def test_a_chip_of_a_raster_with_declared_validity_is_read_as_the_raster(tmp_path: Path) -> None:
+    pixels = textures(4, 255, "uint8")[:, :SIDE, :SIDE]
+    pixels[3, :10], pixels[:3, 20:] = 0, 7
+    raster = write_tif(tmp_path / "raster.tif", pixels, photometric="rgb", alpha="yes")
+    store = ObjectStore(root=str(tmp_path / "store"))
+    settings = PlanSettings(
+        grid=Grid(size=SIDE),
+        radiometry=Radiometry(bands="1,2,3"),
+        validity=Validity(ignore_alpha=True, nodata=7),
+        model=Dinov3(model=str(checkpoint(tmp_path / "model", 8))),
+    )
+    plan = make_plan(store, register(store, str(raster)), "dataset", settings)
+    _, valid, _ = read_chip(store, plan, str(raster))
+    np.testing.assert_array_equal(valid, (pixels[:3] != 7).any(axis=0))
 
 
 def _text(folder: Path, _: Embedded) -> Path:
