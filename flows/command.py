@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.run import run as run_command
+from rasterembed.escape import escape_lines
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result", bound=BaseModel)
@@ -32,7 +33,7 @@ def command(flow: Flow[_Parameters, _Result]) -> NoReturn:
     """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`."""
     for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
         if value is not None:
-            print(f"{name.replace('_', ' ')}: {value}")
+            print(escape_lines(f"{name.replace('_', ' ')}: {value}"))
     sys.exit(0)
 
 

@@ -21,6 +21,7 @@ from pydantic import Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import run
+from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.output import check_outputs
@@ -72,4 +73,4 @@ def search_embeddings(
 
 
 if __name__ == "__main__":
-    print(run(search_embeddings, sys.argv[1:]))
+    print(escape_lines(run(search_embeddings, sys.argv[1:])))

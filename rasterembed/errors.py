@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rasterembed.escape import escape_terminal
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
@@ -16,6 +18,10 @@ class RasterEmbedError(Exception):
 
     exit_code = 1
     """Exit status of the command: 2 for wrong usage, 1 for data that cannot be processed."""
+
+    def __str__(self) -> str:
+        """Return the text in one line. Names from a file or a bucket in it cannot control a terminal."""
+        return escape_terminal(super().__str__())
 
 
 class UsageError(RasterEmbedError):

@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from rasterembed.errors import RasterEmbedError, StoreUnavailableError
+from rasterembed.escape import escape_lines
 
 
 def _store_was_away(task: Task[Any, Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -35,19 +36,26 @@ def artifact_key(kind: str, dataset_id: str) -> str:
     return f"{kind}-{dataset_id}".replace(".", "-").replace("_", "-")
 
 
-class _OneLine(logging.Filter):
-    """Removes the traceback of an expected error. The error's text is enough for a person."""
+class _ForPeople(logging.Filter):
+    """Removes the traceback of an expected error, and makes control characters visible.
+
+    The text of an expected error is enough for a person. A name from a bucket in a message must not control a terminal.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and isinstance(record.exc_info[1], RasterEmbedError):
             record.exc_info = None
             record.exc_text = None
+        record.msg, record.args = escape_lines(record.getMessage()), ()
         return True
 
 
 def log_expected_errors_in_one_line() -> None:
-    """Log each `RasterEmbedError` of a flow or task run without traceback. Other errors keep their traceback."""
+    """Log each `RasterEmbedError` of a flow or task run without traceback. Other errors keep their traceback.
+
+    Control characters in the messages of these loggers become visible codes.
+    """
     for name in ("prefect.flow_runs", "prefect.task_runs"):
         logger = logging.getLogger(name)
-        if not any(isinstance(known, _OneLine) for known in logger.filters):
-            logger.addFilter(_OneLine())
+        if not any(isinstance(known, _ForPeople) for known in logger.filters):
+            logger.addFilter(_ForPeople())

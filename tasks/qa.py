@@ -8,6 +8,7 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.escape import escape_markdown
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -54,7 +55,7 @@ def _publish(report: QaReport, kind: str, title: str, addresses: Mapping[str, st
     """
     create_markdown_artifact(
         key=artifact_key(kind, report.dataset_id),
-        description=f"{title} of dataset {report.dataset_id}: {report.summary()}",
+        description=escape_markdown(f"{title} of dataset {report.dataset_id}: {report.summary()}"),
         markdown=markdown(report, addresses),
     )
     log = get_run_logger()

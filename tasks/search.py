@@ -9,6 +9,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
 
+from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import write_sheet
@@ -59,7 +60,7 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         answer = searcher.ask(request.query, request.where, request.k)
     create_table_artifact(
         key=artifact_key("search", request.dataset_ids[0]),
-        description="\n\n".join([answer.summary(), *answer.notes()]),
+        description="\n\n".join(map(escape_markdown, [answer.summary(), *answer.notes()])),
         table=[
             {
                 "#": hit.rank,

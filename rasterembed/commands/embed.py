@@ -14,6 +14,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.selection import Selection
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
@@ -102,7 +103,7 @@ class TerminalSteps(Steps):
 
     def on_wait(self, message: str) -> None:
         """Print that the run waits for another run of the same dataset."""
-        print(message, file=sys.stderr)
+        print(escape_terminal(message), file=sys.stderr)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from rasterembed.commands.command_app import OptionsApp
 from rasterembed.commands.run import run
+from rasterembed.escape import escape_lines
 
 _COMMANDS = {
     "embed": "Embed a raster: it becomes a dataset that can be searched.",
@@ -30,5 +31,5 @@ def main() -> NoReturn:
     """Run the command that is named in the arguments of this process, print the command's result, and exit."""
     result = run(app, sys.argv[1:])
     if result is not None:
-        print(result)
+        print(escape_lines(result))
     sys.exit(0)

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from rasterembed.errors import RasterEmbedError, one_line, validation_reason
+from rasterembed.escape import escape_terminal
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses: 2 for a wrong option, 1 for data that cannot be processed, 130 after Ctrl-C or SIGTERM."""
@@ -63,5 +64,5 @@ def usage_error(error: CycloptsError) -> str:
 
 def stop(reason: str, status: int) -> NoReturn:
     """Print an error and end the process."""
-    print(f"error: {reason}", file=sys.stderr)
+    print(f"error: {escape_terminal(reason)}", file=sys.stderr)
     sys.exit(status)

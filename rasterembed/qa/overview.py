@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, StoreError, UsageError, one_line, os_errors
+from rasterembed.escape import escape_html as escape
 from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout

@@ -9,6 +9,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.errors import DataError
+from rasterembed.escape import escape_lines, escape_markdown, markdown_code
 from rasterembed.qa.metrics import Metric, Status, format_number
 from rasterembed.qa.thresholds import Bound, QaThresholds
 
@@ -131,9 +132,11 @@ class QaReport(BaseModel):
             bound = f"{sign} {format_number(metric.threshold)}"
             lines.append((metric.name, format_number(metric.value), bound, _verdict(metric)))
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
-        return "\n".join(
-            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
-            for name, value, bound, status in lines
+        return escape_lines(
+            "\n".join(
+                f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
+                for name, value, bound, status in lines
+            )
         )
 
 
@@ -180,16 +183,16 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
     skipped = sum(report.counts.skipped.values())
     verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
     lines = [
-        f"# Quality of {report.dataset_id}: {verdict}",
+        f"# Quality of {escape_markdown(report.dataset_id)}: {verdict}",
         "",
-        f"**model: {report.model}**, {report.dimensions} dimensions. {report.counts.planned:,} tiles planned, "
-        f"{report.counts.embedded:,} embedded, {skipped:,} skipped. Fingerprint `{report.fingerprint[:12]}`, "
-        f"{report.created:%Y-%m-%d %H:%M} UTC.",
+        f"**model: {escape_markdown(report.model)}**, {report.dimensions} dimensions. "
+        f"{report.counts.planned:,} tiles planned, {report.counts.embedded:,} embedded, {skipped:,} skipped. "
+        f"Fingerprint {markdown_code(report.fingerprint[:12])}, {report.created:%Y-%m-%d %H:%M} UTC.",
         "",
     ]
-    lines += [f"Metrics: {report.summary()}.", ""]
-    lines += [f"- **{metric.sentence()}**" for metric in report.breaches]
-    lines += [f"- {note}" for note in report.notes]
+    lines += [f"Metrics: {escape_markdown(report.summary())}.", ""]
+    lines += [f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches]
+    lines += [f"- {escape_markdown(note)}" for note in report.notes]
     for name in report.pictures:
         if name in _CAPTIONS:
             address = name if addresses is None else addresses[name]
@@ -200,7 +203,9 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
     lines += [_row(metric) for metric in report.metrics]
     if report.counts.skipped:
         lines += ["", "## Skipped tiles", "", "| reason | tiles |", "|---|---:|"]
-        lines += [f"| {_cell(reason)} | {format_number(count)} |" for reason, count in report.counts.skipped.items()]
+        lines += [
+            f"| {escape_markdown(reason)} | {format_number(count)} |" for reason, count in report.counts.skipped.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -213,8 +218,4 @@ def _row(metric: Metric) -> str:
     # Some viewers do not wrap lines in a table, so the longest column comes last.
     meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
     value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
-    return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {_cell(meaning)} |"
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {escape_markdown(meaning)} |"

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.escape import escape_terminal
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.tile_lookup import Tile
 
@@ -126,11 +127,12 @@ class Answer(BaseModel):
             ]
             for hit in self.hits
         ]
-        return "\n".join([self.summary(), "", *_align([heads, *rows]), "", *self.notes()])
+        table = _align([heads, *([escape_terminal(cell) for cell in row] for row in rows)])
+        return "\n".join([self.summary(), "", *table, "", *self.notes()])
 
     def summary(self) -> str:
         """Return the query and the model in one line."""
-        return f"{self.query}; model: {self.model}"
+        return escape_terminal(f"{self.query}; model: {self.model}")
 
     def notes(self) -> list[str]:
         """Return lines for people. They name the engine of each dataset, and say if there are fewer than k tiles."""
@@ -139,7 +141,7 @@ class Answer(BaseModel):
         ]
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
-        return notes
+        return list(map(escape_terminal, notes))
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, one_line
+from rasterembed.escape import escape_terminal
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.source import check_unchanged
@@ -202,6 +203,7 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corne
 def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
     """Draw one line of text. If the line is wider than `room` px, it is cut and ends with three dots."""
     font = ImageFont.load_default(size)
+    text = escape_terminal(text)  # A line break would make several lines of it.
     if draw.textlength(text, font=font) > room:
         while text and draw.textlength(f"{text}...", font=font) > room:
             text = text[:-1]

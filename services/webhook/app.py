@@ -25,6 +25,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from rasterembed.errors import StoreError
+from rasterembed.escape import escape_terminal
 from rasterembed.store.object_store import ObjectStore
 from services.webhook.dead_letters import bury
 from services.webhook.notifications import (
@@ -260,7 +261,7 @@ async def uploads(request: Request, webhook: Service) -> Receipt:
     try:
         return await webhook.receive(records)
     except (PrefectUnavailableError, StoreError) as error:
-        log.warning("notification refused: %s", error)
+        log.warning("notification refused: %s", escape_terminal(error))
         await asyncio.sleep(_HOLD_S)
         raise HTTPException(503, str(error), {"Retry-After": "3"}) from error
 
