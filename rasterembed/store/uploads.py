@@ -19,6 +19,8 @@ from rasterembed.store.object_store import ObjectStore
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _KEY_BYTES = 1024
 """S3's limit for the length of a key, in bytes of UTF-8."""
+_VERSION_BYTES = 1024
+"""S3's limit for the length of a version id. PostgreSQL cannot index an idempotency key of more than 2,704 bytes."""
 
 
 class Upload(BaseModel):
@@ -41,7 +43,7 @@ class Upload(BaseModel):
 
     bucket: str
     key: str
-    version: str = Field(min_length=1, max_length=1024)
+    version: str = Field(min_length=1)
     """Version id of the object, or its ETag if the bucket keeps no versions."""
 
     @field_validator("bucket")
@@ -67,6 +69,8 @@ class Upload(BaseModel):
     def _check_version(cls, version: str) -> str:
         if not version.isprintable():
             raise ValueError("the version has control characters")
+        if len(version.encode()) > _VERSION_BYTES:
+            raise ValueError(f"the version is longer than {_VERSION_BYTES} bytes")
         return version
 
     @property

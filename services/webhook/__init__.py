@@ -1,1 +1,1 @@
-"""The upload webhook: notifications of an S3 server start flow runs. `app` is the service; docs/uploads.md."""
+"""The upload webhook: notifications of an S3 server start flow runs. `python -m services.webhook`; docs/uploads.md."""

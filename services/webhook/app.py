@@ -1,6 +1,6 @@
 """The upload webhook: create exactly one flow run for each upload that an S3 server announces.
 
-    UPLOAD_WEBHOOK_TOKEN=... UPLOAD_WEBHOOK_ROOT=s3://... PREFECT_API_URL=... uvicorn services.webhook.app:app
+`python -m services.webhook` runs it, with limits for connections.
 
 Status 2xx means that Prefect has all the runs (in mode `event`: all the events). After status 503, the S3 server sends
 the notification again, because Prefect may lack some of the runs or events. See docs/uploads.md.
@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
 
 from rasterembed.errors import StoreError
 from rasterembed.escape import escape_terminal
@@ -38,13 +37,16 @@ from services.webhook.notifications import (
     read_record,
 )
 from services.webhook.prefect_api import PrefectApi, PrefectUnavailableError, event
-from services.webhook.settings import Settings, SettingsError
+from services.webhook.settings import Settings
 
 log = logging.getLogger("uvicorn.error")
 
 _HOLD_S = 1.0
 """Seconds to wait before status 503 is sent. Without a wait, Ceph's gateway repeats a refused notification a hundred
 times a second."""
+
+_READY_S = 5.0
+"""Seconds that `/readyz` waits for Prefect. Anyone may send this request, so it must not hold a connection for long."""
 
 
 class Outcome(StrEnum):
@@ -111,6 +113,7 @@ class Metrics:
 class _Handled:
     """The outcome of a record. If the record is an upload, `event` announces the upload."""
 
+    record: dict[str, Any]
     outcome: Outcome
     event: dict[str, Any] | None = None
 
@@ -139,39 +142,80 @@ class Webhook:
             if isinstance(result, BaseException):
                 raise result
             handled.append(result)
-        if events := [one.event for one in handled if one.event]:
-            await self.prefect.emit(events)
+        handled = await self._announce(handled)
         for one in handled:
             self.metrics.outcomes[one.outcome].inc()
         return Receipt.count(one.outcome for one in handled)
+
+    async def _announce(self, handled: list[_Handled]) -> list[_Handled]:
+        """Emit the events of all records, and return what became of the records.
+
+        Prefect refuses all events of a request if it refuses one. So after a refusal, each event is sent alone.
+        """
+        events = [one.event for one in handled if one.event]
+        try:
+            if events:
+                await self.prefect.emit(events)
+            return handled
+        except HopelessRecordError:
+            return [await self._announce_alone(one) for one in handled]
+
+    async def _announce_alone(self, one: _Handled) -> _Handled:
+        """Emit the event of a record. In mode `event`, a record whose event is refused becomes a dead letter."""
+        try:
+            if one.event:
+                await self.prefect.emit([one.event])
+        except HopelessRecordError as error:
+            if self.settings.mode == "event":
+                return await self._bury(one.record, error)
+            log.warning("the flow run exists, but its event is lost: %r", str(error))
+        return one
+
+    async def _bury(self, record: dict[str, Any], error: HopelessRecordError) -> _Handled:
+        """Store a record as a dead letter."""
+        where = await bury(self.store, record, str(error))
+        log.warning("dead letter %s: %r", where, str(error))
+        return _Handled(record, Outcome.DEAD)
 
     async def _handle(self, record: dict[str, Any]) -> _Handled:
         """Start a run for a record, unless the record needs no run."""
         try:
             created = read_record(record)
             if created is None or not self._follows(created):
-                return _Handled(Outcome.IGNORED)
+                return _Handled(record, Outcome.IGNORED)
             if self.settings.mode == "event":
-                return _Handled(Outcome.STARTED, event(created, None))
+                return _Handled(record, Outcome.STARTED, event(created, None))
             parameters = created.upload.parameters(self.settings.root, self.settings.store)
             run_id, is_new = await self.prefect.start(created, parameters)
         except HopelessRecordError as error:
-            where = await bury(self.store, record, str(error))
-            log.warning("dead letter %s: %r", where, str(error))
-            return _Handled(Outcome.DEAD)
+            return await self._bury(record, error)
         log.info("%s %r: flow run %s", "started" if is_new else "already known", created.upload.uri, run_id)
-        return _Handled(Outcome.STARTED if is_new else Outcome.DUPLICATE, event(created, run_id))
+        return _Handled(record, Outcome.STARTED if is_new else Outcome.DUPLICATE, event(created, run_id))
 
     def _follows(self, created: Created) -> bool:
         return self.settings.rules.follow(created.upload.bucket, created.upload.key, self.settings.root)
 
 
-@asynccontextmanager
-async def _running(app: FastAPI) -> AsyncIterator[None]:
-    settings = Settings.read()
-    async with PrefectApi(settings) as prefect:
-        app.state.webhook = Webhook(settings, prefect, ObjectStore(root=settings.root))
-        yield
+def create_app(settings: Settings) -> FastAPI:
+    """Return the service as an ASGI application."""
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        async with PrefectApi(settings) as prefect:
+            app.state.webhook = Webhook(settings, prefect, ObjectStore(root=settings.root))
+            yield
+
+    app = FastAPI(
+        title="Upload webhook",
+        summary="Bucket notifications of an S3 server start flow runs.",
+        lifespan=running,
+        # FastAPI's documentation pages load scripts from other hosts.
+        docs_url=None,
+        redoc_url=None,
+        exception_handlers={HTTPException: _refuse},
+    )
+    app.include_router(_routes)
+    return app
 
 
 def _webhook(request: Request) -> Webhook:
@@ -192,34 +236,13 @@ def _authorised(
         raise HTTPException(401, "the token is missing or wrong", {"WWW-Authenticate": "Bearer"})
 
 
-class _App(FastAPI):
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """If the settings are wrong, log one line and do not start.
-
-        If the lifespan function raised this error, Uvicorn would log a traceback.
-        """
-        if scope["type"] == "lifespan":
-            try:
-                Settings.read()
-            except SettingsError as error:
-                await receive()
-                await send({"type": "lifespan.startup.failed", "message": f"wrong settings: {error}"})
-                return
-        await super().__call__(scope, receive, send)
+_routes = APIRouter()
 
 
-app = _App(
-    title="Upload webhook",
-    summary="Bucket notifications of an S3 server start flow runs.",
-    lifespan=_running,
-    # FastAPI's documentation pages load scripts from other hosts.
-    docs_url=None,
-    redoc_url=None,
-)
-
-
-@app.exception_handler(HTTPException)
-async def _refuse(request: Request, error: HTTPException) -> Response:
+async def _refuse(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # `create_app` registers this function for these errors only.
+    if error.status_code != 503:  # The reason for 503 is logged where it is found.
+        log.warning("refused with status %s: %s", error.status_code, error.detail)
     _webhook(request).metrics.rejected.labels(error.status_code).inc()
     return Response(
         Problem(detail=error.detail).model_dump_json(), error.status_code, error.headers, "application/json"
@@ -238,7 +261,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@app.post(
+@_routes.post(
     "/uploads",
     summary="Receive a bucket notification",
     dependencies=[Depends(_authorised)],
@@ -279,26 +302,29 @@ async def _read(request: Request, limit: int) -> bytes:
     return bytes(body)
 
 
-@app.get("/healthz", summary="Tell whether the process runs")
+@_routes.get("/healthz", summary="Tell whether the process runs")
 async def healthz() -> dict[str, str]:
     """Return a fixed answer, which shows that the process runs."""
     return {"status": "ok"}
 
 
-@app.get("/readyz", summary="Tell whether the webhook can accept notifications", responses={503: _RESPONSES[503]})
+@_routes.get("/readyz", summary="Tell whether the webhook can accept notifications", responses={503: _RESPONSES[503]})
 async def readyz(webhook: Service) -> dict[str, str]:
     """Check that Prefect answers. In mode `run`, also check that the deployment exists."""
     try:
-        if webhook.settings.mode == "run":
-            await webhook.prefect.find_deployment()
-        else:
-            await webhook.prefect.check()
+        async with asyncio.timeout(_READY_S):
+            if webhook.settings.mode == "run":
+                await webhook.prefect.find_deployment()
+            else:
+                await webhook.prefect.check()
+    except TimeoutError as error:
+        raise HTTPException(503, f"no answer from Prefect within {_READY_S} s") from error
     except PrefectUnavailableError as error:
         raise HTTPException(503, str(error)) from error
     return {"status": "ready"}
 
 
-@app.get(
+@_routes.get(
     "/metrics",
     summary="Counters for Prometheus",
     response_class=Response,

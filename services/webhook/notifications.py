@@ -10,6 +10,7 @@ All servers send `Records` in the form of AWS, with four differences:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,6 +23,15 @@ from rasterembed.errors import validation_reason
 from rasterembed.store.uploads import Upload
 
 _SNS_TYPES = ("Notification", "SubscriptionConfirmation", "UnsubscribeConfirmation")
+
+_CREATED = re.compile(r"s3:ObjectCreated:[A-Za-z0-9:_*-]{1,100}")
+"""Names of events about created objects. Prefect refuses long names, and its database takes no NUL character."""
+
+_FIRST_TIME = datetime(2006, 3, 14, tzinfo=UTC)
+"""The day on which the first S3 server began to work. Prefect drops a whole batch of events for one of the year 1."""
+
+_MAX_SIZE = 2**63 - 1
+"""Largest size of an object, in bytes. Prefect's database takes no larger number."""
 
 SCHEMA: dict[str, Any] = {
     "anyOf": [
@@ -129,6 +139,8 @@ def read_record(record: dict[str, Any]) -> Created | None:
     event = event if event.startswith("s3:") else f"s3:{event}"
     if not event.startswith("s3:ObjectCreated:"):
         return None
+    if not _CREATED.fullmatch(event):
+        raise HopelessRecordError("eventName is too long, or has characters that no name of an event has")
     s3 = _object(record, "s3")
     key, about = _text(_object(s3, "object"), "key"), _object(s3, "object")
     if _get(record, "eventSource") != "ceph:s3":
@@ -142,7 +154,7 @@ def read_record(record: dict[str, Any]) -> Created | None:
         first = error.errors(include_url=False, include_context=False)[0]
         raise HopelessRecordError(f"{first['loc'][0]}: {validation_reason(error)}") from error
     size = _get(about, "size")
-    return Created(upload, event, _time(record), size if isinstance(size, int) and size >= 0 else None)
+    return Created(upload, event, _time(record), size if isinstance(size, int) and 0 <= size <= _MAX_SIZE else None)
 
 
 def _version(about: dict[str, Any]) -> str:
@@ -155,13 +167,14 @@ def _version(about: dict[str, Any]) -> str:
 
 
 def _time(record: dict[str, Any]) -> datetime:
-    """Return the record's time. If the time is missing or in the future, return the present time."""
+    """Return the record's time in UTC. If the time is missing or impossible, return the present time."""
     now = datetime.now(UTC)
     try:
         time = datetime.fromisoformat(_text(record, "eventTime"))
-        return min(time if time.tzinfo else time.replace(tzinfo=UTC), now)
+        time = time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return now
+    return time if _FIRST_TIME <= time <= now else now
 
 
 def _get(record: dict[str, Any], name: str) -> Any:

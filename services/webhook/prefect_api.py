@@ -25,8 +25,8 @@ _BUSY = (429, 502, 503)
 _BUSY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Seconds to wait before each repetition of a request, if Prefect is busy. A random factor from 1 to 2 is applied."""
 
-_REFUSED = (400, 409, 422)
-"""Status codes of answers that refuse the parameters of a run."""
+_REFUSED = (400, 409, 413, 422)
+"""Status codes of answers that refuse the content of a request. The same request will be refused again."""
 
 
 class PrefectUnavailableError(Exception):
@@ -119,9 +119,13 @@ class PrefectApi:
         """Send events to Prefect, in one request.
 
         Raises:
-            PrefectUnavailableError: if Prefect does not accept the events.
+            HopelessRecordError: if Prefect refuses the content of an event.
+            PrefectUnavailableError: if Prefect does not answer.
         """
-        self._accepted(await self._request("POST", "/events", json=events))
+        answer = await self._request("POST", "/events", json=events)
+        if answer.status_code in _REFUSED:
+            raise HopelessRecordError(f"Prefect refused the event: {answer.text[:1000]}")
+        self._accepted(answer)
 
     async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:

@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     """Largest size of a notification, in bytes."""
     max_records: int = Field(default=100, ge=1)
     """Largest number of records in one notification. Servers send one or a few."""
+    max_connections: int = Field(default=100, ge=4)
+    """Largest number of open connections. The webhook keeps fewer if it may not open enough file descriptors."""
+    head_timeout_s: float = Field(default=10.0, gt=0)
+    """Seconds that a client may take to send the head of a request."""
+    body_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds that a client may take to send the body after the head."""
     prefect_api_url: str = Field(validation_alias=AliasChoices("UPLOAD_WEBHOOK_PREFECT_API_URL", "PREFECT_API_URL"))
     """URL of Prefect's API, for example http://prefect-server:4200/api."""
     prefect_api_key: SecretStr | None = Field(

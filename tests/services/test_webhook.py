@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import yaml
 from prefect.events import AutomationCore, DeploymentEventTrigger
 from pydantic import ValidationError
 
+from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import Upload, UploadRules
-from services.webhook.notifications import HopelessRecordError, read_body, read_record
+from services.webhook import app
+from services.webhook.notifications import Created, HopelessRecordError, read_body, read_record
+from services.webhook.prefect_api import PrefectApi
 from services.webhook.settings import Settings, SettingsError
 from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
-from tests.support.servers import HOST
 from tests.support.webhook import (
     TOKEN,
     Deployment,
@@ -279,6 +283,9 @@ HOPELESS: dict[str, dict[str, Any]] = {
     "control characters": record("b-1", "line\nbreak.tif"),
     "a segment . or ..": record("b-1", "up/../../a.tif"),
     "longer than 1024 bytes": record("b-1", "é" * 1020 + ".tif"),
+    "the version is longer": record("b-1", "a.tif", "é" * 1000),
+    "eventName is too long": record("b-1", "a.tif") | {"eventName": f"s3:ObjectCreated:{'P' * 100_000}"},
+    "characters that no name": record("b-1", "a.tif") | {"eventName": "s3:ObjectCreated:\x00"},
     "not UTF-8": record("b-1", "a.tif", key="%ff.tif"),
 }
 
@@ -294,6 +301,7 @@ def test_hopeless_records_are_kept_as_dead_letters_and_the_others_run(prefect: P
             assert answer.json()["duplicate"] == duplicate
         assert service.counts()["dead"] == 2 * len(HOPELESS)
         letters = service.dead_letters()
+        assert len(service.log.read_text()) < 20_000
     assert len(letters) == len(HOPELESS)  # sent twice, kept once
     for reason, hopeless in HOPELESS.items():
         (letter,) = [letter for letter in letters if letter["record"] == hopeless]
@@ -326,11 +334,58 @@ def test_a_dead_letter_that_cannot_be_kept_is_asked_for_again(prefect: PrefectSe
         assert service.post({"Records": [HOPELESS["no s3"]]}).json()["dead"] == 1
 
 
-@pytest.mark.parametrize("time", [None, 5, "yesterday", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00"])
-def test_a_wrong_time_does_not_matter(time: Any) -> None:
+@pytest.mark.parametrize(
+    "time",
+    [None, 5, "yesterday", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00", "0001-01-01T00:00:00Z", "1969-07-20"],
+)
+def test_an_impossible_time_is_replaced_by_the_present_one(time: Any) -> None:
     created = read_record(record("b-1", "a.tif") | {"eventTime": time})
     assert created is not None
-    assert created.occurred.year <= 2100
+    assert abs(created.occurred - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_an_event_with_an_impossible_time_or_size_loses_no_other_event(
+    shared: tuple[Webhook, Deployment], prefect: PrefectServer
+) -> None:
+    service, _ = shared
+    odd = record("odd-times", "first.tif", size=10**30) | {"eventTime": "0001-01-01T00:00:00Z"}
+    assert service.post({"Records": [odd, record("odd-times", "second.tif")]}).json()["started"] == 2
+    for key in ("first.tif", "second.tif"):
+        (event,) = upload_events(prefect, f"s3.object.odd-times/{key}")
+        assert datetime.fromisoformat(event["occurred"]).year >= 2026
+
+
+class _Picky(PrefectApi):
+    """A Prefect that refuses every request with an event of one resource."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.emitted: list[str] = []
+
+    async def start(self, created: Created, parameters: dict[str, Any]) -> tuple[str, bool]:
+        return "a-run", True
+
+    async def emit(self, events: list[dict[str, Any]]) -> None:
+        resources = [event["resource"]["prefect.resource.id"] for event in events]
+        if "s3.object.b-1/bad.tif" in resources:
+            raise HopelessRecordError("Prefect refused the event: too long")
+        self.emitted += resources
+
+
+@pytest.mark.parametrize(("mode", "dead"), [("run", 0), ("event", 1)])
+def test_an_event_that_prefect_refuses_stops_no_other_event(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, dead: int
+) -> None:
+    right = {"TOKEN": "hush", "ROOT": str(tmp_path), "PREFECT_API_URL": "http://x/api", "MODE": mode}
+    for name, value in right.items():
+        monkeypatch.setenv(f"UPLOAD_WEBHOOK_{name}", value)
+    settings = Settings.read()
+    prefect = _Picky(settings)
+    service = app.Webhook(settings, prefect, ObjectStore(root=str(tmp_path)))
+    receipt = asyncio.run(service.receive([record("b-1", key) for key in ("a.tif", "bad.tif", "z.tif")]))
+    assert prefect.emitted == ["s3.object.b-1/a.tif", "s3.object.b-1/z.tif"]
+    assert (receipt.started, receipt.dead) == (3 - dead, dead)
+    assert len(list(tmp_path.glob("dead-letters/uploads/*.json"))) == dead
 
 
 @pytest.mark.parametrize(
@@ -443,7 +498,7 @@ def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch, wrong: dict[s
 
 def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "uvicorn", "services.webhook.app:app", "--host", HOST, "--port", "0"],
+        [sys.executable, "-m", "services.webhook"],
         env={},
         cwd=PROJECT,
         capture_output=True,

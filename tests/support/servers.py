@@ -123,6 +123,11 @@ class ServerProcess:
                 env=env,
             )
 
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._popen.pid
+
     def check(self) -> None:
         """Raise RuntimeError if the process has ended."""
         if (code := self._popen.poll()) is not None:

@@ -130,6 +130,8 @@ class Webhook:
     environment: dict[str, str]
     log: Path
     root: Path
+    descriptors: int | None = None
+    """Number of files and connections that the service may have open."""
     _process: ServerProcess | None = field(default=None, repr=False)
 
     @property
@@ -139,8 +141,10 @@ class Webhook:
 
     def start(self) -> None:
         """Start the service, and return when it answers."""
-        command = [sys.executable, "-m", "uvicorn", "services.webhook.app:app", "--host", HOST]
-        self._process = ServerProcess([*command, "--port", str(self.port)], self.log, self.environment)
+        command = [sys.executable, "-m", "services.webhook", "--host", HOST, "--port", str(self.port)]
+        if self.descriptors:
+            command = ["sh", "-c", f'ulimit -n {self.descriptors}; exec "$@"', "sh", *command]
+        self._process = ServerProcess(command, self.log, self.environment)
         process = self._process
 
         def answers() -> bool:
@@ -151,6 +155,12 @@ class Webhook:
                 return False
 
         wait_for(answers, "the webhook")
+
+    @property
+    def pid(self) -> int:
+        """Number of the service's process."""
+        assert self._process
+        return self._process.pid
 
     def kill(self) -> None:
         """Kill the service. It has no chance to answer."""
@@ -197,14 +207,18 @@ class Webhook:
 
 @contextmanager
 def webhook(
-    prefect_api_url: str, deployment: str, root: Path | str | None = None, **settings: str
+    prefect_api_url: str,
+    deployment: str,
+    root: Path | str | None = None,
+    descriptors: int | None = None,
+    **settings: str,
 ) -> Iterator[Webhook]:
     """Run the webhook. In the end, check that its log has no traceback and no secret."""
     with tempfile.TemporaryDirectory(prefix="webhook-") as folder:
         chosen = {"token": TOKEN, "deployment": deployment, "root": str(root or f"{folder}/store")} | settings
         environment = os.environ | {f"UPLOAD_WEBHOOK_{name.upper()}": value for name, value in chosen.items()}
         environment |= {"PREFECT_API_URL": prefect_api_url}
-        service = Webhook(free_port(), environment, Path(folder) / "webhook.log", Path(chosen["root"]))
+        service = Webhook(free_port(), environment, Path(folder) / "webhook.log", Path(chosen["root"]), descriptors)
         try:
             service.start()
             yield service

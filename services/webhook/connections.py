@@ -1,0 +1,150 @@
+"""Limits for the webhook's connections: how many are open at once, and how long a client may take for a request.
+
+Uvicorn alone waits for ever for a client that connects and sends no request. A few hundred of such clients would use up
+the process's file descriptors, and nobody else would get an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+_ANSWER_S = 300.0
+"""Seconds from a complete request to its answer. Requests to Prefect have their own, shorter limits."""
+
+_WANTED_DESCRIPTORS = 4096
+_OTHER_DESCRIPTORS = 48
+"""File descriptors for everything but connections: logs, the store for dead letters, the event loop."""
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 34\r\n"
+    b'Retry-After: 3\r\nConnection: close\r\n\r\n{"detail":"too many connections"}\n'
+)
+
+
+class _Phase(Enum):
+    """The state of a connection."""
+
+    HEAD = auto()
+    """The client has not sent the head of the next request."""
+    BODY = auto()
+    """The client has not sent the whole body of its request."""
+    ANSWER = auto()
+    """The request is complete, and the answer is not."""
+
+
+@dataclass
+class Connections:
+    """The open connections of a process, and their limits."""
+
+    limit: int
+    """Largest number of open connections."""
+    head_s: float
+    """Seconds that a client may take to send the head of a request."""
+    body_s: float
+    """Seconds that a client may take to send the body after the head."""
+    open: set[GuardedProtocol] = field(default_factory=set)
+    waiting: dict[GuardedProtocol, None] = field(default_factory=dict)
+    """Connections in the phase HEAD. The one that has waited longest is the first."""
+
+    def seconds(self, phase: _Phase) -> float:
+        """Return how long a connection may stay in a phase."""
+        return {_Phase.HEAD: self.head_s, _Phase.BODY: self.body_s, _Phase.ANSWER: _ANSWER_S}[phase]
+
+
+class GuardedProtocol(H11Protocol):
+    """Uvicorn's HTTP connection with limits.
+
+    If too many connections are open, the one that has waited longest for the head of a request is closed. A client that
+    sends its request at once is therefore answered, even if many others only hold connections. If no connection is
+    waiting, the new one is answered with status 503.
+    """
+
+    def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._all = connections
+        self._seen: tuple[_Phase, RequestResponseCycle | None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept the connection if the limit allows it."""
+        super().connection_made(transport)
+        if len(self._all.open) >= self._all.limit:
+            if not self._all.waiting:
+                transport.write(_FULL)
+                transport.close()
+                return
+            next(iter(self._all.waiting)).end()
+        self._all.open.add(self)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Handle what the client has sent."""
+        super().handle_events()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request on this connection."""
+        super().on_response_complete()
+        self._watch()
+
+    def end(self) -> None:
+        """Close the connection at once, without an answer."""
+        self._forget()
+        self.transport.abort()
+
+    def _watch(self) -> None:
+        """Start a new time limit if the connection has entered another phase. Received data alone extends no limit."""
+        if self not in self._all.open:
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            phase = _Phase.HEAD
+        else:
+            phase = _Phase.BODY if cycle.more_body else _Phase.ANSWER
+        if (phase, cycle) == self._seen:
+            return
+        self._seen = phase, cycle
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(self._all.seconds(phase), self.end)
+        self._all.waiting.pop(self, None)
+        if phase is _Phase.HEAD:
+            self._all.waiting[self] = None
+
+    def _forget(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._all.open.discard(self)
+        self._all.waiting.pop(self, None)
+
+
+def fit_descriptors(wanted: int) -> tuple[int, int]:
+    """Raise the process's limit of file descriptors, and return how many connections fit into the limit.
+
+    A request needs two descriptors: its own connection, and one to Prefect. Connections that the operating system keeps
+    until they are accepted (the backlog) are accepted several batches at a time, before the first one can be refused.
+
+    Args:
+        wanted: largest number of open connections, if there are enough descriptors.
+
+    Returns:
+        The largest number of open connections, and the length of the backlog.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = _WANTED_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_WANTED_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
+        soft = enough
+    left = max((enough if soft == resource.RLIM_INFINITY else soft) - _OTHER_DESCRIPTORS, 32)
+    return min(wanted, left // 4), min(128, left // 8)
