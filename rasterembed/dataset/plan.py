@@ -151,7 +151,7 @@ def make_plan(
     """
     if profile is None:
         profile = inspect_raster(store, source.uri, allow_no_crs=settings.selection.allow_no_crs)
-    profile = apply_validity(profile, settings.validity, source.uri)
+    profile = apply_validity(store, source.uri, profile, settings.validity)
     return Plan(
         dataset_id=dataset_id,
         source=source,

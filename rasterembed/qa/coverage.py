@@ -23,7 +23,6 @@ from rasterembed.qa.metrics import Measurement, not_judged
 from rasterembed.qa.tile_table import TileTable
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.skip_reason import SkipReason
-from rasterembed.raster.source import check_unchanged
 from rasterembed.store.object_store import ObjectStore
 
 _SAMPLED_TILES = 32
@@ -148,7 +147,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
 @contextmanager
 def _open_unchanged(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
     """Open the raster if it has not changed since it was embedded."""
-    check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
+    plan.profile.check_unchanged(store, plan.source)
     try:
         with open_pixels(store, plan.source.uri, plan.profile) as raster:
             yield raster

@@ -25,11 +25,16 @@ class Pixels:
     """An open raster whose pixels can be read. `open_pixels` makes it."""
 
     def __init__(
-        self, profile: RasterProfile, dataset: rasterio.DatasetReader, mask_file: rasterio.DatasetReader | None
+        self,
+        profile: RasterProfile,
+        dataset: rasterio.DatasetReader,
+        mask_file: rasterio.DatasetReader | None,
+        valid_mask: rasterio.DatasetReader | None,
     ) -> None:
         self._profile = profile
         self._dataset = dataset
         self._mask_file = mask_file
+        self._valid_mask = valid_mask
         self._mask_bands = [] if mask_file is None else _mask_bands(mask_file, profile.count)
         # rasterio gives nodata values as float64, which cannot hold all integers of 64 bits. GDAL compares them itself.
         in_file = profile.declared_nodata is None and _has_nodata(dataset)
@@ -137,6 +142,8 @@ class Pixels:
             pixels = pixels[:-1]
         if self._masked:
             masks.append(self._dataset.read_masks(bands[0], window=window, out_shape=(rows, cols)) > 0)
+        if self._valid_mask is not None:
+            masks.append(self._valid_mask.read(1, window=window, out_shape=(rows, cols)) != 0)
         masks += [mask.any(axis=0) for mask in self._read_band_masks(bands, window, (rows, cols))]
         return pixels, np.logical_and.reduce(masks) if masks else None
 
@@ -290,7 +297,7 @@ def _float_range(nodata: np.floating[Any]) -> _Nodata:
 def open_pixels(
     store: ObjectStore, uri: str, profile: RasterProfile, *, cache_bytes: int = _CACHE_BYTES
 ) -> Iterator[Pixels]:
-    """Open a raster to read its pixels, together with its mask file if it has one.
+    """Open a raster to read its pixels, together with its masks in other files.
 
     Args:
         store: gives the credentials for a raster on S3.
@@ -299,15 +306,20 @@ def open_pixels(
         cache_bytes: size of GDAL's block cache, which the whole process shares, in bytes.
 
     Raises:
-        DataError: if no allowed driver reads the raster or its mask file.
+        DataError: if no allowed driver reads the raster or a mask.
     """
     with ExitStack() as stack:
         # Uncompressed lines that are not part of a larger block can be copied from the file straight to their place.
-        direct = profile.striped and profile.compression is None and not uri.startswith("s3://")
+        mask = None if profile.valid_mask is None else profile.valid_mask.source
+        remote = uri.startswith("s3://") or (mask is not None and mask.remote)
+        direct = profile.striped and profile.compression is None and not remote
         stack.enter_context(rasterio.Env(GTIFF_DIRECT_IO=direct))
         dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))
         mask_file = None
         if profile.mask_file is not None:
             # GDAL could find the mask file by itself, but would then open other files beside the raster too.
             mask_file = stack.enter_context(open_raster(store, f"{uri}.msk", cache_bytes=cache_bytes))
-        yield Pixels(profile, dataset, mask_file)
+        valid_mask = None
+        if mask is not None:
+            valid_mask = stack.enter_context(open_raster(store, mask.uri, cache_bytes=cache_bytes))
+        yield Pixels(profile, dataset, mask_file, valid_mask)

@@ -22,7 +22,7 @@ from rasterembed.raster.acquisition_time import acquisition_time
 from rasterembed.raster.crs_files import check_crs_files
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.place_on_earth import why_not_on_earth
-from rasterembed.raster.source import mask_file_state
+from rasterembed.raster.source import Source, check_unchanged, mask_file_state
 from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
 from rasterembed.store.object_store import ObjectStore
 
@@ -51,6 +51,23 @@ class GroundControlPoint(BaseModel):
     """In the CRS of the points."""
     z: float = 0.0
     """Height, in the CRS of the points."""
+
+
+class ValidMask(BaseModel):
+    """A mask that a person gave: a raster with one band, on the grid of the raster that it belongs to."""
+
+    model_config = ConfigDict(frozen=True)
+
+    source: Source
+    """The mask's file in one state."""
+    dtype: str
+    """NumPy name of its dtype."""
+    block_height: int
+    """Rows of a block, px."""
+    block_width: int
+    """Columns of a block, px."""
+    overviews: tuple[int, ...] = ()
+    """Factors by which its overviews are decimated, such as 2, 4, 8."""
 
 
 class RasterProfile(BaseModel):
@@ -112,6 +129,8 @@ class RasterProfile(BaseModel):
     """Nodata value that a person declared instead of those of the file, or None."""
     alpha_ignored: bool = False
     """Whether a person declared that no band is alpha."""
+    valid_mask: ValidMask | None = None
+    """Mask that a person gave, or None. Pixels where it is 0 are invalid."""
 
     @property
     def affine(self) -> Affine:
@@ -124,10 +143,30 @@ class RasterProfile(BaseModel):
         names = () if self.alpha_ignored else self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
 
+    def check_unchanged(self, store: ObjectStore, source: Source) -> None:
+        """Refuse the raster if it, or a mask in another file, was written since it was registered.
+
+        Args:
+            store: gives the credentials for files on S3.
+            source: the raster as it was registered.
+
+        Raises:
+            RasterChangedError: if the raster or a mask is not in that state any more.
+            StoreError: if the raster or a mask is missing or may not be read.
+        """
+        mask = None if self.valid_mask is None else self.valid_mask.source
+        check_unchanged(store, source, mask_file=self.mask_file, valid_mask=mask)
+
     def declarations(self) -> dict[str, Any]:
         """Return what a person declared about valid pixels, as JSON values. It is empty if nothing was declared."""
-        nodata = {} if self.declared_nodata is None else {"nodata": self.declared_nodata}
-        return nodata | ({"ignore_alpha": True} if self.alpha_ignored else {})
+        values: dict[str, Any] = {}
+        if self.declared_nodata is not None:
+            values["nodata"] = self.declared_nodata
+        if self.alpha_ignored:
+            values["ignore_alpha"] = True
+        if self.valid_mask is not None:
+            values["valid_mask"] = self.valid_mask.source.model_dump(mode="json", include={"uri", "size", "version"})
+        return values
 
     @property
     def striped(self) -> bool:
@@ -138,14 +177,16 @@ class RasterProfile(BaseModel):
         """Return how many pixels of a band GDAL decodes to read the whole raster at a smaller size.
 
         GDAL takes the smallest overview that is not much smaller than the size asked for. The limit of 1.2 is that of
-        GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour.
+        GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour. If a mask was given and its overviews are
+        larger, the mask's pixels are counted.
 
         Args:
             rows: rows to resample to.
             columns: columns to resample to.
         """
         wanted = 1.2 * min(self.width / columns, self.height / rows)
-        factor = max((factor for factor in self.overviews if factor < wanted), default=1)
+        files = [self.overviews, *([self.valid_mask.overviews] if self.valid_mask is not None else [])]
+        factor = min(max((factor for factor in overviews if factor < wanted), default=1) for overviews in files)
         return self.width * self.height / factor**2
 
 

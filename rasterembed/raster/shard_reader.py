@@ -27,7 +27,7 @@ from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.sharding import Sharding
 from rasterembed.raster.skip_reason import SkipReason
-from rasterembed.raster.source import Source, check_unchanged
+from rasterembed.raster.source import Source
 from rasterembed.raster.tile_batch import BatchBuilder, SkippedTile, TileBatch, TileWindow
 from rasterembed.store.gdal import MAX_READ_BYTES
 from rasterembed.store.object_store import ObjectStore
@@ -62,6 +62,12 @@ class ShardReader:
     """Whether a window that cannot be decoded fails the shard or skips its tile."""
     cache_bytes: int
     """Size of GDAL's block cache, which the whole process shares, in bytes. See `block_cache_bytes`."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether a read waits for a server, because the raster or its mask lies on S3."""
+        mask = self.profile.valid_mask
+        return self.source.remote or (mask is not None and mask.source.remote)
 
     def batches(self, number: int) -> Generator[TileBatch]:
         """Yield the tiles of shard `number` in batches, in tile order.
@@ -99,7 +105,7 @@ class ShardReader:
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
-        check_unchanged(self.store, self.source, mask_file=self.profile.mask_file)
+        self.profile.check_unchanged(self.store, self.source)
 
     def _batch_builder(self, raster: _ReopeningRaster) -> BatchBuilder:
         return BatchBuilder(
@@ -120,7 +126,7 @@ class ShardReader:
         most = max(1, MAX_RUN_BYTES // (len(self.bands) * itemsize * grid.size * grid.step))
         _, (left, right) = self.sharding.block(number)
         columns = right - left
-        if not self.source.remote or most < columns:
+        if not self.remote or most < columns:
             # Several rows in one read pay only where a read waits for a server. From a local file one row is better:
             # its pixels are still in the processor's cache when the tiles are cut out.
             return 1, most
@@ -192,7 +198,7 @@ class _ReopeningRaster:
         Raises:
             RasterioError: if the window cannot be read; from S3, after every attempt has failed.
         """
-        for delay in RETRY_DELAYS_S if self._reader.source.remote else ():
+        for delay in RETRY_DELAYS_S if self._reader.remote else ():
             try:
                 return self._read(window)
             except RasterioError:
@@ -254,6 +260,10 @@ def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding
     rows = grid.size + 2 * profile.block_height
     apart = profile.interleave != "pixel"
     needed = columns * rows * (4 if apart else profile.count) * np.dtype(profile.dtype).itemsize
+    mask = profile.valid_mask
+    if mask is not None:
+        columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + mask.block_width)
+        needed += columns * (grid.size + 2 * mask.block_height) * np.dtype(mask.dtype).itemsize
     if apart and source.remote:
         needed += MAX_RUN_BYTES
     return int(min(max(needed * threads, 16 * 2**20), 2**30))

@@ -41,19 +41,20 @@ class Source(BaseModel):
         return self.uri.startswith("s3://")
 
 
-def register(store: ObjectStore, raster: str) -> Source:
+def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source:
     """Find a raster and return its identity.
 
     Args:
         store: gives the credentials for a raster on S3.
         raster: a path, or s3://bucket/key.
+        what: word for the raster in errors.
 
     Raises:
         UsageError: if `raster` is neither a path nor an s3:// URI.
         StoreError: if the raster does not exist or may not be read.
         DataError: if the file is empty.
     """
-    uri = locate(raster)
+    uri = locate(raster, what)
     info = store.describe(uri)
     if info.size == 0:
         raise DataError(f"{uri}: the file is empty")
@@ -61,23 +62,29 @@ def register(store: ObjectStore, raster: str) -> Source:
     return Source(uri=uri, size=info.size, version=info.version, modified=modified)
 
 
-def check_unchanged(store: ObjectStore, source: Source, *, mask_file: str | None = None) -> None:
+def check_unchanged(
+    store: ObjectStore, source: Source, *, mask_file: str | None = None, valid_mask: Source | None = None
+) -> None:
     """Refuse a raster that was written since it was registered.
 
     Args:
         store: gives the credentials for a raster on S3.
         source: the raster as it was registered.
         mask_file: state of its mask file, from the raster's profile. None if it had no mask file.
+        valid_mask: the mask that a person gave, as it was registered. None if nobody gave one.
 
     Raises:
-        RasterChangedError: if the raster or its mask file is not in that state any more.
+        RasterChangedError: if the raster or a mask is not in that state any more.
         StoreError: if the raster is missing or may not be read.
     """
-    info = store.describe(source.uri)
-    if (info.size, info.version) != (source.size, source.version):
-        raise RasterChangedError(
-            f"{source.uri}: it was changed since this dataset was planned: run again to embed its new state"
-        )
+    for file, what in ((source, "it"), (valid_mask, "the mask")):
+        if file is None:
+            continue
+        info = store.describe(file.uri)
+        if (info.size, info.version) != (file.size, file.version):
+            raise RasterChangedError(
+                f"{file.uri}: {what} was changed since this dataset was planned: run again to embed its new state"
+            )
     if mask_file is not None and mask_file_state(store, source.uri) != mask_file:
         raise RasterChangedError(
             f"{source.uri}.msk: the mask was changed since this dataset was planned: run again to embed its new state"

@@ -6,13 +6,21 @@ import math
 from typing import Annotated, Any
 
 import numpy as np
+import pyproj
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pyproj.exceptions import CRSError
+from rasterio.crs import CRS
 
-from rasterembed.errors import UsageError
-from rasterembed.raster.profile import Nodata, RasterProfile
+from rasterembed.errors import DataError, UsageError
+from rasterembed.raster.profile import Nodata, RasterProfile, ValidMask, inspect_raster
+from rasterembed.raster.source import register
+from rasterembed.store.object_store import ObjectStore
 
 _EXACT = 2**53
 """Whole numbers up to this size are exact in float64."""
+
+_SAME_PLACE = 0.01
+"""Two pixels lie at the same place if they are less than this share of a pixel apart."""
 
 
 def _read_nodata(value: object) -> object:
@@ -62,22 +70,30 @@ class Validity(BaseModel):
         default=None,
         description="Value of pixels without data, instead of the file's nodata value. nan: no value but NaN.",
     )
+    mask: str | None = Field(
+        default=None,
+        description="Another raster on the same grid with one band, as a path or s3://bucket/key. Pixels where it is 0 "
+        "are invalid.",
+    )
     ignore_alpha: bool = Field(
         default=False,
         description="Use a band that the file calls alpha as data, such as infrared. Its zeros hide no pixel then.",
     )
 
 
-def apply_validity(profile: RasterProfile, validity: Validity, uri: str) -> RasterProfile:
+def apply_validity(store: ObjectStore, uri: str, profile: RasterProfile, validity: Validity) -> RasterProfile:
     """Return a raster's profile with the declarations that a person made.
 
     Args:
+        store: gives the credentials for a mask on S3.
+        uri: absolute path of the raster, or s3://bucket/key.
         profile: the raster's header.
         validity: the declarations.
-        uri: name of the raster in errors.
 
     Raises:
-        UsageError: if no pixel of the raster can have the nodata value.
+        UsageError: if no pixel of the raster can have the nodata value, or the mask is neither a path nor an S3 URI.
+        DataError: if the mask cannot be read, or is not on the raster's grid.
+        StoreError: if the mask does not exist or may not be read.
     """
     changes: dict[str, Any] = {}
     if validity.nodata is not None:
@@ -91,6 +107,8 @@ def apply_validity(profile: RasterProfile, validity: Validity, uri: str) -> Rast
         }
     if validity.ignore_alpha:
         changes["alpha_ignored"] = True
+    if validity.mask is not None:
+        changes["valid_mask"] = _inspect_mask(store, uri, profile, validity.mask)
     return profile.model_copy(update=changes) if changes else profile
 
 
@@ -109,3 +127,69 @@ def _check_nodata(nodata: Nodata, dtype: np.dtype[Any], uri: str) -> None:
         with np.errstate(over="ignore"):
             if not np.isfinite(dtype.type(nodata)):
                 raise UsageError(f"{problem}: the largest number is {np.finfo(dtype).max!s}")
+
+
+def _inspect_mask(store: ObjectStore, uri: str, profile: RasterProfile, mask: str) -> ValidMask:
+    """Find a mask, and refuse it if it cannot be read or has another grid than the raster."""
+    source = register(store, mask, what="mask")
+    found = inspect_raster(store, source.uri, allow_no_crs=True)
+    problem = _why_another_grid(found, profile)
+    if problem is not None:
+        raise DataError(f"{source.uri}: this mask does not fit {uri}: {problem}")
+    return ValidMask(
+        source=source,
+        dtype=found.dtype,
+        block_height=found.block_height,
+        block_width=found.block_width,
+        overviews=found.overviews,
+    )
+
+
+def _why_another_grid(mask: RasterProfile, raster: RasterProfile) -> str | None:
+    """Return how the grid of a mask differs and what to do, or None if its pixels lie where those of the raster do."""
+    if mask.count != 1:
+        return f"it has {mask.count} bands, and a mask has one: choose a band (gdal_translate -b 1 MASK NEW.tif)"
+    problem = _difference(mask, raster)
+    if problem is None:
+        return None
+    if mask.crs_wkt is None:
+        return (
+            f"{problem}: assign the place of the raster (rio edit-info MASK --like RASTER --crs like --transform like)"
+        )
+    return f"{problem}: warp it to the grid of the raster (rio warp MASK NEW.tif --like RASTER --resampling nearest)"
+
+
+def _difference(mask: RasterProfile, raster: RasterProfile) -> str | None:
+    if (mask.width, mask.height) != (raster.width, raster.height):
+        return f"it has {mask.width}x{mask.height} px, and the raster has {raster.width}x{raster.height} px"
+    if not _same_crs(mask.crs_wkt, raster.crs_wkt):
+        return f"its CRS is {_crs_name(mask.crs_wkt)}, and that of the raster is {_crs_name(raster.crs_wkt)}"
+    if not _same_place(mask, raster):
+        return f"its transform is {list(mask.transform)}, and that of the raster is {list(raster.transform)}"
+    if mask.gcps != raster.gcps:
+        return "its ground control points are not those of the raster"
+    return None
+
+
+def _same_crs(one: str | None, other: str | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
+
+
+def _crs_name(wkt: str | None) -> str:
+    if wkt is None:
+        return "missing"
+    try:
+        return repr(pyproj.CRS.from_wkt(wkt).name)
+    except CRSError:
+        return repr(wkt[:60])
+
+
+def _same_place(mask: RasterProfile, raster: RasterProfile) -> bool:
+    """Return whether the corners of two rasters with the same size and CRS lie at the same places."""
+    a, b, _, d, e, _ = raster.transform
+    limit = _SAME_PLACE * min(math.hypot(a, d), math.hypot(b, e))
+    a, b, c, d, e, f = (own - other for own, other in zip(mask.transform, raster.transform, strict=True))
+    corners = ((0, 0), (raster.width, 0), (0, raster.height))
+    return all(math.hypot(a * col + b * row + c, d * col + e * row + f) <= limit for col, row in corners)

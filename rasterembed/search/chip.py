@@ -66,13 +66,13 @@ def read_chip(
     with warnings.catch_warnings():
         # Most images have no georeference, and this function needs no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return _read(store, plan, locate(image))
+        return _read(store, plan, locate(image, "image"))
 
 
 def _read(
     store: ObjectStore, plan: Plan, uri: str
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
-    profile = _as_declared(inspect_raster(store, uri, allow_no_crs=True), plan, uri)
+    profile = _as_declared(store, plan, inspect_raster(store, uri, allow_no_crs=True), uri)
     if max(profile.width, profile.height) > MAX_SIDE:
         raise DataError(
             f"{uri}: the image is too large, {profile.width}x{profile.height} px (at most {MAX_SIDE} px a side): "
@@ -92,12 +92,13 @@ def _read(
     return pixels, valid, radiometry
 
 
-def _as_declared(chip: RasterProfile, plan: Plan, uri: str) -> RasterProfile:
+def _as_declared(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> RasterProfile:
     """Return the image's header with the declarations for the raster, if the image has the same dtype and bands."""
     source = plan.profile
     if (chip.dtype, chip.count) != (source.dtype, source.count):
         return chip
-    return apply_validity(chip, Validity(nodata=source.declared_nodata, ignore_alpha=source.alpha_ignored), uri)
+    declared = Validity(nodata=source.declared_nodata, ignore_alpha=source.alpha_ignored)
+    return apply_validity(store, uri, chip, declared)
 
 
 def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> ResolvedRadiometry:

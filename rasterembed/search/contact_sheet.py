@@ -19,7 +19,6 @@ from rasterembed.errors import DataError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
-from rasterembed.raster.source import check_unchanged
 from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output import check_writable, write_file
@@ -116,7 +115,7 @@ def _place(dataset: Dataset, tile: Tile) -> str:
 def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, str], Image.Image]:
     """Return thumbnails of tiles by dataset and tile id. The tiles are read in the order of their position."""
     plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
-    check_unchanged(store, plan.source, mask_file=plan.profile.mask_file)
+    plan.profile.check_unchanged(store, plan.source)
     pictures = {}
     with open_pixels(store, uri, plan.profile) as raster:
         for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):

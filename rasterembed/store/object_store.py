@@ -314,19 +314,23 @@ def open_store(root: str | None = None) -> ObjectStore:
         raise UsageError(f"object store {root!r}: {validation_reason(error)}") from error
 
 
-def locate(raster: str) -> str:
+def locate(raster: str, what: str = "raster") -> str:
     """Return the canonical URI of a raster: an absolute path, or s3://bucket/key unchanged.
+
+    Args:
+        raster: a path, or s3://bucket/key.
+        what: word for the raster in errors, such as "image".
 
     Raises:
         UsageError: if `raster` is a GDAL connection string or another kind of URL. GDAL would open both.
     """
     if not raster or min(raster) < " ":
-        raise UsageError(f"raster {raster!r} is no path: give a file or s3://bucket/key")
+        raise UsageError(f"{what} {raster!r} is no path: give a file or s3://bucket/key")
     if raster.startswith("s3://"):
         bucket, _, key = raster.removeprefix("s3://").partition("/")
         if not bucket or not key or key.endswith("/"):
-            raise UsageError(f"raster {raster!r} names no object: use s3://bucket/key")
+            raise UsageError(f"{what} {raster!r} names no object: use s3://bucket/key")
         return raster
     if "://" in raster or raster.startswith("/vsi"):
-        raise UsageError(f"raster {raster!r} is neither a file nor s3://bucket/key")
+        raise UsageError(f"{what} {raster!r} is neither a file nor s3://bucket/key")
     return str(Path(os.path.expanduser(raster)).absolute())

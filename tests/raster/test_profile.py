@@ -92,6 +92,7 @@ def test_a_header(rasters: Path, store: ObjectStore) -> None:
         "on_earth": True,
         "declared_nodata": None,
         "alpha_ignored": False,
+        "valid_mask": None,
     }
     assert rasterio.crs.CRS.from_wkt(profile.crs_wkt) == crs
     assert profile.striped
