@@ -51,9 +51,20 @@ AS_IT_IS = ResolvedRadiometry(bands=(1, 2, 3), low=(0.0,) * 3, high=(255.0,) * 3
 ALL_VALID = np.ones((19, SIDE, SIDE), dtype=bool)
 
 
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a cache folder in which each network is exported once for the whole module."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The test's own cache folder."""
+def _with_shared_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache))
+
+
+@pytest.fixture
+def cache(_with_shared_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty cache folder that only this test uses."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "rasterembed"
 
@@ -308,12 +319,13 @@ def test_an_export_is_used_again(tiny_vit: Path, cache: Path) -> None:
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_openvino_turns_queries_and_keys_in_a_step_each(
-    dtype: ComputeDtype, pooling: Pooling, tiny_vit: Path, cache: Path
+    dtype: ComputeDtype, pooling: Pooling, tiny_vit: Path, shared_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import openvino
 
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_cache / "steps" / pooling))
     embedder(tiny_vit, "openvino", pooling=pooling, dtype=dtype)
-    (kept,) = cache.iterdir()
+    (kept,) = (shared_cache / "steps" / pooling / "rasterembed").iterdir()
     precision = {"INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[dtype]}
     network = openvino.Core().compile_model(kept / "network.xml", "CPU", precision)
     steps = Counter(str(step.get_rt_info()["layerType"].value) for step in network.get_runtime_model().get_ops())
