@@ -10,24 +10,61 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
+from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.receipts import library_versions
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
 from rasterembed.dataset.stac import stac_item
 from rasterembed.dataset.tile_index import write_tile_index
-from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError
+from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
+from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import DatasetLayout, key_in, name_of
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model, unreadable
 
 State = Literal["embedded", "ready", "failed_qa"]
 """`embedded`: all shards are written. `ready`: the quality checks passed too, and the dataset may be searched.
 `failed_qa`: the quality checks did not pass."""
 
 ALL_STATES: tuple[State, ...] = get_args(State)
+
+_REMEDY = "embed the raster again with replace, or delete the dataset"
+"""Advice for a manifest that cannot be used."""
+
+
+class _Source(BaseModel):
+    uri: str
+
+
+class _Model(BaseModel):
+    id: str
+    weights_sha256: str
+    input_size: int
+
+
+class _Dtype(BaseModel):
+    compute: str
+    vector: str
+
+
+class _Selection(BaseModel):
+    min_valid_fraction: float = Field(ge=0.0, le=1.0)
+
+
+class _Configuration(BaseModel):
+    """The entries of a manifest's configuration that readers of the manifest use."""
+
+    source: _Source
+    grid: dict[str, Any]
+    radiometry: dict[str, Any]
+    model: _Model
+    pooling: str
+    dtype: _Dtype
+    selection: _Selection
 
 
 class Manifest(BaseModel):
@@ -38,22 +75,22 @@ class Manifest(BaseModel):
     schema_version: int
     dataset_id: str
     state: State
-    fingerprint: str
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     configuration: dict[str, Any]
     """The values that the fingerprint is computed from. See `Plan.configuration`."""
     model: str
     """Id of the model, or `demo (untrained)`."""
     crs: str | None
     """Native CRS of the raster as WKT2."""
-    dimensions: int
+    dimensions: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Length of a vector."""
-    tiles: int
+    tiles: int = Field(ge=0, le=MAX_TILES)
     """Number of planned tiles."""
-    rows: int
+    rows: int = Field(ge=0, le=MAX_TILES)
     """Number of embedded tiles in all shards."""
-    skipped: int
+    skipped: int = Field(ge=0, le=MAX_TILES)
     """Number of skipped tiles. The tile index has the reason for each skipped tile."""
-    bytes: int
+    bytes: int = Field(ge=0)
     """Size of all shards together, in bytes."""
     shards: tuple[Shard, ...]
     """All shards, in the order of their numbers."""
@@ -84,19 +121,37 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
     """Read the manifest of a dataset. Return None if the dataset has no manifest.
 
     Raises:
-        DataError: if this version cannot read the manifest.
+        DataError: if this version cannot read the manifest, or if the manifest is no manifest of this dataset.
     """
     key = DatasetLayout(dataset_id).manifest
-    data = store.read(key)
-    if data is None:
-        return None
+    manifest = read_model(store, key, Manifest, name="manifest", remedy=_REMEDY)
+    if manifest is not None:
+        reason = _why_unusable(manifest, dataset_id)
+        if reason is not None:
+            raise unreadable(store, key, name="manifest", reason=reason, remedy=_REMEDY)
+    return manifest
+
+
+def _why_unusable(manifest: Manifest, dataset_id: str) -> str | None:
+    """Return why a stored manifest cannot be a manifest that this library wrote, or None.
+
+    The keys in a manifest are checked, because readers open the objects with these keys. A key such as `../x` would
+    leave the dataset's folders.
+    """
+    if manifest.dataset_id != dataset_id:
+        return "dataset_id: it is another dataset's manifest"
+    layout = DatasetLayout(dataset_id)
+    if (manifest.index, manifest.stac_item) != (layout.tile_index, layout.stac_item):
+        return "index, stac_item: it names objects outside the dataset"
+    for shard in manifest.shards:
+        if shard.path != layout.shard(manifest.fingerprint, shard.number):
+            return f"shards: the path of shard {shard.number} is not the one that the dataset's layout gives it"
     try:
-        return Manifest.model_validate_json(data)
+        _Configuration.model_validate(manifest.configuration)
     except ValidationError as error:
-        raise DataError(
-            f"{store.uri(key)}: this version cannot read the manifest ({error.error_count()} errors): "
-            "embed the raster again with replace"
-        ) from error
+        place = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+        return f"configuration.{place}: {validation_reason(error)}"
+    return None
 
 
 def find_complete(
@@ -148,7 +203,7 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
             receipt = read_receipt(file)
     except ObjectMissingError:
         return False
-    return receipt is not None and receipt.content["fingerprint"] == plan.fingerprint
+    return receipt is not None and receipt.receipt.fingerprint == plan.fingerprint
 
 
 def _difference(manifest: Manifest, plan: Plan) -> str:

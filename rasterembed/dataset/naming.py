@@ -8,6 +8,7 @@ from rasterembed.errors import ConfigurationChangedError
 from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
 from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import MAX_BYTES
 
 
 def choose_dataset_id(store: ObjectStore, uri: str) -> str:
@@ -58,7 +59,7 @@ def _raster_in(store: ObjectStore, key: str, *path: str) -> str | None:
     The object may be damaged, or written by another version. The run itself reports this if it needs the object.
     """
     try:
-        value = json.loads(store.read(key) or b"null")
+        value = json.loads(store.read(key, MAX_BYTES) or b"null")
         for name in (*path, "source", "uri"):
             value = value[name]
     except (ValueError, TypeError, KeyError, IndexError, RecursionError):

@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
@@ -19,9 +20,13 @@ from rasterembed.raster.source import Source
 from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model, unreadable
 
 SCHEMA_VERSION = 1
 """Version of a dataset's columns. Increase it when the columns or their meanings change."""
+
+_REMEDY = "embed the raster again with the same options to write the plan again"
+"""Advice for a plan that is missing or cannot be used."""
 
 
 class PlanSettings(BaseModel):
@@ -108,18 +113,16 @@ class Plan(BaseModel):
             DataError: if the plan does not exist, cannot be read, or has another fingerprint.
         """
         key = DatasetLayout(dataset_id).plan(fingerprint)
-        data = store.read(key)
-        if data is None:
-            raise DataError(f"{store.uri(key)}: the plan is missing: embed the raster again")
-        try:
-            plan = cls.model_validate_json(data)
-        except ValidationError as error:
-            raise DataError(
-                f"{store.uri(key)}: this version cannot read the plan ({error.error_count()} errors): "
-                "embed the raster again"
-            ) from error
+        plan = read_model(store, key, cls, name="plan", remedy=_REMEDY)
+        if plan is None:
+            raise DataError(f"{store.uri(key)}: the plan is missing: {_REMEDY}")
+        reason = why_unusable(plan, dataset_id)
+        if reason is not None:
+            raise unreadable(store, key, name="plan", reason=reason, remedy=_REMEDY)
         if plan.fingerprint != fingerprint:
-            raise DataError(f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, expected {fingerprint}")
+            raise DataError(
+                f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, expected {fingerprint}: {_REMEDY}"
+            )
         return plan
 
 

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any, TypeGuard, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from rasterembed.dataset.geoparquet import (
     BBOX_TYPE,
@@ -29,6 +37,7 @@ from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.tile_batch import SkippedTile
+from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 
@@ -44,15 +53,15 @@ class Shard(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    number: int
+    number: int = Field(ge=0, le=MAX_SHARD_NUMBER)
     """Number of the shard in the plan, from 0."""
     path: str
     """Key of the shard, relative to the store's root."""
-    rows: int
+    rows: int = Field(ge=0)
     """Number of embedded tiles."""
-    skipped: int
+    skipped: int = Field(ge=0)
     """Number of skipped tiles."""
-    bytes: int
+    bytes: int = Field(ge=0)
     """Size of the file in bytes."""
     sha256: str
     """SHA-256 digest of the whole file."""
@@ -235,42 +244,60 @@ def _encoding(plan: Plan) -> dict[str, Any]:
     }
 
 
+class Receipt(BaseModel):
+    """The entries of a receipt that readers use. See `rasterembed.dataset.receipts.receipt_of` for all entries."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset_id: str
+    fingerprint: str
+    skipped: dict[SkipReason, tuple[NonNegativeInt, ...]] = {}
+    """Positions of the shard's skipped tiles, by reason. Empty if the file is not a shard."""
+    computation: Computation | None = None
+    """The computation of the vectors. None if every tile was skipped, or if version 0.1 wrote the receipt."""
+
+    @field_validator("computation", mode="wrap")
+    @classmethod
+    def _computation_or_none(cls, value: object, validate: ValidatorFunctionWrapHandler) -> Computation | None:
+        # A later version may describe a computation in another way. Its vectors are usable all the same.
+        try:
+            return cast("Computation | None", validate(value))
+        except ValidationError:
+            return None
+
+
 @dataclass(frozen=True)
 class ReceiptInFile:
     """The receipt and the number of rows from a file's footer."""
 
-    content: Mapping[str, Any]
-    """The receipt. See `rasterembed.dataset.receipts.receipt_of`."""
+    receipt: Receipt
     rows: int
     """Number of table rows in the file."""
 
     @property
-    def skipped(self) -> dict[SkipReason, list[int]]:
-        """Positions of the shard's skipped tiles, by reason. Empty if the file is not a shard."""
-        return {SkipReason(reason): list(tiles) for reason, tiles in self.content.get("skipped", {}).items()}
-
-    @property
     def skipped_count(self) -> int:
         """Number of skipped tiles."""
-        return sum(map(len, self.skipped.values()))
+        return sum(map(len, self.receipt.skipped.values()))
 
-    @property
-    def computation(self) -> Computation | None:
-        """The computation of the vectors. None if every tile was skipped, or if version 0.1 wrote the receipt."""
-        try:
-            return Computation.model_validate(self.content.get("computation"))
-        except ValidationError:
-            return None
+    def accounts_for(self, planned: int) -> bool:
+        """Return whether every planned tile of a shard is embedded or skipped, and no tile is skipped twice.
+
+        Args:
+            planned: number of planned tiles of the shard.
+        """
+        positions = [position for tiles in self.receipt.skipped.values() for position in tiles]
+        inside = not positions or max(positions) < planned
+        return inside and len(set(positions)) == len(positions) and self.rows + len(positions) == planned
 
 
 def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
     """Read the receipt in a Parquet footer. Return None if the file is incomplete, or has no receipt."""
     try:
         footer = pq.read_metadata(file)
-        content = json.loads((footer.metadata or {})[b"emb"])
+        receipt = Receipt.model_validate_json((footer.metadata or {})[b"emb"])
     except (pa.ArrowException, OSError, KeyError, ValueError):  # The class depends on the missing part of the file.
         return None
-    return ReceiptInFile(cast("dict[str, Any]", content), footer.num_rows)
+    return ReceiptInFile(receipt, footer.num_rows)
 
 
 def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
@@ -289,23 +316,29 @@ def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
             receipt = read_receipt(file)
     except ObjectMissingError:
         return None
-    if receipt is not None and receipt.content["fingerprint"] == plan.fingerprint:
-        skipped = receipt.skipped_count
-        if receipt.rows + skipped == plan.sharding.planned(number):
-            return Shard(
-                number=number,
-                path=key,
-                rows=receipt.rows,
-                skipped=skipped,
-                bytes=size,
-                sha256=digest.hexdigest(),
-                computation=receipt.computation,
-            )
+    if _is_complete(receipt, plan, number):
+        return Shard(
+            number=number,
+            path=key,
+            rows=receipt.rows,
+            skipped=receipt.skipped_count,
+            bytes=size,
+            sha256=digest.hexdigest(),
+            computation=receipt.receipt.computation,
+        )
     store.delete(key)
     return None
 
 
-def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> dict[SkipReason, list[int]]:
+def _is_complete(receipt: ReceiptInFile | None, plan: Plan, number: int) -> TypeGuard[ReceiptInFile]:
+    return (
+        receipt is not None
+        and receipt.receipt.fingerprint == plan.fingerprint
+        and receipt.accounts_for(plan.sharding.planned(number))
+    )
+
+
+def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> Mapping[SkipReason, Sequence[int]]:
     """Return the positions of the skipped tiles in a complete shard, by reason.
 
     Raises:
@@ -313,6 +346,6 @@ def skipped_positions(store: ObjectStore, plan: Plan, number: int) -> dict[SkipR
     """
     with store.open(plan.layout.shard(plan.fingerprint, number)) as file:
         receipt = read_receipt(file)
-    if receipt is None:
+    if not _is_complete(receipt, plan, number):
         raise StoreError(f"shard {number} of dataset {plan.dataset_id!r} is broken: run again to write the shard again")
-    return receipt.skipped
+    return receipt.receipt.skipped

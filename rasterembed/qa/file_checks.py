@@ -153,10 +153,10 @@ def _check_shard(store: ObjectStore, manifest: Manifest, shard: Shard) -> ShardF
         return ShardFinding(name, ShardProblem.MISSING)
     if footer is None:
         return ShardFinding(name, ShardProblem.DAMAGED)
-    receipt, rows, skipped = footer.content, footer.rows, footer.skipped_count
+    receipt, rows, skipped = footer.receipt, footer.rows, footer.skipped_count
     for problem, found, expected in (
-        (ShardProblem.OTHER_DATASET, receipt.get("dataset_id"), manifest.dataset_id),
-        (ShardProblem.OTHER_FINGERPRINT, receipt.get("fingerprint"), manifest.fingerprint),
+        (ShardProblem.OTHER_DATASET, receipt.dataset_id, manifest.dataset_id),
+        (ShardProblem.OTHER_FINGERPRINT, receipt.fingerprint, manifest.fingerprint),
         (ShardProblem.OTHER_ROWS, rows, shard.rows),
         (ShardProblem.OTHER_SKIPPED, skipped, shard.skipped),
         (ShardProblem.OTHER_BYTES, size, shard.bytes),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,13 +17,13 @@ from rasterembed.store.write_aside import flush_to_disk, link_into_place, part_f
 class FolderStorage:
     """Keeps each object as a file. A file is written under a temporary name, flushed to the disk, and then renamed."""
 
-    def read(self, path: str) -> bytes | None:
-        """Return the content of the file, or None if it does not exist."""
-        with os_errors(path):
-            try:
-                return Path(path).read_bytes()
-            except FileNotFoundError:
-                return None
+    def read(self, path: str, most: int | None = None) -> bytes | None:
+        """Return the content of the file, or its first `most` bytes. Return None if the file does not exist."""
+        try:
+            with self.open(path) as file, os_errors(path):
+                return file.read(-1 if most is None else most)
+        except ObjectMissingError:
+            return None
 
     def write(self, path: str, data: bytes) -> None:
         """Write a file with a temporary name, then move the file to its path."""
@@ -55,9 +56,14 @@ class FolderStorage:
             return link_into_place(file, Path(path))
 
     def open(self, path: str) -> IO[bytes]:
-        """Open the file for reading."""
+        """Open the file for reading. Refuse a named pipe, a device and a folder."""
         with os_errors(path):
-            return Path(path).open("rb")
+            # Without O_NONBLOCK, this call would wait for a process at the other end of a named pipe.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise StoreError(f"{path}: it is not a file")
+        return os.fdopen(descriptor, "rb")
 
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes, by name, of the files directly in the folder. Skip unfinished files (`.part`)."""
@@ -89,10 +95,10 @@ class FolderStorage:
     def describe(self, path: str) -> ObjectInfo:
         """Return size and modification time of the file."""
         with os_errors(path):
-            stat = os.stat(path)
+            status = os.stat(path)
         if not os.path.isfile(path):
             raise StoreError(f"{path}: it is not a file")
-        return ObjectInfo(stat.st_size, str(stat.st_mtime_ns), stat.st_mtime)
+        return ObjectInfo(status.st_size, str(status.st_mtime_ns), status.st_mtime)
 
     def scratch(self, folder: str) -> Path:
         """Return the folder itself. A file can then be moved to its path, because both are on one file system."""

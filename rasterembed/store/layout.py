@@ -20,6 +20,12 @@ QA_OVERVIEW = "qa-overview.html"
 VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
 """Regular expression for the file names that `new_vector_index_name` returns."""
 
+MAX_SHARD_NUMBER = 99_999
+"""Largest number of a shard. The name of a shard has five digits for its number."""
+
+_LEASE_DIGITS = 18
+"""Most digits of a lease file's number. A file whose name has more digits was not written by a run."""
+
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 
 
@@ -59,7 +65,7 @@ def lease_number(name: str) -> int | None:
         7
     """
     number = name.removesuffix(".json")
-    return int(number) if number.isdecimal() else None
+    return int(number) if number.isdecimal() and len(number) <= _LEASE_DIGITS else None
 
 
 def check_dataset_id(dataset_id: str) -> str:

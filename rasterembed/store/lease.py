@@ -32,6 +32,9 @@ period. If the clocks differ by more, a run can take the lease of a living run, 
 POLL_S = 2.0
 """Seconds between two attempts of a run that waits for a lease."""
 
+_MAX_BYTES = 2**16
+"""Most bytes of a lease file that are read. A longer file is no lease of a run."""
+
 
 class _LeaseFile(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -163,7 +166,7 @@ def _take(
     last_content, unchanged_since = b"", started
     while True:
         number = _highest_number(store, layout)
-        content = store.read(layout.lease(number)) or b""
+        content = store.read(layout.lease(number), _MAX_BYTES) or b""
         now = time.monotonic()
         if content != last_content:
             last_content, unchanged_since = content, now

@@ -165,9 +165,14 @@ class ObjectStore(StoreSettings):
         """Return the full address of an object: an absolute path, or s3://bucket/prefix/key."""
         return f"{self.root}/{key}"
 
-    def read(self, key: str) -> bytes | None:
-        """Return the whole object, or None if it does not exist."""
-        return self._storage.read(self._path(key))
+    def read(self, key: str, most: int | None = None) -> bytes | None:
+        """Return the whole object, or None if it does not exist.
+
+        Args:
+            key: key of the object.
+            most: largest number of bytes to read. The rest of a longer object is left out.
+        """
+        return self._storage.read(self._path(key), most)
 
     def write(self, key: str, data: bytes) -> None:
         """Write a whole object in one atomic step. An existing object is replaced."""

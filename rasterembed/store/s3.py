@@ -51,6 +51,10 @@ _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, 
 _T = TypeVar("_T")
 
 
+class _EmptyRangeError(StoreError):
+    """The object has no byte in the range that was asked for."""
+
+
 class S3Storage:
     """Keeps objects on an S3 server. A path is `bucket/key`.
 
@@ -138,12 +142,15 @@ class S3Storage:
                 raise _refusal(where, error.__cause__) from error
             raise
 
-    def read(self, path: str) -> bytes | None:
-        """Return the object by one GET, or None if the server answers 404."""
+    def read(self, path: str, most: int | None = None) -> bytes | None:
+        """Return the object, or its first `most` bytes, by one GET. Return None if the server answers 404."""
+        limits = {} if most is None else {"start": 0, "end": most}
         try:
-            return self._call(path, lambda: cast(bytes, self._fs.cat_file(path, max_concurrency=1)))
+            return self._call(path, lambda: cast(bytes, self._fs.cat_file(path, max_concurrency=1, **limits)))
         except ObjectMissingError:
             return None
+        except _EmptyRangeError:
+            return b""
 
     def write(self, path: str, data: bytes) -> None:
         """Write the object by one PUT."""
@@ -360,6 +367,8 @@ def _refusal(where: str, error: ClientError) -> StoreError:
     if status == 404:
         what = "object" if code == "NoSuchKey" else "object, or no such bucket"  # A HEAD answer has no body.
         return ObjectMissingError(f"{where}: there is no such {what}")
+    if status == 416:  # Requested Range Not Satisfiable: the range begins behind the end of the object.
+        return _EmptyRangeError(f"{where}: the object ends before the bytes that were asked for")
     if status == 403:
         return StoreError(f"{where}: access denied ({code}): check the keys and the bucket's policy")
     # 409 means that another conditional write to the same key is in progress.

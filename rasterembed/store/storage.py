@@ -27,8 +27,8 @@ class Storage(Protocol):
     StoreError if the storage refuses, and StoreUnavailableError if the storage does not answer.
     """
 
-    def read(self, path: str) -> bytes | None:
-        """Return the whole object, or None if it does not exist."""
+    def read(self, path: str, most: int | None = None) -> bytes | None:
+        """Return the whole object, or only its first `most` bytes. Return None if the object does not exist."""
 
     def write(self, path: str, data: bytes) -> None:
         """Write a whole object in one atomic step. An existing object is replaced."""

@@ -230,22 +230,25 @@ def test_another_process_computes_the_same_vectors_from_the_plan_alone(
     assert embedding(other, shard.path).sha256 == theirs
 
 
+REMEDY = "embed the raster again with the same options to write the plan again"
+
+
 def test_a_plan_that_is_missing_broken_or_anothers_is_refused(
     store: ObjectStore, raster: Path, asked: dict[str, Any]
 ) -> None:
     plan = _plan(store, raster, asked)
     path = Path(store.root) / plan.layout.plan(plan.fingerprint)
-    with pytest.raises(DataError, match=rf"^{path}: the plan is missing: embed the raster again$"):
+    with pytest.raises(DataError, match=rf"^{path}: the plan is missing: {REMEDY}$"):
         Plan.read(store, DATASET, plan.fingerprint)
     plan.write(store)
     path.write_text(path.read_text().replace('"pooling": "cls"', '"pooling": "mean"'))
     with pytest.raises(
-        DataError, match=rf"^{path}: the plan's fingerprint is [0-9a-f]{{64}}, expected {plan.fingerprint}$"
+        DataError, match=rf"^{path}: the plan's fingerprint is [0-9a-f]{{64}}, expected {plan.fingerprint}: {REMEDY}$"
     ):
         Plan.read(store, DATASET, plan.fingerprint)
     path.write_text(path.read_text()[:-50])
     with pytest.raises(
-        DataError, match=rf"^{path}: this version cannot read the plan \(1 errors\): embed the raster again$"
+        DataError, match=rf"^{path}: this version cannot read the plan \(Invalid JSON: EOF .*\): {REMEDY}$"
     ):
         Plan.read(store, DATASET, plan.fingerprint)
 

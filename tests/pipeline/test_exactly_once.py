@@ -472,7 +472,7 @@ def test_a_manifest_that_cannot_be_read_is_replaced_only_when_asked(
     path.write_text('{"schema_version": 0}')
     outcome = run(raster, finished, **asked)
     assert outcome.error.startswith(f"DataError: {path}: this version cannot read the manifest")
-    assert outcome.error.endswith("embed the raster again with replace")
+    assert outcome.error.endswith("embed the raster again with replace, or delete the dataset")
 
     outcome = run(raster, finished, replace=True, **asked)
     assert (outcome.error, outcome.embedded) == ("", 0)

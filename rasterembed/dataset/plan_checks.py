@@ -1,0 +1,119 @@
+"""Check a plan that was read from a store. Whoever may write to the store decides what the plan says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rasterembed.errors import RasterEmbedError
+from rasterembed.raster.crs_files import named_path, refusal
+from rasterembed.raster.grid import grid_shape
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.sharding import Sharding
+from rasterembed.store.layout import MAX_SHARD_NUMBER
+from rasterembed.store.object_store import locate
+
+if TYPE_CHECKING:
+    from rasterembed.dataset.plan import Plan
+
+MAX_DIMENSIONS = 65536
+"""Largest length of a vector. The largest DINOv3 model gives 8192 numbers with pooling `cls+mean`."""
+
+_MAX_SIDE = 2**31 - 1
+"""GDAL's largest width and height of a raster, px."""
+
+_MAX_BANDS = 65536
+"""GDAL's largest number of bands."""
+
+_MAX_CRS_LETTERS = 2**20
+"""Most letters of a CRS. A real one has some thousands."""
+
+
+def why_unusable(plan: Plan, dataset_id: str) -> str | None:
+    """Return why a stored plan cannot be a plan that this library wrote, or None.
+
+    Numbers that would ask for any amount of memory or time are found here.
+
+    Args:
+        plan: the plan as it was read.
+        dataset_id: name of the dataset whose folder holds the plan.
+    """
+    try:
+        same_address = locate(plan.source.uri) == plan.source.uri
+    except RasterEmbedError:
+        same_address = False
+    reasons = {
+        "dataset_id: it is another dataset's plan": plan.dataset_id == dataset_id,
+        "source.uri: it is no absolute path and no s3://bucket/key": same_address,
+        "source.size: it is not positive": plan.source.size > 0,
+        "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
+        "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,
+        "model.mean, model.std: a number is not finite, or not positive": _finite(plan.model.mean)
+        and _finite(plan.model.std)
+        and min(plan.model.std) > 0,
+        "radiometry.bands: the raster has no such band": all(
+            1 <= band <= plan.profile.count for band in plan.radiometry.bands
+        ),
+        "radiometry.low, radiometry.high: a number is not finite, or two are equal": _finite(plan.radiometry.low)
+        and _finite(plan.radiometry.high)
+        and all(low != high for low, high in zip(plan.radiometry.low, plan.radiometry.high, strict=True)),
+        "radiometry.palette: the raster has no palette": not plan.radiometry.palette or bool(plan.profile.palette),
+    }
+    own = next((reason for reason, right in reasons.items() if not right), None)
+    return own or _profile_reason(plan.profile) or _sharding_reason(plan.sharding, plan.profile)
+
+
+def _profile_reason(profile: RasterProfile) -> str | None:
+    sides = (profile.width, profile.height, profile.block_width, profile.block_height)
+    per_band = (profile.colorinterp, profile.descriptions, profile.nodata)
+    points = [value for point in profile.gcps for value in (point.row, point.col, point.x, point.y, point.z)]
+    colours = [part for colour in profile.palette or () for part in colour]
+    crs = profile.crs_wkt or ""
+    path = named_path(crs[:_MAX_CRS_LETTERS])
+    if path is not None:
+        return f"profile.crs_wkt: {refusal(path)}"
+    reasons = {
+        "profile: a size is impossible": all(1 <= side <= _MAX_SIDE for side in sides),
+        "profile.count: the number is impossible": 1 <= profile.count <= _MAX_BANDS,
+        "profile: the bands' properties do not fit the number of bands": all(
+            len(values) == profile.count for values in per_band
+        ),
+        "profile.dtype: it is no type of pixels": _is_number_type(profile.dtype),
+        "profile.transform, profile.gcps: a number is not finite": _finite(profile.transform) and _finite(points),
+        "profile.overviews: a number is not positive": all(factor > 0 for factor in profile.overviews),
+        "profile.palette: a colour is impossible": all(0 <= part <= 65535 for part in colours),
+        "profile.crs_wkt: it is too long": len(crs) <= _MAX_CRS_LETTERS,
+        "profile.on_earth: the raster has no CRS": bool(crs) or not profile.on_earth,
+    }
+    return next((reason for reason, right in reasons.items() if not right), None)
+
+
+def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
+    try:
+        shape = grid_shape(sharding.grid, profile.height, profile.width)
+    except RasterEmbedError as error:
+        return f"sharding.grid: {error}"
+    # The numbers of shards are computed only after `shard_rows` and `shard_cols` were checked.
+    if (sharding.height, sharding.width) != (profile.height, profile.width):
+        return "sharding: its raster has another size"
+    if (sharding.rows, sharding.cols) != shape or sharding.grid.step > _MAX_SIDE:
+        return "sharding: the grid does not fit the raster"
+    if not (1 <= sharding.shard_rows <= sharding.rows and 1 <= sharding.shard_cols <= sharding.cols):
+        return "sharding: the shards do not fit the grid"
+    if sharding.count > MAX_SHARD_NUMBER + 1:
+        return "sharding: there are too many shards"
+    return None
+
+
+def _finite(values: Iterable[float]) -> bool:
+    return all(map(math.isfinite, values))
+
+
+def _is_number_type(name: str) -> bool:
+    try:
+        return np.dtype(name).name == name and np.dtype(name).kind in "iuf"
+    except TypeError:
+        return False

@@ -1,0 +1,61 @@
+"""Read a JSON object of a store into a pydantic model.
+
+Whoever may write to the bucket decides what such an object holds. So at most `MAX_BYTES` are read, and content of any
+other shape ends in one line of error.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rasterembed.errors import DataError, validation_reason
+from rasterembed.store.object_store import ObjectStore
+
+MAX_BYTES = 32 * 2**20
+"""Largest size of a JSON object that is read. The manifest of a dataset with 500 shards has 200 KB."""
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def read_model(store: ObjectStore, key: str, model: type[_Model], *, name: str, remedy: str) -> _Model | None:
+    """Read a JSON object of a store, and check its shape.
+
+    Args:
+        store: the store.
+        key: key of the object.
+        model: pydantic model of the content.
+        name: what the object is, for people, such as `manifest`.
+        remedy: what a person can do if the object cannot be read.
+
+    Returns:
+        The content, or None if the object does not exist.
+
+    Raises:
+        DataError: if the object is too large, is not JSON, or has another shape. The text names the first wrong field.
+        StoreError: if the store refuses or does not answer.
+    """
+    data = store.read(key, MAX_BYTES + 1)
+    if data is None:
+        return None
+    if len(data) > MAX_BYTES:
+        raise DataError(f"{store.uri(key)}: it has more than {MAX_BYTES // 2**20} MiB, too much for a {name}: {remedy}")
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        raise unreadable(store, key, name=name, reason=_first_reason(error), remedy=remedy) from error
+
+
+def unreadable(store: ObjectStore, key: str, *, name: str, reason: str, remedy: str) -> DataError:
+    """Return the error for an object with content that this version cannot use."""
+    return DataError(f"{store.uri(key)}: this version cannot read the {name} ({reason}): {remedy}")
+
+
+def _first_reason(error: ValidationError) -> str:
+    """Return the place and the text of the first problem, without the value that was found."""
+    location = error.errors(include_url=False, include_input=False)[0]["loc"]
+    # A part of the place can be a key of the stored JSON, which can be any text.
+    place = ".".join(re.sub(r"\W", "?", str(part))[:40] for part in location)
+    return f"{place}: {validation_reason(error)}" if place else validation_reason(error)
