@@ -31,9 +31,9 @@ PROJECT = Path(__file__).parents[1]
 hypothesis.settings.register_profile("no deadline", deadline=None)
 hypothesis.settings.load_profile("no deadline")
 
-# If OpenVINO can import this package, each import and each conversion forks the whole process to send a report. Tests may
-# import OpenVINO before the library does, so the package is hidden here too.
-sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# If OpenVINO can import this package, each import and each conversion forks the whole process to send a report. Tests
+# may import OpenVINO before the library does, so the package is hidden here too.
+sys.modules.setdefault("openvino_telemetry", None)
 
 # A process that a shell starts in the background ignores SIGINT, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
