@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, StoreError, UsageError, one_line, os_errors
-from rasterembed.escape import escape_html as escape
+from rasterembed.escape import escape_html
 from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
@@ -152,7 +152,7 @@ def page(store: ObjectStore, datasets: Sequence[DatasetQuality], address: Callab
     """
     heads = "".join(f'<th class="{kind}">{head}</th>' for head, kind in _HEADS.items())
     rows = "\n".join(_row(dataset, address) for dataset in datasets)
-    title = escape(f"Quality of the datasets in {store.root}")
+    title = escape_html(f"Quality of the datasets in {store.root}")
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -163,7 +163,7 @@ def page(store: ObjectStore, datasets: Sequence[DatasetQuality], address: Callab
 </head>
 <body>
 <h1>{title}</h1>
-<p>{escape(summary(datasets))}</p>
+<p>{escape_html(summary(datasets))}</p>
 <table>
 <thead><tr>{heads}</tr></thead>
 <tbody>
@@ -184,13 +184,13 @@ def _row(dataset: DatasetQuality, address: Callable[[str], str]) -> str:
     if report is not None:
         layout = DatasetLayout(dataset.dataset_id)
         names = [name for name in _LINKED_FILES if name in ("report.md", *report.pictures)]
-        links = [f'<a href="{escape(address(layout.qa_file(name)))}">{_LINKED_FILES[name]}</a>' for name in names]
+        links = [f'<a href="{escape_html(address(layout.qa_file(name)))}">{_LINKED_FILES[name]}</a>' for name in names]
     cells = [
-        escape(dataset.dataset_id),
+        escape_html(dataset.dataset_id),
         f'<span class="{state}">{state}</span>',
         *map(format_number, counts),
         format_number(coverage),
-        escape(_checks(dataset)),
+        escape_html(_checks(dataset)),
         f"{report.created:%Y-%m-%d %H:%M}" if report else "",
         " ".join(links),
     ]
