@@ -11,7 +11,6 @@ if __name__ == "__main__":
     import_prefect()
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -21,25 +20,28 @@ from pydantic import Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import run
+from rasterembed.commands.command_app import POSITIONAL
 from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.output import check_outputs
-from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.search.output import find_outputs
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
+from tasks.container import is_worker_container
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.search import SearchRequest, search_datasets, write_results
 
 
 @flow(name="search-embeddings", flow_run_name="{dataset}")
 def search_embeddings(
-    dataset: str,
+    dataset: Annotated[str | None, POSITIONAL] = None,
+    all_datasets: Annotated[bool, Parameter(name="--all", negative=())] = False,
     root: str | None = None,
     store: str | None = None,
     query: Query = Query(),
     where: Where = Where(),
     k: Annotated[int, Field(ge=1, le=MAX_K), Parameter(alias="-k")] = DEFAULT_K,
-    out: Path | None = None,
-    sheet: Path | None = None,
+    out: str | None = None,
+    sheet: str | None = None,
     engine: EngineChoice = "auto",
     ef_search: Annotated[int, Field(ge=8, le=4096)] | None = None,
     device: Device = "auto",
@@ -48,14 +50,18 @@ def search_embeddings(
     """Find the tiles that are most similar to an example.
 
     Args:
-        dataset: Name of the dataset, or names of several datasets, separated by commas.
+        dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. Of
+            the datasets that a pattern names, unusable ones are left out, and the answer names them.
+        all_datasets: Search all datasets of the store.
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.
-        out: File for the tiles: .geojson, .parquet or .csv.
-        sheet: File for a contact sheet of the query and the tiles: .png.
+        out: File for the tiles: .geojson, .parquet or .csv. store:KEY is an object of the store. In a container, the
+            file must be in the store.
+        sheet: File for a contact sheet of the query and the tiles: .png. store:KEY is an object of the store. In a
+            container, the file must be in the store.
         engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
         ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
             longer.
@@ -63,12 +69,12 @@ def search_embeddings(
         weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
-    check_outputs(out, sheet)
-    target, names = open_store(root, store), [name.strip() for name in dataset.split(",") if name.strip()]
+    names, target = dataset_names(dataset, all_datasets), open_store(root, store)
+    tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container())
     _, hub_token = choose_weights(Dinov3(), weights)
     answer = search_datasets(target, SearchRequest(names, query, where, k, engine, ef_search, device, hub_token))
-    if out or sheet:
-        write_results(target, answer, names, out, sheet)
+    if tiles or picture:
+        write_results(target, answer, tiles, picture)
     return answer
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_table_artifact
@@ -12,9 +11,8 @@ from prefect.artifacts import create_table_artifact
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
-from rasterembed.search.contact_sheet import write_sheet
-from rasterembed.search.datasets import open_datasets
-from rasterembed.search.output import write_answer
+from rasterembed.search.contact_sheet import shown_datasets, write_sheet
+from rasterembed.search.output import OutputFile, write_answer
 from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
@@ -29,7 +27,7 @@ class SearchRequest:
     """A question, the datasets that are asked, and how they are searched."""
 
     dataset_ids: Sequence[str]
-    """Names of the datasets."""
+    """Names of the datasets, and patterns such as `incoming-*`."""
     query: Query
     """The example to look for."""
     where: Where
@@ -56,6 +54,7 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         ef_search=request.ef_search,
         device=request.device,
         hub_token=request.hub_token,
+        model_of=request.query.dataset_of_example,
     ) as searcher:
         answer = searcher.ask(request.query, request.where, request.k)
     create_table_artifact(
@@ -64,7 +63,7 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         table=[
             {
                 "#": hit.rank,
-                "dataset": hit.dataset_id,
+                "dataset_id": hit.dataset_id,
                 "tile": hit.tile_id,
                 "distance": round(hit.distance, 6),
                 "place": hit.place(),
@@ -77,13 +76,11 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
 
 
 @task(name="write-results", **STEP)
-def write_results(
-    store: ObjectStore, answer: Answer, dataset_ids: Sequence[str], out: Path | None, sheet: Path | None
-) -> None:
+def write_results(store: ObjectStore, answer: Answer, out: OutputFile | None, sheet: OutputFile | None) -> None:
     """Write the tiles and the contact sheet to files; see `rasterembed.search.output` and `.contact_sheet`."""
     if out is not None:
         write_answer(answer, out)
         get_run_logger().info("%d tiles in %s", len(answer.hits), out)
     if sheet is not None:
-        write_sheet(answer, open_datasets(store, dataset_ids), sheet)
+        write_sheet(answer, shown_datasets(store, answer), sheet)
         get_run_logger().info("contact sheet in %s", sheet)

@@ -16,6 +16,9 @@ import docstring_parser
 from cyclopts import App, ArgumentCollection, Group, Parameter
 from pydantic import BaseModel
 
+POSITIONAL = Parameter()
+"""Marks a parameter that has a default, but may be given by position: `Annotated[str | None, POSITIONAL]`."""
+
 _TITLES = {"dinov3": "DINOv3", "qa": "QA"}
 """Titles of groups of options. Every other group's title is made from the name of its parameter."""
 
@@ -40,8 +43,8 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
 
     Args:
         name: name of the command in its help.
-        function: the function whose parameters become options. Parameters without a default are given by position, all
-            other parameters by name.
+        function: the function whose parameters become options. Parameters without a default, and those with the mark
+            `POSITIONAL`, are given by position, all other parameters by name.
         call: the function that the command calls with the parameters, for example the Prefect flow around `function`.
             The default is `function`.
     """
@@ -80,6 +83,8 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
             hint = Annotated[hint, Parameter(help=helps.get(name))]
-        required = parameter.default is parameter.empty
-        kind = parameter.POSITIONAL_OR_KEYWORD if required else parameter.KEYWORD_ONLY
+        by_position = parameter.default is parameter.empty or any(
+            mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ())
+        )
+        kind = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
         yield parameter.replace(annotation=hint, kind=kind)

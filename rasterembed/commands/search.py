@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from pydantic import Field
 
-from rasterembed.commands.command_app import command_app
+from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.model.choice import Device
-from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
 from rasterembed.store.object_store import open_store
 
 
 def search(
-    dataset: str,
+    dataset: Annotated[str | None, POSITIONAL] = None,
+    all_datasets: Annotated[bool, Parameter(name="--all", negative=())] = False,
     root: str | None = None,
     query: Query = Query(),
     where: Where = Where(),
     k: Annotated[int, Field(ge=1, le=MAX_K), Parameter(alias="-k")] = DEFAULT_K,
-    out: Path | None = None,
-    sheet: Path | None = None,
+    out: str | None = None,
+    sheet: str | None = None,
     engine: EngineChoice = "auto",
     ef_search: Annotated[int, Field(ge=8, le=4096)] | None = None,
     device: Device = "auto",
@@ -29,13 +29,15 @@ def search(
     """Find the tiles that are most similar to an example.
 
     Args:
-        dataset: Name of the dataset, or names of several datasets, separated by commas.
+        dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. Of
+            the datasets that a pattern names, unusable ones are left out, and the answer names them.
+        all_datasets: Search all datasets of the store.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.
-        out: File for the tiles: .geojson, .parquet or .csv.
-        sheet: File for a contact sheet of the query and the tiles: .png.
+        out: File for the tiles: .geojson, .parquet or .csv. store:KEY is an object of the store.
+        sheet: File for a contact sheet of the query and the tiles: .png. store:KEY is an object of the store.
         engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
         ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
             longer.
@@ -43,17 +45,18 @@ def search(
     """
     # DuckDB and pyarrow take too long to import for a command that only prints its help or a usage error.
     from rasterembed.search.contact_sheet import write_sheet
-    from rasterembed.search.output import check_outputs, write_answer
+    from rasterembed.search.output import find_outputs, write_answer
     from rasterembed.search.searcher import Searcher
 
-    check_outputs(out, sheet)
-    names = [name.strip() for name in dataset.split(",") if name.strip()]
-    with Searcher(open_store(root), names, engine=engine, ef_search=ef_search, device=device) as searcher:
+    names, store = dataset_names(dataset, all_datasets), open_store(root)
+    tiles, picture = find_outputs(store, out, sheet)
+    model_of = query.dataset_of_example
+    with Searcher(store, names, engine=engine, ef_search=ef_search, device=device, model_of=model_of) as searcher:
         answer = searcher.ask(query, where, k)
-        if out is not None:
-            write_answer(answer, out)
-        if sheet is not None:
-            write_sheet(answer, searcher.datasets, sheet)
+        if tiles is not None:
+            write_answer(answer, tiles)
+        if picture is not None:
+            write_sheet(answer, searcher.datasets, picture)
     return str(answer)
 
 

@@ -7,6 +7,7 @@ The steps of a search, and their modules:
   `filters` apply the filters.
 - `engines` has the search engines, which find the nearest vectors.
 - `answer` has the answer. `output` and `contact_sheet` write the answer to files.
+- `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
 - `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this
   index, and `index_database` opens it.
 """

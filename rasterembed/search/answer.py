@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
@@ -10,10 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.escape import escape_terminal
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
+from rasterembed.search.not_searched import NotSearched, describe_all
 from rasterembed.search.tile_lookup import Tile
 
 Role = Literal["query", "like", "unlike"]
 """Role of an example. `query`: the example itself. `like`: find similar tiles. `unlike`: avoid similar tiles."""
+
+_LISTED = 6
+"""Largest number of searched datasets that are listed one by one."""
 
 _ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
 
@@ -70,6 +75,19 @@ class Example(BaseModel):
     tile: Tile | None = None
     image: str | None = None
     """Path or s3://bucket/key of the image. None if the example is a tile."""
+    lonlat: tuple[float, float] | None = None
+    """Longitude and latitude in degrees, if the example was given as a place. `tile` is the tile at this place."""
+
+    def place_text(self) -> str:
+        """Return which tile the place became, as text for people. Empty if the example is not a place."""
+        if self.lonlat is None or self.tile is None:
+            return ""
+        row, col = (int(number) for number in self.tile.tile_id.removeprefix("r").split("_c"))
+        lon, lat = self.lonlat
+        return (
+            f"longitude {lon:.5f}, latitude {lat:.5f} is in tile {self.tile.tile_id} of dataset "
+            f"{self.tile.dataset_id} (column {col}, row {row})"
+        )
 
 
 class UsedEngine(BaseModel):
@@ -108,13 +126,20 @@ class Answer(BaseModel):
     """Requested number of tiles."""
     hits: tuple[Hit, ...]
     engines: tuple[UsedEngine, ...]
-    """The search engine for each searched dataset. A dataset outside the requested dates is not searched."""
+    """The search engine for each searched dataset."""
+    not_searched: tuple[NotSearched, ...] = ()
+    """Datasets that were asked for, but not searched, with the reasons."""
     seconds: float
     """Time from the query to the answer, in seconds."""
 
+    @property
+    def several_datasets(self) -> bool:
+        """Whether more than one dataset was searched. Tables and pictures then show the dataset of each tile."""
+        return len(self.engines) > 1
+
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""
-        several = len({engine.dataset_id for engine in self.engines}) > 1
+        several = self.several_datasets
         heads = ["#", *(["dataset"] if several else []), "tile", "distance", "place", "valid"]
         rows = [
             [
@@ -135,13 +160,30 @@ class Answer(BaseModel):
         return escape_terminal(f"{self.query}; model: {self.model}")
 
     def notes(self) -> list[str]:
-        """Return lines for people. They name the engine of each dataset, and say if there are fewer than k tiles."""
-        notes = [
-            f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines
-        ]
+        """Return lines for people.
+
+        They say which tile a place became, who answered, which datasets were not searched and why, and whether there
+        are fewer than k tiles.
+        """
+        notes = [text for example in self.examples if (text := example.place_text())]
+        notes += self._engine_notes()
+        if self.not_searched:
+            notes.append(f"not searched: {describe_all(self.not_searched)}")
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
         return list(map(escape_terminal, notes))
+
+    def _engine_notes(self) -> list[str]:
+        """Return who answered: a line for each dataset, or for each engine if there are many datasets."""
+        asked = len(self.engines) + len(self.not_searched)
+        notes = [] if asked == 1 and self.engines else [f"searched {len(self.engines)} of {asked} datasets"]
+        if len(self.engines) <= _LISTED:
+            return notes + [
+                f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})"
+                for engine in self.engines
+            ]
+        by_engine = Counter(f"{_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines)
+        return notes + [f"{count} datasets: answered by {text}" for text, count in by_engine.most_common()]
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -21,16 +21,20 @@ from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
-from rasterembed.search.output import check_writable, write_file
+from rasterembed.search.output import OutputFile, find_output
 from rasterembed.search.tile_lookup import Tile
+from rasterembed.store.object_store import ObjectStore
 
 MAX_SHOWN = 120
 """Largest number of hits on a sheet."""
 
 # Sizes on the sheet, in px.
 _THUMB, _GAP, _MARGIN, _FRAME = 208, 18, 32, 5
-_CAPTION = 62
+_CAPTION, _LINE = 62, 17
 _HEADING, _SECTION = 78, 34
+
+_NAMED = 4
+"""Largest number of datasets that are named in the heading."""
 
 _MAX_COLUMNS = 8
 """Largest number of cards side by side."""
@@ -55,13 +59,13 @@ class _Card:
     """Colour of the frame and of the caption's first line. None means no frame."""
 
 
-def write_sheet(answer: Answer, datasets: Sequence[Dataset], path: Path) -> None:
+def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | Path) -> None:
     """Write a contact sheet in one atomic step. An existing file is replaced.
 
     Args:
         answer: the answer to show.
-        datasets: the datasets that were searched.
-        path: the file. Its name ends in `.png`.
+        datasets: the datasets that were searched, or those of `shown_datasets`.
+        file: the file. Its name ends in `.png`.
 
     Raises:
         UsageError: if the file's name has another ending, or if its folder does not exist.
@@ -69,7 +73,7 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], path: Path) -> None
         DataError: if a raster is missing or cannot be read.
         StoreError: if the file cannot be written.
     """
-    check_writable(path, ".png")
+    output = find_output(None, file, ".png") if isinstance(file, Path) else file
     by_id = {dataset.id: dataset for dataset in datasets}
     tiles = [example.tile for example in answer.examples if example.tile]
     pictures: dict[tuple[str, str], Image.Image] = {}
@@ -78,30 +82,47 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], path: Path) -> None
         own = [tile for tile in shown if tile.dataset_id == dataset.id]
         if own:
             pictures |= _cut_out(dataset, own)
-    examples = [_example_card(example, by_id, pictures) for example in answer.examples]
-    hits = [_hit_card(hit, pictures) for hit in answer.hits[:MAX_SHOWN]]
+    several = answer.several_datasets
+    examples = [_example_card(example, by_id, pictures, several) for example in answer.examples]
+    hits = [_hit_card(hit, pictures, several) for hit in answer.hits[:MAX_SHOWN]]
     sheet = _draw(answer, examples, hits)
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
-    write_file(path, data.getvalue())
+    output.write(data.getvalue())
+
+
+def shown_datasets(store: ObjectStore, answer: Answer) -> list[Dataset]:
+    """Open the datasets that a contact sheet of the answer needs.
+
+    Args:
+        store: the store that was searched.
+        answer: the answer.
+    """
+    # The model and the stretch of the first dataset show an example image.
+    first = [engine.dataset_id for engine in answer.engines[:1]] or [one.dataset_id for one in answer.not_searched[:1]]
+    tiles = [example.tile.dataset_id for example in answer.examples if example.tile]
+    ids = dict.fromkeys([*first, *tiles, *(hit.dataset_id for hit in answer.hits[:MAX_SHOWN])])
+    return [Dataset.open(store, dataset_id) for dataset_id in ids]
 
 
 def _example_card(
-    example: Example, datasets: dict[str, Dataset], pictures: dict[tuple[str, str], Image.Image]
+    example: Example, datasets: dict[str, Dataset], pictures: dict[tuple[str, str], Image.Image], several: bool
 ) -> _Card:
     if example.tile is not None:
         thumbnail = pictures[example.tile.dataset_id, example.tile.tile_id]
         place = _place(datasets[example.tile.dataset_id], example.tile)
-        return _Card(thumbnail, example.role, (place, example.label), _FRAMES[example.role])
+        lines = (place, example.label, *([example.tile.dataset_id] if several else []))
+        return _Card(thumbnail, example.role, lines, _FRAMES[example.role])
     first = next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
     return _Card(picture(pixels, valid, radiometry, side), example.role, (example.label,), _FRAMES[example.role])
 
 
-def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image]) -> _Card:
+def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool) -> _Card:
     head = f"{hit.rank}    {hit.distance:.4f}"
-    return _Card(pictures[hit.dataset_id, hit.tile_id], head, (hit.place(), hit.tile_id))
+    lines = (hit.place(), hit.tile_id, *([hit.dataset_id] if several else []))
+    return _Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
 
 
 def _place(dataset: Dataset, tile: Tile) -> str:
@@ -159,7 +180,7 @@ def picture(
 def _draw(answer: Answer, examples: Sequence[_Card], hits: Sequence[_Card]) -> Image.Image:
     """Draw the sheet: a heading, the examples, and the hits in the order of their ranks."""
     columns = min(_MAX_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
-    cell = _THUMB + _CAPTION + _GAP
+    cell = _THUMB + _CAPTION + _GAP + (_LINE if answer.several_datasets else 0)
     rows = [-(-len(cards) // columns) for cards in (examples, hits)]
     width = 2 * _MARGIN + columns * _THUMB + (columns - 1) * _GAP
     height = 2 * _MARGIN + _HEADING + sum(_SECTION + count * cell for count in rows) - _GAP
@@ -184,7 +205,9 @@ def _draw(answer: Answer, examples: Sequence[_Card], hits: Sequence[_Card]) -> I
 
 
 def _subtitle(answer: Answer) -> str:
-    names = ", ".join(engine.dataset_id for engine in answer.engines)
+    names = ", ".join(engine.dataset_id for engine in answer.engines[:_NAMED])
+    if len(answer.engines) > _NAMED:
+        names += f" and {len(answer.engines) - _NAMED} more datasets"
     engines = ", ".join(dict.fromkeys(engine.name for engine in answer.engines))
     return f"{names}   |   model {answer.model}   |   search {engines}"
 
@@ -196,7 +219,7 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corne
         draw.rectangle([x, y, x + _THUMB - 1, y + _THUMB - 1], outline=card.frame, width=_FRAME)
     _text(draw, (x, y + _THUMB + 6), card.head, 16, card.frame or _INK, _THUMB)
     for i, line in enumerate(card.lines):
-        _text(draw, (x, y + _THUMB + 27 + 17 * i), line, 13, _SOFT, _THUMB)
+        _text(draw, (x, y + _THUMB + 27 + _LINE * i), line, 13, _SOFT, _THUMB)
 
 
 def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:

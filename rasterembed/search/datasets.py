@@ -1,14 +1,22 @@
-"""Open the datasets of a search, and check that their vectors can be compared."""
+"""Choose the datasets of a search by name or pattern, and check that their vectors can be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from itertools import groupby
 from typing import Any
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
+from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
+from rasterembed.search.query import is_pattern
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import dataset_dates
 
 _COMPARED = {
     "model.id": "model",
@@ -21,47 +29,150 @@ _COMPARED = {
 """Entries of a manifest's configuration, with their names in error texts. In one search, all datasets must have equal
 entries."""
 
+_THREADS = 8
+"""Number of manifests that are read at the same time. Each read is a request to S3."""
 
-def open_datasets(store: ObjectStore, dataset_ids: Sequence[str]) -> tuple[Dataset, ...]:
-    """Return the datasets with these names, in the given order. A repeated name gives only one dataset.
+
+@dataclass(frozen=True)
+class ChosenDatasets:
+    """The datasets of a search."""
+
+    datasets: tuple[Dataset, ...]
+    """Datasets that can be searched together."""
+    not_searched: tuple[NotSearched, ...] = ()
+    """Datasets that a pattern named, but that cannot be searched, with the reasons."""
+    by_pattern: frozenset[str] = frozenset()
+    """Ids of the datasets that only a pattern named. If such a dataset turns out to be damaged, it is left out."""
+
+
+def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None = None) -> ChosenDatasets:
+    """Open the datasets that names and patterns stand for. A repeated name gives only one dataset.
+
+    A dataset that is named must be usable. A dataset that only a pattern names is left out if it is unusable: if it is
+    not ready, has no vector, cannot be read, or has vectors of another model. The model is that of the dataset `like`,
+    else that of the first named dataset, else the model of most datasets (of equally many, the one with more tiles).
 
     Args:
         store: the store that holds all datasets.
-        dataset_ids: names of the datasets.
+        names: names of datasets, and patterns such as `incoming-*`. In a pattern, `*` stands for any text, `?` for one
+            character, and `[...]` for one of several characters.
+        like: name of the dataset that decides about the model, for example the dataset of the query's tile.
 
     Raises:
         UsageError: if no name is given, or if the store has no dataset with one of the names.
-        DataError: if a dataset is not ready or has no vector, or if the datasets were embedded with different models.
+        DataError: if a named dataset is not ready or has no vector, if the named datasets were embedded with different
+            models, or if no dataset is usable.
     """
-    if not dataset_ids:
+    if not names:
         raise UsageError("give at least one dataset to search")
-    datasets = tuple(Dataset.open(store, dataset_id) for dataset_id in dict.fromkeys(dataset_ids))
-    for dataset in datasets:
-        if dataset.manifest.rows == 0:
-            raise DataError(
-                f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped"
-            )
+    named = list(dict.fromkeys(name for name in names if not is_pattern(name)))
+    datasets = [_open_usable(store, name) for name in named]
     for other in datasets[1:]:
-        _check_comparable(datasets[0].manifest, other.manifest)
-    return datasets
+        if differences := _differences(datasets[0].manifest, other.manifest):
+            raise DataError(
+                f"datasets {datasets[0].id!r} and {other.id!r} cannot be searched together, because their vectors "
+                f"cannot be compared: {differences}"
+            )
+    matching = [name for name in _matching(store, [name for name in names if is_pattern(name)]) if name not in named]
+    opened, not_searched = _open_matching(store, matching)
+    if not datasets and not opened:
+        raise DataError(f"no dataset can be searched: {describe_all(not_searched)}")
+    model = _model(datasets, opened, like)
+    for dataset in opened:
+        if differences := _differences(model.manifest, dataset.manifest):
+            detail = f"{differences}; first value: {model.id}"
+            not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.OTHER_MODEL, detail=detail))
+        else:
+            datasets.append(dataset)
+    not_searched.sort(key=lambda one: one.dataset_id)
+    return ChosenDatasets(tuple(datasets), tuple(not_searched), frozenset(matching))
 
 
-def _check_comparable(one: Manifest, other: Manifest) -> None:
-    differences = [
-        f"{name}: {_entry(one, path)} and {_entry(other, path)}"
-        for path, name in _COMPARED.items()
-        if _entry(one, path) != _entry(other, path)
-    ]
-    if differences:
-        raise DataError(
-            f"datasets {one.dataset_id!r} and {other.dataset_id!r} cannot be searched together, because their vectors "
-            f"cannot be compared: {'; '.join(differences)}"
-        )
+def _open_usable(store: ObjectStore, dataset_id: str) -> Dataset:
+    dataset = Dataset.open(store, dataset_id)
+    if dataset.manifest.rows == 0:
+        raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped")
+    return dataset
 
 
-def _entry(manifest: Manifest, path: str) -> Any:
-    """Return an entry of the manifest's configuration. The path of an entry is, for example, `model.id`."""
-    value: Any = manifest.configuration
-    for name in path.split("."):
-        value = value[name]
-    return value
+def _matching(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
+    """Return the ids of all datasets that match a pattern, in alphabetical order."""
+    if not patterns:
+        return []
+    ids = sorted(dataset_dates(store))
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in ids):
+            some = get_close_matches(pattern, ids, n=3, cutoff=0.4) or ids[:3]
+            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}" if ids else "it has no dataset"
+            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
+    return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]
+
+
+def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Dataset], list[NotSearched]]:
+    """Open the datasets with these names, several at a time. Return them, and the unusable ones with the reasons."""
+    with ThreadPoolExecutor(_THREADS) as pool:
+        results = list(pool.map(lambda name: _open_or_say_why(store, name), names))
+    return (
+        [result for result in results if isinstance(result, Dataset)],
+        [result for result in results if isinstance(result, NotSearched)],
+    )
+
+
+def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearched:
+    def because(reason: NotSearchedReason, detail: str = "") -> NotSearched:
+        return NotSearched(dataset_id=dataset_id, reason=reason, detail=detail)
+
+    try:
+        dataset = Dataset.open(store, dataset_id, states=("embedded", "ready", "failed_qa"))
+        if dataset.id != dataset_id:
+            return because(NotSearchedReason.UNREADABLE, f"its manifest is of dataset {dataset.id!r}")
+        match dataset.manifest.state:
+            case "embedded":
+                return because(NotSearchedReason.NOT_CHECKED)
+            case "failed_qa":
+                return because(NotSearchedReason.FAILED_QA)
+        if dataset.manifest.rows == 0:
+            return because(NotSearchedReason.EMPTY)
+        _ = dataset.plan  # Every search needs the plan.
+        _entries(dataset.manifest)
+    except StoreUnavailableError:
+        raise
+    except RasterEmbedError as error:
+        return because(NotSearchedReason.UNREADABLE, str(error))
+    return dataset
+
+
+def _model(named: Sequence[Dataset], opened: Sequence[Dataset], like: str | None) -> Dataset:
+    """Return the dataset whose model a search uses. See `choose_datasets`."""
+    for dataset in (*named, *opened):
+        if dataset.id == like:
+            return dataset
+    if named:
+        return named[0]
+    key: Callable[[Dataset], str] = lambda dataset: repr(_entries(dataset.manifest))  # noqa: E731
+    groups = [list(group) for _, group in groupby(sorted(opened, key=key), key=key)]
+    largest = max(groups, key=lambda group: (len(group), sum(dataset.manifest.rows for dataset in group)))
+    return min(largest, key=lambda dataset: dataset.id)
+
+
+def _differences(one: Manifest, other: Manifest) -> str:
+    """Return the differences that keep two datasets from being compared, as text for people. Empty if there is none."""
+    pairs = zip(_COMPARED.values(), _entries(one), _entries(other), strict=True)
+    return "; ".join(f"{name}: {first} and {second}" for name, first, second in pairs if first != second)
+
+
+def _entries(manifest: Manifest) -> list[Any]:
+    """Return the entries of a manifest's configuration that are compared, in the order of `_COMPARED`.
+
+    Raises:
+        DataError: if the configuration lacks an entry.
+    """
+    entries = []
+    for path in _COMPARED:
+        value: Any = manifest.configuration
+        for name in path.split("."):
+            if not isinstance(value, dict) or name not in value:
+                raise DataError(f"the manifest of dataset {manifest.dataset_id!r} has no entry {path!r}")
+            value = value[name]
+        entries.append(value)
+    return entries

@@ -99,7 +99,8 @@ def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], 
     if query.tile is not None:
         examples.append(of_tile("query", _find_named_tile(con, datasets, query.tile)))
     if query.lonlat is not None:
-        examples.append(of_tile("query", find_tile_at(con, datasets, *query.lonlat)))
+        tile = find_tile_at(con, datasets, *query.lonlat)
+        examples.append(Example(role="query", label=tile.tile_id, tile=tile, lonlat=query.lonlat))
     if query.image is not None:
         examples.append(Example(role="query", label=query.image.rsplit("/", 1)[-1], image=query.image))
     examples += [of_tile("like", _find_named_tile(con, datasets, text)) for text in query.like]

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rasterembed.errors import UsageError
+
 DEFAULT_K = 12
 """Default number of tiles in an answer."""
 
@@ -18,6 +20,31 @@ EngineChoice = Literal["auto", "scan"]
 """Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""
 
 _TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6})")
+
+
+def is_pattern(name: str) -> bool:
+    """Return whether a name is a pattern for names of datasets, such as `incoming-*`."""
+    return any(character in name for character in "*?[")
+
+
+def dataset_names(dataset: str | None, every: bool) -> list[str]:
+    """Return the names and patterns of datasets that a person typed.
+
+    Args:
+        dataset: names and patterns, separated by commas, or None.
+        every: whether all datasets of the store are meant.
+
+    Raises:
+        UsageError: if neither is given, or both.
+    """
+    names = [name.strip() for name in (dataset or "").split(",") if name.strip()]
+    if every and names:
+        raise UsageError("give names of datasets, or --all, but not both")
+    if not every and not names:
+        raise UsageError(
+            "give the name of a dataset, several names with commas, a pattern such as 'incoming-*', or --all"
+        )
+    return names or ["*"]
 
 
 class TileRef(BaseModel):
@@ -109,6 +136,12 @@ class Query(BaseModel):
     def has_example(self) -> bool:
         """Whether the query has a tile, a place, an image or a liked tile. Unliked tiles alone are not enough."""
         return self.tile is not None or self.lonlat is not None or self.image is not None or bool(self.like)
+
+    @property
+    def dataset_of_example(self) -> str | None:
+        """Name of the dataset that the first tile of the query names. None if the tile's name has no dataset."""
+        first = next(iter([*([self.tile] if self.tile else []), *self.like]), None)
+        return None if first is None else TileRef.parse(first).dataset_id
 
     def text(self) -> str:
         """Return the query as text for people."""

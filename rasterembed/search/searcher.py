@@ -13,16 +13,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import UsageError
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import read_areas
-from rasterembed.search.datasets import open_datasets
+from rasterembed.search.datasets import choose_datasets
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.examples import resolve_examples
 from rasterembed.search.filters import Filters
+from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.store.object_store import ObjectStore
 
@@ -54,11 +55,16 @@ class Searcher:
 
     Args:
         store: the store that holds the datasets.
-        dataset_ids: names of the datasets. All datasets must have been embedded with the same model and settings.
+        dataset_ids: names of the datasets, and patterns such as `incoming-*`. `*` stands for all datasets of the store.
+            Named datasets must have been embedded with the same model and settings. Of the datasets that only a pattern
+            names, unusable ones are left out, and the answer names them. See
+            `rasterembed.search.datasets.choose_datasets`.
         engine: `auto` uses a dataset's vector index if it has one. `scan` compares the query with every vector.
         ef_search: number of candidates in a search of a vector index. None means the default of the index.
         device: device that runs the model for images.
         hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
+        model_of: name of the dataset whose model the search uses, if a pattern names datasets of several models. By
+            default, the model of most datasets is used.
 
     Raises:
         UsageError: if the store has no dataset with one of the names.
@@ -82,8 +88,11 @@ class Searcher:
         ef_search: int | None = None,
         device: Device = "auto",
         hub_token: str | None = None,
+        model_of: str | None = None,
     ) -> None:
-        self.datasets = open_datasets(store, dataset_ids)
+        chosen = choose_datasets(store, dataset_ids, like=model_of)
+        self.datasets = chosen.datasets
+        self._not_searched, self._by_pattern = chosen.not_searched, chosen.by_pattern
         self._device = device
         self._hub_token = hub_token
         self._con = connect()
@@ -134,11 +143,18 @@ class Searcher:
             raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
         started = time.monotonic()
         areas = read_areas(where)
-        examples = resolve_examples(self._con, self.datasets, query, device=self._device, hub_token=self._hub_token)
+        examples = resolve_examples(
+            self._con, self._placed(query), query, device=self._device, hub_token=self._hub_token
+        )
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
-        used = []
+        used: list[UsedEngine] = []
+        not_searched = list(self._not_searched)
         for dataset in self.datasets:
             if not where.acquired_within(dataset.plan.profile.acquired):
+                not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.OUTSIDE_DATES))
+                continue
+            if areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
+                not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
                 continue
             if areas:
                 dataset.check_on_earth()
@@ -147,7 +163,14 @@ class Searcher:
                 areas=areas,
                 excluded=frozenset() if query.include_query else examples.tile_ids(dataset.id),
             )
-            rows, engine = self._nearest(dataset, examples.vector, k, filters)
+            try:
+                rows, engine = self._nearest(dataset, examples.vector, k, filters)
+            except DataError as error:
+                if dataset.id not in self._by_pattern or isinstance(error, StoreUnavailableError):
+                    raise
+                reason = NotSearchedReason.UNREADABLE
+                not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason, detail=str(error)))
+                continue
             used.append(engine)
             candidates += [(dataset, row) for row in rows.to_pylist()]
         candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
@@ -158,8 +181,21 @@ class Searcher:
             k=k,
             hits=_hits(candidates[:k]),
             engines=tuple(used),
+            not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
         )
+
+    def _placed(self, query: Query) -> Sequence[Dataset]:
+        """Return the datasets in which the examples are looked up.
+
+        If the example is a place, datasets that only a pattern names and that have no place on Earth are left out.
+        """
+        if query.lonlat is None:
+            return self.datasets
+        placed = [d for d in self.datasets if d.id not in self._by_pattern or d.plan.profile.on_earth]
+        if not placed:
+            raise DataError("no dataset of this search has a place on Earth: search them by tile or image")
+        return placed
 
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
@@ -210,7 +246,7 @@ def search(
 
     Args:
         store: the store that holds the datasets.
-        dataset_ids: names of the datasets.
+        dataset_ids: names of the datasets, and patterns such as `incoming-*`. See `Searcher`.
         query: the examples.
         where: filters for the tiles of the answer.
         k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
@@ -226,5 +262,5 @@ def search(
         >>> len(answer.hits)
         3
     """
-    with Searcher(store, dataset_ids) as searcher:
+    with Searcher(store, dataset_ids, model_of=query.dataset_of_example) as searcher:
         return searcher.ask(query, where, k)

@@ -71,6 +71,7 @@ def test_a_search_keeps_a_table_artifact(search: Callable[..., Answer]) -> None:
     table = json.loads(str(artifact.data))
     assert [row["tile"] for row in table] == [hit.tile_id for hit in answer.hits]
     assert [row["#"] for row in table] == [1, 2, 3, 4, 5]
+    assert {row["dataset_id"] for row in table} == {"made"}
     assert table[0]["distance"] == round(answer.hits[0].distance, 6)
     assert table[0]["place"] == answer.hits[0].place()
     assert "made: answered by the exact scan (there is no index)" in str(artifact.description)
@@ -102,6 +103,25 @@ def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tm
 
     assert search("made", "--tile", TILE, "--since", "2020-01-01").hits == ()
     assert search("made", "--tile", TILE, "--engine", "scan").engines[0].why == "as requested"
+
+
+def test_a_search_of_the_whole_store_writes_into_the_store(search: Callable[..., Answer], root: Path) -> None:
+    answer = search("--all", "--tile", f"made/{TILE}", "-k", "4", "--out", "store:searches/found.geojson")
+    assert geopandas.read_file(root / "searches/found.geojson")["dataset_id"].tolist() == ["made"] * 4
+    assert [one.dataset_id for one in answer.not_searched] == ["new"]
+    artifact = Artifact.get("search-all")
+    assert artifact is not None
+    assert "searched 1 of 2 datasets" in str(artifact.description)
+
+
+def test_in_a_container_a_local_file_is_refused_before_the_search(
+    search: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("flows.search_embeddings.is_worker_container", lambda: True)
+    with pytest.raises(SystemExit) as end:
+        search("made", "--tile", TILE, "--out", "found.csv")
+    assert end.value.code == 2
+    assert "found.csv: this run is in a container" in capfd.readouterr().err
 
 
 def test_the_command_prints_a_table(root: Path, prefect: PrefectServer) -> None:
@@ -149,7 +169,8 @@ USAGE, DATA = 2, 1
         (USAGE, ["made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in .geojson"),
         (USAGE, ["made", "--tile", TILE, "--sheet", "/nowhere/s.png"], "/nowhere/s.png: there is no folder /nowhere"),
         (USAGE, ["made,new2", "--tile", TILE], "there is no dataset 'new2'"),
-        (USAGE, ["--tile", TILE], "dataset"),
+        (USAGE, ["--tile", TILE], "give the name of a dataset, several names with commas, a pattern"),
+        (USAGE, ["made", "--all", "--tile", TILE], "give names of datasets, or --all, but not both"),
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line_and_a_status(

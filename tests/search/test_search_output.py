@@ -87,6 +87,7 @@ def test_geoparquet_is_read_by_geopandas(answer: Answer, tmp_path: Path) -> None
 def check_frame(frame: Any, answer: Answer) -> None:
     assert frame.crs.to_authority() in (("OGC", "CRS84"), ("EPSG", "4326"))
     assert frame["rank"].tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert frame["model"].unique().tolist() == [answer.model]
     for hit, row in zip(answer.hits, frame.to_dict("records"), strict=True):
         for name in ("dataset_id", "tile_id", "row", "col", "col_off", "row_off", "width", "height"):
             assert row[name] == getattr(hit, name)
@@ -107,6 +108,7 @@ def test_csv_has_a_row_a_tile(answer: Answer, tmp_path: Path) -> None:
     assert [float(row["distance"]) for row in rows] == [hit.distance for hit in answer.hits]
     assert shapely.from_wkt(rows[0]["wkt"]).equals(shapely.from_wkb(answer.hits[0].geometry))
     assert rows[0]["acquired"] == "2024-07-03T09:41:00Z"
+    assert {(row["dataset_id"], row["model"]) for row in rows} == {("painted", answer.model)}
 
 
 @pytest.mark.parametrize("ending", ["geojson", "parquet", "csv"])
@@ -115,7 +117,9 @@ def test_an_answer_without_tiles_is_a_file_without_rows(searcher: Searcher, tmp_
     path = tmp_path / f"nothing.{ending}"
     write_answer(nothing, path)
     if ending == "geojson":
-        assert json.loads(path.read_text()) == {"type": "FeatureCollection", "features": []}
+        assert json.loads(path.read_text()) == {
+            "type": "FeatureCollection", "query": nothing.query, "model": nothing.model, "features": [],
+        }  # fmt: skip
     elif ending == "parquet":
         assert len(geopandas.read_parquet(path)) == 0
     else:

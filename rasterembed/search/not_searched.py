@@ -1,0 +1,75 @@
+"""Reasons why a dataset that a search asked for was not searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+
+class NotSearchedReason(StrEnum):
+    """Reason why a dataset was not searched."""
+
+    NOT_CHECKED = "not_checked"
+    """Its quality checks have not passed yet."""
+    FAILED_QA = "failed_qa"
+    """It did not pass its quality checks."""
+    EMPTY = "empty"
+    """It has no embedded tile."""
+    UNREADABLE = "unreadable"
+    """A file of the dataset is missing or damaged."""
+    OTHER_MODEL = "other_model"
+    """Its vectors are of another model or other settings, so they cannot be compared."""
+    NO_PLACE = "no_place"
+    """It has no place on Earth, but the search asked for a place or an area."""
+    OUTSIDE_DATES = "outside_dates"
+    """Its raster was not acquired in the requested time."""
+
+
+class NotSearched(BaseModel):
+    """A dataset that was not searched, and the reason."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset_id: str
+    reason: NotSearchedReason
+    detail: str = ""
+    """Text of the error for `UNREADABLE`, and the differences for `OTHER_MODEL`. Other reasons do not use it."""
+
+    def describe(self) -> str:
+        """Return the reason as text for people.
+
+        Example:
+            >>> NotSearched(dataset_id="scene", reason=NotSearchedReason.EMPTY).describe()
+            'all tiles were skipped'
+        """
+        match self.reason:
+            case NotSearchedReason.NOT_CHECKED:
+                return "quality checks have not passed yet"
+            case NotSearchedReason.FAILED_QA:
+                return "failed its quality checks"
+            case NotSearchedReason.EMPTY:
+                return "all tiles were skipped"
+            case NotSearchedReason.UNREADABLE:
+                return f"cannot be read: {self.detail}"
+            case NotSearchedReason.OTHER_MODEL:
+                return f"vectors cannot be compared: {self.detail}"
+            case NotSearchedReason.NO_PLACE:
+                return "no place on Earth"
+            case NotSearchedReason.OUTSIDE_DATES:
+                return "not acquired in the requested time"
+
+
+def describe_all(not_searched: Sequence[NotSearched]) -> str:
+    """Return one text for people that names datasets with the reasons. Datasets with the same reason stand together.
+
+    Example:
+        >>> failed = [NotSearched(dataset_id=name, reason=NotSearchedReason.FAILED_QA) for name in ("a", "b")]
+        >>> describe_all(failed)
+        'a, b (failed its quality checks)'
+    """
+    by_reason: dict[str, list[str]] = {}
+    for one in not_searched:
+        by_reason.setdefault(one.describe(), []).append(one.dataset_id)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
