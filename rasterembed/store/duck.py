@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
@@ -116,9 +117,14 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
         scheme = _register(con, store)
         paths = [f"{scheme}://{key}" for key in keys]
     else:
-        paths = [store.uri(key) for key in keys]
+        paths = [_literal(store.uri(key)) for key in keys]
     # With Hive partitioning, a root such as /data/year=2026 would add a column to the table.
     return con.read_parquet(paths, filename=True, hive_partitioning=False)
+
+
+def _literal(path: str) -> str:
+    """Return DuckDB's pattern for exactly one path. A root such as `/data/a*b` must not match `/data/axb` too."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
 @contextmanager

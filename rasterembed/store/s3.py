@@ -117,6 +117,8 @@ class S3Storage:
     def _once(self, path: str, request: Callable[[], _T]) -> _T:
         """Send a request once. Turn any failure into a StoreError with a text of one line."""
         where = f"s3://{path} on {self._server}"
+        if "?versionId=" in path:  # s3fs cuts the key here, and would read another object.
+            raise StoreError(f"{where}: a key with ?versionId= cannot be read: copy the object to another key")
         try:
             return request()
         except ClientError as error:

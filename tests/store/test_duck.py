@@ -47,6 +47,34 @@ def test_rows_come_in_the_order_of_the_keys(store: ObjectStore) -> None:
     assert rows[0][1].endswith("table/b.parquet")
 
 
+@pytest.mark.parametrize("name", ["a*b", "a?b", "a[x]b", "a[!y]b", "**"])
+@pytest.mark.parametrize("kind", ["folder", "moto"])
+def test_a_root_with_a_pattern_is_one_root(
+    name: str, kind: str, tmp_path: Path, bucket: str, request: pytest.FixtureRequest
+) -> None:
+    def store(root: str) -> ObjectStore:
+        if kind == "folder":
+            return ObjectStore(root=str(tmp_path / root))
+        return at(request.getfixturevalue("moto"), bucket, root)
+
+    if kind == "moto":
+        request.getfixturevalue("moto").create_bucket(bucket)
+    for number, root in enumerate(("axb", "ayb", name)):
+        sink = io.BytesIO()
+        pq.write_table(pa.table({"number": [number]}), sink)
+        store(root).write("t/x.parquet", sink.getvalue())
+    with duck.connect() as con, duck.readable_errors(con, "table"):
+        rows = duck.scan(con, store(name), ["t/x.parquet"]).select("number, filename").fetchall()
+    assert [number for number, _ in rows] == [2]
+    assert rows[0][1].endswith("t/x.parquet")
+    with (
+        duck.connect() as con,
+        pytest.raises(DataError, match=r"^table: "),
+        duck.readable_errors(con, "table"),
+    ):
+        duck.scan(con, store(name), ["t/missing.parquet"]).fetchall()
+
+
 def test_an_object_that_is_no_table_is_an_error_of_one_line(store: ObjectStore) -> None:
     store.write("table/c.parquet", b"no table, whatever its name says")
     with (

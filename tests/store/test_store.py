@@ -54,6 +54,16 @@ def server(request: pytest.FixtureRequest, bucket: str) -> S3Server:
     return server
 
 
+def test_a_key_that_s3fs_would_cut_is_refused(server: S3Server, bucket: str) -> None:
+    store = at(server, bucket)
+    store.write("scene.tif", b"another object")
+    for call in (store.read, store.open, store.delete):
+        with pytest.raises(
+            StoreError, match=r"a key with \?versionId= cannot be read: copy the object to another key$"
+        ):
+            call("scene.tif?versionId=1.tif")
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let requests be tried again without waiting, as often as usual."""
