@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, one_line
@@ -17,6 +16,7 @@ from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.raster.validity import Validity, apply_validity
+from rasterembed.search.orientation import read_orientation
 from rasterembed.store.object_store import ObjectStore, locate
 
 MAX_SIDE = 4096
@@ -55,6 +55,8 @@ def read_chip(
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_], ResolvedRadiometry]:
     """Read an image as a tile of the dataset. The central square of the image is resized to the side of a tile.
 
+    A photo is turned upright first, if its EXIF data says how the camera was held.
+
     Returns:
         Three values: the pixels, shape (1 or 3, size, size); whether each pixel is valid, shape (size, size); and the
         radiometry, which says how values become colour.
@@ -79,8 +81,8 @@ def _read(
             "cut out the part to look for"
         )
     radiometry = chip_radiometry(store, plan, profile, uri)
-    side = min(profile.width, profile.height)
-    window = Window((profile.width - side) // 2, (profile.height - side) // 2, side, side)
+    orientation = read_orientation(store, uri)
+    window = orientation.central_square(profile.width, profile.height)
     try:
         with open_pixels(store, uri, profile) as raster:
             pixels, valid = raster.read(radiometry.distinct_bands, window)
@@ -88,7 +90,8 @@ def _read(
         raise DataError(f"{uri}: the image cannot be read: {one_line(error.__cause__ or error)}") from error
     if not valid.any():
         raise DataError(f"{uri}: the image has no valid pixel to look for")
-    pixels, valid = _resize(radiometry.channels(pixels, profile), valid, plan.sharding.grid.size)
+    pixels, valid = orientation.upright(radiometry.channels(pixels, profile)), orientation.upright(valid)
+    pixels, valid = _resize(pixels, valid, plan.sharding.grid.size)
     return pixels, valid, radiometry
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
@@ -123,6 +123,16 @@ def bands(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedded:
     return embed(tmp_path_factory.mktemp("bands"), "bands", pixels, tiny_vit, BGR_AND_MORE, **options)
 
 
+@pytest.fixture
+def plan_for_images(tmp_path: Path) -> Plan:
+    """Return the plan of an 8-bit RGB raster. Its model cannot be loaded."""
+    raster = write_tif(tmp_path / "raster.tif", np.zeros((3, SIDE, SIDE), np.uint8))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 8)))
+    settings = PlanSettings(grid=Grid(size=SIDE), model=model)
+    store = ObjectStore(root=str(tmp_path / "store"))
+    return make_plan(store, register(store, str(raster)), "dataset", settings)
+
+
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_a_chip_cut_from_a_tile_has_its_vector(photo: Embedded, tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"chip.{ending}"
@@ -222,6 +232,36 @@ def test_an_image_and_liked_tiles_are_combined(photo: Embedded, tmp_path: Path) 
     by_tile = search(store, ["photo"], Query(tile=TILE, include_query=True, **query), k=7)
     left = [hit.tile_id for hit in by_tile.hits if hit.tile_id not in ("r000000_c000000", "r000003_c000003")]
     assert [hit.tile_id for hit in by_image.hits] == left[:5]
+
+
+@pytest.mark.parametrize(("ending", "shape"), [("png", (40, 53)), ("tif", (53, 40)), ("jpg", (48, 33))])
+def test_photos_are_turned_upright_as_pillow_does(
+    tmp_path: Path, plan_for_images: Plan, ending: str, shape: tuple[int, int]
+) -> None:
+    """Orientations 0 and 9 are not defined, and Pillow leaves such photos as they are."""
+    store = ObjectStore(root=str(tmp_path / "store"))
+    pixels = np.random.default_rng(4).integers(0, 255, (3, *shape), dtype=np.uint8)
+    lossless = {"quality": 100, "subsampling": 0} if ending == "jpg" else {}
+    # libtiff refuses values that are not defined.
+    for orientation in range(1, 9) if ending == "tif" else range(10):
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        photo = write_image(tmp_path / f"{orientation}.{ending}", pixels, exif=exif, **lossless)
+        with Image.open(photo) as image:
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+        upright.save(tmp_path / "upright.png", exif=b"")
+        found, valid, _ = read_chip(store, plan_for_images, str(photo))
+        expected, _, _ = read_chip(store, plan_for_images, str(tmp_path / "upright.png"))
+        np.testing.assert_allclose(found, expected, atol=3 if ending == "jpg" else 0)
+        assert valid.all()
+
+
+def test_damaged_exif_data_is_ignored(tmp_path: Path, plan_for_images: Plan) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    pixels = np.random.default_rng(4).integers(0, 255, (3, SIDE, SIDE), dtype=np.uint8)
+    photo = write_image(tmp_path / "photo.png", pixels, exif=b"Exif\0\0MM\0*\0\0\xff\xff\xff\xff")
+    found, _, _ = read_chip(store, plan_for_images, str(photo))
+    np.testing.assert_array_equal(found, pixels)
 
 
 def test_a_chip_of_a_raster_with_declared_validity_is_read_as_the_raster(tmp_path: Path) -> None:
