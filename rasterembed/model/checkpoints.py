@@ -5,19 +5,17 @@ This module never loads a model. A run without missing shards therefore needs no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
-import re
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
 from rasterembed.errors import DataError, one_line
+from rasterembed.model.config_file import Architecture, Family, read_architecture
+from rasterembed.model.normalisation import Normalisation, read_normalisation
+from rasterembed.model.weights import digest_of, weights_files
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import new_folder
 
@@ -28,10 +26,6 @@ _DEMO_SEED = 3
 _DEMO_VERSION = 2
 """Version of the demo checkpoint. Increase it when `make_demo_checkpoint` changes. Older demo checkpoints in the cache
 are then not used."""
-
-Family = Literal["dinov3_vit", "dinov3_convnext"]
-_FAMILIES: dict[str, int] = {"dinov3_vit": 16, "dinov3_convnext": 32}
-"""Model types that can be loaded, each with the default side in px of the square that one token represents."""
 
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
 
@@ -50,16 +44,25 @@ class Checkpoint:
     """SHA-256 digest of the weights file. For several files, the digest of the files' digests in the order of names."""
     family: Family
     """`model_type` in config.json."""
-    token_side: int
-    """Side in px of the square that one patch token represents."""
-    hidden_size: int
-    """Length of a token's vector."""
-    prefix_tokens: int
-    """Number of CLS and register tokens before the first patch token."""
-    mean: tuple[float, float, float]
-    """Mean of red, green and blue in 0..1, from the checkpoint's preprocessor file."""
-    std: tuple[float, float, float]
-    """Standard deviation of red, green and blue in 0..1, from the same file."""
+    architecture: Architecture
+    """The fields of config.json that describe the network."""
+    normalisation: Normalisation
+    """Mean and standard deviation from the checkpoint's preprocessor file."""
+
+    @property
+    def token_side(self) -> int:
+        """Side in px of the square that one patch token represents."""
+        return self.architecture.token_side
+
+    @property
+    def hidden_size(self) -> int:
+        """Length of a token's vector."""
+        return self.architecture.token_size
+
+    @property
+    def prefix_tokens(self) -> int:
+        """Number of CLS and register tokens before the first patch token."""
+        return self.architecture.prefix_tokens
 
 
 def find_checkpoint(name: str, revision: str | None = None, token: str | None = None) -> Checkpoint:
@@ -137,84 +140,17 @@ def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:
     Raises:
         DataError: If a file is missing or broken, or if the model has an unsupported type.
     """
-    config = _json(name, folder / "config.json")
-    family = config.get("model_type")
-    if family not in _FAMILIES:
-        raise DataError(f"model {name!r} is of type {family!r}: DINOv3 ViT and ConvNeXt checkpoints are supported")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise DataError(f"model {name!r} has no safetensors weights in {folder}; other formats are not loaded")
-    processor = _json(name, folder / "preprocessor_config.json")
-    mean, std = _three(processor.get("image_mean")), _three(processor.get("image_std"))
-    if mean is None or std is None or min(std) <= 0:
-        raise DataError(
-            f"model {name!r}: {folder / 'preprocessor_config.json'} needs image_mean and image_std, three numbers each"
-        )
-    vit = family == "dinov3_vit"
-    try:
-        token_side = int(config["patch_size"]) if vit else _FAMILIES[family]
-        hidden_size = int(config["hidden_size"] if vit else config["hidden_sizes"][-1])
-        prefix_tokens = 1 + int(config.get("num_register_tokens", 0)) if vit else 1
-    except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise DataError(
-            f"model {name!r}: {folder / 'config.json'} lacks the patch or hidden size of a {family} model"
-        ) from error
+    family, architecture = read_architecture(name, folder)
+    files = weights_files(name, folder)
     return Checkpoint(
         name=name,
         folder=folder,
         revision=revision,
-        weights_sha256=_digest(weights),
         family=family,
-        token_side=token_side,
-        hidden_size=hidden_size,
-        prefix_tokens=prefix_tokens,
-        mean=mean,
-        std=std,
+        architecture=architecture,
+        normalisation=read_normalisation(name, folder),
+        weights_sha256=digest_of(files),
     )
-
-
-def _json(name: str, path: Path) -> dict[str, Any]:
-    """Read a JSON object from a file of the model `name`."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise DataError(f"model {name!r}: {path} is missing") from error
-    except ValueError as error:
-        raise DataError(f"model {name!r}: {path} is not JSON") from error
-    if not isinstance(content, dict):
-        raise DataError(f"model {name!r}: {path} is not a JSON object")
-    return content
-
-
-def _three(values: object) -> tuple[float, float, float] | None:
-    """Return the numbers of a list, or None if `values` is not a list of three numbers."""
-    if not isinstance(values, list) or len(values) != 3 or not all(isinstance(v, int | float) for v in values):
-        return None
-    red, green, blue = map(float, values)
-    return red, green, blue
-
-
-def _digest(files: list[Path]) -> str:
-    """Return the digest of weights files. See `Checkpoint.weights_sha256`."""
-    digests = [_file_digest(file) for file in files]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-def _file_digest(file: Path) -> str:
-    # The hub's cache uses the SHA-256 digest of a large file as the name of its blob. The name saves reading gigabytes.
-    blob = Path(os.path.realpath(file))
-    if blob.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", blob.name):
-        return blob.name
-    state = file.stat()
-    return _content_digest(file, state.st_ino, state.st_size, state.st_mtime_ns)
-
-
-@cache  # A process that embeds many rasters then reads the weights only once.
-def _content_digest(file: Path, *_state: int) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _demo_folder() -> Path:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.errors import UsageError
 from rasterembed.model.checkpoints import DEMO, find_checkpoint
+from rasterembed.model.normalisation import Deviation, Mean
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 """How tokens become a vector: take the CLS token, the mean of the patch tokens weighted by valid pixels, or both."""
@@ -82,6 +83,15 @@ class Dinov3(BaseModel):
     dtype: Literal["auto", ComputeDtype] = Field(
         default="auto",
         description="Data type of the model's computation; auto: bfloat16 on CUDA, float32 on other devices.",
+    )
+    mean: Mean | None = Field(
+        default=None,
+        description="Mean of red, green and blue, as 0.430,0.411,0.296, for normalising colours from 0 to 1. "
+        "The default is the checkpoint's.",
+    )
+    std: Deviation | None = Field(
+        default=None,
+        description="Standard deviation of red, green and blue, as 0.213,0.156,0.143. The default is the checkpoint's.",
     )
 
 
@@ -160,6 +170,7 @@ def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> R
             f"the model's input is {side} px a side, but {choice.model} takes multiples of "
             f"{checkpoint.token_side} px: change the tile size or set input_size"
         )
+    normalisation = checkpoint.normalisation.replaced(choice.mean, choice.std)
     dimensions = checkpoint.hidden_size * (2 if choice.pooling == "cls+mean" else 1)
     return ResolvedModel(
         id=checkpoint.name,
@@ -170,8 +181,8 @@ def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> R
         dtype=dtype,
         input_size=side,
         dimensions=dimensions,
-        mean=checkpoint.mean,
-        std=checkpoint.std,
+        mean=normalisation.mean,
+        std=normalisation.std,
     )
 
 

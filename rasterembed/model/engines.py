@@ -15,15 +15,18 @@ import torch
 import transformers
 from torch import Tensor, nn
 from torch.nn import functional
+from transformers.activations import ACT2FN
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.model.checkpoints import Checkpoint
 from rasterembed.model.choice import ComputeDtype, LoadedEngine, ResolvedEngine, ResolvedModel
+from rasterembed.model.config_file import Family
 from rasterembed.model.folded_vit import FoldedViT
 from rasterembed.model.measurement import pick_fastest
 from rasterembed.model.networks import SLICE, CompiledNetwork, EagerNetwork, Network, TransformersNetwork
 from rasterembed.model.openvino import OpenVinoNetwork
 from rasterembed.model.processor import processor_name, usable_cores
+from rasterembed.model.weights import load_weights
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import remove_folder
 
@@ -36,6 +39,12 @@ transformers' vectors, divided by the norm of transformers' vectors."""
 
 _EXPORT_VERSION = 3
 """Version of the export. Increase it when the export's code changes. Older exports in the cache are then not used."""
+
+_NETWORKS: dict[Family, tuple[Any, Literal["sdpa", "eager"]]] = {
+    "dinov3_vit": (transformers.DINOv3ViTModel, "sdpa"),
+    "dinov3_convnext": (transformers.DINOv3ConvNextModel, "eager"),
+}
+"""Class of the network, and the implementation of its attention. A ConvNeXt has no attention."""
 
 _log = logging.getLogger(__name__)
 
@@ -250,29 +259,76 @@ def _summary(tokens: Tensor) -> Tensor:
 def _load(checkpoint: Checkpoint) -> Any:
     """Load a checkpoint with transformers, in float32.
 
+    Transformers gets a checked configuration and the tensors, and never looks into the folder. Other files and fields
+    of a checkpoint could make it fetch a kernel, or load weights that are not part of the digest.
+
     Raises:
-        DataError: If a file is damaged, or tensors are missing.
+        DataError: If a file is damaged, or if the weights are not those of the network that config.json describes.
     """
-    # The progress bar of transformers would break the lines of the run's own progress bar.
+    # Transformers would print a progress bar, which breaks the lines of the run's own, and a table of wrong tensors.
     transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    verbosity = transformers.utils.logging.get_verbosity()
+    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    network_class, attention = _NETWORKS[checkpoint.family]
     try:
-        network, report = transformers.AutoModel.from_pretrained(
-            checkpoint.folder,
+        tensors = load_weights(checkpoint.name, checkpoint.folder)
+        _check_buildable(checkpoint, sum(tensor.numel() for tensor in tensors.values()))
+        network, report = network_class.from_pretrained(
+            None,
+            config=network_class.config_class(**checkpoint.architecture.model_dump()),
+            state_dict=tensors,
+            attn_implementation=attention,
+            ignore_mismatched_sizes=True,  # The report lists these tensors, and `_check_complete` refuses them.
             local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
         )
+    except DataError:
+        raise
     except Exception as error:  # A damaged file can raise many classes of exceptions.
         raise DataError(
             f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {one_line(error)}"
         ) from error
+    finally:
+        transformers.utils.logging.set_verbosity(verbosity)
+    _check_complete(checkpoint, report)
+    return network.eval()  # In training mode the network varies the rotary positions at random.
+
+
+def _check_buildable(checkpoint: Checkpoint, weights: int) -> None:
+    """Refuse a network that is larger than its weights, before memory is allocated for the network.
+
+    Args:
+        checkpoint: The checkpoint.
+        weights: Number of weights in the files.
+    """
+    architecture = checkpoint.architecture
+    problem = architecture.problem(weights)
+    if problem is None and architecture.hidden_act not in ACT2FN:
+        problem = f"hidden_act {architecture.hidden_act!r} is not known to transformers {transformers.__version__}"
+    if problem is not None:
+        raise DataError(f"model {checkpoint.name!r}: {checkpoint.folder / 'config.json'}: {problem}")
+
+
+def _check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
+    """Refuse weights that lack tensors, or that have tensors of another shape than the network.
+
+    Args:
+        checkpoint: The checkpoint.
+        report: Transformers' report of the load.
+    """
+    place = f"model {checkpoint.name!r}: the weights in {checkpoint.folder}"
+    mismatched = sorted(report["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise DataError(
+            f"{place} do not fit config.json: {name} has the shape {tuple(found)}, and config.json asks for "
+            f"{tuple(expected)}: download the checkpoint again"
+        )
     # Transformers fills missing tensors with random numbers. The mask token may be missing: only training uses it.
     missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
     if missing:
         raise DataError(
-            f"model {checkpoint.name!r}: the weights in {checkpoint.folder} lack {len(missing)} tensors of the model "
-            f"that config.json describes (such as {missing[0]}): download the checkpoint again"
+            f"{place} lack {len(missing)} tensors of the model that config.json describes (such as {missing[0]}): "
+            "download the checkpoint again"
         )
-    return network.eval()  # In training mode the network varies the rotary positions at random.

@@ -1,0 +1,110 @@
+"""Mean and standard deviation that images are normalised with: those of the checkpoint, or those that a user gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from rasterembed.errors import DataError
+from rasterembed.model.config_file import read_json
+
+if TYPE_CHECKING:
+    from rasterembed.model.choice import Dinov3, ResolvedModel
+
+
+def _split(values: object) -> object:
+    """Split numbers that a person typed as `0.43,0.411,0.296`."""
+    if isinstance(values, list | tuple) and len(values) == 1:  # A command line gives a list of words.
+        values = values[0]
+    return tuple(values.split(",")) if isinstance(values, str) else values
+
+
+Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
+PositiveShare = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+# With `tuple[Share, Share, Share]`, a command line would expect three words.
+Mean = Annotated[tuple[Share, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
+Deviation = Annotated[tuple[PositiveShare, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
+
+
+class Normalisation(BaseModel):
+    """Numbers that images are normalised with: (colour - mean) / std, for colours from 0 to 1."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: tuple[float, float, float]
+    """Mean of red, green and blue."""
+    std: tuple[float, float, float]
+    """Standard deviation of red, green and blue."""
+
+    def replaced(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
+        """Return the normalisation with the numbers that a user gives. None keeps the numbers."""
+        return Normalisation.model_validate({"mean": mean or self.mean, "std": std or self.std})
+
+    def __str__(self) -> str:
+        """Return the two options that give these numbers to a command."""
+        mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
+        return f"--mean {mean} --std {std}"
+
+
+_TRAINED_WITH = {
+    "sat493m": Normalisation(mean=(0.430, 0.411, 0.296), std=(0.213, 0.156, 0.143)),
+    "lvd1689m": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+}
+"""Normalisation that DINOv3 was trained with, by the name of the training images. The official checkpoints have these
+names at their end. The source is the README of https://github.com/facebookresearch/dinov3."""
+
+_SAME = 0.005
+"""Numbers that differ by less than this are taken as the same. Some checkpoints round them to two digits."""
+
+
+def read_normalisation(model: str, folder: Path) -> Normalisation:
+    """Read a checkpoint's preprocessor_config.json.
+
+    Args:
+        model: name of the model in errors.
+        folder: folder of the checkpoint.
+
+    Raises:
+        DataError: if the file cannot be read, or if its mean or deviation is missing or wrong.
+    """
+    path = folder / "preprocessor_config.json"
+    content = read_json(model, path)
+    mean, std = _three(content.get("image_mean")), _three(content.get("image_std"))
+    if mean is None or std is None or min(std) <= 0 or min(mean) < 0:
+        raise DataError(f"model {model!r}: {path} needs image_mean and image_std, three numbers each, from 0 to 1")
+    return Normalisation(mean=mean, std=std)
+
+
+def _three(values: object) -> tuple[float, float, float] | None:
+    """Return the numbers of a list, or None if `values` is not a list of three numbers up to 1."""
+    if not isinstance(values, list) or len(values) != 3:
+        return None
+    if not all(type(v) in (int, float) and math.isfinite(v) and v <= 1 for v in values):
+        return None
+    red, green, blue = map(float, values)
+    return red, green, blue
+
+
+def doubtful_normalisation(choice: Dinov3, model: ResolvedModel) -> str | None:
+    """Return a warning if a model is normalised with other numbers than it was trained with, else None.
+
+    The name of the model tells which images it was trained with. Copies of the sat493m checkpoints exist with the
+    numbers of the lvd1689m checkpoints. If the user gives the numbers, there is no warning.
+    """
+    if choice.mean is not None and choice.std is not None:
+        return None
+    images = next((images for images in _TRAINED_WITH if images in model.id.lower()), None)
+    if images is None:
+        return None
+    used, right = Normalisation(mean=model.mean, std=model.std), _TRAINED_WITH[images]
+    pairs = zip((*used.mean, *used.std), (*right.mean, *right.std), strict=True)
+    if all(abs(one - other) < _SAME for one, other in pairs):
+        return None
+    return (
+        f"model {model.name!r} was trained on the images {images}, with {right}. Its preprocessor_config.json says "
+        f"{used}, which gives other vectors: add {right}. To keep the file's numbers without this warning, give them"
+    )
