@@ -24,6 +24,7 @@ from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError
 from rasterembed.model.choice import resolve_device
+from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile, inspect_raster
@@ -139,6 +140,10 @@ class Steps:
         """Report that the run waits for another run of the same dataset."""
         print(message)
 
+    def on_warning(self, message: str) -> None:
+        """Report something that a person should look at, although the run goes on."""
+        print(f"warning: {message}")
+
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
         """Report the end of a run, also if the dataset does not pass the quality checks."""
 
@@ -186,6 +191,9 @@ def embed_raster(
     profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
     dataset_id = options.dataset_id or choose_dataset_id(store, source.uri)
     plan = steps.plan(store, source, dataset_id, options, profile, hub_token)
+    doubt = doubtful_normalisation(options.model, plan.model)
+    if doubt is not None:
+        steps.on_warning(doubt)
     result = _complete(store, plan, options)
     if result is None:
         wait_s = options.execution.lease_wait

@@ -90,6 +90,10 @@ class PrefectSteps(Steps):
         """Show the progress as an artifact and, on a terminal, as a progress bar."""
         return shown(progress, plan.dataset_id)
 
+    def on_warning(self, message: str) -> None:
+        """Log something that a person should look at."""
+        get_run_logger().warning(message)
+
     def on_wait(self, message: str) -> None:
         """Log that the run waits for another run of the same dataset."""
         get_run_logger().info(message)

@@ -105,6 +105,10 @@ class TerminalSteps(Steps):
         """Print that the run waits for another run of the same dataset."""
         print(escape_terminal(message), file=sys.stderr)
 
+    def on_warning(self, message: str) -> None:
+        """Print something that a person should look at."""
+        print(f"warning: {message}", file=sys.stderr)
+
 
 @contextmanager
 def _bar(progress: Progress) -> Iterator[None]:

@@ -22,6 +22,8 @@ _COMPARED = {
     "model.id": "model",
     "model.weights_sha256": "weights",
     "model.input_size": "input size",
+    "model.mean": "mean of the normalisation",
+    "model.std": "deviation of the normalisation",
     "pooling": "pooling",
     "dtype.compute": "dtype of the model",
     "dtype.vector": "dtype of the vectors",

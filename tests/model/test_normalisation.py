@@ -1,0 +1,130 @@
+"""Mean and deviation: those of the checkpoint, those that a user gives, and a warning if they look wrong."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+import transformers
+from cyclopts import App
+from PIL import Image
+from pydantic import ValidationError
+
+from rasterembed.commands.embed import app
+from rasterembed.errors import DataError
+from rasterembed.model.checkpoints import write_preprocessor
+from rasterembed.model.choice import Dinov3, resolve_model
+from rasterembed.model.normalisation import doubtful_normalisation
+from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.search.query import Query
+from rasterembed.search.searcher import Searcher
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SATELLITE = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
+
+
+def copy(tiny_vit: Path, folder: Path, numbers: tuple[tuple[float, float, float], tuple[float, float, float]]) -> Path:
+    shutil.copytree(tiny_vit, folder)
+    write_preprocessor(folder, mean=numbers[0], std=numbers[1])
+    return folder
+
+
+@pytest.fixture
+def wrong(tiny_vit: Path, tmp_path: Path) -> Path:
+    """A checkpoint for satellite images with the numbers of the other checkpoints, as it is seen on the hub."""
+    return copy(tiny_vit, tmp_path / "dinov3-vitl16-pretrain-sat493m", IMAGENET)
+
+
+def doubt(choice: Dinov3) -> str | None:
+    return doubtful_normalisation(choice, resolve_model(choice, 64))
+
+
+def test_wrong_numbers_are_named(wrong: Path) -> None:
+    assert doubt(Dinov3(model=str(wrong), device="cpu")) == (
+        f"model '{wrong}' was trained on the images sat493m, with --mean 0.43,0.411,0.296 --std 0.213,0.156,0.143. Its "
+        "preprocessor_config.json says --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, which gives other vectors: "
+        "add --mean 0.43,0.411,0.296 --std 0.213,0.156,0.143. To keep the file's numbers without this warning, give "
+        "them"
+    )
+
+
+def test_numbers_that_raise_no_doubt(wrong: Path, tiny_vit: Path, tmp_path: Path) -> None:
+    right = copy(tiny_vit, tmp_path / "copy-of-SAT493M", SATELLITE)
+    rounded = copy(tiny_vit, tmp_path / "dinov3-vits16-lvd1689m", ((0.485, 0.456, 0.406), (0.23, 0.225, 0.224)))
+    unknown = copy(tiny_vit, tmp_path / "my-dino", ((0.5,) * 3, (0.5,) * 3))
+    for folder in (right, rounded, unknown):
+        assert doubt(Dinov3(model=str(folder), device="cpu")) is None
+    given = Dinov3(model=str(wrong), device="cpu", mean=SATELLITE[0], std=SATELLITE[1])
+    assert doubt(given) is None
+    assert (resolve_model(given, 64).mean, resolve_model(given, 64).std) == SATELLITE
+    assert doubt(Dinov3(model=str(wrong), device="cpu", mean=IMAGENET[0], std=IMAGENET[1])) is None
+    other = copy(tiny_vit, tmp_path / "dinov3-vits16-pretrain-lvd1689m", SATELLITE)
+    assert "with --mean 0.485,0.456,0.406" in str(doubt(Dinov3(model=str(other), device="cpu")))
+
+
+def test_numbers_on_the_command_line(wrong: Path) -> None:
+    arguments = ["scene.tif", "--model", str(wrong), "--mean", "0.43,0.411,0.296", "--std", "0.213,0.156,0.143"]
+    _, bound, _ = App.parse_args(app, arguments, exit_on_error=False, print_error=False)
+    assert (bound.arguments["dinov3"].mean, bound.arguments["dinov3"].std) == SATELLITE
+    for numbers in ("1,2", "123,116,103", "a,b,c", "0,0,0"):
+        with pytest.raises(ValidationError):
+            Dinov3.model_validate({"std": numbers})
+
+
+def test_the_plans_numbers_are_used_for_tiles_and_for_images(wrong: Path, tmp_path: Path) -> None:
+    """The vectors are compared with those of transformers, normalised with NumPy."""
+
+    said: list[str] = []
+
+    class Said(Steps):
+        def on_warning(self, message: str) -> None:
+            said.append(message)
+
+    raster = blank_raster(tmp_path / "r.tif", 2, 2)
+    pixels = np.random.default_rng(3).integers(0, 255, (3, 32, 32), np.uint8)
+    with rasterio.open(raster, "r+") as file:
+        file.write(pixels)
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(wrong), device="cpu")
+    for name, choice in (
+        ("file", model),
+        ("given", model.model_copy(update={"mean": SATELLITE[0], "std": SATELLITE[1]})),
+    ):
+        embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=16), model=choice), steps=Said())
+    assert len(said) == 1
+
+    network = transformers.AutoModel.from_pretrained(wrong).eval()
+    tile = pixels[:, :16, :16]
+    chip = tmp_path / "chip.png"
+    Image.fromarray(tile.transpose(1, 2, 0)).save(chip)
+    for name, (mean, std) in (("file", IMAGENET), ("given", SATELLITE)):
+        image = (tile / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(image[None]).float()).pooler_output[0].numpy()
+        with Searcher(store, [name], device="cpu") as searcher:
+            stored = searcher.datasets[0].vectors()[0]
+            answer = searcher.ask(Query(image=str(chip)), k=1)
+        np.testing.assert_allclose(stored, expected, atol=1e-4)
+        assert answer.hits[0].tile_id == "r000000_c000000"
+        assert answer.hits[0].distance < 1e-6
+
+
+def test_datasets_with_other_numbers_cannot_be_searched_together(wrong: Path, tmp_path: Path) -> None:
+    raster = blank_raster(tmp_path / "r.tif", 1, 2)
+    with rasterio.open(raster, "r+") as file:
+        file.write(np.random.default_rng(3).integers(0, 255, (3, 16, 32), np.uint8))
+    store = ObjectStore(root=str(tmp_path / "store"))
+    for name, mean in (("one", IMAGENET[0]), ("other", SATELLITE[0])):
+        model = Dinov3(model=str(wrong), device="cpu", mean=mean, std=IMAGENET[1])
+        embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=16), model=model))
+    with pytest.raises(
+        DataError, match=r"cannot be compared: mean of the normalisation: \[0\.485, 0\.456, 0\.406\] and"
+    ):
+        Searcher(store, ["one", "other"])
