@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.logging.handlers import PrefectConsoleHandler
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     temporary_settings,
 )
 from pydantic import BaseModel
 
+from flows.early_checks import check_early
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.run import run as run_command
 from rasterembed.escape import escape_lines
@@ -43,10 +50,52 @@ def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
     Raises:
         SystemExit: as `rasterembed.commands.run.run` does.
     """
-    app = command_app(f"python -m {_module(flow.fn)}", flow.fn, call=flow)
-    with temporary_settings(_SETTINGS):
+    app = command_app(f"python -m {_module(flow.fn)}", flow.fn, call=_prepared(flow))
+    with temporary_settings(_SETTINGS), _errors_printed_once():
         result: _Result = run_command(app, arguments)
     return result
+
+
+def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Return a function that runs the flow. Without a Prefect server, it first prepares for an embedded one."""
+
+    @functools.wraps(flow.fn)
+    def start(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        if not PREFECT_API_URL.value():
+            check_early(inspect.signature(flow.fn).bind(*args, **kwargs).arguments)
+            from flows.embedded_server import EmbeddedServer  # This import takes seconds.
+
+            EmbeddedServer()  # Prefect's client finds this instance, and starts it.
+        return flow(*args, **kwargs)
+
+    return start
+
+
+class _NoErrorsOfRuns(logging.Filter):
+    """Hides the errors of flow runs and task runs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
+            return True
+        # Prefect logs the end of a failed task run at level INFO. Only the text tells that the run failed.
+        return record.levelno < logging.ERROR and not record.getMessage().startswith("Finished in state Failed(")
+
+
+@contextmanager
+def _errors_printed_once() -> Iterator[None]:
+    """Do not print what Prefect logs when a run fails, because the command prints the error at its end.
+
+    Prefect logs the error of a task four times. The server still gets these log records.
+    """
+    hide = _NoErrorsOfRuns()
+    consoles = [handler for handler in logging.root.handlers if isinstance(handler, PrefectConsoleHandler)]
+    for handler in consoles:
+        handler.addFilter(hide)
+    try:
+        yield
+    finally:
+        for handler in consoles:
+            handler.removeFilter(hide)
 
 
 def _module(function: Callable[..., Any]) -> str:

@@ -100,6 +100,7 @@ def test_a_raster_that_is_none_is_one_line_and_status_1(tmp_path: Path, prefect:
     last = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(last) == 1
     assert f"{note}: not a raster that can be read here" in last[0]
+    assert errors.count("not a raster that can be read here") == 1  # Prefect would print it four times.
     assert "Traceback" not in output + errors
 
 

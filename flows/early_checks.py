@@ -1,0 +1,41 @@
+"""Find the errors that a person makes most often, before a command starts a Prefect server.
+
+The flow makes the same checks again. Here they save the person the ten seconds in which the server starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
+from rasterembed.raster.source import register
+from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.object_store import open_store
+
+_PATTERN_SIGNS = set("*?[")
+
+
+def check_early(parameters: Mapping[str, Any]) -> None:
+    """Check those parameters of a flow that can be checked without a Prefect server.
+
+    Args:
+        parameters: parameters of a flow by name. A parameter that the flow does not have is not checked.
+
+    Raises:
+        UsageError: if the root or a dataset id is wrong, or if there is no such dataset.
+        DataError: if the raster or a manifest cannot be read.
+        StoreError: if the store refuses or does not answer.
+    """
+    if parameters.get("store") is not None:
+        return  # Only a Prefect server knows the block with this name.
+    store = open_store(parameters.get("root"))
+    if parameters.get("dataset_id") is not None:
+        check_dataset_id(parameters["dataset_id"])
+    if "raster" in parameters:
+        register(store, parameters["raster"])
+    names = (name.strip() for name in (parameters.get("dataset") or "").split(","))
+    for name in names:
+        if name and not _PATTERN_SIGNS & set(name):
+            Dataset.open(store, name, states=ALL_STATES)
