@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -89,6 +90,31 @@ def validation_reason(error: ValidationError) -> str:
     """Return pydantic's message about the first wrong field, without the name of the field."""
     message: str = error.errors(include_url=False)[0]["msg"]
     return message.removeprefix("Value error, ")
+
+
+def why_not_utf8(name: str) -> str | None:
+    r"""Return one line about a path or name that is not UTF-8, or None if it is UTF-8.
+
+    On Linux a file name is a row of bytes. Python keeps the bytes that are not UTF-8 as lone surrogates. GDAL, JSON and
+    Parquet accept no such text.
+
+    Args:
+        name: a path or name, as the operating system or the command line gave it.
+
+    Example:
+        >>> from rasterembed.errors import why_not_utf8
+        >>> why_not_utf8("caf\udce9.tif")
+        "'caf\\xe9.tif' is not UTF-8 (\\x marks the bytes that are not): rename the file or folder"
+    """
+    if name.isascii():
+        return None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        by_byte = re.sub("[\udc80-\udcff]", lambda match: f"\\x{ord(match[0]) - 0xDC00:02x}", name)
+        shown = by_byte.encode(errors="backslashreplace").decode()
+        return f"'{shown}' is not UTF-8 (\\x marks the bytes that are not): rename the file or folder"
+    return None
 
 
 _HINTS = {

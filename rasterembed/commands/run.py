@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from rasterembed.errors import RasterEmbedError, one_line, validation_reason
+from rasterembed.errors import RasterEmbedError, one_line, validation_reason, why_not_utf8
 from rasterembed.escape import escape_terminal
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -31,6 +31,11 @@ def run(app: App, arguments: Sequence[str]) -> Any:
         SystemExit: with status 0 after `--help`, `USAGE` for wrong options, and `INTERRUPTED` after an interruption.
             After any other error, the status is the `exit_code` of the error.
     """
+    for argument in arguments:
+        # Prefect and the store keep arguments as JSON, which cannot hold such a text.
+        problem = why_not_utf8(argument)
+        if problem is not None:
+            stop(f"the argument {problem}", USAGE)
     try:
         function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
     except CycloptsError as error:

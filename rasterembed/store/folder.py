@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from rasterembed.errors import ObjectMissingError, StoreError, os_errors
+from rasterembed.errors import ObjectMissingError, StoreError, os_errors, why_not_utf8
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.write_aside import flush_to_disk, link_into_place, part_file
 
@@ -66,14 +66,18 @@ class FolderStorage:
         return os.fdopen(descriptor, "rb")
 
     def sizes(self, folder: str) -> dict[str, int]:
-        """Return the sizes in bytes, by name, of the files directly in the folder. Skip unfinished files (`.part`)."""
+        """Return the sizes in bytes, by name, of the files directly in the folder.
+
+        Skip unfinished files (`.part`), and names that are not UTF-8: no store writes such names, and nothing that is
+        written about them could hold their text.
+        """
         sizes = {}
         with os_errors(folder):
             if not os.path.isdir(folder):
                 return {}
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(".part") or not entry.is_file():
+                    if entry.name.endswith(".part") or why_not_utf8(entry.name) or not entry.is_file():
                         continue
                     # Another process may have deleted the file after the folder was read.
                     with suppress(FileNotFoundError):
@@ -81,9 +85,11 @@ class FolderStorage:
         return sizes
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield every file in the folder and its subfolders. Skip files that another process has just deleted."""
+        """Yield every file in the folder and its subfolders. Skip the same files as `sizes`, and deleted files."""
         for parent, _, names in os.walk(folder):
             for path in (os.path.join(parent, name) for name in names if not name.endswith(".part")):
+                if why_not_utf8(path):
+                    continue
                 with suppress(ObjectMissingError):
                     yield path, self.describe(path)
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from rasterembed.errors import UsageError, os_errors, validation_reason
+from rasterembed.errors import UsageError, os_errors, validation_reason, why_not_utf8
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.storage import ObjectInfo, Storage
 
@@ -55,6 +55,9 @@ class StoreSettings(BaseModel):
     @field_validator("root")
     @classmethod
     def _check_root(cls, root: str) -> str:
+        problem = why_not_utf8(root)
+        if problem is not None:
+            raise ValueError(f"the root {problem}")
         if root.startswith("s3://"):
             bucket = urlsplit(root).netloc
             if not bucket or "@" in bucket:
@@ -109,7 +112,11 @@ class ObjectStore(StoreSettings):
     def _absolute(cls, root: str) -> str:
         if root.startswith("s3://"):
             return root.rstrip("/")
-        return str(Path(os.path.expanduser(root)).absolute())
+        path = str(Path(os.path.expanduser(root)).absolute())
+        problem = why_not_utf8(path)
+        if problem is not None:
+            raise ValueError(f"the root {problem}")
+        return path
 
     @property
     def is_s3(self) -> bool:
@@ -327,8 +334,12 @@ def locate(raster: str, what: str = "raster") -> str:
         what: word for the raster in errors, such as "image".
 
     Raises:
-        UsageError: if `raster` is a GDAL connection string or another kind of URL. GDAL would open both.
+        UsageError: if `raster` is not UTF-8, or is a GDAL connection string or another kind of URL. GDAL would open
+            both.
     """
+    problem = why_not_utf8(raster)
+    if problem is not None:
+        raise UsageError(f"{what} {problem}")
     if not raster or min(raster) < " ":
         raise UsageError(f"{what} {raster!r} is no path: give a file or s3://bucket/key")
     if raster.startswith("s3://"):
@@ -338,4 +349,8 @@ def locate(raster: str, what: str = "raster") -> str:
         return raster
     if "://" in raster or raster.startswith("/vsi"):
         raise UsageError(f"{what} {raster!r} is neither a file nor s3://bucket/key")
-    return str(Path(os.path.expanduser(raster)).absolute())
+    path = str(Path(os.path.expanduser(raster)).absolute())
+    problem = why_not_utf8(path)  # The working directory may be the cause.
+    if problem is not None:
+        raise UsageError(f"{what} {problem}")
+    return path

@@ -315,7 +315,7 @@ def test_a_server_that_stays_away_is_an_error_of_one_line(
     text = str(error.value)
     assert text.startswith(f"s3://{bucket}/pre fix/key on {proxy.endpoint_url}: ")
     assert "\n" not in text
-    assert ("503" in text) == (fault == "unavailable")
+    assert ("503" in text.replace(proxy.endpoint_url, "")) == (fault == "unavailable")  # A port may hold these digits.
 
 
 def test_requests_wait_for_a_server_that_restarts(moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
