@@ -12,12 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, validation_reason
 from rasterembed.raster.georeference import Georeference
+from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
@@ -96,6 +98,19 @@ class Dataset:
             DataError: if the plan's object is missing.
         """
         return Plan.read(self.store, self.id, self.manifest.fingerprint)
+
+    @cached_property
+    def radiometry(self) -> ResolvedRadiometry:
+        """How pixel values became colours.
+
+        Raises:
+            DataError: if the manifest does not hold a radiometry.
+        """
+        try:
+            return ResolvedRadiometry.model_validate(self.manifest.configuration.get("radiometry"))
+        except ValidationError as error:
+            place = self.store.uri(self.layout.manifest)
+            raise DataError(f"{place}: radiometry: {validation_reason(error)}: embed the raster again") from error
 
     @cached_property
     def _georeference(self) -> Georeference:

@@ -155,12 +155,23 @@ def make_plan(
     if profile is None:
         profile = inspect_raster(store, source.uri, allow_no_crs=settings.selection.allow_no_crs)
     profile = apply_validity(store, source.uri, profile, settings.validity)
+    stretch_of = settings.radiometry.stretch_of
+    shared = None if stretch_of is None else _radiometry_of(store, stretch_of)
     return Plan(
         dataset_id=dataset_id,
         source=source,
         profile=profile,
         sharding=plan_shards(settings.grid, profile, settings.selection.shard_tiles),
-        radiometry=resolve_radiometry(store, source.uri, profile, settings.radiometry),
+        radiometry=resolve_radiometry(store, source.uri, profile, settings.radiometry, shared),
         model=resolve_model(settings.model, settings.grid.size, hub_token),
         selection=settings.selection,
     )
+
+
+def _radiometry_of(store: ObjectStore, dataset_id: str) -> ResolvedRadiometry:
+    """Return the radiometry of another dataset in the store."""
+    # These modules import this one, because a dataset has a plan.
+    from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.manifest import ALL_STATES
+
+    return Dataset.open(store, dataset_id, ALL_STATES).radiometry

@@ -87,12 +87,17 @@ class Radiometry(BaseModel):
     percentile: Pair | None = Field(
         default=None, description="Percentiles of the values that become black and white, instead of a scale."
     )
+    stretch_of: str | None = Field(
+        default=None,
+        description="Dataset of the same store whose black and white are used, instead of a scale. The vectors of both "
+        "datasets can then be compared.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Radiometry:
-        chosen = [self.scale != "auto", self.range is not None, self.percentile is not None]
-        if sum(chosen) > 1:
-            raise ValueError("give one of scale, range and percentile")
+        pairs = (self.range, self.percentile, self.stretch_of)
+        if (self.scale != "auto") + sum(value is not None for value in pairs) > 1:
+            raise ValueError("give one of scale, range, percentile and stretch_of")
         for name, pair in (("range", self.range), ("percentile", self.percentile)):
             if pair is not None and not pair[0] < pair[1]:
                 raise ValueError(f"{name}: the first value must be below the second")
@@ -132,6 +137,23 @@ class ResolvedRadiometry(BaseModel):
         """The bands to read: one if all channels are the same band, else three."""
         return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
 
+    def resembles(self, other: ResolvedRadiometry) -> bool:
+        """Return whether both make the same colours, or nearly: black and white may differ by a hundredth."""
+        if (self.bands, self.palette) != (other.bands, other.palette):
+            return False
+        ends = zip((*self.low, *self.high), (*other.low, *other.high), (*self._ranges(), *self._ranges()), strict=True)
+        return all(abs(one - another) <= _SAME_SHARE * span for one, another, span in ends)
+
+    def _ranges(self) -> list[float]:
+        """Return the difference between white and black of each channel."""
+        return [high - low for low, high in zip(self.low, self.high, strict=True)]
+
+    def describe(self) -> str:
+        """Return bands, black and white as text for people."""
+        numbers = (",".join(f"{value:g}" for value in values) for values in (self.bands, self.low, self.high))
+        bands, low, high = numbers
+        return f"bands {bands}, black {low}, white {high}" + (", palette" if self.palette else "")
+
     def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
         """Return the colour channels of pixels: the pixels themselves, or their colours if they index a palette.
 
@@ -164,7 +186,11 @@ class ResolvedRadiometry(BaseModel):
 
 
 def resolve_radiometry(
-    store: ObjectStore, uri: str, profile: RasterProfile, radiometry: Radiometry
+    store: ObjectStore,
+    uri: str,
+    profile: RasterProfile,
+    radiometry: Radiometry,
+    shared: ResolvedRadiometry | None = None,
 ) -> ResolvedRadiometry:
     """Turn a `Radiometry` into numbers. If it needs percentiles, a part of the raster's pixels is read.
 
@@ -173,13 +199,22 @@ def resolve_radiometry(
         uri: absolute path, or s3://bucket/key.
         profile: the raster's header.
         radiometry: the choice.
+        shared: radiometry of the dataset that `radiometry.stretch_of` names.
 
     Raises:
-        UsageError: if a band does not exist, or is the alpha band.
+        UsageError: if a band does not exist or is the alpha band, or if the shared stretch does not fit the raster.
         DataError: if the raster has no colour band, or percentiles are needed and cannot be computed.
     """
     bands = _resolve_bands(radiometry, profile, uri)
-    if profile.palette is not None and bands == (1, 1, 1):
+    has_palette = profile.palette is not None and bands == (1, 1, 1)
+    if shared is not None:
+        if shared.palette != has_palette:
+            raise UsageError(
+                f"stretch_of: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
+                "palette, so they cannot share black and white: give range or scale"
+            )
+        return shared.model_copy(update={"bands": bands, "method": f"stretch of {radiometry.stretch_of}"})
+    if has_palette:
         return _same_for_all(bands, (0.0, 255.0), "palette", palette=True)
     if radiometry.range is not None:
         return _same_for_all(bands, radiometry.range, "range")

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.escape import escape_terminal
+from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
 from rasterembed.search.tile_lookup import Tile
@@ -21,6 +22,9 @@ _LISTED = 6
 """Largest number of searched datasets that are listed one by one."""
 
 _ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
+
+_SHOWN_GROUPS = 4
+"""Largest number of groups of datasets that a warning names."""
 
 
 class Hit(BaseModel):
@@ -112,6 +116,20 @@ class UsedEngine(BaseModel):
         return self.settings if self.no_index is None else self.no_index.describe(self.detail)
 
 
+class RadiometryGroup(BaseModel):
+    """Searched datasets whose pixel values became colours in the same way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset_ids: tuple[str, ...]
+    radiometry: ResolvedRadiometry
+
+    def __str__(self) -> str:
+        """Return the datasets and their radiometry as text for people."""
+        first, *others = self.dataset_ids
+        return f"{first}{f' and {len(others)} more' if others else ''}: {self.radiometry.describe()}"
+
+
 class Answer(BaseModel):
     """The k nearest tiles, with the nearest tile first. If fewer than k tiles pass the filters, it has fewer tiles."""
 
@@ -131,6 +149,10 @@ class Answer(BaseModel):
     """Datasets that were asked for, but not searched, with the reasons."""
     seconds: float
     """Time from the query to the answer, in seconds."""
+    radiometries: tuple[RadiometryGroup, ...] = ()
+    """Groups of searched datasets with the same radiometry. Empty if all datasets have the same radiometry.
+
+    The same ground has other colours in each group. Its vectors of two groups are therefore far apart."""
 
     @property
     def several_datasets(self) -> bool:
@@ -162,13 +184,15 @@ class Answer(BaseModel):
     def notes(self) -> list[str]:
         """Return lines for people.
 
-        They say which tile a place became, who answered, which datasets were not searched and why, and whether there
-        are fewer than k tiles.
+        They say which tile a place became, who answered, which datasets were not searched and why, whether the
+        datasets have different radiometry, and whether there are fewer than k tiles.
         """
         notes = [text for example in self.examples if (text := example.place_text())]
         notes += self._engine_notes()
         if self.not_searched:
             notes.append(f"not searched: {describe_all(self.not_searched)}")
+        if self.radiometries:
+            notes.append(self._radiometry_warning())
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
         return list(map(escape_terminal, notes))
@@ -184,6 +208,18 @@ class Answer(BaseModel):
             ]
         by_engine = Counter(f"{_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines)
         return notes + [f"{count} datasets: answered by {text}" for text, count in by_engine.most_common()]
+
+    def _radiometry_warning(self) -> str:
+        """Return a line that names the groups of datasets whose distances mean less."""
+        groups = [str(group) for group in self.radiometries[:_SHOWN_GROUPS]]
+        hidden = len(self.radiometries) - len(groups)
+        if hidden:
+            groups.append(f"{hidden} more")
+        return (
+            "warning: the datasets have different radiometry, so the same ground has other colours and another vector "
+            f"in each of these groups: {'; '.join(groups)}. To compare them, embed the others again with --stretch-of "
+            f"{self.radiometries[0].dataset_ids[0]} --replace"
+        )
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,6 +13,8 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
+from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.search.answer import RadiometryGroup
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
 from rasterembed.search.query import is_pattern
 from rasterembed.store.object_store import ObjectStore
@@ -90,6 +92,20 @@ def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None =
     return ChosenDatasets(tuple(datasets), tuple(not_searched), frozenset(matching))
 
 
+def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:
+    """Return groups of datasets with the same radiometry. If all datasets have the same radiometry, return no group."""
+    groups: list[tuple[ResolvedRadiometry, list[str]]] = []
+    for dataset in datasets:
+        same = next((ids for radiometry, ids in groups if radiometry.resembles(dataset.radiometry)), None)
+        if same is None:
+            groups.append((dataset.radiometry, [dataset.id]))
+        else:
+            same.append(dataset.id)
+    if len(groups) < 2:
+        return ()
+    return tuple(RadiometryGroup(dataset_ids=tuple(ids), radiometry=radiometry) for radiometry, ids in groups)
+
+
 def _open_usable(store: ObjectStore, dataset_id: str) -> Dataset:
     dataset = Dataset.open(store, dataset_id)
     if dataset.manifest.rows == 0:
@@ -135,7 +151,7 @@ def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearch
                 return because(NotSearchedReason.FAILED_QA)
         if dataset.manifest.rows == 0:
             return because(NotSearchedReason.EMPTY)
-        _ = dataset.plan  # Every search needs the plan.
+        _ = dataset.plan, dataset.radiometry  # Every search needs them.
         _entries(dataset.manifest)
     except StoreUnavailableError:
         raise

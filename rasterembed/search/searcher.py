@@ -17,7 +17,7 @@ from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import read_areas
-from rasterembed.search.datasets import choose_datasets
+from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
@@ -148,6 +148,7 @@ class Searcher:
         )
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
         used: list[UsedEngine] = []
+        searched: list[Dataset] = []
         not_searched = list(self._not_searched)
         for dataset in self.datasets:
             if not where.acquired_within(dataset.plan.profile.acquired):
@@ -172,6 +173,7 @@ class Searcher:
                 not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason, detail=str(error)))
                 continue
             used.append(engine)
+            searched.append(dataset)
             candidates += [(dataset, row) for row in rows.to_pylist()]
         candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
         return Answer(
@@ -183,6 +185,7 @@ class Searcher:
             engines=tuple(used),
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
+            radiometries=group_by_radiometry(searched),
         )
 
     def _placed(self, query: Query) -> Sequence[Dataset]:

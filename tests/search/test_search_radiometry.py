@@ -1,0 +1,133 @@
+"""Datasets of different radiometry are searched together with a warning, and a shared stretch makes them comparable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from rasterembed.errors import UsageError
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import PRESETS, Radiometry, ResolvedRadiometry
+from rasterembed.search.answer import Answer
+from rasterembed.search.query import Query
+from rasterembed.search.searcher import Searcher
+from rasterembed.store.object_store import ObjectStore
+
+SIDE = 32
+COMMON = (0, 1)
+"""Columns of tiles that both scenes show."""
+
+
+def scene(path: Path, *, bright: bool) -> Path:
+    """Write a scene of 4 x 2 tiles. Two columns have the same pixels in each scene; the others are dark or bright."""
+    random = np.random.default_rng(5)
+    pixels = random.integers(200, 1200, (3, 2 * SIDE, 4 * SIDE)).astype(np.uint16)
+    if bright:
+        pixels[:, :, 2 * SIDE :] += 8000
+    with rasterio.open(
+        path, "w", driver="GTiff", width=4 * SIDE, height=2 * SIDE, count=3, dtype="uint16", crs="EPSG:32635",
+        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000), photometric="rgb",
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    return path
+
+
+@pytest.fixture(scope="module")
+def store(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    """A store with a dark scene, a bright scene, and the bright scene with the stretch of the dark one."""
+    folder = tmp_path_factory.mktemp("scenes")
+    store = ObjectStore(root=str(folder / "store"))
+    dark, bright = scene(folder / "dark.tif", bright=False), scene(folder / "bright.tif", bright=True)
+    shared = Radiometry(stretch_of="dark")
+    for name, raster, radiometry in (("dark", dark, Radiometry()), ("bright", bright, Radiometry()),
+                                     ("shared", bright, shared)):  # fmt: skip
+        options = EmbedOptions(
+            dataset_id=name, grid=Grid(size=SIDE), radiometry=radiometry,
+            model=Dinov3(model=str(tiny_vit), device="cpu"), quality_checks=False,
+        )  # fmt: skip
+        manifest = embed_raster(store, str(raster), options).manifest
+        text = manifest.model_copy(update={"state": "ready"}).model_dump_json()
+        store.write(f"datasets/{name}/manifest.json", text.encode())
+    return store
+
+
+def ask(store: ObjectStore, *names: str) -> Answer:
+    with Searcher(store, names) as searcher:
+        return searcher.ask(Query(tile=f"{names[0]}/r000000_c000001"), k=15)
+
+
+def distance_of_the_same_pixels(answer: Answer, other: str) -> float:
+    return next(hit.distance for hit in answer.hits if (hit.dataset_id, hit.tile_id) == (other, "r000000_c000001"))
+
+
+def test_other_stretches_bring_a_warning(store: ObjectStore) -> None:
+    answer = ask(store, "dark", "bright")
+    assert distance_of_the_same_pixels(answer, "bright") > 0.01
+    groups = answer.radiometries
+    assert [group.dataset_ids for group in groups] == [("dark",), ("bright",)]
+    for name, group in zip(("dark", "bright"), groups, strict=True):
+        with rasterio.open(Path(store.root).parent / f"{name}.tif") as file:
+            low, high = np.percentile(file.read(), (2, 98), axis=(1, 2))
+        np.testing.assert_allclose((group.radiometry.low, group.radiometry.high), (low, high))
+    warning = next(note for note in answer.notes() if note.startswith("warning"))
+    assert warning in str(answer)
+    assert f"dark: bands 1,2,3, black {groups[0].radiometry.low[0]:g}," in warning
+    assert "bright: bands 1,2,3, black " in warning
+    assert "--stretch-of dark --replace" in warning
+    assert Answer.model_validate_json(answer.model_dump_json()) == answer
+
+
+def test_a_shared_stretch_makes_the_same_pixels_equal(store: ObjectStore) -> None:
+    answer = ask(store, "dark", "shared")
+    assert distance_of_the_same_pixels(answer, "shared") < 1e-6
+    assert answer.radiometries == ()
+    assert not [note for note in answer.notes() if "warning" in note]
+    with Searcher(store, ["dark", "shared"]) as searcher:
+        one, other = (dataset.radiometry for dataset in searcher.datasets)
+    assert (one.bands, one.low, one.high) == (other.bands, other.low, other.high)
+    assert other.method == "stretch of dark"
+
+
+def test_datasets_are_grouped(store: ObjectStore) -> None:
+    answer = ask(store, "dark", "bright", "shared")
+    assert [group.dataset_ids for group in answer.radiometries] == [("dark", "shared"), ("bright",)]
+    assert "dark and 1 more: bands" in "\n".join(answer.notes())
+    assert ask(store, "bright").radiometries == ()
+
+
+def test_a_stretch_that_cannot_be_shared(store: ObjectStore, tiny_vit: Path, tmp_path: Path) -> None:
+    raster = tmp_path / "palette.tif"
+    with rasterio.open(
+        raster, "w", driver="GTiff", width=SIDE, height=SIDE, count=1, dtype="uint8", crs="EPSG:32635",
+        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
+    ) as file:  # fmt: skip
+        file.write_colormap(1, {0: (1, 2, 3, 255)})
+    model = Dinov3(model=str(tiny_vit), device="cpu")
+
+    def embed(name: str) -> None:
+        options = EmbedOptions(grid=Grid(size=SIDE), model=model, radiometry=Radiometry(stretch_of=name))
+        embed_raster(store, str(raster), options)
+
+    with pytest.raises(UsageError, match=r"there is no dataset 'drak' in .*: .*dark"):
+        embed("drak")
+    with pytest.raises(UsageError, match="only one of dataset 'dark' and this raster has the colours of a palette"):
+        embed("dark")
+    with pytest.raises(ValueError, match="give one of scale, range, percentile and stretch_of"):
+        Radiometry(stretch_of="dark", range=(0, 1))
+
+
+def test_what_resembles() -> None:
+    low, high = PRESETS["sentinel2-l2a"]
+    one = ResolvedRadiometry(bands=(3, 2, 1), low=(low,) * 3, high=(high,) * 3, method="range")
+    same = one.model_copy(update={"low": (low + 35, low, low), "method": "percentile 2 98"})
+    assert one.resembles(same)
+    assert same.resembles(one)
+    for change in ({"low": (low + 37, low, low)}, {"high": (high, high, high - 37)}, {"bands": (1, 2, 3)},
+                   {"palette": True}):  # fmt: skip
+        assert not one.resembles(one.model_copy(update=change))
