@@ -133,11 +133,15 @@ class Dataset:
             row: distance from the raster's upper edge, px.
 
         Returns:
-            Degrees in OGC:CRS84, with the longitude from -180 to below 180. None if the raster has no place on Earth.
+            Degrees in OGC:CRS84, with the longitude from -180 to below 180. None if the raster has no place on Earth,
+            or if the position lies beyond the edge of its map.
         """
+        cols, rows = np.array([col]), np.array([row])
         if not self.plan.profile.on_earth:
             return None
-        lon, lat = self._georeference.lonlat(np.array([col]), np.array([row]))
+        if not self._georeference.wholly_on_earth and not self._georeference.exist(cols, rows).all():
+            return None
+        lon, lat = self._georeference.lonlat(cols, rows)
         return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
 
     def tiles(self) -> pa.Table:

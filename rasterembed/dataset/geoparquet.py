@@ -27,8 +27,13 @@ BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in 
 
 
 def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
-    """Return the columns `bbox` and `geometry` of n footprints. Each column has n rows."""
-    bbox = pa.StructArray.from_arrays([pa.array(footprints.bounds[:, i]) for i in range(4)], fields=list(BBOX_TYPE))
+    """Return the columns `bbox` and `geometry` of n footprints. Each has n rows, and null for a tile off Earth."""
+    missing = shapely.is_missing(footprints.geometry)
+    bbox = pa.StructArray.from_arrays(
+        [pa.array(footprints.bounds[:, i]) for i in range(4)],
+        fields=list(BBOX_TYPE),
+        mask=pa.array(missing) if missing.any() else None,
+    )
     return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
 
 
@@ -70,13 +75,15 @@ class GeoMetadata:
         self._high = np.array([-np.inf, -np.inf])
 
     def add(self, footprints: Footprints) -> None:
-        """Include the footprints of more rows."""
-        if len(footprints.bounds) == 0:
+        """Include the footprints of more rows. Tiles without a footprint change nothing."""
+        placed = ~shapely.is_missing(footprints.geometry)
+        geometry, bounds = footprints.geometry[placed], footprints.bounds[placed]
+        if len(bounds) == 0:
             return
-        _, examples = np.unique(shapely.get_type_id(footprints.geometry), return_index=True)
-        self._types |= {footprints.geometry[i].geom_type for i in examples}
-        self._low = np.minimum(self._low, footprints.bounds[:, :2].min(axis=0))
-        self._high = np.maximum(self._high, footprints.bounds[:, 2:].max(axis=0))
+        _, examples = np.unique(shapely.get_type_id(geometry), return_index=True)
+        self._types |= {geometry[i].geom_type for i in examples}
+        self._low = np.minimum(self._low, bounds[:, :2].min(axis=0))
+        self._high = np.maximum(self._high, bounds[:, 2:].max(axis=0))
 
     def json(self) -> bytes:
         """Return the value of the footer's `geo` key, as GeoParquet 1.1.0 defines it."""

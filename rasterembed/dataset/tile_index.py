@@ -50,6 +50,12 @@ SCHEMA = pa.schema(
 )
 """Columns of the tile index. `status` holds a `TileStatus`. `reason` holds a `SkipReason` or null."""
 
+SCHEMA_AT_EDGE = pa.schema(
+    [field.with_nullable(True) if field.name in ("bbox", "geometry") else field for field in SCHEMA]
+)
+"""Columns of the tile index of a raster that reaches beyond the edge of its map. `bbox` and `geometry` are null for
+tiles off Earth."""
+
 _ROW_GROUP_ROWS = 65536
 """Largest number of rows in a row group. A reader of one tile or one place fetches a whole row group, 6 MB."""
 
@@ -77,9 +83,10 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
     """
     footprinter = Footprinter(plan.profile)
     geo = GeoMetadata()
+    schema = SCHEMA if footprinter.complete else SCHEMA_AT_EDGE
     with (
         local_file(store, plan.layout.tile_index, replace=True) as file,
-        geoparquet_writer(file.path, SCHEMA, compression="zstd") as writer,
+        geoparquet_writer(file.path, schema, compression="zstd") as writer,
     ):
         waiting: list[pa.Table] = []
         for number in range(plan.sharding.count):
@@ -91,7 +98,7 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
                 waiting.append(rows)
         writer.write_table(pa.concat_tables(waiting))
         metadata = {"geo": geo.json()} if plan.profile.on_earth else {}
-        write_metadata(writer, SCHEMA, metadata | {"emb": json.dumps(receipt_of(plan)).encode()})
+        write_metadata(writer, schema, metadata | {"emb": json.dumps(receipt_of(plan)).encode()})
     return file.sha256
 
 
@@ -120,5 +127,5 @@ def _rows(
                 pa.array(reasons[rows], type=pa.string()),
                 *place_columns(footprints),
             ],
-            schema=SCHEMA,
+            schema=SCHEMA if footprinter.complete else SCHEMA_AT_EDGE,
         )

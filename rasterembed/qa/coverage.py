@@ -185,7 +185,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
         y0, y1 = (np.rint(y * rows / profile.height).astype(np.intp) for y in (top, top + height))
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
         fraction = valid / np.maximum((x1 - x0) * (y1 - y0), 1)
-        expected.add(y0, y1, x0, x1, (valid > 0) & (fraction >= min_fraction) & _decodable(batch))
+        expected.add(y0, y1, x0, x1, (valid > 0) & (fraction >= min_fraction) & _embeddable(batch))
         covered.add(y0, y1, x0, x1, batch.column("has_vector").to_numpy(zero_copy_only=False))
     expected_pixels = expected.mask() & overview.valid
     return PixelCounts(int(expected_pixels.sum()), int((expected_pixels & covered.mask()).sum()))
@@ -205,7 +205,7 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
     expected = covered = tiles = 0
     with _open_unchanged(store, plan) as raster:
         for batch in windows:
-            for i in np.flatnonzero(_decodable(batch)):
+            for i in np.flatnonzero(_embeddable(batch)):
                 window = Window(*(int(batch.column(name)[i].as_py()) for name in _WINDOW))
                 _, valid = raster.read(plan.radiometry.distinct_bands, window)
                 count = int(valid.sum())
@@ -217,10 +217,10 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
     return PixelCounts(expected, covered, tiles)
 
 
-def _decodable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
-    """Return whether each tile can be decoded. A tile that was skipped as undecodable needs no vector."""
+def _embeddable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Return whether each tile can be embedded. A tile that cannot be decoded, or is off Earth, needs no vector."""
     reasons = batch.column("reason").to_numpy(zero_copy_only=False)
-    return np.asarray(reasons != SkipReason.UNDECODABLE.value)
+    return np.asarray((reasons != SkipReason.UNDECODABLE.value) & (reasons != SkipReason.OFF_EARTH.value))
 
 
 class _Union:

@@ -14,6 +14,10 @@ Most tiles are computed many at a time, with equally spaced points: 1, 2, 4 and 
 each side. Tiles whose border bends sharply, and tiles at a pole, are computed one by one: there, points are added only
 where the border bends.
 
+A map's edge may run through a raster: a full disk seen from a satellite, or a tile of a sinusoidal grid at the edge of
+the world. The footprint of a tile on that edge is the part on Earth, see `rasterembed.raster.outlines`. A tile without
+such a part has no footprint.
+
 A footprint depends on its raster and window only, never on the tiles that are computed together with it.
 """
 
@@ -30,10 +34,12 @@ from shapely.geometry.base import BaseGeometry
 from rasterembed.errors import DataError
 from rasterembed.raster.georeference import POLE_GAP_PX, Floats, Georeference
 from rasterembed.raster.grid import Tiles
+from rasterembed.raster.outlines import lattice, middles, part_on_earth
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.rings import (
     deviations,
     make_continuous,
+    polygon_of_left_side,
     polygon_over_pole,
     polygons,
     polygons_on_earth,
@@ -56,6 +62,12 @@ _MAX_POINTS = 2**14
 halved. More are needed only where the inverse projection gives a different place for each of them: outside its domain,
 or so far away that coordinates have no digits left for a pixel."""
 
+_LEAST_POINTS = 3
+"""Least points of a ring that has an area."""
+
+_EDGE_SEGMENTS = 16
+"""Number of segments on each side of a window whose ends are checked for being on Earth."""
+
 _SNAP_PX = 0.01
 """A point this near the antimeridian, in px, is moved onto it. Pixel sizes in files are rounded, and would otherwise
 leave slivers on the other side."""
@@ -69,9 +81,10 @@ class Footprints:
     """Footprints of n tiles."""
 
     geometry: NDArray[np.object_]
-    """Shapely Polygon or MultiPolygon of each tile, counter-clockwise, shape (n,)."""
+    """Shapely Polygon or MultiPolygon of each tile, counter-clockwise, shape (n,). None for a tile off Earth."""
     bounds: Floats
-    """xmin, ymin, xmax, ymax of each tile, shape (n, 4). A tile across the antimeridian reaches from -180 to 180."""
+    """xmin, ymin, xmax, ymax of each tile, shape (n, 4). A tile across the antimeridian reaches from -180 to 180. NaN
+    for a tile off Earth."""
 
 
 class Footprinter:
@@ -111,10 +124,11 @@ class Footprinter:
         """
         if not self._georeference.on_earth:
             return Footprints(*polygons(*_border(tiles, 1)))
-        geometry = np.empty(len(tiles), dtype=object)
-        bounds = np.empty((len(tiles), 4))
-        at_pole = self._at_pole(tiles)
-        remaining = np.flatnonzero(~at_pole)
+        geometry = np.full(len(tiles), None, dtype=object)
+        bounds = np.full((len(tiles), 4), np.nan)
+        off, cut = self._at_edge_of_map(tiles)
+        at_pole = self._at_pole(tiles) & ~cut & ~off
+        remaining = np.flatnonzero(~at_pole & ~cut & ~off)
         segments = 1
         while len(remaining) and segments <= _MAX_SEGMENTS:
             too_coarse = []
@@ -124,11 +138,128 @@ class Footprinter:
                 too_coarse.append(part[~fine])
             remaining = np.concatenate(too_coarse)
             segments *= 2
-        for i in [*np.flatnonzero(at_pole), *remaining]:
-            geometry[i] = self._refined(tiles.take(slice(i, i + 1)))
-            bounds[i] = geometry[i].bounds
+        one_by_one = np.concatenate([np.flatnonzero(at_pole | cut), remaining])
+        for i in one_by_one:
+            tile = tiles.take(slice(i, i + 1))
+            geometry[i] = self._cut(tile) if cut[i] or not self._border_exists(tile) else self._refined(tile)
+        bounds[one_by_one] = shapely.bounds(geometry[one_by_one])
         _check_areas(tiles, bounds)
         return Footprints(geometry, bounds)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tile of the raster has a footprint. Otherwise the map's edge runs through the raster."""
+        return not self._georeference.on_earth or self._georeference.wholly_on_earth
+
+    def off_earth(self, tiles: Tiles) -> NDArray[np.bool_]:
+        """Return which tiles show nothing of the Earth, shape (n,). These tiles have no footprint.
+
+        If the raster has no place on Earth at all, the result is False for all tiles.
+        """
+        if self.complete:
+            return np.zeros(len(tiles), dtype=bool)
+        return self._at_edge_of_map(tiles)[0]
+
+    def _at_edge_of_map(self, tiles: Tiles) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which tiles are off Earth, and which are partly on Earth."""
+        off, cut = np.zeros(len(tiles), dtype=bool), np.zeros(len(tiles), dtype=bool)
+        if self._georeference.wholly_on_earth:
+            return off, cut
+        exist = self._georeference.exist
+        for part in _in_parts(np.arange(len(tiles)), 4 * _EDGE_SEGMENTS):
+            cut[part] = ~exist(*_border(tiles.take(part), _EDGE_SEGMENTS)).all(axis=1)
+        for i in np.flatnonzero(cut):
+            off[i] = not lattice(tiles.take(slice(i, i + 1)), exist).has_ground
+        return off, cut & ~off
+
+    def _border_exists(self, tile: Tiles) -> bool:
+        """Return whether the border of a single tile is on Earth."""
+        if self._georeference.wholly_on_earth:
+            return True
+        return bool(self._georeference.exist(*_border(tile, 2 * _MAX_SEGMENTS)).all())
+
+    def _lonlat(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return longitude and latitude, or NaN where the map's edge leaves a position off Earth."""
+        if self._georeference.wholly_on_earth:
+            return self._georeference.lonlat(cols, rows)
+        exist = self._georeference.exist(cols, rows)
+        lon, lat = np.full(cols.shape, np.nan), np.full(cols.shape, np.nan)
+        lon[exist], lat[exist] = self._georeference.lonlat(cols[exist], rows[exist])
+        return lon, lat
+
+    def _cut(self, tile: Tiles) -> BaseGeometry:
+        """Return the footprint of a single tile that is partly on Earth."""
+        exist = self._georeference.exist
+        margin = 2.0 * self._georeference.domain.tolerance_px
+        part = part_on_earth(lattice(tile, exist), exist, margin)
+        for pole in self._georeference.poles:
+            point = shapely.Point(pole.col, pole.row)
+            if part.boundary.distance(point) < POLE_GAP_PX / 2:
+                part = part.difference(point.buffer(POLE_GAP_PX))
+        mirrored = self._mirrored(part.representative_point())
+        pieces = []
+        # The middle of a long edge may be where a straight line crosses the true border.
+        part = shapely.segmentize(part, max(tile.width[0], tile.height[0]) / 8)
+        for polygon in shapely.get_parts(shapely.orient_polygons(part)):
+            shell, *holes = (
+                self._drawn(np.asarray(ring.coords), tile, mirrored=mirrored)
+                for ring in (polygon.exterior, *polygon.interiors)
+            )
+            # The left side of a hole's ring is all the Earth but the hole.
+            for hole in holes:
+                shell = shell.intersection(hole)
+            pieces.append(shell)
+        return shapely.orient_polygons(shapely.union_all(pieces))
+
+    def _drawn(self, ring: Floats, tile: Tiles, *, mirrored: bool) -> BaseGeometry:
+        """Return the area at the left of a ring, with points where it bends.
+
+        Args:
+            ring: columns and rows of a closed ring on Earth, px, shape (points, 2).
+            tile: the single tile.
+            mirrored: whether the left side of the ring is at the right on the map.
+        """
+        exist, domain = self._georeference.exist, self._georeference.domain
+        margin = 2.0 * domain.tolerance_px
+        # Near the rim of some maps PROJ's inverse fails for single points.
+        ring = ring[exist(*ring.T)]
+        if len(ring) < _LEAST_POINTS:
+            return shapely.Polygon()
+        if (ring[0] != ring[-1]).any():
+            ring = np.concatenate([ring, ring[:1]])
+        for _ in range(_MAX_HALVINGS):
+            lon, lat = domain.lonlat(*self._georeference.native(*ring.T))
+            lon = make_continuous(lon)
+            between, distance = middles(ring, tile, exist, margin)
+            step = np.diff(ring, axis=0)
+            straight = domain.offsets_px(
+                (lon[1:] + lon[:-1]) / 2, (lat[1:] + lat[:-1]) / 2, *self._georeference.native(*between.T)
+            )
+            with np.errstate(invalid="ignore"):
+                aside = np.abs(straight[0] * step[:, 1] - straight[1] * step[:, 0]) / np.hypot(step[:, 0], step[:, 1])
+            bends = ~np.isnan(distance) & ~((aside <= _TOLERANCE_PX) & (np.abs(distance) <= _TOLERANCE_PX))
+            if not bends.any():
+                break
+            ring = np.insert(ring, np.flatnonzero(bends) + 1, between[bends], axis=0)
+            if len(ring) > _MAX_POINTS:
+                raise _endless(tile)
+        lon, lat = self._georeference.lonlat(*ring.T)
+        for pole in self._georeference.poles:
+            lat = np.where(
+                np.hypot(ring[:, 0] - pole.col, ring[:, 1] - pole.row) < 1.5 * POLE_GAP_PX, pole.latitude, lat
+            )
+        lon = _snapped(make_continuous(lon), tile)[0]
+        if mirrored:
+            lon, lat = lon[::-1], lat[::-1]
+        return polygon_of_left_side(lon, lat)
+
+    def _mirrored(self, point: shapely.Point) -> bool:
+        """Return whether a left turn in pixel space, with y upwards, is a right turn on the map."""
+        cols = point.x + np.array([0.01, 0.0, 0.0])
+        rows = point.y + np.array([0.0, 0.0, 0.01])
+        lon, lat = self._georeference.lonlat(cols, rows)
+        (to_right_x, down_x), (to_right_y, down_y) = -np.diff(make_continuous(lon)) * [1, -1], -np.diff(lat) * [1, -1]
+        return bool(to_right_x * down_y < to_right_y * down_x)
 
     def _borders(self, tiles: Tiles, segments: int) -> tuple[Floats, Floats, NDArray[np.bool_]]:
         """Return the borders of tiles with equally spaced points, and whether each is fine enough.
@@ -141,7 +272,7 @@ class Footprinter:
             Longitudes (continuous) and latitudes of closed rings, shape (n, 4 * segments + 1), and shape (n,).
         """
         # Twice as many points are computed: every second one is the middle of a segment and shows how far it is off.
-        lon, lat = self._georeference.lonlat(*_border(tiles, 2 * segments))
+        lon, lat = self._lonlat(*_border(tiles, 2 * segments))
         lon = make_continuous(lon)
         pixel = _pixel_degrees(lon, lat, tiles)
         fine = (deviations(lon, lat) <= _TOLERANCE_PX * pixel[:, None]).all(axis=1)
@@ -177,11 +308,7 @@ class Footprinter:
         tolerance = _TOLERANCE_PX * _pixel_degrees(make_continuous(lon), lat, tile)
         refined = self._halve_where_it_bends(cols, rows, tolerance)
         if refined is None:
-            raise DataError(
-                f"the tile at column {left}, row {top} has no outline on Earth that {_MAX_POINTS} points could draw: "
-                "the raster's transform is wrong, or the tile lies outside its CRS's area of use: crop the raster to "
-                "that area, or warp it to another CRS"
-            )
+            raise _endless(tile)
         cols, rows, lon, lat = refined
         # The points led around a pole stand for the pole itself.
         for point, latitude in on_border:
@@ -219,6 +346,14 @@ class Footprinter:
             if len(cols) > _MAX_POINTS:
                 return None
         return cols, rows, lon, lat
+
+
+def _endless(tile: Tiles) -> DataError:
+    return DataError(
+        f"the tile at column {tile.col_off[0]}, row {tile.row_off[0]} has no outline on Earth that {_MAX_POINTS} "
+        "points could draw: the raster's transform is wrong, or the tile lies outside its CRS's area of use: crop the "
+        "raster to that area, or warp it to another CRS"
+    )
 
 
 def _check_areas(tiles: Tiles, bounds: Floats) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
@@ -13,12 +14,19 @@ from rasterio.control import GroundControlPoint as RasterioGCP
 from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import DataError
-from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.map_domain import MapDomain
+
+if TYPE_CHECKING:
+    from rasterembed.raster.profile import RasterProfile
 
 CRS84 = "OGC:CRS84"
 """CRS of every place that is written: WGS 84, longitude before latitude, in degrees."""
 
 Floats = NDArray[np.float64]
+
+_BORDER_SAMPLES, _INNER_SAMPLES = 257, 33
+"""Number of points along each side of the raster, and along each side of a lattice inside, that are checked to know
+whether the whole raster is on Earth."""
 
 POLE_GAP_PX = 0.002
 """A border through a pole is led around it at this distance, in px: at the pole itself there is no longitude."""
@@ -96,6 +104,47 @@ class Georeference:
             # A raster whose pixel centres go from pole to pole sticks out beyond each pole by half a pixel.
             lat = np.clip(lat, -90.0, 90.0)
         return lon, lat
+
+    @cached_property
+    def domain(self) -> MapDomain:
+        """The part of the native CRS's map that shows the Earth."""
+        assert self._crs is not None
+        a, b, _, d, e, _ = self._profile.transform
+        if self._gcps is not None:
+            width, height = self._profile.width, self._profile.height
+            x, y = self.native(np.array([0.0, width, 0.0]), np.array([0.0, 0.0, height]))
+            a, b, d, e = (x[1] - x[0]) / width, (x[2] - x[0]) / height, (y[1] - y[0]) / width, (y[2] - y[0]) / height
+        return MapDomain(self._crs, (a, b, d, e))
+
+    def exist(self, cols: Floats, rows: Floats) -> NDArray[np.bool_]:
+        """Return whether pixel positions are on Earth. The map's edge may run through a raster.
+
+        Args:
+            cols: pixel positions from the left edge, any shape.
+            rows: pixel positions from the upper edge, of the same shape.
+        """
+        return self.domain.contains(*self.native(cols, rows))
+
+    @property
+    def has_ground(self) -> bool:
+        """Whether any of the raster is on Earth, by a lattice of points. It is made finer if it finds none."""
+        return any(
+            self.exist(
+                *np.meshgrid(self._profile.width * np.linspace(0, 1, n), self._profile.height * np.linspace(0, 1, n))
+            ).any()
+            for n in (_INNER_SAMPLES, _BORDER_SAMPLES)
+        )
+
+    @cached_property
+    def wholly_on_earth(self) -> bool:
+        """Whether the whole raster is on Earth, by points along its border and a lattice inside."""
+        width, height = self._profile.width, self._profile.height
+        side, inner = np.linspace(0, 1, _BORDER_SAMPLES), np.linspace(0, 1, _INNER_SAMPLES)
+        u, v = (axis.ravel() for axis in np.meshgrid(inner, inner))
+        zeros, ones = np.zeros(len(side)), np.ones(len(side))
+        cols = width * np.concatenate([u, side, side, zeros, ones])
+        rows = height * np.concatenate([v, zeros, ones, side, side])
+        return bool(self.exist(cols, rows).all())
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:

@@ -14,6 +14,7 @@ from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import one_line
 from rasterembed.raster.crs_files import named_path
+from rasterembed.raster.georeference import Georeference
 
 if TYPE_CHECKING:
     from rasterembed.raster.profile import RasterProfile
@@ -47,7 +48,9 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
         return f"{problem}: {advice}"
     if georeferenced:
         problem = _why_points_place_nothing(profile)
-        return problem and f"{problem}: write at least three that do not lie on one line ({_SET_POINTS})"
+        if problem is not None:
+            return f"{problem}: write at least three that do not lie on one line ({_SET_POINTS})"
+        return _why_off_earth(profile)
     if has_rpcs:
         return (
             "it has a CRS but no georeferencing except RPCs, which need the height of the ground: orthorectify it "
@@ -94,6 +97,18 @@ def _why_points_place_nothing(profile: RasterProfile) -> str | None:
     if not all(math.isfinite(value) for axis in places for value in axis):
         return f"its {len(points)} ground control points give no transform (a coordinate is not a number)"
     return None
+
+
+def _why_off_earth(profile: RasterProfile) -> str | None:
+    a, b, _, d, e, _ = profile.transform
+    if a * e == b * d:
+        return f"its transform puts all pixels on one line: set the transform ({_SET_PLACE})"
+    if Georeference(profile).has_ground:
+        return None
+    return (
+        "none of its pixels is on Earth: its transform puts them beyond the edge of its CRS's map (longitude and "
+        f"latitude may be swapped). Set its transform or its CRS ({_SET_PLACE})"
+    )
 
 
 def _how_to_georeference(driver: str) -> str:

@@ -109,6 +109,25 @@ def polygon_over_pole(lon: Floats, lat: Floats, pole_latitude: float) -> BaseGeo
     return split_at_antimeridian(shapely.Polygon(np.stack([opened_lon - cut - 180.0, opened_lat], axis=1)))
 
 
+def polygon_of_left_side(lon: Floats, lat: Floats) -> BaseGeometry:
+    """Return the part of the Earth at the left of a continuous ring.
+
+    The part may hold one pole, or both. Clockwise around a small place, nearly all of the Earth is at the left.
+
+    Args:
+        lon: degrees, shape (points,).
+        lat: degrees, shape (points,).
+    """
+    turn = lon[-1] - lon[0]
+    if abs(turn) > 180.0:
+        return polygon_over_pole(lon, lat, float(np.copysign(90.0, turn)))
+    inside = split_at_antimeridian(shapely.Polygon(np.stack([lon, lat], axis=1)))
+    x, y = lon - lon[0], lat - lat[0]
+    if (x[:-1] * y[1:] - x[1:] * y[:-1]).sum() >= 0.0:
+        return inside
+    return shapely.box(-180.0, -90.0, 180.0, 90.0).difference(inside)
+
+
 def split_at_antimeridian(polygon: BaseGeometry) -> BaseGeometry:
     """Return a polygon with continuous longitudes moved into -180 to 180, cut where it crosses the antimeridian."""
     if not polygon.is_valid:

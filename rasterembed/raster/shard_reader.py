@@ -5,6 +5,8 @@ No tile files are written. Windows are read in the order of the file's blocks, a
 1. Tiles that lie side by side are read as one window (a *run*), as wide as `MAX_RUN_BYTES` allows.
 2. Each tile is cut out of its run and copied into the next free place of the current batch.
 3. A tile with too few valid pixels is skipped: its place is used again, and its reason travels with the batch.
+
+A tile off Earth is skipped before its pixels are read.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -22,6 +25,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, one_line
+from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles, tile_id
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
@@ -85,8 +89,9 @@ class ShardReader:
         with ExitStack() as stack:
             raster = _ReopeningRaster(self, stack)
             batch = self._batch_builder(raster)
+            off_earth = Footprinter(self.profile).off_earth(tiles)
             for run in _runs(tiles, *self._run_shape(number)):
-                for tile in self._read_run(raster, tiles, run):
+                for tile in self._read_on_earth(raster, tiles, run, off_earth):
                     if isinstance(tile, SkippedTile):
                         batch.skip(tile)
                         continue
@@ -131,6 +136,29 @@ class ShardReader:
             # its pixels are still in the processor's cache when the tiles are cut out.
             return 1, most
         return most // columns, columns
+
+    def _read_on_earth(
+        self, raster: _ReopeningRaster, tiles: Tiles, run: slice, off_earth: NDArray[np.bool_]
+    ) -> Iterator[TileWindow | SkippedTile]:
+        """Read the tiles of a run in one call, or only those on Earth if some are off Earth.
+
+        Args:
+            raster: the open raster.
+            tiles: the shard's tiles.
+            run: positions of the tiles.
+            off_earth: whether each of the shard's tiles is off Earth.
+        """
+        if not off_earth[run].any():
+            yield from self._read_run(raster, tiles, run)
+            return
+        # Neighbours in a row that are all on Earth, or all off Earth, go together.
+        changes = (np.diff(off_earth[run]) != 0) | (np.diff(tiles.row[run]) != 0)
+        borders = [run.start, *(run.start + 1 + np.flatnonzero(changes)), run.stop]
+        for start, stop in pairwise(map(int, borders)):
+            if off_earth[start]:
+                yield from (SkippedTile(position, SkipReason.OFF_EARTH) for position in range(start, stop))
+            else:
+                yield from self._read_run(raster, tiles, slice(start, stop))
 
     def _read_run(self, raster: _ReopeningRaster, tiles: Tiles, run: slice) -> Iterator[TileWindow | SkippedTile]:
         """Read the tiles of a run in one call and cut them apart."""

@@ -14,6 +14,8 @@ class SkipReason(StrEnum):
     """The share of valid pixels is below `min_valid_fraction`."""
     UNDECODABLE = "undecodable"
     """The tile's window could not be decoded, and the run was told to skip such tiles (`on_bad_window=skip`)."""
+    OFF_EARTH = "off_earth"
+    """The tile shows nothing of the Earth, because it lies beyond the edge of the map. It is not read."""
 
     def describe(self, min_valid_fraction: float | None = None) -> str:
         """Return the reason as text for people.
@@ -30,6 +32,8 @@ class SkipReason(StrEnum):
                 return "no valid pixel"
             case SkipReason.UNDECODABLE:
                 return "window cannot be decoded"
+            case SkipReason.OFF_EARTH:
+                return "off Earth, beyond the edge of the map"
             case SkipReason.LOW_VALID_FRACTION:
                 threshold = "the minimum" if min_valid_fraction is None else f"{min_valid_fraction:g}"
                 return f"valid fraction below {threshold}"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import shapely
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
@@ -236,6 +237,10 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
     hits = []
     for rank, (dataset, row) in enumerate(rows, start=1):
         centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
+        if centre is None and dataset.plan.profile.on_earth:
+            # The tile is on the edge of the map, with its centre beyond it.
+            point = shapely.from_wkb(row["geometry"]).representative_point()
+            centre = point.x, point.y
         lon, lat = centre or (None, None)
         acquired = dataset.plan.profile.acquired
         hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))

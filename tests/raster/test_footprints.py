@@ -342,7 +342,8 @@ def test_a_cone_has_its_tip_at_the_pole_and_a_gap_beside_it(size: int) -> None:
     assert shapely.is_valid(footprints.geometry).all()
     assert footprints.bounds[:, 3].tolist() == [90.0] * len(footprints.bounds)
     whole = shapely.union_all(footprints.geometry)
-    assert shapely.box(-180, 89.7, 180, 90).difference(whole).area < 1e-3
+    # The gap is along one meridian, and its sides are drawn to a tenth of a pixel.
+    assert shapely.box(-180, 89.7, 180, 90).difference(whole).area < 1e-2
 
 
 ANTIMERIDIAN: dict[str, tuple[str, Affine, int, int, int]] = {
@@ -551,16 +552,9 @@ def test_another_body_is_refused_or_in_pixels(tmp_path: Path, radius: int) -> No
     assert footprints.bounds.tolist() == [[0, 0, 16, 16], [16, 0, 20, 16], [0, 16, 16, 20], [16, 16, 20, 20]]
 
 
-ENDLESS: dict[str, tuple[str, Affine]] = {
-    "Winkel Tripel": ("ESRI:54042", Affine(40e6 / 200, 0, -20e6, 0, -20e6 / 100, 10e6)),
-    "a northing of 1e20": ("EPSG:32633", Affine(10, 0, 5e5, 0, -10, 1e20)),
-}
-
-
-@pytest.mark.parametrize("name", ENDLESS)
-def test_a_border_that_no_number_of_points_draws_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_world_map_whose_corners_are_off_earth_is_drawn_with_bounded_work(tmp_path: Path) -> None:
     """Outside its domain an inverse projection sends neighbours far apart: pyproj's own values jump."""
-    crs, transform = ENDLESS[name]
+    crs, transform = "ESRI:54042", Affine(40e6 / 200, 0, -20e6, 0, -20e6 / 100, 10e6)
     profile = profile_of(crs, transform, 200, 100)
     lon, lat = true_border(profile, (0, 0, 200, 100))
     x, y = transformer(profile).transform(lon, lat, direction="INVERSE")
@@ -569,14 +563,11 @@ def test_a_border_that_no_number_of_points_draws_is_refused(tmp_path: Path, name
     header.write_text(profile.model_dump_json())
     draw = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 * 2**30,) * 2)\n"
-        "import numpy as np\n"
-        "from rasterembed.errors import DataError\n"
         "from rasterembed.raster.footprints import Footprinter\n"
         "from rasterembed.raster.grid import Grid, tiles_in\n"
         "from rasterembed.raster.profile import RasterProfile\n"
         "profile = RasterProfile.model_validate_json(open(sys.argv[1]).read())\n"
-        "try: Footprinter(profile)(tiles_in(Grid(size=224), 100, 200, (0, 1), (0, 1)))\n"
-        "except DataError as error: print(error)\n"
+        "print(Footprinter(profile)(tiles_in(Grid(size=224), 100, 200, (0, 1), (0, 1))).geometry[0].wkt)\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", draw, str(header)],
@@ -586,21 +577,27 @@ def test_a_border_that_no_number_of_points_draws_is_refused(tmp_path: Path, name
         timeout=60,
         check=True,
     )
-    assert "the tile at column 0, row 0 has no outline on Earth" in found.stdout
-    assert found.stdout.count("\n") == 1
+    geometry = shapely.from_wkt(found.stdout)
+    assert shapely.get_num_coordinates(geometry) < 1000
+    # Plate carrée: the whole world has 360 x 180 square degrees. The raster leaves out a little of both poles.
+    assert geometry.area == pytest.approx(360 * 180, rel=0.02)
 
 
-def test_a_place_off_the_map_is_named() -> None:
+def test_the_middle_of_a_full_disk_has_the_footprint_that_it_has_alone() -> None:
     profile = profile_of(GEOSTATIONARY, Affine(11000, 0, -5.5e6, 0, -11000, 5.5e6), 1000, 1000)
     tiles = all_tiles(profile, Grid(size=224))
-    with pytest.raises(DataError, match=r"pixel \(column 0, row 0\) has no longitude and latitude in CRS.*warp"):
-        Footprinter(profile)(tiles)
     middle = tiles.take((tiles.row == 2) & (tiles.col == 2))
+    left, top, right, bottom = windows(middle)[0]
     footprint = Footprinter(profile)(middle).geometry[0]
-    assert drawn_area(footprint) == pytest.approx(true_area(profile, windows(middle)[0]), rel=1e-3)
+    assert drawn_area(footprint) == pytest.approx(true_area(profile, (left, top, right, bottom)), rel=1e-3)
+    alone = profile_of(GEOSTATIONARY, profile.affine @ Affine.translation(left, top), right - left, bottom - top)
+    expected = Footprinter(alone)(all_tiles(alone, Grid(size=224))).geometry[0]
+    assert shapely.get_num_coordinates(footprint) == shapely.get_num_coordinates(expected)
+    assert footprint.equals_exact(expected, 1e-9)
 
 
-def test_latitudes_that_are_none() -> None:
+def test_a_tile_beyond_the_poles_has_no_footprint() -> None:
     swapped = profile_of("EPSG:4326", Affine(0.1, 0, 40, 0, -0.1, 170), 200, 200)
-    with pytest.raises(DataError, match="column 0, row 0 covers no area on Earth"):
-        Footprinter(swapped)(all_tiles(swapped, Grid(size=224)))
+    footprints = Footprinter(swapped)(all_tiles(swapped, Grid(size=224)))
+    assert footprints.geometry.tolist() == [None]
+    assert np.isnan(footprints.bounds).all()

@@ -21,8 +21,12 @@ def test_the_sentences_of_version_0_1_are_understood(text: str, reason: SkipReas
 
 
 @pytest.mark.parametrize("reason", SkipReason)
-def test_a_value_is_itself_and_its_text_is_understood(reason: SkipReason) -> None:
+def test_a_value_is_itself(reason: SkipReason) -> None:
     assert SkipReason(reason.value) is reason
+
+
+@pytest.mark.parametrize("reason", set(SkipReason) - {SkipReason.OFF_EARTH})
+def test_the_text_of_a_reason_that_version_0_1_had_is_understood(reason: SkipReason) -> None:
     assert SkipReason(reason.describe(0.25)) is reason
     assert SkipReason(reason.describe()) is reason
 

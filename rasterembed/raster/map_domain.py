@@ -1,0 +1,117 @@
+"""Tell which points of a native CRS lie on Earth.
+
+A projection maps the Earth onto a part of the plane: an ellipse, a disc, the space between two curves. PROJ's inverse
+projections return a longitude and latitude for many points outside of that part too, and these are on another
+continent. So each point is projected back. A point is on Earth if it comes back to the same place.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.enums import TransformDirection
+
+Floats = NDArray[np.float64]
+
+TOLERANCE_PX = 0.001
+"""Largest distance between a point on Earth and its return, in px. Points on Earth come back within 0.00003 px."""
+
+_TOLERANCE_M = 0.05
+"""The same in metres, for rasters with small pixels. PROJ's series for some equal-area projections are good to 2 mm."""
+
+_BEYOND_POLE_PX = 0.6
+"""How far a latitude of a raster in longitude and latitude may lie beyond a pole, in px. A raster whose first and last
+pixels have their centres at the poles sticks out by half a pixel."""
+
+_TURN_STEPS = 12
+"""Number of longitudes in a full turn at which a projection is tried."""
+
+
+class MapDomain:
+    """The part of a raster's map that shows the Earth.
+
+    Args:
+        crs: the native CRS.
+        linear: a, b, d, e of the affine from pixels to native coordinates.
+    """
+
+    def __init__(self, crs: pyproj.CRS, linear: tuple[float, float, float, float]) -> None:
+        source = crs.source_crs if crs.is_bound and crs.source_crs else crs
+        derived = source.is_geographic and source.is_derived
+        self._geographic = source.is_geographic and not derived
+        # Only the projection is tried, without a change of datum: PROJ may choose another change of datum for the way
+        # back, and points in Britain would return 150 m from where they began.
+        base = source.source_crs if derived else source.geodetic_crs
+        assert base is not None
+        self._to_base = pyproj.Transformer.from_crs(source, base, always_xy=True)
+        self._linear = np.array(linear).reshape(2, 2)
+        self._area = abs(float(np.linalg.det(self._linear)))
+        unit = source.axis_info[0].unit_conversion_factor
+        metre = 1.0 / (unit * 6.371e6) if source.is_geographic else 1.0 / unit
+        self.tolerance_px = max(TOLERANCE_PX, _TOLERANCE_M * metre / math.sqrt(self._area)) if self._area else math.inf
+        """Largest distance between a point on Earth and its return, in px."""
+        self._degrees = math.degrees(base.axis_info[0].unit_conversion_factor)
+        self._pole = (math.pi / 2) / unit + _BEYOND_POLE_PX * float(np.abs(self._linear[1]).max())
+        self._turn = 2.0 * math.pi / unit if source.is_geographic else self._turn_of_cylinder()
+
+    def contains(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
+        """Return whether each point is on Earth.
+
+        Args:
+            x: native coordinates, any shape.
+            y: of the same shape.
+        """
+        if self._geographic or not self._area:
+            return np.abs(y) <= self._pole
+        cols, rows = self.offsets_px(*self.lonlat(x, y), x, y)
+        # The distance is not a number where PROJ has no longitude and latitude.
+        distance: Floats = np.hypot(cols, rows)
+        return distance <= self.tolerance_px
+
+    def lonlat(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return longitude and latitude in the datum of the CRS, degrees. They are infinite where PROJ has none."""
+        lon, lat = self._to_base.transform(x, y)
+        return np.asarray(lon) * self._degrees, np.asarray(lat) * self._degrees
+
+    def offsets_px(self, lon: Floats, lat: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return how far places are from native points: columns to the right and rows downwards, px.
+
+        Args:
+            lon: longitudes as `lonlat` returns them, any shape.
+            lat: latitudes, of the same shape.
+            x: native coordinates, of the same shape.
+            y: of the same shape.
+        """
+        with np.errstate(invalid="ignore"):
+            place_x, place_y = self._project(lon, lat)
+            dx, dy = place_x - x, place_y - y
+            if self._turn is not None:
+                dx = dx - self._turn * np.round(dx / self._turn)
+            cols, rows = np.linalg.solve(self._linear, np.stack([dx.ravel(), dy.ravel()]))
+        return cols.reshape(x.shape), rows.reshape(x.shape)
+
+    def _project(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+        x, y = self._to_base.transform(lon / self._degrees, lat / self._degrees, direction=TransformDirection.INVERSE)
+        return np.asarray(x), np.asarray(y)
+
+    def _turn_of_cylinder(self) -> float | None:
+        """Return the length of the equator in native x if x can go on beyond it, else None.
+
+        This is so for cylindrical projections such as Mercator, where equal steps in longitude are equal steps in x, at
+        any latitude.
+        """
+        lon, lat = np.meshgrid(np.linspace(7.0, 367.0, _TURN_STEPS, endpoint=False), np.array([-40.0, 3.0, 50.0]))
+        with np.errstate(invalid="ignore"):
+            x, y = self._project(lon, lat)
+            steps = np.diff(x, axis=1)
+        if not np.isfinite(steps).all():
+            return None
+        step = float(np.median(steps))
+        jumps = np.abs(steps - step) > 1e-9 * abs(step)
+        # One step in each row may jump from one end of the map to the other.
+        if np.ptp(y, axis=1).max() > 1e-9 * abs(step) or jumps.sum(axis=1).max() > 1:
+            return None
+        return _TURN_STEPS * step
