@@ -11,7 +11,6 @@ import hashlib
 import io
 import logging
 import re
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import duckdb
 import fsspec
 
 from rasterembed.errors import DataError, StoreError
+from rasterembed.store.local_cache import scratch_folder
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 
@@ -57,7 +57,7 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
             "threads": threads,
             "memory_limit": memory_limit,
             # DuckDB creates this folder only when it needs the space. The default would be in the current folder.
-            "temp_directory": f"{tempfile.gettempdir()}/duckdb-{uuid.uuid4().hex}",
+            "temp_directory": str(scratch_folder() / f"duckdb-{uuid.uuid4().hex}"),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
             "allow_community_extensions": False,

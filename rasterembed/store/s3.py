@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -27,6 +25,7 @@ from botocore.exceptions import (
 from botocore.parsers import ResponseParserError
 
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
+from rasterembed.store.local_cache import scratch_folder
 from rasterembed.store.storage import ObjectInfo
 
 if TYPE_CHECKING:
@@ -285,9 +284,9 @@ class S3Storage:
         The local name depends only on server and folder, so a later run finds the unfinished files of a killed run.
         """
         digest = hashlib.sha256(f"{self._server} {folder}".encode()).hexdigest()[:16]
-        path = Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}" / digest
+        path = scratch_folder() / digest
         with os_errors(str(path)):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.mkdir(mode=0o700, exist_ok=True)
         return path
 
 

@@ -1,0 +1,86 @@
+"""The folder for unfinished files in the system's temporary folder, where other users may put things too."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rasterembed.store import local_cache
+from rasterembed.store.local_cache import scratch_folder
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the system's temporary folder of a test."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    local_cache._random_folder.cache_clear()
+    return folder
+
+
+def _is_private(folder: Path) -> bool:
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and stat.S_IMODE(found.st_mode) == 0o700
+
+
+def test_the_folder_is_private_and_found_again(shared: Path) -> None:
+    folder = scratch_folder()
+    assert folder == shared / f"rasterembed-{os.getuid()}"
+    assert _is_private(folder)
+    assert scratch_folder() == folder
+
+
+def _open_to_all(path: Path, _tmp_path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o777)
+
+
+def _readable_by_all(path: Path, _tmp_path: Path) -> None:
+    path.mkdir()
+    path.chmod(0o755)
+
+
+def _link_to_a_private_folder(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir(mode=0o700)
+    path.symlink_to(tmp_path / "mine")
+
+
+def _link_to_nothing(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "nothing")
+
+
+def _file(path: Path, _tmp_path: Path) -> None:
+    path.write_text("planted")
+
+
+def _folder_of_another_user(path: Path, _tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    path.mkdir(mode=0o700)
+    os.chown(path, 12345, 12345)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [_open_to_all, _readable_by_all, _link_to_a_private_folder, _link_to_nothing, _file, _folder_of_another_user],
+    ids=lambda plant: plant.__name__.strip("_"),
+)
+def test_what_others_planted_is_not_used(
+    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, plant: Callable[[Path, Path], None]
+) -> None:
+    planted = shared / f"rasterembed-{os.getuid()}"
+    plant(planted, tmp_path)
+    folder = scratch_folder()
+    assert folder.parent == shared
+    assert folder != planted
+    assert _is_private(folder)
+    assert scratch_folder() == folder
+    assert not (tmp_path / "nothing").exists()
+    (warning,) = caplog.messages
+    assert str(planted) in warning
