@@ -24,7 +24,7 @@ from rasterembed.commands.command_app import POSITIONAL
 from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer
-from rasterembed.search.output import find_outputs
+from rasterembed.search.output_file import find_outputs
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
 from tasks.container import is_worker_container
 from tasks.policy import log_expected_errors_in_one_line

@@ -12,7 +12,8 @@ from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
-from rasterembed.search.output import OutputFile, write_answer
+from rasterembed.search.output import write_answer
+from rasterembed.search.output_file import OutputFile
 from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore

@@ -9,7 +9,9 @@ from pydantic import Field
 
 from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.model.choice import Device
-from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
+from rasterembed.search.output_file import find_outputs
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names, is_pattern
+from rasterembed.store.known_datasets import check_known
 from rasterembed.store.object_store import open_store
 
 
@@ -43,19 +45,22 @@ def search(
             longer.
         device: Device that runs the model, if the example is an image.
     """
-    # DuckDB and pyarrow take too long to import for a command that only prints its help or a usage error.
-    from rasterembed.search.contact_sheet import write_sheet
-    from rasterembed.search.output import find_outputs, write_answer
-    from rasterembed.search.searcher import Searcher
-
     names, store = dataset_names(dataset, all_datasets), open_store(root)
     tiles, picture = find_outputs(store, out, sheet)
+    check_known(store, [name for name in names if not is_pattern(name)])
+    # DuckDB and pyarrow take too long to import for a command that only prints its help or a usage error.
+    from rasterembed.search.searcher import Searcher
+
     model_of = query.dataset_of_example
     with Searcher(store, names, engine=engine, ef_search=ef_search, device=device, model_of=model_of) as searcher:
         answer = searcher.ask(query, where, k)
         if tiles is not None:
+            from rasterembed.search.output import write_answer
+
             write_answer(answer, tiles)
         if picture is not None:
+            from rasterembed.search.contact_sheet import write_sheet
+
             write_sheet(answer, searcher.datasets, picture)
     return str(answer)
 

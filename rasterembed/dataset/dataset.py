@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -17,12 +16,12 @@ from pydantic import ValidationError
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard
-from rasterembed.errors import DataError, UsageError, validation_reason
+from rasterembed.errors import DataError, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.uploads import dataset_dates
 
 if TYPE_CHECKING:
     from rasterembed.qa.report import QaReport
@@ -64,7 +63,7 @@ class Dataset:
         """
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
-            raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {_near(store, dataset_id)}")
+            raise unknown_dataset(store, dataset_id)
         if manifest.state not in states:
             report = store.uri(DatasetLayout(dataset_id).qa_report_markdown)
             why = {
@@ -218,12 +217,3 @@ class Dataset:
         from rasterembed.qa.thresholds import QaThresholds
 
         return run_qa(self.store, self.manifest, thresholds or QaThresholds())
-
-
-def _near(store: ObjectStore, dataset_id: str) -> str:
-    """Return advice for a dataset id that the store does not have: similar ids, if there are any."""
-    ids = sorted(dataset_dates(store))
-    if not ids:
-        return "the store has no dataset: check the root, or embed a raster first"
-    near = get_close_matches(dataset_id, ids, n=3, cutoff=0.5) or ids[:3]
-    return f"check the id and the root; the store has {', '.join(near)}{', ...' if len(ids) > len(near) else ''}"

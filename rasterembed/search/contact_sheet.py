@@ -21,7 +21,7 @@ from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
-from rasterembed.search.output import OutputFile, find_output
+from rasterembed.search.output_file import OutputFile, find_output
 from rasterembed.search.tile_lookup import Tile
 from rasterembed.store.object_store import ObjectStore
 

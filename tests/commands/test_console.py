@@ -70,6 +70,8 @@ def test_help_lists_the_commands_and_nothing_heavy_is_imported(tmp_path: Path) -
         (["embed"], 2),
         (["embed", "a.tif", "--size", "17"], 2),
         (["search", "made", "--tile", "12"], 2),
+        (["search", "nowhere", "--tile", "r000000_c000000"], 2),
+        (["search", "made", "--tile", "r000000_c000000", "--out", "found.xlsx"], 2),
         (["qa", "made", "--min-rows", "0"], 2),
         (["nothing"], 2),
     ],

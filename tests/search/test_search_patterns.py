@@ -16,7 +16,8 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer, UsedEngine
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
 from rasterembed.search.not_searched import NotSearchedReason
-from rasterembed.search.output import find_output, write_answer
+from rasterembed.search.output import write_answer
+from rasterembed.search.output_file import find_output
 from rasterembed.search.query import Query, Where, dataset_names
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store.object_store import ObjectStore

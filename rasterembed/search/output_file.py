@@ -1,0 +1,124 @@
+"""The file for a result of a search: a local file, or an object of the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from rasterembed.errors import UsageError, os_errors
+from rasterembed.store.layout import OUTPUT_FOLDERS
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.write_aside import new_file
+
+ANSWER_ENDINGS = (".geojson", ".parquet", ".csv")
+"""Endings of files with the tiles of an answer. `rasterembed.search.output` writes each format."""
+
+_STORE = "store:"
+"""Beginning of the name of an object of the store."""
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file for a result: a local file, or an object of a store. `find_output` makes it from what a person typed."""
+
+    place: str
+    """Path of the local file, or key of the object."""
+    store: ObjectStore | None = None
+    """The store of the object. None for a local file."""
+
+    @property
+    def ending(self) -> str:
+        """Ending of the name in lower case, such as `.csv`."""
+        return PurePosixPath(self.place).suffix.lower()
+
+    def __str__(self) -> str:
+        """Return the path of the local file, or the URI of the object."""
+        return self.place if self.store is None else self.store.uri(self.place)
+
+    def write(self, data: bytes) -> None:
+        """Write the file in one atomic step. An existing file is replaced.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        if self.store is not None:
+            self.store.write(self.place, data)
+            return
+        with os_errors(self.place), new_file(Path(self.place)) as part:
+            part.write_bytes(data)
+
+
+def find_output(store: ObjectStore | None, text: str | Path, *endings: str, local: bool = True) -> OutputFile:
+    """Return the file for a result. Call this function before the work, so that no work is lost.
+
+    Args:
+        store: the store of the datasets. None if only a local file is possible.
+        text: path of a local file, `store:KEY` for an object of the store, or the s3:// URI of an object below the
+            store's root.
+        endings: allowed endings of the name, such as `.csv`.
+        local: whether a local file is allowed. Local files of a container are lost with the container.
+
+    Raises:
+        UsageError: if the name has another ending; if the folder of a local file does not exist; if the key is not
+            allowed, or belongs to a dataset; or if a local file is not allowed.
+    """
+    name = str(text)
+    if not name.lower().endswith(endings):
+        raise UsageError(f"{name}: give a file name that ends in {' or '.join(endings)}")
+    key = _key(store, name)
+    if key is not None:
+        return OutputFile(_check_key(name, key), store)
+    if not local:
+        raise UsageError(
+            f"{name}: this run is in a container, and its local files are lost with it: write into the store, for "
+            f"example to {_STORE}searches/{PurePosixPath(name).name}"
+        )
+    folder = Path(name).absolute().parent
+    if not folder.is_dir():
+        raise UsageError(f"{name}: there is no folder {folder}")
+    return OutputFile(name)
+
+
+def _key(store: ObjectStore | None, name: str) -> str | None:
+    """Return the key of an object of the store, or None if the name is that of a local file."""
+    if name.startswith(_STORE):
+        if store is None:
+            raise UsageError(f"{name}: no store is known here: give the path of a local file")
+        return name.removeprefix(_STORE)
+    if store is not None and name.startswith(f"{store.root}/"):
+        return name.removeprefix(f"{store.root}/")
+    if "://" in name:
+        where = "this store" if store is None else store.root
+        raise UsageError(
+            f"{name}: it is not below {where}: give a local file, or {_STORE}KEY for an object of the store"
+        )
+    return None
+
+
+def _check_key(name: str, key: str) -> str:
+    """Return the key if a result may have it. A result never replaces a file of a dataset."""
+    segments = key.split("/")
+    if not key.isprintable() or any(segment in ("", ".", "..") for segment in segments):
+        raise UsageError(
+            f"{name}: {key!r} is no key: give names that are separated by single slashes, without . and .."
+        )
+    if segments[0] in OUTPUT_FOLDERS:
+        raise UsageError(f"{name}: the folder {segments[0]} belongs to datasets: choose another, such as searches")
+    return key
+
+
+def find_outputs(
+    store: ObjectStore, out: str | None, sheet: str | None, *, local: bool = True
+) -> tuple[OutputFile | None, OutputFile | None]:
+    """Return the files for an answer and its contact sheet. See `find_output`.
+
+    Args:
+        store: the store of the datasets.
+        out: file for the tiles of an answer, or None.
+        sheet: file for a contact sheet, or None.
+        local: whether local files are allowed.
+    """
+    return (
+        None if out is None else find_output(store, out, *ANSWER_ENDINGS, local=local),
+        None if sheet is None else find_output(store, sheet, ".png", local=local),
+    )

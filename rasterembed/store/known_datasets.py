@@ -1,0 +1,38 @@
+"""Find out which datasets a store has, without reading them. Only light packages are imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from rasterembed.errors import UsageError
+from rasterembed.store.layout import DatasetLayout, name_of
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import dataset_dates
+
+
+def check_known(store: ObjectStore, dataset_ids: Iterable[str]) -> None:
+    """Refuse names of datasets that the store does not have.
+
+    A command calls this function before it imports the packages that read a dataset, because their import takes most of
+    a second.
+
+    Raises:
+        UsageError: if the store has no dataset of one of these names.
+    """
+    for dataset_id in dataset_ids:
+        layout = DatasetLayout(dataset_id)
+        if name_of(layout.manifest) not in store.sizes(layout.dataset_folder):
+            raise unknown_dataset(store, dataset_id)
+
+
+def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
+    """Return the error for a dataset that the store does not have. Its text names similar ids, if there are any."""
+    ids = sorted(dataset_dates(store))
+    if ids:
+        near = get_close_matches(dataset_id, ids, n=3, cutoff=0.5) or ids[:3]
+        more = ", ..." if len(ids) > len(near) else ""
+        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
+    else:
+        advice = "the store has no dataset: check the root, or embed a raster first"
+    return UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {advice}")
