@@ -17,6 +17,7 @@ from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.model.choice import Device, Dinov3, resolve_device
 from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.object_store import locate
 from tasks.embed import embed_shards, shown
 from tasks.policy import log_expected_errors_in_one_line
 
@@ -39,6 +40,7 @@ def embed_share(
     fingerprint: str,
     first: Annotated[int, Field(ge=0)],
     stop: Annotated[int, Field(ge=1)],
+    rasters: tuple[str, ...] = (),
     root: str | None = None,
     store: str | None = None,
     weights: str | None = None,
@@ -52,6 +54,7 @@ def embed_share(
         fingerprint: Fingerprint of the plan that the parent run wrote into the store.
         first: Number of the first shard.
         stop: Number after the last shard.
+        rasters: The files that the parent run was given. Of local files, a plan in an S3 store may name only these.
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         weights: Name of a dinov3-weights block, for weights that need a token.
@@ -60,6 +63,7 @@ def embed_share(
     """
     log_expected_errors_in_one_line()
     target = open_store(root, store)
+    target = target.allowing(*map(locate, rasters))
     _, hub_token = choose_weights(Dinov3(), weights)
     plan = Plan.read(target, check_dataset_id(dataset_id), fingerprint)
     numbers = range(first, min(stop, plan.sharding.count))

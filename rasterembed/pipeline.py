@@ -194,6 +194,7 @@ def embed_raster(
     doubt = doubtful_normalisation(options.model, plan.model)
     if doubt is not None:
         steps.on_warning(doubt)
+    store = store.allowing(*plan.rasters)
     result = _complete(store, plan, options)
     if result is None:
         wait_s = options.execution.lease_wait

@@ -157,6 +157,7 @@ class _Children:
                 "fingerprint": self._plan.fingerprint,
                 "first": share.start,
                 "stop": share.stop,
+                "rasters": self._plan.rasters,
                 "root": self._store.root,
                 "store": self._fleet.store,
                 "weights": self._fleet.weights,

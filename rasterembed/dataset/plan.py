@@ -70,6 +70,12 @@ class Plan(BaseModel):
         """Keys of the dataset's objects in the store."""
         return DatasetLayout(self.dataset_id)
 
+    @property
+    def rasters(self) -> tuple[str, ...]:
+        """Addresses of the files to read: the raster, and the mask if a person gave one."""
+        mask = self.profile.valid_mask
+        return (self.source.uri,) if mask is None else (self.source.uri, mask.source.uri)
+
     def configuration(self) -> dict[str, Any]:
         """Return the values for the fingerprint. Two runs with the same configuration write the same vectors."""
         return {

@@ -41,13 +41,9 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
         plan: the plan as it was read.
         dataset_id: name of the dataset whose folder holds the plan.
     """
-    try:
-        same_address = locate(plan.source.uri) == plan.source.uri
-    except RasterEmbedError:
-        same_address = False
     reasons = {
         "dataset_id: it is another dataset's plan": plan.dataset_id == dataset_id,
-        "source.uri: it is no absolute path and no s3://bucket/key": same_address,
+        "source.uri: it is no absolute path and no s3://bucket/key": all(map(_is_address, plan.rasters)),
         "source.size: it is not positive": plan.source.size > 0,
         "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
         "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,
@@ -106,6 +102,13 @@ def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
     if sharding.count > MAX_SHARD_NUMBER + 1:
         return "sharding: there are too many shards"
     return None
+
+
+def _is_address(uri: str) -> bool:
+    try:
+        return locate(uri) == uri
+    except RasterEmbedError:
+        return False
 
 
 def _finite(values: Iterable[float]) -> bool:

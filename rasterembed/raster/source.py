@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.object_store import ObjectStore, locate
+from rasterembed.store.object_store import LOCAL_RASTERS_VARIABLE, ObjectStore, locate
 
 _SLUG_LETTERS, _BUCKET_LETTERS = 96, 48
 """Most letters of the readable part of a default dataset id, and of the bucket in this part."""
@@ -65,7 +65,9 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
 def check_unchanged(
     store: ObjectStore, source: Source, *, mask_file: str | None = None, valid_mask: Source | None = None
 ) -> None:
-    """Refuse a raster that was written since it was registered.
+    """Refuse a raster that was written since it was registered, or that the store may not name.
+
+    Call this function before a raster is read because a stored plan names it.
 
     Args:
         store: gives the credentials for a raster on S3.
@@ -75,11 +77,17 @@ def check_unchanged(
 
     Raises:
         RasterChangedError: if the raster or a mask is not in that state any more.
+        DataError: if the store may not name the raster or the mask. See `ObjectStore.may_read`.
         StoreError: if the raster is missing or may not be read.
     """
     for file, what in ((source, "it"), (valid_mask, "the mask")):
         if file is None:
             continue
+        if not store.may_read(file.uri):
+            raise DataError(
+                f"{file.uri}: a dataset in {store.root} names this local file, but an S3 store may name local files "
+                f"only with your permission: if you trust the store, set {LOCAL_RASTERS_VARIABLE} to the file's folder"
+            )
         info = store.describe(file.uri)
         if (info.size, info.version) != (file.size, file.version):
             raise RasterChangedError(

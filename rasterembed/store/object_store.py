@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 DEFAULT_ROOT = "rasterembed-store"
 """Folder in the working directory. Commands and flows use it if no root is given."""
 
+LOCAL_RASTERS_VARIABLE = "RASTEREMBED_LOCAL_RASTERS"
+"""Environment variable with more entries for `StoreSettings.local_rasters`, separated as in PATH."""
+
 
 class StoreSettings(BaseModel):
     """The root, the server and the credentials of a store. `ObjectStore` and the Prefect block share these fields."""
@@ -50,6 +53,11 @@ class StoreSettings(BaseModel):
     path_style: bool = Field(
         default=True,
         description="Put the bucket into the path of a URL (host/bucket), as MinIO does, not into the host name.",
+    )
+    local_rasters: tuple[str, ...] = Field(
+        default=(),
+        description="Folders or files of the machine that runs. Datasets in an S3 store may name rasters in them. "
+        "Other local rasters are read only by the run that was given their path.",
     )
 
     @field_validator("root")
@@ -135,6 +143,35 @@ class ObjectStore(StoreSettings):
             return self.endpoint_url or self._check_endpoint(from_environment)
         except ValueError as error:
             raise UsageError(f"AWS_ENDPOINT_URL: {error}") from error
+
+    def may_read(self, uri: str) -> bool:
+        """Return whether a raster may be read because a dataset in this store names it.
+
+        Whoever may write to a bucket can write the address of any local file into a dataset. A raster on this machine
+        is therefore read for a dataset on S3 only if it is in `local_rasters`, or in a folder of the environment
+        variable `LOCAL_RASTERS_VARIABLE`. Symbolic links are followed before the paths are compared.
+
+        Args:
+            uri: an absolute path, or s3://bucket/key.
+        """
+        if not self.is_s3 or uri.startswith("s3://"):
+            return True
+        variable = os.environ.get(LOCAL_RASTERS_VARIABLE, "").split(os.pathsep)
+        path = os.path.realpath(uri)
+        return any(
+            Path(path).is_relative_to(os.path.realpath(os.path.expanduser(allowed)))
+            for allowed in (*self.local_rasters, *variable)
+            if allowed
+        )
+
+    def allowing(self, *uris: str) -> Self:
+        """Return this store with rasters that its datasets may name, because a person gave their addresses.
+
+        Args:
+            *uris: absolute paths, or s3://bucket/key.
+        """
+        new = tuple(uri for uri in uris if not self.may_read(uri))
+        return self.model_copy(update={"local_rasters": (*self.local_rasters, *new)}) if new else self
 
     @property
     def unsigned(self) -> bool:

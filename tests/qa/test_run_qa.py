@@ -740,7 +740,9 @@ def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> Non
     judge_dataset(store, manifest).check()
 
 
-def test_a_dataset_on_s3_is_measured_the_same(good: Path, moto: S3Server, bucket: str) -> None:
+def test_a_dataset_on_s3_is_measured_the_same(
+    good: Path, moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     moto.create_bucket(bucket)
     store = ObjectStore(
         root=f"s3://{bucket}/a [b]*",  # no character of a prefix may be taken for a pattern
@@ -751,6 +753,14 @@ def test_a_dataset_on_s3_is_measured_the_same(good: Path, moto: S3Server, bucket
     for path in good.rglob("*"):
         if path.is_file() and "qa" not in path.parts:
             store.write(str(path.relative_to(good)), path.read_bytes())
+    raster = Path(_manifest(store).configuration["source"]["uri"])
+    refused = judge_dataset(store, _manifest(store))
+    assert _metric(refused, "coverage").status == "not judged"
+    assert f"{raster}: a dataset in {store.root} names this local file" in _metric(refused, "coverage").note
+    # Only these ways let a store on S3 name a local raster.
+    assert _metric(judge_dataset(store.allowing(str(raster)), _manifest(store)), "coverage").value == 1.0
+    monkeypatch.setenv("RASTEREMBED_LOCAL_RASTERS", f"/nowhere:{raster.parent}")
+
     remote, local = run_qa(store, _manifest(store)), judge_dataset(ObjectStore(root=str(good)), _manifest(store))
     assert remote.metrics == local.metrics
     assert remote.passed

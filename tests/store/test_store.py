@@ -145,6 +145,33 @@ def _file(store: ObjectStore, key: str, content: bytes) -> Path:
     return path
 
 
+def test_only_allowed_local_rasters_may_be_named_by_a_store_on_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed, other = tmp_path / "allowed", tmp_path / "other"
+    for folder in (allowed, other):
+        folder.mkdir()
+        (folder / "scene.tif").touch()
+    (allowed / "link.tif").symlink_to(other / "scene.tif")
+    ways_out = [
+        str(other / "scene.tif"),
+        f"{allowed}/../other/scene.tif",
+        f"{allowed}/link.tif",
+        f"{allowed}-not/x.tif",
+    ]
+    store = ObjectStore(root="s3://bucket")
+    assert not store.may_read(f"{allowed}/scene.tif")
+    assert store.may_read("s3://anywhere/scene.tif")
+    assert ObjectStore(root=str(tmp_path)).may_read(ways_out[0])
+
+    by_field = ObjectStore(root="s3://bucket", local_rasters=(str(allowed),))
+    by_name = store.allowing("s3://bucket/x.tif", f"{allowed}/scene.tif")
+    monkeypatch.setenv("RASTEREMBED_LOCAL_RASTERS", f":{allowed}:")
+    for permitting in (by_field, by_name, store):
+        assert permitting.may_read(f"{allowed}/scene.tif")
+        assert [uri for uri in ways_out if permitting.may_read(uri)] == []
+
+
 def test_files_are_put_in_place_and_are_gone_locally(store: ObjectStore) -> None:
     file = _file(store, "folder/key", b"first")
     assert store.create_from_file("folder/key", file)
