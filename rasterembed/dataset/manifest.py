@@ -44,6 +44,8 @@ class _Model(BaseModel):
     id: str
     weights_sha256: str
     input_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
 
 
 class _Dtype(BaseModel):
