@@ -8,6 +8,7 @@ cursor or changes its title. Markdown and HTML load pictures from other hosts an
 | terminal, log, exception | `escape_terminal` |
 | Markdown | `escape_markdown`, or `markdown_code` for keys, URIs and other names |
 | HTML | `escape_html` |
+| link to a path or `s3://` URI | `href_of` |
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
+from urllib.parse import quote
 
 _HIDDEN = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
 """Characters without a glyph that change the order of the text around them, or make equal-looking names differ."""
@@ -96,6 +98,31 @@ def escape_html(text: object) -> str:
         '&lt;img src=&quot;x&quot;&gt;'
     """
     return html.escape(escape_terminal(text), quote=True)
+
+
+_NOT_IN_PATHS = re.compile(r"[^!$&'()*+,;=:@/~\w.-]|[\x80-\x9f]")
+"""Characters that are percent-encoded in a link.
+
+RFC 3987 allows all others in a path. Letters outside ASCII stay, because many readers of STAC open an href as a path.
+"""
+
+
+def href_of(uri: str) -> str:
+    """Return a link to a file or an object, as RFC 3987 defines it.
+
+    In a link, `#` and `?` end the path, and `%` begins a code. A reader gets the path back by
+    `urllib.parse.unquote(urllib.parse.urlsplit(href).path)`.
+
+    Args:
+        uri: an absolute path, a path relative to the file with the link, or s3://bucket/key.
+
+    Example:
+        >>> href_of("/data/50% #1.tif")
+        '/data/50%25%20%231.tif'
+    """
+    if uri.startswith("//"):  # In a link, a host would follow.
+        uri = f"/{uri.lstrip('/')}"
+    return _NOT_IN_PATHS.sub(lambda match: quote(match[0]), uri)
 
 
 def _visible(character: str) -> str:

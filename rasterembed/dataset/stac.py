@@ -16,6 +16,7 @@ from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, Raster
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
+from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
 from rasterembed.store.layout import name_of
@@ -31,7 +32,7 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
 
     `datetime` is the raster's time of acquisition. If the raster's file does not hold this time, `datetime` is the time
     of the file's last modification. The property `rasterembed:datetime_from` is `acquired` in the first case, and
-    `modified` in the second. Hrefs are relative to the Item.
+    `modified` in the second. Hrefs to files of the dataset are relative to the Item.
 
     Args:
         plan: plan of the dataset.
@@ -52,7 +53,7 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     )
     _projection(item, plan)
     _assets(item, plan, shards)
-    item.add_link(pystac.Link("emb:source-data", plan.source.uri, media_type=_media_type(plan)))
+    item.add_link(pystac.Link("emb:source-data", href_of(plan.source.uri), media_type=_media_type(plan)))
     return item.to_dict(include_self_link=False)
 
 
@@ -140,14 +141,16 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
 def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     up = "../.."
     files = [
-        pystac.Asset(href=f"{up}/{shard.path}", media_type=_PARQUET, roles=["data"], title="Embeddings, one row a tile")
+        pystac.Asset(
+            href=href_of(f"{up}/{shard.path}"), media_type=_PARQUET, roles=["data"], title="Embeddings, one row a tile"
+        )
         for shard in shards
     ]
     if len(files) == 1:
         item.add_asset("embeddings", files[0])
     else:
         folder = pystac.Asset(
-            href=f"{up}/{plan.layout.shards_folder}/",
+            href=href_of(f"{up}/{plan.layout.shards_folder}/"),
             media_type=_PARQUET,
             roles=["data"],
             title=f"Folder of the {len(files)} files of embeddings",
@@ -157,13 +160,15 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
             item.add_asset(f"embeddings-{shard.number:05d}", file)
     item.add_asset(
         "index",
-        pystac.Asset(href=f"{up}/{plan.layout.tile_index}", media_type=_PARQUET, roles=["metadata"], title="Tiles"),
+        pystac.Asset(
+            href=href_of(f"{up}/{plan.layout.tile_index}"), media_type=_PARQUET, roles=["metadata"], title="Tiles"
+        ),
     )
     item.add_asset(
         "manifest",
-        pystac.Asset(href=name_of(plan.layout.manifest), media_type="application/json", roles=["metadata"]),
+        pystac.Asset(href=href_of(name_of(plan.layout.manifest)), media_type="application/json", roles=["metadata"]),
     )
-    source = pystac.Asset(href=plan.source.uri, media_type=_media_type(plan), roles=["source"])
+    source = pystac.Asset(href=href_of(plan.source.uri), media_type=_media_type(plan), roles=["source"])
     item.add_asset("source", source)
     RasterExtension.ext(source, add_if_missing=True).apply(
         [_band(plan, band) for band in range(1, plan.profile.count + 1)]

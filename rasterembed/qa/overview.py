@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, StoreError, UsageError, one_line, os_errors
-from rasterembed.escape import escape_html
+from rasterembed.escape import escape_html, href_of
 from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
@@ -108,7 +108,7 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
 
 def _address(store: ObjectStore, key: str) -> str:
     """Return the address of an object for a page outside the store."""
-    return store.uri(key) if store.is_s3 else Path(store.uri(key)).resolve().as_uri()
+    return href_of(store.uri(key)) if store.is_s3 else Path(store.uri(key)).resolve().as_uri()
 
 
 def summary(datasets: Sequence[DatasetQuality]) -> str:

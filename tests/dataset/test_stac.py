@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pystac
@@ -138,6 +139,45 @@ def test_hrefs_lead_from_the_item_to_files_that_are_there(store: ObjectStore, sc
     }
     links = [link.get_absolute_href() for link in item.links if link.rel == "emb:source-data"]
     assert links == [str(rasters / "RGB.byte.tif")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a b#1.tif",
+        "what?x=1&y=2.tif",
+        "50%25 #?.tif",
+        "100%.tif",
+        "Mäntsälä [2].tif",
+        "a;b,c=d+e@f!.tif",
+        "back\\slash.tif",
+    ],
+)
+def test_hrefs_of_odd_file_names(store: ObjectStore, model: Dinov3, tmp_path: Path, name: str) -> None:
+    (tmp_path / "100% #?").mkdir()
+    raster = blank_raster(tmp_path / "100% #?" / name, 4, 4)
+    plan = plan_of(store, raster, model)
+    item, read = item_of(plan)
+    read.save_object(dest_href=str(tmp_path / "item.json"))
+    read = pystac.Item.from_file(tmp_path / "item.json")
+    link = next(link for link in item["links"] if link["rel"] == "emb:source-data")
+    for href in (item["assets"]["source"]["href"], link["href"], read.assets["source"].get_absolute_href()):
+        parts = urlsplit(href)
+        assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("", "", "", "")
+        assert unquote(parts.path) == str(raster)
+        with rasterio.open(unquote(parts.path)) as file:
+            assert file.width == 64
+
+
+def test_hrefs_of_odd_keys(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
+    plan = plan_of(store, rasters / "RGB.byte.tif", model)
+    for key in ("a b#1.tif", "what?x=1.tif", "a%2Fb/100%.tif", "plain/key-1_2.tif"):
+        there = plan.model_copy(update={"source": plan.source.model_copy(update={"uri": f"s3://bucket/{key}"})})
+        item, _ = item_of(there)
+        parts = urlsplit(item["assets"]["source"]["href"])
+        assert (parts.scheme, parts.netloc, parts.query, parts.fragment) == ("s3", "bucket", "", "")
+        assert unquote(parts.path) == f"/{key}"
+    assert item["assets"]["source"]["href"] == "s3://bucket/plain/key-1_2.tif"
 
 
 def test_one_shard_is_the_embeddings_itself(store: ObjectStore, model: Dinov3, rasters: Path) -> None:
