@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +21,7 @@ from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, emb
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
-from rasterembed.dataset.shards import Shard
+from rasterembed.dataset.shards import Shard, skipped_positions
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError
 from rasterembed.model.choice import resolve_device
@@ -28,6 +29,7 @@ from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source, register
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id, folder_of
@@ -203,10 +205,26 @@ def embed_raster(
             result = _complete(store, plan, options)
             if result is None:
                 result = _carry_out(store, plan, options, steps, lease, hub_token)
+    if result.manifest.rows == 0:
+        steps.on_warning(_why_nothing_was_embedded(store, plan))
     steps.on_end(store, result)
     if result.report is not None:
         result.report.check()
     return result
+
+
+def _why_nothing_was_embedded(store: ObjectStore, plan: Plan) -> str:
+    """Return one line about a complete dataset without vectors: why its tiles were skipped, and what to do."""
+    counts: Counter[SkipReason] = Counter()
+    for number in range(plan.sharding.count):
+        counts.update({reason: len(tiles) for reason, tiles in skipped_positions(store, plan, number).items()})
+    reasons = ", ".join(
+        f"{count} x {reason.describe(plan.selection.min_valid_fraction)}" for reason, count in counts.most_common()
+    )
+    return (
+        f"{plan.source.uri}: every tile was skipped ({reasons}), so there is nothing to search: if its pixels do hold "
+        "data, declare which are valid (nodata, mask or ignore_alpha)"
+    )
 
 
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:

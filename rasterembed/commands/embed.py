@@ -85,7 +85,7 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
     if result.already_complete:
         lines.append("note: the dataset was complete before, so nothing was computed")
     if manifest.rows == 0:
-        lines.append("note: every tile was skipped, so there is nothing to search; the tile index has the reasons")
+        lines.append("note: every tile was skipped, so there is nothing to search")
     else:
         shard = next(shard for shard in manifest.shards if shard.rows)
         dataset = Dataset(store, manifest.model_copy(update={"shards": (shard,)}))

@@ -21,7 +21,8 @@ class Selection(BaseModel):
         default=0.05,
         ge=0.0,
         le=1.0,
-        description="Smallest share of valid pixels in an embedded tile. A tile with a smaller share is skipped.",
+        description="Smallest share of valid pixels in an embedded tile. A tile with a smaller share is skipped. "
+        "Padding does not count.",
     )
     on_bad_window: OnBadWindow = Field(
         default="fail",

@@ -55,7 +55,7 @@ class Hit(BaseModel):
     height: int
     """Height of the window, px."""
     valid_fraction: float
-    """Share of valid pixels, 0 to 1."""
+    """Number of valid pixels divided by the number of pixels in the window, 0 to 1. Padding does not count."""
     acquired: datetime | None
     """The raster's time of acquisition. None if the raster's file does not hold this time."""
     geometry: bytes

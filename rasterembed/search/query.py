@@ -179,7 +179,10 @@ class Where(BaseModel):
         description="GeoJSON file with polygons in longitude and latitude: only tiles that meet these polygons.",
     )
     min_valid_fraction: float | None = Field(
-        default=None, ge=0.0, le=1.0, description="Only tiles with at least this share of valid pixels, 0 to 1."
+        default=None,
+        ge=0.0,
+        le=1.0,
+        description="Only tiles with at least this share of valid pixels, 0 to 1. Padding does not count.",
     )
     since: datetime | date | None = Field(
         default=None, description="Only datasets acquired at or after this time (UTC)."

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
+from rasterio.transform import Affine
 
 import rasterembed.pipeline
 from rasterembed.dataset.dataset import Dataset
@@ -18,6 +20,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.pipeline import EmbedOptions, Steps, check_dataset, embed_raster
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.validity import Validity
 from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, SHARDS, choices, write_raster
@@ -75,6 +78,29 @@ def test_a_second_run_does_nothing_after_the_plan(store: ObjectStore, raster: st
     assert steps.names == ["register", "inspect", "plan", "on_end"]
     assert second.manifest == first.manifest
     assert second.report is None
+
+
+def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, options: EmbedOptions) -> None:
+    pixels = np.full((1, 64, 64), 7, np.uint8)
+    pixels[0, 0, 0] = 8
+    with rasterio.open(
+        tmp_path / "r.tif", "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8", crs="EPSG:32635",
+        transform=Affine(10, 0, 360_000, 0, -10, 6_720_000),
+    ) as dataset:  # fmt: skip
+        dataset.write(pixels)
+
+    class Said(Steps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    warnings: list[str] = []
+    declared = options.model_copy(update={"validity": Validity(nodata=7)})
+    result = embed_raster(store, str(tmp_path / "r.tif"), declared, steps=Said())
+    assert (result.manifest.state, result.manifest.rows) == ("ready", 0)
+    assert warnings == [
+        f"{tmp_path}/r.tif: every tile was skipped (3 x no valid pixel, 1 x valid fraction below 0.05), so there is "
+        "nothing to search: if its pixels do hold data, declare which are valid (nodata, mask or ignore_alpha)"
+    ]
 
 
 def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
