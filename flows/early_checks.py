@@ -11,10 +11,9 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.raster.source import register
+from rasterembed.search.query import dataset_names, is_pattern
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.object_store import open_store
-
-_PATTERN_SIGNS = set("*?[")
 
 
 def check_early(parameters: Mapping[str, Any]) -> None:
@@ -35,7 +34,7 @@ def check_early(parameters: Mapping[str, Any]) -> None:
         check_dataset_id(parameters["dataset_id"])
     if "raster" in parameters:
         register(store, parameters["raster"])
-    names = (name.strip() for name in (parameters.get("dataset") or "").split(","))
-    for name in names:
-        if name and not _PATTERN_SIGNS & set(name):
-            Dataset.open(store, name, states=ALL_STATES)
+    if "dataset" in parameters:
+        for name in dataset_names(parameters["dataset"], every=bool(parameters.get("all_datasets"))):
+            if not is_pattern(name):
+                Dataset.open(store, name, states=ALL_STATES)

@@ -18,8 +18,9 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.model.choice import Device, Dinov3, resolve_device
 from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.object_store import locate
-from tasks.embed import embed_shards, shown
+from tasks.embed import embed_shards
 from tasks.policy import log_expected_errors_in_one_line
+from tasks.progress import shown
 
 
 class Share(BaseModel):

@@ -21,10 +21,11 @@ from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import publish_summary
 from tasks.commit import commit_dataset
-from tasks.embed import embed_shards, shown
+from tasks.embed import embed_shards
 from tasks.index import index_vectors
 from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, prepare_dataset
+from tasks.progress import shown
 from tasks.qa import check_quality, judge_quality
 from tasks.register import register_raster
 from tasks.workers import Fleet, embed_on_workers

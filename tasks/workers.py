@@ -99,7 +99,7 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
     """
     with get_client(sync_client=True) as client:
         children = _Children(store, plan, fleet, client)
-        complete = _count(store, plan, set(), progress)
+        complete = _count(store, plan, set(), progress, found=True)
         missing = [number for number in range(plan.sharding.count) if number not in complete]
         try:
             children.cancel(children.of_an_earlier_attempt())
@@ -118,13 +118,21 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
         return [shard for shard in shards if shard is not None]
 
 
-def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress) -> set[int]:
-    """Return the numbers of all shards in the store. Add the tiles of the shards outside `known` to the progress."""
+def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress, *, found: bool = False) -> set[int]:
+    """Return the numbers of all shards in the store. Add the tiles of the shards outside `known` to the progress.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+        known: numbers of shards that were added before.
+        progress: progress of the run.
+        found: whether these shards were in the store before this run.
+    """
     names = store.sizes(plan.layout.shards_folder)
     numbers = range(plan.sharding.count)
     complete = {number for number in numbers if plan.layout.shard_name(plan.fingerprint, number) in names}
     for number in complete - known:
-        progress.add(plan.sharding.planned(number))
+        progress.add(plan.sharding.planned(number), found=found)
     return complete | known
 
 

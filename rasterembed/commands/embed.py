@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from shlex import quote
-
-from tqdm import tqdm
+from contextlib import AbstractContextManager
 
 from rasterembed.commands.command_app import command_app
-from rasterembed.dataset.dataset import Dataset
+from rasterembed.commands.next_search import search_command
+from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.selection import Selection
@@ -84,13 +81,11 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
     ]
     if result.already_complete:
         lines.append("note: the dataset was complete before, so nothing was computed")
-    if manifest.rows == 0:
+    command = search_command(store, manifest)
+    if command is None:
         lines.append("note: every tile was skipped, so there is nothing to search")
     else:
-        shard = next(shard for shard in manifest.shards if shard.rows)
-        dataset = Dataset(store, manifest.model_copy(update={"shards": (shard,)}))
-        tile = next(iter(dataset.batches(["tile_id"]))).column(0)[0].as_py()
-        lines.append(f"search: rasterembed search {manifest.dataset_id} --root {quote(store.root)} --tile {tile}")
+        lines.append(f"search: {command}")
     return "\n".join(lines)
 
 
@@ -99,7 +94,7 @@ class TerminalSteps(Steps):
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
         """Show a progress bar, if standard error is a terminal."""
-        return _bar(progress)
+        return progress_bar(progress)
 
     def on_wait(self, message: str) -> None:
         """Print that the run waits for another run of the same dataset."""
@@ -108,14 +103,6 @@ class TerminalSteps(Steps):
     def on_warning(self, message: str) -> None:
         """Print something that a person should look at."""
         print(f"warning: {message}", file=sys.stderr)
-
-
-@contextmanager
-def _bar(progress: Progress) -> Iterator[None]:
-    # disable=None: tqdm prints nothing if standard error is not a terminal.
-    with tqdm(total=progress.total, unit="tile", smoothing=0.1, disable=None) as bar:
-        progress.on_change = bar.update
-        yield
 
 
 app = command_app("embed", embed)

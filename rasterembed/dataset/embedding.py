@@ -92,14 +92,22 @@ class Progress:
     """Function that is called, from any thread, with the number of newly finished tiles."""
     done: int = 0
     """Number of finished tiles, embedded or skipped."""
+    computed: int = 0
+    """Number of finished tiles that this run computed. The other finished tiles were in the store before."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Event that stops the run when it is set. Each shard then stops at its next batch and writes nothing."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, tiles: int) -> None:
-        """Add a number of finished tiles."""
+    def add(self, tiles: int, *, found: bool = False) -> None:
+        """Add a number of finished tiles.
+
+        Args:
+            tiles: number of tiles.
+            found: whether the tiles were in the store before this run.
+        """
         with self._lock:
             self.done += tiles
+            self.computed += 0 if found else tiles
             self.on_change(tiles)
 
 
@@ -127,7 +135,7 @@ def embed_shard(
     progress = progress or Progress(plan.sharding.planned(number))
     existing = find_shard(store, plan, number)
     if existing is not None:
-        progress.add(plan.sharding.planned(number))
+        progress.add(plan.sharding.planned(number), found=True)
         return existing
     batches = _embedded_batches(store, plan, number, job, progress)
     try:

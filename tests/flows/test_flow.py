@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -82,6 +83,7 @@ def test_a_run_is_one_task_a_step_and_one_a_shard(scene: Path, tmp_path: Path, p
     (progress,) = _artifacts(prefect_api, "tiles-steps")
     assert progress["type"] == "progress"
     assert progress["data"] == 100.0
+    assert re.fullmatch(r"25 of 25 tiles in [0-9]+ s, [0-9.]+ tiles/s", progress["description"])
     (summary,) = _artifacts(prefect_api, "dataset-steps")
     assert summary["type"] == "markdown"
     assert "25 embedded, 0 skipped, of 25" in summary["data"]

@@ -1,0 +1,129 @@
+"""Show the progress of a run: as an artifact with rate and time left, and as a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from contextvars import copy_context
+from typing import TextIO
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
+from prefect.logging.handlers import PrefectConsoleHandler
+
+from rasterembed.commands.progress_bar import progress_bar
+from rasterembed.dataset.embedding import Progress
+from tasks.policy import artifact_key
+
+_UPDATE_S = 3.0
+"""Seconds between updates of the progress artifact. Each update is a request to the server."""
+
+_WINDOW_S = 60.0
+"""The rate is the mean over this many seconds."""
+
+
+class Pace:
+    """Measures the rate of a run, and estimates the time left."""
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+
+    def describe(self, progress: Progress, now: float) -> str:
+        """Return numbers of tiles, the rate and the time left, as text for people.
+
+        Tiles that an earlier run computed count as done, but not for the rate.
+
+        Args:
+            progress: the progress of the run.
+            now: seconds of a monotonic clock. Each call must have a later time than the call before.
+        """
+        text = f"{progress.done:,} of {progress.total:,} tiles"
+        self._samples.append((now, progress.computed))
+        while self._samples[-1][0] - self._samples[0][0] > _WINDOW_S and len(self._samples) > 2:
+            self._samples.popleft()
+        (since, before), tiles = self._samples[0], progress.computed
+        if tiles <= before:
+            return text
+        rate = (tiles - before) / (now - since)
+        left = (progress.total - progress.done) / rate
+        return f"{text}, {rate:.3g} tiles/s, about {describe_seconds(left)} left"
+
+    def describe_end(self, progress: Progress, seconds: float) -> str:
+        """Return numbers of tiles, the time and the mean rate of a run that has ended, as text for people."""
+        text = f"{progress.done:,} of {progress.total:,} tiles"
+        if progress.computed == 0:
+            return text
+        return f"{text} in {describe_seconds(seconds)}, {progress.computed / seconds:.3g} tiles/s"
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a duration as text for people.
+
+    Example:
+        >>> describe_seconds(41.7), describe_seconds(640), describe_seconds(9000)
+        ('42 s', '11 min', '2 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+@contextmanager
+def shown(progress: Progress, name: str) -> Iterator[None]:
+    """Show the progress as an artifact of the run, and on a terminal also as a progress bar.
+
+    Args:
+        progress: the progress of the run.
+        name: name in the artifact's key, such as the dataset's id.
+    """
+    pace, started = Pace(), time.monotonic()
+    artifact = create_progress_artifact(
+        0.0, key=artifact_key("tiles", name), description=pace.describe(progress, started)
+    )
+    assert isinstance(artifact, UUID)  # Inside an event loop, the call would return a coroutine.
+    ended = threading.Event()
+
+    def update(text: str) -> None:
+        # Without the server, the run continues. The next update shows its progress.
+        with suppress(httpx.HTTPError, PrefectException):
+            update_progress_artifact(artifact, 100.0 * progress.done / progress.total, description=text)
+
+    def follow() -> None:
+        while not ended.wait(_UPDATE_S):
+            update(pace.describe(progress, time.monotonic()))
+
+    terminal = sys.stderr
+    thread = threading.Thread(target=copy_context().run, args=(follow,), name="progress", daemon=True)
+    try:
+        with progress_bar(progress), _logs_above_the_bar(terminal):
+            thread.start()
+            try:
+                yield
+            finally:
+                ended.set()
+                thread.join()
+    finally:
+        update(pace.describe_end(progress, time.monotonic() - started))
+
+
+@contextmanager
+def _logs_above_the_bar(terminal: TextIO) -> Iterator[None]:
+    """Let Prefect's console handlers write to `sys.stderr`, which prints lines above the progress bar.
+
+    Args:
+        terminal: the stream to which the handlers write now. It was `sys.stderr` before the bar was shown.
+    """
+    with ExitStack() as stack:
+        for handler in logging.root.handlers:
+            if isinstance(handler, PrefectConsoleHandler) and handler.stream is terminal:
+                stack.callback(setattr, handler.console, "file", handler.console.file)
+                handler.console.file = sys.stderr
+        yield
