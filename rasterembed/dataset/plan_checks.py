@@ -11,7 +11,7 @@ import numpy as np
 from rasterembed.errors import RasterEmbedError
 from rasterembed.raster.crs_files import named_path, refusal
 from rasterembed.raster.grid import grid_shape
-from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.profile import RasterProfile, ValidMask
 from rasterembed.raster.sharding import Sharding
 from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.object_store import locate
@@ -80,11 +80,22 @@ def _profile_reason(profile: RasterProfile) -> str | None:
         "profile.dtype: it is no type of pixels": _is_number_type(profile.dtype),
         "profile.transform, profile.gcps: a number is not finite": _finite(profile.transform) and _finite(points),
         "profile.overviews: a number is not positive": all(factor > 0 for factor in profile.overviews),
+        "profile.nodata: a number is impossible": all(
+            value is None or abs(value) < math.inf for value in profile.nodata
+        )
+        and all(abs(value) <= 2**64 for value in profile.nodata if isinstance(value, int)),
+        "profile.valid_mask: a size or the type is impossible": profile.valid_mask is None
+        or _is_possible_mask(profile.valid_mask),
         "profile.palette: a colour is impossible": all(0 <= part <= 65535 for part in colours),
         "profile.crs_wkt: it is too long": len(crs) <= _MAX_CRS_LETTERS,
         "profile.on_earth: the raster has no CRS": bool(crs) or not profile.on_earth,
     }
     return next((reason for reason, right in reasons.items() if not right), None)
+
+
+def _is_possible_mask(mask: ValidMask) -> bool:
+    numbers = (mask.source.size, mask.block_width, mask.block_height, *mask.overviews)
+    return all(number >= 1 for number in numbers) and _is_number_type(mask.dtype)
 
 
 def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:

@@ -112,6 +112,13 @@ def test_any_value_at_any_place_is_accepted_or_named_in_one_line(which: str, sto
     assert [text for text in texts if not text.startswith(f"{path}: ") or len(text.splitlines()) != 1] == []
 
 
+MASK: dict[str, Any] = {
+    "source": {"uri": "/mask.tif", "size": 9, "version": "1", "modified": "2026-01-01T00:00:00Z"},
+    "dtype": "uint8",
+    "block_height": 16,
+    "block_width": 16,
+}
+
 IMPOSSIBLE_PLANS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "gigabytes of tiles": (("sharding", "rows"), 74 * 2**30),
     "as many shards": (("sharding", "shard_rows"), 0),
@@ -127,6 +134,13 @@ IMPOSSIBLE_PLANS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "a CRS that names a file": (("profile", "crs_wkt"), "+proj=longlat +nadgrids=/etc/passwd"),
     "another dataset": (("dataset_id",), "other"),
     "pixels of no type": (("profile", "dtype"), "object"),
+    "nodata beyond all types": (("profile", "nodata", 0), 10**400),
+    "a mask of no type": (("profile", "valid_mask"), MASK | {"dtype": "object"}),
+    "a mask without rows": (("profile", "valid_mask"), MASK | {"block_height": 0}),
+    "a mask in another file system": (
+        ("profile", "valid_mask"),
+        MASK | {"source": MASK["source"] | {"uri": "/vsicurl/http://127.0.0.1:1/mask.tif"}},
+    ),
 }
 
 
