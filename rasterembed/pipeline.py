@@ -198,13 +198,15 @@ def embed_raster(
         steps.on_warning(doubt)
     store = store.allowing(*plan.rasters)
     result = _complete(store, plan, options)
-    if result is None:
+    if result is None or not plan.is_stored(store):
         wait_s = options.execution.lease_wait
         with hold_lease(store, plan.layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
             # Another run may have completed the dataset while this one waited.
             result = _complete(store, plan, options)
             if result is None:
                 result = _carry_out(store, plan, options, steps, lease, hub_token)
+            else:
+                plan.write(store)  # A complete dataset cannot be searched without its plan.
     if result.manifest.rows == 0:
         steps.on_warning(_why_nothing_was_embedded(store, plan))
     steps.on_end(store, result)

@@ -6,7 +6,7 @@ A run writes the manifest last. Every reader reads the manifest first.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
 from rasterembed.raster.grid import MAX_TILES
-from rasterembed.store.layout import DatasetLayout, key_in, name_of
+from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model, unreadable
@@ -167,6 +167,7 @@ def find_complete(
     - Its fingerprint is the plan's fingerprint.
     - Every shard has the size that the manifest lists.
     - The tile index belongs to the plan.
+    - The STAC Item exists.
     - No object of another configuration exists.
 
     This function changes nothing and needs no lease. Call it before the run takes the lease, and again when the run
@@ -188,9 +189,15 @@ def find_complete(
         if replace:
             return None
         raise ConfigurationChangedError(_difference(manifest, plan))
-    sizes = store.sizes(plan.layout.shards_folder)
-    whole = all(sizes.get(name_of(shard.path)) == shard.bytes for shard in manifest.shards)
-    complete = manifest.state in states and whole and _has_own_tile_index(store, plan) and not _leftovers(store, plan)
+    sizes = _sizes(store, plan)
+    whole = all(sizes.get(shard.path) == shard.bytes for shard in manifest.shards)
+    complete = (
+        manifest.state in states
+        and whole
+        and plan.layout.stac_item in sizes
+        and _has_own_tile_index(store, plan)
+        and not _leftovers(sizes, plan)
+    )
     return manifest if complete else None
 
 
@@ -284,7 +291,7 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
     lease.check()  # Writing the tile index of a large raster takes long. The lease may be lost in the meantime.
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
-    for key in _leftovers(store, plan):
+    for key in _leftovers(_sizes(store, plan), plan):
         store.delete(key)
     return manifest
 
@@ -303,10 +310,12 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
     return changed
 
 
-def _leftovers(store: ObjectStore, plan: Plan) -> list[str]:
+def _sizes(store: ObjectStore, plan: Plan) -> dict[str, int]:
+    """Return the sizes in bytes of the objects in the folders of shards and manifest, by key."""
+    folders = (plan.layout.shards_folder, plan.layout.dataset_folder)
+    return {key_in(folder, name): size for folder in folders for name, size in store.sizes(folder).items()}
+
+
+def _leftovers(keys: Iterable[str], plan: Plan) -> list[str]:
     """Return the keys of all shards and plans with another configuration. The new manifest does not list them."""
-    layout = plan.layout
-    keys = [
-        key_in(folder, name) for folder in (layout.shards_folder, layout.dataset_folder) for name in store.sizes(folder)
-    ]
-    return [key for key in keys if layout.is_of_other_plan(key, plan.fingerprint)]
+    return [key for key in keys if plan.layout.is_of_other_plan(key, plan.fingerprint)]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, StoreError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile, inspect_raster
@@ -110,6 +110,20 @@ class Plan(BaseModel):
     def write(self, store: ObjectStore) -> None:
         """Write the plan into the store. Other processes can then read the plan."""
         store.write(self.layout.plan(self.fingerprint), self.model_dump_json(indent=1).encode())
+
+    def is_stored(self, store: ObjectStore) -> bool:
+        """Return whether the store has this plan, and the plan can be read.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        try:
+            Plan.read(store, self.dataset_id, self.fingerprint)
+        except StoreError:
+            raise
+        except DataError:
+            return False
+        return True
 
     @classmethod
     def read(cls, store: ObjectStore, dataset_id: str, fingerprint: str) -> Plan:

@@ -44,6 +44,26 @@ def options(tiny_vit: Path) -> EmbedOptions:
     return EmbedOptions(**choices(tiny_vit))
 
 
+@pytest.mark.parametrize("damage", ["lost", "damaged"])
+def test_the_plan_of_a_ready_dataset_is_written_again(
+    damage: str, store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    plan = embed_raster(store, raster, options).plan
+    key, whole = plan.layout.plan(plan.fingerprint), store.read(plan.layout.plan(plan.fingerprint))
+    if damage == "lost":
+        store.delete(key)
+    else:
+        store.write(key, b"{}")
+    with pytest.raises(DataError, match=r"embed the raster again with the same options to write the plan again$"):
+        Dataset.open(store, DATASET).search(Query(tile="r000000_c000000"))
+
+    steps = Recorded()
+    assert embed_raster(store, raster, options, steps=steps).already_complete
+    assert "embed" not in steps.names
+    assert store.read(key) == whole
+    assert Dataset.open(store, DATASET).search(Query(tile="r000000_c000000")).hits
+
+
 class Recorded(Steps):
     """Records the names of the steps that run."""
 
