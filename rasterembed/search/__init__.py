@@ -6,7 +6,8 @@ The steps of a search, and their modules:
 - `searcher` runs the search. `examples`, `chip` and `tile_lookup` turn the examples into one vector. `areas` and
   `filters` apply the filters.
 - `engines` has the search engines, which find the nearest vectors.
-- `answer` has the answer. `output` and `contact_sheet` write the answer to files.
+- `answer` has the answer. `output` and `contact_sheet` write the answer to files,
+  and `answer_html` shows it in a notebook. `thumbnails` cuts tiles out of the raster.
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
 - `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this
   index, and `index_database` opens it.

@@ -5,15 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Literal
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from rasterembed.errors import UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
 from rasterembed.search.tile_lookup import Tile
+
+if TYPE_CHECKING:
+    import geopandas
+    import pandas
+
+    from rasterembed.dataset.dataset import Dataset
 
 Role = Literal["query", "like", "unlike"]
 """Role of an example. `query`: the example itself. `like`: find similar tiles. `unlike`: avoid similar tiles."""
@@ -131,7 +139,15 @@ class RadiometryGroup(BaseModel):
 
 
 class Answer(BaseModel):
-    """The k nearest tiles, with the nearest tile first. If fewer than k tiles pass the filters, it has fewer tiles."""
+    """The k nearest tiles, with the nearest tile first. If fewer than k tiles pass the filters, it has fewer tiles.
+
+    A notebook shows an answer as a table with pictures. `print` shows it as text, and `to_dataframe` and
+    `to_geodataframe` return it as a table of pandas and GeoPandas.
+
+    Example:
+        >>> answer = dataset.search(Query(tile="r000008_c000008"), k=5)  # doctest: +SKIP
+        >>> answer.to_dataframe()[["rank", "tile_id", "distance"]]  # doctest: +SKIP
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -153,6 +169,62 @@ class Answer(BaseModel):
     """Groups of searched datasets with the same radiometry. Empty if all datasets have the same radiometry.
 
     The same ground has other colours in each group. Its vectors of two groups are therefore far apart."""
+
+    _datasets: tuple[Any, ...] = PrivateAttr(default=())
+    """The searched datasets, from whose rasters a notebook's pictures are cut. They hold the store with its keys, so
+    they are never part of the stored answer."""
+
+    def with_datasets(self, datasets: Sequence[Dataset]) -> Answer:
+        """Return this answer with the datasets whose rasters a notebook shows."""
+        answer = self.model_copy()
+        answer._datasets = tuple(datasets)
+        return answer
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether two answers say the same, also if only one of them can show pictures."""
+        return isinstance(other, Answer) and self.__dict__ == other.__dict__
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Return the state for pickle, without the datasets: they hold the keys of the store."""
+        return super().__getstate__() | {"__pydantic_private__": {"_datasets": ()}}
+
+    def _repr_html_(self) -> str:
+        """Return the answer as a table with pictures. Jupyter calls this method."""
+        from rasterembed.search.answer_html import answer_html  # It imports rasterio and PIL.
+
+        return answer_html(self, self._datasets)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the tiles as a table of pandas, with a row for each tile. Footprints are left out.
+
+        Returns:
+            The columns `rank`, `dataset_id`, `tile_id`, `distance`, `lon`, `lat` (degrees), `row`, `col`, `col_off`,
+            `row_off`, `width`, `height` (px), `valid_fraction`, `acquired` (UTC) and `model`.
+
+        Raises:
+            UsageError: if pandas is not installed.
+        """
+        pandas = _import("pandas")
+        names = [name for name in Hit.model_fields if name != "geometry"]
+        frame = pandas.DataFrame({name: [getattr(hit, name) for hit in self.hits] for name in names})
+        frame["acquired"] = pandas.to_datetime(frame["acquired"], utc=True)
+        frame["model"] = self.model
+        return frame
+
+    def to_geodataframe(self) -> geopandas.GeoDataFrame:
+        """Return the tiles as a table of GeoPandas: the columns of `to_dataframe`, and `geometry`.
+
+        The geometry is the footprint in longitude and latitude (OGC:CRS84). If a raster has no place on Earth, all
+        geometries are as stored, and the table has no CRS.
+
+        Raises:
+            UsageError: if GeoPandas is not installed.
+        """
+        geopandas = _import("geopandas")
+        frame = self.to_dataframe()
+        geometry = geopandas.GeoSeries.from_wkb([hit.geometry for hit in self.hits])
+        placed = all(hit.lon is not None for hit in self.hits)
+        return geopandas.GeoDataFrame(frame, geometry=geometry.array, crs="OGC:CRS84" if placed else None)
 
     @property
     def several_datasets(self) -> bool:
@@ -220,6 +292,18 @@ class Answer(BaseModel):
             f"in each of these groups: {'; '.join(groups)}. To compare them, embed the others again with --stretch-of "
             f"{self.radiometries[0].dataset_ids[0]} --replace"
         )
+
+
+def _import(package: str) -> Any:
+    """Import a package that this library does not require.
+
+    Raises:
+        UsageError: if the package is not installed.
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{package} is not installed: pip install {package}") from error
 
 
 def _align(rows: Sequence[Sequence[str]]) -> list[str]:

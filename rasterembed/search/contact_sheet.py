@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, one_line
 from rasterembed.escape import escape_terminal
-from rasterembed.raster.pixels import Pixels, open_pixels
-from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output_file import OutputFile, find_output
+from rasterembed.search.thumbnails import picture, thumbnails
 from rasterembed.search.tile_lookup import Tile
 from rasterembed.store.object_store import ObjectStore
 
@@ -40,8 +33,6 @@ _MAX_COLUMNS = 8
 """Largest number of cards side by side."""
 
 _PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
-_HATCHING = (238, 240, 243), (222, 226, 230)
-"""Colours of the stripes that are drawn for invalid pixels."""
 _FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
 """Colour of an example's frame."""
 
@@ -81,7 +72,7 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
         shown: tuple[Tile | Hit, ...] = (*tiles, *answer.hits[:MAX_SHOWN])
         own = [tile for tile in shown if tile.dataset_id == dataset.id]
         if own:
-            pictures |= _cut_out(dataset, own)
+            pictures |= thumbnails(dataset, own, _THUMB)
     several = answer.several_datasets
     examples = [_example_card(example, by_id, pictures, several) for example in answer.examples]
     hits = [_hit_card(hit, pictures, several) for hit in answer.hits[:MAX_SHOWN]]
@@ -116,7 +107,9 @@ def _example_card(
     first = next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
-    return _Card(picture(pixels, valid, radiometry, side), example.role, (example.label,), _FRAMES[example.role])
+    return _Card(
+        picture(pixels, valid, radiometry, side, _THUMB), example.role, (example.label,), _FRAMES[example.role]
+    )
 
 
 def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool) -> _Card:
@@ -131,50 +124,6 @@ def _place(dataset: Dataset, tile: Tile) -> str:
     if centre is None:
         return f"px {tile.col_off + tile.width // 2}, {tile.row_off + tile.height // 2}"
     return "{:.5f}, {:.5f}".format(*centre)
-
-
-def _cut_out(dataset: Dataset, tiles: Iterable[Tile | Hit]) -> dict[tuple[str, str], Image.Image]:
-    """Return thumbnails of tiles by dataset and tile id. The tiles are read in the order of their position."""
-    plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
-    plan.profile.check_unchanged(store, plan.source)
-    pictures = {}
-    with open_pixels(store, uri, plan.profile) as raster:
-        for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):
-            pictures[tile.dataset_id, tile.tile_id] = _read(raster, plan, tile)
-    return pictures
-
-
-def _read(raster: Pixels, plan: Plan, tile: Tile | Hit) -> Image.Image:
-    window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
-    try:
-        pixels, valid = raster.read(plan.radiometry.distinct_bands, window)
-    except RasterioError as error:
-        raise DataError(f"{plan.source.uri}: tile {tile.tile_id} cannot be read: {one_line(error)}") from error
-    pixels = plan.radiometry.channels(pixels, plan.profile)
-    return picture(pixels, valid, plan.radiometry, plan.sharding.grid.size)
-
-
-def picture(
-    pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry, side: int
-) -> Image.Image:
-    """Return a thumbnail of a tile. Its colours are those of the model's input.
-
-    Invalid pixels, and pixels outside the raster, are striped.
-
-    Args:
-        pixels: colour channels, shape (1 or 3, rows, columns). Rows and columns are at most `side`.
-        valid: whether each pixel is valid, shape (rows, columns).
-        radiometry: how values become colour.
-        side: side of a tile in the grid, px.
-    """
-    colours = np.moveaxis(np.nan_to_num(radiometry.scaled(pixels)) * 255, 0, -1).round().astype(np.uint8)
-    rows, columns = np.indices((side, side))
-    period = max(side // 14, 2)
-    stripes = ((rows + columns) // period) % 2 == 0
-    whole = np.where(stripes[..., None], *_HATCHING).astype(np.uint8)
-    height, width = valid.shape
-    whole[:height, :width][valid] = colours[valid]
-    return Image.fromarray(whole).resize((_THUMB, _THUMB), Image.Resampling.LANCZOS)
 
 
 def _draw(answer: Answer, examples: Sequence[_Card], hits: Sequence[_Card]) -> Image.Image:

@@ -177,7 +177,7 @@ class Searcher:
             searched.append(dataset)
             candidates += [(dataset, row) for row in rows.to_pylist()]
         candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
-        return Answer(
+        answer = Answer(
             query=query.text(),
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
@@ -188,6 +188,7 @@ class Searcher:
             seconds=round(time.monotonic() - started, 4),
             radiometries=group_by_radiometry(searched),
         )
+        return answer.with_datasets(self.datasets)
 
     def _placed(self, query: Query) -> Sequence[Dataset]:
         """Return the datasets in which the examples are looked up.

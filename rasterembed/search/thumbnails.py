@@ -1,0 +1,77 @@
+"""Small pictures of tiles, cut from the raster in the colours of the model's input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.errors import RasterioError
+from rasterio.windows import Window
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.plan import Plan
+from rasterembed.errors import DataError, one_line
+from rasterembed.raster.pixels import Pixels, open_pixels
+from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.search.answer import Hit
+from rasterembed.search.tile_lookup import Tile
+
+_HATCHING = (238, 240, 243), (222, 226, 230)
+"""Colours of the stripes that are drawn for invalid pixels."""
+
+
+def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict[tuple[str, str], Image.Image]:
+    """Return thumbnails of tiles by dataset and tile id. The tiles are read in the order of their position.
+
+    Args:
+        dataset: the dataset of all tiles.
+        tiles: the tiles.
+        side: width and height of a thumbnail, px.
+
+    Raises:
+        RasterChangedError: if the raster was changed after it was embedded.
+        DataError: if the raster is missing or cannot be read.
+    """
+    plan, store, uri = dataset.plan, dataset.store, dataset.plan.source.uri
+    plan.profile.check_unchanged(store, plan.source)
+    pictures = {}
+    with open_pixels(store, uri, plan.profile) as raster:
+        for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):
+            pictures[tile.dataset_id, tile.tile_id] = _read(raster, plan, tile, side)
+    return pictures
+
+
+def _read(raster: Pixels, plan: Plan, tile: Tile | Hit, side: int) -> Image.Image:
+    window = Window(tile.col_off, tile.row_off, tile.width, tile.height)
+    try:
+        pixels, valid = raster.read(plan.radiometry.distinct_bands, window)
+    except RasterioError as error:
+        raise DataError(f"{plan.source.uri}: tile {tile.tile_id} cannot be read: {one_line(error)}") from error
+    pixels = plan.radiometry.channels(pixels, plan.profile)
+    return picture(pixels, valid, plan.radiometry, plan.sharding.grid.size, side)
+
+
+def picture(
+    pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry, tile_side: int, side: int
+) -> Image.Image:
+    """Return a thumbnail of a tile. Its colours are those of the model's input.
+
+    Invalid pixels, and pixels outside the raster, are striped.
+
+    Args:
+        pixels: colour channels, shape (1 or 3, rows, columns). Rows and columns are at most `tile_side`.
+        valid: whether each pixel is valid, shape (rows, columns).
+        radiometry: how values become colour.
+        tile_side: side of a tile in the grid, px.
+        side: width and height of the thumbnail, px.
+    """
+    colours = np.moveaxis(np.nan_to_num(radiometry.scaled(pixels)) * 255, 0, -1).round().astype(np.uint8)
+    rows, columns = np.indices((tile_side, tile_side))
+    period = max(tile_side // 14, 2)
+    stripes = ((rows + columns) // period) % 2 == 0
+    whole = np.where(stripes[..., None], *_HATCHING).astype(np.uint8)
+    height, width = valid.shape
+    whole[:height, :width][valid] = colours[valid]
+    return Image.fromarray(whole).resize((side, side), Image.Resampling.LANCZOS)
