@@ -32,11 +32,13 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
 
     STAC's embedding extension calls this a run receipt.
     """
+    declared = plan.profile.declarations()
     return {
         "version": SCHEMA_VERSION,
         "dataset_id": plan.dataset_id,
         "fingerprint": plan.fingerprint,
         "source": plan.source.model_dump(mode="json"),
+        **({"validity": declared} if declared else {}),
         "crs": plan.profile.crs_wkt,
         "transform": plan.profile.transform,
         "model": plan.model.name,

@@ -17,6 +17,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
+from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
@@ -246,6 +247,8 @@ def test_a_mask_belongs_to_the_plan(store: ObjectStore, tmp_path: Path) -> None:
     assert plan.configuration()["source"]["valid_mask"] == {
         "uri": str(mask), "size": state.st_size, "version": str(state.st_mtime_ns),
     }  # fmt: skip
+    assert receipt_of(plan)["validity"] == {"valid_mask": plan.configuration()["source"]["valid_mask"]}
+    assert "validity" not in receipt_of(plain)
     plan.write(store)
     assert Plan.read(store, "dataset", plan.fingerprint) == plan
     assert fractions(store, plan)
