@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import command
+from rasterembed.commands.next_search import search_command
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
@@ -49,6 +50,8 @@ class Summary(BaseModel):
     """Time of the whole run."""
     tiles_per_second: float
     """Speed while shards were computed. 0 if no shard was computed."""
+    search: str | None = None
+    """Command that searches the dataset. None if no tile was embedded."""
 
 
 @flow(name="raster-embeddings", flow_run_name="{raster}")
@@ -108,7 +111,7 @@ def raster_embeddings(
     )
     fleet = Fleet(workers, worker_deployment, store, weights, execution, model.device) if workers else None
     result = embed_raster(
-        target, raster, options, steps=PrefectSteps(fleet), hub_token=hub_token, run_id=str(flow_run.id)
+        target, raster, options, steps=PrefectSteps(fleet, store), hub_token=hub_token, run_id=str(flow_run.id)
     )
     manifest, seconds = result.manifest, result.embedding_seconds
     return Summary(
@@ -119,6 +122,7 @@ def raster_embeddings(
         skipped=manifest.skipped,
         seconds=round(time.monotonic() - started, 2),
         tiles_per_second=round(manifest.tiles / seconds, 2) if seconds else 0.0,
+        search=search_command(target, manifest, store),
     )
 
 

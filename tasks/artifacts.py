@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
-from prefect.artifacts import Artifact, create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.escape import escape_markdown, markdown_code
+from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
+from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import artifact_key
 
+_SHOWN_LETTERS = 60
+"""Largest number of letters of a name in a table. A longer name would make the table wider than Prefect's page."""
 
-def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest) -> None:
-    """Create two artifacts: a table about the dataset for people, and the manifest's URI for programs."""
-    model, grid = plan.model, plan.sharding.grid
+
+def shortened(text: str, length: int = _SHOWN_LETTERS) -> str:
+    """Return a text with at most `length` letters. A longer text loses its middle, because its ends tell the most.
+
+    Example:
+        >>> shortened("s3://bucket/2024/05/17/scene.tif", 20)
+        's3://bucke…scene.tif'
+    """
+    if len(text) <= length:
+        return text
+    tail = (length - 1) // 2
+    return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: str | None) -> None:
+    """Create two artifacts: a description of the dataset for people, and a table with the manifest's URI for programs.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+        manifest: the dataset's manifest.
+        search: command that searches the dataset. None if it cannot be searched.
+    """
+    model, grid, layout = plan.model, plan.sharding.grid, DatasetLayout(manifest.dataset_id)
     size = manifest.bytes / 2**20
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"
+    tiles = f"{manifest.rows:,} embedded, {manifest.skipped:,} skipped, of {manifest.tiles:,}"
+    # Lines of a code block are as long as they need to be, and can be copied.
+    whole = {
+        "raster": plan.source.uri,
+        "manifest": store.uri(layout.manifest),
+        "report": store.uri(layout.qa_report_markdown),
+        "fingerprint": manifest.fingerprint,
+        **({"search": search} if search else {}),
+    }
+    lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(
         key=artifact_key("dataset", manifest.dataset_id),
-        description=f"Dataset {escape_markdown(manifest.dataset_id)}",
-        markdown=f"""# {escape_markdown(manifest.dataset_id)}: {manifest.state}
+        description=f"Dataset {escape_markdown(manifest.dataset_id)} is {escape_markdown(manifest.state)}; "
+        f"tiles: {tiles}",
+        markdown=f"""# {escape_markdown(manifest.dataset_id)}: {escape_markdown(manifest.state)}
 
 | | |
 |---|---|
-| raster | {markdown_code(plan.source.uri)} |
-| tiles | {manifest.rows} embedded, {manifest.skipped} skipped, of {manifest.tiles} |
+| raster | {markdown_code(shortened(plan.source.uri))} |
+| tiles | {tiles} |
 | grid | {grid.size} px, stride {grid.step} px, edge {grid.edge} |
-| model | {escape_markdown(manifest.model)}, {model.pooling}, {manifest.dimensions} dimensions, {model.dtype} |
+| model | {escape_markdown(shortened(manifest.model))} |
+| vectors | {model.pooling}, {manifest.dimensions} dimensions, computed in {model.dtype} |
 | computed by | {escape_markdown(computed)} |
 | radiometry | bands {plan.radiometry.bands}, {plan.radiometry.method} |
 | shards | {len(manifest.shards)}, {size:.1f} MiB |
-| manifest | {markdown_code(store.uri(plan.layout.manifest))} |
-| fingerprint | {markdown_code(manifest.fingerprint)} |
+
+```text
+{lines}
+```
 """,
     )
-    Artifact(
-        type="manifest",
+    create_table_artifact(
         key=artifact_key("manifest", manifest.dataset_id),
-        description=f"Manifest of {escape_markdown(manifest.dataset_id)}",
-        data=store.uri(plan.layout.manifest),
-    ).create()
+        description=f"Manifest of dataset {escape_markdown(manifest.dataset_id)}, which is "
+        f"{escape_markdown(manifest.state)}",
+        table=[{"manifest": store.uri(layout.manifest)}],
+    )

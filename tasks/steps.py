@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 
 from prefect import get_run_logger
 
+from rasterembed.commands.next_search import search_command
 from rasterembed.dataset.embedding import EmbeddingJob, Progress
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan, PlanSettings
@@ -36,10 +37,12 @@ class PrefectSteps(Steps):
 
     Args:
         fleet: workers that compute the shards in child runs. If it is None, this run computes the shards.
+        block: name of the object-store block, for the search command that is shown at the end.
     """
 
-    def __init__(self, fleet: Fleet | None = None) -> None:
+    def __init__(self, fleet: Fleet | None = None, block: str | None = None) -> None:
         self._fleet = fleet
+        self._block = block
 
     def register(self, store: ObjectStore, raster: str) -> Source:
         """Find the raster, and return its URI, size and version."""
@@ -100,5 +103,10 @@ class PrefectSteps(Steps):
         get_run_logger().info(message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
-        """Show a description of the dataset as an artifact."""
-        publish_summary(store, result.plan, result.manifest)
+        """Log the dataset's id and a search command, and show a description of the dataset as an artifact."""
+        manifest = result.manifest
+        search = search_command(store, manifest, self._block) if manifest.state == "ready" else None
+        publish_summary(store, result.plan, manifest, search)
+        get_run_logger().info(
+            "dataset %s is %s%s", manifest.dataset_id, manifest.state, f"; search it: {search}" if search else ""
+        )

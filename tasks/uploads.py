@@ -11,9 +11,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.exceptions import ObjectNotFound
 
 from rasterembed.errors import ObjectMissingError, UsageError
+from rasterembed.escape import escape_terminal
 from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
+from tasks.artifacts import shortened
 from tasks.policy import STEP
 
 _PAGE = 100
@@ -94,6 +96,14 @@ def start_runs(
 
 def publish_sweep(started: Iterable[Upload], known: Iterable[FlowRun]) -> None:
     """Create a table artifact: the uploads started now, and the uploads that have a run but no dataset."""
-    rows = [{"upload": upload.uri, "state": "started now"} for upload in started]
-    rows += [{"upload": run.name, "state": str(run.state_name), "run": str(run.id)} for run in known]
-    create_table_artifact(rows, key="uploads-without-dataset", description="Uploads that had no dataset")
+    started, known = list(started), list(known)
+    rows = [{"upload": escape_terminal(shortened(upload.uri)), "state": "started now"} for upload in started]
+    rows += [
+        {"upload": escape_terminal(shortened(run.name)), "state": str(run.state_name), "run": str(run.id)}
+        for run in known
+    ]
+    create_table_artifact(
+        rows,
+        key="uploads-without-dataset",
+        description=f"Uploads without a dataset: {len(started)} started now, {len(known)} started before",
+    )

@@ -218,10 +218,11 @@ class PrefectRunTrigger(BaseTrigger):
             return None
 
     async def _manifest(self, client: httpx.AsyncClient) -> str | None:
-        """Return the URI of the dataset's manifest, which is an artifact of the flow run."""
-        wanted = {"artifacts": {"flow_run_id": {"any_": [self.flow_run_id]}, "type": {"any_": ["manifest"]}}}
+        """Return the URI of the dataset's manifest, which is in a table artifact of the flow run."""
+        wanted = {"artifacts": {"flow_run_id": {"any_": [self.flow_run_id]}, "type": {"any_": ["table"]}}}
         found = (await client.post("/artifacts/filter", json=wanted)).raise_for_status().json()
-        return json.loads(found[0]["data"]) if found else None
+        tables = [json.loads(one["data"]) for one in found if one["key"].startswith("manifest-")]
+        return str(tables[0][0]["manifest"]) if tables else None
 
     async def on_kill(self) -> None:
         """Cancel the run, because a person ended the task."""

@@ -66,7 +66,10 @@ def _artifacts(server: PrefectServer, key: str) -> list[dict[str, Any]]:
     return found
 
 
-def test_a_run_is_one_task_a_step_and_one_a_shard(scene: Path, tmp_path: Path, prefect_api: PrefectServer) -> None:
+def test_a_run_is_one_task_a_step_and_one_a_shard(
+    scene: Path, tmp_path: Path, prefect_api: PrefectServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "prefect")
     state = _run(
         raster=str(scene),
         root=str(tmp_path),
@@ -87,6 +90,16 @@ def test_a_run_is_one_task_a_step_and_one_a_shard(scene: Path, tmp_path: Path, p
     (summary,) = _artifacts(prefect_api, "dataset-steps")
     assert summary["type"] == "markdown"
     assert "25 embedded, 0 skipped, of 25" in summary["data"]
+    assert summary["description"] == "Dataset steps is ready; tiles: 25 embedded, 0 skipped, of 25"
+    rows = [line for line in summary["data"].splitlines() if line.startswith("|")]
+    assert max(map(len, rows)) < 130, rows  # Prefect's page is not wider.
+    command = state.result().search
+    assert command == f"rasterembed search steps --root {tmp_path} --tile r000000_c000000"
+    assert f"\nsearch: {command}\n" in summary["data"]
+    (manifest,) = _artifacts(prefect_api, "manifest-steps")
+    assert manifest["type"] == "table"  # Prefect's pages call a type that they do not know UNKNOWN.
+    assert json.loads(manifest["data"]) == [{"manifest": f"{tmp_path}/datasets/steps/manifest.json"}]
+    assert "search it: rasterembed search steps" in caplog.text
     assert "demo (untrained)" in summary["data"]
     assert ds.dataset(tmp_path / "embeddings" / "steps").count_rows() == 25
 
