@@ -110,6 +110,17 @@ def bucket() -> str:
     return f"test-{uuid.uuid4().hex[:12]}"
 
 
+@pytest.fixture
+def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw plain pictures for quality reports. Drawing takes most of the time of a small run."""
+    # Matplotlib takes long to import, and not every test process needs it.
+    from rasterembed.qa import pictures
+    from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+
+    for name in DRAWING_FUNCTIONS:
+        monkeypatch.setattr(pictures, name, draw_plain_picture)
+
+
 @pytest.fixture(scope="session")
 def rasters() -> Path:
     """Return the folder of real rasters: RASTERS, or shared/data/rasters beside the project."""

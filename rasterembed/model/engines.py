@@ -266,9 +266,9 @@ def _load(checkpoint: Checkpoint) -> Any:
         DataError: If a file is damaged, or if the weights are not those of the network that config.json describes.
     """
     # Transformers would print a progress bar, which breaks the lines of the run's own, and a table of wrong tensors.
-    transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.disable_progress_bar()
     verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers.utils.logging.set_verbosity_error()
     network_class, attention = _NETWORKS[checkpoint.family]
     try:
         tensors = load_weights(checkpoint.name, checkpoint.folder)

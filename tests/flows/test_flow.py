@@ -28,6 +28,8 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from tests.support.prefect_server import PrefectServer
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -25,6 +25,8 @@ from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, SHARDS, choices, write_raster
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 TOO_STRICT = QaThresholds(max_mean_cosine=-1.0)
 """No dataset passes this: the mean cosine of all pairs is never so small."""
 

@@ -40,6 +40,8 @@ _processes.set_forkserver_preload(
     [
         "rasterembed.pipeline",
         "rasterembed.model.embedder",
+        "rasterembed.qa.measure",
+        "tests.support.pictures",
         "pandas",
         "pyarrow.pandas_compat",
         "transformers.models.auto.modeling_auto",
@@ -218,7 +220,9 @@ def _run(
     report: Connection, raster: str, store: dict[str, Any], hook: Hook | None, lease_s: float, options: dict[str, Any]
 ) -> None:
     from rasterembed.model import embedder
+    from tests.support.pictures import draw_plain_pictures
 
+    draw_plain_pictures()
     sys.stdout = _Said(report)  # type: ignore[assignment]
     lease.DURATION_S, lease.POLL_S = lease_s, 0.05
     embedded = _count(shard_embedding, "write_shard")
