@@ -13,9 +13,9 @@ COMPOSE ?= docker compose
 
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
-# One pytest process a core, up to four. The tests of a module run in one process, which makes their fixtures once.
-# PARALLEL= runs all tests in one process.
-PARALLEL ?= --numprocesses auto --dist loadscope
+# tests/conftest.py chooses the number of processes, and which tests run in the same process. PARALLEL= runs all tests in
+# one process.
+PARALLEL ?= --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help .venv demo test test-processors lint style format docs test-s3 images deploy stack upload bench constraints clean

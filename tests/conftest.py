@@ -8,7 +8,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import psutil
@@ -47,6 +47,47 @@ def pytest_xdist_auto_num_workers() -> int:
     servers of its own, so more workers would cost more than they save.
     """
     return min(usable_cores() + 1, 4)
+
+
+LONGEST_FIRST = (
+    "tests/flows/",
+    "tests/services/test_webhook.py",
+    "tests/store/test_s3.py",
+    "tests/qa/test_run_qa.py",
+    "tests/commands/test_console.py",
+    "tests/pipeline/",
+    "tests/model/",
+    "tests/search/test_search_index.py",
+    "tests/store/",
+)
+"""Prefixes of the test modules that take longest. They run first, because the other processes wait for the last one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the longest modules first."""
+
+    def place(item: pytest.Item) -> int:
+        matches = [number for number, prefix in enumerate(LONGEST_FIRST) if item.nodeid.startswith(prefix)]
+        return min(matches, default=len(LONGEST_FIRST))
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Return a scheduler that runs the tests of a module in one process, and all modules of flows in one process.
+
+    Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ModuleScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            module = nodeid.partition("::")[0]
+            with_prefect = module.startswith("tests/flows/") or module == "tests/services/test_webhook.py"
+            return "with Prefect" if with_prefect else module
+
+    return ModuleScheduling(config, log)
 
 
 def _listening() -> set[str]:
