@@ -18,45 +18,20 @@ from typing import Any
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL
-from prefect.workers.process import ProcessWorker
-from prefect_docker import DockerWorker
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock
 from rasterembed.store.object_store import DEFAULT_ROOT
-
-PROJECT = Path(__file__).parents[1]
+from scripts.work_pools import POOLS, PROJECT, make_pools
 
 BLOCK = "raster-embeddings"
 """Name of the object-store block that the deployments of prefect.yaml use."""
-
-_POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
-"""The work pools of prefect.yaml, and the type of worker for each pool."""
-
-
-def make_pools(client: SyncPrefectClient, network: str | None) -> None:
-    """Create the work pools. If `network` is given, containers of the Docker pools join that Docker network."""
-    for name, worker in _POOLS.items():
-        template: dict[str, Any] = worker.get_default_base_job_template()
-        if network and worker is DockerWorker:
-            template["variables"]["properties"]["networks"]["default"] = [network]
-        try:
-            pool = client.read_work_pool(name)
-        except ObjectNotFound:
-            client.create_work_pool(WorkPoolCreate(name=name, type=worker.type, base_job_template=template))
-            print(f"work pool {name}: created")
-            continue
-        if network and pool.base_job_template != template:
-            client.update_work_pool(name, WorkPoolUpdate(base_job_template=template))
-            print(f"work pool {name}: containers join {network}")
 
 
 def make_blocks() -> None:
@@ -143,7 +118,7 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
 
 def point_out_old_deployments(client: SyncPrefectClient) -> None:
     """Print how to delete the deployments that 0.1 named `docker` and `process`: their schedules still run."""
-    wanted = DeploymentFilter.model_validate({"name": {"any_": list(_POOLS)}, "tags": {"all_": ["raster-embeddings"]}})
+    wanted = DeploymentFilter.model_validate({"name": {"any_": list(POOLS)}, "tags": {"all_": ["raster-embeddings"]}})
     for old in client.read_deployments(deployment_filter=wanted):
         flow = client.read_flow(old.flow_id).name
         print(f"{flow}/{old.name} is from version 0.1; to delete it: prefect deployment delete {flow}/{old.name}")
@@ -157,6 +132,12 @@ def main() -> None:
         "--network", default=os.environ.get("DOCKER_NETWORK"), help="Docker network that containers join"
     )
     parser.add_argument(
+        "--limit",
+        type=int,
+        metavar="N",
+        help="runs of a pool that work at once, without shares (default: one a core, at most one for 4 GiB of memory)",
+    )
+    parser.add_argument(
         "--silence",
         type=int,
         default=180,
@@ -167,7 +148,7 @@ def main() -> None:
     if not PREFECT_API_URL.value():
         sys.exit("PREFECT_API_URL is not set: start a server (prefect server start) and set it to http://HOST:4200/api")
     with get_client(sync_client=True) as client:
-        make_pools(client, arguments.network)
+        make_pools(client, arguments.network, arguments.limit)
         make_blocks()
         make_automation(client, arguments.silence)
         point_out_old_deployments(client)

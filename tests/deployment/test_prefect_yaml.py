@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,12 +16,15 @@ import prefect
 import pytest
 import yaml
 from prefect import Flow
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
-from prefect.workers.process import ProcessWorker
+from prefect.utilities.templating import apply_values
 from prefect_docker import DockerWorker
 
+from scripts.work_pools import POOLS, base_job_template, default_limit, make_pools
 from tests.support.deployed import deploy
 from tests.support.prefect_server import PrefectServer, prefect_server
 
@@ -44,7 +48,6 @@ STEPS = {
     },
 }  # fmt: skip
 SCHEDULE_KEYS = {"cron", "timezone", "slug", "active", "parameters"}
-POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessWorker}
 VERSION = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
 
 
@@ -130,31 +133,66 @@ def _fillers(schema: dict[str, Any]) -> dict[str, Any]:
 @every_deployment
 def test_the_job_variables_are_the_work_pools_own(deployment: dict[str, Any]) -> None:
     pool = deployment["work_pool"]
-    assert set(pool) <= {"name", "job_variables"}
-    variables = POOLS[pool["name"]].get_default_base_job_template()["variables"]["properties"]
+    assert set(pool) <= {"name", "job_variables", "work_queue_name"}
     given = pool.get("job_variables", {})
-    assert set(given) <= set(variables)
-    jsonschema.validate(given, {"type": "object", "properties": variables, "$defs": _definitions(pool["name"])})
+    image = re.sub(r"{{ (analytics|processing)\.image }}", "analytics-embeddings:0.2.0", given.get("image", ""))
+    jsonschema.validate(given | ({"image": image} if image else {}), base_job_template(pool["name"])["variables"])
+    # Runs of embed-shards are waited for, so no limit may hold them back.
+    assert ("work_queue_name" in pool) == ("embed_shards.py" in deployment["entrypoint"])
     # the heartbeats that the automation of scripts/deploy.py misses when a run is dead
     assert int(given["env"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) >= 30
     if pool["name"] != "process":
-        assert given["image_pull_policy"] == "IfNotPresent"
         assert re.fullmatch(r"{{ (analytics|processing)\.image }}", given["image"])
         assert given["env"]["PREFECT_HOME"].startswith("/home/raster/")
         assert deployment["pull"] == FILE["definitions"]["in_image"]
 
 
-def _definitions(pool: str) -> dict[str, Any]:
-    found: dict[str, Any] = POOLS[pool].get_default_base_job_template()["variables"].get("$defs", {})
-    return found
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"privileged": True},
+        {"volumes": ["/:/host"]},
+        {"network_mode": "host"},
+        {"networks": ["bridge"]},
+        {"command": "sh"},
+        {"container_create_kwargs": {"cap_add": ["ALL"]}},
+        {"container_create_kwargs.privileged": "true"},
+        {"image": "evil.example/analytics-embeddings:1"},
+        {"image": "alpine:3"},
+        {"image": None},
+        {"working_dir": "/"},
+    ],
+    ids=lambda wrong: next(iter(wrong)),
+)
+def test_no_run_may_ask_for_more_than_the_pool_gives(wrong: dict[str, Any]) -> None:
+    for pool in POOLS:
+        variables = base_job_template(pool)["variables"]
+        jsonschema.validate({"env": {"A": "b"}, "env.C": "d"}, variables)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, variables)
+
+
+@pytest.mark.parametrize("pool", ["docker", "docker-gpu"])
+def test_a_container_has_no_privileges_whatever_a_run_asks_for(pool: str) -> None:
+    asked = {"privileged": True, "volumes": ["/:/host"], "command": "sh", "network_mode": "host", "image": "a:1"}
+    values = asked | {"container_create_kwargs": {"privileged": True, "cap_add": ["ALL"]}}
+    template = base_job_template(pool, network="of-the-stack")
+    made = DockerWorker.job_configuration(**apply_values(template["job_configuration"], values))
+    assert not made.privileged
+    assert made.volumes == ["raster-embeddings-hub:/home/raster/.cache/huggingface"]
+    assert made.networks == ["of-the-stack"]
+    assert made.network_mode is None
+    assert made.command is None
+    created = made.container_create_kwargs
+    assert created["cap_drop"] == ["ALL"]
+    assert created["security_opt"] == ["no-new-privileges:true"]
+    assert set(created) - {"shm_size", "device_requests"} == {"cap_drop", "security_opt", "pids_limit"}
 
 
 def test_a_gpu_container_asks_docker_for_gpus() -> None:
     from docker.types import DeviceRequest, HostConfig
 
-    gpu = next(d for d in DEPLOYMENTS if d["name"].endswith("-docker-gpu"))
-    asked = gpu["work_pool"]["job_variables"]["container_create_kwargs"]
-    assert set(asked) == {"shm_size", "device_requests"}
+    asked = base_job_template("docker-gpu")["job_configuration"]["container_create_kwargs"]
     requests = [DeviceRequest(**request) for request in asked["device_requests"]]
     config = HostConfig(version="1.41", shm_size=asked["shm_size"], device_requests=requests)
     assert config["ShmSize"] == 2 * 2**30
@@ -172,7 +210,7 @@ def empty_server() -> Iterator[PrefectServer]:
 def _everything(server: PrefectServer) -> dict[str, Any]:
     """Return everything that deploying creates, without its times."""
     found = {}
-    for kind in ("deployments", "work_pools", "block_documents", "block_types", "automations", "flows"):
+    for kind in ("deployments", "work_pools", "block_documents", "block_types", "automations", "flows", "work_queues"):
         # "prefect" pools and types come with the server
         response = httpx.post(f"{server.api_url}/{kind}/filter", json={"limit": 200}, timeout=30)
         response.raise_for_status()
@@ -199,6 +237,10 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     assert _everything(empty_server) == first
 
     assert {pool["name"] for pool in first["work_pools"]} == set(POOLS)
+    assert 1 <= default_limit() <= len(os.sched_getaffinity(0))
+    limits = {(queue["work_pool_name"], queue["name"]): queue["concurrency_limit"] for queue in first["work_queues"]}
+    assert limits["process", "default"] == limits["docker", "default"] == default_limit()
+    assert limits["process", "shares"] is None
     deployed = {deployment["name"]: deployment for deployment in first["deployments"]}
     assert deployed["embed-process"]["version"] == VERSION
     assert all(deployment["enforce_parameter_schema"] for deployment in first["deployments"])
@@ -218,6 +260,18 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     assert "block object-store/raster-embeddings" in changed
     (block,) = _everything(empty_server)["block_documents"]
     assert block["data"]["root"] == str(tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
+    with temporary_settings({PREFECT_API_URL: empty_server.api_url}), get_client(sync_client=True) as client:
+        make_pools(client, network="of-the-stack", limit=7)
+        make_pools(client, network=None, limit=None)
+        pools = {name: client.read_work_pool(name).base_job_template["job_configuration"] for name in POOLS}
+        limits = {name: client.read_work_queue_by_name("default", name).concurrency_limit for name in POOLS}
+    assert limits == {"docker": 7, "docker-gpu": None, "process": 7}
+    assert pools["docker"]["networks"] == pools["docker-gpu"]["networks"] == ["of-the-stack"]
+    assert "networks" not in pools["process"]
 
 
 @pytest.mark.slow
@@ -245,3 +299,9 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: Prefect
         refused = answer(raster="a.tif", **wrong)
         assert refused.status_code == 409, wrong
     assert answer().status_code == 409
+
+    # Of the job variables, only those of the pool are taken.
+    for unwanted in ({"command": "sh -c id"}, {"working_dir": "/"}, {"privileged": True}):
+        body = {"parameters": {"raster": "a.tif"}, "job_variables": unwanted}
+        refused = httpx.post(create, json=body, timeout=30)
+        assert refused.status_code == 422, unwanted

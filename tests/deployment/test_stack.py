@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ SERVICES: dict[str, dict[str, Any]] = STACK["services"]
 
 KEYS = {
     "image", "build", "restart", "networks", "environment", "volumes", "ports", "depends_on", "healthcheck", "command",
-    "group_add",
+    "group_add", "read_only", "tmpfs", "cap_drop", "cap_add", "security_opt",
 }  # fmt: skip
 
 
@@ -56,6 +57,21 @@ def test_nothing_but_loopback_is_published() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert published
     assert all(port.startswith("127.0.0.1:") for port in published)
+
+
+def test_services_have_no_privileges_and_a_password() -> None:
+    for name, service in SERVICES.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        # Only images that change their user keep capabilities, and only those with a volume are not read-only.
+        assert ("cap_add" in service) == (name in ("postgres", "redis", "s3"))
+        assert service.get("read_only", False) == ("cap_add" not in service)
+    for name in ("server", "services"):
+        assert "PREFECT_SERVER_API_AUTH_STRING" in SERVICES[name]["environment"]
+        assert SERVICES[name]["environment"]["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].startswith("http://127.0.0.1:")
+    for name in ("webhook", "worker"):
+        assert "PREFECT_API_AUTH_STRING" in SERVICES[name]["environment"]
+    assert "--requirepass" in SERVICES["redis"]["command"]
 
 
 def test_there_is_no_secret_in_the_file_and_the_example_names_every_one() -> None:
@@ -83,6 +99,7 @@ def test_only_what_cannot_be_pulled_is_replaced_and_how_the_webhook_is_announced
 
 
 PROJECT_NAME = "raster-embeddings-test"
+PREFECT_PASSWORD = "fdb97531eca86420"
 NETWORK = STACK["networks"]["raster-embeddings"]["name"]
 
 
@@ -127,6 +144,8 @@ def stack(engine: DockerClient, tmp_path: Path) -> Iterator[Stack]:
     """Prepare the stack with replaced images, and stop it after the test."""
     secrets = {
         "POSTGRES_PASSWORD": "0123456789abcdef",
+        "REDIS_PASSWORD": "02468ace13579bdf",
+        "PREFECT_PASSWORD": PREFECT_PASSWORD,
         "S3_ACCESS_KEY": ACCESS_KEY,
         "S3_SECRET_KEY": SECRET_KEY,
         "WEBHOOK_TOKEN": "fedcba9876543210",
@@ -176,16 +195,63 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _configurations_of_runs(engine: DockerClient, upload: Future[str]) -> list[dict[str, Any]]:
+    """Return how Docker runs the containers of flow runs that exist until the upload has become a dataset."""
+    found: dict[str, dict[str, Any]] = {}
+    while not upload.done():
+        for container in engine.containers.list(filters={"network": NETWORK, "label": "io.prefect.flow-run-id"}):
+            found[container.id] = container.attrs["HostConfig"]
+        time.sleep(0.5)
+    return list(found.values())
+
+
+def _check_that_strangers_are_refused(stack: Stack) -> None:
+    """Check that Prefect's API and Redis want their passwords, and that no run gets more than its pool gives."""
+    api = f"http://127.0.0.1:{stack.prefect_port}/api"
+    strangers = None, ("prefect", ""), ("prefect", "wrong"), ("admin", PREFECT_PASSWORD)
+    for auth in strangers:
+        for path in ("block_documents/filter", "deployments/filter", "work_pools/filter"):
+            assert httpx.post(f"{api}/{path}", json={}, auth=auth).status_code == 401
+    with httpx.Client(base_url=api, auth=("prefect", PREFECT_PASSWORD), timeout=30) as client:
+        named = client.get("/deployments/name/raster-embeddings/embed-docker").raise_for_status().json()
+        for origin, allowed in (("http://evil.example", None), (api.removesuffix("/api"), api.removesuffix("/api"))):
+            answer = client.post("/deployments/filter", json={}, headers={"Origin": origin})
+            assert answer.headers.get("access-control-allow-origin") == allowed
+        wanted: list[dict[str, Any]] = [
+            {"privileged": True},
+            {"volumes": ["/:/host"]},
+            {"network_mode": "host"},
+            {"image": "alpine:3"},
+            {"container_create_kwargs": {"cap_add": ["ALL"]}},
+        ]
+        for variables in wanted:
+            body = {"parameters": {"raster": "s3://rasters/none.tif"}, "job_variables": variables}
+            refused = client.post(f"/deployments/{named['id']}/create_flow_run", json=body)
+            assert refused.status_code == 422, variables
+    redis = "cd docker && $COMPOSE exec -T redis env -u REDISCLI_AUTH redis-cli"
+    assert "NOAUTH" in stack.run(f"{redis} keys '*'")
+
+
 @pytest.mark.docker
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerClient, tmp_path: Path) -> None:
     stack.run("make stack")
     pages = httpx.get(f"http://127.0.0.1:{stack.prefect_port}/", headers={"Accept": "text/html"}, follow_redirects=True)
     assert pages.status_code == 200
     assert "<title>Prefect" in pages.text
     stack.run("make deploy")
+    _check_that_strangers_are_refused(stack)
     scene = write_scene(tmp_path / "scene.tif", 6, 8, 224)
-    printed = stack.run(f"make upload RASTER={scene}")
+    with ThreadPoolExecutor(1) as thread:
+        upload = thread.submit(stack.run, f"make upload RASTER={scene}")
+        configurations = _configurations_of_runs(engine, upload)
+        printed = upload.result()
+    assert configurations
+    for configuration in configurations:
+        assert configuration["Privileged"] is False
+        assert configuration["CapDrop"] == ["ALL"]
+        assert configuration["SecurityOpt"] == ["no-new-privileges:true"]
+        assert [bind.split(":")[0] for bind in configuration["Binds"]] == ["raster-embeddings-hub"]
     assert "s3://rasters/scene.tif: uploaded" in printed
     assert "Completed" in printed
     # it was the notification that started the run, not the sweep
