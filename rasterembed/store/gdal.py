@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -71,5 +72,7 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         "GDAL_HTTP_CONNECTTIMEOUT": 10,
         "GDAL_HTTP_TIMEOUT": 120,
     }
+    if bundle := os.environ.get("AWS_CA_BUNDLE"):
+        options["GDAL_CURL_CA_BUNDLE"] = bundle  # GDAL does not know the variable of boto3 and s3fs.
     with rasterio.Env(session=session, **options):
         yield f"/vsis3/{uri.removeprefix('s3://')}"

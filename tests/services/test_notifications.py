@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import boto3
+import numpy as np
 import pytest
+import rasterio
 import s3fs
 
 from examples.landscape import make_scene
 from flows.reconcile_uploads import Sweep, reconcile_uploads
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 from services.webhook.notify import make_topic, subscribe
+from tests.conftest import PROJECT
+from tests.support.deployed import write_scene
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import S3Server
 from tests.support.webhook import TOKEN, Webhook, deploy, deploy_to, process_worker, wait_for, webhook
@@ -68,6 +76,46 @@ def write_in_parts(fs: s3fs.S3FileSystem, path: str, content: bytes) -> None:
         for start in range(0, len(content), part):
             file.write(content[start : start + part])
     assert re.search(r"-[2-9]\W*$", fs.info(path)["ETag"])
+
+
+def test_over_tls_the_documented_command_sets_up_the_bucket_and_gdal_reads_from_it(
+    ceph: S3Server, bucket: str, tiny_tiff: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ceph.create_bucket(bucket)
+    over_tls = {"AWS_ENDPOINT_URL": str(ceph.tls_endpoint_url), "AWS_CA_BUNDLE": str(ceph.certificate)}
+    for name, value in (ceph.environment() | over_tls).items():
+        monkeypatch.setenv(name, value)
+    command = [sys.executable, "-m", "services.webhook.notify", bucket, "--topic", f"tls-{bucket}"]
+    options = ["--url", "https://upload-webhook.example/uploads", "--prefix", "in/"]
+    token = {"UPLOAD_WEBHOOK_TOKEN": TOKEN}
+    done = subprocess.run(
+        [*command, *options], env=os.environ | token, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = ceph.client().get_bucket_notification_configuration(Bucket=bucket)
+    assert found["TopicConfigurations"][0]["TopicArn"].endswith(f"tls-{bucket}")
+    # Without TLS, the gateway refuses the same topic, because it has a password.
+    plain = {"AWS_ENDPOINT_URL": ceph.endpoint_url}
+    refused = subprocess.run(
+        [*command, *options], env=os.environ | token | plain, cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 1
+    assert "only over TLS" in refused.stderr
+
+    store = ObjectStore(root=f"s3://{bucket}")
+    store.write("in/scene.tif", tiny_tiff.read_bytes())
+    assert store.read("in/scene.tif") == tiny_tiff.read_bytes()
+    uri = f"s3://{bucket}/in/scene.tif"
+    with gdal_environment(store, uri, cache_bytes=2**24) as path, rasterio.open(path) as raster:
+        read = raster.read()
+    with rasterio.open(tiny_tiff) as raster:
+        np.testing.assert_array_equal(read, raster.read())
+
+
+@pytest.fixture
+def tiny_tiff(tmp_path: Path) -> Path:
+    """Write a small raster."""
+    return write_scene(tmp_path / "tiny.tif", 1, 1, 256)
 
 
 @pytest.fixture

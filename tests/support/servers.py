@@ -24,7 +24,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
@@ -73,6 +73,10 @@ class S3Server:
     secret_key: str
     region: str
     _daemons: Daemons = field(repr=False)
+    tls_endpoint_url: str | None = None
+    """Address of the same server with TLS, if it has one."""
+    certificate: Path | None = None
+    """Certificate of that address. No authority has signed it."""
 
     def start(self) -> None:
         """Start again after `stop`, on the same port (Ceph: with the same data; moto: empty)."""
@@ -209,12 +213,16 @@ class _Ceph:
         self._cluster_id = str(uuid.uuid4())
         self._conf = folder / "ceph.conf"
         self._keyring = folder / "rgw" / "keyring"
+        self.tls_port = free_port()
+        self.certificate = folder / "certificate.pem"
+        self._key_and_certificate = folder / "rgw" / "gateway.pem"
 
     def create(self) -> None:
         """Write the configuration and an empty monitor store. No process needs to run."""
         for name in ("mon", "osd", "rgw", "run", "log"):
             (self._folder / name).mkdir()
         self._conf.write_text(self._configuration())
+        self._make_certificate()
         monmap = str(self._folder / "monmap")
         self._run(
             "monmaptool",
@@ -235,6 +243,13 @@ class _Ceph:
             "--gen-key",
             str(self._keyring),
         )
+
+    def _make_certificate(self) -> None:
+        key = self._folder / "key.pem"
+        files = ("-keyout", str(key), "-out", str(self.certificate))
+        names = ("-subj", "/CN=gateway", "-addext", f"subjectAltName=IP:{self._host}")
+        self._run("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *files, *names)
+        self._key_and_certificate.write_text(key.read_text() + self.certificate.read_text())
 
     def start(self) -> None:
         self._spawn("ceph-mon", "--id", "a")
@@ -308,7 +323,8 @@ log file = {self._folder}/log/$name.log
 # The socket's path could be longer than the system allows, and nothing uses the socket.
 admin socket =
 [client.rgw.a]
-rgw frontends = beast endpoint={self._host}:{self._port}
+rgw frontends = beast endpoint={self._host}:{self._port} \
+ ssl_endpoint={self._host}:{self.tls_port} ssl_certificate={self._key_and_certificate}
 rgw thread pool size = 16
 # The gateway takes a notification's password only over TLS. The tests claim that a proxy has done TLS.
 rgw trust forwarded https = true
@@ -369,7 +385,8 @@ def ceph_gateway(host: str = HOST) -> Iterator[S3Server]:
         ceph = _Ceph(Path(folder), host, port)
         ceph.create()
         with _running(ceph, host, port) as server:
-            yield server
+            tls = f"https://{host}:{ceph.tls_port}"
+            yield replace(server, tls_endpoint_url=tls, certificate=ceph.certificate)
 
 
 SERVERS = {"moto": moto_server, "ceph": ceph_gateway}
