@@ -1,0 +1,99 @@
+"""Measure a burst of uploads on the process pool: seconds until all datasets are ready, and memory of the runs.
+
+Runs are created at once, as the webhook creates them. `make deploy` limits how many of them work at once.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.harness import RESULTS, load, run, save, table
+from rasterembed.store.object_store import ObjectStore
+from tests.support.deployed import Runs, deploy, manifest_of, worker, write_scene
+from tests.support.prefect_server import PrefectServer, prefect_server
+
+NAME = "uploads"
+DEPLOYMENT = "raster-embeddings/embed-process"
+SIDE = 224
+
+
+def measure(
+    *, uploads: int = 10, rows: int = 2, cols: int = 2, limits: str = "0", results: Path = RESULTS
+) -> dict[str, Any]:
+    """Measure bursts of uploads, each on a new Prefect server.
+
+    Args:
+        uploads: Number of rasters.
+        rows: Rows of tiles of a raster.
+        cols: Columns of tiles of a raster.
+        limits: Limits of runs at once, separated by commas. 0 is the default limit.
+        results: Folder for the file with the results.
+    """
+    before = load()
+    found = {limit: _burst(uploads, rows, cols, limit) for limit in map(int, limits.split(","))}
+    parameters = {"uploads": uploads, "rows": rows, "cols": cols, "limits": limits, "results": results}
+    return save(NAME, parameters, before, {"bursts": found}, results)
+
+
+def _burst(uploads: int, rows: int, cols: int, limit: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="uploads-") as place, prefect_server() as server:
+        folder = Path(place)
+        scenes = [write_scene(folder / f"{number}.tif", rows, cols, SIDE) for number in range(uploads)]
+        options = ("--limit", str(limit)) if limit else ()
+        deploy(server, DEPLOYMENT, options=options, RASTER_ROOT=str(folder / "store"))
+        with worker(server, "process", folder):
+            return _embed_all(server, ObjectStore(root=str(folder / "store")), scenes)
+
+
+def _embed_all(server: PrefectServer, store: ObjectStore, scenes: list[Path]) -> dict[str, float]:
+    """Create a run for each raster, and measure until all datasets are ready."""
+    runs, begun = Runs(server), time.monotonic()
+    waiting = [
+        runs.create(DEPLOYMENT, raster=str(scene), dataset_id=f"upload-{number}").id
+        for number, scene in enumerate(scenes)
+    ]
+    most_runs, most_memory = 0, 0
+    while waiting:
+        memory = _memory_of_runs(server)
+        most_runs, most_memory = max(most_runs, len(memory)), max(most_memory, sum(memory.values()))
+        if (state := runs.read(waiting[0]).state) is not None and state.is_final():
+            waiting.pop(0)
+        else:
+            time.sleep(0.5)
+    wall = time.monotonic() - begun
+    for number in range(len(scenes)):
+        assert manifest_of(store, f"upload-{number}").state == "ready"
+    return {"wall_s": round(wall, 1), "runs_at_once": most_runs, "memory_gib": round(most_memory / 2**30, 2)}
+
+
+def _memory_of_runs(server: PrefectServer) -> dict[str, int]:
+    """Return the resident bytes of all processes of each flow run of a server."""
+    found: dict[str, int] = {}
+    for process in psutil.process_iter():
+        try:
+            environment = process.environ()
+            flow_run = environment.get("PREFECT__FLOW_RUN_ID")
+            if flow_run and environment.get("PREFECT_API_URL") == server.api_url:
+                found[flow_run] = found.get(flow_run, 0) + process.memory_info().rss
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            pass
+    return found
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """Return the table of the documentation."""
+    names = ["limit", "seconds until all are ready", "runs at once", "memory of the runs, GiB"]
+    rows = [
+        [limit if limit != "0" else "default", *(str(burst[key]) for key in ("wall_s", "runs_at_once", "memory_gib"))]
+        for limit, burst in report["bursts"].items()
+    ]
+    return table(names, rows)
+
+
+if __name__ == "__main__":
+    run(measure, markdown)
