@@ -6,19 +6,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
 import pyproj
 import pystac
 import shapely
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
+from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
 from rasterembed.escape import href_of
-from rasterembed.raster.footprints import Footprinter
-from rasterembed.raster.grid import Tiles
 from rasterembed.store.layout import name_of
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
@@ -38,11 +36,11 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
         plan: plan of the dataset.
         shards: all shards, in the order of their numbers.
     """
-    geometry = _outline(plan)
+    geometry = outline(plan)
     item = pystac.Item(
         id=plan.dataset_id,
         geometry=None if geometry is None else shapely.geometry.mapping(geometry),
-        bbox=None if geometry is None else _bbox(geometry),
+        bbox=None if geometry is None else list(bounding_box(geometry)),
         datetime=plan.profile.acquired or plan.source.modified,
         properties={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,30 +53,6 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     _assets(item, plan, shards)
     item.add_link(pystac.Link("emb:source-data", href_of(plan.source.uri), media_type=_media_type(plan)))
     return item.to_dict(include_self_link=False)
-
-
-def _bbox(geometry: shapely.Geometry) -> list[float]:
-    """Return west, south, east, north in degrees.
-
-    If the geometry crosses the antimeridian, west is greater than east (RFC 7946, section 5.2).
-    """
-    west, south, east, north = geometry.bounds
-    parts = [part.bounds for part in shapely.get_parts(geometry)]
-    if (west, east) == (-180.0, 180.0) and all(part[2] - part[0] < 360.0 for part in parts):
-        west = min(part[0] for part in parts if part[0] > -180.0)
-        east = max(part[2] for part in parts if part[2] < 180.0)
-    return [west, south, east, north]
-
-
-def _outline(plan: Plan) -> shapely.Geometry | None:
-    """Return the footprint of the whole raster, or None if the raster has no place on Earth."""
-    if not plan.profile.on_earth:
-        return None
-    zero = np.zeros(1, dtype=np.int32)
-    width = np.array([plan.profile.width], dtype=np.int32)
-    height = np.array([plan.profile.height], dtype=np.int32)
-    whole = Tiles(row=zero, col=zero, col_off=zero, row_off=zero, width=width, height=height)
-    return Footprinter(plan.profile)(whole).geometry[0]
 
 
 def _embedding(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:

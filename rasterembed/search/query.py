@@ -122,8 +122,8 @@ class Query(BaseModel):
     @field_validator("lonlat")
     @classmethod
     def _is_on_earth(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and not (-180 <= value[0] <= 180 and -90 <= value[1] <= 90):
-            raise ValueError("give longitude (-180 to 180), then latitude (-90 to 90), in degrees")
+        if value is not None and not (-360 <= value[0] <= 360 and -90 <= value[1] <= 90):
+            raise ValueError("give longitude (-360 to 360), then latitude (-90 to 90), in degrees")
         return value
 
     @model_validator(mode="after")
@@ -205,7 +205,7 @@ class Where(BaseModel):
     def _is_a_box(cls, box: tuple[float, float, float, float] | None) -> tuple[float, float, float, float] | None:
         if box is not None:
             west, south, east, north = box
-            on_earth = all(-180 <= x <= 180 for x in (west, east)) and all(-90 <= y <= 90 for y in (south, north))
+            on_earth = all(-360 <= x <= 360 for x in (west, east)) and all(-90 <= y <= 90 for y in (south, north))
             if not on_earth or south > north:
                 raise ValueError("give west, south, east, north in degrees, south below north")
         return box

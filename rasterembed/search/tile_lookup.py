@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.skip_reason import describe_reason
@@ -21,6 +22,10 @@ from rasterembed.store import duck
 
 _COLUMNS = "tile_id, col_off, row_off, width, height, shard, status, reason"
 """Columns of the tile index that a lookup reads."""
+
+
+_MOST_EXTENTS = 3
+"""Largest number of datasets whose extent an error names."""
 
 
 class Tile(BaseModel):
@@ -71,35 +76,55 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
     Args:
         con: a connection from `duck.connect`.
         datasets: datasets in which the tile is searched.
-        lon: longitude in degrees.
+        lon: longitude in degrees, -360 to 360. A longitude is the same a turn of 360 degrees on.
         lat: latitude in degrees.
 
     Raises:
         DataError: if no tile contains the point, if all tiles that contain the point were skipped, or if a raster has
             no place on Earth.
     """
-    point, skipped = shapely.Point(lon, lat), ""
+    east = lon - 360.0 * np.round(lon / 360.0)
+    # The antimeridian is at both ends of the map.
+    west = -180.0 if east == 180.0 else 180.0 if east == -180.0 else east
+    points, skipped = shapely.points([east, west], [lat, lat]), ""
     for dataset in datasets:
         dataset.check_on_earth()
         rows = _query_index(
             con,
             dataset,
-            f"SELECT {_COLUMNS}, geometry FROM tile_index WHERE bbox.xmin <= $lon AND bbox.xmax >= $lon "
-            "AND bbox.ymin <= $lat AND bbox.ymax >= $lat",
-            {"lon": lon, "lat": lat},
+            f"SELECT {_COLUMNS}, geometry FROM tile_index WHERE bbox.ymin <= $lat AND bbox.ymax >= $lat "
+            "AND (bbox.xmin <= $east AND bbox.xmax >= $east OR bbox.xmin <= $west AND bbox.xmax >= $west)",
+            {"east": float(east), "west": float(west), "lat": lat},
         )
         footprints = shapely.from_wkb([row["geometry"] for row in rows])
-        containing = [pair for pair in zip(rows, footprints, strict=True) if pair[1].covers(point)]
+        containing = [pair for pair in zip(rows, footprints, strict=True) if shapely.covers(pair[1], points).any()]
         embedded = [pair for pair in containing if pair[0]["status"] == TileStatus.EMBEDDED]
         if embedded:
-            row, _ = min(embedded, key=lambda pair: (pair[1].centroid.distance(point), pair[0]["tile_id"]))
+            row, _ = min(
+                embedded, key=lambda pair: (shapely.distance(pair[1].centroid, points).min(), pair[0]["tile_id"])
+            )
             return _tile(dataset, row)
         if containing:
             row = containing[0][0]
             status = _describe_status(dataset, row)
             skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} does, but was {status}"
     names = ", ".join(repr(dataset.id) for dataset in datasets)
-    raise DataError(f"no embedded tile of {names} contains longitude {lon:g}, latitude {lat:g}{skipped}")
+    where = skipped or _describe_extents(datasets, lon, lat)
+    raise DataError(f"no embedded tile of {names} contains longitude {lon:g}, latitude {lat:g}{where}")
+
+
+def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> str:
+    """Return text for people about where datasets are, and whether the two numbers of a place may be swapped."""
+    texts, swapped = [], False
+    for dataset in datasets:
+        geometry = outline(dataset.plan)
+        if geometry is None:
+            continue
+        west, south, east, north = bounding_box(geometry)
+        texts.append(f"{dataset.id!r} has longitudes {west:.6g} to {east:.6g} and latitudes {south:.6g} to {north:.6g}")
+        swapped = swapped or bool(geometry.covers(shapely.Point(lat, lon)))
+    text = "".join(f"; {text}" for text in texts[:_MOST_EXTENTS])
+    return text + (f". The longitude comes first: did you mean {lat:g} {lon:g}?" if swapped else "")
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:

@@ -1,0 +1,34 @@
+"""The place of a whole raster on Earth."""
+
+from __future__ import annotations
+
+import numpy as np
+import shapely
+
+from rasterembed.dataset.plan import Plan
+from rasterembed.raster.footprints import Footprinter
+from rasterembed.raster.grid import Tiles
+
+
+def outline(plan: Plan) -> shapely.Geometry | None:
+    """Return the footprint of the whole raster, or None if the raster has no place on Earth."""
+    if not plan.profile.on_earth:
+        return None
+    zero = np.zeros(1, dtype=np.int32)
+    width = np.array([plan.profile.width], dtype=np.int32)
+    height = np.array([plan.profile.height], dtype=np.int32)
+    whole = Tiles(row=zero, col=zero, col_off=zero, row_off=zero, width=width, height=height)
+    return Footprinter(plan.profile)(whole).geometry[0]
+
+
+def bounding_box(geometry: shapely.Geometry) -> tuple[float, float, float, float]:
+    """Return west, south, east, north in degrees.
+
+    If the geometry crosses the antimeridian, west is greater than east (RFC 7946, section 5.2).
+    """
+    west, south, east, north = geometry.bounds
+    parts = [part.bounds for part in shapely.get_parts(geometry)]
+    if (west, east) == (-180.0, 180.0) and all(part[2] - part[0] < 360.0 for part in parts):
+        west = min(part[0] for part in parts if part[0] > -180.0)
+        east = max(part[2] for part in parts if part[2] < 180.0)
+    return west, south, east, north
