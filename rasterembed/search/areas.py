@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,52 @@ from shapely.geometry import shape
 from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.search.query import Where
 
-Areas = tuple[shapely.Geometry, ...]
-"""Areas in longitude and latitude. A tile must meet each area. Without an area, every tile passes."""
+
+@dataclass(frozen=True, eq=False)
+class Area:
+    """An area in longitude and latitude."""
+
+    parts: NDArray[np.object_]
+    """The geometries that make up the area, within longitudes of -180 to 180, shape (n,). They may overlap."""
+
+    def meets(self, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
+        """Return whether each footprint meets a part of the area, shape (n,). A common edge is enough.
+
+        Args:
+            footprints: polygons in longitude and latitude, shape (n,).
+        """
+        result = np.zeros(len(footprints), dtype=bool)
+        tree = shapely.STRtree(footprints)
+        for start in range(0, len(self.parts), _PARTS_AT_ONCE):
+            _, met = tree.query(self.parts[start : start + _PARTS_AT_ONCE], predicate="intersects")
+            result[met] = True
+            if result.all():
+                break
+        return result
+
+
+Areas = tuple[Area, ...]
+"""A tile must meet each area. Without an area, every tile passes."""
 
 _LONLAT_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
 """Endings of CRS names. In a CRS with such a name, the coordinates are longitude and latitude."""
+
+_PARTS_AT_ONCE = 64
+"""Largest number of parts of an area that are compared with tiles at once. This limits the memory for the pairs."""
+
+_MAX_BYTES, _MAX_POINTS = 32 * 2**20, 1_000_000
+"""Largest size of a GeoJSON file in bytes, and largest number of points in it."""
+
+_MAX_CROSSINGS = 1000
+"""Largest number of crossings of a file's polygons with themselves. Making them valid takes about a second, and the
+time grows faster than the number of crossings."""
+
+_PAIRS_AT_ONCE = 10_000_000
+"""Largest number of pairs of edges that are held in memory."""
+
+_FEW_POINTS, _PAIRS_OF_EDGE = 200, 100
+"""A polygon with fewer points than the first number is checked quickly, whatever its shape. In the others, the box of
+an edge should meet the boxes of no more edges than the second number, on average. Coastlines have about five."""
 
 _MAX_PARTS = 32
 """Largest number of polygons for which an SQL query lists one box for each polygon. If an area has more polygons, the
@@ -33,7 +76,7 @@ def read_areas(where: Where) -> Areas:
         StoreError: if the GeoJSON file cannot be read.
         DataError: if the GeoJSON file does not hold polygons in longitude and latitude.
     """
-    areas = []
+    areas: list[Area] = []
     if where.bbox is not None:
         areas.append(_box(*where.bbox))
     if where.within is not None:
@@ -42,19 +85,15 @@ def read_areas(where: Where) -> Areas:
 
 
 def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Return whether each footprint meets every area. It is enough if they have a common edge.
+    """Return whether each footprint meets every area, shape (n,).
 
     Args:
         areas: the areas.
         footprints: polygons in longitude and latitude, shape (n,).
-
-    Returns:
-        Shape (n,).
     """
     result = np.ones(len(footprints), dtype=bool)
     for area in areas:
-        shapely.prepare(area)
-        result &= shapely.intersects(area, footprints)
+        result &= area.meets(footprints)
     return result
 
 
@@ -67,8 +106,7 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
     clauses = ["true"]
     parameters: dict[str, float] = {}
     for i, area in enumerate(areas):
-        parts = shapely.get_parts(area)
-        boxes = shapely.bounds(parts if len(parts) <= _MAX_PARTS else np.array([area], dtype=object))
+        boxes = shapely.bounds(area.parts) if len(area.parts) <= _MAX_PARTS else shapely.total_bounds(area.parts)[None]
         choices = []
         for j, box in enumerate(boxes.tolist()):
             west, south, east, north = (f"a{i}_{j}_{side}" for side in "wsen")
@@ -80,41 +118,132 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
     return " AND ".join(clauses), parameters
 
 
-def _box(west: float, south: float, east: float, north: float) -> shapely.Geometry:
-    """Return the box as one polygon. If west > east, the box crosses the antimeridian and becomes two polygons."""
-    if west <= east:
-        return shapely.box(west, south, east, north)
-    return shapely.MultiPolygon([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
+def _box(west: float, south: float, east: float, north: float) -> Area:
+    """Return a box from west to east. If west > east, the box crosses the antimeridian."""
+    if west > east:
+        east += 360.0 * math.ceil((west - east) / 360.0)
+    return _area(np.array([shapely.box(west, south, min(east, west + 360.0), north)], dtype=object))
 
 
-def read_polygons(path: Path) -> shapely.Geometry:
-    """Return the union of all polygons in a GeoJSON file.
+def _area(geometries: NDArray[np.object_]) -> Area:
+    """Return the area of geometries whose longitudes may lie beyond -180 to 180. A longitude is the same a turn on.
+
+    The meridians at -180 and 180 are the same line, so a geometry that touches one of them touches both.
+    """
+    west, _, east, _ = shapely.bounds(geometries).T
+    within = (west > -180.0) & (east < 180.0)
+    parts = [geometries[within]]
+    world = shapely.box(-180.0, -90.0, 180.0, 90.0)
+    for turn in range(-3, 4):
+        moved = geometries[~within & (west + 360.0 * turn <= 180.0) & (east + 360.0 * turn >= -180.0)]
+        moved = shapely.transform(moved, lambda places, shift=(360.0 * turn, 0.0): places + shift)
+        inside = shapely.intersection(moved, world)
+        parts.append(inside[~shapely.is_empty(inside)])
+    return Area(np.concatenate(parts))
+
+
+def read_polygons(path: Path) -> Area:
+    """Return the polygons in a GeoJSON file.
 
     Args:
         path: a GeoJSON file by RFC 7946, in longitude and latitude on WGS 84.
 
     Raises:
         StoreError: if the file cannot be read.
-        DataError: if the file is not GeoJSON, has another CRS, or holds other geometries than polygons.
+        DataError: if the file is not GeoJSON, is too large, has another CRS, holds other geometries than polygons, or
+            polygons that cross themselves too often.
     """
-    with os_errors(str(path)):
-        text = path.read_bytes()
+    with os_errors(str(path)), path.open("rb") as file:
+        text = file.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise DataError(f"{path}: it has more than {_MAX_BYTES // 2**20} MiB: simplify its polygons, or cut it")
     try:
-        content = json.loads(text)
-        geometries = [shape(geometry) for geometry in _geometries(content)]
-    except (ValueError, TypeError, KeyError, AttributeError, shapely.errors.ShapelyError) as error:
+        content = json.loads(text, parse_constant=_refuse_constant)
+        geometries = np.array([shape(geometry) for geometry in _geometries(content)], dtype=object)
+    except RecursionError as error:
+        raise DataError(f"{path}: it is not GeoJSON: it is nested too deeply") from error
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, shapely.errors.ShapelyError) as error:
         raise DataError(f"{path}: it is not GeoJSON: {one_line(error)}") from error
     crs = _crs_name(content)
     if crs is not None and not crs.endswith(_LONLAT_NAMES):
         raise DataError(f"{path}: its CRS is {crs}: GeoJSON is in longitude and latitude (RFC 7946); reproject it")
-    if not geometries or any(g.geom_type not in ("Polygon", "MultiPolygon") or g.is_empty for g in geometries):
-        kinds = ", ".join(sorted({g.geom_type for g in geometries})) or "nothing"
-        raise DataError(f"{path}: it holds {kinds}, but polygons are needed")
-    area = shapely.union_all(shapely.make_valid(np.array(geometries, dtype=object)))
-    west, south, east, north = area.bounds
-    if not (west >= -180 and east <= 180 and south >= -90 and north <= 90):
+    kinds = {geometry.geom_type for geometry in geometries}
+    if not kinds or not kinds <= {"Polygon", "MultiPolygon"} or shapely.is_empty(geometries).any():
+        raise DataError(f"{path}: it holds {', '.join(sorted(kinds)) or 'nothing'}, but polygons are needed")
+    places = shapely.get_coordinates(geometries)
+    if len(places) > _MAX_POINTS:
+        raise DataError(f"{path}: its polygons have {len(places)} points, more than {_MAX_POINTS}: simplify them")
+    if not (np.abs(places) <= [360.0, 90.0]).all():
         raise DataError(f"{path}: its coordinates are not degrees of longitude and latitude: reproject it to EPSG:4326")
-    return area
+    return _area(_made_valid(shapely.get_parts(geometries), path))
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _made_valid(polygons: NDArray[np.object_], path: Path) -> NDArray[np.object_]:
+    """Return polygons that do not cross themselves.
+
+    Raises:
+        DataError: if the polygons cross themselves too often.
+    """
+    crossings = 0
+    # GEOS itself takes hours for long rings with many edges at one place.
+    tangled = np.array([_is_tangled(polygon) for polygon in polygons])
+    bad = tangled.copy()
+    bad[~tangled] = ~shapely.is_valid(polygons[~tangled])
+    for i in np.flatnonzero(bad):
+        crossings += _crossings(polygons[i], _MAX_CROSSINGS - crossings)
+        if crossings > _MAX_CROSSINGS:
+            raise DataError(
+                f"{path}: its polygons cross themselves more than {_MAX_CROSSINGS} times: mend them (in QGIS: Fix "
+                "geometries), or draw a simpler area"
+            )
+        if not shapely.is_valid(polygons[i]):
+            polygons[i] = shapely.make_valid(polygons[i])
+    parts: NDArray[np.object_] = shapely.get_parts(polygons)
+    return parts
+
+
+def _edges(polygon: shapely.Geometry) -> NDArray[np.object_]:
+    """Return the edges of all rings of a polygon as lines, shape (n,)."""
+    rings = [shapely.get_coordinates(ring) for ring in shapely.get_rings(polygon)]
+    edges: NDArray[np.object_] = shapely.linestrings(
+        np.concatenate([np.stack([ring[:-1], ring[1:]], axis=1) for ring in rings])
+    )
+    return edges
+
+
+def _is_tangled(polygon: shapely.Geometry) -> bool:
+    """Return whether the boxes of a polygon's edges overlap far more often than in a polygon drawn by people."""
+    if shapely.get_num_coordinates(polygon) < _FEW_POINTS:
+        return False
+    edges = _edges(polygon)
+    tree = shapely.STRtree(edges)
+    step = max(1, _PAIRS_AT_ONCE // len(edges))
+    pairs = 0
+    for start in range(0, len(edges), step):
+        pairs += tree.query(edges[start : start + step]).shape[1]
+        if pairs > _PAIRS_OF_EDGE * len(edges):
+            return True
+    return False
+
+
+def _crossings(polygon: shapely.Geometry, limit: int) -> int:
+    """Return how often edges of a polygon cross or cover each other. The count stops when it exceeds `limit`."""
+    edges = _edges(polygon)
+    tree = shapely.STRtree(edges)
+    step = max(1, _PAIRS_AT_ONCE // len(edges) // 100)
+    pairs = 0
+    for start in range(0, len(edges), step):
+        some = edges[start : start + step]
+        for predicate in ("crosses", "overlaps", "covers"):
+            pairs += tree.query(some, predicate=predicate).shape[1]
+        pairs -= len(some)  # Each edge covers itself.
+        if pairs > 2 * limit:
+            break
+    return -(-pairs // 2)
 
 
 def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:

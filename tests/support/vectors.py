@@ -40,11 +40,23 @@ def checkpoint(folder: Path, dimensions: int, weights: bytes = b"none") -> Path:
     return folder
 
 
-def blank_raster(path: Path, rows: int, cols: int, *, crs: str | None = "EPSG:32635", when: str | None = None) -> Path:
-    """Write a GeoTIFF of `rows` x `cols` tiles without any written block. Its corner is near 24.5 E, 60.6 N."""
+_TOWN = Affine(10, 0, 360_000, 0, -10, 6_720_000)
+"""In UTM zone 35 north, its origin is near 24.5 E, 60.6 N."""
+
+
+def blank_raster(
+    path: Path,
+    rows: int,
+    cols: int,
+    *,
+    crs: str | None = "EPSG:32635",
+    transform: Affine | None = None,
+    when: str | None = None,
+) -> Path:
+    """Write a GeoTIFF of `rows` x `cols` tiles without any written block. By default it lies at `_TOWN`."""
     with rasterio.open(
         path, "w", driver="GTiff", width=cols * SIDE, height=rows * SIDE, count=3, dtype="uint8", crs=crs,
-        transform=Affine(10, 0, 360_000, 0, -10, 6_720_000), tiled=True, sparse_ok=True, compress="zstd",
+        transform=transform or _TOWN, tiled=True, sparse_ok=True, compress="zstd",
     ) as raster:  # fmt: skip
         if when is not None:
             raster.update_tags(TIFFTAG_DATETIME=when)

@@ -1,0 +1,184 @@
+"""Places that people give: longitudes a turn apart, places outside of all datasets, and areas from hostile files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+
+from rasterembed.errors import DataError
+from rasterembed.model.choice import Dinov3
+from rasterembed.search.areas import read_areas, read_polygons
+from rasterembed.search.query import Query, Where
+from rasterembed.search.searcher import search
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
+
+
+@pytest.fixture(scope="module")
+def pacific(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    """Return a store with a dataset of four tiles side by side. The second ends at the antimeridian."""
+    folder = tmp_path_factory.mktemp("pacific")
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", 4)))
+    pixel = 0.32 / (2 * SIDE)
+    place = Affine(pixel, 0, 179.68, 0, -pixel, 10)
+    raster = blank_raster(folder / "pacific.tif", 1, 4, crs="EPSG:4326", transform=place)
+    write_dataset(store, "pacific", raster, model, np.eye(4, dtype=np.float32) + 0.1)
+    return store
+
+
+def tiles(columns: str) -> set[str]:
+    return {f"r000000_c00000{column}" for column in columns}
+
+
+@pytest.mark.parametrize(
+    ("lon", "columns"),
+    [
+        (179.7, "0"), (-180.3, "0"), (179.9, "1"), (-179.9, "2"), (180.1, "2"), (-179.7, "3"), (180.3, "3"),
+        (180.0, "12"), (-180.0, "12"),
+    ],
+)  # fmt: skip
+def test_a_longitude_is_the_same_a_turn_on(pacific: ObjectStore, lon: float, columns: str) -> None:
+    (example,) = search(pacific, ["pacific"], Query(lonlat=(lon, 9.9)), k=1).examples
+    assert example.tile is not None
+    assert example.tile.tile_id in tiles(columns)
+
+
+def test_the_antimeridian_finds_one_tile_by_both_its_longitudes(pacific: ObjectStore) -> None:
+    found = [search(pacific, ["pacific"], Query(lonlat=(lon, 9.9)), k=1).examples for lon in (-180.0, 180.0)]
+    assert found[0][0].tile == found[1][0].tile
+
+
+@pytest.mark.parametrize(
+    ("west", "east", "columns"),
+    [
+        (179.7, 179.8, "0"), (180.1, 180.2, "23"), (-179.9, -179.8, "23"), (179.9, 180.1, "12"), (179.9, -179.9, "12"),
+        (-180.1, -179.9, "12"), (179.9, 180.0, "12"), (-180.0, -179.9, "12"), (0.0, 360.0, "0123"),
+        (-180.0, 180.0, "0123"), (-179.7, 179.7, "03"), (200.0, -179.9, "012"), (0.0, 90.0, ""),
+    ],
+)  # fmt: skip
+def test_a_box_is_the_same_a_turn_on(
+    pacific: ObjectStore, tmp_path: Path, west: float, east: float, columns: str
+) -> None:
+    query = Query(tile="r000000_c000000", include_query=True)
+    by_box = search(pacific, ["pacific"], query, Where(bbox=(west, 9, east, 10)))
+    # The tiles are 0.16 degrees wide and side by side from 179.68. Common edges count.
+    last = east if west <= east else east + 360 * np.ceil((west - east) / 360)
+    expected = {
+        f"r000000_c00000{column}"
+        for column in range(4)
+        if any(
+            west <= 179.68 + 0.16 * (column + 1) + turn + 1e-9 and last >= 179.68 + 0.16 * column + turn - 1e-9
+            for turn in (-720, -360, 0, 360)
+        )
+    }
+    assert expected == tiles(columns)
+    assert {hit.tile_id for hit in by_box.hits} == expected
+    if west <= east:
+        file = tmp_path / "area.geojson"
+        file.write_text(json.dumps(shapely.geometry.mapping(shapely.box(west, 9, east, 10))))
+        by_file = search(pacific, ["pacific"], query, Where(within=str(file)))
+        assert {hit.tile_id for hit in by_file.hits} == expected
+
+
+def test_a_place_outside_names_the_extent(pacific: ObjectStore) -> None:
+    extent = r"'pacific' has longitudes 179\.68 to -179\.68 and latitudes 9\.84 to 10"
+    with pytest.raises(DataError, match=rf"contains longitude 24, latitude 60; {extent}$"):
+        search(pacific, ["pacific"], Query(lonlat=(24, 60)))
+
+
+def test_a_place_with_its_numbers_swapped_is_recognised(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
+    write_dataset(store, "town", blank_raster(tmp_path / "t.tif", 2, 2), model, np.eye(4, dtype=np.float32))
+    with pytest.raises(DataError, match=r"; 'town' has .*\. The longitude comes first: did you mean 24\.447 60\.59\?"):
+        search(store, ["town"], Query(lonlat=(60.59, 24.447)))
+
+
+def star(points: int) -> dict[str, Any]:
+    """Return a polygon whose edges go between random points of a circle: they cross each other everywhere."""
+    turns = np.random.default_rng(1).uniform(0, 2 * np.pi, points)
+    ring = np.round(np.stack([20 * np.cos(turns), 20 * np.sin(turns)], axis=1), 12).tolist()
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+def nested(depth: int) -> str:
+    head = '{"type": "GeometryCollection", "geometries": ['
+    return head * depth + json.dumps(star(3)) + "]}" * depth
+
+
+def square_with(coordinate: str) -> str:
+    return f'{{"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, {coordinate}], [0, 0]]]}}'
+
+
+HOSTILE: dict[str, tuple[str, str]] = {
+    "brackets": ("[" * 200_000, "not GeoJSON: it is nested too deeply"),
+    "collections in collections": (nested(5000), "not GeoJSON: it is nested too deeply"),
+    "NaN": (square_with("NaN"), "not GeoJSON: NaN is not a number in JSON"),
+    "1e999": (square_with("1e999"), "coordinates are not degrees"),
+    "a whole number of 400 digits": (square_with("9" * 400), "not GeoJSON"),
+    "a whole number of 5000 digits": (square_with("9" * 5000), "not GeoJSON"),
+    "an empty ring": ('{"type": "Polygon", "coordinates": [[]]}', "not GeoJSON|polygons are needed"),
+    "a polygon that crosses itself millions of times": (
+        json.dumps(star(3000)),
+        "cross themselves more than 1000 times",
+    ),
+    "a ring that goes round 2000 times": (
+        json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 1]] * 2000 + [[0, 0]]]}),
+        "cross themselves more than 1000 times",
+    ),
+    "too large": (" " * (32 * 2**20) + "[]", "it has more than 32 MiB"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_area_is_refused_in_seconds(tmp_path: Path, name: str) -> None:
+    content, message = HOSTILE[name]
+    file = tmp_path / "area.geojson"
+    file.write_text(content)
+    started = time.monotonic()
+    with pytest.raises(DataError, match=message) as error:
+        read_polygons(file)
+    assert time.monotonic() - started < 30
+    assert str(error.value).startswith(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_an_area_of_bars_that_cross_each_other_takes_little_memory(tmp_path: Path) -> None:
+    """750 x 750 bars have half a million crossings. Their union took gigabytes; now no union is made."""
+    ends = np.linspace(0, 20, 750)
+    bars = [shapely.box(x, 0, x + 0.005, 20) for x in ends] + [shapely.box(0, y, 20, y + 0.005) for y in ends]
+    file = tmp_path / "bars.geojson"
+    file.write_text(shapely.to_geojson(shapely.GeometryCollection(bars)))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (2 * 2**30,) * 2)\n"
+        "import numpy as np, shapely\n"
+        "from pathlib import Path\n"
+        "from rasterembed.search.areas import read_polygons\n"
+        "places = shapely.box([0.01, 5, 30], [0.01, 5, 30], [0.012, 5.1, 31], [0.012, 5.1, 31])\n"
+        "print(read_polygons(Path(sys.argv[1])).meets(places).tolist())\n"
+    )
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(file)], capture_output=True, text=True, timeout=60, check=True, env=environment
+    )
+    assert found.stdout.strip() == "[False, True, False]"
+
+
+def test_a_valid_polygon_with_many_points_is_no_problem(tmp_path: Path) -> None:
+    turns = np.linspace(0, 2 * np.pi, 50_000, endpoint=False)
+    circle = shapely.Polygon(np.stack([10 * np.cos(turns), 10 * np.sin(turns)], axis=1))
+    file = tmp_path / "circle.geojson"
+    file.write_text(shapely.to_geojson(circle))
+    (area,) = read_areas(Where(within=str(file)))
+    assert area.meets(shapely.points([0, 9.9, 11], [0, 0, 0])).tolist() == [True, True, False]
