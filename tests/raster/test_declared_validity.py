@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from rasterembed.commands import embed
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, UsageError
@@ -336,3 +337,9 @@ def test_nodata_values_that_people_type() -> None:
     for text in ("none", "1,2", "", "inf", "1" * 400, True):
         with pytest.raises(ValidationError):
             Validity(nodata=text)
+
+
+def test_options_of_the_command() -> None:
+    words = ["r.tif", "--nodata", "-9999", "--mask", "s3://bucket/m.tif", "--ignore-alpha"]
+    _, bound, _ = embed.app.parse_args(words, print_error=False, exit_on_error=False)
+    assert bound.arguments["validity"] == Validity(nodata=-9999, mask="s3://bucket/m.tif", ignore_alpha=True)
