@@ -67,7 +67,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
 | radiometry | bands {plan.radiometry.bands}, {plan.radiometry.method} |
 | shards | {len(manifest.shards)}, {size:.1f} MiB |
 
-```text
+```
 {lines}
 ```
 """,

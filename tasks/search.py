@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prefect import get_run_logger, task
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact
 
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
+from rasterembed.search.answer_markdown import answer_markdown
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import OutputFile
@@ -18,9 +19,6 @@ from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
-
-_SHOWN = 200
-"""Largest number of rows in an artifact, because the server keeps artifacts in its database."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class SearchRequest:
 
 @task(name="search", **STEP)
 def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
-    """Search, and show the answer as a table artifact of the run; see `rasterembed.search.searcher.Searcher`."""
+    """Search, and show the answer as an artifact of the run; see `rasterembed.search.searcher.Searcher`."""
     with Searcher(
         store,
         request.dataset_ids,
@@ -58,20 +56,11 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         model_of=request.query.dataset_of_example,
     ) as searcher:
         answer = searcher.ask(request.query, request.where, request.k)
-    create_table_artifact(
+        markdown = answer_markdown(answer, searcher.datasets)
+    create_markdown_artifact(
         key=artifact_key("search", request.dataset_ids[0]),
-        description="\n\n".join(map(escape_markdown, [answer.summary(), *answer.notes()])),
-        table=[
-            {
-                "#": hit.rank,
-                "dataset_id": hit.dataset_id,
-                "tile": hit.tile_id,
-                "distance": round(hit.distance, 6),
-                "place": hit.place(),
-                "valid": hit.valid_fraction,
-            }
-            for hit in answer.hits[:_SHOWN]
-        ],
+        description=f"{len(answer.hits)} tiles most similar to {escape_markdown(answer.summary())}",
+        markdown=markdown,
     )
     return answer
 

@@ -143,16 +143,9 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def test_artifacts_and_reports_show_names_letter_by_letter(hostile: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[dict[str, Any]] = []
 
-    class NoServer:
-        def __init__(self, **fields: Any) -> None:
-            made.append(fields)
-
-        def create(self) -> None:
-            """Do nothing."""
-
-    monkeypatch.setattr(tasks.artifacts, "Artifact", NoServer)
-    monkeypatch.setattr(tasks.artifacts, "create_markdown_artifact", lambda **fields: made.append(fields))
-    tasks.artifacts.publish_summary(hostile.store, hostile.plan, hostile.manifest)
+    for function in ("create_markdown_artifact", "create_table_artifact"):
+        monkeypatch.setattr(tasks.artifacts, function, lambda **fields: made.append(fields))
+    tasks.artifacts.publish_summary(hostile.store, hostile.plan, hostile.manifest, f"search {HOSTILE}")
     report = run_qa(hostile.store, hostile.manifest, QaThresholds())
     report = report.model_copy(update={"notes": (*report.notes, HOSTILE), "pictures": ()})
     texts = [text for one in made for text in (one.get("markdown"), one["description"]) if text]

@@ -69,6 +69,10 @@ class Hit(BaseModel):
     geometry: bytes
     """Footprint as WKB, in longitude and latitude. If the raster has no place on Earth, the unit is pixels."""
 
+    def distance_text(self) -> str:
+        """Return the distance as text for people, with enough digits to tell close tiles apart."""
+        return f"{self.distance:.6f}" if abs(self.distance) >= 1e-4 else f"{self.distance:.3g}"
+
     def place(self) -> str:
         """Return the position of the tile's centre as text for people."""
         if self.lon is None or self.lat is None:
@@ -240,7 +244,7 @@ class Answer(BaseModel):
                 str(hit.rank),
                 *([hit.dataset_id] if several else []),
                 hit.tile_id,
-                f"{hit.distance:.6f}",
+                hit.distance_text(),
                 hit.place(),
                 f"{hit.valid_fraction:.0%}",
             ]

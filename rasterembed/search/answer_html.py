@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 
-from PIL import Image
-from rasterio.errors import RasterioError
-
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import RasterEmbedError
 from rasterembed.escape import escape_html
-from rasterembed.search.answer import Answer
-from rasterembed.search.thumbnails import thumbnails
+from rasterembed.search.answer import Answer, Hit
+from rasterembed.search.thumbnails import thumbnail_uris
 
 MAX_PICTURES = 24
 """Largest number of pictures. Each takes about 5 kB in the notebook's file."""
@@ -34,16 +28,16 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
         answer: the answer.
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
-    pictures = _pictures(answer, datasets)
+    pictures = thumbnail_uris(answer, datasets, MAX_PICTURES, _SIDE)
     heads = ["#", "", "dataset", "tile", "distance", "place", "valid"]
     rows = [
         [
             str(hit.rank),
-            pictures.get((hit.dataset_id, hit.tile_id), ""),
+            _picture(hit, pictures.get((hit.dataset_id, hit.tile_id))),
             *(
                 escape_html(text)
                 for text in (
-                    hit.dataset_id, hit.tile_id, f"{hit.distance:.6f}", hit.place(), f"{hit.valid_fraction:.0%}",
+                    hit.dataset_id, hit.tile_id, hit.distance_text(), hit.place(), f"{hit.valid_fraction:.0%}",
                 )
             ),
         ]
@@ -66,26 +60,7 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
     )
 
 
-def _pictures(answer: Answer, datasets: Sequence[Dataset]) -> dict[tuple[str, str], str]:
-    """Return pictures as HTML by dataset and tile id. A dataset whose raster cannot be read has no picture."""
-    pictures: dict[tuple[str, str], str] = {}
-    for dataset in datasets:
-        hits = [hit for hit in answer.hits[:MAX_PICTURES] if hit.dataset_id == dataset.id]
-        if not hits:
-            continue
-        try:
-            images = thumbnails(dataset, hits, _SIDE)
-        except (RasterEmbedError, RasterioError):
-            continue
-        for (dataset_id, tile_id), image in images.items():
-            label = escape_html(f"tile {tile_id}")
-            pictures[dataset_id, tile_id] = (
-                f'<img src="{_data_uri(image)}" width="{_SIDE}" height="{_SIDE}" alt="{label}">'
-            )
-    return pictures
-
-
-def _data_uri(image: Image.Image) -> str:
-    data = io.BytesIO()
-    image.save(data, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
+def _picture(hit: Hit, address: str | None) -> str:
+    if address is None:
+        return ""
+    return f'<img src="{address}" width="{_SIDE}" height="{_SIDE}" alt="{escape_html(f"tile {hit.tile_id}")}">'

@@ -113,7 +113,7 @@ def _example_card(
 
 
 def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool) -> _Card:
-    head = f"{hit.rank}    {hit.distance:.4f}"
+    head = f"{hit.rank}    {hit.distance_text()}"
     lines = (hit.place(), hit.tile_id, *([hit.dataset_id] if several else []))
     return _Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+import io
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +14,10 @@ from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, one_line
+from rasterembed.errors import DataError, RasterEmbedError, one_line
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.radiometry import ResolvedRadiometry
-from rasterembed.search.answer import Hit
+from rasterembed.search.answer import Answer, Hit
 from rasterembed.search.tile_lookup import Tile
 
 _HATCHING = (238, 240, 243), (222, 226, 230)
@@ -41,6 +43,36 @@ def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict
         for tile in sorted(tiles, key=lambda t: (t.row_off, t.col_off)):
             pictures[tile.dataset_id, tile.tile_id] = _read(raster, plan, tile, side)
     return pictures
+
+
+def thumbnail_uris(answer: Answer, datasets: Sequence[Dataset], most: int, side: int) -> dict[tuple[str, str], str]:
+    """Return thumbnails of the nearest tiles as data URIs, by dataset and tile id.
+
+    A dataset whose raster cannot be read, for example because it was moved, has no thumbnail.
+
+    Args:
+        answer: the answer.
+        datasets: the datasets that were searched.
+        most: largest number of thumbnails. The nearest tiles come first.
+        side: width and height of a thumbnail, px.
+    """
+    addresses: dict[tuple[str, str], str] = {}
+    for dataset in datasets:
+        hits = [hit for hit in answer.hits[:most] if hit.dataset_id == dataset.id]
+        if not hits:
+            continue
+        try:
+            images = thumbnails(dataset, hits, side)
+        except (RasterEmbedError, RasterioError):
+            continue
+        addresses |= {key: _data_uri(image) for key, image in images.items()}
+    return addresses
+
+
+def _data_uri(image: Image.Image) -> str:
+    data = io.BytesIO()
+    image.save(data, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 def _read(raster: Pixels, plan: Plan, tile: Tile | Hit, side: int) -> Image.Image:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +21,7 @@ from prefect.logging import disable_run_logger
 
 from flows.command import run
 from flows.search_embeddings import search_embeddings
+from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.index_options import VectorIndexOptions
@@ -63,19 +67,26 @@ def test_a_search_writes_what_was_asked_for(search: Callable[..., Answer], tmp_p
     assert Image.open(sheet).format == "PNG"
 
 
-def test_a_search_keeps_a_table_artifact(search: Callable[..., Answer]) -> None:
-    answer = search("made", "--tile", TILE, "-k", "5")
+def test_a_search_keeps_an_artifact_with_thumbnails(search: Callable[..., Answer]) -> None:
+    answer = search("made", "--tile", TILE, "-k", "30")
     artifact = Artifact.get("search-made")
     assert artifact is not None
-    assert artifact.type == "table"
-    table = json.loads(str(artifact.data))
-    assert [row["tile"] for row in table] == [hit.tile_id for hit in answer.hits]
-    assert [row["#"] for row in table] == [1, 2, 3, 4, 5]
-    assert {row["dataset_id"] for row in table} == {"made"}
-    assert table[0]["distance"] == round(answer.hits[0].distance, 6)
-    assert table[0]["place"] == answer.hits[0].place()
-    assert "made: answered by the exact scan (there is no index)" in str(artifact.description)
-    assert f"tile {TILE}; model: {answer.model}" in str(artifact.description)
+    assert artifact.type == "markdown"
+    text = str(artifact.data)
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")][2:]
+    assert [row[0] for row in table] == [str(rank) for rank in range(1, 31)]
+    assert {row[2] for row in table} == {"made"}
+    assert [row[3] for row in table] == [escape_markdown(hit.tile_id) for hit in answer.hits]
+    assert [float(row[4]) for row in table] == pytest.approx([hit.distance for hit in answer.hits], abs=5e-7, rel=5e-3)
+    assert table[0][5] == answer.hits[0].place()
+    pictures = [re.fullmatch(r"!\[tile .*\]\(data:image/webp;base64,([A-Za-z0-9+/=]+)\)", row[1]) for row in table]
+    assert [picture is not None for picture in pictures] == [True] * 24 + [False] * 6
+    assert pictures[0] is not None
+    with Image.open(io.BytesIO(base64.b64decode(pictures[0][1]))) as thumbnail:
+        assert thumbnail.size == (80, 80)
+    assert len(text) < 200_000
+    assert "made: answered by the exact scan" in text
+    assert str(artifact.description).startswith("30 tiles most similar to tile ")
 
 
 def test_every_kind_of_question_has_its_option(search: Callable[..., Answer], tmp_path: Path) -> None:
@@ -111,7 +122,7 @@ def test_a_search_of_the_whole_store_writes_into_the_store(search: Callable[...,
     assert [one.dataset_id for one in answer.not_searched] == ["new"]
     artifact = Artifact.get("search-all")
     assert artifact is not None
-    assert "searched 1 of 2 datasets" in str(artifact.description)
+    assert "searched 1 of 2 datasets" in str(artifact.data)
 
 
 def test_in_a_container_a_local_file_is_refused_before_the_search(

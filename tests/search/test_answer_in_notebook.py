@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import rasterio
 import shapely
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from rasterembed.errors import UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search import answer_html
 from rasterembed.search.answer import Answer
+from rasterembed.search.answer_markdown import answer_markdown
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
@@ -142,3 +144,23 @@ def test_a_stored_answer_holds_no_key_of_the_store(folder: Path) -> None:
     assert "very-secret" not in answer.model_dump_json() + repr(answer)
     assert pickle.loads(stored) == answer
     assert pickle.loads(stored)._repr_html_().count("<img") == 0
+
+
+def test_markdown_shows_texts_letter_by_letter(answer: Answer) -> None:
+    """Prefect's pages show this Markdown, and its texts come from files."""
+    evil = "<img src=x> ![x](http://host/y.png) | `a` [b](c)"
+    hits = [hit.model_copy(update={"tile_id": evil}) for hit in answer.hits]
+    page = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .render(answer_markdown(answer.model_copy(update={"query": evil, "hits": tuple(hits)}), []))
+    )
+    assert Page(page).tags == {"p", "table", "thead", "tbody", "tr", "th", "td", "ul", "li"}
+    assert [row[3] for row in Page(page).rows[1:]] == [evil] * 3
+
+
+@pytest.mark.parametrize(
+    ("distance", "text"), [(0.0, "0"), (3.14159e-7, "3.14e-07"), (1.2345678e-4, "0.000123"), (1.5, "1.500000")]
+)
+def test_distances_of_close_tiles_differ_in_their_text(distance: float, text: str, answer: Answer) -> None:
+    assert answer.hits[0].model_copy(update={"distance": distance}).distance_text() == text

@@ -1,0 +1,62 @@
+"""Show an answer as Markdown: a table with a small picture of each tile. Prefect's pages show it as an artifact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.escape import escape_markdown
+from rasterembed.search.answer import Answer, Hit
+from rasterembed.search.thumbnails import thumbnail_uris
+
+MAX_PICTURES = 24
+"""Largest number of pictures. Each takes about 3 kB in Prefect's database."""
+
+MAX_ROWS = 100
+"""Largest number of tiles in the table."""
+
+_SIDE = 80
+"""Width and height of a picture, px."""
+
+_ID_LETTERS = 40
+"""Largest number of letters of a dataset's id. A longer id would make the table wider than Prefect's page."""
+
+
+def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
+    """Return an answer as Markdown. Its texts are escaped, and its pictures are part of it.
+
+    If a raster cannot be read, for example because it was moved, its tiles have a row without a picture.
+
+    Args:
+        answer: the answer.
+        datasets: the datasets that were searched. The pictures are cut from their rasters.
+    """
+    pictures = thumbnail_uris(answer, datasets, MAX_PICTURES, _SIDE)
+    notes = answer.notes()
+    if len(answer.hits) > MAX_ROWS:
+        notes.insert(0, f"{MAX_ROWS} of {len(answer.hits)} tiles are shown")
+    lines = [
+        escape_markdown(answer.summary()),
+        "",
+        "| # | | dataset | tile | distance | place | valid |",
+        "|---:|---|---|---|---:|---|---:|",
+        *(_row(hit, pictures.get((hit.dataset_id, hit.tile_id))) for hit in answer.hits[:MAX_ROWS]),
+        "",
+        *(f"- {escape_markdown(note)}" for note in notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(hit: Hit, picture: str | None) -> str:
+    tile = escape_markdown(hit.tile_id)
+    name = hit.dataset_id if len(hit.dataset_id) <= _ID_LETTERS else f"{hit.dataset_id[: _ID_LETTERS - 1]}…"
+    cells = [
+        str(hit.rank),
+        f"![tile {tile}]({picture})" if picture else "",
+        escape_markdown(name),
+        tile,
+        hit.distance_text(),
+        escape_markdown(hit.place()),
+        f"{hit.valid_fraction:.0%}",
+    ]
+    return f"| {' | '.join(cells)} |"
