@@ -15,6 +15,8 @@ from rasterembed.errors import os_errors
 
 _log = logging.getLogger(__name__)
 
+_WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
 
 def cache_folder() -> Path:
     """Return the folder `rasterembed` in XDG_CACHE_HOME, or in ~/.cache by default. The folder may not exist yet."""
@@ -38,8 +40,11 @@ def scratch_folder() -> Path:
         except FileExistsError:
             # `lstat` does not follow a link: its target may be a folder of this user where nothing is to be changed.
             found = path.lstat()
-            private = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
-            return path if private else _random_folder(path)
+            own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+            if not own or found.st_mode & _WRITABLE_BY_OTHERS:
+                return _random_folder(path)
+            # Version 0.1 let other users read the folder. They could not put anything into it, so it can be trusted.
+            path.chmod(0o700)
     return path
 
 
@@ -47,7 +52,7 @@ def scratch_folder() -> Path:
 def _random_folder(instead_of: Path) -> Path:
     """Make a folder for this process. It is the same one for every call."""
     _log.warning(
-        "%s is not a folder that only this user can open, so it is not used: remove it, or set TMPDIR", instead_of
+        "%s is not a folder that only this user can write to, so it is not used: remove it, or set TMPDIR", instead_of
     )
     path = Path(tempfile.mkdtemp(prefix=f"{instead_of.name}-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)

@@ -36,14 +36,25 @@ def test_the_folder_is_private_and_found_again(shared: Path) -> None:
     assert scratch_folder() == folder
 
 
+def test_a_folder_of_0_1_that_others_could_only_read_becomes_private(
+    shared: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = shared / f"rasterembed-{os.getuid()}"
+    old.mkdir()
+    old.chmod(0o755)
+    assert scratch_folder() == old
+    assert _is_private(old)
+    assert caplog.text == ""
+
+
 def _open_to_all(path: Path, _tmp_path: Path) -> None:
     path.mkdir()
     path.chmod(0o777)
 
 
-def _readable_by_all(path: Path, _tmp_path: Path) -> None:
+def _writable_by_the_group(path: Path, _tmp_path: Path) -> None:
     path.mkdir()
-    path.chmod(0o755)
+    path.chmod(0o770)
 
 
 def _link_to_a_private_folder(path: Path, tmp_path: Path) -> None:
@@ -68,7 +79,7 @@ def _folder_of_another_user(path: Path, _tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "plant",
-    [_open_to_all, _readable_by_all, _link_to_a_private_folder, _link_to_nothing, _file, _folder_of_another_user],
+    [_open_to_all, _writable_by_the_group, _link_to_a_private_folder, _link_to_nothing, _file, _folder_of_another_user],
     ids=lambda plant: plant.__name__.strip("_"),
 )
 def test_what_others_planted_is_not_used(
