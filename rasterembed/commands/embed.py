@@ -102,7 +102,7 @@ class TerminalSteps(Steps):
 
     def on_warning(self, message: str) -> None:
         """Print something that a person should look at."""
-        print(f"warning: {message}", file=sys.stderr)
+        print(f"warning: {escape_terminal(message)}", file=sys.stderr)
 
 
 app = command_app("embed", embed)
