@@ -14,6 +14,7 @@ _COMMANDS = {
     "embed": "Embed a raster: it becomes a dataset that can be searched.",
     "search": "Find the tiles that are most similar to an example.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
+    "datasets": "List, show, verify and delete the datasets of a store.",
     "qa-overview": "Write a page about the quality of all datasets of a store.",
 }
 """Commands and their summaries. The module of a command is imported only when the command is used."""

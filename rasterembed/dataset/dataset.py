@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -10,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.shards import Shard
-from rasterembed.errors import DataError, validation_reason
+from rasterembed.dataset.shards import Shard, shard_schema
+from rasterembed.errors import DataError, UsageError, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
@@ -24,6 +25,9 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+    from rasterembed.dataset.verify import Damage
     from rasterembed.qa.report import QaReport
     from rasterembed.qa.thresholds import QaThresholds
     from rasterembed.search.answer import Answer
@@ -152,8 +156,13 @@ class Dataset:
         Raises:
             ObjectMissingError: if the tile index is missing.
         """
-        with self.store.open(self.manifest.index) as file:
+        with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
             return pq.read_table(file)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns of the shards. docs/datasets.md describes them."""
+        return list(shard_schema(self.plan).names)
 
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all shards in batches. Within a shard, the rows are in tile order.
@@ -167,7 +176,7 @@ class Dataset:
             ObjectMissingError: if a shard is missing.
         """
         for shard in self.shards:
-            with self.store.open(shard.path) as file:
+            with self._readable(shard.path), self.store.open(shard.path) as file:
                 names = None if columns is None else list(columns)
                 yield from pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=names)
 
@@ -175,21 +184,105 @@ class Dataset:
         """Read all vectors into memory, in the order of `batches`.
 
         Returns:
-            Shape (rows, dimensions), not normalised.
+            Shape (rows, dimensions), dtype float32, not normalised.
+
+        Raises:
+            ObjectMissingError: if a shard is missing.
+            DataError: if the shards do not hold the vectors that the manifest lists.
         """
         vectors = np.empty((self.manifest.rows, self.manifest.dimensions), np.float32)
         start = 0
         for batch in self.batches(["embedding"]):
-            rows = slice(start, start + len(batch))
-            vectors[rows] = batch.column(0).flatten().to_numpy(zero_copy_only=False).reshape(len(batch), -1)
-            start += len(batch)
+            values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+            stop = start + len(batch)
+            if stop > len(vectors) or len(values) != len(batch) * self.manifest.dimensions:
+                raise self._other_vectors()
+            vectors[start:stop] = values.reshape(len(batch), -1)
+            start = stop
+        if start != len(vectors):
+            raise self._other_vectors()
         return vectors
 
-    def search(self, query: Query, where: Where | None = None, k: int | None = None) -> Answer:
+    def _other_vectors(self) -> DataError:
+        return DataError(
+            f"dataset {self.id!r}: its shards do not hold {self.manifest.rows} vectors of {self.manifest.dimensions} "
+            f"numbers, as its manifest says: run `rasterembed datasets verify {self.id}`"
+        )
+
+    @contextmanager
+    def _readable(self, key: str) -> Iterator[None]:
+        """Turn pyarrow's error about a damaged Parquet file into a DataError that names the file."""
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise DataError(
+                f"{self.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed datasets verify "
+                f"{self.id}`"
+            ) from error
+
+    def to_geodataframe(self, columns: Sequence[str] | None = None, *, vectors: bool = True) -> GeoDataFrame:
+        """Read all rows into a GeoDataFrame, in the order of `batches`. The package geopandas must be installed.
+
+        Args:
+            columns: names of the columns to read, without `geometry`, which is always read. The default is all columns
+                except `bbox`.
+            vectors: whether the column `embedding` is read. Without it, a large dataset needs far less memory.
+
+        Returns:
+            One row for each embedded tile. The geometry is the outline of the tile's window in OGC:CRS84. If the raster
+            has no place on Earth, the geometry is in pixels, and the frame has no CRS. `embedding` holds arrays of
+            float32.
+
+        Raises:
+            UsageError: if geopandas is not installed, or if a column does not exist.
+            ObjectMissingError: if a shard is missing.
+
+        Example:
+            >>> dataset.to_geodataframe(["tile_id"], vectors=False).explore()  # doctest: +SKIP
+        """
+        from rasterembed.dataset.frames import read_geodataframe  # geopandas is optional.
+
+        return read_geodataframe(self, columns, vectors=vectors)
+
+    def verify(self) -> tuple[Damage, ...]:
+        """Read every file that the manifest lists, and return the files that are missing or damaged.
+
+        Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest. A search compares
+        sizes only, so it does not notice every damage.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        from rasterembed.dataset.verify import verify_dataset
+
+        return tuple(damage for damage in verify_dataset(self.store, self.manifest) if damage is not None)
+
+    def delete(self) -> int:
+        """Delete the dataset with its report and its vector index, and return the number of deleted objects.
+
+        The manifest is deleted first, so no reader sees a part of the dataset.
+
+        Raises:
+            LeaseHeldError: if another run is writing the dataset.
+            StoreError: if the store refuses or does not answer.
+        """
+        from rasterembed.dataset.deletion import delete_dataset
+
+        return delete_dataset(self.store, self.id)
+
+    def search(
+        self,
+        query: Query | None = None,
+        where: Where | None = None,
+        k: int | None = None,
+        *,
+        vector: ArrayLike | None = None,
+    ) -> Answer:
         """Find the tiles whose vectors are nearest to the query's.
 
         Args:
-            query: an example, such as a tile or an image.
+            query: an example, such as a tile or an image. Give either `query` or `vector`.
+            vector: a vector of the dataset's model, shape (dimensions,). It need not be normalised.
             where: filters for the tiles of the answer. By default, every tile may be in the answer.
             k: number of tiles. The default is 12.
 
@@ -199,11 +292,18 @@ class Dataset:
 
         Example:
             >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
+            >>> print(dataset.search(vector=dataset.vectors()[:10].mean(axis=0)))  # doctest: +SKIP
         """
         from rasterembed.search.query import DEFAULT_K, Where
-        from rasterembed.search.searcher import search
+        from rasterembed.search.searcher import Searcher
 
-        return search(self.store, [self.id], query, where or Where(), DEFAULT_K if k is None else k)
+        count = DEFAULT_K if k is None else k
+        with Searcher(self.store, [self.id]) as searcher:
+            if query is None and vector is not None:
+                return searcher.ask_vector(np.asarray(vector), where or Where(), count)
+            if query is not None and vector is None:
+                return searcher.ask(query, where or Where(), count)
+        raise UsageError("give a query or a vector to search for, and not both")
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.

@@ -6,7 +6,7 @@ import json
 
 from rasterembed.errors import ConfigurationChangedError
 from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
-from rasterembed.store.layout import DatasetLayout, key_in
+from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
 
@@ -43,13 +43,13 @@ def _rasters_of(store: ObjectStore, dataset_id: str) -> set[str]:
     The manifest is enough if it can be read. A killed run leaves a plan and no manifest.
     """
     layout = DatasetLayout(dataset_id)
-    names = store.sizes(layout.dataset_folder)
-    if not names:
+    keys = [key_in(layout.dataset_folder, name) for name in store.sizes(layout.dataset_folder)]
+    if not keys:
         return set()
     uri = _raster_in(store, layout.manifest, "configuration")
     if uri is not None:
         return {uri}
-    plans = (key_in(layout.dataset_folder, name) for name in names if layout.is_plan(name))
+    plans = (key for key in keys if dataset_id_of_plan(key) is not None)
     return {uri for uri in (_raster_in(store, key) for key in plans) if uri is not None}
 
 

@@ -17,12 +17,12 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import read_areas
+from rasterembed.search.areas import Areas, read_areas
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
-from rasterembed.search.examples import resolve_examples
+from rasterembed.search.examples import ResolvedExamples, resolve_examples
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
@@ -140,13 +140,48 @@ class Searcher:
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
                 or if an area is given, but a dataset has no place on Earth.
         """
-        if not 1 <= k <= MAX_K:
-            raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
+        _check_k(k)
         started = time.monotonic()
         areas = read_areas(where)
         examples = resolve_examples(
             self._con, self._placed(query), query, device=self._device, hub_token=self._hub_token
         )
+        return self._answer(query, examples, where, areas, k, started)
+
+    def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
+        """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
+
+        Args:
+            vector: a vector of the datasets' model, shape (dimensions,). It need not be normalised.
+            where: filters for the tiles of the answer.
+            k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
+
+        Raises:
+            UsageError: if the vector has another shape, is zero or is not finite, or if k is not from 1 to `MAX_K`.
+            DataError: see `ask`.
+        """
+        _check_k(k)
+        started = time.monotonic()
+        areas = read_areas(where)
+        dimensions = self.datasets[0].manifest.dimensions
+        if vector.shape != (dimensions,) or not np.issubdtype(vector.dtype, np.number):
+            raise UsageError(f"the vector has shape {vector.shape}: give {dimensions} numbers, as the datasets have")
+        if not np.isfinite(vector).all() or not vector.any():
+            raise UsageError("the vector is zero or not finite, so it has no distance to other vectors")
+        examples = ResolvedExamples((), vector.astype(np.float32))
+        return self._answer(None, examples, where, areas, k, started)
+
+    def _answer(
+        self,
+        query: Query | None,
+        examples: ResolvedExamples,
+        where: Where,
+        areas: Areas,
+        k: int,
+        started: float,
+    ) -> Answer:
+        """Search all datasets for the examples' vector. `query` is None if the vector itself was given."""
+        include_query = query is None or query.include_query
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
         used: list[UsedEngine] = []
         searched: list[Dataset] = []
@@ -163,7 +198,7 @@ class Searcher:
             filters = Filters(
                 min_valid_fraction=where.min_valid_fraction or 0.0,
                 areas=areas,
-                excluded=frozenset() if query.include_query else examples.tile_ids(dataset.id),
+                excluded=frozenset() if include_query else examples.tile_ids(dataset.id),
             )
             try:
                 rows, engine = self._nearest(dataset, examples.vector, k, filters)
@@ -178,7 +213,7 @@ class Searcher:
             candidates += [(dataset, row) for row in rows.to_pylist()]
         candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
         answer = Answer(
-            query=query.text(),
+            query="a vector" if query is None else query.text(),
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
@@ -218,6 +253,11 @@ class Searcher:
         reason = engines.no_index or NoIndexReason.UNDECIDED
         rows = engines.scan.nearest(vector, k, filters)
         return rows, _used(dataset, engines.scan, reason, engines.detail)
+
+
+def _check_k(k: int) -> None:
+    if not 1 <= k <= MAX_K:
+        raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
 
 
 def _used(

@@ -94,6 +94,18 @@ def dataset_id_of_manifest(key: str) -> str | None:
     return dataset_id if name == "manifest.json" else None
 
 
+def dataset_id_of_plan(key: str) -> str | None:
+    """Return the dataset id in the key of a plan, or None if `key` is not the key of a plan.
+
+    Example:
+        >>> from rasterembed.store.layout import dataset_id_of_plan
+        >>> dataset_id_of_plan("datasets/alps/plan-0123456789ab.json")
+        'alps'
+    """
+    dataset_id, _, name = key.removeprefix(f"{DATASETS_FOLDER}/").partition("/")
+    return dataset_id if name.startswith("plan-") and name.endswith(".json") and "/" not in name else None
+
+
 def dead_letter(digest: str) -> str:
     """Return the key of a dead letter. A dead letter is a notification that can never start a run.
 
@@ -131,6 +143,12 @@ class DatasetLayout:
     def dataset_folder(self) -> str:
         """Folder of the manifest, the STAC item and the plans."""
         return f"{DATASETS_FOLDER}/{self.dataset_id}"
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All folders with objects of the dataset. The folder of the manifest comes first."""
+        tile_index_folder = folder_of(self.tile_index)
+        return (self.dataset_folder, tile_index_folder, self.shards_folder, self.qa_folder, self.vector_index_folder)
 
     @property
     def manifest(self) -> str:
@@ -197,10 +215,6 @@ class DatasetLayout:
     def shard_name(self, fingerprint: str, number: int) -> str:
         """Return the name of a shard in `shards_folder`."""
         return f"part-{fingerprint[:12]}-{number:05d}.parquet"
-
-    def is_plan(self, name: str) -> bool:
-        """Return True if an object in `dataset_folder` with this name is a plan."""
-        return name.startswith("plan-") and name.endswith(".json")
 
     def is_of_other_plan(self, key: str, fingerprint: str) -> bool:
         """Return True if an object is a plan with another fingerprint, or a shard of a plan with another fingerprint.

@@ -26,6 +26,7 @@ from rasterembed.store.storage import ObjectInfo, Storage
 if TYPE_CHECKING:
     import boto3
 
+    from rasterembed.dataset.listing import DatasetSummary
     from rasterembed.store.s3 import S3Storage
 
 DEFAULT_ROOT = "rasterembed-store"
@@ -290,6 +291,18 @@ class ObjectStore(StoreSettings):
             StoreError: if the object does not exist or may not be read.
         """
         return self._s3.version_id(uri.removeprefix("s3://"))
+
+    def datasets(self) -> list[DatasetSummary]:
+        """Return a summary of each dataset in this store, in the order of their ids.
+
+        See `rasterembed.dataset.listing.list_datasets`.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        from rasterembed.dataset.listing import list_datasets  # This room must not need the rooms above it.
+
+        return list_datasets(self)
 
     def delete(self, key: str) -> None:
         """Remove an object. Do nothing if the object does not exist."""

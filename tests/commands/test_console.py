@@ -67,6 +67,8 @@ def test_help_lists_the_commands_and_nothing_heavy_is_imported(tmp_path: Path) -
         (["search", "--help"], 0),
         (["qa", "--help"], 0),
         (["qa-overview", "--help"], 0),
+        (["datasets", "list", "--help"], 0),
+        (["datasets", "show", "nowhere"], 2),
         (["embed"], 2),
         (["embed", "a.tif", "--size", "17"], 2),
         (["search", "made", "--tile", "12"], 2),

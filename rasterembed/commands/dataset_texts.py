@@ -1,0 +1,127 @@
+"""Texts about datasets for a terminal: the list of a store, and the description of one dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.listing import DatasetSummary
+from rasterembed.dataset.plan import Plan
+from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.escape import escape_terminal
+from rasterembed.qa.report import QaReport
+from rasterembed.store.stored_model import MAX_BYTES
+
+_SHOWN_SHARDS = 10
+"""Largest number of shards that are described one by one."""
+
+
+def table(datasets: Sequence[DatasetSummary]) -> str:
+    """Return a text table with one line for each dataset, and a line below it for each unreadable one."""
+    heads = ("dataset", "state", "tiles", "rows", "size", "date (UTC)", "model", "raster")
+    rows = [
+        (
+            dataset.id,
+            dataset.state,
+            str(dataset.tiles),
+            str(dataset.rows),
+            size_text(dataset.bytes),
+            f"{dataset.modified:%Y-%m-%d %H:%M}",
+            escape_terminal(dataset.model),
+            escape_terminal(dataset.raster),
+        )
+        for dataset in datasets
+    ]
+    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
+    problems = [escape_terminal(dataset.problem) for dataset in datasets if dataset.problem]
+    return "\n".join(line.rstrip() for line in (*lines, *problems))
+
+
+def describe(dataset: Dataset) -> str:
+    """Return what is known about a dataset, as lines of a name and a text."""
+    return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts(dataset))
+
+
+def size_text(count: int) -> str:
+    """Return a number of bytes for people.
+
+    Example:
+        >>> size_text(12_345_678)
+        '11.8 MiB'
+    """
+    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
+
+
+def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    manifest, configuration = dataset.manifest, dataset.manifest.configuration
+    yield "dataset id", manifest.dataset_id
+    yield "state", manifest.state
+    yield "manifest", dataset.store.uri(dataset.layout.manifest)
+    yield "raster", _pairs(configuration["source"])
+    yield from _facts_of_plan(dataset)
+    yield "model", manifest.model
+    yield "weights", _pairs(configuration["model"])
+    yield (
+        "vectors",
+        f"{manifest.dimensions} numbers, pooling {configuration['pooling']}, {_pairs(configuration['dtype'])}",
+    )
+    yield "radiometry", _pairs(configuration["radiometry"])
+    yield "grid", _pairs(configuration["grid"])
+    yield "selection", _pairs(configuration["selection"])
+    yield "tiles", f"{manifest.tiles} planned, {manifest.rows} embedded, {manifest.skipped} skipped"
+    yield "quality checks", _verdict(dataset)
+    index = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES) is not None
+    yield "vector index", "yes" if index else "no"
+    yield "fingerprint", manifest.fingerprint
+    yield "written", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by run {manifest.run_id}"
+    yield "versions", _pairs(manifest.versions)
+    for computation in manifest.computations:
+        yield "computed by", str(computation)
+    yield "shards", f"{len(manifest.shards)}, {size_text(manifest.bytes)}"
+    for shard in manifest.shards[:_SHOWN_SHARDS]:
+        counts = f"{shard.rows} rows, {shard.skipped} skipped, {size_text(shard.bytes)}"
+        yield f"shard {shard.number}", f"{counts}, {shard.path}"
+    if len(manifest.shards) > _SHOWN_SHARDS:
+        yield "more shards", f"{len(manifest.shards) - _SHOWN_SHARDS} (--json shows all)"
+
+
+def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield the facts that only the plan holds. If it cannot be read, yield the reason."""
+    try:
+        plan: Plan = dataset.plan
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        yield "plan", str(error)
+        return
+    profile = plan.profile
+    yield "format", f"{profile.driver}, {profile.width}x{profile.height} px, {profile.count} bands of {profile.dtype}"
+    yield "acquired", f"{profile.acquired:%Y-%m-%d %H:%M:%S} UTC" if profile.acquired else "not known"
+    yield "place on Earth", "yes" if profile.on_earth else "no"
+
+
+def _verdict(dataset: Dataset) -> str:
+    """Return the result of the last quality checks in one line."""
+    data = dataset.store.read(dataset.layout.qa_report, MAX_BYTES)
+    if data is None:
+        return "not run yet"
+    try:
+        report = QaReport.model_validate_json(data)
+    except ValidationError:
+        return "this version cannot read the report: run rasterembed qa again"
+    if report.fingerprint != dataset.manifest.fingerprint:
+        return "the report is of an earlier configuration: run rasterembed qa again"
+    return f"{report.summary()}; see {dataset.store.uri(dataset.layout.qa_report_markdown)}"
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    """Return a mapping as text: names and values, separated by commas."""
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

@@ -1,0 +1,113 @@
+"""`rasterembed datasets`: list, show, verify and delete the datasets of a store."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rasterembed.commands.command_app import OptionsApp, command_app
+from rasterembed.errors import DataError, UsageError
+from rasterembed.escape import escape_terminal
+from rasterembed.store.object_store import open_store
+
+_Json = Annotated[bool, Parameter(name="--json", negative=())]
+
+
+def list_(root: str | None = None, as_json: _Json = False) -> str:
+    """List all datasets of a store: also those of runs that have not ended, and those that cannot be read.
+
+    Args:
+        root: Folder or s3://bucket/prefix of the datasets. The default is the folder rasterembed-store.
+        as_json: Print JSON: a list with an object for each dataset.
+    """
+    # pyarrow and rasterio take too long to import for a command that only prints its help.
+    from rasterembed.commands.dataset_texts import table
+    from rasterembed.dataset.listing import list_datasets
+
+    store = open_store(root)
+    datasets = list_datasets(store)
+    if as_json:
+        return json.dumps([dataclasses.asdict(dataset) for dataset in datasets], indent=1, default=datetime.isoformat)
+    if not datasets:
+        return f"no dataset in {store.root}: check the root, or embed a raster (rasterembed embed RASTER)"
+    return table(datasets)
+
+
+def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
+    """Show what is known about a dataset: its state, raster, model, colours, shards and quality checks.
+
+    Args:
+        dataset: Name of the dataset.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
+        as_json: Print the dataset's manifest, which is JSON.
+    """
+    from rasterembed.commands.dataset_texts import describe
+    from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.manifest import ALL_STATES
+
+    opened = Dataset.open(open_store(root), dataset, states=ALL_STATES)
+    return opened.manifest.model_dump_json(indent=1) if as_json else describe(opened)
+
+
+def verify(dataset: str, root: str | None = None) -> str:
+    """Read every file of a dataset, and compare it with the manifest. A search does not do this.
+
+    The exit status is 1 if a file is missing or damaged. One line for each such file says what to do.
+
+    Args:
+        dataset: Name of the dataset.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
+    """
+    from tqdm import tqdm
+
+    from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.manifest import ALL_STATES
+    from rasterembed.dataset.verify import verify_dataset
+
+    store = open_store(root)
+    manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
+    # disable=None: tqdm prints nothing if standard error is not a terminal.
+    with tqdm(total=len(manifest.shards) + 3, unit="file", disable=None) as bar:
+        results = []
+        for result in verify_dataset(store, manifest):
+            results.append(result)
+            bar.update()
+    damages = [result for result in results if result is not None]
+    for damage in damages:
+        print(escape_terminal(damage.sentence(store)))
+    if damages:
+        raise DataError(f"dataset {dataset!r}: {len(damages)} of {len(results)} files are missing or damaged")
+    return f"dataset {dataset!r}: all {len(results)} files are as the manifest says"
+
+
+def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False) -> str:
+    """Delete a dataset with its vectors, its reports and its vector index. The raster is not touched.
+
+    Args:
+        dataset: Name of the dataset. It may also be unfinished or unreadable.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
+        yes: Do not ask. Without a terminal, this option is necessary.
+    """
+    from rasterembed.dataset.deletion import delete_dataset
+
+    store = open_store(root)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError(f"nothing was deleted: give --yes to delete dataset {dataset!r} without a question")
+        print(escape_terminal(f"Delete dataset {dataset!r} in {store.root}? Type yes: "), end="", flush=True)
+        if sys.stdin.readline().strip().lower() != "yes":
+            return "nothing was deleted"
+    count = delete_dataset(store, dataset, on_wait=lambda message: print(message, file=sys.stderr))
+    return f"dataset {dataset!r} was deleted: {count} objects"
+
+
+app = OptionsApp(name="datasets", help="List, show, verify and delete the datasets of a store.", version_flags=[])
+_COMMANDS: dict[str, Callable[..., str]] = {"list": list_, "show": show, "verify": verify, "delete": delete}
+for _name, _function in _COMMANDS.items():
+    app.command(command_app(_name, _function), name=_name)

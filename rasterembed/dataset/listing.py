@@ -1,0 +1,109 @@
+"""List the datasets of a store, with a short description of each."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from rasterembed.dataset.manifest import State, read_manifest
+from rasterembed.errors import DataError, StoreError, UsageError
+from rasterembed.store.layout import DATASETS_FOLDER, check_dataset_id, dataset_id_of_manifest, dataset_id_of_plan
+from rasterembed.store.object_store import ObjectStore
+
+_THREADS = 8
+"""Number of manifests that are read at the same time. On S3, each read is a request."""
+
+
+class Unlisted(StrEnum):
+    """State of a dataset without a usable manifest."""
+
+    UNFINISHED = "unfinished"
+    """A run has planned the dataset, and has not committed it. The run may still work, or it was killed."""
+    UNREADABLE = "unreadable"
+    """The manifest has a shape that this version cannot read."""
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """A dataset in the list of a store. The numbers are 0 if the dataset has no usable manifest."""
+
+    id: str
+    state: State | Unlisted
+    modified: datetime
+    """Time of the last write of the manifest, UTC. For an unfinished dataset, of its plan."""
+    tiles: int = 0
+    """Number of planned tiles."""
+    rows: int = 0
+    """Number of embedded tiles."""
+    bytes: int = 0
+    """Size of all shards together, in bytes."""
+    model: str = ""
+    """Id of the model, or `demo (untrained)`."""
+    raster: str = ""
+    """Address of the raster."""
+    problem: str = ""
+    """Reason why the manifest cannot be read. Empty if it can be read, or does not exist."""
+
+
+def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
+    """Return all datasets of a store, in the order of their ids. Unfinished and unreadable datasets are included.
+
+    Args:
+        store: the store. It is listed once, and each manifest is read.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+
+    Example:
+        >>> import tempfile
+        >>> list_datasets(ObjectStore(root=tempfile.mkdtemp()))
+        []
+    """
+    committed: dict[str, float] = {}
+    planned: dict[str, float] = {}
+    for key, info in store.find(DATASETS_FOLDER):
+        for times, dataset_id in ((committed, dataset_id_of_manifest(key)), (planned, dataset_id_of_plan(key))):
+            if dataset_id is not None and _is_dataset_id(dataset_id):
+                times[dataset_id] = max(info.modified, times.get(dataset_id, 0.0))
+    unfinished = [
+        DatasetSummary(dataset_id, Unlisted.UNFINISHED, datetime.fromtimestamp(time, UTC))
+        for dataset_id, time in planned.items()
+        if dataset_id not in committed
+    ]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
+        found = pool.map(lambda entry: _summary(store, *entry), committed.items())
+        finished = [summary for summary in found if summary is not None]
+    return sorted([*finished, *unfinished], key=lambda summary: summary.id)
+
+
+def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSummary | None:
+    """Return the summary of a committed dataset, or None if it was deleted after it was listed."""
+    time = datetime.fromtimestamp(modified, UTC)
+    try:
+        manifest = read_manifest(store, dataset_id)
+    except StoreError:
+        raise
+    except DataError as error:
+        return DatasetSummary(dataset_id, Unlisted.UNREADABLE, time, problem=str(error))
+    if manifest is None:
+        return None
+    return DatasetSummary(
+        id=dataset_id,
+        state=manifest.state,
+        modified=time,
+        tiles=manifest.tiles,
+        rows=manifest.rows,
+        bytes=manifest.bytes,
+        model=manifest.model,
+        raster=manifest.configuration["source"]["uri"],
+    )
+
+
+def _is_dataset_id(name: str) -> bool:
+    try:
+        check_dataset_id(name)
+    except UsageError:  # Somebody made a folder whose name is no dataset id.
+        return False
+    return True

@@ -1,0 +1,257 @@
+"""The datasets of a store: listed, shown, read, verified and deleted, by the command and in Python."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.listing import Unlisted
+from rasterembed.dataset.verify import DamageKind
+from rasterembed.errors import DataError, LeaseHeldError, UsageError
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.search.query import Query
+from rasterembed.store import lease
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.lease import hold_lease
+from rasterembed.store.object_store import ObjectStore
+from tests.support.runs import DATASET, choices, write_raster
+
+LAYOUT = DatasetLayout(DATASET)
+
+
+@pytest.fixture(scope="module")
+def options(tiny_vit: Path) -> EmbedOptions:
+    return EmbedOptions(**choices(tiny_vit))
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory, options: EmbedOptions) -> Path:
+    """A folder with a raster, and the store of its ready dataset."""
+    folder = tmp_path_factory.mktemp("embedded")
+    embed_raster(ObjectStore(root=str(folder / "store")), str(write_raster(folder / "scene.tif")), options)
+    return folder
+
+
+@pytest.fixture
+def store(embedded: Path, tmp_path: Path) -> ObjectStore:
+    """A copy of the store that a test may change."""
+    shutil.copytree(embedded / "store", tmp_path / "store")
+    return ObjectStore(root=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def dataset(store: ObjectStore) -> Dataset:
+    return Dataset.open(store, DATASET)
+
+
+def _command(store: ObjectStore, *words: str) -> str:
+    return str(run(app, ["datasets", *words, "--root", store.root]))
+
+
+def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
+    store.write("datasets/started/plan-0123456789ab.json", b"{}")
+    store.write("datasets/broken/manifest.json", b"[]")
+    store.write("datasets/no dataset/manifest.json", b"{}")
+    store.write("datasets/leased/lease/00000001.json", b"{}")
+    broken, scene, started = store.datasets()
+    assert (broken.id, broken.state, started.id, started.state) == (
+        "broken",
+        Unlisted.UNREADABLE,
+        "started",
+        Unlisted.UNFINISHED,
+    )
+    assert "this version cannot read the manifest" in broken.problem
+    size = sum(Path(store.uri(shard.path)).stat().st_size for shard in dataset.shards)
+    assert (scene.state, scene.tiles, scene.rows, scene.bytes) == ("ready", 35, dataset.manifest.rows, size)
+    assert scene.raster == str(embedded / "scene.tif")
+
+    lines = _command(store, "list").splitlines()
+    assert [line.split()[:2] for line in lines[:4]] == [
+        ["dataset", "state"],
+        ["broken", "unreadable"],
+        ["scene", "ready"],
+        ["started", "unfinished"],
+    ]
+    assert lines[4] == broken.problem
+    listed = json.loads(_command(store, "list", "--json"))
+    assert [(entry["id"], entry["bytes"]) for entry in listed] == [("broken", 0), ("scene", size), ("started", 0)]
+    assert "no dataset in" in _command(ObjectStore(root=f"{store.root}/empty"), "list")
+
+
+def test_a_dataset_is_shown_as_text_and_as_its_manifest(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
+    facts = dict(line.split(": ", 1) for line in _command(store, "show", DATASET).splitlines())
+    assert facts["state"] == "ready"
+    assert str(embedded / "scene.tif") in facts["raster"]
+    assert facts["tiles"] == f"35 planned, {dataset.manifest.rows} embedded, {dataset.manifest.skipped} skipped"
+    assert " passed" in facts["quality checks"]
+    assert facts["shard 3"].endswith(dataset.shards[3].path)
+    assert json.loads(_command(store, "show", DATASET, "--json")) == json.loads(store.read(LAYOUT.manifest) or b"")
+
+
+def _flip(store: ObjectStore, key: str) -> None:
+    path = Path(store.uri(key))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, tuple[str, Callable[[ObjectStore, str], None], DamageKind]] = {
+    "a flipped byte in a shard": ("shard", _flip, DamageKind.OTHER_CONTENT),
+    "a lost shard": ("shard", ObjectStore.delete, DamageKind.MISSING),
+    "a flipped byte in the tile index": ("index", _flip, DamageKind.OTHER_CONTENT),
+    "half a shard": ("shard", lambda store, key: store.write(key, b"PAR1"), DamageKind.OTHER_SIZE),
+    "a lost plan": ("plan", ObjectStore.delete, DamageKind.MISSING),
+    "a plan of another shape": ("plan", lambda store, key: store.write(key, b"[]"), DamageKind.UNREADABLE),
+    "a lost STAC Item": ("stac", ObjectStore.delete, DamageKind.MISSING),
+    "another STAC Item": ("stac", lambda store, key: store.write(key, b"{}"), DamageKind.UNREADABLE),
+}
+
+
+@pytest.mark.parametrize(("which", "damage", "kind"), DAMAGES.values(), ids=DAMAGES)
+def test_verify_names_the_damaged_file_and_its_advice_repairs_it(
+    which: str,
+    damage: Callable[[ObjectStore, str], None],
+    kind: DamageKind,
+    store: ObjectStore,
+    dataset: Dataset,
+    embedded: Path,
+    options: EmbedOptions,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _command(store, "verify", DATASET) == "dataset 'scene': all 7 files are as the manifest says"
+    key = {
+        "shard": dataset.shards[0].path,
+        "index": LAYOUT.tile_index,
+        "plan": LAYOUT.plan(dataset.manifest.fingerprint),
+        "stac": LAYOUT.stac_item,
+    }[which]
+    damage(store, key)
+
+    with pytest.raises(SystemExit) as ended:
+        _command(store, "verify", DATASET)
+    assert ended.value.code == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(f"{store.uri(key)}: ")
+    assert len(said.out.splitlines()) == 1
+    assert said.err == "error: dataset 'scene': 1 of 7 files are missing or damaged\n"
+    (found,) = dataset.verify()
+    assert (found.key, found.kind) == (key, kind)
+
+    if "delete this file" in found.remedy:
+        store.delete(key)
+    assert "embed the raster again with the same options" in found.remedy
+    embed_raster(store, str(embedded / "scene.tif"), options)
+    assert Dataset.open(store, DATASET).verify() == ()
+
+
+def test_a_deleted_dataset_leaves_nothing_and_its_manifest_goes_first(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.write("datasets/other/manifest.json", b"{}")
+    store.write("datasets/scene-2/manifest.json", b"{}")
+    store.write(f"indexes/{DATASET}/index.json", b"{}")
+    deleted: list[str] = []
+    delete = ObjectStore.delete
+    monkeypatch.setattr(ObjectStore, "delete", lambda self, key: (deleted.append(key), delete(self, key)))
+    assert _command(store, "delete", DATASET, "--yes").startswith("dataset 'scene' was deleted: ")
+    ours = [key for key in deleted if "/lease/" not in key]
+    assert ours[0] == LAYOUT.manifest
+    left = [str(path.relative_to(store.root)) for path in Path(store.root).rglob("*") if path.is_file()]
+    assert sorted(left) == ["datasets/other/manifest.json", "datasets/scene-2/manifest.json"]
+    with pytest.raises(UsageError, match=r"^there is no dataset 'scene' in "):
+        Dataset.open(store, DATASET)
+    with pytest.raises(SystemExit) as ended:
+        _command(store, "delete", DATASET, "--yes")
+    assert ended.value.code == 2
+
+
+def test_a_dataset_is_deleted_only_on_demand(
+    store: ObjectStore, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        _command(store, "delete", DATASET)
+    assert ended.value.code == 2
+    assert "give --yes" in capsys.readouterr().err
+
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+        def readline(self) -> str:
+            return "no\n"
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    assert _command(store, "delete", DATASET) == "nothing was deleted"
+    assert Dataset.open(store, DATASET).verify() == ()
+
+    monkeypatch.setattr("rasterembed.dataset.deletion.DURATION_S", 0.0)
+    monkeypatch.setattr(lease, "POLL_S", 0.01)
+    with (
+        hold_lease(store, LAYOUT, "another run", wait_s=0, on_wait=print),
+        pytest.raises(LeaseHeldError, match="written by run another run"),
+    ):
+        dataset.delete()
+    assert dataset.delete() > 5
+
+
+def test_vectors_and_rows_are_those_of_the_files(store: ObjectStore, dataset: Dataset) -> None:
+    table = pq.read_table(store.uri(LAYOUT.shards_folder))
+    expected = np.array(table["embedding"].to_pylist(), np.float32)
+    vectors = dataset.vectors()
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, expected)
+
+    frame = dataset.to_geodataframe()
+    files = geopandas.read_parquet(store.uri(LAYOUT.shards_folder))
+    assert frame.crs == files.crs
+    assert list(frame["tile_id"]) == list(files["tile_id"])
+    assert frame.geometry.geom_equals(files.geometry).all()
+    np.testing.assert_array_equal(np.stack(list(frame["embedding"])), expected)
+    assert set(frame.columns) == set(files.columns) - {"bbox"}
+    assert list(dataset.to_geodataframe(["norm"], vectors=False).columns) == ["norm", "geometry"]
+    with pytest.raises(UsageError, match=r"^dataset 'scene' has no column 'nothing': choose from tile_id, row, "):
+        dataset.to_geodataframe(["nothing"])
+
+
+def test_without_geopandas_there_is_one_line(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "geopandas", None)
+    with pytest.raises(UsageError, match=r"^a GeoDataFrame needs the package geopandas.*: pip install geopandas$"):
+        dataset.to_geodataframe()
+
+
+def test_a_vector_is_searched_as_numpy_would(dataset: Dataset) -> None:
+    vectors, ids = dataset.vectors().astype(np.float64), dataset.to_geodataframe(["tile_id"])["tile_id"]
+    wanted = 3.0 * vectors[:4].mean(axis=0)
+    cosines = vectors @ wanted / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wanted)
+    answer = dataset.search(vector=wanted, k=5)
+    assert [hit.tile_id for hit in answer.hits] == [ids[i] for i in np.argsort(-cosines)[:5]]
+    assert [hit.distance for hit in answer.hits] == pytest.approx(np.sort(1 - cosines)[:5], abs=1e-6)
+    for vector in (wanted[:-1], np.zeros_like(wanted), np.full_like(wanted, np.nan), np.array(["x"] * len(wanted))):
+        with pytest.raises(UsageError, match=r"^the vector "):
+            dataset.search(vector=vector)
+    for both in ({}, {"query": Query(tile="r000000_c000000"), "vector": wanted}):
+        with pytest.raises(UsageError, match="give a query or a vector"):
+            dataset.search(**both)  # type: ignore[arg-type]
+
+
+def test_shards_that_hold_other_vectors_end_in_one_line(store: ObjectStore, dataset: Dataset) -> None:
+    path = store.uri(dataset.shards[0].path)
+    pq.write_table(pq.read_table(path).slice(0, 3), path)
+    with pytest.raises(DataError, match=r"^dataset 'scene': its shards do not hold \d+ vectors of 64 numbers.* verify"):
+        dataset.vectors()
+    store.write(dataset.shards[0].path, b"no parquet")
+    store.write(LAYOUT.tile_index, b"no parquet")
+    for read in (dataset.vectors, dataset.tiles):
+        with pytest.raises(DataError, match=r": it cannot be read \(.*\): run `rasterembed datasets verify scene`$"):
+            read()
