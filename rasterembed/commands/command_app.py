@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Annotated, Any, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, get_args, get_type_hints
 
 import docstring_parser
-from cyclopts import App, ArgumentCollection, Group, Parameter
+from cyclopts import App, ArgumentCollection, Group, Parameter, Token
 from pydantic import BaseModel
 
 POSITIONAL = Parameter()
@@ -82,9 +82,26 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
             title = _TITLES.get(name, name.replace("_", " ").capitalize())
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
-            hint = Annotated[hint, Parameter(help=helps.get(name))]
+            whole = int in _alternatives(hint)
+            hint = Annotated[hint, Parameter(help=helps.get(name), converter=_whole_number if whole else None)]
         by_position = parameter.default is parameter.empty or any(
             mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ())
         )
         kind = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
         yield parameter.replace(annotation=hint, kind=kind)
+
+
+def _alternatives(hint: Any) -> tuple[Any, ...]:
+    """Return the types that an annotation allows: `int` and `None` for `Annotated[int, ...] | None`."""
+    bare = [hint.__origin__ if hasattr(hint, "__metadata__") else hint]
+    parts = [part for one in bare for part in (get_args(one) or (one,))]
+    return tuple(part.__origin__ if hasattr(part, "__metadata__") else part for part in parts)
+
+
+def _whole_number(_: Any, tokens: Sequence[Token]) -> int:
+    """Return the number that a person typed. Cyclopts would round `1.5`."""
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"give a whole number, not {text!r}") from None

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
-from pydantic import ValidationError
 
-from rasterembed.errors import RasterEmbedError, one_line, validation_reason, why_not_utf8
+from rasterembed.commands.wrong_options import name_options, usage_error
+from rasterembed.errors import RasterEmbedError, why_not_utf8
 from rasterembed.escape import escape_terminal
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
@@ -39,7 +39,7 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     try:
         function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        stop(usage_error(error), USAGE)
+        stop(name_options(usage_error(error), app, arguments), USAGE)
     if getattr(function, "__func__", None) in (App.help_print, App.version_print):
         function(*bound.args, **bound.kwargs)
         sys.exit(0)
@@ -49,22 +49,9 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     try:
         return function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
-        stop(str(error), error.exit_code)
+        stop(name_options(str(error), app, arguments), error.exit_code)
     except KeyboardInterrupt:
         stop("interrupted: finished work stays in the store; run the same command again to continue", INTERRUPTED)
-
-
-def usage_error(error: CycloptsError) -> str:
-    """Return one line that says which option is wrong and why."""
-    cause = error.__cause__ or error.__context__
-    if not isinstance(cause, ValidationError):
-        return one_line(error, limit=1000)
-    first = cause.errors()[0]
-    option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-    if not option and error.argument is not None:  # The option is a plain parameter, not the field of a model.
-        option = error.argument.name.strip("-*")
-    reason = validation_reason(cause)
-    return f"--{option}: {reason}, not {first['input']!r}" if option else reason
 
 
 def stop(reason: str, status: int) -> NoReturn:

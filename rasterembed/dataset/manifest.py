@@ -32,7 +32,7 @@ State = Literal["embedded", "ready", "failed_qa"]
 
 ALL_STATES: tuple[State, ...] = get_args(State)
 
-_REMEDY = "embed the raster again with replace, or delete the dataset"
+_REMEDY = "embed the raster again with `replace`, or delete the dataset"
 """Advice for a manifest that cannot be used."""
 
 
@@ -224,7 +224,7 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
     )
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
-        "choose another dataset id, or give replace to embed the raster again"
+        "choose another dataset id, or give `replace` to embed the raster again"
     )
 
 

@@ -51,24 +51,37 @@ def open_raster(store: ObjectStore, uri: str, *, cache_bytes: int = _CACHE_BYTES
 def _open(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
     """Open `path`, and try once more if the failure may have been the server's."""
     try:
-        return _open_by_driver(uri, path)
+        return _open_by_driver(store, uri, path)
     except DataError:
         # A missing object gets its own error here, and a server that is away is waited for.
         store.describe(uri)
         if not uri.startswith("s3://"):
             raise
-    return _open_by_driver(uri, path)
+    return _open_by_driver(store, uri, path)
 
 
-def _open_by_driver(uri: str, path: str) -> rasterio.DatasetReader:
+def _open_by_driver(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
     errors = []
     for driver in DRIVERS:
         try:
             return rasterio.open(path, driver=driver)
         except RasterioError as error:
             errors.append(error)
+    reason = one_line(errors[0])
+    detail = "" if "not recognized as being in a supported file format" in reason else f" ({reason})"
     raise DataError(
-        f"{uri}: not a raster that can be read here (allowed formats: {', '.join(DRIVERS)}; never VRT, netCDF, HDF5 or "
-        "others that may refer to other files; a variable of a netCDF file becomes a GeoTIFF by gdal_translate -of COG "
-        f"NETCDF:FILE:VARIABLE NEW.tif): {one_line(errors[0])}"
+        f"{uri}: not a raster that can be read here: give a GeoTIFF, JPEG 2000, PNG or JPEG file"
+        f"{_advice(store, uri)}{detail}"
     ) from errors[0]
+
+
+def _advice(store: ObjectStore, uri: str) -> str:
+    """Return further advice for files of known formats that are never opened. The first bytes tell the format."""
+    with store.open_uri(uri) as file:
+        start = file.read(64).lstrip()
+    if start.startswith((b"CDF", b"\x89HDF")):
+        command = "gdal_translate -of COG NETCDF:FILE:VARIABLE NEW.tif"
+        return f"; a variable of a netCDF or HDF5 file becomes a GeoTIFF by {command}"
+    if start.startswith(b"<"):
+        return "; VRT and other files that refer to other files are never read: gdal_translate -of COG makes one file"
+    return ""

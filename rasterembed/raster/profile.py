@@ -227,7 +227,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
         return profile
     if allow_no_crs:
         return profile.model_copy(update={"on_earth": False})
-    raise DataError(f"{uri}: {problem}, or allow footprints in pixels with allow_no_crs")
+    raise DataError(f"{uri}: {problem}, or allow footprints in pixels with `allow_no_crs`")
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Radiometry(BaseModel):
     def _check(self) -> Radiometry:
         pairs = (self.range, self.percentile, self.stretch_of)
         if (self.scale != "auto") + sum(value is not None for value in pairs) > 1:
-            raise ValueError("give one of scale, range, percentile and stretch_of")
+            raise ValueError("give only one of `scale`, `range`, `percentile` and `stretch_of`")
         for name, pair in (("range", self.range), ("percentile", self.percentile)):
             if pair is not None and not pair[0] < pair[1]:
                 raise ValueError(f"{name}: the first value must be below the second")
@@ -211,7 +211,7 @@ def resolve_radiometry(
         if shared.palette != has_palette:
             raise UsageError(
                 f"stretch_of: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
-                "palette, so they cannot share black and white: give range or scale"
+                "palette, so they cannot share black and white: give `range` or `scale`"
             )
         return shared.model_copy(update={"bands": bands, "method": f"stretch of {radiometry.stretch_of}"})
     if has_palette:
@@ -240,7 +240,7 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> 
             if band == profile.alpha_band:
                 raise UsageError(
                     f"{uri}: band {band} is the alpha band, which marks valid pixels and is no colour: choose another "
-                    "band, or give ignore_alpha if this band holds data"
+                    "band, or give `ignore_alpha` if this band holds data"
                 )
         first, *rest = radiometry.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
@@ -251,7 +251,7 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> 
     data = [b for b in range(1, profile.count + 1) if b != profile.alpha_band]
     if not data:
         raise DataError(
-            f"{uri}: its only band is alpha, so it has no colour to embed: give ignore_alpha if this band holds data"
+            f"{uri}: its only band is alpha, so it has no colour to embed: give `ignore_alpha` if this band holds data"
         )
     return (data[0], data[1], data[2]) if len(data) >= 3 else (data[0], data[0], data[0])
 
@@ -274,11 +274,11 @@ def _from_percentiles(
             sample = _read_sample(raster, profile, tuple(distinct))
     except RasterioError as error:
         raise DataError(
-            f"{uri}: its overview cannot be read ({one_line(error)}); give range to do without percentiles"
+            f"{uri}: its overview cannot be read ({one_line(error)}); give `range` to do without percentiles"
         ) from error
     if not sample.pixels.size and sample.windows > 1:
         raise DataError(
-            f"{uri}: the {sample.windows} windows that percentiles are taken from have no valid pixel: give range, "
+            f"{uri}: the {sample.windows} windows that percentiles are taken from have no valid pixel: give `range`, "
             "or add overviews (gdaladdo FILE)"
         )
     low_of, high_of = {}, {}

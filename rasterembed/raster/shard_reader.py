@@ -201,7 +201,7 @@ class ShardReader:
         return DataError(
             f"{self.source.uri}: tile {name} (window col_off={window.col_off} row_off={window.row_off} "
             f"width={window.width} height={window.height}) cannot be read: {cause}; "
-            "mend the file, or skip such tiles with on_bad_window=skip"
+            "mend the file, or skip such tiles with `on_bad_window=skip`"
         )
 
 

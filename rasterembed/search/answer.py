@@ -93,6 +93,8 @@ class Example(BaseModel):
     """Path or s3://bucket/key of the image. None if the example is a tile."""
     lonlat: tuple[float, float] | None = None
     """Longitude and latitude in degrees, if the example was given as a place. `tile` is the tile at this place."""
+    remark: str = ""
+    """Remark about the example, as text for people. Empty if there is nothing to say."""
 
     def place_text(self) -> str:
         """Return which tile the place became, as text for people. Empty if the example is not a place."""
@@ -264,6 +266,7 @@ class Answer(BaseModel):
         datasets have different radiometry, and whether there are fewer than k tiles.
         """
         notes = [text for example in self.examples if (text := example.place_text())]
+        notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
         notes += self._engine_notes()
         if self.not_searched:
             notes.append(f"not searched: {describe_all(self.not_searched)}")

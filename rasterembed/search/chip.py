@@ -19,6 +19,9 @@ from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.search.orientation import read_orientation
 from rasterembed.store.object_store import ObjectStore, locate
 
+_MUCH_LARGER = 4
+"""An image whose sides are so many times longer than those of a tile shows much more ground than a tile."""
+
 MAX_SIDE = 4096
 """Largest side of an image, px. A larger image is refused, because it is a raster and not an example."""
 
@@ -69,6 +72,26 @@ def read_chip(
         # Most images have no georeference, and this function needs no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         return _read(store, plan, locate(image, "image"))
+
+
+def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
+    """Return a remark about an image that shows much more than a tile, as text for people. Empty for other images.
+
+    Args:
+        store: store with the credentials for an image on S3.
+        plan: the dataset's plan.
+        image: a path, or s3://bucket/key, that `read_chip` can read.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        profile = inspect_raster(store, locate(image, "image"), allow_no_crs=True)
+    short, long = sorted((profile.width, profile.height))
+    if short < _MUCH_LARGER * plan.sharding.grid.size and long < 2 * short:
+        return ""
+    return (
+        f"the image has {profile.width} x {profile.height} px, a tile has {plan.sharding.grid.size} px: only the "
+        f"central square of {short} px was used, and resized to a tile; cut out the part to look for"
+    )
 
 
 def _read(

@@ -24,7 +24,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Example, Role
-from rasterembed.search.chip import embed_chip
+from rasterembed.search.chip import chip_remark, embed_chip
 from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
 
@@ -73,7 +73,7 @@ def resolve_examples(
         DataError: if a tile was skipped, if no tile contains the point, or if the image cannot be read.
     """
     if not query.has_example:
-        raise UsageError("give an example of what to look for: tile, lonlat, image or like")
+        raise UsageError("give an example of what to look for: `tile`, `lonlat`, `image` or `like`")
     examples = _find_examples(con, datasets, query)
     tile_vectors = _read_tile_vectors(con, datasets, [example.tile for example in examples if example.tile])
     by_role: dict[Role, list[NDArray[np.float64]]] = {"query": [], "like": [], "unlike": []}
@@ -102,7 +102,9 @@ def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], 
         tile = find_tile_at(con, datasets, *query.lonlat)
         examples.append(Example(role="query", label=tile.tile_id, tile=tile, lonlat=query.lonlat))
     if query.image is not None:
-        examples.append(Example(role="query", label=query.image.rsplit("/", 1)[-1], image=query.image))
+        remark = chip_remark(datasets[0].store, datasets[0].plan, query.image)
+        label = query.image.rsplit("/", 1)[-1]
+        examples.append(Example(role="query", label=label, image=query.image, remark=remark))
     examples += [of_tile("like", _find_named_tile(con, datasets, text)) for text in query.like]
     examples += [of_tile("unlike", _find_named_tile(con, datasets, text)) for text in query.unlike]
     return examples

@@ -39,10 +39,10 @@ def dataset_names(dataset: str | None, every: bool) -> list[str]:
     """
     names = [name.strip() for name in (dataset or "").split(",") if name.strip()]
     if every and names:
-        raise UsageError("give names of datasets, or --all, but not both")
+        raise UsageError("give names of datasets, or `all`, but not both")
     if not every and not names:
         raise UsageError(
-            "give the name of a dataset, several names with commas, a pattern such as 'incoming-*', or --all"
+            "give the name of a dataset, several names with commas, a pattern such as 'incoming-*', or `all`"
         )
     return names or ["*"]
 
@@ -129,7 +129,7 @@ class Query(BaseModel):
     @model_validator(mode="after")
     def _has_one_start(self) -> Query:
         if sum(start is not None for start in (self.tile, self.lonlat, self.image)) > 1:
-            raise ValueError("give one of tile, lonlat and image")
+            raise ValueError("give only one of `tile`, `lonlat` and `image`")
         return self
 
     @property

@@ -371,9 +371,14 @@ def open_store(root: str | None = None) -> ObjectStore:
         UsageError: if the root is neither a folder nor s3://bucket/prefix.
     """
     try:
-        return ObjectStore(root=root or DEFAULT_ROOT)
+        store = ObjectStore(root=root or DEFAULT_ROOT)
     except ValidationError as error:
         raise UsageError(f"object store {root!r}: {validation_reason(error)}") from error
+    if not store.is_s3:
+        for path in (Path(store.root), *Path(store.root).parents):
+            if path.is_file():
+                raise UsageError(f"object store {root!r}: {path} is a file: give a folder or s3://bucket/prefix")
+    return store
 
 
 def locate(raster: str, what: str = "raster") -> str:

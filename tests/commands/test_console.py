@@ -16,8 +16,11 @@ import pytest
 from PIL import Image
 
 from examples.landscape import make_scene
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.store.object_store import DEFAULT_ROOT
 from tests.conftest import PROJECT
+from tests.support.vectors import blank_raster
 
 TILE = "r000003_c000003"
 HEAVY = ("torch", "transformers", "duckdb", "matplotlib", "prefect")
@@ -143,26 +146,45 @@ def test_qa_sets_the_state_by_its_verdict(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "arguments", "reason"),
     [
-        (2, ["embed", "scene.tif", "--size", "17"], "--size: Input should be a multiple of 16, not '17'"),
+        (2, ["embed", "scene.tif", "--size", "17"], "--size: give a multiple of 16, not '17'"),
         (2, ["embed", "scene.tif", "--root", "ftp://there"], "the root is neither a folder nor s3://bucket/prefix"),
         (2, ["embed", "scene.tif", "--store", "block"], "Unknown option: --store"),
         (2, ["embed", "scene.tif", "--dataset-id", "../x"], "dataset id '../x' is not allowed"),
         (1, ["embed", "nowhere.tif"], "nowhere.tif: there is no such file"),
         (2, ["search", "nowhere", "--tile", TILE], "there is no dataset 'nowhere'"),
         (2, ["search", "made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in"),
+        (2, ["search", "made", "--lonlat", "24"], "--lonlat: give 2 values, not 1"),
+        (2, ["search", "made", "--tile", TILE, "-k", "1.5"], "-k: give a whole number, not '1.5'"),
+        (2, ["search", "made", "other", "--tile", TILE], "'other' is one argument too many"),
+        (2, ["search", "made", "--tile", TILE, "--since", "soon"], "--since: give a date such as 2024-06-01"),
+        (2, ["search", "made"], "give an example of what to look for: --tile, --lonlat, --image or --like"),
+        (2, ["search", "made", "--root", "scene.tif", "--tile", TILE], "scene.tif is a file: give a folder"),
+        (2, ["embed"], "the argument RASTER is missing"),
+        (2, ["embed", "scene.tif", "--bands", "red"], "--bands: give 'auto' or a whole number, not 'red'"),
+        (1, ["embed", "placeless.tif"], "or allow footprints in pixels with --allow-no-crs"),
         (2, ["qa", "nowhere"], "there is no dataset 'nowhere'"),
         (2, ["nothing"], 'Unknown command "nothing"'),
     ],
 )
 def test_what_a_person_gets_wrong_is_one_line_and_a_status(
-    status: int, arguments: list[str], reason: str, folder: Path
+    status: int,
+    arguments: list[str],
+    reason: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    done = _rasterembed(folder, *arguments)
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, done.stderr
+    monkeypatch.chdir(folder)
+    if "placeless.tif" in arguments:
+        blank_raster(folder / "placeless.tif", 2, 2, crs=None)
+    with pytest.raises(SystemExit) as end:
+        run(app, arguments)
+    output = capfd.readouterr()
+    errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, output.err
     assert reason in errors[0]
-    assert done.returncode == status
-    assert "Traceback" not in done.stderr + done.stdout
+    assert end.value.code == status
+    assert "Traceback" not in output.err + output.out
 
 
 @pytest.mark.slow

@@ -58,8 +58,8 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--size", "17"], "--size: Input should be a multiple of 16, not '17'"),
-        (["--stride", "0"], "--stride: Input should be greater than or equal to 1, not '0'"),
+        (["--size", "17"], "--size: give a multiple of 16, not '17'"),
+        (["--stride", "0"], "--stride: give 1 or more, not '0'"),
         (["--percentile", "98", "2"], "percentile: the first value must be below the second"),
         (["--bands", "1,2"], "bands: give one or three band numbers, from 1"),
         (["--edge", "wrap"], "--edge"),

@@ -380,7 +380,7 @@ def test_another_configuration_is_refused_with_both_shown(
         "ConfigurationChangedError: dataset 'scene' exists with another configuration "
         '(pooling: "cls" in the dataset, "mean" requested; '
         "selection.min_valid_fraction: 0.05 in the dataset, 0.25 requested): "
-        "choose another dataset id, or give replace to embed the raster again"
+        "choose another dataset id, or give `replace` to embed the raster again"
     )
     assert outcome.loaded == 0
     assert files(Path(finished.root)) == at_first
@@ -474,7 +474,7 @@ def test_a_manifest_that_cannot_be_read_is_replaced_only_when_asked(
     path.write_text('{"schema_version": 0}')
     outcome = run(raster, finished, **asked)
     assert outcome.error.startswith(f"DataError: {path}: this version cannot read the manifest")
-    assert outcome.error.endswith("embed the raster again with replace, or delete the dataset")
+    assert outcome.error.endswith("embed the raster again with `replace`, or delete the dataset")
 
     outcome = run(raster, finished, replace=True, **asked)
     assert (outcome.error, outcome.embedded) == ("", 0)

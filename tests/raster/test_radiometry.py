@@ -266,7 +266,7 @@ def test_a_sample_without_a_valid_pixel(store: ObjectStore, tmp_path: Path, monk
     pixels = np.zeros((1, 3000, 3000), np.uint16)
     pixels[0, 300:310, 300:310] = 500
     path = write(tmp_path / "r.tif", pixels, nodata=0, compress="deflate")
-    with pytest.raises(DataError, match=r"the 64 windows .* have no valid pixel: give range, or add overviews"):
+    with pytest.raises(DataError, match=r"the 64 windows .* have no valid pixel: give `range`, or add overviews"):
         resolved(store, path)
     assert resolved(store, path, range=(0, 1000)).high == (1000.0,) * 3
 
@@ -288,7 +288,7 @@ def test_an_overview_that_cannot_be_read(store: ObjectStore, tmp_path: Path) -> 
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(b"\xff" * 100)
-    with pytest.raises(DataError, match=r"its overview cannot be read \(.*\); give range to do without percentiles"):
+    with pytest.raises(DataError, match=r"its overview cannot be read \(.*\); give `range` to do without percentiles"):
         resolved(store, path)
 
 

@@ -224,6 +224,17 @@ def test_one_band_is_grey_and_a_palette_is_expanded(photo: Embedded, tmp_path: P
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_an_image_much_larger_than_a_tile_is_remarked(photo: Embedded, tmp_path: Path) -> None:
+    whole = write_image(tmp_path / "whole.png", photo.pixels)
+    side = SIDE * ACROSS
+    assert (
+        f"whole.png: the image has {side} x {side} px, a tile has {SIDE} px: only the central square of {side} px"
+        in (photo.ask(whole).notes()[0])
+    )
+    tile = write_image(tmp_path / "tile.png", photo.tile())
+    assert not any("the image has" in note for note in photo.ask(tile).notes())
+
+
 def test_an_image_and_liked_tiles_are_combined(photo: Embedded, tmp_path: Path) -> None:
     chip = write_image(tmp_path / "chip.png", photo.tile())
     query = {"like": ("r000000_c000000",), "unlike": ("r000003_c000003",)}

@@ -1,0 +1,134 @@
+"""Say which option of a command line is wrong, in the words of a command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumentError
+from cyclopts.exceptions import UnusedCliTokensError
+from pydantic import ValidationError
+
+from rasterembed.errors import one_line, validation_reason
+
+_MARKED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([a-z0-9_.-]+))?`|^([a-z][a-z0-9_]*)(?=: )")
+"""The name of a parameter in an error: in backticks, with or without a value, or before a colon at the beginning."""
+
+
+_REASONS = {
+    "bool_parsing": "give yes or no",
+    "bool_type": "give yes or no",
+    "finite_number": "give a finite number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "greater_than": "give more than {gt}",
+    "greater_than_equal": "give {ge} or more",
+    "int_from_float": "give a whole number",
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "less_than": "give less than {lt}",
+    "less_than_equal": "give {le} or less",
+    "literal_error": "give {expected}",
+    "multiple_of": "give a multiple of {multiple_of}",
+    **{
+        f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
+        for kind in ("date", "datetime")
+        for problem in ("parsing", "from_date_parsing", "from_datetime_parsing", "from_datetime_inexact", "type")
+    },
+}
+"""Texts for people, by the type of pydantic's error. All begin with the same word, so that they can be joined."""
+
+
+def usage_error(error: CycloptsError) -> str:
+    """Return one line that says which option is wrong and why."""
+    cause = error.__cause__ or error.__context__
+    if isinstance(cause, ValidationError):
+        return _validation_error(cause, error.argument)
+    if isinstance(error, MissingArgumentError) and error.argument is not None:
+        return _missing(error, error.argument)
+    if isinstance(error, CoercionError) and error.token is not None:
+        kinds: dict[object, str] = {bool: "yes or no", int: "a whole number", float: "a number"}
+        name = error.token.keyword or (error.argument.name if error.argument else "")
+        if error.msg is not None:
+            return f"{name}: {error.msg}"
+        if error.target_type in kinds:
+            return f"{name}: give {kinds[error.target_type]}, not {error.token.value!r}"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{error.unused_tokens[0]!r} is one argument too many; --help lists the arguments and options"
+    return one_line(error, limit=1000)
+
+
+def _validation_error(error: ValidationError, argument: Argument | None) -> str:
+    first = error.errors()[0]
+    option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+    if not option and argument is not None:  # The option is a plain parameter, not the field of a model.
+        option = argument.name.strip("-*")
+    reason, value = _reason(error), first["input"]
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    return f"--{option}: {reason}, not {value!r}" if option else reason
+
+
+def _reason(error: ValidationError) -> str:
+    """Return what a person must give instead, without the name of the option.
+
+    If the option allows several types, the text names all of them.
+    """
+    errors = error.errors(include_url=False)
+    same_option = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    reasons = dict.fromkeys(
+        _REASONS[one["type"]].format_map({name: _number(value) for name, value in one.get("ctx", {}).items()})
+        for one in same_option
+        if one["type"] in _REASONS
+    )
+    if errors[0]["type"] in _REASONS:
+        return " or ".join(reasons).replace(" or give ", " or ")
+    return validation_reason(error)
+
+
+def _number(value: object) -> object:
+    """Return a whole number without a decimal point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _missing(error: MissingArgumentError, argument: Argument) -> str:
+    count, _ = argument.token_count()
+    name = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None) or argument.name
+    if not name.startswith("-") or (error.keyword is None and not argument.tokens and argument.index is not None):
+        return f"the argument {argument.name.strip('-').upper()} is missing; --help lists the arguments and options"
+    if count <= 1:
+        return f"{name}: give a value"
+    got = len(error.tokens_so_far) % count
+    return f"{name}: give {count} values, not {got or 'none'}"
+
+
+def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
+    """Return an error of the library with the names of options as a person types them.
+
+    The library names a parameter as Python does, in backticks: `allow_no_crs`. On a command line, it is --allow-no-crs.
+
+    Args:
+        text: the text of the error.
+        app: the command, or a group of commands.
+        arguments: the words after the command's name.
+    """
+    options = _options(app, arguments)
+
+    def option(match: re.Match[str]) -> str:
+        name = options.get(match[1] or match[3])
+        if name is None:
+            return match[0]
+        return f"{name} {match[2]}" if match[2] else name
+
+    return _MARKED.sub(option, text)
+
+
+def _options(app: App, arguments: Sequence[str]) -> dict[str, str]:
+    """Return the options of the command in `arguments`, by the name of the parameter in Python."""
+    command = app.parse_commands(arguments)[1][-1]
+    if command.default_command is None:
+        return {}
+    names: Iterable[str] = (
+        name for argument in command.assemble_argument_collection() for name in argument.names if name.startswith("--")
+    )
+    return {name.removeprefix("--").replace("-", "_"): name for name in names}
