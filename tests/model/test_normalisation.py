@@ -19,12 +19,13 @@ from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3, resolve_model
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
+from rasterembed.pipeline import Steps
 from rasterembed.raster.grid import Grid
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
-from tests.support.vectors import blank_raster
+from tests.support.embedding import embed_ready
+from tests.support.vectors import blank_raster, write_dataset
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 SATELLITE = ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143))
@@ -93,11 +94,9 @@ def test_the_plans_numbers_are_used_for_tiles_and_for_images(wrong: Path, tmp_pa
         file.write(pixels)
     store = ObjectStore(root=str(tmp_path / "store"))
     model = Dinov3(model=str(wrong), device="cpu")
-    for name, choice in (
-        ("file", model),
-        ("given", model.model_copy(update={"mean": SATELLITE[0], "std": SATELLITE[1]})),
-    ):
-        embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=16), model=choice), steps=Said())
+    given = model.model_copy(update={"mean": SATELLITE[0], "std": SATELLITE[1]})
+    for name, choice in (("file", model), ("given", given)):
+        embed_ready(store, str(raster), steps=Said(), dataset_id=name, grid=Grid(size=16), model=choice)
     assert len(said) == 1
 
     network = transformers.AutoModel.from_pretrained(wrong).eval()
@@ -118,12 +117,10 @@ def test_the_plans_numbers_are_used_for_tiles_and_for_images(wrong: Path, tmp_pa
 
 def test_datasets_with_other_numbers_cannot_be_searched_together(wrong: Path, tmp_path: Path) -> None:
     raster = blank_raster(tmp_path / "r.tif", 1, 2)
-    with rasterio.open(raster, "r+") as file:
-        file.write(np.random.default_rng(3).integers(0, 255, (3, 16, 32), np.uint8))
     store = ObjectStore(root=str(tmp_path / "store"))
     for name, mean in (("one", IMAGENET[0]), ("other", SATELLITE[0])):
         model = Dinov3(model=str(wrong), device="cpu", mean=mean, std=IMAGENET[1])
-        embed_raster(store, str(raster), EmbedOptions(dataset_id=name, grid=Grid(size=16), model=model))
+        write_dataset(store, name, raster, model, np.ones((2, 64), np.float32))
     with pytest.raises(
         DataError, match=r"cannot be compared: mean of the normalisation: \[0\.485, 0\.456, 0\.406\] and"
     ):

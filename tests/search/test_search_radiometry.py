@@ -18,6 +18,7 @@ from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import embed_ready
 
 SIDE = 32
 COMMON = (0, 1)
@@ -47,13 +48,8 @@ def store(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> ObjectSto
     shared = Radiometry(stretch_of="dark")
     for name, raster, radiometry in (("dark", dark, Radiometry()), ("bright", bright, Radiometry()),
                                      ("shared", bright, shared)):  # fmt: skip
-        options = EmbedOptions(
-            dataset_id=name, grid=Grid(size=SIDE), radiometry=radiometry,
-            model=Dinov3(model=str(tiny_vit), device="cpu"), quality_checks=False,
-        )  # fmt: skip
-        manifest = embed_raster(store, str(raster), options).manifest
-        text = manifest.model_copy(update={"state": "ready"}).model_dump_json()
-        store.write(f"datasets/{name}/manifest.json", text.encode())
+        model = Dinov3(model=str(tiny_vit), device="cpu")
+        embed_ready(store, str(raster), dataset_id=name, grid=Grid(size=SIDE), model=model, radiometry=radiometry)
     return store
 
 

@@ -1,11 +1,11 @@
-"""Embedding for tests that look at shards, and at nothing that comes after them."""
+"""Embedding for tests that look at shards or search them, and do not need the quality checks."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from rasterembed.dataset.manifest import Manifest
-from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.dataset.manifest import Manifest, set_state
+from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -18,3 +18,16 @@ def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
         options: fields of `EmbedOptions`.
     """
     return embed_raster(store, raster, EmbedOptions(**options, quality_checks=False)).manifest
+
+
+def embed_ready(store: ObjectStore, raster: str, *, steps: Steps | None = None, **options: Any) -> Manifest:
+    """Embed a raster without the quality checks, and let it be searched as if it had passed them.
+
+    Args:
+        store: where the dataset goes.
+        raster: path of the raster.
+        steps: see `embed_raster`.
+        options: fields of `EmbedOptions`.
+    """
+    result = embed_raster(store, raster, EmbedOptions(**options, quality_checks=False), steps=steps)
+    return set_state(store, result.manifest, "ready")
