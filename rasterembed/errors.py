@@ -21,7 +21,7 @@ class RasterEmbedError(Exception):
     """Exit status of the command: 2 for wrong usage, 1 for data that cannot be processed."""
 
     def __str__(self) -> str:
-        """Return the text in one line. Names from a file or a bucket in it cannot control a terminal."""
+        """Return the text in one line, with control characters escaped. Names in it may come from a stranger's file."""
         return escape_terminal(super().__str__())
 
 
@@ -71,11 +71,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     """Return the text of an exception in one line.
 
     Args:
-        error: any exception, also one of another library.
+        error: any exception, of this library or of another one.
         limit: largest length in characters. A longer text is cut and ends with "…".
 
     Returns:
-        The text, in which one space replaces each run of white space. If the exception has no text, its class name.
+        The text, with one space in place of each run of white space. If the exception has no text: its class name.
 
     Example:
         >>> from rasterembed.errors import one_line
@@ -93,10 +93,10 @@ def validation_reason(error: ValidationError) -> str:
 
 
 def why_not_utf8(name: str) -> str | None:
-    r"""Return one line about a path or name that is not UTF-8, or None if it is UTF-8.
+    r"""Return an error text of one line for a path or name that is not UTF-8. Return None if it is UTF-8.
 
-    On Linux a file name is a row of bytes. Python keeps the bytes that are not UTF-8 as lone surrogates. GDAL, JSON and
-    Parquet accept no such text.
+    On Linux a file name is a sequence of bytes. Python turns each byte that is not UTF-8 into a lone surrogate. GDAL,
+    JSON and Parquet accept no text with lone surrogates.
 
     Args:
         name: a path or name, as the operating system or the command line gave it.

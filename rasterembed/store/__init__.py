@@ -1,1 +1,1 @@
-"""The store: it keeps objects under keys. This package also holds leases, and lets GDAL and DuckDB read a store."""
+"""The store, which keeps objects in a folder or on S3. Leases on datasets. Access to a store for GDAL and DuckDB."""

@@ -56,7 +56,7 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
         config={
             "threads": threads,
             "memory_limit": memory_limit,
-            # DuckDB creates this folder only when it needs the space. The default would be in the current folder.
+            # DuckDB's default folder is in the current folder. DuckDB creates the folder only when it needs the space.
             "temp_directory": str(scratch_folder() / f"duckdb-{uuid.uuid4().hex}"),
             "autoinstall_known_extensions": False,
             "autoload_known_extensions": False,
@@ -64,11 +64,11 @@ def connect(*, threads: int = 1, memory_limit: str = "1GB") -> duckdb.DuckDBPyCo
             "python_enable_replacements": False,
         },
     )
-    # A connection then reads each footer once, not once for every query. If the modification time of a file changes,
-    # DuckDB reads the footer again.
+    # Cache the footers of the Parquet files. Without this cache, DuckDB would read a footer again for every query. If
+    # the modification time of a file changes, DuckDB does not use the cached footer.
     con.execute("SET parquet_metadata_cache = true")
-    # After two seconds, DuckDB would draw a progress bar on standard output, even if the output is not a terminal. In a
-    # notebook without ipywidgets, the bar is already off, and this setting would raise an error.
+    # Turn the progress bar off. DuckDB would draw it on standard output after two seconds, even if the output is not a
+    # terminal. In a notebook without ipywidgets, the bar is already off, and this setting would raise an error.
     if con.execute("SELECT current_setting('enable_progress_bar')").fetchone() == (True,):
         con.execute("SET enable_progress_bar = false")
     return con
@@ -107,7 +107,7 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
     Args:
         con: a connection from `connect`.
         store: store of the objects.
-        keys: keys of the objects, at least one. Use the keys in a manifest, not a listing of the store.
+        keys: keys of the objects, at least one. Take the keys from a manifest, not from a listing of the store.
 
     Raises:
         duckdb.Error: if an object does not exist or is not a Parquet file. Call this function and run its queries in a
@@ -118,12 +118,12 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
         paths = [f"{scheme}://{key}" for key in keys]
     else:
         paths = [_literal(store.uri(key)) for key in keys]
-    # With Hive partitioning, a root such as /data/year=2026 would add a column to the table.
+    # Turn Hive partitioning off. With it, a root such as /data/year=2026 would add a column to the table.
     return con.read_parquet(paths, filename=True, hive_partitioning=False)
 
 
 def _literal(path: str) -> str:
-    """Return DuckDB's pattern for exactly one path. A root such as `/data/a*b` must not match `/data/axb` too."""
+    """Escape the wildcards in a path, because DuckDB reads a path as a pattern: `/data/a*b` would match `/data/axb`."""
     return re.sub(r"[*?\[]", r"[\g<0>]", path)
 
 
@@ -133,10 +133,10 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
 
     Args:
         con: connection whose queries read a store with `scan`, or None if the queries read only local files.
-        what: name of the data that the queries read, for people.
+        what: name of the data that the queries read, for the error text.
 
     Raises:
-        StoreError: if the store refused. The class is the class of the store's own error, for example
+        StoreError: if the store refused. The error has the same class as the store's own error, for example
             ObjectMissingError.
         DataError: for any other error of DuckDB.
     """
@@ -172,7 +172,7 @@ def _register(con: duckdb.DuckDBPyConnection, store: ObjectStore) -> str:
 class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     """A file system through which DuckDB reads the objects of one store.
 
-    DuckDB opens each file by its key and never lists files. No character of a key has a special meaning.
+    DuckDB opens each file by its key and never lists files. Wildcards in a key have no special meaning.
     """
 
     cachable = False
@@ -199,7 +199,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
     def open(self, path: str, mode: str = "rb", **_: Any) -> IO[bytes]:
         with self.remember_error():
             file = self._store.open(path.removeprefix(f"{self.protocol}://"))
-        # After DuckDB opened a file, it asks about ten times for the file's size and modification time.
+        # Remember size and modification time: DuckDB asks for them about ten times after it opened a file.
         self._infos[path] = file.info  # type: ignore[attr-defined]
         return _StoreFile(self, file)  # type: ignore[return-value]
 
@@ -211,7 +211,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
 
 
 class _StoreFile(io.RawIOBase):
-    """An open object. `_StoreFiles` remembers the errors of its reads."""
+    """An open object. If a read fails, `_StoreFiles` remembers the error."""
 
     def __init__(self, files: _StoreFiles, file: IO[bytes]) -> None:
         self._files = files

@@ -31,7 +31,7 @@ class FolderStorage:
             self.write_from_file(path, file)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file with a temporary name, then make a hard link. The link fails if its name is taken."""
+        """Write a file with a temporary name, then make a hard link at the path. Return False if the path is taken."""
         with self._part(path, data) as file:
             return self.create_from_file(path, file)
 
@@ -50,7 +50,7 @@ class FolderStorage:
             os.replace(file, path)
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Make a hard link to the file at `path`. Return False if that name is taken."""
+        """Make a hard link at `path` to the file. Return False if `path` is taken."""
         with os_errors(path):
             flush_to_disk(file)
             return link_into_place(file, Path(path))
@@ -68,8 +68,7 @@ class FolderStorage:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes, by name, of the files directly in the folder.
 
-        Skip unfinished files (`.part`), and names that are not UTF-8: no store writes such names, and nothing that is
-        written about them could hold their text.
+        Skip unfinished files (`.part`), and files whose name is not UTF-8, because no store writes such a name.
         """
         sizes = {}
         with os_errors(folder):
@@ -85,7 +84,10 @@ class FolderStorage:
         return sizes
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield every file in the folder and its subfolders. Skip the same files as `sizes`, and deleted files."""
+        """Yield every file in the folder and its subfolders. Skip the same files as `sizes` does.
+
+        A file that another process deletes during the search is skipped too.
+        """
         for parent, _, names in os.walk(folder):
             for path in (os.path.join(parent, name) for name in names if not name.endswith(".part")):
                 if why_not_utf8(path):
@@ -107,7 +109,7 @@ class FolderStorage:
         return ObjectInfo(status.st_size, str(status.st_mtime_ns), status.st_mtime)
 
     def scratch(self, folder: str) -> Path:
-        """Return the folder itself. A file can then be moved to its path, because both are on one file system."""
+        """Return the folder itself. A file in it can be moved to its path in one step: both are on one file system."""
         with os_errors(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
         return Path(folder)

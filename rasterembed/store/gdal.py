@@ -22,8 +22,8 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
     """Configure GDAL to read `uri`, and yield the path for GDAL's open call.
 
     The options and the credentials apply only to the calling thread, so threads can read from several stores at once.
-    The credentials are never put into environment variables. One setting is different: all threads of the process share
-    GDAL's block cache.
+    The credentials are never put into environment variables. The block cache is an exception: all threads of the
+    process share it.
 
     Args:
         store: store with the endpoint and the credentials for `uri`.
@@ -46,9 +46,11 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         # GDAL must not list the raster's folder, and must not open other files in that folder.
         "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
         "GDAL_PAM_ENABLED": "NO",
-        # With this optimization GDAL fills the missing rows of a truncated PNG with random memory, without an error.
+        # Turn this optimization off. With it, GDAL returns random memory for the missing rows of a truncated PNG,
+        # without an error.
         "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-        # Otherwise a JPEG image, or a JPEG block of a TIFF, that is cut off or damaged is read on in grey.
+        # Raise an error for a damaged or truncated JPEG image, or JPEG block of a TIFF. By default, GDAL fills the
+        # missing part with grey.
         "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
         "CPL_DEBUG": False,
     }
@@ -61,9 +63,9 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
     options |= {
         "AWS_HTTPS": "NO" if endpoint.scheme == "http" else "YES",
         "AWS_VIRTUAL_HOSTING": "FALSE" if store.path_style else "TRUE",
-        "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # An object may be replaced while this process runs.
+        "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # Keep nothing after closing: an object may be replaced meanwhile.
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Blocks that GDAL may request together.
+        "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Most bytes of blocks that GDAL requests together.
         # If a read is longer than this cache, GDAL splits the read into parts that overlap.
         "CPL_VSIL_CURL_CACHE_SIZE": str(MAX_READ_BYTES + 2**20),
         "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # In most files, this many bytes hold the header and the block index.
@@ -73,6 +75,6 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         "GDAL_HTTP_TIMEOUT": 120,
     }
     if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        options["GDAL_CURL_CA_BUNDLE"] = bundle  # GDAL does not know the variable of boto3 and s3fs.
+        options["GDAL_CURL_CA_BUNDLE"] = bundle  # boto3 and s3fs read AWS_CA_BUNDLE, but GDAL does not.
     with rasterio.Env(session=session, **options):
         yield f"/vsis3/{uri.removeprefix('s3://')}"

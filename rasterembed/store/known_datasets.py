@@ -1,4 +1,4 @@
-"""Find out which datasets a store has, without reading them. Only light packages are imported here."""
+"""Find out which datasets a store has, without reading them. This module imports only packages that load fast."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rasterembed.store.uploads import dataset_dates
 def check_known(store: ObjectStore, dataset_ids: Iterable[str]) -> None:
     """Refuse names of datasets that the store does not have.
 
-    A command calls this function before it imports the packages that read a dataset, because their import takes most of
-    a second.
+    A command calls this function before it imports the packages that read a dataset. Their import takes nearly a
+    second, and a wrong name is then reported without it.
 
     Raises:
         UsageError: if the store has no dataset of one of these names.

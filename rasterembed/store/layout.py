@@ -15,7 +15,8 @@ OUTPUT_FOLDERS = (DATASETS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead
 """All folders in a root that runs and services write to."""
 
 QA_OVERVIEW = "qa-overview.html"
-"""The page about the quality of all datasets. It is in the root, so that no dataset's folder can have its name."""
+"""The page about the quality of all datasets. It is in the root, because a name in the folder `qa` could be the id of a
+dataset."""
 
 VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
 """Regular expression for the file names that `new_vector_index_name` returns."""
@@ -24,7 +25,7 @@ MAX_SHARD_NUMBER = 99_999
 """Largest number of a shard. The name of a shard has five digits for its number."""
 
 _LEASE_DIGITS = 18
-"""Most digits of a lease file's number. A file whose name has more digits was not written by a run."""
+"""Largest number of digits in the name of a lease file. A file whose name has more digits was not written by a run."""
 
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
 

@@ -33,7 +33,7 @@ POLL_S = 2.0
 """Seconds between two attempts of a run that waits for a lease."""
 
 _MAX_BYTES = 2**16
-"""Most bytes of a lease file that are read. A longer file is no lease of a run."""
+"""Largest number of bytes that are read of a lease file. A longer file was not written by a run."""
 
 
 class _LeaseFile(BaseModel):
@@ -76,7 +76,7 @@ class Lease:
         key, content = self.layout.lease(self.number), self._content(time.time() + DURATION_S)
         created = self.store.create(key, content)
         # The store may have sent the request twice, because the first answer was lost. The second request then fails,
-        # but the file is the one of this run.
+        # but the file has the content of this run.
         if not created and self.store.read(key) != content:
             return False
         numbers = _numbers(self.store, self.layout)
@@ -85,8 +85,8 @@ class Lease:
                 self.store.delete(self.layout.lease(number))
         if max(numbers, default=0) == self.number:
             return True
-        # After this run saw the free number, other runs took this number and higher numbers, and deleted the file with
-        # this number.
+        # Since this run looked for a free number, other runs took this number and higher numbers, and deleted the file
+        # with this number. This run then created the file again: delete it.
         self.store.delete(key)
         return False
 
@@ -101,13 +101,13 @@ class Lease:
             except LeaseLostError:
                 return
             except StoreError:
-                # If the store does not answer, writing a shard raises an error too. Before a commit, `check` raises an
-                # error if the lease was lost during this time.
+                # Try again at the next renewal. If the store stays away, the run fails when it writes a shard. If the
+                # lease is lost meanwhile, the run fails at the `check` before its commit.
                 continue
 
     def _release(self) -> None:
         if not self._lost:
-            # If this write fails, the lease expires later. The run's own error is more useful than this one.
+            # Ignore a failed write, because the lease then expires by itself. This error would hide the run's own.
             with suppress(StoreError):
                 self.store.write(self.layout.lease(self.number), self._content(0.0))
 
@@ -143,7 +143,7 @@ def hold_lease(
         ...     lease.check()  # raises LeaseLostError if another run took over
     """
     lease = _take(store, layout, run_id, wait_s, on_wait)
-    # A living run keeps no unfinished lease file for this long.
+    # Remove the unfinished lease files of killed runs. A living run finishes a lease file in less time than this.
     store.clear_scratch(layout.lease_folder, older_than_s=DURATION_S / 2)
     thread = threading.Thread(target=lease._keep_renewing, name="lease", daemon=True)
     thread.start()
@@ -171,8 +171,8 @@ def _take(
         if content != last_content:
             last_content, unchanged_since = content, now
         holder = _parse(content)
-        # If the holder's clock is far ahead, its time of expiry is too late. The lease is therefore also expired if its
-        # file did not change for `DURATION_S` by the clock of this machine.
+        # If the holder's clock is far ahead, its time of expiry is too late. The lease therefore also counts as expired
+        # if its file did not change for `DURATION_S` by the clock of this machine.
         if holder is None or holder.expires < time.time() or now - unchanged_since > DURATION_S:
             lease = Lease(store, layout, number + 1, run_id)
             if lease._claim():

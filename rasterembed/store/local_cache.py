@@ -1,4 +1,4 @@
-"""The folders in which this library keeps its own files: a cache between runs, and a place for unfinished files."""
+"""The local folders of this library: a cache folder that later runs use again, and a folder for unfinished files."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ def cache_folder() -> Path:
 
 
 def scratch_folder() -> Path:
-    """Return a folder for unfinished files that only this user can read and write. It exists.
+    """Return the folder for unfinished files, and create it if necessary. Only this user can read and write it.
 
-    It is `rasterembed-{user id}` in the system's temporary folder, so a later run of the same user finds it again.
-    Another user can put something else under this name. Then a warning is logged, and a new folder with a random name
-    is returned. That folder is removed when the process ends.
+    The folder is `rasterembed-{user id}` in the system's temporary folder, so a later run of the same user finds it
+    again. If the name is taken by a file, by another user's folder, or by a folder that other users can write to, a
+    warning is logged and a new folder with a random name is returned. The new folder is removed when the process ends.
 
     Raises:
-        StoreError: if no folder can be made.
+        StoreError: if the folder cannot be created.
     """
     path = Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}"
     with os_errors(str(path)):
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
-            # `lstat` does not follow a link: its target may be a folder of this user where nothing is to be changed.
+            # Use `lstat`, which does not follow a link. Another user may have made a link to some folder of this user,
+            # and `chmod` below would change that folder.
             found = path.lstat()
             own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
             if not own or found.st_mode & _WRITABLE_BY_OTHERS:
                 return _random_folder(path)
-            # Version 0.1 let other users read the folder. They could not put anything into it, so it can be trusted.
+            # Version 0.1 let other users read the folder, but not write to it. Its content can therefore be trusted.
             path.chmod(0o700)
     return path
 
 
 @cache
 def _random_folder(instead_of: Path) -> Path:
-    """Make a folder for this process. It is the same one for every call."""
+    """Create a folder with a random name for this process. Every call returns the same folder."""
     _log.warning(
         "%s is not a folder that only this user can write to, so it is not used: remove it, or set TMPDIR", instead_of
     )

@@ -57,8 +57,8 @@ class StoreSettings(BaseModel):
     )
     local_rasters: tuple[str, ...] = Field(
         default=(),
-        description="Folders or files of the machine that runs. Datasets in an S3 store may name rasters in them. "
-        "Other local rasters are read only by the run that was given their path.",
+        description="Local folders or files with rasters that datasets in an S3 store may name. "
+        "Any other local raster is read only by a run that was given its path.",
     )
 
     @field_validator("root")
@@ -146,11 +146,12 @@ class ObjectStore(StoreSettings):
             raise UsageError(f"AWS_ENDPOINT_URL: {error}") from error
 
     def may_read(self, uri: str) -> bool:
-        """Return whether a raster may be read because a dataset in this store names it.
+        """Return True if a dataset in this store may name this raster.
 
-        Whoever may write to a bucket can write the address of any local file into a dataset. A raster on this machine
-        is therefore read for a dataset on S3 only if it is in `local_rasters`, or in a folder of the environment
-        variable `LOCAL_RASTERS_VARIABLE`. Symbolic links are followed before the paths are compared.
+        A dataset holds the address of its raster. A person who may write to a bucket can change this address to any
+        local file. A dataset on S3 may therefore name a local raster only if the raster is in `local_rasters` or in the
+        environment variable `LOCAL_RASTERS_VARIABLE`, or in a folder that one of them lists. Symbolic links are
+        resolved before the paths are compared.
 
         Args:
             uri: an absolute path, or s3://bucket/key.
@@ -166,17 +167,20 @@ class ObjectStore(StoreSettings):
         )
 
     def allowing(self, *uris: str) -> Self:
-        """Return this store with rasters that its datasets may name, because a person gave their addresses.
+        """Return this store with permission for its datasets to name these rasters too.
 
         Args:
-            *uris: absolute paths, or s3://bucket/key.
+            *uris: absolute paths, or s3://bucket/key. Pass only addresses that a person gave, never one from a dataset.
         """
         new = tuple(uri for uri in uris if not self.may_read(uri))
         return self.model_copy(update={"local_rasters": (*self.local_rasters, *new)}) if new else self
 
     @property
     def unsigned(self) -> bool:
-        """Whether requests have no signature, as public buckets allow. AWS_NO_SIGN_REQUEST sets this, also for GDAL."""
+        """Whether requests are sent without a signature, which public buckets accept.
+
+        AWS_NO_SIGN_REQUEST turns this on if the store has no access key. It applies to GDAL's requests too.
+        """
         wanted = os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in ("YES", "TRUE", "ON", "1")
         return wanted and self.access_key is None
 
@@ -187,7 +191,7 @@ class ObjectStore(StoreSettings):
 
     @cached_property
     def _s3(self) -> S3Storage:
-        # The S3 packages take a quarter of the library's import time, and a folder does not need these packages.
+        # Import the S3 packages only for S3, because they take a quarter of the library's import time.
         from rasterembed.store.s3 import S3Storage
 
         return S3Storage(
@@ -300,7 +304,8 @@ class ObjectStore(StoreSettings):
         Raises:
             StoreError: if the store refuses or does not answer.
         """
-        from rasterembed.dataset.listing import list_datasets  # This room must not need the rooms above it.
+        # Import it here, because the package `store` must not depend on the packages above it.
+        from rasterembed.dataset.listing import list_datasets
 
         return list_datasets(self)
 
@@ -349,11 +354,11 @@ class ObjectStore(StoreSettings):
         """Open any file or object that this store's credentials reach, as a seekable binary file.
 
         Args:
-            uri: an absolute path, or s3://bucket/key. Of an object, 64 KiB are fetched at a time.
+            uri: an absolute path, or s3://bucket/key. An object on S3 is fetched in pieces of 64 KiB.
 
         Raises:
-            ObjectMissingError: if it does not exist.
-            StoreError: if it may not be read.
+            ObjectMissingError: if the file or object does not exist.
+            StoreError: if the file or object may not be read.
         """
         if uri.startswith("s3://"):
             raw = cast(io.RawIOBase, self._s3.open(uri.removeprefix("s3://")))

@@ -35,13 +35,13 @@ RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry of a request. The sum is longer than the time that a server needs to restart."""
 
 _SETTLE_S = 1.0
-"""Seconds until all runs see a new object on a server without conditional writes."""
+"""Seconds to wait after a write to a server without conditional writes. All runs then see the new object."""
 
 _SINGLE_PUT_BYTES = 64 * 2**20
 """Size in bytes of the largest file that is sent in one request.
 
 A larger file is sent in parts. All parts appear together as one object after the last part. Some servers accept no
-condition for such an upload.
+condition for an upload in parts.
 """
 
 _NO_ANSWER = (ConnectionError, HTTPClientError, IncompleteReadError, HttpError, ConnectionResetError, TimeoutError)
@@ -89,15 +89,16 @@ class S3Storage:
             client_kwargs={"region_name": region},
             config_kwargs={
                 "s3": {"addressing_style": "path" if path_style else "virtual"},
-                # `_call` retries instead. Unlike botocore, `_call` also retries a download that breaks.
+                # Turn botocore's retries off, because `_call` retries. `_call` also retries a download that breaks,
+                # which botocore does not.
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": 10,
                 "read_timeout": 60,
-                # Servers that do not know these checksums answer with errors.
+                # Send no optional checksums, because some servers do not know them and answer with errors.
                 "request_checksum_calculation": "when_required",
                 "response_checksum_validation": "when_required",
             },
-            use_listings_cache=False,  # Other processes write too.
+            use_listings_cache=False,  # A cached listing would lack the objects that other processes write.
             skip_instance_cache=True,  # Otherwise s3fs would keep the secret keys in a global cache.
         )
         self._fs.retries = 1
@@ -116,7 +117,7 @@ class S3Storage:
     def _once(self, path: str, request: Callable[[], _T]) -> _T:
         """Send a request once. Turn any failure into a StoreError with a text of one line."""
         where = f"s3://{path} on {self._server}"
-        if "?versionId=" in path:  # s3fs cuts the key here, and would read another object.
+        if "?versionId=" in path:  # s3fs would cut the key before this text, and read another object.
             raise StoreError(f"{where}: a key with ?versionId= cannot be read: copy the object to another key")
         try:
             return request()
@@ -327,7 +328,7 @@ class S3File(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Fill the buffer by one request, and return the number of bytes. Near the end of the object, it is smaller."""
+        """Read bytes into the buffer by one request, and return their number. At the end of the object it is 0."""
         view = memoryview(buffer).cast("B")
         data = self._read(len(view))
         view[: len(data)] = data
@@ -366,7 +367,8 @@ def _refusal(where: str, error: ClientError) -> StoreError:
     if code == "NoSuchBucket":
         return StoreError(f"{where}: there is no such bucket")
     if status == 404:
-        what = "object" if code == "NoSuchKey" else "object, or no such bucket"  # A HEAD answer has no body.
+        # The answer to a HEAD request has no body, so it does not tell whether the bucket exists.
+        what = "object" if code == "NoSuchKey" else "object, or no such bucket"
         return ObjectMissingError(f"{where}: there is no such {what}")
     if status == 416:  # Requested Range Not Satisfiable: the range begins behind the end of the object.
         return _EmptyRangeError(f"{where}: the object ends before the bytes that were asked for")

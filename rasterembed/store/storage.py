@@ -34,13 +34,16 @@ class Storage(Protocol):
         """Write a whole object in one atomic step. An existing object is replaced."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a whole object unless it exists. Of several callers, exactly one gets True."""
+        """Write a whole object unless it exists. If several callers create the same object, exactly one gets True."""
 
     def write_from_file(self, path: str, file: Path) -> None:
         """Write a whole object from a file in `scratch`, in one atomic step. An existing object is replaced."""
 
     def create_from_file(self, path: str, file: Path) -> bool:
-        """Write a file in `scratch` as a whole object unless it exists. Of several callers, exactly one gets True."""
+        """Write a whole object from a file in `scratch`, unless the object exists.
+
+        If several callers create the same object, exactly one gets True.
+        """
 
     def open(self, path: str) -> IO[bytes]:
         """Open an object as a seekable binary file. Raises ObjectMissingError if the object does not exist."""

@@ -1,7 +1,7 @@
 """Read a JSON object of a store into a pydantic model.
 
-Whoever may write to the bucket decides what such an object holds. So at most `MAX_BYTES` are read, and content of any
-other shape ends in one line of error.
+Anybody who may write to the bucket can change the object. At most `MAX_BYTES` are therefore read, and content that does
+not fit the model raises an error of one line.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def read_model(store: ObjectStore, key: str, model: type[_Model], *, name: str, remedy: str) -> _Model | None:
-    """Read a JSON object of a store, and check its shape.
+    """Read a JSON object of a store, and check its fields.
 
     Args:
         store: the store.
         key: key of the object.
         model: pydantic model of the content.
-        name: what the object is, for people, such as `manifest`.
+        name: word for the object in errors, such as `manifest`.
         remedy: what a person can do if the object cannot be read.
 
     Returns:
         The content, or None if the object does not exist.
 
     Raises:
-        DataError: if the object is too large, is not JSON, or has another shape. The text names the first wrong field.
+        DataError: if the object is too large, is not JSON, or does not fit the model. The text names the first wrong
+            field.
         StoreError: if the store refuses or does not answer.
     """
     data = store.read(key, MAX_BYTES + 1)
@@ -54,8 +55,8 @@ def unreadable(store: ObjectStore, key: str, *, name: str, reason: str, remedy: 
 
 
 def _first_reason(error: ValidationError) -> str:
-    """Return the place and the text of the first problem, without the value that was found."""
+    """Return the first wrong field and pydantic's message about it, without the field's value."""
     location = error.errors(include_url=False, include_input=False)[0]["loc"]
-    # A part of the place can be a key of the stored JSON, which can be any text.
+    # Shorten each part and replace its unusual characters: it can be a key of the stored JSON, which can be any text.
     place = ".".join(re.sub(r"\W", "?", str(part))[:40] for part in location)
     return f"{place}: {validation_reason(error)}" if place else validation_reason(error)

@@ -20,7 +20,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _KEY_BYTES = 1024
 """S3's limit for the length of a key, in bytes of UTF-8."""
 _VERSION_BYTES = 1024
-"""S3's limit for the length of a version id. PostgreSQL cannot index an idempotency key of more than 2,704 bytes."""
+"""S3's limit for the length of a version id, in bytes. It also keeps an idempotency key below the 2,704 bytes that
+PostgreSQL can index."""
 
 
 class Upload(BaseModel):

@@ -31,7 +31,7 @@ def flush_to_disk(file: Path) -> None:
 
 
 def link_into_place(part: Path, path: Path) -> bool:
-    """Give a finished file the name `path`, unless that name is taken.
+    """Give a finished file the name `path` by a hard link, unless that name is taken.
 
     Args:
         part: the finished file, on the same file system as `path`. The file keeps its old name too.
@@ -84,7 +84,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a folder in one step. Processes that have opened its files can still read these files."""
+    """Remove a folder: rename it in one step, then delete it. A process can still read the files that it has open."""
     part = _part(folder.parent)
     with suppress(OSError):
         folder.rename(part)
