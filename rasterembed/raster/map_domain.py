@@ -44,8 +44,7 @@ class MapDomain:
         self._geographic = source.is_geographic and not derived
         # Only the projection is tried, without a change of datum: PROJ may choose another change of datum for the way
         # back, and points in Britain would return 150 m from where they began.
-        base = source.source_crs if derived else source.geodetic_crs
-        assert base is not None
+        base = (source.source_crs if derived else source.geodetic_crs) or pyproj.CRS("OGC:CRS84")
         self._to_base = pyproj.Transformer.from_crs(source, base, always_xy=True)
         self._linear = np.array(linear).reshape(2, 2)
         self._area = abs(float(np.linalg.det(self._linear)))

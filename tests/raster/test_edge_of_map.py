@@ -24,6 +24,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Grid
+from rasterembed.raster.map_domain import MapDomain
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.search.query import Query, Where
 from rasterembed.store.object_store import ObjectStore
@@ -160,6 +161,21 @@ def write(path: Path, crs: str, transform: Affine, side: int, **options: Any) ->
     return str(path)
 
 
+@pytest.mark.parametrize(
+    "crs",
+    ["EPSG:27700", "EPSG:5514", "EPSG:28992", "EPSG:2056", "EPSG:26716", "EPSG:31467", "EPSG:3079", "EPSG:23700",
+     "EPSG:5880", "EPSG:8857", "EPSG:6933", "EPSG:2263"],
+)  # fmt: skip
+def test_all_of_a_crs_s_area_of_use_is_on_earth(crs: str) -> None:
+    """With small pixels a change of datum matters: PROJ's way there and back differs by 150 m in Britain."""
+    area = pyproj.CRS(crs).area_of_use
+    assert area is not None
+    lon, lat = np.meshgrid(np.linspace(area.west, area.east, 9)[1:-1], np.linspace(area.south, area.north, 9)[1:-1])
+    x, y = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True).transform(lon, lat)
+    pixel = 0.3 if pyproj.CRS(crs).is_projected else 3e-6
+    assert MapDomain(pyproj.CRS(crs), (pixel, 0, 0, -pixel)).contains(x, y).all()
+
+
 LENIENT = QaThresholds(
     max_mean_cosine=1.0,
     min_effective_rank=1.0,
@@ -199,6 +215,7 @@ def test_a_dataset_of_a_full_disk_has_the_tiles_on_earth(tmp_path: Path, tiny_vi
 
     frame = geopandas.read_parquet(tmp_path / "store" / result.manifest.index)
     assert frame.geometry.isna().sum() == len(index) - len(seen)
+    assert len(dataset.to_geodataframe()) == len(seen)
     assert np.allclose(frame.total_bounds, geo_bounds(tmp_path / "store" / result.manifest.index))
     answer = dataset.search(Query(lonlat=(-75.0, 0.5)), Where(bbox=(-180, -90, 180, 90)), k=100)
     assert len(answer.hits) == len(seen) - 1
