@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from blocks.object_store import open_store
 from flows.command import command
+from rasterembed.commands.next_search import search_command
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.pipeline import check_dataset
@@ -35,6 +36,8 @@ class Verdict(BaseModel):
     """Number of metrics that passed or were not judged, and why."""
     report: str | None
     """URI of the report. None after a dry run, which writes no report."""
+    search: str | None
+    """Command that searches the dataset. None after a dry run, or if no tile was embedded."""
 
 
 @flow(name="qa-report", flow_run_name="{dataset}")
@@ -59,11 +62,13 @@ def qa_report(
     report = check_dataset(target, dataset, thresholds, dry_run=dry_run, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
     report.check(dry_run=dry_run)
+    manifest = Dataset.open(target, dataset, states=ALL_STATES).manifest
     return Verdict(
         dataset_id=dataset,
-        state=Dataset.open(target, dataset, states=ALL_STATES).manifest.state,
+        state=manifest.state,
         metrics=report.summary(),
         report=None if dry_run else target.uri(DatasetLayout(dataset).qa_report_markdown),
+        search=None if dry_run else search_command(target, manifest, store),
     )
 
 

@@ -79,6 +79,8 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
         f"rows: {manifest.rows}",
         f"skipped: {manifest.skipped}",
     ]
+    if result.report is not None:
+        lines.append(f"quality: {result.report.summary()}")
     if result.already_complete:
         lines.append("note: the dataset was complete before, so nothing was computed")
     command = search_command(store, manifest)

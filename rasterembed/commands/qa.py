@@ -19,6 +19,7 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
     """
     # These imports take too long for a command that only prints its help.
     from rasterembed.commands.embed import TerminalSteps
+    from rasterembed.commands.next_search import search_command
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
@@ -28,10 +29,15 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
     print(report.table())
     print(report.summary())
     report.check(dry_run=dry_run)
+    manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
+    lines = [f"dataset id: {dataset}"]
     if dry_run:
-        state = Dataset.open(store, dataset, states=ALL_STATES).manifest.state
-        return f"dataset id: {dataset}\nstate: {state} (dry run: nothing was changed)"
-    return f"dataset id: {dataset}\nstate: ready\nreport: {store.uri(DatasetLayout(dataset).qa_report_markdown)}"
+        lines.append(f"state: {manifest.state} (dry run: nothing was changed)")
+    else:
+        lines += [f"state: {manifest.state}", f"report: {store.uri(DatasetLayout(dataset).qa_report_markdown)}"]
+        command = search_command(store, manifest)
+        lines += [f"search: {command}"] if command else []
+    return "\n".join(lines)
 
 
 app = command_app("qa", qa)

@@ -9,7 +9,7 @@ from datetime import datetime
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.errors import DataError
-from rasterembed.escape import escape_lines, escape_markdown, markdown_code
+from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, markdown_code
 from rasterembed.qa.metrics import Metric, Status, format_number
 from rasterembed.qa.thresholds import Bound, QaThresholds
 
@@ -122,7 +122,7 @@ class QaReport(BaseModel):
             parts.append(f"{len(self.breaches)} breached ({', '.join(metric.name for metric in self.breaches)})")
         reasons = Counter(metric.note for metric in self.metrics if metric.status is Status.NOT_JUDGED)
         parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
-        return ", ".join(parts)
+        return escape_terminal(", ".join(parts))
 
     def table(self) -> str:
         """Return the metrics as a text table with one line for each metric."""

@@ -140,6 +140,7 @@ def test_qa_sets_the_state_by_its_verdict(folder: Path) -> None:
     assert passed.returncode == 0, passed.stderr
     assert "mean_cosine" in passed.stdout
     assert "state: ready" in passed.stdout.splitlines()
+    assert passed.stdout.splitlines()[-1].startswith("search: rasterembed search made --root ")
     assert json.loads(manifest.read_bytes())["state"] == "ready"
 
 

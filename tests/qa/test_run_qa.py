@@ -806,6 +806,7 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
         "state": "ready",
         "metrics": "23 passed",
         "report": f"{flow_store.root}/qa/{ID}/report.md",
+        "search": f"rasterembed search {ID} --root {flow_store.root} --tile r000000_c000000",
     }
     assert _manifest(flow_store).state == "ready"
     table = capsys.readouterr().out.splitlines()
