@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.harness import RESULTS, load, run, save, table
 from rasterembed.store.object_store import ObjectStore
@@ -57,30 +58,36 @@ def _embed_all(server: PrefectServer, store: ObjectStore, scenes: list[Path]) ->
         runs.create(DEPLOYMENT, raster=str(scene), dataset_id=f"upload-{number}").id
         for number, scene in enumerate(scenes)
     ]
-    most_runs, most_memory = 0, 0
-    while waiting:
-        memory = _memory_of_runs(server)
-        most_runs, most_memory = max(most_runs, len(memory)), max(most_memory, sum(memory.values()))
-        if (state := runs.read(waiting[0]).state) is not None and state.is_final():
-            waiting.pop(0)
+    ended: list[FlowRun] = []
+    most_memory = 0
+    while len(ended) < len(waiting):
+        most_memory = max(most_memory, _memory_of_runs(server))
+        found = runs.read(waiting[len(ended)])
+        if found.state is not None and found.state.is_final():
+            ended.append(found)
         else:
             time.sleep(0.5)
     wall = time.monotonic() - begun
     for number in range(len(scenes)):
         assert manifest_of(store, f"upload-{number}").state == "ready"
-    return {"wall_s": round(wall, 1), "runs_at_once": most_runs, "memory_gib": round(most_memory / 2**30, 2)}
+    return {"wall_s": round(wall, 1), "runs_at_once": _at_once(ended), "memory_gib": round(most_memory / 2**30, 2)}
 
 
-def _memory_of_runs(server: PrefectServer) -> dict[str, int]:
-    """Return the resident bytes of all processes of each flow run of a server."""
-    found: dict[str, int] = {}
+def _at_once(runs: list[FlowRun]) -> int:
+    """Return how many runs worked at once at most, by the times of Prefect's server."""
+    times = [(run.start_time, run.end_time) for run in runs]
+    return max(sum(begin <= start < end for begin, end in times) for start, _ in times)
+
+
+def _memory_of_runs(server: PrefectServer) -> int:
+    """Return the resident bytes of all processes of a server's flow runs."""
+    found = 0
     for process in psutil.process_iter():
         try:
             environment = process.environ()
-            flow_run = environment.get("PREFECT__FLOW_RUN_ID")
-            if flow_run and environment.get("PREFECT_API_URL") == server.api_url:
-                found[flow_run] = found.get(flow_run, 0) + process.memory_info().rss
-        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            if "PREFECT__FLOW_RUN_ID" in environment and environment.get("PREFECT_API_URL") == server.api_url:
+                found += process.memory_info().rss
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             pass
     return found
 

@@ -30,6 +30,7 @@ from benchmarks import (
     report,
     slow_store,
     tables,
+    uploads,
 )
 from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
 from examples.landscape import make_scene
@@ -68,6 +69,13 @@ def test_end_to_end(tmp_path: Path) -> None:
     assert report["ratios"]["float32"] == pytest.approx(
         run["from_file_tiles_per_s"]["median"] / run["in_memory_tiles_per_s"]["median"]
     )
+
+
+@pytest.mark.slow
+def test_a_burst_of_uploads_keeps_to_the_limit_of_the_pool(tmp_path: Path) -> None:
+    report = uploads.measure(uploads=3, rows=1, cols=2, limits="1", results=tmp_path)
+    assert report["bursts"]["1"]["runs_at_once"] == 1
+    assert "| 1 |" in uploads.markdown(report)
 
 
 @pytest.mark.slow

@@ -300,6 +300,8 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: Prefect
         assert refused.status_code == 409, wrong
     assert answer().status_code == 409
 
+    allowed = {"parameters": {"raster": "a.tif"}, "job_variables": {"env.A": "b", "env": {"C": "d"}}}
+    assert httpx.post(create, json=allowed, timeout=30).status_code == 201
     # Of the job variables, only those of the pool are taken.
     for unwanted in ({"command": "sh -c id"}, {"working_dir": "/"}, {"privileged": True}):
         body = {"parameters": {"raster": "a.tif"}, "job_variables": unwanted}
