@@ -47,8 +47,10 @@ def _burst(uploads: int, rows: int, cols: int, limit: int) -> dict[str, float]:
         scenes = [write_scene(folder / f"{number}.tif", rows, cols, SIDE) for number in range(uploads)]
         options = ("--limit", str(limit)) if limit else ()
         deploy(server, DEPLOYMENT, options=options, RASTER_ROOT=str(folder / "store"))
-        with worker(server, "process", folder):
-            return _embed_all(server, ObjectStore(root=str(folder / "store")), scenes)
+        with worker(server, "process", folder) as started:
+            found = _embed_all(server, ObjectStore(root=str(folder / "store")), scenes)
+            cpu = psutil.Process(started.pid).cpu_times()
+        return found | {"cpu_s": round(sum(cpu[:4]), 1)}
 
 
 def _embed_all(server: PrefectServer, store: ObjectStore, scenes: list[Path]) -> dict[str, float]:
@@ -94,9 +96,16 @@ def _memory_of_runs(server: PrefectServer) -> int:
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the table of the documentation."""
-    names = ["limit", "seconds until all are ready", "runs at once", "memory of the runs, GiB"]
+    names = [
+        "limit",
+        "seconds until all are ready",
+        "runs at once",
+        "memory of the runs, GiB",
+        "CPU of worker and runs, s",
+    ]
+    keys = ("wall_s", "runs_at_once", "memory_gib", "cpu_s")
     rows = [
-        [limit if limit != "0" else "default", *(str(burst[key]) for key in ("wall_s", "runs_at_once", "memory_gib"))]
+        [limit if limit != "0" else "default", *(str(burst[key]) for key in keys)]
         for limit, burst in report["bursts"].items()
     ]
     return table(names, rows)

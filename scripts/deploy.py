@@ -135,7 +135,7 @@ def main() -> None:
         "--limit",
         type=int,
         metavar="N",
-        help="runs of a pool that work at once, without shares (default: one a core, at most one for 4 GiB of memory)",
+        help="runs of a pool that work at once, without shares (default: two a core, at most one for 4 GiB of memory)",
     )
     parser.add_argument(
         "--silence",

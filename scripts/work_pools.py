@@ -90,12 +90,13 @@ def image_names() -> list[str]:
 
 
 def default_limit() -> int:
-    """Return how many runs work at once by default: one for each core, but at most one for each 4 GiB of memory.
+    """Return how many runs work at once by default: two for each core, but at most one for each 4 GiB of memory.
 
-    Each run is an interpreter of its own. More runs than cores finish no sooner, and take more memory.
+    Each run is an interpreter of its own. A short run often waits: for the worker, for the server, for the store.
+    Two runs for each core keep the cores busy, and more take memory that the cores cannot use.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(1, min(len(os.sched_getaffinity(0)), memory // _MEMORY_PER_RUN))
+    return max(1, min(2 * len(os.sched_getaffinity(0)), memory // _MEMORY_PER_RUN))
 
 
 def make_pools(client: SyncPrefectClient, network: str | None, limit: int | None) -> None:
