@@ -105,7 +105,7 @@ class Steps:
         return make_plan(store, source, dataset_id, settings, profile=profile, hub_token=hub_token)
 
     def prepare(self, store: ObjectStore, plan: Plan) -> None:
-        """Call the function `prepare` of this module, which writes the plan into the store."""
+        """Write the plan into the store. See the function `prepare` of this module."""
         prepare(store, plan)
 
     def embed(self, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Sequence[Shard]:
@@ -147,7 +147,7 @@ class Steps:
         print(f"warning: {message}")
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
-        """Report the end of a run, also if the dataset does not pass the quality checks."""
+        """Report the end of a run. This method is also called if the dataset does not pass its quality checks."""
 
 
 def embed_raster(
@@ -173,7 +173,7 @@ def embed_raster(
         run_id: name of the run in receipts and in the lease. The default name is random.
 
     Returns:
-        The plan, the manifest of the ready dataset, and the quality report.
+        The plan, the dataset's manifest in its final state, and the quality report.
 
     Raises:
         QaError: if the dataset does not pass its quality checks. The dataset then exists in state `failed_qa`.
@@ -206,7 +206,7 @@ def embed_raster(
             if result is None:
                 result = _carry_out(store, plan, options, steps, lease, hub_token)
             else:
-                plan.write(store)  # A complete dataset cannot be searched without its plan.
+                plan.write(store)  # The dataset is complete, but the plan is missing. A search needs it.
     if result.manifest.rows == 0:
         steps.on_warning(_why_nothing_was_embedded(store, plan))
     steps.on_end(store, result)
@@ -249,7 +249,7 @@ def _carry_out(
         with steps.show_progress(plan, progress):
             shards = steps.embed(store, plan, job, progress)
     except (Cancelled, ObjectMissingError):
-        # If another run took the dataset over, that run caused this error. `check` then raises LeaseLostError instead.
+        # Another run may have taken the dataset over, and caused this error. `check` then raises LeaseLostError.
         lease.check()
         raise
     seconds = time.monotonic() - started
@@ -306,7 +306,7 @@ def check_dataset(
 def prepare(store: ObjectStore, plan: Plan) -> None:
     """Write the plan and, for a new dataset, the tile index. Delete the unfinished files of a killed run.
 
-    If the dataset is being replaced, its tile index stays until the manifest is replaced.
+    A dataset that is being replaced keeps its old tile index until `commit` writes the new tile index.
     """
     for key in (plan.layout.shard(plan.fingerprint, 0), plan.layout.tile_index, plan.layout.manifest):
         store.clear_scratch(folder_of(key))
@@ -316,7 +316,7 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 
 
 def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:
-    """Compute all shards in this process, several at a time. The first failure stops the others."""
+    """Compute all shards in this process, several at a time. The first failure stops all other shards."""
     with ThreadPoolExecutor(job.execution.shard_threads, thread_name_prefix="shard") as pool:
         futures = [
             pool.submit(embed_shard, store, plan, number, job, progress) for number in range(plan.sharding.count)

@@ -1,6 +1,6 @@
 """Find a DINOv3 checkpoint on the Hugging Face hub or in a folder, or write the demo model's checkpoint.
 
-This module never loads a model. A run without missing shards therefore needs no model in memory.
+This module never loads a model. A run that finds all shards complete therefore needs no model in memory.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ _DEMO_VERSION = 2
 are then not used."""
 
 _FILES = ("config.json", "preprocessor_config.json", "*.safetensors", "*.safetensors.index.json")
+"""Names of the files that are downloaded from the hub, as patterns."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint's files on this machine, and the properties of the model from these files."""
+    """A checkpoint: its files on this machine, and the model's properties that were read from these files."""
 
     name: str
     """Hub id, absolute path of a folder, or `demo`."""
@@ -41,7 +42,7 @@ class Checkpoint:
     revision: str | None
     """Commit of the hub's repository; None for folders and the demo model."""
     weights_sha256: str
-    """SHA-256 digest of the weights file. For several files, the digest of the files' digests in the order of names."""
+    """SHA-256 digest of the weights file. See `digest_of` for a checkpoint with several weights files."""
     family: Family
     """`model_type` in config.json."""
     architecture: Architecture
@@ -173,9 +174,11 @@ def make_demo_checkpoint(folder: Path) -> None:
     """Write the demo checkpoint: a small, untrained DINOv3 ViT with random weights from a fixed seed.
 
     The standard deviation of the weights is 1 / sqrt(inputs). With this value, a layer does not change the variance of
-    a token. The value is two to four times as large as at the start of training. Vectors then depend on the colour and
-    texture of the picture. With smaller weights, all vectors were similar. Sharper or flatter attention, fewer layers
-    and larger MLP weights were tried. With each of them, a search for a tile found fewer tiles of the same kind.
+    a token. At the start of training, the weights are two to four times smaller. With such small weights, all vectors
+    were similar. With the demo's weights, the vectors depend on the colour and texture of the picture.
+
+    Sharper or flatter attention, fewer layers and larger MLP weights were tried. With each of these changes, a search
+    for a tile found fewer tiles of the same kind.
 
     NumPy draws the weights from a uniform distribution. NumPy's random numbers have the same bits on every processor,
     so the weights have the same digest everywhere.

@@ -15,7 +15,11 @@ from rasterembed.model.checkpoints import DEMO, find_checkpoint
 from rasterembed.model.normalisation import Deviation, Mean
 
 Pooling = Literal["cls", "mean", "cls+mean"]
-"""How tokens become a vector: take the CLS token, the mean of the patch tokens weighted by valid pixels, or both."""
+"""How tokens become a vector.
+
+`cls` takes the CLS token. `mean` takes the mean of the patch tokens, weighted by valid pixels. `cls+mean` takes both,
+one after the other.
+"""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 """Device that a user chooses. `auto` uses CUDA or MPS if PyTorch finds one of them, else the CPU."""
@@ -37,16 +41,16 @@ ResolvedEngine = Literal[LoadedEngine, "measure"]
 """Engine name, or `measure`: load the model first, then pick the fastest engine."""
 
 AUTO_TILES = 1000
-"""Smallest number of planned tiles for which `auto` also measures OpenVINO on a CPU.
+"""Smallest number of planned tiles for which `auto`, on a CPU, measures whether OpenVINO is faster than eager.
 
-Exporting and measuring a ViT-S takes as long as embedding some hundred tiles. OpenVINO then saves between a tenth and a
-half of the time.
+Exporting and measuring a ViT-S takes as long as embedding a few hundred tiles. After that, OpenVINO saves between a
+tenth and a half of the time.
 """
 
 AUTO_TILES_CUDA = 50_000
 """Smallest number of planned tiles for which `auto` uses torch.compile on CUDA.
 
-The compilation takes minutes and saves less than half of the time.
+The compilation takes minutes. After that, the compiled model saves less than half of the time.
 """
 
 

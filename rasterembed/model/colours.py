@@ -38,10 +38,10 @@ class Colours:
         )
 
     def images(self, pixels: Tensor, valid: Tensor | None, side: int) -> Tensor:
-        """Return the images for the network. The formula is that of `ResolvedRadiometry.scaled`, here in float32.
+        """Return the images for the network. The scaling is that of `ResolvedRadiometry.scaled`, computed in float32.
 
         Args:
-            pixels: pixel values on the device, shape (n, 1 or 3, size, size). float32 must hold every value exactly.
+            pixels: pixel values on the device, shape (n, 1 or 3, size, size). Every value must be exact in float32.
             valid: whether each pixel is valid, shape (n, size, size), bool. Invalid pixels get the mean colour. None
                 means that all pixels are valid.
             side: side of the images in px.
@@ -54,8 +54,9 @@ class Colours:
         if valid is not None:
             images = torch.where(valid[:, None], images, 0.0)
         if images.shape[-1] != side:
-            # transformers' image processor resizes the image before it normalises the colours. The other order gives
-            # the same result, because normalising is linear. Invalid pixels are 0 here, the mean colour, and stay so.
+            # Here the colours are normalised before the image is resized. transformers' image processor resizes first.
+            # Both orders give the same result, because normalising is linear. Invalid pixels have the value 0, which
+            # is the mean colour.
             images = functional.interpolate(
                 images, size=(side, side), mode="bilinear", align_corners=False, antialias=True
             )

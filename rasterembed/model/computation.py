@@ -1,4 +1,4 @@
-"""The computation of vectors: which engine and which hardware. The receipt of each shard names its computation."""
+"""The record of how vectors were computed: with which engine, on which hardware. Each shard's receipt holds it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rasterembed.model.choice import LoadedEngine
 class Computation(BaseModel):
     """The engine that computes vectors, and the hardware that runs the engine.
 
-    If computation, library versions and batch size are equal, the vectors are equal bit by bit. Otherwise float32
-    vectors differ by at most 1e-5 of their norm. See docs/models.md, "How exact the vectors are".
+    The vectors of two runs are equal bit by bit if the computation, the library versions and the batch size are equal.
+    Otherwise, float32 vectors differ by at most 1e-5 of their norm. See docs/models.md, "How exact the vectors are".
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""Read a checkpoint's JSON files. Each field that is used is checked, because a checkpoint may come from anybody."""
+"""Read a checkpoint's JSON files, and check each field that is used. A checkpoint may come from an untrusted person."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterembed.errors import DataError, validation_reason
 
 _LARGEST_FILE = 16 * 2**20
-"""Largest JSON file in bytes that is read. The index of a checkpoint with 7,000 million weights has 60 kB."""
+"""Largest allowed size of a JSON file, in bytes. The index of a checkpoint with 7,000 million weights has 60 kB."""
 
 _SHOWN = 60
-"""Largest number of characters of a wrong value in an error."""
+"""Largest number of characters that an error shows of a wrong value."""
 
 Width = Annotated[int, Field(ge=1, le=16384)]
 """Length of a token's vector. The largest DINOv3 has 4096."""
@@ -28,8 +28,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class _Architecture(BaseModel):
     """Fields of config.json that decide how transformers builds the network. All other fields are ignored.
 
-    The ignored fields only matter in training, or make transformers do more than build the network: fetch a kernel,
-    convert weights, or read other files. Names and defaults are those of transformers' configuration classes.
+    Some ignored fields matter only in training. With others, transformers would fetch a kernel, convert weights, or
+    read more files. Names and defaults are those of transformers' configuration classes.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
@@ -45,14 +45,15 @@ class _Architecture(BaseModel):
     def problem(self, weights: int) -> str | None:
         """Return the reason why the network cannot be built, or None.
 
-        A network that needs more weights than the files hold would be filled with random numbers. Its size would have
-        no bound.
+        Without this check, config.json could ask for a network of any size, far larger than the weights files.
+        transformers would allocate the memory, and fill the missing weights with random numbers.
 
         Args:
             weights: number of weights in the checkpoint's files.
         """
         needed = self.smallest_number_of_weights()
-        if needed <= 2 * weights:  # If only a few tensors are missing, the error of the load names one of them.
+        # If only a few tensors are missing, the network is accepted here. Loading fails later, and names a tensor.
+        if needed <= 2 * weights:
             return None
         return f"it describes a network of {needed:,} weights or more, but the weights files hold {weights:,}"
 
@@ -97,7 +98,7 @@ class VitArchitecture(_Architecture):
 
     def problem(self, weights: int) -> str | None:
         """Return the reason why the network cannot be built, or None. See the base class."""
-        # The rotary embedding divides the vector of each head into four quarters.
+        # The rotary position embedding splits the vector of each head into four equal parts.
         if self.hidden_size % (4 * self.num_attention_heads):
             return (
                 f"hidden_size {self.hidden_size} is not a multiple of 4 times num_attention_heads "
@@ -115,7 +116,7 @@ class ConvNextArchitecture(_Architecture):
 
     @property
     def token_side(self) -> int:
-        """Side in px of the square that one patch token represents: four pixels, doubled by each later stage."""
+        """Side in px of the square that one patch token represents: 4 px, doubled by each of the three later stages."""
         return 32
 
     @property

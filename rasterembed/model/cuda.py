@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _BUFFERS = 3
-"""Number of page-locked buffers. The thread fills one buffer, the second one is being copied to the device, and the
-device computes with the copy of the third one."""
+"""Number of page-locked buffers. While the thread fills the first buffer, the second buffer is being copied to the
+device, and the device computes with the copy of the third buffer."""
 
 
 def _event() -> torch.cuda.Event:
@@ -48,12 +48,12 @@ class Staging:
             uploaded = staged.to(self._device, non_blocking=True)
             copied.record()
         computing.wait_event(copied)
-        # Without this call, PyTorch would reuse the memory for the next upload while the device still reads this one.
+        # Without this call, PyTorch could overwrite `uploaded` with the next upload while the device still reads it.
         uploaded.record_stream(computing)
         return uploaded
 
     def _next_buffer(self, size: int) -> tuple[Tensor, torch.cuda.Event]:
-        """Wait for the last copy from the next buffer, and return this buffer with its event.
+        """Return the next buffer and its event. If a copy from this buffer is still running, wait for its end.
 
         The buffer has at least `size` bytes.
         """
@@ -83,6 +83,6 @@ class Download:
         self._copied.record()
 
     def result(self) -> NDArray[Any]:
-        """Wait for the copy and return the array. Any thread may call this."""
+        """Wait for the copy and return the array. Any thread may call this method."""
         self._copied.synchronize()
         return self._array.numpy()

@@ -32,14 +32,14 @@ CUDA_BATCH = 256
 """Largest number of tiles that the network computes together on CUDA."""
 
 _BYTES_PER_TOKEN_VALUE, _BYTES_PER_CHANNEL_PIXEL = 40, 24
-"""Estimated working memory on CUDA in bytes, for each value of a token and for each pixel of a channel."""
+"""Estimated working memory on CUDA: bytes for each number in a token, and bytes for each pixel of a channel."""
 
 _FREE_SHARE = 0.5
 """Share of a CUDA device's free memory that the model may use."""
 
 
 class Pending:
-    """Vectors that are being computed. `Embedder.submit` returns such an object."""
+    """Vectors that are being computed. `Embedder.submit` returns this object."""
 
     def __init__(self, future: Future[NDArray[np.float32] | Download | _StartedSlices]) -> None:
         self._future = future
@@ -58,8 +58,9 @@ class _StartedSlices:
     """Vectors of slices that OpenVINO is computing.
 
     Args:
-        slices: Pairs with the tokens of a slice, and its valid pixels or None if all its pixels are valid.
-        pool: Function that turns the tokens and valid pixels of a slice into vectors.
+        slices: One pair for each slice: a future of the tokens, and a mask that is True where a pixel is valid. The
+            mask is None if all pixels of the slice are valid.
+        pool: Function that turns the tokens and the mask of a slice into vectors.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class _StartedSlices:
 def _cpu_name() -> str:
     """Return the CPU's name and the instruction set that PyTorch uses, such as `AMD EPYC (AVX512)`.
 
-    A virtual machine often hides the CPU's full name. The instruction set then still tells two CPUs apart.
+    A virtual machine often hides the CPU's full name. The instruction set can then still show a difference.
     """
     return f"{processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
 
@@ -236,7 +237,7 @@ class Embedder:
     def _colours_of(self, radiometry: ResolvedRadiometry | None) -> Colours:
         """Return the `Colours` of a radiometry. None stands for values that are already scaled to 0..1."""
         if radiometry not in self._colours:
-            # The numbers are uploaded only once, because the device interrupts its work for each small upload.
+            # Keep the object, so that its numbers are uploaded only once. Each small upload interrupts the device.
             low, high = (radiometry.low, radiometry.high) if radiometry else ((0.0,) * 3, (1.0,) * 3)
             self._colours[radiometry] = Colours(low, high, self.model.mean, self.model.std, self._device)
         return self._colours[radiometry]

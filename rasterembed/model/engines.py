@@ -66,7 +66,8 @@ def load_network(
     builder = _NetworkBuilder(checkpoint, model, device)
     loaded, network = builder.build_fastest() if engine == "measure" else (engine, builder.build(engine))
     if loaded == "openvino":
-        # PyTorch still turns pixels into colours. Its idle threads would keep busy the cores that OpenVINO needs.
+        # Give PyTorch one thread. It now only turns pixels into colours. More threads would be idle, but an idle thread
+        # of PyTorch keeps its core busy, and OpenVINO needs the cores.
         torch.set_num_threads(1)
     return loaded, network
 
@@ -158,7 +159,7 @@ class _NetworkBuilder:
         try:
             network, cosine = load()
             if was_exported and not cosine >= MIN_COSINE[dtype]:
-                # OpenVINO reads some damaged files without an error. A new export is therefore written.
+                # OpenVINO can load a damaged export without an error. The vectors are then wrong. Write a new export.
                 remove_folder(folder)
                 network, cosine = load()
         except Exception as error:  # An unknown operation or processor can raise many classes of exceptions.
@@ -169,7 +170,10 @@ class _NetworkBuilder:
         return network
 
     def _cache_path(self, kind: str, *more: object) -> Path:
-        """Return a path in the cache folder. Weights, network, library versions, input side and `more` change it."""
+        """Return a path in the cache folder.
+
+        The path is different for other weights, networks, library versions, input sides and values of `more`.
+        """
         packages = [version(package) for package in ("torch", "transformers", "openvino")]
         config = (self._checkpoint.folder / "config.json").read_text()
         key = [_EXPORT_VERSION, self._checkpoint.weights_sha256, config, packages, self._model.input_size]
@@ -177,7 +181,7 @@ class _NetworkBuilder:
         return cache_folder() / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
 
     def _module(self) -> nn.Module:
-        """Return the PyTorch network in the model's dtype. It is the folded network if folding works."""
+        """Return the PyTorch network in the model's dtype: the folded network, if the checkpoint can be folded."""
         dtype: torch.dtype = getattr(torch, self._model.dtype)
         if dtype == torch.float32:
             return self._float32
@@ -259,13 +263,15 @@ def _summary(tokens: Tensor) -> Tensor:
 def _load(checkpoint: Checkpoint) -> Any:
     """Load a checkpoint with transformers, in float32.
 
-    Transformers gets a checked configuration and the tensors, and never looks into the folder. Other files and fields
-    of a checkpoint could make it fetch a kernel, or load weights that are not part of the digest.
+    transformers gets only the checked configuration and the tensors. It does not read the checkpoint's folder. Other
+    files and fields of a checkpoint could make transformers fetch a kernel, or load weights that are not part of the
+    digest.
 
     Raises:
         DataError: If a file is damaged, or if the weights are not those of the network that config.json describes.
     """
-    # Transformers would print a progress bar, which breaks the lines of the run's own, and a table of wrong tensors.
+    # Turn off transformers' progress bar, because it would break the run's own output. Also turn off its table of
+    # wrong tensors.
     transformers.utils.logging.disable_progress_bar()
     verbosity = transformers.utils.logging.get_verbosity()
     transformers.utils.logging.set_verbosity_error()
@@ -292,7 +298,7 @@ def _load(checkpoint: Checkpoint) -> Any:
     finally:
         transformers.utils.logging.set_verbosity(verbosity)
     _check_complete(checkpoint, report)
-    return network.eval()  # In training mode the network varies the rotary positions at random.
+    return network.eval()  # In training mode, the network would vary the rotary positions at random.
 
 
 def _check_buildable(checkpoint: Checkpoint, weights: int) -> None:

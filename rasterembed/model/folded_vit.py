@@ -1,7 +1,7 @@
 """DINOv3's ViT with folded weights. It computes the same tokens as transformers' network in fewer and larger steps.
 
-Folding is exact algebra: in float32, the tokens differ from those of transformers only by rounding. This module needs
-only PyTorch.
+Folding multiplies constant scales into the weights. It is exact algebra: in float32, the tokens differ from those of
+transformers only by rounding. This module needs only PyTorch.
 """
 
 from __future__ import annotations
@@ -67,7 +67,14 @@ class FoldedViT(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the tokens of normalised images. Images have shape (n, 3, side, side), tokens (n, tokens, hidden)."""
+        """Return the tokens of normalised images.
+
+        Args:
+            images: Shape (n, 3, side, side), float32.
+
+        Returns:
+            Shape (n, tokens, hidden), float32.
+        """
         n, channels, height, width = images.shape
         rows, columns = height // self._patch, width // self._patch
         squares = images.reshape(n, channels, rows, self._patch, columns, self._patch).permute(0, 2, 4, 1, 3, 5)
@@ -96,7 +103,8 @@ class _Layer(nn.Module):
         self._dtype = dtype
         attention, mlp = layer.attention, layer.mlp
         self.norm1, self.norm2 = _norm(layer.norm1), _norm(layer.norm2)
-        # Query, key and value are three products. From a single product, OpenVINO would have to copy each third.
+        # Query, key and value are computed by three products. If one product computed all three, OpenVINO would have to
+        # copy each of them out of the result.
         self.query = _fold_scale(attention.q_proj, attention.scaling, dtype)
         self.key = _linear(attention.k_proj.weight, attention.k_proj.bias, dtype)
         self.value = _linear(attention.v_proj.weight, attention.v_proj.bias, dtype)
@@ -105,7 +113,8 @@ class _Layer(nn.Module):
         self.up = _linear(mlp.up_proj.weight, mlp.up_proj.bias, dtype)
         self.act = mlp.act_fn
         self.down = _fold_scale(mlp.down_proj, layer.layer_scale2.lambda1, dtype)
-        # OpenVINO runs the rotary embedding as one step only if -1 is a constant in the graph. A tensor is a constant.
+        # OpenVINO runs the rotary embedding as one step only if -1 is a constant in its graph. A buffer becomes such a
+        # constant.
         self.minus = nn.Buffer(torch.tensor([-1.0]))
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -132,7 +141,11 @@ class _Layer(nn.Module):
         return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Apply the rotary embedding: rotate the first half and the second half of each head together."""
+        """Apply the rotary position embedding.
+
+        Element i of a head's first half and element i of its second half are a pair. Each pair is rotated by the angle
+        that `cos` and `sin` give.
+        """
         half = x.shape[-1] // 2
         other = torch.cat([x[..., half:] * self.minus, x[..., :half]], dim=-1)
         return (x * cos + other * sin).to(self._dtype)

@@ -15,7 +15,8 @@ from rasterembed.store.write_aside import write_once
 _Name = TypeVar("_Name", bound=str)
 
 MARGIN = 1.1
-"""Factor by which a later case must be faster than the best case so far. Random differences then seldom decide."""
+"""Factor by which a later case must be faster than the best case so far. With this margin, the choice seldom depends
+on random differences between timings."""
 
 ROUNDS = 3
 """Number of times that each case is timed. The medians are compared."""
@@ -33,7 +34,7 @@ def pick_fastest(cases: Mapping[_Name, Callable[[], object]], answer_file: Path)
     """
     with suppress(OSError, ValueError, TypeError, KeyError):
         return _answer(answer_file.read_text(), cases)
-    with suppress(OSError):  # If a broken file stayed, every load would measure again.
+    with suppress(OSError):  # `write_once` would keep a broken file, and every load would measure again.
         answer_file.unlink()
     seconds = _median_seconds(cases)
     best, *others = cases
@@ -58,7 +59,7 @@ def _answer(text: str, names: Iterable[_Name]) -> _Name:
 def _median_seconds(cases: Mapping[_Name, Callable[[], object]]) -> dict[_Name, float]:
     """Return the median time of each case in seconds.
 
-    The cases run in turns. If the machine is busy for a moment, this affects more than one case.
+    The cases run in turns. If the machine is busy for a moment, more than one case becomes slower.
     """
     seconds: dict[_Name, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):

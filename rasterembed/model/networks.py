@@ -52,7 +52,7 @@ class TransformersNetwork(nn.Module):
         """Return the tokens of images. `Network.map` describes the shapes."""
         if self._dtype == torch.float32:
             output = self._network(pixel_values=images)
-        else:  # Autocast keeps the rotary embedding in float32, which DINOv3 needs.
+        else:  # DINOv3 needs the rotary embedding in float32. Autocast keeps it in float32.
             with torch.autocast(images.device.type, dtype=self._dtype):
                 output = self._network(pixel_values=images)
         tokens: Tensor = output.pooler_output[:, None]
@@ -76,7 +76,7 @@ class CompiledNetwork:
     """A network that torch.compile compiled for one length of slices. Shorter slices are padded.
 
     On CUDA, PyTorch replays CUDA graphs. On a CPU, the weights are constants in the compiled code. PyTorch compiles the
-    network when it gets the first slice, which takes long. For each new length, PyTorch compiles again.
+    network when the network gets its first slice. The compilation takes long, and each new length needs another one.
     """
 
     def __init__(self, module: nn.Module, device: torch.device) -> None:
@@ -90,6 +90,6 @@ class CompiledNetwork:
 
 
 def pad(values: Tensor, length: int) -> Tensor:
-    """Add zeros at the end of the first axis, so that this axis has at least `length` entries. Return the result."""
+    """Return the values with zeros added at the end of the first axis. This axis then has at least `length` entries."""
     missing = length - len(values)
     return torch.cat([values, values.new_zeros(missing, *values.shape[1:])]) if missing > 0 else values

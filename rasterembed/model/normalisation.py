@@ -1,4 +1,4 @@
-"""Mean and standard deviation that images are normalised with: those of the checkpoint, or those that a user gives."""
+"""Mean and standard deviation for normalising images. They come from the checkpoint or from the user."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 def _split(values: object) -> object:
     """Split numbers that a person typed as `0.43,0.411,0.296`."""
-    if isinstance(values, list | tuple) and len(values) == 1:  # A command line gives a list of words.
+    # A command gives a list with the typed text as its only item.
+    if isinstance(values, list | tuple) and len(values) == 1:
         values = values[0]
     return tuple(values.split(",")) if isinstance(values, str) else values
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 PositiveShare = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
-# With `tuple[Share, Share, Share]`, a command line would expect three words.
+# With `tuple[Share, Share, Share]`, a command would expect three numbers with spaces between them.
 Mean = Annotated[tuple[Share, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
 Deviation = Annotated[tuple[PositiveShare, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
 
@@ -41,11 +42,11 @@ class Normalisation(BaseModel):
     """Standard deviation of red, green and blue."""
 
     def replaced(self, mean: Sequence[float] | None, std: Sequence[float] | None) -> Normalisation:
-        """Return the normalisation with the numbers that a user gives. None keeps the numbers."""
+        """Return a normalisation with the user's numbers. If `mean` or `std` is None, its present numbers are kept."""
         return Normalisation.model_validate({"mean": mean or self.mean, "std": std or self.std})
 
     def __str__(self) -> str:
-        """Return the two options that give these numbers to a command."""
+        """Return these numbers as the two options of a command, `--mean` and `--std`."""
         mean, std = (",".join(f"{value:g}" for value in values) for values in (self.mean, self.std))
         return f"--mean {mean} --std {std}"
 
@@ -54,11 +55,11 @@ _TRAINED_WITH = {
     "sat493m": Normalisation(mean=(0.430, 0.411, 0.296), std=(0.213, 0.156, 0.143)),
     "lvd1689m": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
 }
-"""Normalisation that DINOv3 was trained with, by the name of the training images. The official checkpoints have these
-names at their end. The source is the README of https://github.com/facebookresearch/dinov3."""
+"""Normalisation that DINOv3 was trained with, by the name of the training images. An official checkpoint has this name
+at the end of its own name. The source is the README of https://github.com/facebookresearch/dinov3."""
 
 _SAME = 0.005
-"""Numbers that differ by less than this are taken as the same. Some checkpoints round them to two digits."""
+"""Two numbers that differ by less than this value count as equal. Some checkpoints round them to two digits."""
 
 
 def read_normalisation(model: str, folder: Path) -> Normalisation:
@@ -92,8 +93,9 @@ def _three(values: object) -> tuple[float, float, float] | None:
 def doubtful_normalisation(choice: Dinov3, model: ResolvedModel) -> str | None:
     """Return a warning if a model is normalised with other numbers than it was trained with, else None.
 
-    The name of the model tells which images it was trained with. Copies of the sat493m checkpoints exist with the
-    numbers of the lvd1689m checkpoints. If the user gives the numbers, there is no warning.
+    For example, some copies of the sat493m checkpoints have the mean and deviation of the lvd1689m checkpoints. The
+    name of the model shows which images it was trained with. If the user gives both mean and deviation, there is no
+    warning.
     """
     if choice.mean is not None and choice.std is not None:
         return None

@@ -21,7 +21,7 @@ _FILE = "network.xml"
 
 
 def _openvino() -> Any:
-    # If OpenVINO can import this package, OpenVINO sends a report of every import and conversion to its maker.
+    # Hide this package from OpenVINO. With it, OpenVINO would report every import and conversion to its maker.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino  # type: ignore[import-untyped]
 
@@ -50,7 +50,7 @@ class OpenVinoNetwork:
             compiled = _compile(_export(module, side, folder), dtype, threads)
         self.parallel_slices: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         """Number of slices that OpenVINO computes at the same time."""
-        # With twice as many requests, the next slice is ready when a slice is finished.
+        # Two requests exist for each of these slices. When a slice is finished, the next slice already waits.
         self._free_requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(2 * self.parallel_slices):
             self._free_requests.put(compiled.create_infer_request())
@@ -96,7 +96,7 @@ def _export(module: nn.Module, side: int, folder: Path) -> Any:
     shape = (SLICE, 3, side, side)
     example = torch.zeros(shape)
     with torch.no_grad(), warnings.catch_warnings():
-        # PyTorch warns that tracing is deprecated. The recommended torch.export takes twice as long.
+        # Hide PyTorch's warning that tracing is deprecated. The recommended torch.export takes twice as long.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(module, example, check_trace=False)  # type: ignore[no-untyped-call]
         network = openvino.convert_model(traced, example_input=example, input=[shape])
@@ -122,8 +122,8 @@ def _compile(network: Any, dtype: str, threads: int) -> Any:
             "PERFORMANCE_HINT": "THROUGHPUT",
             "INFERENCE_PRECISION_HINT": precision,
             "INFERENCE_NUM_THREADS": threads,
-            # A pinned thread stays on one core. If another thread reads pixels on this core, the pinned thread waits,
-            # even if another core is idle.
+            # Turn pinning off. A pinned thread stays on one core. If another thread reads pixels on this core, the
+            # pinned thread would wait, even if another core is idle.
             "ENABLE_CPU_PINNING": False,
         },
     )

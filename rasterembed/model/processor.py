@@ -60,7 +60,7 @@ def _own_groups(cgroups: Path, membership: Path) -> Iterator[Path]:
             hierarchies[controllers] = path
     for controllers, path in hierarchies.items():
         parts = [part for part in path.split("/") if part]
-        if ".." in parts:  # The group is outside of the process's namespace.
+        if ".." in parts:  # The group is outside of the process's namespace: only the root is used.
             parts = []
         for length in range(len(parts) + 1):
             yield cgroups.joinpath(controllers, *parts[:length])
