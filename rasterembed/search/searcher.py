@@ -26,6 +26,7 @@ from rasterembed.search.examples import ResolvedExamples, resolve_examples
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -143,10 +144,9 @@ class Searcher:
         _check_k(k)
         started = time.monotonic()
         areas = read_areas(where)
-        examples = resolve_examples(
-            self._con, self._placed(query), query, device=self._device, hub_token=self._hub_token
-        )
-        return self._answer(query, examples, where, areas, k, started)
+        placed, unreadable = self._for_lookup(query)
+        examples = resolve_examples(self._con, placed, query, device=self._device, hub_token=self._hub_token)
+        return self._answer(query, examples, where, areas, k, started, unreadable)
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
@@ -179,14 +179,19 @@ class Searcher:
         areas: Areas,
         k: int,
         started: float,
+        unreadable: Sequence[NotSearched] = (),
     ) -> Answer:
-        """Search all datasets for the examples' vector. `query` is None if the vector itself was given."""
+        """Search all datasets but the unreadable ones for the examples' vector.
+
+        `query` is None if the vector itself was given.
+        """
         include_query = query is None or query.include_query
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
         used: list[UsedEngine] = []
         searched: list[Dataset] = []
-        not_searched = list(self._not_searched)
-        for dataset in self.datasets:
+        not_searched = [*self._not_searched, *unreadable]
+        left_out = {one.dataset_id for one in unreadable}
+        for dataset in (dataset for dataset in self.datasets if dataset.id not in left_out):
             if not where.acquired_within(dataset.plan.profile.acquired):
                 not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.OUTSIDE_DATES))
                 continue
@@ -203,10 +208,9 @@ class Searcher:
             try:
                 rows, engine = self._nearest(dataset, examples.vector, k, filters)
             except DataError as error:
-                if dataset.id not in self._by_pattern or isinstance(error, StoreUnavailableError):
+                if dataset.id not in self._by_pattern:
                     raise
-                reason = NotSearchedReason.UNREADABLE
-                not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason, detail=str(error)))
+                not_searched.append(_unreadable(dataset, error))
                 continue
             used.append(engine)
             searched.append(dataset)
@@ -225,17 +229,29 @@ class Searcher:
         )
         return answer.with_datasets(self.datasets)
 
-    def _placed(self, query: Query) -> Sequence[Dataset]:
-        """Return the datasets in which the examples are looked up.
+    def _for_lookup(self, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
+        """Return the datasets in which the examples are looked up, and those whose tile index cannot be read.
 
-        If the example is a place, datasets that only a pattern names and that have no place on Earth are left out.
+        If the example is a place, a dataset that only a pattern names is left out if it has no place on Earth, or no
+        readable tile index.
         """
         if query.lonlat is None:
-            return self.datasets
-        placed = [d for d in self.datasets if d.id not in self._by_pattern or d.plan.profile.on_earth]
+            return list(self.datasets), []
+        placed, unreadable = [], []
+        for dataset in self.datasets:
+            if dataset.id in self._by_pattern:
+                if not dataset.plan.profile.on_earth:
+                    continue
+                try:
+                    with duck.readable_errors(self._con, f"dataset {dataset.id!r}"):
+                        duck.scan(self._con, dataset.store, [dataset.manifest.index])
+                except DataError as error:
+                    unreadable.append(_unreadable(dataset, error))
+                    continue
+            placed.append(dataset)
         if not placed:
             raise DataError("no dataset of this search has a place on Earth: search them by tile or image")
-        return placed
+        return placed, unreadable
 
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
@@ -258,6 +274,13 @@ class Searcher:
 def _check_k(k: int) -> None:
     if not 1 <= k <= MAX_K:
         raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
+
+
+def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
+    """Return that a dataset was left out because of an error. If the store does not answer, raise the error."""
+    if isinstance(error, StoreUnavailableError):
+        raise error
+    return NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
 
 
 def _used(

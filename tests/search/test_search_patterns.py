@@ -147,6 +147,18 @@ def test_a_place_becomes_a_tile_and_the_answer_says_which(store: ObjectStore) ->
         search(store, ["in-l*"], Query(lonlat=(hit.lon, hit.lat)))
 
 
+def test_a_place_is_looked_up_in_readable_tile_indexes(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path / "root")
+    store = ObjectStore(root=str(tmp_path / "root"))
+    hit = search(store, ["in-1"], Query(tile=TILES[1], include_query=True), k=1).hits[0]
+    assert hit.lon is not None
+    assert hit.lat is not None
+    store.write(Dataset.open(store, "in-1").manifest.index, b"damaged")
+    answer = search(store, ["in-[12]"], Query(lonlat=(hit.lon, hit.lat)), k=9)
+    assert f"is in tile {TILES[1]} of dataset in-2 " in answer.notes()[0]
+    assert [(one.dataset_id, one.reason) for one in answer.not_searched] == [("in-1", NotSearchedReason.UNREADABLE)]
+
+
 def test_an_area_and_a_time_leave_datasets_out_and_name_them(store: ObjectStore) -> None:
     area = search(store, ["in-*"], QUERY, Where(bbox=(20, 55, 30, 65)), k=50)
     assert {one.dataset_id for one in area.not_searched if one.reason is NotSearchedReason.NO_PLACE} == {"in-lost"}
@@ -180,7 +192,7 @@ def test_names_or_all_datasets() -> None:
     assert dataset_names(" a, in-* ", False) == ["a", "in-*"]
     assert dataset_names(None, True) == ["*"]
     for dataset, every in ((None, False), (" ,", False), ("a", True)):
-        with pytest.raises(UsageError, match="--all"):
+        with pytest.raises(UsageError, match="`all`"):
             dataset_names(dataset, every)
 
 
