@@ -1,8 +1,13 @@
-"""Rasters: what is in a file, which windows are tiles, where they are on Earth, and their pixels.
+"""Rasters: headers, tiles, pixels, and places on Earth.
 
-In the order of a run: `source` identifies a raster, `drivers` opens it, `profile` reads its header (with `crs_files`,
-`place_on_earth` and `acquisition_time`). `grid` says which windows are tiles and `sharding` deals them to shards.
-`radiometry` chooses how values become colour. `shard_reader` reads the tiles of a shard (`pixels`) in batches
-(`tile_batch`), in a thread of its own (`read_ahead`), and says which tiles it skipped (`skip_reason`). `georeference`
-turns pixel positions into longitude and latitude, and `footprints` computes the outlines of tiles from it (`rings`).
+The modules in the order of a run:
+
+1. `source` identifies a raster. `tiff_file` and `crs_files` check its file. `drivers` opens it with GDAL.
+2. `profile` reads the header, with `acquisition_time` and `place_on_earth`. `validity` adds what a person declared.
+3. `grid` divides the raster into tiles. `sharding` divides the tiles into shards.
+4. `radiometry` chooses how pixel values become colours.
+5. `shard_reader` reads the tiles of a shard in batches, with `pixels` and `tile_batch`. `read_ahead` runs it in a
+   separate thread. `skip_reason` names the reasons why a tile is skipped.
+6. `georeference` converts pixel positions to longitude and latitude, with `map_domain`. `footprints` computes the
+   outlines of tiles on the ground, with `outlines` and `rings`.
 """

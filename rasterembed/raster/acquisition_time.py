@@ -1,4 +1,4 @@
-"""Read the time of acquisition that a raster's tags tell."""
+"""Read the time of acquisition from a raster's tags."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 _TAGS = ("ACQUISITIONDATETIME", "TIFFTAG_DATETIME")
-"""GDAL's names of the tags that hold the time, the better one first."""
+"""GDAL's names of the tags that hold a time of acquisition. The first tag with a valid time is used."""
 
 _TIFF_DATE = re.compile(r"^(\d{4}):(\d{2}):(\d{2})")
-"""A date as TIFF 6.0 writes it. ISO 8601 has hyphens instead."""
+"""A date in the form of TIFF 6.0, which has colons. ISO 8601 has hyphens in their place."""
 
 _FRACTION = re.compile(r"[.,](\d+)")
 """Fraction of a second, of any length. ISO 8601 allows a comma too."""
 
 
 def acquisition_time(tags: Mapping[str, str]) -> datetime | None:
-    """Return the time of the first tag that holds one, in UTC, or None.
+    """Return the time of acquisition in UTC, or None if no tag holds a valid time.
 
     Args:
-        tags: GDAL's names and values of the raster's tags.
+        tags: the raster's tags, by GDAL's names.
     """
     for name in _TAGS:
         when = parse_time(tags.get(name, ""))
@@ -30,7 +30,7 @@ def acquisition_time(tags: Mapping[str, str]) -> datetime | None:
 
 
 def parse_time(text: str) -> datetime | None:
-    """Return the time that a text of ISO 8601 or TIFF 6.0 tells, in UTC, or None if it tells none.
+    """Parse a time in the form of ISO 8601 or TIFF 6.0. Return it in UTC, or None if the text is not a time.
 
     A time without an offset is in UTC. A date without a time is midnight UTC of that day.
 
@@ -42,9 +42,9 @@ def parse_time(text: str) -> datetime | None:
         '2026-06-01T12:00:00+00:00'
     """
     text = _TIFF_DATE.sub(r"\1-\2-\3", text.strip().strip("\0"))
-    # Python reads up to six digits of a fraction.
+    # Keep only six digits of a fraction, because Python reads no more.
     text = _FRACTION.sub(lambda match: f".{match[1][:6]}", text, count=1)
-    # Some writers put a space before the offset.
+    # Remove the space that some writers put before the offset.
     text = re.sub(r"\s+(?=[+\-]\d{2}|Z$)", "", text)
     text = re.sub(r"\s+UTC$", "Z", text)
     try:

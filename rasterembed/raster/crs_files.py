@@ -1,10 +1,11 @@
-"""Find coordinate reference systems (CRSs) that name files, before any library reads them.
+"""Refuse a coordinate reference system (CRS) that names a file, before GDAL or PROJ reads the CRS.
 
-A CRS may name a file: the grid of a datum shift, or a file of definitions (`+init=`). PROJ opens whatever file is
-named, and waits for ever at a named pipe. A raster may have been uploaded by a stranger, so a CRS that names a file by
-its path is refused. A bare file name (`egm96_15.gtx`) is accepted: PROJ looks for it among its own data only.
+A CRS may name a file: the grid of a datum shift, or a file with definitions (`+init=`). PROJ opens any file that is
+named, and waits forever if it is a named pipe. A stranger may have uploaded the raster. A CRS that names a file by its
+path is therefore refused. A file name without a path (`egm96_15.gtx`) is accepted, because PROJ looks for it only among
+PROJ's own data.
 
-GDAL looks at the grids already when it opens a raster. So the text of the CRS must be checked in the file itself.
+GDAL already looks at the grids when it opens a raster. The text of the CRS must therefore be read without GDAL.
 """
 
 from __future__ import annotations
@@ -27,23 +28,23 @@ _PROJ_FILE = re.compile(
 """A file that a PROJ string names, such as `+nadgrids=file`."""
 
 _MAX_TEXT_BYTES = 2**20
-"""Longest text of a CRS. A real one has some kilobytes."""
+"""Largest size of the text of a CRS, in bytes. A real CRS has a few kilobytes of text."""
 
 _MAX_BOXES = 4096
-"""Most boxes of a JPEG 2000 file."""
+"""Largest number of boxes that a JPEG 2000 file may have. A box is a section of the file."""
 
 _JPEG_2000 = b"\0\0\0\x0cjP  \r\n\x87\n"
 """First bytes of a JPEG 2000 file."""
 
 _GEO_BOX = bytes.fromhex("b14bf8bd083d4b43a5ae8cd7d5a6ce03")
-"""First bytes of a box that holds georeferencing in the form of a small GeoTIFF."""
+"""UUID at the start of a box with georeferencing. The georeferencing is stored as a small GeoTIFF."""
 
 
 def named_path(text: str) -> str | None:
     """Return the first path that a CRS names, or None.
 
     Args:
-        text: WKT of any version, a PROJ string, or text around one.
+        text: WKT of any version, a PROJ string, or a text that contains one of them.
 
     Example:
         >>> from rasterembed.raster.crs_files import named_path
@@ -60,15 +61,15 @@ def named_path(text: str) -> str | None:
 
 
 def check_crs_files(file: IO[bytes], geo_text: bytes, uri: str) -> None:
-    """Refuse a raster whose CRS names a file by its path. GDAL must not have opened the raster yet.
+    """Refuse a raster whose CRS names a file by its path. Call this function before GDAL opens the raster.
 
     Args:
-        file: the raster's file, opened to read bytes.
-        geo_text: text of its GeoTIFF keys; empty for another format.
-        uri: its name in errors.
+        file: the raster's file, opened in binary mode.
+        geo_text: text of the raster's GeoTIFF keys. It is empty if the raster is not a TIFF.
+        uri: address of the raster, for errors.
 
     Raises:
-        DataError: if its CRS names a file.
+        DataError: if the CRS names a file by its path, or if the georeferencing is damaged.
     """
     for text in (geo_text, *_geo_boxes(file, uri)):
         if len(text) > _MAX_TEXT_BYTES:
@@ -79,7 +80,7 @@ def check_crs_files(file: IO[bytes], geo_text: bytes, uri: str) -> None:
 
 
 def refusal(path: str) -> str:
-    """Return why a CRS that names a path is refused, and what to do."""
+    """Return the error text for a CRS that names a path: the reason, and what to do."""
     return (
         f"its CRS names a file ({path[:100]!r}), and no file but the raster is opened: assign a CRS without a file "
         "(rio edit-info --crs EPSG:... FILE)"
@@ -87,7 +88,7 @@ def refusal(path: str) -> str:
 
 
 def _geo_boxes(file: IO[bytes], uri: str) -> Iterator[bytes]:
-    """Yield the georeferencing of a JPEG 2000 file. Other formats have none."""
+    """Yield each box with georeferencing of a JPEG 2000 file. Yield nothing for any other format."""
     file.seek(0)
     if file.read(len(_JPEG_2000)) != _JPEG_2000:
         return
@@ -103,7 +104,8 @@ def _geo_boxes(file: IO[bytes], uri: str) -> Iterator[bytes]:
             length, start = struct.unpack(">Q", head[8:])[0], position + 16
         if kind == b"uuid":
             file.seek(start)
-            # One byte more than is allowed shows that the text is too long. A length of 0 means "to the end".
+            # Read one byte more than is allowed, so that `check_crs_files` sees when the text is too long. A length of
+            # 0 means that the box ends with the file.
             content = file.read(min(position + length - start if length else _MAX_TEXT_BYTES + 1, _MAX_TEXT_BYTES + 1))
             if content.startswith(_GEO_BOX):
                 yield content

@@ -1,7 +1,7 @@
-"""Open a raster with GDAL, by an allowlist of drivers and without any other file.
+"""Open a raster with GDAL, with an allowlist of drivers. GDAL opens no file but the raster.
 
-A raster may have been uploaded by a stranger. It must not be able to make a worker read its own disk or network, so a
-format that can refer to other files is never opened.
+A stranger may have uploaded the raster. The raster must not make a worker read from the worker's disk or network. A
+format that can refer to other files is therefore never opened.
 """
 
 from __future__ import annotations
@@ -17,30 +17,34 @@ from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 
 DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
-"""GDAL drivers that may open a raster, in the order they are tried. They read one file and follow no reference out of
-it. GTiff reads COG too. netCDF is left out: a netCDF-4 file is HDF5, which may name any other file as the place of its
-data; and of a damaged classic file, 24 bytes of header can take 18 GiB of memory and 40 bytes can end the process."""
+"""GDAL drivers that may open a raster, in the order in which they are tried.
+
+Each driver reads one file and follows no reference to another file. GTiff reads COG too. The netCDF driver is left out
+for two reasons. A netCDF-4 file is an HDF5 file, and HDF5 may keep its data in any other file. A damaged file in the
+classic netCDF format is dangerous: a header of 24 bytes can take 18 GiB of memory, and one of 40 bytes can end the
+process.
+"""
 
 _CACHE_BYTES = 32 * 2**20
-"""Size of GDAL's block cache where only the header is read, in bytes."""
+"""Size in bytes of GDAL's block cache while only the header is read."""
 
 
 @contextmanager
 def open_raster(store: ObjectStore, uri: str, *, cache_bytes: int = _CACHE_BYTES) -> Iterator[rasterio.DatasetReader]:
-    """Open a raster by an allowed driver, with the store's own credentials, and no other file with it.
+    """Open a raster with an allowed driver and the store's credentials. GDAL opens no other file.
 
     Args:
         store: gives the credentials for a raster on S3.
         uri: absolute path, or s3://bucket/key.
-        cache_bytes: size of GDAL's block cache, which the whole process shares, in bytes.
+        cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
     Raises:
-        DataError: if no allowed driver reads the raster, or it refers to another file.
+        DataError: if no allowed driver reads the raster, or if the raster refers to another file.
         StoreError: if the raster does not exist or may not be read.
     """
     with gdal_environment(store, uri, cache_bytes=cache_bytes) as path, _open(store, uri, path) as dataset:
         if dataset.tags(ns="OVERVIEWS"):
-            # These tags can name any file as an overview, and GDAL would open it by any driver.
+            # These tags can name any file as an overview, and GDAL would open that file with any driver.
             raise DataError(
                 f"{uri}: its metadata names another file as its overview, which is not followed: "
                 "write it anew without (gdal_translate -of COG)"
@@ -49,11 +53,12 @@ def open_raster(store: ObjectStore, uri: str, *, cache_bytes: int = _CACHE_BYTES
 
 
 def _open(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
-    """Open `path`, and try once more if the failure may have been the server's."""
+    """Open `path`. If the raster is on S3 and cannot be opened, try once more."""
     try:
         return _open_by_driver(store, uri, path)
     except DataError:
-        # A missing object gets its own error here, and a server that is away is waited for.
+        # If the raster is missing, this call raises an error that says so. If the server does not answer, this call
+        # waits for it.
         store.describe(uri)
         if not uri.startswith("s3://"):
             raise

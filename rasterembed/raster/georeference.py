@@ -1,4 +1,4 @@
-"""Turn pixel positions of one raster into places: native coordinates, and longitude and latitude."""
+"""Convert pixel positions of a raster to native coordinates, and to longitude and latitude."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from rasterembed.raster.profile import RasterProfile
 
 CRS84 = "OGC:CRS84"
-"""CRS of every place that is written: WGS 84, longitude before latitude, in degrees."""
+"""CRS of all longitudes and latitudes in the output: WGS 84, longitude before latitude, in degrees."""
 
 Floats = NDArray[np.float64]
 
 _BORDER_SAMPLES, _INNER_SAMPLES = 257, 33
-"""Number of points along each side of the raster, and along each side of a lattice inside, that are checked to know
-whether the whole raster is on Earth."""
+"""Numbers of points that are checked to find out whether the raster is on Earth: along each side of the raster, and
+along each side of a lattice inside the raster."""
 
 POLE_GAP_PX = 0.002
-"""A border through a pole is led around it at this distance, in px: at the pole itself there is no longitude."""
+"""A border that runs through a pole is led around it at this distance, in px, because a pole has no longitude."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Pole:
 
 
 class Georeference:
-    """Where the pixels of one raster are.
+    """Converts pixel positions of one raster to coordinates.
 
-    Pixel positions are in px from the upper left corner of the raster, so the corners of pixels are whole numbers.
+    Pixel positions are in px from the upper left corner of the raster. The corners of pixels are at whole numbers.
 
     Args:
         profile: the raster's header.
@@ -79,15 +79,15 @@ class Georeference:
     def lonlat(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
         """Return longitude and latitude in OGC:CRS84, in degrees.
 
-        If the native CRS is in longitude and latitude itself, longitudes beyond -180 to 180 stay as the raster has
-        them: a raster from 0 to 360 degrees gives longitudes from 0 to 360.
+        If the coordinates of the native CRS are longitude and latitude, longitudes outside -180 to 180 are kept: a
+        raster from 0 to 360 degrees gives longitudes from 0 to 360.
 
         Args:
             cols: pixel positions from the left edge, any shape.
             rows: pixel positions from the upper edge, of the same shape.
 
         Raises:
-            DataError: if the native CRS gives a position no longitude and latitude.
+            DataError: if a position has no longitude and latitude in the native CRS.
         """
         assert self._crs is not None
         assert self._to_lonlat is not None
@@ -101,13 +101,14 @@ class Georeference:
             )
         if self._native_degrees:
             lon = lon + 360.0 * np.round((x * self._native_degrees - lon) / 360.0)
-            # A raster whose pixel centres go from pole to pole sticks out beyond each pole by half a pixel.
+            # If the centres of the first and last pixels are at the poles, the raster extends half a pixel beyond each
+            # pole. Clip these latitudes.
             lat = np.clip(lat, -90.0, 90.0)
         return lon, lat
 
     @cached_property
     def domain(self) -> MapDomain:
-        """The part of the native CRS's map that shows the Earth."""
+        """The part of the native CRS's plane that shows the Earth."""
         assert self._crs is not None
         a, b, _, d, e, _ = self._profile.transform
         if self._gcps is not None:
@@ -117,17 +118,20 @@ class Georeference:
         return MapDomain(self._crs, (a, b, d, e))
 
     def exist(self, cols: Floats, rows: Floats) -> NDArray[np.bool_]:
-        """Return whether pixel positions are on Earth. The map's edge may run through a raster.
+        """Return which pixel positions are on Earth. Some are not if the edge of the map runs through the raster.
 
         Args:
             cols: pixel positions from the left edge, any shape.
             rows: pixel positions from the upper edge, of the same shape.
+
+        Returns:
+            Booleans of the same shape: True where the position is on Earth.
         """
         return self.domain.contains(*self.native(cols, rows))
 
     @property
     def has_ground(self) -> bool:
-        """Whether any of the raster is on Earth, by a lattice of points. It is made finer if it finds none."""
+        """Whether any point of a lattice over the raster is on Earth. If none is, a finer lattice is checked."""
         return any(
             self.exist(
                 *np.meshgrid(self._profile.width * np.linspace(0, 1, n), self._profile.height * np.linspace(0, 1, n))
@@ -137,7 +141,7 @@ class Georeference:
 
     @cached_property
     def wholly_on_earth(self) -> bool:
-        """Whether the whole raster is on Earth, by points along its border and a lattice inside."""
+        """Whether the whole raster is on Earth. Points along its border and a lattice of points inside are checked."""
         width, height = self._profile.width, self._profile.height
         side, inner = np.linspace(0, 1, _BORDER_SAMPLES), np.linspace(0, 1, _INNER_SAMPLES)
         u, v = (axis.ravel() for axis in np.meshgrid(inner, inner))
@@ -148,10 +152,10 @@ class Georeference:
 
     @cached_property
     def poles(self) -> tuple[Pole, ...]:
-        """The poles that are points on the raster's map.
+        """The poles that are single points on the raster's map.
 
-        In other projections a pole is a line (longitude and latitude, Mercator) or not on the map. Such a pole needs no
-        special care, because every point of the line has its own longitude.
+        On some maps, such as a map of longitude and latitude, a pole is a line. Every point of the line has its own
+        longitude, so a pole that is a line needs no special treatment. A pole that is not on the map needs none either.
         """
         if self._to_lonlat is None or self._native_degrees or self._gcps is not None:
             return ()
@@ -171,14 +175,14 @@ class Georeference:
     @cached_property
     def _native_degrees(self) -> float | None:
         """Degrees in one unit of the native x, if the native x is a longitude; else None."""
-        # PROJ calls the coordinates of a rotated pole geographic too, but they are no longitudes: the CRS is derived.
+        # PROJ also calls a CRS with a rotated pole geographic, but its x is not a longitude. PROJ marks it as derived.
         if self._crs is None or not self._crs.is_geographic or self._crs.is_derived:
             return None
         return float(np.degrees(self._crs.axis_info[0].unit_conversion_factor))
 
     @cached_property
     def _gcps(self) -> GCPTransformer | None:
-        """GDAL's polynomial through the ground control points, of the order that GDAL chooses. None without points."""
+        """GDAL's polynomial for the ground control points, of the order that GDAL chooses. None if there are none."""
         if not self._profile.gcps:
             return None
         xs = np.array([p.x for p in self._profile.gcps])

@@ -1,4 +1,4 @@
-"""The tile grid: which windows of a raster are tiles, and what the tiles are called."""
+"""The grid of tiles on a raster: the window and the id of each tile."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.errors import DataError
 
 MAX_TILES = 100_000_000
-"""Most tiles of a grid. The tile index of a larger dataset would be too large a file to work with."""
+"""Largest number of tiles of a grid. With more tiles, the file of the tile index would be too large to work with."""
 
 _DIGITS = 6
-"""Decimal digits of the row and of the column in a tile id."""
+"""Number of decimal digits of the grid row, and of the grid column, in a tile id."""
 
 
 class Grid(BaseModel):
@@ -61,16 +61,20 @@ class Grid(BaseModel):
         if self.edge == "drop":
             return beyond_first // self.step + 1
         covering = -(-beyond_first // self.step) + 1
-        # A stride larger than the size leaves gaps. The last tile would begin outside if the axis ends in a gap.
+        # A stride larger than the size leaves gaps between tiles. If the axis ends in a gap, `covering` counts one tile
+        # too many, which would begin outside the raster.
         return min(covering, -(-length // self.step))
 
     def offsets(self, length: int, first: int, stop: int) -> NDArray[np.int64]:
-        """Return where tiles begin along an axis, in px, shape (stop - first,).
+        """Return the positions at which tiles begin along an axis.
 
         Args:
             length: length of the axis, px.
             first: number of the first tile, from 0.
             stop: number after the last tile.
+
+        Returns:
+            Positions in px, shape (stop - first,).
         """
         offsets = np.arange(first, stop, dtype=np.int64) * self.step
         if self.edge == "shift":
@@ -79,7 +83,7 @@ class Grid(BaseModel):
 
 
 def grid_shape(grid: Grid, height: int, width: int) -> tuple[int, int]:
-    """Return how many rows and columns of tiles a raster of `height` x `width` px has.
+    """Return the numbers of rows and columns of the grid on a raster of `height` x `width` px.
 
     Raises:
         DataError: if the grid would have no tile, or more than `MAX_TILES`.
@@ -99,7 +103,7 @@ def grid_shape(grid: Grid, height: int, width: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Tiles of a grid, as arrays with one entry a tile, shape (n,)."""
+    """n tiles of a grid. Each array has one entry for each tile, shape (n,)."""
 
     row: NDArray[np.int32]
     """Row of the tile in the grid, from 0."""

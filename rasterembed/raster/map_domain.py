@@ -1,8 +1,9 @@
-"""Tell which points of a native CRS lie on Earth.
+"""Find out which points of a native CRS are on Earth.
 
-A projection maps the Earth onto a part of the plane: an ellipse, a disc, the space between two curves. PROJ's inverse
-projections return a longitude and latitude for many points outside of that part too, and these are on another
-continent. So each point is projected back. A point is on Earth if it comes back to the same place.
+A projection maps the Earth onto a part of the plane: an ellipse, a disc, the space between two curves. For many points
+outside this part, PROJ's inverse projection returns a longitude and latitude too, but of a wrong place. Each point is
+therefore converted to longitude and latitude, and then projected again. A point is on Earth if the result is the same
+point.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from pyproj.enums import TransformDirection
 Floats = NDArray[np.float64]
 
 TOLERANCE_PX = 0.001
-"""Largest distance between a point on Earth and its return, in px. Points on Earth come back within 0.00003 px."""
+"""Largest distance in px between a point on Earth and the same point after it was projected again. In practice the
+distance is at most 0.00003 px."""
 
 _TOLERANCE_M = 0.05
-"""The same in metres, for rasters with small pixels. PROJ's series for some equal-area projections are good to 2 mm."""
+"""The same distance in metres, for rasters with small pixels. PROJ's series for some equal-area projections have errors
+of 2 mm."""
 
 _BEYOND_POLE_PX = 0.6
-"""How far a latitude of a raster in longitude and latitude may lie beyond a pole, in px. A raster whose first and last
-pixels have their centres at the poles sticks out by half a pixel."""
+"""Largest distance in px that a point may lie beyond a pole, on a raster in longitude and latitude. If the centres of
+the first and last pixels are at the poles, the raster extends half a pixel beyond each pole."""
 
 _TURN_STEPS = 12
-"""Number of longitudes in a full turn at which a projection is tried."""
+"""Number of longitudes, in a full turn of 360 degrees, at which a projection is tried."""
 
 
 class MapDomain:
-    """The part of a raster's map that shows the Earth.
+    """The part of a native CRS's plane that shows the Earth.
 
     Args:
         crs: the native CRS.
@@ -42,8 +45,8 @@ class MapDomain:
         source = crs.source_crs if crs.is_bound and crs.source_crs else crs
         derived = source.is_geographic and source.is_derived
         self._geographic = source.is_geographic and not derived
-        # Only the projection is tried, without a change of datum: PROJ may choose another change of datum for the way
-        # back, and points in Britain would return 150 m from where they began.
+        # Convert without a change of datum. For the two directions PROJ may choose different changes of datum, and
+        # points in Britain would then come back at a distance of 150 m.
         base = (source.source_crs if derived else source.geodetic_crs) or pyproj.CRS("OGC:CRS84")
         self._to_base = pyproj.Transformer.from_crs(source, base, always_xy=True)
         self._linear = np.array(linear).reshape(2, 2)
@@ -51,7 +54,7 @@ class MapDomain:
         unit = source.axis_info[0].unit_conversion_factor
         metre = 1.0 / (unit * 6.371e6) if source.is_geographic else 1.0 / unit
         self.tolerance_px = max(TOLERANCE_PX, _TOLERANCE_M * metre / math.sqrt(self._area)) if self._area else math.inf
-        """Largest distance between a point on Earth and its return, in px."""
+        """Largest distance in px between a point on Earth and the same point after it was projected again."""
         self._degrees = math.degrees(base.axis_info[0].unit_conversion_factor)
         self._pole = (math.pi / 2) / unit + _BEYOND_POLE_PX * float(np.abs(self._linear[1]).max())
         self._turn = 2.0 * math.pi / unit if source.is_geographic else self._turn_of_cylinder()
@@ -60,29 +63,35 @@ class MapDomain:
         """Return whether each point is on Earth.
 
         Args:
-            x: native coordinates, any shape.
-            y: of the same shape.
+            x: native x coordinates, any shape.
+            y: native y coordinates, of the same shape.
+
+        Returns:
+            Booleans of the same shape.
         """
         if self._geographic or not self._area:
             return np.abs(y) <= self._pole
         cols, rows = self.offsets_px(*self.lonlat(x, y), x, y)
-        # The distance is not a number where PROJ has no longitude and latitude.
+        # Where PROJ has no longitude and latitude, the distance is NaN or infinite, and the comparison is False.
         distance: Floats = np.hypot(cols, rows)
         return distance <= self.tolerance_px
 
     def lonlat(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Return longitude and latitude in the datum of the CRS, degrees. They are infinite where PROJ has none."""
+        """Return longitude and latitude in the datum of the CRS, in degrees. Where PROJ has none, both are infinite."""
         lon, lat = self._to_base.transform(x, y)
         return np.asarray(lon) * self._degrees, np.asarray(lat) * self._degrees
 
     def offsets_px(self, lon: Floats, lat: Floats, x: Floats, y: Floats) -> tuple[Floats, Floats]:
-        """Return how far places are from native points: columns to the right and rows downwards, px.
+        """Return the offsets of places from native points, in px.
 
         Args:
-            lon: longitudes as `lonlat` returns them, any shape.
-            lat: latitudes, of the same shape.
-            x: native coordinates, of the same shape.
-            y: of the same shape.
+            lon: longitudes of the places, as `lonlat` returns them, any shape.
+            lat: latitudes of the places, of the same shape.
+            x: native x coordinates of the points, of the same shape.
+            y: native y coordinates of the points, of the same shape.
+
+        Returns:
+            Offsets in columns (positive to the right) and in rows (positive downwards), both of the same shape.
         """
         with np.errstate(invalid="ignore"):
             place_x, place_y = self._project(lon, lat)
@@ -97,10 +106,10 @@ class MapDomain:
         return np.asarray(x), np.asarray(y)
 
     def _turn_of_cylinder(self) -> float | None:
-        """Return the length of the equator in native x if x can go on beyond it, else None.
+        """Return the width of the map of the whole Earth in native x, for a cylindrical projection. Else return None.
 
-        This is so for cylindrical projections such as Mercator, where equal steps in longitude are equal steps in x, at
-        any latitude.
+        In a cylindrical projection such as Mercator, equal steps in longitude are equal steps in x, at any latitude.
+        The map can therefore be continued beyond its edge: after one width, it shows the same places again.
         """
         lon, lat = np.meshgrid(np.linspace(7.0, 367.0, _TURN_STEPS, endpoint=False), np.array([-40.0, 3.0, 50.0]))
         with np.errstate(invalid="ignore"):

@@ -1,10 +1,10 @@
 """Outlines: the part of a window that lies on Earth, as rings in pixel space.
 
-1. A lattice of points is laid over the window. Each point is on Earth or not.
-2. Where two neighbours differ, the edge of the Earth is found between them.
+1. A lattice of points is laid over the window. Each point is on Earth or off Earth.
+2. If one of two neighbouring points is on Earth and the other is off Earth, the edge of the map is found between them.
 3. In each cell of the lattice, the points on Earth and the points on the edge make a polygon. The union of the polygons
    is the part of the window on Earth.
-4. `middles` gives further points between the points of a ring. They follow the edge of the Earth.
+4. `middles` adds points to a ring, so that the ring follows the edge of the map.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ from rasterembed.raster.grid import Tiles
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Exists = Callable[[Floats, Floats], Bools]
-"""Returns whether pixel positions, given as columns and rows, are on Earth."""
+"""Function that takes the columns and the rows of pixel positions, and returns True for each position on Earth."""
 
 _CELL_PX, _LEAST_CELLS, _MOST_CELLS = 16, 16, 64
-"""Wished side of a cell, in px, and bounds for the number of cells along each side of a window."""
+"""Intended side of a cell, in px. Smallest and largest number of cells along each side of a window."""
 
 _SECTIONS, _ROUNDS = 16, 5
-"""In how many parts a line is cut to find the edge of the Earth in one of them, and how often. A line of 64 px comes to
-0.0001 px. A few calls of PROJ with many points take less time than many calls with few."""
+"""To find the edge of the map on a line, the line is cut into this many sections. The section with the edge is then cut
+again, in this many rounds altogether. After the last round, a section of a line of 64 px is shorter than 0.0001 px. A
+few calls of PROJ with many points take less time than many calls with few points."""
 
 _SIDE_PX = 1e-6
-"""A point this near a window's side, in px, lies on the side."""
+"""A point counts as on a window's side if it is nearer than this to the side, in px."""
 
 
 @dataclass(frozen=True)
 class Lattice:
-    """Points at equal distances over a window, including its border, and which of them are on Earth."""
+    """Equally spaced points over a window and its border. `on_earth` says which points are on Earth."""
 
     cols: Floats
-    """Columns of the points, px, shape (n,)."""
+    """Column of each column of points, px, shape (n,)."""
     rows: Floats
-    """Rows of the points, px, shape (n,)."""
+    """Row of each row of points, px, shape (n,)."""
     on_earth: Bools
-    """Shape (n rows, n columns)."""
+    """Whether each point is on Earth, shape (n, n): row by row."""
 
     @property
     def has_ground(self) -> bool:
@@ -54,7 +55,7 @@ class Lattice:
 
 
 def lattice(tile: Tiles, exists: Exists) -> Lattice:
-    """Return the lattice of a single tile's window."""
+    """Return the lattice over the window of a tile. `tile` holds exactly one tile."""
     left, top, width, height = (int(v[0]) for v in (tile.col_off, tile.row_off, tile.width, tile.height))
     cells = int(np.clip(max(width, height) // _CELL_PX, _LEAST_CELLS, _MOST_CELLS))
     cols, rows = left + width * np.linspace(0, 1, cells + 1), top + height * np.linspace(0, 1, cells + 1)
@@ -62,12 +63,12 @@ def lattice(tile: Tiles, exists: Exists) -> Lattice:
 
 
 def part_on_earth(points: Lattice, exists: Exists, margin: float) -> BaseGeometry:
-    """Return the part of a window that is on Earth, in px. Its rings have their interior at the left, with y upwards.
+    """Return the part of a window that is on Earth, in px. The interior is at the left of each ring, if y is upwards.
 
     Args:
         points: the window's lattice.
-        exists: whether pixel positions are on Earth.
-        margin: distance of the result from the edge of the Earth, px.
+        exists: function that returns which pixel positions are on Earth.
+        margin: distance of the result from the edge of the map, px.
     """
     on = points.on_earth
     cols, rows = np.meshgrid(points.cols, points.rows)
@@ -94,7 +95,10 @@ def part_on_earth(points: Lattice, exists: Exists, margin: float) -> BaseGeometr
 
 
 def _crossings(start: Floats, end: Floats, on: Bools, on_end: Bools, exists: Exists, margin: float) -> Floats:
-    """Return where each edge of the lattice crosses the edge of the Earth, shape (..., 2). Others are NaN."""
+    """Return the point where each line from `start` to `end` crosses the edge of the map, px, shape (..., 2).
+
+    The point is NaN if both ends of the line are on Earth, or both are off Earth.
+    """
     result = np.full(start.shape, np.nan)
     differ = on != on_end
     inside = np.where(on[..., None], start, end)[differ]
@@ -102,19 +106,19 @@ def _crossings(start: Floats, end: Floats, on: Bools, on_end: Bools, exists: Exi
     step = outside - inside
     length = np.hypot(step[:, 0], step[:, 1])
     share = _last_on_earth(inside, step, exists)
-    # The margin stays away from points that are barely on Earth, which have a place on the wrong side.
+    # Keep a margin to the edge. A point almost on the edge can get a longitude on the wrong side of the map.
     share = np.maximum(share - margin / length, 0.0)
     result[differ] = inside + share[:, None] * step
     return result
 
 
 def _last_on_earth(start: Floats, step: Floats, exists: Exists) -> Floats:
-    """Return how far one can go from each start along its step and stay on Earth, as a share of the step, shape (n,).
+    """Return the share of each step that lies on Earth, from 0 to 1, shape (n,).
 
     Args:
-        start: columns and rows of points on Earth, shape (n, 2).
-        step: steps that end off Earth, px, shape (n, 2).
-        exists: whether pixel positions are on Earth.
+        start: columns and rows where the steps begin, on Earth, px, shape (n, 2).
+        step: columns and rows from the begin to the end of each step. The end is off Earth. px, shape (n, 2).
+        exists: function that returns which pixel positions are on Earth.
     """
     share, length = np.zeros(len(start)), 1.0
     for _ in range(_ROUNDS if len(start) else 0):
@@ -127,26 +131,28 @@ def _last_on_earth(start: Floats, step: Floats, exists: Exists) -> Floats:
 
 
 def middles(ring: Floats, tile: Tiles, exists: Exists, margin: float) -> tuple[Floats, Floats]:
-    """Return a point between each two neighbours of a ring, and how far it is from the straight line between them.
+    """Return a point between each two neighbours of a ring, and its distance from the straight line between them.
 
-    On the window's sides the point is the middle. Elsewhere it is the point of the edge of the Earth beside the middle.
+    On the window's sides, the point is the middle of the line. Elsewhere it is the point beside the middle that is on
+    the edge of the map.
 
     Args:
         ring: columns and rows of a closed ring with its interior at the left, px, shape (n + 1, 2).
-        tile: the single tile.
-        exists: whether pixel positions are on Earth.
-        margin: distance of the points from the edge of the Earth, px.
+        tile: exactly one tile.
+        exists: function that returns which pixel positions are on Earth.
+        margin: distance of the points from the edge of the map, px.
 
     Returns:
-        Columns and rows of the points, shape (n, 2), and distances to the left in px, shape (n,). A distance is NaN if
-        no point on Earth is near.
+        Columns and rows of the points, px, shape (n, 2). Distances of the points from their lines, px, shape (n,):
+        positive at the left of the line, and NaN if no point on Earth is near.
     """
     start, step = ring[:-1], np.diff(ring, axis=0)
     middle = start + step / 2
     length = np.hypot(step[:, 0], step[:, 1])
     left = np.stack([-step[:, 1], step[:, 0]], axis=1) / np.maximum(length, np.finfo(float).tiny)[:, None]
     off = ~exists(*middle.T)
-    # Where the ring cuts a corner off the Earth, the edge is at the right. Where it cuts through space, at the left.
+    # If the middle is off Earth, the edge of the map is at the left of the line. If the middle is on Earth, the line
+    # can cut off a corner of the Earth. The edge is then at the right.
     reach = np.where(off, length / 2, -length / 2)[:, None] * left
     far_on = exists(*(middle + reach).T)
     distance = np.where(off, np.nan, 0.0)
@@ -163,7 +169,7 @@ def middles(ring: Floats, tile: Tiles, exists: Exists, margin: float) -> tuple[F
 
 
 def _on_one_side(ring: Floats, tile: Tiles) -> Bools:
-    """Return whether both ends of each edge of a ring lie on the same side of the window, shape (n,)."""
+    """Return True for each line of a ring that has both ends on the same side of the window, shape (n,)."""
     result = np.zeros(len(ring) - 1, dtype=bool)
     for axis, offset, size in ((0, tile.col_off, tile.width), (1, tile.row_off, tile.height)):
         for side in (int(offset[0]), int(offset[0] + size[0])):

@@ -18,11 +18,11 @@ from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
 
 _CACHE_BYTES = 32 * 2**20
-"""Size of GDAL's block cache where only a few windows are read, in bytes."""
+"""Size in bytes of GDAL's block cache while only a few windows are read."""
 
 
 class Pixels:
-    """An open raster whose pixels can be read. `open_pixels` makes it."""
+    """An open raster whose pixels can be read. `open_pixels` creates it."""
 
     def __init__(
         self,
@@ -36,13 +36,15 @@ class Pixels:
         self._mask_file = mask_file
         self._valid_mask = valid_mask
         self._mask_bands = [] if mask_file is None else _mask_bands(mask_file, profile.count)
-        # rasterio gives nodata values as float64, which cannot hold all integers of 64 bits. GDAL compares them itself.
+        # rasterio returns nodata values as float64, which cannot hold all 64-bit integers. For pixels of 64-bit
+        # integers, GDAL itself therefore compares the pixels with the nodata value.
         in_file = profile.declared_nodata is None and _has_nodata(dataset)
         self._nodata_by_gdal = in_file and self.dtype.kind in "iu" and self.dtype.itemsize == 8
-        # A declared nodata value also replaces one colour that stands for no data, which GDAL reads as a mask.
+        # GDAL makes a mask of the one colour that a file can declare as nodata. Do not read this mask if a person
+        # declared a nodata value, because the declared value replaces the file's.
         by_colour = MaskFlags.nodata in dataset.mask_flag_enums[0]
         self._masked = profile.masked and not (by_colour and profile.declared_nodata is not None)
-        # A band without any flag has a mask that is not the mask of the other bands.
+        # A band without flags has its own mask. The mask of each band must then be read.
         self._masks_by_gdal = self._nodata_by_gdal or any(not flags for flags in dataset.mask_flag_enums)
         self._nodata: list[_Nodata | None] = [
             None if self._nodata_by_gdal else _nodata_as_pixel(value, self.dtype) for value in profile.nodata
@@ -59,14 +61,18 @@ class Pixels:
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         """Read bands of a window and find out which pixels are valid.
 
-        A pixel is invalid if a mask or the alpha band is 0 there, if every band read has its nodata value (the rule
-        of GDAL's dataset mask), or if any band read is not finite. If each band has a mask of its own, a pixel is
-        invalid where the masks of all bands read are 0.
+        A pixel is invalid in each of these cases:
+
+        - A mask or the alpha band is 0 at the pixel. If each band has its own mask: the masks of all bands that are
+          read are 0.
+        - Every band that is read has its nodata value. This is the rule of GDAL's dataset mask.
+        - A band that is read is NaN or infinite.
+        - The pixel's colour in the palette is fully transparent.
 
         Args:
             bands: band numbers, from 1.
             window: a window inside the raster, px.
-            shape: rows and columns to resample to (nearest neighbour). By default those of the window.
+            shape: rows and columns to resample to (nearest neighbour). By default, the rows and columns of the window.
 
         Returns:
             Pixels of shape (bands, rows, columns) in the raster's dtype, and validity of shape (rows, columns).
@@ -84,14 +90,15 @@ class Pixels:
     def read_by_band(
         self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Read bands of a window and find out which pixels of each band are valid, for statistics of a band.
+        """Read bands of a window, and find out for each band which pixels are valid.
 
-        A pixel that has data in some bands only is valid as a whole, but its nodata value is no value of the band.
+        Statistics of a band need this. `read` counts a pixel as valid if at least one band has data. In the bands
+        without data, the value of this pixel is nodata and must not be part of the statistics.
 
         Args:
             bands: band numbers, from 1.
             window: a window inside the raster, px.
-            shape: rows and columns to resample to (nearest neighbour). By default those of the window.
+            shape: rows and columns to resample to (nearest neighbour). By default, the rows and columns of the window.
 
         Returns:
             Pixels and validity, both of shape (bands, rows, columns).
@@ -110,7 +117,7 @@ class Pixels:
         return pixels, each
 
     def buffer_bands(self, bands: tuple[int, ...]) -> int:
-        """Return how many bands the buffer of `read_into` must hold: `bands`, and the alpha band if there is one."""
+        """Return the number of bands in the buffer of `read_into`: `bands`, and the alpha band if there is one."""
         return len(self._with_alpha(bands))
 
     def _with_alpha(self, bands: tuple[int, ...]) -> tuple[int, ...]:
@@ -120,7 +127,7 @@ class Pixels:
     def read_into(
         self, buffer: NDArray[np.generic], bands: tuple[int, ...], window: Window
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        """Read bands of a window into memory that the caller provides. Nodata values are not looked at yet.
+        """Read bands of a window into memory that the caller provides. `find_valid` compares nodata values later.
 
         Args:
             buffer: memory for the pixels, shape (`buffer_bands(bands)`, rows, columns), in the raster's dtype.
@@ -128,8 +135,9 @@ class Pixels:
             window: a window inside the raster, px.
 
         Returns:
-            Pixels, a view of `buffer` of shape (bands, rows, columns); and the mask, shape (rows, columns), which is
-            false where a mask or the alpha band hides a pixel. The mask is None if the raster has neither.
+            Pixels and mask. The pixels are a view of `buffer`, shape (bands, rows, columns). The mask is False where a
+            mask or the alpha band hides a pixel, shape (rows, columns). It is None if the raster has no mask and no
+            alpha band.
 
         Raises:
             RasterioError: if a block cannot be read or decoded.
@@ -150,9 +158,10 @@ class Pixels:
     def _read_band_masks(
         self, bands: tuple[int, ...], window: Window, shape: tuple[int, ...]
     ) -> Iterator[NDArray[np.bool_]]:
-        """Yield the masks that may differ from band to band: GDAL's own, and the mask file's.
+        """Yield the masks that may differ between bands: GDAL's own masks, and the masks in the mask file.
 
-        Each has the shape (bands, rows, columns), or (1, rows, columns) if it is the same for all bands.
+        Each array is True where a pixel is valid. Its shape is (bands, rows, columns), or (1, rows, columns) if all
+        bands have the same mask.
         """
         if self._masks_by_gdal:
             yield self._dataset.read_masks(list(bands), window=window, out_shape=(len(bands), *shape)) > 0
@@ -176,13 +185,13 @@ class Pixels:
         mask: NDArray[np.bool_] | None,
         out: NDArray[np.bool_],
     ) -> int:
-        """Write which pixels are valid into `out`, and return how many are.
+        """Write into `out` which pixels are valid, and return the number of valid pixels.
 
         Args:
             bands: band numbers of `pixels`, from 1.
             pixels: pixels that `read_into` returned, shape (bands, rows, columns).
-            mask: the mask that `read_into` returned with them, shape (rows, columns).
-            out: memory for the result, shape (rows, columns).
+            mask: the mask that `read_into` returned with the pixels, shape (rows, columns), or None.
+            out: memory for the result, shape (rows, columns). True means valid.
         """
         nodata = self._nodata_of(bands)
         if nodata is None:
@@ -190,7 +199,7 @@ class Pixels:
         else:
             nodata[0].differs(pixels[0], out=out)
             for band, value in zip(pixels[1:], nodata[1:], strict=True):
-                # In most tiles no pixel of the first band is nodata. Then the other bands need not be compared.
+                # Stop when every pixel has data in some band. In most tiles the first band has data everywhere.
                 if out.all():
                     break
                 out |= value.differs(band)
@@ -217,7 +226,7 @@ class _Nodata:
     high: np.generic
 
     def differs(self, pixels: NDArray[np.generic], out: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
-        """Return which pixels are not nodata. NaN may count as either."""
+        """Return True for each pixel that is not nodata. For NaN, the result may be True or False."""
         found: NDArray[np.bool_]
         if self.low == self.high:
             found = np.not_equal(pixels, self.low, out=out)
@@ -228,11 +237,12 @@ class _Nodata:
 
 
 def _mask_bands(mask_file: rasterio.DatasetReader, count: int) -> list[int | None]:
-    """Return which band of a mask file is the mask of each of `count` bands. None means that all pixels are valid.
+    """Return the mask of each of `count` bands, as a band number of the mask file. None means: all pixels are valid.
 
-    GDAL writes the tag INTERNAL_MASK_FLAGS_n for each band n. If its bit for "per dataset" is set, band 1 of the file
-    is the mask; else band n is. A band without the tag has no mask (gdaldefaultoverviews.cpp in GDAL). GDAL ignores a
-    file in which no band has the tag. Here such a file counts too, because other programs write masks without tags.
+    GDAL writes the tag INTERNAL_MASK_FLAGS_n for each band n. If the bit "per dataset" of the tag is set, the mask of
+    band n is band 1 of the mask file. Otherwise it is band n of the mask file. A band without the tag has no mask
+    (gdaldefaultoverviews.cpp in GDAL). GDAL ignores a mask file in which no band has the tag. This function uses it,
+    because some programs write mask files without tags.
     """
     tags = [mask_file.tags().get(f"INTERNAL_MASK_FLAGS_{band}") for band in range(1, count + 1)]
     if not any(tags):
@@ -266,10 +276,14 @@ def _nodata_as_pixel(nodata: int | float | None, dtype: np.dtype[Any]) -> _Nodat
 
 
 def _float_range(nodata: np.floating[Any]) -> _Nodata:
-    """Return the floating point numbers that GDAL takes for a nodata value, which is finite and not zero.
+    """Return the range of floating point numbers that GDAL counts as equal to a nodata value.
 
-    They are those with |a - b| < 2 * epsilon * |a + b|, where epsilon is that of float32, also for float64
-    (ARE_REAL_EQUAL in GDAL's gdal_priv_templates.hpp). Text in a header has fewer digits than a pixel.
+    A header can hold the nodata value as text, with fewer digits than a pixel. GDAL therefore counts a and b as equal
+    if |a - b| < 2 * epsilon * |a + b|. Epsilon is that of float32, for float64 too (ARE_REAL_EQUAL in GDAL's
+    gdal_priv_templates.hpp).
+
+    Args:
+        nodata: the nodata value, finite and not zero.
     """
     dtype = nodata.dtype
     bits = np.dtype(f"i{dtype.itemsize}")
@@ -297,19 +311,20 @@ def _float_range(nodata: np.floating[Any]) -> _Nodata:
 def open_pixels(
     store: ObjectStore, uri: str, profile: RasterProfile, *, cache_bytes: int = _CACHE_BYTES
 ) -> Iterator[Pixels]:
-    """Open a raster to read its pixels, together with its masks in other files.
+    """Open a raster and its masks in other files, to read pixels.
 
     Args:
         store: gives the credentials for a raster on S3.
         uri: absolute path, or s3://bucket/key.
         profile: the raster's header, from `inspect_raster`.
-        cache_bytes: size of GDAL's block cache, which the whole process shares, in bytes.
+        cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
     Raises:
         DataError: if no allowed driver reads the raster or a mask.
     """
     with ExitStack() as stack:
-        # Uncompressed lines that are not part of a larger block can be copied from the file straight to their place.
+        # With GTIFF_DIRECT_IO, GDAL copies rows from the file directly into the buffer. Use it only for local files
+        # without compression whose blocks are as wide as the raster.
         mask = None if profile.valid_mask is None else profile.valid_mask.source
         remote = uri.startswith("s3://") or (mask is not None and mask.remote)
         direct = profile.striped and profile.compression is None and not remote
@@ -317,7 +332,7 @@ def open_pixels(
         dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))
         mask_file = None
         if profile.mask_file is not None:
-            # GDAL could find the mask file by itself, but would then open other files beside the raster too.
+            # Open the mask file explicitly. If GDAL looked for it, GDAL would open other files beside the raster too.
             mask_file = stack.enter_context(open_raster(store, f"{uri}.msk", cache_bytes=cache_bytes))
         valid_mask = None
         if mask is not None:

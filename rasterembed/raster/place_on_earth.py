@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rasterembed.raster.profile import RasterProfile
 
 _EARTH_RADIUS_M = (6.3e6, 6.45e6)
-"""Range of radii, in metres, that holds every ellipsoid and sphere in use for Earth. Of the other bodies Venus is
-nearest, with 6.05e6 m."""
+"""Smallest and largest radius, in metres, of a CRS of the Earth. All ellipsoids and spheres in use for the Earth lie
+between them. The next body is Venus, with a radius of 6.05e6 m."""
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The transform that GDAL reports for a raster without georeferencing."""
@@ -32,13 +32,13 @@ _ORTHORECTIFY = "gdalwarp -rpc -t_srs EPSG:... FILE NEW.tif"
 
 
 def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
-    """Return what keeps the pixels from having places on Earth and what to do, or None if they have places.
+    """Return the reason why the pixels have no places on Earth, and what to do. Return None if they have places.
 
     Args:
         profile: the raster's header.
         has_rpcs: whether the file holds rational polynomial coefficients (RPCs).
     """
-    # A CRS alone is no place: GDAL would put the pixels at x = column and y = row.
+    # A CRS alone does not place the pixels. GDAL would place them at x = column and y = row.
     georeferenced = bool(profile.gcps) or profile.transform != _IDENTITY
     if profile.crs_wkt is None:
         return f"it has no CRS: {_how_to_assign_crs(profile.driver, georeferenced=georeferenced, has_rpcs=has_rpcs)}"
@@ -57,8 +57,8 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
             f"({_ORTHORECTIFY}, with -to RPC_DEM=DEM.tif in hilly country)"
         )
     return (
-        "it has a CRS but no georeferencing: its transform is the identity, which is what a raster without any "
-        "transform has, and which cannot be told from a true pixel of 1 unit at the origin. "
+        "it has a CRS but no georeferencing: its transform is the identity, as in a raster without a transform, and a "
+        "true transform with pixels of 1 unit from the origin looks the same. "
         f"{_how_to_georeference(profile.driver)}"
     )
 
@@ -85,7 +85,7 @@ def _why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
 
 
 def _why_points_place_nothing(profile: RasterProfile) -> str | None:
-    """Return why ground control points give no transform, or None if they do or the raster has none."""
+    """Return the reason why the ground control points give no transform. Return None if they do, or if none exist."""
     if not profile.gcps:
         return None
     points = [RasterioGCP(p.row, p.col, p.x, p.y, p.z) for p in profile.gcps]

@@ -1,4 +1,4 @@
-"""The header of a raster: what planning must know, read without any pixel."""
+"""The header of a raster. A dataset is planned from the header, without reading pixels."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
 from rasterembed.store.object_store import ObjectStore
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
-"""A raster must have data if its pixels take more bytes than the first number, and more than the second number times
-the file's size. A file of a few kilobytes can declare any number of pixels."""
+"""A header of a few kilobytes can declare any number of pixels. A raster is suspicious if its pixels take more bytes
+than the first number, and more than the second number times the size of the file. Of the suspicious rasters, only a TIFF
+in which a block has data is accepted."""
 
 
 Nodata = int | FiniteFloat | Literal["nan"]
-"""Nodata value that a person declared for all bands. An int is exact, also beyond 2**53. With `nan`, only NaN is
+"""Nodata value that a person declared for all bands. An int is exact, even beyond 2**53. `nan` means that only NaN is
 nodata."""
 
 
@@ -46,28 +47,28 @@ class GroundControlPoint(BaseModel):
     col: float
     """Pixels from the raster's left edge."""
     x: float
-    """In the CRS of the points."""
+    """x of the place, in the CRS of the points."""
     y: float
-    """In the CRS of the points."""
+    """y of the place, in the CRS of the points."""
     z: float = 0.0
-    """Height, in the CRS of the points."""
+    """Height of the place, in the CRS of the points."""
 
 
 class ValidMask(BaseModel):
-    """A mask that a person gave: a raster with one band, on the grid of the raster that it belongs to."""
+    """A mask that a person gave: a raster with one band. Its pixels lie at the same places as those of the raster."""
 
     model_config = ConfigDict(frozen=True)
 
     source: Source
-    """The mask's file in one state."""
+    """Identity of the mask's file: URI, size and version."""
     dtype: str
-    """NumPy name of its dtype."""
+    """NumPy name of the mask's dtype."""
     block_height: int
     """Rows of a block, px."""
     block_width: int
     """Columns of a block, px."""
     overviews: tuple[int, ...] = ()
-    """Factors by which its overviews are decimated, such as 2, 4, 8."""
+    """Factors by which the mask's overviews are decimated, such as 2, 4, 8."""
 
 
 class RasterProfile(BaseModel):
@@ -94,15 +95,15 @@ class RasterProfile(BaseModel):
     transform: tuple[float, float, float, float, float, float]
     """a, b, c, d, e, f of the affine from (column, row) to (x, y) in the native CRS."""
     gcps: tuple[GroundControlPoint, ...] = ()
-    """Ground control points. They are used if the affine is the identity, and are empty otherwise."""
+    """Ground control points, if they georeference the raster. They do so only if the affine is the identity."""
     nodata: tuple[int | float | None, ...]
     """Nodata value of each band, or None. NaN and infinity are None too, because such pixels are invalid anyway. Values
     from the file are floats. A declared value may be an int."""
     nodata_nan: bool = False
     """Whether the nodata value of a band is NaN."""
     masked: bool = False
-    """Whether GDAL reads validity from the file itself in another way than nodata values and alpha: from an internal
-    mask, or from one colour that stands for no data."""
+    """Whether GDAL reads a mask from the raster's own file: an internal mask, or one colour that is declared as nodata.
+    Nodata values and the alpha band do not count."""
     mask_file: str | None = None
     """State of the mask file beside the raster (see `mask_file_state`), or None if there is none."""
     block_height: int
@@ -114,7 +115,7 @@ class RasterProfile(BaseModel):
     compression: str | None = None
     """GDAL's name of the compression, or None."""
     bits: int | None = None
-    """Bits of a pixel's value in the first band, if they are fewer than those of the dtype; else None."""
+    """Number of bits of a pixel's value in the first band, if the dtype has more bits; else None."""
     overviews: tuple[int, ...] = ()
     """Factors by which the overviews are decimated, such as 2, 4, 8."""
     palette: tuple[tuple[int, int, int], ...] | None = None
@@ -122,9 +123,9 @@ class RasterProfile(BaseModel):
     transparent: tuple[int, ...] = ()
     """Values whose colour in the palette is fully transparent."""
     acquired: datetime | None = None
-    """Time of acquisition by the file's own tags, UTC."""
+    """Time of acquisition from the file's tags, UTC, or None."""
     on_earth: bool = True
-    """Whether the pixels have places on Earth. If not, footprints are in pixels."""
+    """Whether the pixels have places on Earth. Otherwise footprints are in pixels."""
     declared_nodata: Nodata | None = None
     """Nodata value that a person declared instead of those of the file, or None."""
     alpha_ignored: bool = False
@@ -139,19 +140,19 @@ class RasterProfile(BaseModel):
 
     @property
     def alpha_band(self) -> int | None:
-        """Number of the alpha band, from 1, or None if there is none or it is used as data."""
+        """Number of the alpha band, from 1. None if the raster has no alpha band, or if it is declared to hold data."""
         names = () if self.alpha_ignored else self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
 
     def check_unchanged(self, store: ObjectStore, source: Source) -> None:
-        """Refuse the raster if it, or a mask in another file, was written since it was registered.
+        """Refuse the raster if its file or a mask in another file was changed since the raster was registered.
 
         Args:
             store: gives the credentials for files on S3.
             source: the raster as it was registered.
 
         Raises:
-            RasterChangedError: if the raster or a mask is not in that state any more.
+            RasterChangedError: if the raster or a mask was changed.
             StoreError: if the raster or a mask is missing or may not be read.
         """
         mask = None if self.valid_mask is None else self.valid_mask.source
@@ -174,11 +175,11 @@ class RasterProfile(BaseModel):
         return self.block_width >= self.width
 
     def decoded_pixels(self, rows: int, columns: int) -> float:
-        """Return how many pixels of a band GDAL decodes to read the whole raster at a smaller size.
+        """Return the number of pixels of a band that GDAL decodes to read the whole raster at a smaller size.
 
-        GDAL takes the smallest overview that is not much smaller than the size asked for. The limit of 1.2 is that of
-        GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour. If a mask was given and its overviews are
-        larger, the mask's pixels are counted.
+        GDAL reads the smallest overview that is at most 1.2 times smaller than the wanted size. The factor 1.2 is that
+        of GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour. If a person gave a mask and GDAL must
+        decode more pixels of the mask, the mask's pixels are counted.
 
         Args:
             rows: rows to resample to.
@@ -196,7 +197,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     Args:
         store: gives the credentials for a raster on S3.
         uri: absolute path, or s3://bucket/key.
-        allow_no_crs: accept a raster without a place on Earth, instead of refusing it.
+        allow_no_crs: True to accept a raster without a place on Earth, False to refuse it.
 
     Raises:
         DataError: if the raster cannot be embedded. The text says why, and what to do.
@@ -232,9 +233,10 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
 
 @contextmanager
 def _library_errors(uri: str) -> Iterator[None]:
-    """Turn what GDAL and rasterio raise about a header into a DataError.
+    """Turn an error of GDAL or rasterio about a header into a DataError.
 
-    rasterio passes some of GDAL's errors on under classes that are no RasterioError, and reads all texts as UTF-8.
+    rasterio raises some of GDAL's errors with classes that are not subclasses of RasterioError. rasterio decodes all
+    texts as UTF-8, and raises UnicodeDecodeError for any other text.
     """
     try:
         yield
@@ -249,7 +251,11 @@ def _library_errors(uri: str) -> Iterator[None]:
 
 
 def _descriptions(dataset: rasterio.DatasetReader) -> tuple[str | None, ...]:
-    """Return the description of each band. If one is not UTF-8, none is known, because rasterio reads all at once."""
+    """Return the description of each band, or None.
+
+    rasterio reads all descriptions in one call. If one description is not UTF-8, the call fails, and every description
+    is None.
+    """
     try:
         return tuple(dataset.descriptions)
     except UnicodeDecodeError:
@@ -300,14 +306,17 @@ def _common_dtype(dtypes: tuple[str, ...]) -> str:
 
 
 def _bits(dataset: rasterio.DatasetReader) -> int | None:
-    """Return GDAL's tag NBITS of the first band, or None if it has none."""
+    """Return GDAL's tag NBITS of the first band. Return None if it is missing, or not below the bits of the dtype."""
     text = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "")
     bits = int(text) if text.isdecimal() else 0
     return bits if 1 <= bits < 8 * np.dtype(dataset.dtypes[0]).itemsize else None
 
 
 def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...] | None:
-    """Return red, green and blue of each value of the first band, or None if it is no index. Gaps are black."""
+    """Return red, green and blue of each value of the first band, or None if the band has no palette.
+
+    A value that is missing in the palette is black.
+    """
     if dataset.colorinterp[0] != ColorInterp.palette:
         return None
     colours = dataset.colormap(1)
@@ -315,14 +324,17 @@ def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...
 
 
 def _transparent(dataset: rasterio.DatasetReader) -> tuple[int, ...]:
-    """Return the values that the first band's palette shows fully transparent. GDAL makes no mask from several."""
+    """Return the values of the first band whose colour in the palette is fully transparent.
+
+    They are needed because GDAL makes no mask if several values are transparent.
+    """
     if dataset.colorinterp[0] != ColorInterp.palette:
         return ()
     return tuple(sorted(value for value, colour in dataset.colormap(1).items() if colour[3] == 0))
 
 
 def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
-    """Check a file before GDAL opens it. Return its structure if it is a TIFF, else None."""
+    """Check a file before GDAL opens it. Return the structure of a TIFF, or None for another format."""
     with store.open_uri(uri) as file:
         tiff = check_tiff(file, size, uri)
         check_crs_files(file, b"" if tiff is None else tiff.geo_text, uri)
@@ -335,7 +347,7 @@ def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
 
 
 def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffFile | None) -> None:
-    """Refuse pixels that have no colour, blocks that are too large, and headers of files without data."""
+    """Refuse complex pixels, blocks that are too large, and a header that declares far more pixels than it has data."""
     if profile.dtype.startswith("complex"):
         raise DataError(f"{uri}: complex pixels ({profile.dtype}) have no colour: convert to amplitude first")
     itemsize = np.dtype(profile.dtype).itemsize

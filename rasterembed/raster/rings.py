@@ -1,7 +1,8 @@
-"""Rings of longitude and latitude, and how they become polygons within -180 to 180 degrees.
+"""Make polygons with longitudes from -180 to 180 degrees from rings of longitude and latitude.
 
-A ring is a closed line: its last point is its first one again. In a *continuous* ring, longitudes do not jump from 180
-to -180 at the antimeridian, but go on beyond 180. A continuous ring around a pole ends 360 degrees from where it began.
+A ring is a closed line: its last point is at the same place as its first point. In a *continuous* ring, longitudes do
+not jump from 180 to -180 at the antimeridian, but continue beyond 180. In a continuous ring around a pole, the last
+longitude is therefore 360 degrees more or less than the first longitude.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ Polygons = tuple[NDArray[np.object_], Floats]
 
 
 def make_continuous(lon: Floats) -> Floats:
-    """Return longitudes without jumps along the last axis: each is at most 180 degrees from the one before."""
+    """Return longitudes without jumps: along the last axis, neighbours differ by at most 180 degrees."""
     jumps = np.diff(lon)
     turns = -np.round(jumps / 360.0) * (np.abs(jumps) > 180.0)
     if not turns.any():
@@ -31,14 +32,15 @@ def make_continuous(lon: Floats) -> Floats:
 
 
 def deviations(lon: Floats, lat: Floats) -> Floats:
-    """Return how far every second point is from the straight line between its two neighbours.
+    """Return the distance of every second point from the straight line between its two neighbours.
 
     Args:
         lon: continuous longitudes, degrees, shape (..., 2 m + 1).
         lat: latitudes, degrees, of the same shape.
 
     Returns:
-        Distances in degrees of latitude, shape (..., m). Longitudes are shortened by the cosine of the latitude.
+        Distances in degrees of latitude, shape (..., m). Differences of longitude are multiplied by the cosine of the
+        latitude.
     """
     shortening = np.cos(np.radians(lat[..., 1::2]))
     line_x = (lon[..., 2::2] - lon[..., :-2:2]) * shortening
@@ -54,8 +56,8 @@ def polygons(x: Floats, y: Floats) -> Polygons:
     """Return counter-clockwise polygons of rings, in any plane coordinates.
 
     Args:
-        x: shape (n, points).
-        y: of the same shape.
+        x: x of the points of each ring, shape (n, points).
+        y: y of the points, of the same shape.
     """
     count, points = x.shape
     rings = np.stack([x, y], axis=-1)
@@ -71,7 +73,9 @@ def polygons(x: Floats, y: Floats) -> Polygons:
 
 
 def polygons_on_earth(lon: Floats, lat: Floats) -> Polygons:
-    """Return polygons of continuous rings that do not go around a pole, cut at the antimeridian where they cross it.
+    """Return the polygons of continuous rings that do not go around a pole.
+
+    A polygon that crosses the antimeridian is cut there.
 
     Args:
         lon: degrees, shape (n, points).
@@ -89,8 +93,8 @@ def polygons_on_earth(lon: Floats, lat: Floats) -> Polygons:
 def polygon_over_pole(lon: Floats, lat: Floats, pole_latitude: float) -> BaseGeometry:
     """Return the polygon of a continuous ring that goes around a pole once.
 
-    On a map of longitude and latitude such a ring is a line from -180 to 180. It is cut open where it crosses the
-    antimeridian and closed along the pole.
+    On a map of longitude and latitude, the ring is a line from -180 to 180. The ring is opened where it crosses the
+    antimeridian, and then closed along the pole.
 
     Args:
         lon: degrees, shape (points,).
@@ -112,7 +116,8 @@ def polygon_over_pole(lon: Floats, lat: Floats, pole_latitude: float) -> BaseGeo
 def polygon_of_left_side(lon: Floats, lat: Floats) -> BaseGeometry:
     """Return the part of the Earth at the left of a continuous ring.
 
-    The part may hold one pole, or both. Clockwise around a small place, nearly all of the Earth is at the left.
+    The part may contain one pole or both poles. If the ring runs clockwise around a small area, nearly the whole Earth
+    is at its left.
 
     Args:
         lon: degrees, shape (points,).
