@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from rasterembed.commands.command_app import OptionsApp, command_app
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
+from rasterembed.store.known_datasets import check_known
 from rasterembed.store.object_store import open_store
 
 _Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -47,11 +48,13 @@ def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         as_json: Print the dataset's manifest, which is JSON.
     """
+    store = open_store(root)
+    check_known(store, [dataset])
     from rasterembed.commands.dataset_texts import describe
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
 
-    opened = Dataset.open(open_store(root), dataset, states=ALL_STATES)
+    opened = Dataset.open(store, dataset, states=ALL_STATES)
     return opened.manifest.model_dump_json(indent=1) if as_json else describe(opened)
 
 
@@ -64,13 +67,14 @@ def verify(dataset: str, root: str | None = None) -> str:
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
     """
+    store = open_store(root)
+    check_known(store, [dataset])
     from tqdm import tqdm
 
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.dataset.verify import verify_dataset
 
-    store = open_store(root)
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
     # disable=None: tqdm prints nothing if standard error is not a terminal.
     with tqdm(total=len(manifest.shards) + 3, unit="file", disable=None) as bar:

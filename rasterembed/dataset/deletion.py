@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
-from rasterembed.errors import UsageError
+from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, folder_of
 from rasterembed.store.lease import DURATION_S, hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -36,7 +36,7 @@ def delete_dataset(
     """
     layout = DatasetLayout(dataset_id)
     if not _keys(store, layout):
-        raise UsageError(f"there is no dataset {dataset_id!r} in {store.root}: check the id and the root")
+        raise unknown_dataset(store, dataset_id)
     name = run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
         keys = sorted(_keys(store, layout), key=lambda key: key != layout.manifest)

@@ -17,6 +17,7 @@ from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import MAX_BYTES
 from rasterembed.store.uploads import dataset_dates
 
 _THREADS = 8
@@ -72,7 +73,7 @@ def _read(store: ObjectStore, dataset_id: str) -> DatasetQuality | None:
         return DatasetQuality(dataset_id, None, None, one_line(error))
     if manifest is None:
         return None
-    data = store.read(DatasetLayout(dataset_id).qa_report)
+    data = store.read(DatasetLayout(dataset_id).qa_report, MAX_BYTES)
     if data is None:
         return DatasetQuality(dataset_id, manifest, None, "not checked yet")
     try:

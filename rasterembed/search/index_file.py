@@ -18,6 +18,7 @@ from rasterembed.errors import os_errors
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.store.layout import VECTOR_INDEX_NAME
 from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.stored_model import MAX_BYTES
 from rasterembed.store.write_aside import new_file
 
 
@@ -64,7 +65,7 @@ def read_info(dataset: Dataset) -> VectorIndexInfo:
         IndexUnusableError: if the dataset has no index, if the description cannot be read, or if the index holds other
             vectors than the dataset.
     """
-    data = dataset.store.read(dataset.layout.vector_index_info)
+    data = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES)
     if data is None:
         raise IndexUnusableError(NoIndexReason.ABSENT)
     try:

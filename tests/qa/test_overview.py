@@ -39,10 +39,13 @@ def good(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
 
 
 def _copy(root: Path, name: str, **manifest: object) -> None:
-    """Copy the manifest of `a-ready` to another dataset, with changed fields."""
+    """Copy the manifest of `a-ready` to another dataset, with changed fields, and with the keys of that dataset."""
     content = json.loads((root / "datasets/a-ready/manifest.json").read_bytes())
+    text = json.dumps(content | manifest).replace("a-ready", name)
+    if "fingerprint" in manifest:
+        text = text.replace(content["fingerprint"][:12], str(manifest["fingerprint"])[:12])
     (root / "datasets" / name).mkdir()
-    (root / "datasets" / name / "manifest.json").write_text(json.dumps(content | {"dataset_id": name} | manifest))
+    (root / "datasets" / name / "manifest.json").write_text(text)
 
 
 def _copy_report(root: Path, name: str, **report: object) -> None:
