@@ -28,8 +28,8 @@ from rasterembed.store.object_store import ObjectStore
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
 """A header of a few kilobytes can declare any number of pixels. A raster is suspicious if its pixels take more bytes
-than the first number, and more than the second number times the size of the file. Of the suspicious rasters, only a TIFF
-in which a block has data is accepted."""
+than the first number, and more than the second number times the size of the file. A suspicious raster is accepted only
+if it is a TIFF in which a block has data."""
 
 
 Nodata = int | FiniteFloat | Literal["nan"]

@@ -1,4 +1,4 @@
-"""Choose how pixel values become red, green and blue: once for a whole scene, never tile by tile."""
+"""Choose how pixel values become red, green and blue. The choice is made once for a whole raster, not for each tile."""
 
 from __future__ import annotations
 
@@ -28,25 +28,26 @@ PRESETS: dict[str, tuple[float, float]] = {
 """Values that become black and white, for each preset."""
 
 _SAMPLE_PIXELS = 2**20
-"""Pixels that percentiles are computed from, if a decimated read can give them."""
+"""Number of pixels that percentiles are computed from, if the raster is read decimated."""
 
 _DECODED_PIXELS = 16 * _SAMPLE_PIXELS
-"""Most pixels that GDAL decodes for a decimated read. If it would decode more, small windows are read instead."""
+"""Largest number of pixels that GDAL may decode for a decimated read. If GDAL would decode more pixels, percentiles are
+computed from small windows at full resolution."""
 
 _SAMPLE_WINDOWS = 8
-"""Number of those small windows along each side of the raster."""
+"""Number of the small windows for percentiles along each side of the raster."""
 
 _WINDOW_SIDE = 256
-"""Side of those small windows, px."""
+"""Side of a small window, px."""
 
 _CHECKED_WINDOWS = 3
-"""Number of small windows along each side of the raster that an overview is compared with."""
+"""Number of small windows along each side of the raster that are compared with an overview."""
 
 _MAX_DIFFERENCE = 0.5
 """Largest difference between the valid fractions of a window and of its overview."""
 
 _SAME_SHARE = 0.01
-"""Two stretches are taken as the same if black and white differ by less than this share of the range between them."""
+"""Two stretches count as the same if black and white differ by at most this share of the range from black to white."""
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]
@@ -109,9 +110,9 @@ class Radiometry(BaseModel):
 
 
 class ResolvedRadiometry(BaseModel):
-    """A `Radiometry` as numbers, for one raster.
+    """The numbers that a `Radiometry` gives for one raster.
 
-    Channel c is (value of band `bands[c]` - low[c]) / (high[c] - low[c]), cut to 0..1.
+    Channel c is (value of band `bands[c]` - low[c]) / (high[c] - low[c]), clipped to 0..1.
 
     Example:
         >>> radiometry = ResolvedRadiometry(bands=(1, 1, 1), low=(0, 0, 0), high=(200, 200, 200), method="range")
@@ -128,7 +129,7 @@ class ResolvedRadiometry(BaseModel):
     high: tuple[float, float, float]
     """Value that becomes 1 (white), for each channel."""
     palette: bool = False
-    """Whether the band is an index into the raster's palette. Then the palette's colours are scaled."""
+    """Whether the band holds indexes into the raster's palette. If so, the palette's colours are scaled."""
     method: str
     """Where `low` and `high` come from, such as `uint8`, `range` or `percentile 2 98`."""
 
@@ -138,7 +139,7 @@ class ResolvedRadiometry(BaseModel):
         return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
 
     def resembles(self, other: ResolvedRadiometry) -> bool:
-        """Return whether both make the same colours, or nearly: black and white may differ by a hundredth."""
+        """Return whether both give nearly the same colours: black and white differ by at most 1 % of their range."""
         if (self.bands, self.palette) != (other.bands, other.palette):
             return False
         ends = zip((*self.low, *self.high), (*other.low, *other.high), (*self._ranges(), *self._ranges()), strict=True)
@@ -155,11 +156,11 @@ class ResolvedRadiometry(BaseModel):
         return f"bands {bands}, black {low}, white {high}" + (", palette" if self.palette else "")
 
     def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
-        """Return the colour channels of pixels: the pixels themselves, or their colours if they index a palette.
+        """Return the colour channels of pixels: their colours in the palette, or the pixels unchanged without palette.
 
         Args:
             pixels: source values of `distinct_bands`, shape (bands, rows, columns).
-            profile: header of the raster that they come from.
+            profile: header of the raster that the pixels come from.
 
         Returns:
             Shape (1 or 3, rows, columns).
@@ -167,7 +168,7 @@ class ResolvedRadiometry(BaseModel):
         return expand_palette(pixels, palette_table(profile)) if self.palette else pixels
 
     def scaled(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
-        """Return pixels scaled to colour: (value - low) / (high - low), cut to 0..1.
+        """Return pixels scaled to colour: (value - low) / (high - low), clipped to 0..1.
 
         `rasterembed.model.colours` computes the same formula with PyTorch, for pixels that are scaled on the device.
 
@@ -179,7 +180,7 @@ class ResolvedRadiometry(BaseModel):
             Red, green and blue, shape (..., 3, rows, columns). NaN stays NaN.
         """
         low, high = (np.array(values).reshape(3, 1, 1) for values in (self.low, self.high))
-        # Invalid pixels can have any value, also one whose difference to `low` overflows.
+        # Ignore overflows: an invalid pixel can have any value.
         with np.errstate(over="ignore", invalid="ignore"):
             scaled: NDArray[np.float64] = np.clip((pixels.astype(np.float64) - low) / (high - low), 0.0, 1.0)
         return scaled
@@ -192,18 +193,18 @@ def resolve_radiometry(
     radiometry: Radiometry,
     shared: ResolvedRadiometry | None = None,
 ) -> ResolvedRadiometry:
-    """Turn a `Radiometry` into numbers. If it needs percentiles, a part of the raster's pixels is read.
+    """Turn a `Radiometry` into numbers. For percentiles, a part of the raster's pixels is read.
 
     Args:
         store: gives the credentials for a raster on S3.
         uri: absolute path, or s3://bucket/key.
         profile: the raster's header.
-        radiometry: the choice.
+        radiometry: the bands and the stretch that a person chose.
         shared: radiometry of the dataset that `radiometry.stretch_of` names.
 
     Raises:
         UsageError: if a band does not exist or is the alpha band, or if the shared stretch does not fit the raster.
-        DataError: if the raster has no colour band, or percentiles are needed and cannot be computed.
+        DataError: if the raster has only an alpha band, or if percentiles are needed and cannot be computed.
     """
     bands = _resolve_bands(radiometry, profile, uri)
     has_palette = profile.palette is not None and bands == (1, 1, 1)
@@ -232,7 +233,10 @@ def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palet
 
 
 def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> tuple[int, int, int]:
-    """Return the bands of red, green and blue: those given, else those the file names, else the first ones."""
+    """Return the bands of red, green and blue.
+
+    They are the given bands, else the bands that the file names red, green and blue, else the first bands.
+    """
     if radiometry.bands != "auto":
         for band in radiometry.bands:
             if band > profile.count:
@@ -297,23 +301,24 @@ def _from_percentiles(
 def _black_and_white(
     values: NDArray[np.float64], has_data: NDArray[np.bool_], percentiles: Pair
 ) -> tuple[float, float]:
-    """Return the percentiles of a band's values without those that are nodata in this band.
+    """Return the values of a band that become black and white: its lower and its upper percentile.
 
     Args:
-        values: values of pixels that are valid in any band, shape (n,).
-        has_data: whether the pixel has data in this band, shape (n,).
-        percentiles: the lower and the upper one, 0 to 100.
+        values: the band's values at the pixels that are valid in any band, shape (n,).
+        has_data: whether each pixel has data in this band, shape (n,).
+        percentiles: the lower and the upper percentile, 0 to 100.
     """
     # A raster without any valid pixel is not an error: all of its tiles are skipped.
     low, high = np.percentile(values, percentiles) if values.size else (0.0, 1.0)
     if 0 < np.count_nonzero(has_data) < len(values):
-        # Version 0.1 took the nodata values too. Its numbers are kept where that makes no difference, such as for a few
-        # pixels at the edge of a scene, because a dataset is known by them.
+        # Version 0.1 did not leave out nodata values here. Keep its numbers if the difference is small, as for a few
+        # pixels at the edge of a scene, because the fingerprint of a dataset depends on them.
         own_low, own_high = np.percentile(values[has_data], percentiles)
         if max(abs(own_low - low), abs(own_high - high)) > _SAME_SHARE * (own_high - own_low):
             low, high = own_low, own_high
     low, high = float(low), float(high)
-    # Networks compute with float32, where 1 is lost beside a large number.
+    # White must be above black in float32 too, because models compute with float32. In float32, adding 1 to a large
+    # number may not change it.
     if high > low and np.float32(high) > np.float32(low):
         return low, high
     step = 1.0 if np.float32(low + 1) > np.float32(low) else abs(low) * 2**-20
@@ -329,14 +334,14 @@ class _Sample:
     has_data: NDArray[np.bool_]
     """Whether each value is valid in its own band, shape (bands, n)."""
     windows: int
-    """Number of windows that were read at full resolution, or 1 if the raster was read whole and decimated."""
+    """Number of windows that were read at full resolution. 1 if the whole raster was read decimated."""
 
 
 def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...]) -> _Sample:
-    """Read pixels spread over the raster. The pixels that must be decoded are bounded, however large the raster is.
+    """Read pixels from all parts of the raster. The number of decoded pixels is limited, even for a large raster.
 
-    A raster that is small or has a small overview is read whole, decimated. Of any other raster, and if its overview is
-    empty or shows something else, small windows are read at full resolution.
+    A raster that is small, or has a small overview, is read whole and decimated. Small windows at full resolution are
+    read from any other raster. They are read too if the overview is empty or does not match the raster.
     """
     width, height = profile.width, profile.height
     shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
@@ -350,14 +355,14 @@ def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...])
     if shape == (height, width):
         return sample
     if not valid.any() and width * height <= _DECODED_PIXELS:
-        # Every pixel is looked at, because the few that are valid may lie between those of the decimation.
+        # Read every pixel, because the decimated read may have left out the few valid pixels.
         rows = [Window(0, top, width, min(_WINDOW_SIDE, height - top)) for top in range(0, height, _WINDOW_SIDE)]
         found = _read_windows(raster, bands, rows)
     elif not valid.any() or (decoded < width * height and not _shows_raster(raster, profile, bands, pixels, has_data)):
         found = _read_windows(raster, bands, _spread_windows(profile, _SAMPLE_WINDOWS))
     else:
         return sample
-    # A raster in which no valid pixel is found at all is not an error: all of its tiles are skipped.
+    # A raster in which no valid pixel is found is not an error: all of its tiles are skipped.
     return found if found.pixels.size else sample
 
 
@@ -386,10 +391,10 @@ def _shows_raster(
     overview: NDArray[np.generic],
     has_data: NDArray[np.bool_],
 ) -> bool:
-    """Return whether an overview shows the same as the raster's own pixels, in most of a few windows.
+    """Return whether an overview matches the raster's pixels in most of a few windows.
 
-    An overview may be empty, left over from earlier pixels, or made from something else. The mean of a window is
-    compared. An overview made by averaging keeps this mean. One made by nearest neighbour keeps it nearly.
+    An overview may be empty, or made from earlier pixels or another raster. The means of each window are compared. An
+    overview made by averaging has the same mean as the pixels. One made by nearest neighbour has nearly the same mean.
 
     Args:
         raster: the open raster.
@@ -404,7 +409,7 @@ def _shows_raster(
         try:
             pixels, valid = raster.read_by_band(bands, window)
         except RasterioError:
-            continue  # A damaged block is reported when its tiles are read, or skipped if the user wants that.
+            continue  # Ignore a damaged block here. Reading its tiles reports or skips it.
         top, left = window.row_off * rows // profile.height, window.col_off * columns // profile.width
         bottom = -(-(window.row_off + window.height) * rows // profile.height)
         right = -(-(window.col_off + window.width) * columns // profile.width)

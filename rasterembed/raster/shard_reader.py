@@ -1,10 +1,10 @@
 """Read the tiles of a shard from the raster, in batches for the model.
 
-No tile files are written. Windows are read in the order of the file's blocks, and every block is decoded once a shard:
+No tile files are written. Windows are read in the order of the file's blocks, so a shard decodes each block only once:
 
 1. Tiles that lie side by side are read as one window (a *run*), as wide as `MAX_RUN_BYTES` allows.
 2. Each tile is cut out of its run and copied into the next free place of the current batch.
-3. A tile with too few valid pixels is skipped: its place is used again, and its reason travels with the batch.
+3. A tile with too few valid pixels is skipped. The next tile gets its place, and the batch lists the skipped tile.
 
 A tile off Earth is skipped before its pixels are read.
 """
@@ -37,10 +37,10 @@ from rasterembed.store.gdal import MAX_READ_BYTES
 from rasterembed.store.object_store import ObjectStore
 
 MAX_RUN_BYTES = MAX_READ_BYTES
-"""Largest number of bytes of pixels read in one call."""
+"""Largest size of the pixels that are read in one call, in bytes."""
 
 RETRY_DELAYS_S = (0.5, 2.0)
-"""Seconds to wait before each new attempt at a read from S3 that failed."""
+"""Seconds to wait before each retry of a failed read from S3."""
 
 OnBadWindow = Literal["fail", "skip"]
 """What to do about a window that cannot be decoded: fail the shard, or skip its tile."""
@@ -57,7 +57,7 @@ class ShardReader:
     bands: tuple[int, ...]
     """Bands to read, from 1: one band if red, green and blue are the same, else three."""
     palette: NDArray[np.uint8] | None
-    """Colour of each index, shape (n, 3), if the band is an index into a palette; else None."""
+    """Colour of each index, shape (n, 3), if the band holds indexes into a palette; else None."""
     batch_size: int
     """Number of tiles in a batch. The last batch may have fewer."""
     min_valid_fraction: float
@@ -65,11 +65,11 @@ class ShardReader:
     on_bad_window: OnBadWindow
     """Whether a window that cannot be decoded fails the shard or skips its tile."""
     cache_bytes: int
-    """Size of GDAL's block cache, which the whole process shares, in bytes. See `block_cache_bytes`."""
+    """Size in bytes of GDAL's block cache, which the whole process shares. See `block_cache_bytes`."""
 
     @property
     def remote(self) -> bool:
-        """Whether a read waits for a server, because the raster or its mask lies on S3."""
+        """Whether a read waits for a server, because the raster or the mask that a person gave is on S3."""
         mask = self.profile.valid_mask
         return self.source.remote or (mask is not None and mask.source.remote)
 
@@ -106,7 +106,7 @@ class ShardReader:
                             yield batch.finish()
             if not batch.empty:
                 yield batch.finish()
-        # If the raster was changed meanwhile, the shard may hold pixels of both states.
+        # Check again. If the raster was changed during the reading, the shard may hold pixels from before and after.
         self._check_unchanged()
 
     def _check_unchanged(self) -> None:
@@ -123,7 +123,7 @@ class ShardReader:
         )
 
     def _run_shape(self, number: int) -> tuple[int, int]:
-        """Return how many rows of tiles, and how many tiles side by side, one read may cover."""
+        """Return the largest numbers of grid rows and of tiles side by side that one read may cover."""
         grid = self.sharding.grid
         if grid.step >= 2 * grid.size:
             return 1, 1  # A wider window would consist mostly of the gaps between tiles.
@@ -132,26 +132,27 @@ class ShardReader:
         _, (left, right) = self.sharding.block(number)
         columns = right - left
         if not self.remote or most < columns:
-            # Several rows in one read pay only where a read waits for a server. From a local file one row is better:
-            # its pixels are still in the processor's cache when the tiles are cut out.
+            # Read one row, or a part of it. Reading several rows at once is faster only if each read waits for a
+            # server. From a local file, one row is faster, because its pixels are still in the processor's cache when
+            # the tiles are cut out.
             return 1, most
         return most // columns, columns
 
     def _read_on_earth(
         self, raster: _ReopeningRaster, tiles: Tiles, run: slice, off_earth: NDArray[np.bool_]
     ) -> Iterator[TileWindow | SkippedTile]:
-        """Read the tiles of a run in one call, or only those on Earth if some are off Earth.
+        """Read the tiles of a run that are on Earth, and skip those off Earth.
 
         Args:
             raster: the open raster.
             tiles: the shard's tiles.
-            run: positions of the tiles.
+            run: positions of the run's tiles in the shard's tile order.
             off_earth: whether each of the shard's tiles is off Earth.
         """
         if not off_earth[run].any():
             yield from self._read_run(raster, tiles, run)
             return
-        # Neighbours in a row that are all on Earth, or all off Earth, go together.
+        # Cut the run where the row changes, or where tiles change between on Earth and off Earth.
         changes = (np.diff(off_earth[run]) != 0) | (np.diff(tiles.row[run]) != 0)
         borders = [run.start, *(run.start + 1 + np.flatnonzero(changes)), run.stop]
         for start, stop in pairwise(map(int, borders)):
@@ -176,19 +177,20 @@ class ShardReader:
             yield TileWindow(run.start + i, pixels[:, rows, columns], None if mask is None else mask[rows, columns])
 
     def _read_one_by_one(self, raster: _ReopeningRaster, part: Tiles, first: int) -> Iterator[TileWindow | SkippedTile]:
-        """Read each tile of a failed run by itself, to tell the tiles that cannot be decoded from the others.
+        """Read each tile of a failed run in a separate call, to find the tiles that cannot be decoded.
 
         Args:
             raster: the open raster.
             part: the tiles of the run.
-            first: position of the first of them in the shard's tile order.
+            first: position of the run's first tile in the shard's tile order.
         """
         for i in range(len(part)):
             window = Window(int(part.col_off[i]), int(part.row_off[i]), int(part.width[i]), int(part.height[i]))
             try:
                 pixels, mask = raster.read(window)
             except RasterioError as error:
-                # This raises if the store has gone away or the raster was replaced. Such a tile must not be skipped.
+                # Raise an error if the store does not answer or the raster was changed. Then the tile may be intact, so
+                # it must not be skipped.
                 self._check_unchanged()
                 if self.on_bad_window == "fail":
                     raise self._bad_window(tile_id(int(part.row[i]), int(part.col[i])), window, error) from error
@@ -221,10 +223,10 @@ class _ReopeningRaster:
         )
 
     def read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        """Return pixels and mask of a window, as `Pixels.read_into` does. They are good until the next read.
+        """Return pixels and mask of a window, as `Pixels.read_into` does. The next read overwrites these pixels.
 
         Raises:
-            RasterioError: if the window cannot be read; from S3, after every attempt has failed.
+            RasterioError: if the window cannot be read. For a raster on S3, all retries have then failed.
         """
         for delay in RETRY_DELAYS_S if self._reader.remote else ():
             try:
@@ -240,22 +242,23 @@ class _ReopeningRaster:
         shape = (self._pixels.buffer_bands(bands), int(window.height), int(window.width))
         length = math.prod(shape)
         if len(self._buffer) < length:
-            # One buffer serves the whole shard: the page faults of new memory would take longer than a fast read.
+            # Keep this buffer for all later reads of the shard that fit in it. New memory for each read would cause
+            # page faults, which take longer than a fast read.
             self._buffer = np.empty(length, self._pixels.dtype)
         return self._pixels.read_into(self._buffer[:length].reshape(shape), bands, window)
 
     def find_valid(self, pixels: NDArray[np.generic], mask: NDArray[np.bool_] | None, out: NDArray[np.bool_]) -> int:
-        """Write which pixels are valid into `out`, and return how many are. See `Pixels.find_valid`."""
+        """Write into `out` which pixels are valid, and return the number of valid pixels. See `Pixels.find_valid`."""
         return self._pixels.find_valid(self._reader.bands, pixels, mask, out)
 
 
 def _runs(tiles: Tiles, rows: int, columns: int) -> Iterator[slice]:
-    """Cut a shard's tiles into runs, each read in one call.
+    """Cut a shard's tiles into runs. Each run is read in one call.
 
     Args:
         tiles: the shard's tiles, row by row.
-        rows: most grid rows in a run. More than one only if `columns` spans the shard.
-        columns: most tiles side by side in a run.
+        rows: largest number of grid rows in a run. It may be above 1 only if `columns` is the shard's full width.
+        columns: largest number of tiles side by side in a run.
 
     Yields:
         The positions of each run in tile order.
@@ -268,19 +271,19 @@ def _runs(tiles: Tiles, rows: int, columns: int) -> Iterator[slice]:
 
 
 def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding, threads: int) -> int:
-    """Return how large GDAL's block cache must be, in bytes, for every thread to decode each block only once.
+    """Return the size in bytes that GDAL's block cache needs, so that every thread decodes each block only once.
 
-    A row of tiles touches several rows of blocks, and the next row of tiles comes back to the last of them. So for each
-    thread the cache must hold the blocks below one row of tiles, across the whole shard.
+    A row of tiles covers several rows of blocks. The next row of tiles needs the last of these rows of blocks again.
+    For each thread, the cache must therefore hold all blocks under one row of tiles, across the whole shard.
 
-    A pixel-interleaved block is decoded with all its bands. If bands are stored apart, at most four of them are read:
-    red, green, blue and alpha. A read from S3 goes through all its blocks of one band before it comes to the next band,
-    so the bytes of one such read are added.
+    A pixel-interleaved block is decoded with all its bands. If bands are stored in separate blocks, at most four bands
+    are read: red, green, blue and alpha. A read from S3 decodes all its blocks of one band before those of the next
+    band. The size of one read is therefore added.
 
     Args:
         source: the raster.
-        profile: its header.
-        sharding: how its tiles are dealt to shards.
+        profile: the raster's header.
+        sharding: the division of the raster's tiles into shards.
         threads: number of threads that read shards at the same time.
     """
     grid = sharding.grid

@@ -1,4 +1,4 @@
-"""Deal the tiles of a grid to shards, so that shards share few blocks of the raster file."""
+"""Divide the tiles of a grid into shards, so that two shards need few of the same blocks of the raster file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from rasterembed.raster.grid import Grid, Tiles, grid_shape, tiles_in
 from rasterembed.raster.profile import RasterProfile
 
 MAX_SHARDS = 500
-"""Most shards of a dataset. Each shard is a task run, and a flow run on a Prefect server should not have many more."""
+"""Largest number of shards of a dataset. Each shard is a task run, and a flow run on a Prefect server should not have
+many more task runs."""
 
 
 class Sharding(BaseModel):
@@ -34,7 +35,7 @@ class Sharding(BaseModel):
 
     @property
     def across(self) -> int:
-        """Number of shards side by side."""
+        """Number of shards side by side, across the width of the grid."""
         return -(-self.cols // self.shard_cols)
 
     @property
@@ -67,10 +68,10 @@ class Sharding(BaseModel):
 
 
 def plan_shards(grid: Grid, profile: RasterProfile, shard_tiles: int) -> Sharding:
-    """Cut the grid into shards of about `shard_tiles` tiles that share few blocks of the file.
+    """Divide the grid into shards of about `shard_tiles` tiles that need few of the same blocks of the file.
 
-    A tiled file gets nearly square shards. Their sides end on block borders if the stride allows it. A striped file
-    gets strips of the full width. If there would be more than `MAX_SHARDS` shards, they hold more tiles instead.
+    For a tiled file, shards are nearly square. Their sides are on block borders if the stride allows it. For a striped
+    file, a shard is as wide as the raster. If this gives more than `MAX_SHARDS` shards, each shard gets more tiles.
 
     Raises:
         DataError: if the grid has no tile, or too many.
@@ -89,7 +90,7 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
         shard_cols = cols
     else:
         step = _aligned(grid.step, profile.block_width)
-        # As wide as high, or wider if the grid has too few rows for that.
+        # Make shards as wide as high, or wider if the grid has too few rows.
         shard_cols = min(cols, _round_to(max(math.isqrt(target), target // rows), step))
     step = _aligned(grid.step, profile.block_height)
     shard_rows = min(rows, _round_to(max(1, target // shard_cols), step))
@@ -105,7 +106,7 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
 
 
 def _aligned(step: int, block: int) -> int:
-    """Return the number of tiles after which a tile border and a block border meet again."""
+    """Return the number of tiles after which a tile border is on a block border again."""
     return math.lcm(step, block) // step
 
 

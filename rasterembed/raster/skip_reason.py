@@ -9,19 +9,19 @@ class SkipReason(StrEnum):
     """Reason why a planned tile has no vector. Receipts and the tile index hold the value."""
 
     NO_VALID_PIXEL = "no_valid_pixel"
-    """Not one pixel of the tile is valid."""
+    """No pixel of the tile is valid."""
     LOW_VALID_FRACTION = "low_valid_fraction"
     """The share of valid pixels is below `min_valid_fraction`."""
     UNDECODABLE = "undecodable"
     """The tile's window could not be decoded, and the run was told to skip such tiles (`on_bad_window=skip`)."""
     OFF_EARTH = "off_earth"
-    """The tile shows nothing of the Earth, because it lies beyond the edge of the map. It is not read."""
+    """The tile shows no part of the Earth, because it lies beyond the edge of the map. Its pixels are not read."""
 
     def describe(self, min_valid_fraction: float | None = None) -> str:
         """Return the reason as text for people.
 
         Args:
-            min_valid_fraction: the plan's threshold, named in the text of `LOW_VALID_FRACTION` if it is given.
+            min_valid_fraction: the plan's threshold, or None. The text of `LOW_VALID_FRACTION` contains the threshold.
 
         Example:
             >>> SkipReason.LOW_VALID_FRACTION.describe(0.05)
@@ -51,7 +51,7 @@ class SkipReason(StrEnum):
 
 
 def describe_reason(value: str, min_valid_fraction: float | None = None) -> str:
-    """Return the text for people of a reason as a file holds it. A value that is not known is returned unchanged.
+    """Return a reason that was read from a file, as text for people. An unknown value is returned unchanged.
 
     Args:
         value: value of a `SkipReason`, or a sentence of version 0.1.

@@ -15,14 +15,14 @@ from rasterembed.store.layout import check_dataset_id
 from rasterembed.store.object_store import LOCAL_RASTERS_VARIABLE, ObjectStore, locate
 
 _SLUG_LETTERS, _BUCKET_LETTERS = 96, 48
-"""Most letters of the readable part of a default dataset id, and of the bucket in this part."""
+"""Largest number of characters of the readable part of a default dataset id, and of the bucket in this part."""
 
 _DIGEST_BYTES = 10
 """Bytes of the digest in a default dataset id. Ten bytes are 16 letters in base 32."""
 
 
 class Source(BaseModel):
-    """A raster in one state. Any later write to it changes `size`, `version` or both."""
+    """A raster in one state. Any later write to the raster changes `size`, `version` or both."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -65,19 +65,19 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
 def check_unchanged(
     store: ObjectStore, source: Source, *, mask_file: str | None = None, valid_mask: Source | None = None
 ) -> None:
-    """Refuse a raster that was written since it was registered, or that the store may not name.
+    """Refuse a raster that was changed since it was registered, or that the store's datasets may not name.
 
-    Call this function before a raster is read because a stored plan names it.
+    Call this function before reading a raster whose address comes from a stored plan.
 
     Args:
         store: gives the credentials for a raster on S3.
         source: the raster as it was registered.
-        mask_file: state of its mask file, from the raster's profile. None if it had no mask file.
+        mask_file: state of the raster's mask file, from the raster's profile. None if it had no mask file.
         valid_mask: the mask that a person gave, as it was registered. None if nobody gave one.
 
     Raises:
-        RasterChangedError: if the raster or a mask is not in that state any more.
-        DataError: if the store may not name the raster or the mask. See `ObjectStore.may_read`.
+        RasterChangedError: if the raster or a mask was changed since it was registered.
+        DataError: if the store's datasets may not name the raster or the mask. See `ObjectStore.may_read`.
         StoreError: if the raster is missing or may not be read.
     """
     for file, what in ((source, "it"), (valid_mask, "the mask")):
@@ -102,8 +102,8 @@ def check_unchanged(
 def mask_file_state(store: ObjectStore, uri: str) -> str | None:
     """Return size and version of the mask file beside a raster (its name and `.msk`), or None if it has none.
 
-    A mask file that may not be read counts as none: to keys that may not list a bucket, S3 answers "access denied" for
-    an object that does not exist.
+    If access to the mask file is denied, the result is None too. S3 also answers "access denied" if the object does not
+    exist and the keys may not list the bucket.
 
     Raises:
         StoreUnavailableError: if the store does not answer.
@@ -164,5 +164,5 @@ def _bucket_and_name(uri: str) -> tuple[str, str]:
 
 
 def _slug(text: str) -> str:
-    """Return a text with a dash instead of each run of characters that a dataset id may not have."""
+    """Return a text in lower case. A dash replaces each run of characters that a dataset id may not have."""
     return re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")

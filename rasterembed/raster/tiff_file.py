@@ -1,7 +1,7 @@
-"""Check the structure of a TIFF file before GDAL opens it: is the file whole, and is the work to read it bounded?
+"""Check the structure of a TIFF file before GDAL opens it: is the file complete, and is the work to read it limited?
 
-GDAL believes the header. A file that was cut off by an interrupted upload still has its header, and GDAL's fastest way
-of reading then returns old memory for the missing pixels, without an error. The format is described in TIFF 6.0
+GDAL trusts the header. A file that was cut off by an interrupted upload still has its header. GDAL's fastest way of
+reading then returns old memory for the missing pixels, without an error. The format is described in TIFF 6.0
 (Adobe, 1992) and, for BigTIFF, in the documentation of libtiff.
 """
 
@@ -19,20 +19,22 @@ from numpy.typing import NDArray
 from rasterembed.errors import DataError
 
 MAX_BLOCK_BYTES = 2**30
-"""Largest block that is read, in bytes once decoded. A block is decoded as a whole, so a larger one (such as a file
-that is a single compressed strip) would take more memory than promised."""
+"""Largest size of a decoded block, in bytes. A block is decoded as a whole. A larger block, such as a single compressed
+strip for the whole raster, would take too much memory."""
 
 _MAX_IMAGES = 256
-"""Most images in one file: the raster, its overviews and their masks. GDAL takes time and memory for each."""
+"""Largest number of images in one file: the raster, its overviews and their masks. Each image costs GDAL time and
+memory."""
 
 _MAX_TAGS = 4096
-"""Most tags of an image. libtiff reads no more either."""
+"""Largest number of tags of an image. libtiff has the same limit."""
 
 _CHUNK = 2**18
 """Number of blocks whose positions are held in memory at a time."""
 
 _MAX_SHARED_BYTES = 2**30
-"""If blocks lie on top of each other in the file, they must not decode to more bytes than this."""
+"""Largest decoded size, in bytes, of all blocks of an image whose blocks overlap in the file. Without this limit, a
+small file could name the same bytes for any number of blocks."""
 
 _UNCOMPRESSED, _YCBCR, _SEPARATE = 1, 6, 2
 """Values of the tags Compression, PhotometricInterpretation and PlanarConfiguration."""
@@ -41,10 +43,10 @@ _REDUCED, _MASK = 1, 4
 """Bits of the tag NewSubfileType: the image is an overview; the image is a mask."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
-"""Format (of `struct`) of each TIFF type that holds whole numbers."""
+"""Format character of the module `struct` for each TIFF type that holds whole numbers."""
 
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of one value of each TIFF type."""
+"""Size in bytes of one value of each TIFF type."""
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIP_OFFSETS, _SAMPLES, _STRIP_ROWS, _STRIP_SIZES, _PLANAR = 273, 277, 278, 279, 284
@@ -52,34 +54,34 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES = 322, 323, 324, 325
 _GEO_TEXT = 34737
 
 _NEEDED = (320, 347, 33550, 33922, 34264, 34735, 34736, 34737, 42112, 42113)
-"""Further tags whose values must be in the file: colours, JPEG tables, georeferencing, GDAL's metadata and nodata."""
+"""Tags whose values must lie inside the file: colours, JPEG tables, georeferencing, GDAL's metadata and nodata."""
 
 
 @dataclass(frozen=True)
 class TiffFile:
-    """What the structure of a TIFF file says about it."""
+    """Facts from the structure of a TIFF file."""
 
     pages: int
     """Number of images that are neither overviews nor masks."""
     has_data: bool
-    """Whether the first image has any block with data."""
+    """Whether at least one block of the first image has data."""
     geo_text: bytes = b""
     """Text of the first image's GeoTIFF keys, such as the names of its CRS."""
 
 
 def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
-    """Refuse a TIFF file that is cut off, or that would take more work than its size allows.
+    """Refuse a TIFF file that is cut off, or that would take too much time or memory to read.
 
-    Only the header and the index of blocks are read. A block without a position is no error: it has no data, as in
+    Only the header and the index of blocks are read. A block without a position is no error. It has no data, as in
     sparse files.
 
     Args:
-        file: the file, opened to read bytes.
-        size: its size in bytes.
-        uri: its name in errors.
+        file: the file, opened in binary mode.
+        size: size of the file, in bytes.
+        uri: address of the file, for errors.
 
     Returns:
-        What the structure says, or None if the file is not a TIFF.
+        Facts from the structure, or None if the file is not a TIFF.
 
     Raises:
         DataError: if a block, an index or a tag lies beyond the end of the file; if a block is too large to decode; or
@@ -101,8 +103,8 @@ def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
         if number == 0 and _GEO_TEXT in image.tags:
             tag = image.tags[_GEO_TEXT]
             geo_text = reader.read(tag.position, reader.end(tag) - tag.position)
-    # In a file that is cut off, no other block begins after the one that crosses the end. Otherwise the position or the
-    # size is wrong, and GDAL says so when it decodes the block.
+    # If the file is cut off, the block that crosses the end of the file is the last block in the file. If another block
+    # begins after it, the index holds a wrong position or size. GDAL reports that when it decodes the block.
     start, end = max((blocks.crossing for blocks in found), default=(0, 0))
     if end and start >= max(blocks.last for blocks in found):
         raise reader.cut_off(end)
@@ -111,14 +113,14 @@ def check_tiff(file: IO[bytes], size: int, uri: str) -> TiffFile | None:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks of one image that have data, and begin inside the file."""
+    """Facts about the blocks of one image that have data and begin inside the file."""
 
     present: int
-    """Number of blocks."""
+    """Number of these blocks."""
     last: int
     """Largest position where a block begins, in bytes."""
     crossing: tuple[int, int]
-    """Begin and end of the last compressed block that ends beyond the end of the file, or zeros."""
+    """Begin and end, in bytes, of the last compressed block that ends beyond the end of the file; else zeros."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class _Tag:
 
 
 class _Reader:
-    """Read numbers of a TIFF file. A number beyond the end of the file is a DataError that says so."""
+    """Reads values of a TIFF file. If a value lies beyond the end of the file, the DataError of `cut_off` is raised."""
 
     def __init__(self, file: IO[bytes], size: int, uri: str) -> None:
         self._file = file
@@ -147,13 +149,13 @@ class _Reader:
         self.is_tiff = version in (42, 43)
 
     def cut_off(self, needed: int) -> DataError:
-        """Return the error for a file that must have `needed` bytes, and has fewer."""
+        """Return the error for a file that has fewer than the `needed` bytes."""
         return DataError(
             f"{self._uri}: the file is cut off: it has {self.size} bytes and needs at least {needed}: upload it again"
         )
 
     def read(self, position: int, length: int) -> bytes:
-        """Return bytes from a position on."""
+        """Return `length` bytes that begin at `position`."""
         if position + length > self.size:
             raise self.cut_off(position + length)
         self._file.seek(position)
@@ -167,7 +169,7 @@ class _Reader:
         return b"".join(parts)
 
     def images(self) -> Iterator[_Image]:
-        """Yield each image of the file. A chain of images that leads back to itself ends."""
+        """Yield each image of the file. Each image names the position of the next. Stop if an image comes twice."""
         at = 8 if self._big else 4
         position = struct.unpack(f"{self._order}{self._word}", self.read(at, struct.calcsize(f"={self._word}")))[0]
         seen: set[int] = set()
@@ -176,7 +178,7 @@ class _Reader:
             counter = f"{self._order}{'Q' if self._big else 'H'}"
             count = struct.unpack(counter, self.read(position, struct.calcsize(counter)))[0]
             if count > _MAX_TAGS:
-                return  # libtiff ends the chain of images here too.
+                return  # Ignore this image and the images after it, as libtiff does.
             entry = struct.Struct(f"{self._order}HH{self._word}{self._word}")
             word = struct.calcsize(f"={self._word}")
             start = position + struct.calcsize(counter)
@@ -185,7 +187,7 @@ class _Reader:
             for i in range(count):
                 code, kind, number, place = entry.unpack_from(data, i * entry.size)
                 if number * _TYPE_BYTES.get(kind, 1) <= word:
-                    place = start + (i + 1) * entry.size - word  # A short value is stored instead of its position.
+                    place = start + (i + 1) * entry.size - word  # A short value is stored in the tag itself.
                 tags.setdefault(code, _Tag(kind, number, place))
             yield _Image(self, tags)
             position = struct.unpack_from(f"{self._order}{self._word}", data, count * entry.size)[0]
@@ -199,7 +201,8 @@ class _Reader:
         dtype = np.dtype(f"{self._order}u{size}")
         if tag.position + tag.count * size > self.size:
             raise self.cut_off(tag.position + tag.count * size)
-        # Several images could name one long index, which would then be read for each of them.
+        # Limit the bytes that are read. Otherwise many images could name the same long index, and each image would read
+        # it again.
         self._index_bytes += (stop - start) * size
         if self._index_bytes > 2 * self.size + 2**20:
             raise DataError(f"{self._uri}: its images share one index of blocks: the file is damaged")
@@ -241,7 +244,7 @@ class _Image:
 
     @property
     def blocks_per_plane(self) -> int:
-        """Number of blocks of one sample if samples are stored apart, else of the image."""
+        """Number of blocks of one band if bands are stored apart. Otherwise number of blocks of the image."""
         down = -(-self.height // max(self.block_height, 1))
         return down * -(-self.width // max(self.block_width, 1))
 
@@ -252,18 +255,18 @@ class _Image:
 
     @property
     def row_bits(self) -> int:
-        """Bits of one row of a block, as stored without compression."""
+        """Size in bits of one row of a block that is stored without compression."""
         return self.block_width * self.bits * (1 if self.separate else self.samples)
 
     def decoded_bytes(self, rows: int) -> int:
-        """Return the bytes of `rows` rows of a block once GDAL has decoded them, with at least a byte for a sample."""
+        """Return the size in bytes of `rows` rows of a decoded block. GDAL uses at least one byte for each sample."""
         return rows * self.block_width * (1 if self.separate else self.samples) * max(1, -(-self.bits // 8))
 
 
 def _check_block_size(image: _Image, uri: str, *, first: bool) -> None:
-    """Refuse blocks that take too much memory once decoded, whether they have data or not."""
-    # GDAL reads uncompressed strips row by row. The profile checks compressed strips of the raster itself, because
-    # GDAL can read some of them row by row too.
+    """Refuse an image whose decoded blocks take too much memory, even if no block has data."""
+    # GDAL reads uncompressed strips row by row, and some compressed strips too. The compressed strips of the raster
+    # itself are checked later, in `rasterembed.raster.profile`.
     by_row = not image.tiled and (first or not image.compressed)
     rows = 1 if by_row else image.block_height
     size = image.decoded_bytes(rows)
@@ -277,13 +280,13 @@ def _check_block_size(image: _Image, uri: str, *, first: bool) -> None:
 
 
 def _check_blocks(reader: _Reader, image: _Image, uri: str) -> _Blocks:
-    """Refuse an image with blocks beyond the end of the file, and return those that begin inside."""
+    """Refuse an image with blocks beyond the end of the file. Return facts about its blocks."""
     for code in _NEEDED:
         if code in image.tags and reader.end(image.tags[code]) > reader.size:
             raise reader.cut_off(reader.end(image.tags[code]))
     offsets, sizes, blocks = image.offsets, image.sizes, image.blocks
     if offsets is None or offsets.count == 0:
-        return _Blocks(0, 0, (0, 0))  # A sparse file without a single block needs no index.
+        return _Blocks(0, 0, (0, 0))  # A sparse file may have no block with data, and then needs no index.
     if offsets.count < blocks:
         raise DataError(
             f"{uri}: the header declares {image.width}x{image.height} px in {blocks} blocks, but the file has an index "
@@ -296,10 +299,11 @@ def _check_blocks(reader: _Reader, image: _Image, uri: str) -> _Blocks:
         if sizes is not None and sizes.count >= blocks:
             length = reader.numbers(sizes, start, stop)
         else:
-            length = np.ones_like(begin)  # libtiff guesses the sizes.
+            length = np.ones_like(begin)  # The sizes are missing. libtiff guesses them, so any size above 0 is right.
         here = (begin > 0) & (length > 0)
         if not image.compressed and not image.subsampled:
-            # Some writers declare a wrong size. GDAL then reads as many bytes as the block must have.
+            # Ignore the declared sizes, because some writers declare wrong ones. GDAL reads as many bytes as an
+            # uncompressed block must have.
             length = _stored_bytes(image, start, stop)
         begin, length = begin[here], length[here]
         present += len(begin)
@@ -312,7 +316,7 @@ def _check_blocks(reader: _Reader, image: _Image, uri: str) -> _Blocks:
             i = np.argmax(begin)
             needed = max(needed, int(begin[i]) + int(length[i]))
     if crossing[1] and not image.compressed:
-        needed = max(needed, crossing[1])  # GDAL would not see it when it copies the bytes.
+        needed = max(needed, crossing[1])  # GDAL copies uncompressed blocks, and would not notice the missing bytes.
     if needed:
         raise reader.cut_off(needed)
     decoded = present * image.decoded_bytes(image.block_height)
@@ -325,7 +329,7 @@ def _check_blocks(reader: _Reader, image: _Image, uri: str) -> _Blocks:
 
 
 def _stored_bytes(image: _Image, start: int, stop: int) -> NDArray[np.uint64]:
-    """Return the bytes that uncompressed blocks `start` to `stop` take in the file. Only a last strip is lower."""
+    """Return the size in bytes of uncompressed blocks `start` to `stop`. The last strip may have fewer rows."""
     row = math.ceil(image.row_bits / 8)
     rows = np.full(stop - start, image.block_height, np.uint64)
     if not image.tiled:

@@ -27,9 +27,9 @@ class SkippedTile:
 
 @dataclass(frozen=True)
 class TileBatch:
-    """Tiles of a shard, ready for the model, and the tiles skipped since the batch before.
+    """Tiles of a shard, ready for the model, and the tiles that were skipped since the previous batch.
 
-    A batch owns its arrays for as long as anything refers to them. Then their memory serves another batch.
+    The arrays keep their content as long as any variable refers to them. Their memory is then used for a later batch.
     """
 
     positions: NDArray[np.intp]
@@ -42,11 +42,11 @@ class TileBatch:
     valid_fraction: NDArray[np.float32]
     """Number of valid pixels divided by the number of pixels in the exact window, shape (n,)."""
     skipped: tuple[SkippedTile, ...]
-    """Tiles skipped since the batch before, in tile order."""
+    """Tiles that were skipped since the previous batch, in tile order."""
 
 
 class TileWindow(NamedTuple):
-    """Pixels of one tile's window. They are good until the next read, which uses the same memory."""
+    """Pixels of one tile's window. The next read overwrites their memory."""
 
     position: int
     """Place of the tile in the shard's tile order."""
@@ -57,8 +57,8 @@ class TileWindow(NamedTuple):
 
 
 FindValid = Callable[[NDArray[np.generic], NDArray[np.bool_] | None, NDArray[np.bool_]], int]
-"""Takes the pixels and the mask of a tile, writes which pixels are valid into its third argument, and returns how many
-are. See `Pixels.find_valid`."""
+"""Function that takes the pixels and the mask of a tile. It writes into its third argument which pixels are valid, and
+returns the number of valid pixels. See `Pixels.find_valid`."""
 
 
 class BatchBuilder:
@@ -72,8 +72,8 @@ class BatchBuilder:
         channels: channels of a tile in the batch.
         size: side of a tile, px.
         dtype: dtype of a tile's channels.
-        palette: colour of each index, shape (n, 3), if the band is an index into a palette; else None.
-        find_valid: finds the valid pixels of a tile.
+        palette: colour of each index, shape (n, 3), if the band holds indexes into a palette; else None.
+        find_valid: function that finds the valid pixels of a tile.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class BatchBuilder:
 
     @property
     def empty(self) -> bool:
-        """Whether there is neither a tile nor a skipped tile."""
+        """Whether the batch has no tile and no skipped tile."""
         return not self._positions and not self._skipped
 
     @property
@@ -119,7 +119,7 @@ class BatchBuilder:
         pixels = window.pixels
         if self._palette is None:
             tile[:] = pixels
-            pixels = tile  # The copy is in the processor's cache now, the original may not be.
+            pixels = tile  # Continue with the copy, because it is now in the processor's cache.
         else:
             tile[:] = expand_palette(pixels, self._palette)
         return np.float32(self._find_valid(pixels, window.mask, valid) / valid.size)
@@ -144,14 +144,14 @@ class BatchBuilder:
             valid_fraction=np.array(self._fractions, dtype=np.float32),
             skipped=tuple(self._skipped),
         )
-        # From here on only the batch refers to its memory, so that the pool gets it back when the batch is gone.
+        # Only the batch may refer to its memory from now on. The pool then gets the memory back after the last use.
         del self._pixels, self._valid
         self._has_memory = False
         self._positions, self._fractions, self._skipped = [], [], []
         return batch
 
     def _ensure_memory(self) -> None:
-        """Take memory for a batch from the pool, unless this batch has it already."""
+        """Take memory for the current batch from the pool, if the batch has none yet."""
         if self._has_memory:
             return
         memory = self._pool.take()
@@ -162,10 +162,10 @@ class BatchBuilder:
 
 
 class _MemoryPool:
-    """Blocks of memory of equal length that batches use in turn.
+    """Pieces of memory of equal length. A later batch uses the memory of an earlier batch again.
 
-    The C library returns blocks of this size to the system as soon as they are free. The system then hands them out
-    again one page fault at a time, which costs more than reading an uncompressed raster into them.
+    Without this pool, the C library would return memory of this size to the system when it is free. Memory that comes
+    anew from the system causes page faults, which take longer than reading an uncompressed raster into the memory.
     """
 
     def __init__(self, length: int) -> None:
@@ -173,8 +173,8 @@ class _MemoryPool:
         self._free: list[mmap.mmap] = []
 
     def take(self) -> NDArray[np.uint8]:
-        """Return a block with any content. It returns to the pool when no array refers to it any more."""
+        """Return a piece of memory with any content. When no array refers to it any more, the pool gets it back."""
         block = self._free.pop() if self._free else mmap.mmap(-1, self._length)
-        memory = np.frombuffer(block, np.uint8)  # Views of views, at any depth, refer to this array.
+        memory = np.frombuffer(block, np.uint8)  # All views of the memory, even views of views, refer to this array.
         weakref.finalize(memory, self._free.append, block).atexit = False
         return memory

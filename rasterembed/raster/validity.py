@@ -1,4 +1,4 @@
-"""Declare which pixels of a raster are valid, if its file does not say so or is wrong."""
+"""Declare which pixels of a raster are valid, if its file does not tell it or tells it wrongly."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _EXACT = 2**53
 """Whole numbers up to this size are exact in float64."""
 
 _SAME_PLACE = 0.01
-"""Two pixels lie at the same place if they are less than this share of a pixel apart."""
+"""Two corners count as the same place if their distance is at most this share of a pixel."""
 
 
 def _read_nodata(value: object) -> object:
-    """Return a nodata value that a person typed as an int, a float or `nan`. Equal values become equal objects."""
+    """Convert a nodata value that a person typed to an int, a float or "nan". 5, "5" and 5.0 all become the int 5."""
     if isinstance(value, bool):
         raise ValueError("give a number, or nan")
     try:
@@ -72,8 +72,8 @@ class Validity(BaseModel):
     )
     mask: str | None = Field(
         default=None,
-        description="Another raster on the same grid with one band, as a path or s3://bucket/key. Pixels where it is 0 "
-        "are invalid.",
+        description="Raster with one band and the same pixel grid, as a path or s3://bucket/key. Pixels where this "
+        "mask is 0 are invalid.",
     )
     ignore_alpha: bool = Field(
         default=False,
@@ -92,7 +92,7 @@ def apply_validity(store: ObjectStore, uri: str, profile: RasterProfile, validit
 
     Raises:
         UsageError: if no pixel of the raster can have the nodata value, or the mask is neither a path nor an S3 URI.
-        DataError: if the mask cannot be read, or is not on the raster's grid.
+        DataError: if the mask cannot be read, or if its pixels lie at other places than those of the raster.
         StoreError: if the mask does not exist or may not be read.
     """
     changes: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def _check_nodata(nodata: Nodata, dtype: np.dtype[Any], uri: str) -> None:
 
 
 def _inspect_mask(store: ObjectStore, uri: str, profile: RasterProfile, mask: str) -> ValidMask:
-    """Find a mask, and refuse it if it cannot be read or has another grid than the raster."""
+    """Find a mask. Refuse it if it cannot be read, or if its pixels lie at other places than those of the raster."""
     source = register(store, mask, what="mask")
     found = inspect_raster(store, source.uri, allow_no_crs=True)
     problem = _why_another_grid(found, profile)
@@ -146,7 +146,7 @@ def _inspect_mask(store: ObjectStore, uri: str, profile: RasterProfile, mask: st
 
 
 def _why_another_grid(mask: RasterProfile, raster: RasterProfile) -> str | None:
-    """Return how the grid of a mask differs and what to do, or None if its pixels lie where those of the raster do."""
+    """Return why the pixels of a mask do not lie at the places of the raster's pixels, and what to do. Else None."""
     if mask.count != 1:
         return f"it has {mask.count} bands, and a mask has one: choose a band (gdal_translate -b 1 MASK NEW.tif)"
     problem = _difference(mask, raster)
