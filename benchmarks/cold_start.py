@@ -75,7 +75,7 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
         seconds: dict[str, list[float]] = {"python": [], "import": [], "help": [], "model": [], "first_shard": []}
         _first_shard(
             flow, raster, weights, place / "warm-up", environment
-        )  # This run creates the database of the Prefect server.
+        )  # Without this first run, the measured runs would also create the database of the Prefect server.
         for number in range(rounds):
             seconds["python"].append(_seconds([sys.executable, "-c", "pass"], environment))
             seconds["import"].append(_seconds([sys.executable, "-c", _IMPORTS], environment))
@@ -87,7 +87,7 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
             "help": _slowest(["-m", "flows.raster_embeddings", "--help"], environment),
         }
     runs = {name: figure(found) for name, found in seconds.items()}
-    # The largest allowed time is for the import of the library, without the start of Python.
+    # The budget for the import does not include the start of Python.
     own = {"import": runs["import"].median - runs["python"].median, "help": runs["help"].median}
     ratios = {f"{name}_of_budget": own[name] / budget for name, budget in BUDGETS.items()}
     return save(NAME, parameters, load_before, {"runs": runs, "slowest": slowest, "ratios": ratios}, results)
@@ -141,7 +141,7 @@ def _first_shard(flow: list[str], raster: Path, weights: Path, root: Path, envir
 def _slowest(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
     """Return the packages that take longest to import, in milliseconds.
 
-    A package's time is the sum over its own modules. Packages that they import are counted separately.
+    A package's time is the sum over its own modules. The time of a package that it imports is counted separately.
     """
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *arguments], env=environment, capture_output=True, text=True, check=True

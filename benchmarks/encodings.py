@@ -1,6 +1,6 @@
-"""Compare encodings of vectors in Parquet: size, loss of precision, and time for writing, scanning and looking up.
+"""Compare encodings of vectors in Parquet: size, loss of precision, and time to write, scan and find vectors.
 
-The vectors come from a model. Their tiles overlap, so that each vector has similar neighbours.
+The vectors come from a model. The tiles overlap. Each vector therefore has similar vectors in the dataset.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from rasterembed.store.object_store import ObjectStore
 NAME = "encodings"
 
 _TILE = 64
-"""Side of a tile, px. A tile has 16 patches: the model is fast, and the vector still has its full length."""
+"""Side of a tile, px. A tile has only 16 patches, so the model is fast. The vectors have the same length as for larger
+tiles."""
 
 _QUERIES = 300
 _NEIGHBOURS = 10
@@ -50,7 +51,7 @@ Vectors = NDArray[np.float32]
 
 
 def _bits(kept: int) -> Callable[[Vectors], Vectors]:
-    """Return a function that rounds numbers to `kept` bits of mantissa. float32 has 23."""
+    """Return a function that rounds float32 numbers to `kept` bits of mantissa. A float32 has 23 bits of mantissa."""
 
     def rounded(vectors: Vectors) -> Vectors:
         dropped = 23 - kept
@@ -209,7 +210,8 @@ def _reads(case: Callable[[], object]) -> bool:
 def _ms(times: list[Timing] | None) -> Any:
     """Return processor times in milliseconds.
 
-    Other processes on the machine hardly change processor times. DuckDB's connection has one thread.
+    Processor times are used because other processes on the machine hardly change them. DuckDB's connection has one
+    thread, so on a quiet machine the processor time equals the wall time.
     """
     return None if times is None else figure([t.cpu * 1e3 for t in times])
 

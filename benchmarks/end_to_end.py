@@ -1,8 +1,8 @@
 """Compare the speed of the whole pipeline, from a file, with the speed of the model alone, from memory.
 
 Both cases embed the same tiles with the same loaded model, in the same batches and dtype. The cases take turns. The
-pipeline is everything in `benchmarks.harness.embed`: planning, reading, the model, footprints, Parquet, tile index,
-STAC item and manifest.
+pipeline is everything that `benchmarks.harness.embed` runs: planning, reading, the model, footprints, Parquet, tile
+index, STAC item and manifest.
 """
 
 from __future__ import annotations

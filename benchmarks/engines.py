@@ -1,4 +1,4 @@
-"""Compare engines, dtypes and batch sizes on the CPU, also with the speed of a matrix product.
+"""Compare engines, dtypes and batch sizes on the CPU with each other and with the speed of a matrix product.
 
 Every case normalises and embeds the same uint8 tiles from memory. The cases take turns. Before a case is timed, its
 vectors are compared with the vectors of plain transformers in float32.
@@ -59,7 +59,7 @@ def measure(
     tiny: bool = False,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare the engines that can compute the vectors.
+    """Compare the engines.
 
     Args:
         size: Side of a tile, px.
@@ -67,7 +67,7 @@ def measure(
         batches: Batch sizes to compare.
         dtypes: Dtypes of the model's computation.
         engines: Engines to compare. `compile` needs a minute or more for each dtype before the first measurement.
-        matmul: Side of the square matrices whose product shows the limit of the machine.
+        matmul: Side of two square matrices. The speed of their product is the limit of the machine.
         rounds: Number of measurements of each case.
         tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
         results: Folder for the result file.
@@ -136,7 +136,7 @@ def flops(
         num_hidden_layers: number of layers.
         num_attention_heads: number of heads. It does not change the result.
     """
-    # The heads divide the products, so their number does not change the sum.
+    # The heads only divide the products. The number of heads does not change the sum.
     del num_attention_heads
     patches = (size // 16) ** 2
     tokens = patches + 1 + registers

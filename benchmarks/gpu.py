@@ -2,8 +2,8 @@
 
 python benchmarks/gpu.py [--shape s|b|l] [--batch 256] [--size 224] [--seconds 5]
 
-The script needs PyTorch, transformers and NumPy. It also runs where rasterio and pydantic are missing, because it
-imports only modules of the library that do not need them.
+The script needs PyTorch, transformers and NumPy. It runs without rasterio and pydantic, because it imports only
+modules of the library that do not need these packages.
 
 The script prints one JSON object with medians of interleaved rounds:
 

@@ -1,7 +1,7 @@
 """Measure how time, memory and store requests grow with the raster: from 1,000 to 100,000 tiles.
 
 Tiles are small and the model is tiny, so most of the cost is outside the model. Each run has a new process. The store
-is a folder, but requests are counted as if the store were on S3.
+is a folder. Each method call that would send requests to S3 is counted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REQUESTS = (
 """Methods of `Storage` that send at least one request if the storage is S3."""
 
 _BENT = 0.2
-"""Share by which a run may exceed the time on the line. At a slower run, the line bends."""
+"""Largest share by which a run's time may exceed the time that the line predicts. If it is exceeded, the line bends."""
 
 
 def measure(
@@ -126,10 +126,10 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
 
 
 def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Fit the line `time = fixed part + tiles * part per tile` with least relative error, and find its bend.
+    """Fit the line `time = fixed part + tiles * part per tile` with the least relative error, and find where it bends.
 
-    For each run, another line is fitted to all smaller runs and predicts the run's time. The line bends at the first
-    run that exceeds this prediction by more than `_BENT`.
+    To find the bend, a second line is fitted for each run to all smaller runs. This line predicts the run's time. The
+    line bends at the first run whose time exceeds the prediction by more than the share `_BENT`.
     """
     tiles = np.array([run["tiles"] for run in runs], dtype=np.float64)
     seconds = np.array([run["seconds"] for run in runs])
@@ -151,14 +151,14 @@ def _line(runs: list[dict[str, Any]]) -> dict[str, Any]:
 def prefect_share(results: Path = RESULTS) -> dict[str, float] | None:
     """Return Prefect's share of the wall time, from the results of `prefect_overhead` and `report`.
 
-    There are two shares: one for shards of the default size at this project's bfloat16 speed, and one for the tiny
-    shards of the measurement.
+    The first share is for shards of the default size, at this project's speed in bfloat16. The second share is for the
+    tiny shards of the benchmark `prefect_overhead`.
 
     Args:
         results: folder of the result files.
 
     Returns:
-        The two shares and the numbers for their calculation. None if one of the two results is missing.
+        The two shares, and the numbers that they are computed from. None if one of the two results is missing.
     """
     overhead, latest = results / "prefect_overhead.json", results / "latest.json"
     if not overhead.exists() or not latest.exists():

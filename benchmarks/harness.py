@@ -48,7 +48,7 @@ QUIET = 0.1
 
 
 def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
-    """Embed a raster and write its manifest. The quality checks do not run; other benchmarks measure them.
+    """Embed a raster, write its manifest and return the manifest. The quality checks do not run.
 
     Args:
         store: store for the dataset.
@@ -76,9 +76,9 @@ class Figure:
 
     median: float
     low: float
-    """Smallest value."""
+    """Smallest value of all rounds."""
     high: float
-    """Largest value."""
+    """Largest value of all rounds."""
     rounds: tuple[float, ...]
     """Values in the order in which they were measured."""
 
@@ -91,9 +91,10 @@ def figure(values: Sequence[float]) -> Figure:
 def take_turns(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[Timing]]:
     """Time several cases in turns.
 
-    Each round runs every case once, in a new random order, so that other load on the machine affects all cases equally.
-    If other processes used more than `QUIET` of the machine, the round is repeated. At most `3 * rounds` rounds are
-    run. The rounds with least other load count.
+    Each round runs every case once, in a new random order. Load from other processes then affects all cases equally.
+
+    A round is quiet if other processes used at most the share `QUIET` of the machine. Rounds are run until `rounds` of
+    them are quiet, but at most `3 * rounds` rounds. The rounds with the least load from other processes count.
 
     Args:
         cases: functions to time, by name.
@@ -150,7 +151,7 @@ def speed(times: Sequence[Timing], count: float) -> Figure:
 
 
 def ratio(over: Sequence[Timing], under: Sequence[Timing]) -> float:
-    """Return how many times faster `over` is than `under`.
+    """Return the speed of the case `over`, divided by the speed of the case `under`.
 
     Medians are compared, because a single slow round hardly changes a median.
     """
@@ -182,7 +183,7 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
 
 
 def alone(function: Callable[..., _T], *arguments: object) -> _T:
-    """Call a function of a module in a new process, and return its result."""
+    """Call a module's function in a new process, and return the function's result."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
         return process.submit(function, *arguments).result()
 

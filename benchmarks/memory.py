@@ -31,7 +31,7 @@ def measure(
     Args:
         raster: The whole raster. The default is cog_world.tif in the folder RASTERS or ../shared/data/rasters.
         side: Side of the cut, px. The cut is the part of the raster with most valid pixels.
-        shard_tiles: Number of tiles in a shard. It is small, so that every thread has work even for the cut.
+        shard_tiles: Number of tiles in a shard. It is small, so that the cut has a shard for every thread.
         results: Folder for the result file.
     """
     raster = raster or default_rasters() / "cog_world.tif"
@@ -56,7 +56,7 @@ def measure(
 
 
 def _cut(raster: Path, target: Path, side: int) -> None:
-    """Write the part of a raster with most valid pixels, in the layout of the raster."""
+    """Write the part of a raster that has the most valid pixels, in the layout of the raster."""
     with rasterio.open(raster) as source:
         layout = source.tags(ns="IMAGE_STRUCTURE")
         shrink = max(1, max(source.shape) // _THUMBNAIL)
@@ -94,7 +94,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     from rasterembed.store.object_store import ObjectStore
 
     store, model = ObjectStore(root=str(root)), Dinov3(model=str(weights), device="cpu")
-    # A tile needs only one valid pixel, so that the model gets almost all pixels that are read.
+    # Embed every tile with at least one valid pixel. The model then gets almost all pixels that are read.
     selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
     plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=model, selection=selection))
     load_embedder(plan.model, "cpu", engine="auto", tiles=plan.sharding.tile_count)
@@ -117,7 +117,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
 
 
 def _status_mib(key: str) -> float:
-    """Return a memory size in MiB from proc_pid_status(5): VmRSS is the resident memory now, VmHWM its peak."""
+    """Return a memory size in MiB from proc_pid_status(5): VmRSS is the present resident memory, VmHWM its peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024

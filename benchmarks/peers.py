@@ -1,7 +1,8 @@
-"""Run other packages that embed rasters with DINOv3, for a comparison with this project.
+"""Run this project and other packages that embed rasters with DINOv3, to compare them.
 
-Each package has its own environment and its own process. The process loads the package once, and then runs a case
-whenever the benchmark asks. The folder benchmarks/peers/ has a script and pinned requirements for each package.
+Each of the other packages has its own environment. Each package has its own process. The process loads the package
+once, and then runs a case each time the benchmark asks for it. The folder benchmarks/peers/ has a script and pinned
+requirements for each package.
 """
 
 from __future__ import annotations
@@ -26,23 +27,26 @@ VENVS = ROOT / ".venv-peers"
 
 @dataclass(frozen=True)
 class Way:
-    """One of the ways to embed a raster that the report compares."""
+    """A way to embed a raster: a package with its settings. The report compares several ways."""
 
     script: str
     """Name of the script in benchmarks/peers/, without its suffix."""
     label: str
     """Name in tables and pictures."""
     tuned: bool = False
-    """Whether the package computes in bfloat16, with its fastest settings.
+    """True: the package computes in bfloat16, with its fastest settings.
 
-    Otherwise, the package computes in float32, with the settings of its documentation.
+    False: the package computes in float32, with the settings of its documentation.
     """
     batch: int = 32
     """Number of tiles in a batch."""
     own: bool = False
     """Whether the script runs in this project's environment."""
     exact: bool = True
-    """Whether the vectors must equal the reference: tiles are prepared in the same way, and the CLS token is used."""
+    """Whether the vectors must equal the reference's vectors.
+
+    They must if tiles are prepared as for the reference, and if the vector is the CLS token.
+    """
 
     @property
     def dtype(self) -> str:
@@ -115,7 +119,7 @@ class Worker:
     def __init__(self, way: Way, python: Path, arguments: Sequence[object], log: Path) -> None:
         self._log = log
         command = [python, SCRIPTS / f"{way.script}.py", *arguments, "--batch", way.batch]
-        # This project's scripts import the harness. Other scripts must import only from their own environment.
+        # Scripts of this project import the harness. All other scripts must import only from their own environment.
         path = {"PYTHONPATH": str(ROOT)} if way.own else {}
         plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with log.open("w") as output:

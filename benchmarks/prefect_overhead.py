@@ -36,7 +36,7 @@ _GOAL = 0.03
 
 
 def measure(*, shards: tuple[int, ...] = (100, 500), rounds: int = 3, results: Path = RESULTS) -> dict[str, Any]:
-    """Compare the flow with the library.
+    """Compare the flow with direct calls of the library.
 
     Args:
         shards: Numbers of shards to measure, 2 or more.
@@ -96,7 +96,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
 
     def flow() -> None:
         name = f"flow-{next(numbers)}"
-        # Vectors of a tiny random model may fail the quality checks. With `return_state`, this raises no error.
+        # Vectors of a tiny random model may fail the quality checks. `return_state` keeps the flow from raising then.
         raster_embeddings(
             str(raster),
             root=store.root,

@@ -6,8 +6,8 @@ Each plain loop opens the file once, and does nothing with the pixels. The three
 - one strip per row of tiles,
 - one strip per row of 512 px blocks, which decodes the file sequentially.
 
-The reader also finds valid pixels, skips empty tiles, and fills batches. Each case runs in a new thread, like a shard,
-because the setup of a new thread (PROJ and memory) takes time.
+The reader also finds valid pixels, skips empty tiles, and fills batches. Each case runs in a new thread, because a
+shard also runs in a new thread, and the setup of a thread (PROJ and memory) takes time.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def write(scene: Path, raster: Path, options: dict[str, Any]) -> None:
             profile |= {"width": source.width // 3, "height": source.height // 3}
         window = Window(0, 0, profile["width"], profile["height"])
         pixels = source.read(window=window)
-    # Further bands repeat the first three bands, each shifted by some more pixels.
+    # Bands after the third repeat the first three bands. Each repetition is shifted by one more row.
     bands = [np.roll(pixels[i % 3], i // 3, axis=0) for i in range(profile["count"])]
     with rasterio.open(raster, "w", **profile) as target:
         target.write(np.stack(bands))

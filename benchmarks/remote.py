@@ -1,8 +1,9 @@
 """Compare the reader with a plain loop over a raster on S3, if every request has latency.
 
-The plain loop is the usual code: it opens the raster once with rasterio, and reads one window per tile, row by row. It
-does not list the bucket. GDAL's other settings have their defaults. The reader reads all shards as in the pipeline, one
-after the other or several at a time. A proxy between the reader and the server counts and delays the requests.
+The plain loop is the usual code: it opens the raster once with rasterio, and reads one window per tile, row by row.
+GDAL does not list the bucket, and keeps no data for the next round. All its other settings have their defaults. The
+reader reads all shards as in the pipeline, one after the other or several at a time. A proxy in front of the server
+counts and delays the requests.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Compare this project with other packages that embed rasters, and with the limits of the machine.
 
-The packages and their settings are called ways. Every way has its own process. Each process loads and warms up first,
-and then the processes take turns. Loading is timed separately. Before the measurement, the vectors are compared with
-the reference: the vectors of the plain loop in float32.
+The packages and their settings are called ways. Every way has its own process. Each process first loads and warms up.
+Then the processes take turns. Loading is timed separately. Before the measurement, the vectors are compared with the
+reference: the vectors of the plain loop in float32.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ def _gflop(tile: int, *, hidden_size: int, intermediate_size: int, num_hidden_la
 
 
 def _limits(times: dict[str, list[Timing]], tiles: int, gflop: float) -> dict[str, Any]:
-    """Return the limits of the machine, measured in the same rounds."""
+    """Return the limits of the machine. They were measured in the same rounds as the ways."""
     work = 2 * _SIDE**3 * _PRODUCTS / 1e9
     found: dict[str, Any] = {"gflop_per_tile": gflop, "decode_tiles_per_s": speed(times["decode"], tiles)}
     for dtype in ("float32", "bfloat16"):

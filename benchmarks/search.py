@@ -1,10 +1,10 @@
 """Measure the cost of search in 10,000 to 1,000,000 vectors: exact scan, HNSW index, and build of the index.
 
-The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. Embeddings of a scene are
-similar: a scene has few kinds of places, and its vectors use fewer directions than dimensions. Each part of the
-benchmark runs in its own process, one after the other. All times are processor times, because other users of the
-machine hardly change them. A query uses one thread, so on a quiet machine the processor time of a query equals the wall
-time.
+The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. Embeddings of a real scene are
+similar to these vectors: a scene has few kinds of places, and its vectors use fewer directions than dimensions. Each
+part of the benchmark runs in its own process, one after the other. All times are processor times, because other
+processes on the machine hardly change them. A query uses one thread, so on a quiet machine the processor time of a
+query equals the wall time.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def _peak_mb() -> float:
 def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
     """Return a function that generates vectors.
 
-    The function's argument is numbers of tiles, shape (n,). Its result is vectors, shape (n, dimensions). The same
-    numbers give the same vectors.
+    The function takes the numbers of n tiles, shape (n,), and returns vectors, shape (n, dimensions). The same numbers
+    always give the same vectors.
     """
     rng = np.random.default_rng(1)
     centres = rng.standard_normal((_CLUSTERS, _DIRECTIONS), dtype=np.float32)

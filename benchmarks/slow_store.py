@@ -1,8 +1,8 @@
 """Measure how much slower embedding is than the model alone, if every request to the store has latency.
 
 The shards of a local raster are embedded as in the pipeline, several at a time. They are written to a folder, and to S3
-through a proxy that delays each request. The times include only the shards, not the steps before the first shard and
-after the last shard.
+through a proxy that delays each request. Only the shards are timed. The steps before the first shard and after the last
+shard are not timed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def measure(
     tiny: bool = False,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
-    """Compare writing to stores with the model alone.
+    """Compare embedding into several stores with the model alone.
 
     Args:
         side: Side of the generated deflate COG, px.

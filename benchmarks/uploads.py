@@ -1,6 +1,6 @@
 """Measure a burst of uploads on the process pool: seconds until all datasets are ready, and memory of the runs.
 
-Runs are created at once, as the webhook creates them. `make deploy` limits how many of them work at once.
+All runs are created together, as the webhook creates them. `make deploy` limits how many runs work at the same time.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def measure(
         uploads: Number of rasters.
         rows: Rows of tiles of a raster.
         cols: Columns of tiles of a raster.
-        limits: Limits of runs at once, separated by commas. 0 is the default limit.
+        limits: Largest numbers of runs that work at the same time, separated by commas. 0 is the default limit.
         results: Folder for the file with the results.
     """
     before = load()
@@ -76,7 +76,7 @@ def _embed_all(server: PrefectServer, store: ObjectStore, scenes: list[Path]) ->
 
 
 def _at_once(runs: list[FlowRun]) -> int:
-    """Return how many runs worked at once at most, by the times of Prefect's server."""
+    """Return the largest number of runs that worked at the same time, from the times in Prefect's server."""
     times = [(run.start_time, run.end_time) for run in runs]
     return max(sum(begin <= start < end for begin, end in times) for start, _ in times)
 

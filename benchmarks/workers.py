@@ -55,7 +55,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def measure(*, shards: int = 24, tiles: int = 60, children: str = "10,100", rounds: int = 3) -> dict[str, Any]:
-    """Measure all three parts.
+    """Run all three parts of the benchmark.
 
     Args:
         shards: Number of shards of the raster.
@@ -101,8 +101,8 @@ def _run(server: PrefectServer, scene: Path, folder: Path, dataset: str, workers
     store = ObjectStore(root=str(folder))
     written = {s.number: os.stat(store.uri(s.path)).st_mtime for s in manifest_of(store, dataset).shards}
     shares = [range(r.parameters["first"], r.parameters["stop"]) for r in Runs(server).of_dataset(dataset)]
-    # Measure only while all child runs work. This time begins when every child run has written its first shard, and
-    # ends when the first child run has written its last shard.
+    # Measure only the time in which all child runs work. This time begins when every child run has written its first
+    # shard. It ends when one of the child runs has written its last shard.
     alone = [sorted(written[number] for number in share) for share in shares]
     start, stop = max(times[0] for times in alone), min(times[-1] for times in alone)
     done = sum(start < when <= stop for when in written.values())
@@ -126,7 +126,7 @@ def _server_cpu(server: PrefectServer) -> float:
 
 
 def _server(counts: list[int]) -> list[dict[str, float]]:
-    """Measure a parent run's requests about its child runs: wall time, and processor time of the server."""
+    """Measure a parent run's requests about its child runs: their wall time, and the server's processor time."""
     found = []
     with prefect_server() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
         deploy(server, "*/*-process")
@@ -216,7 +216,8 @@ BYTES = 1600
 """Compressed bytes of a tile in a shard: 384 float32 numbers, and the place of the tile."""
 
 CONTAINER_S = 22.0
-"""Seconds from a run's creation to its first task, if the host already has the image. Most of them are imports."""
+"""Seconds from a run's creation to its first task, if the host already has the image. Imports take most of this
+time."""
 
 READ = 100e6
 """Bytes per second that the parent run reads from the store."""

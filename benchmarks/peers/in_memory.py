@@ -1,4 +1,7 @@
-"""Run transformers' model on tensors in memory. A loop would be this fast if reading and preparing took no time."""
+"""Run transformers' model on tensors in memory.
+
+The plain loop would be this fast if reading and preparing took no time.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ store, numbers = ObjectStore(root=scratch.name), count()
 grid = Grid(size=settings.tile)
 model = Dinov3(model=str(settings.weights), dtype="bfloat16" if settings.tuned else "float32", device="cpu")
 plan = make_plan(store, register(store, str(settings.raster)), "plan", PlanSettings(grid=grid, model=model))
-# The benchmark's raster is too small for `auto` to compare the engines. So choose an engine as for a large raster.
+# The benchmark's raster is too small for `auto` to compare the engines. Choose the engine as for a large raster.
 engine = load_embedder(plan.model, "cpu", engine="auto", tiles=AUTO_TILES).engine
 execution = Execution(batch_size=settings.batch, engine=engine)
 embedder = load_embedder(plan.model, "cpu", engine=engine, tiles=plan.sharding.tile_count)

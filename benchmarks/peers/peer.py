@@ -1,8 +1,8 @@
 """Shared parts of the scripts in this folder: options, and the protocol between a script and the benchmark.
 
 Each script runs in the environment of its package, so this module needs only NumPy. A script prints one line of JSON
-when it is loaded. Then it reads lines `CASE` or `CASE FILE`, runs the case, and prints one line of JSON for each line.
-For `CASE FILE`, it also writes the vectors to the file. The script ends when its input ends.
+when it is loaded. Then it reads lines `CASE` or `CASE FILE`. For each line, it runs the case and prints one line of
+JSON. For `CASE FILE`, it also writes the vectors to the file. The script ends when its input ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Vectors = Mapping[tuple[int, int], np.ndarray]
 """Vectors of shape (d,) by row and column of the tile."""
 
 _answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)  # Without this, lines that libraries print would be mixed with the answers.
+os.dup2(2, 1)  # Send everything that libraries print to stderr. On stdout, it would be mixed with the answers.
 
 
 def options() -> argparse.Namespace:
@@ -91,7 +91,8 @@ def torchvision_without_operators() -> None:
     """Make the import of torchvision possible if its compiled operators do not load into this build of PyTorch.
 
     Not every build of PyTorch for the CPU has a matching build of torchvision. The scripts use only the Python part of
-    torchvision. That part refers to some operators at import. They must be declared, but are never called.
+    torchvision. When this part is imported, it refers to some operators. The operators must be declared, but they
+    are never called.
     """
     import torch
 

@@ -1,8 +1,9 @@
 """Run geoai: DINOv3GeoProcessor with load_geotiff, geoai's contrast stretch, and extract_features for each tile.
 
-The processor takes one image at a time. By default, the processor resizes every image to 896 px, which would be sixteen
-times the work. The script therefore sets the size to the tile's side. The processor returns no CLS token, so the tile's
-vector is the mean of the patch tokens. Tuned: the file is opened only once, and autocast computes in bfloat16.
+The processor takes one image at a time. By default, the processor resizes every image to 896 px, which is sixteen times
+the work for a tile of 224 px. The script therefore sets the size to the tile's side. The processor returns no CLS
+token, so the tile's vector is the mean of the patch tokens. With `--tuned`, the file is opened only once, and autocast
+computes in bfloat16.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Run terratorch: EmbeddingGenerationTask with Lightning's Trainer and TorchGeo's dataset, sampler, DataLoader.
 
-The task writes one GeoParquet file with one token per tile. By default, the task computes in float32. Tuned: autocast
-computes in bfloat16, and a worker process reads ahead. The model stays in float32, because terratorch cannot write the
-vectors of a model that is in bfloat16.
+The task writes one GeoParquet file with one token per tile. By default, the task computes in float32. With `--tuned`,
+autocast computes in bfloat16, and a worker process reads ahead. The model stays in float32, because terratorch cannot
+write the vectors of a model that is in bfloat16.
 """
 
 from __future__ import annotations

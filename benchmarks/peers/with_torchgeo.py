@@ -1,8 +1,8 @@
 """Run TorchGeo: RasterDataset, GridGeoSampler and DataLoader, with transformers' model as in the plain loop.
 
-By default, the model is in float32, and the main process reads the file, as is DataLoader's default. Tuned: the model
-is in bfloat16, and a persistent worker process reads ahead. In both cases, TorchGeo's cache of open files is on (its
-default).
+By default, the model is in float32, and the main process reads the file (DataLoader's default). With `--tuned`, the
+model is in bfloat16, and a persistent worker process reads ahead. In both cases, TorchGeo's cache of open files is on
+(TorchGeo's default).
 """
 
 from __future__ import annotations

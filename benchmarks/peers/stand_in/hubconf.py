@@ -1,4 +1,4 @@
-"""Replace the GitHub repository of DINOv3's code, so that terratorch and geoai work offline and with any weights.
+"""Replace the GitHub repository of DINOv3's code. terratorch and geoai then work offline and with any weights.
 
 Both packages load DINOv3 with `torch.hub` from that repository. PyTorch looks into its own hub folder first. If this
 file is in the hub folder, both packages get transformers' network with the weights from the folder PEER_WEIGHTS.
@@ -14,7 +14,7 @@ from transformers import AutoModel
 
 
 class Stand(torch.nn.Module):
-    """transformers' network. It has those attributes and methods of Facebook's network that the packages use."""
+    """transformers' network, with the attributes and methods of Facebook's network that the two packages use."""
 
     def __init__(self) -> None:
         super().__init__()
