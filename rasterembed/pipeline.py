@@ -24,6 +24,7 @@ from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, skipped_positions
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.report import QaReport
@@ -140,11 +141,11 @@ class Steps:
 
     def on_wait(self, message: str) -> None:
         """Report that the run waits for another run of the same dataset."""
-        print(message)
+        print(escape_terminal(message))
 
     def on_warning(self, message: str) -> None:
         """Report something that a person should look at, although the run goes on."""
-        print(f"warning: {message}")
+        print(f"warning: {escape_terminal(message)}")
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
         """Report the end of a run. This method is also called if the dataset does not pass its quality checks."""

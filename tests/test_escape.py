@@ -19,10 +19,12 @@ from PIL import Image
 import tasks.artifacts
 from rasterembed import escape
 from rasterembed.commands import run as command_run
+from rasterembed.commands.embed import TerminalSteps
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_html, escape_lines, escape_markdown, escape_terminal, markdown_code
 from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import Steps
 from rasterembed.qa.report import markdown
 from rasterembed.qa.run import run_qa
 from rasterembed.qa.thresholds import QaThresholds
@@ -101,6 +103,14 @@ def test_html_shows_a_text_letter_by_letter(text: str) -> None:
     assert page.tags == {"p"}
     assert page.text == escape_terminal(text)
     assert '"' not in escape_html(text)
+
+
+def test_messages_of_the_library_are_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    Steps().on_wait(HOSTILE)
+    TerminalSteps().on_wait(HOSTILE)
+    output = capsys.readouterr()
+    assert is_harmless(output.out.removesuffix("\n"))
+    assert is_harmless(output.err.removesuffix("\n"))
 
 
 def test_lines_stay_lines() -> None:

@@ -107,7 +107,7 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
         print(escape_terminal(f"Delete dataset {dataset!r} in {store.root}? Type yes: "), end="", flush=True)
         if sys.stdin.readline().strip().lower() != "yes":
             return "nothing was deleted"
-    count = delete_dataset(store, dataset, on_wait=lambda message: print(message, file=sys.stderr))
+    count = delete_dataset(store, dataset, on_wait=lambda message: print(escape_terminal(message), file=sys.stderr))
     return f"dataset {dataset!r} was deleted: {count} objects"
 
 
