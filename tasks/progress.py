@@ -44,15 +44,16 @@ class Pace:
             progress: the progress of the run.
             now: seconds of a monotonic clock. Each call must have a later time than the call before.
         """
-        text = f"{progress.done:,} of {progress.total:,} tiles"
-        self._samples.append((now, progress.computed))
+        text = f"{progress.shown:,} of {progress.total:,} tiles"
+        tiles = progress.computed + progress.underway
+        self._samples.append((now, tiles))
         while self._samples[-1][0] - self._samples[0][0] > _WINDOW_S and len(self._samples) > 2:
             self._samples.popleft()
-        (since, before), tiles = self._samples[0], progress.computed
+        since, before = self._samples[0]
         if tiles <= before:
             return text
         rate = (tiles - before) / (now - since)
-        left = (progress.total - progress.done) / rate
+        left = (progress.total - progress.shown) / rate
         return f"{text}, {rate:.3g} tiles/s, about {describe_seconds(left)} left"
 
     def describe_end(self, progress: Progress, seconds: float) -> str:
@@ -94,7 +95,7 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
     def update(text: str) -> None:
         # Without the server, the run continues. The next update shows its progress.
         with suppress(httpx.HTTPError, PrefectException):
-            update_progress_artifact(artifact, 100.0 * progress.done / progress.total, description=text)
+            update_progress_artifact(artifact, 100.0 * progress.shown / progress.total, description=text)
 
     def follow() -> None:
         while not ended.wait(_UPDATE_S):

@@ -13,7 +13,7 @@ from uuid import UUID
 import httpx
 from prefect import get_run_logger
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterType, FlowRunFilter
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound, PrefectException
@@ -25,6 +25,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, find_shard
 from rasterembed.errors import Cancelled, DataError, UsageError
 from rasterembed.model.choice import Device
+from rasterembed.raster.sharding import Sharding
 from rasterembed.store.object_store import ObjectStore
 
 ATTEMPTS = 3
@@ -36,6 +37,9 @@ POLL_S = 5.0
 
 _LATE_S = 60.0
 """Seconds that child runs may wait for a worker before a warning is logged."""
+
+_PAGE = 200
+"""Number of artifacts in one request. The server answers with at most as many."""
 
 _COLLECTORS = 8
 """Number of threads that read complete shards."""
@@ -99,7 +103,8 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
     """
     with get_client(sync_client=True) as client:
         children = _Children(store, plan, fleet, client)
-        complete = _count(store, plan, set(), progress, found=True)
+        complete = _complete(store, plan)
+        progress.add(sum(map(plan.sharding.planned, complete)), found=True)
         missing = [number for number in range(plan.sharding.count) if number not in complete]
         try:
             children.cancel(children.of_an_earlier_attempt())
@@ -109,7 +114,9 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
                 if progress.stop.wait(POLL_S):
                     raise Cancelled("the run was told to stop")
                 children.look()
-                complete = _count(store, plan, complete, progress)
+                now = complete | _complete(store, plan)
+                progress.add(sum(map(plan.sharding.planned, now - complete)), underway=children.tiles_underway(now))
+                complete = now
         except BaseException:
             children.cancel(children.running)
             raise
@@ -118,22 +125,27 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
         return [shard for shard in shards if shard is not None]
 
 
-def _count(store: ObjectStore, plan: Plan, known: set[int], progress: Progress, *, found: bool = False) -> set[int]:
-    """Return the numbers of all shards in the store. Add the tiles of the shards outside `known` to the progress.
+def _complete(store: ObjectStore, plan: Plan) -> set[int]:
+    """Return the numbers of all shards in the store."""
+    names = store.sizes(plan.layout.shards_folder)
+    return {
+        number for number in range(plan.sharding.count) if plan.layout.shard_name(plan.fingerprint, number) in names
+    }
+
+
+def tiles_underway(sharding: Sharding, reports: Iterable[tuple[range, float]], complete: set[int]) -> int:
+    """Return the number of finished tiles in shards that are not complete.
 
     Args:
-        store: store of the dataset.
-        plan: plan of the dataset.
-        known: numbers of shards that were added before.
-        progress: progress of the run.
-        found: whether these shards were in the store before this run.
+        sharding: the shards of the dataset.
+        reports: numbers of the shards of each child run, and the progress that the child run reports, in percent.
+        complete: numbers of all complete shards.
     """
-    names = store.sizes(plan.layout.shards_folder)
-    numbers = range(plan.sharding.count)
-    complete = {number for number in numbers if plan.layout.shard_name(plan.fingerprint, number) in names}
-    for number in complete - known:
-        progress.add(plan.sharding.planned(number), found=found)
-    return complete | known
+    tiles = 0
+    for share, percent in reports:
+        finished = round(percent / 100.0 * sum(map(sharding.planned, share)))
+        tiles += max(0, finished - sum(sharding.planned(number) for number in share if number in complete))
+    return tiles
 
 
 class _Children:
@@ -146,6 +158,7 @@ class _Children:
         self._client = client
         self._log = get_run_logger()
         self._warned = False
+        self._underway = 0
         self._started = time.monotonic()
         self.running: dict[UUID, _Child] = {}
         try:
@@ -201,6 +214,31 @@ class _Children:
                 raise DataError(f"{what} ended {reason} after {ATTEMPTS} attempts; run the flow again to continue")
             self._log.warning("%s ended %s; starting another child run", what, reason)
             self.start(child.share, child.attempt + 1)
+
+    def tiles_underway(self, complete: set[int]) -> int:
+        """Return the number of tiles that the child runs report as finished, in shards that are not complete.
+
+        A child run reports its progress as an artifact. If the server does not answer, the last number is returned.
+
+        Args:
+            complete: numbers of all complete shards.
+        """
+        if not self.running:
+            return 0
+        wanted = ArtifactFilter(
+            flow_run_id=ArtifactFilterFlowRunId(any_=list(self.running)), type=ArtifactFilterType(any_=["progress"])
+        )
+        percents: dict[UUID, float] = {}
+        try:
+            while page := self._client.read_artifacts(artifact_filter=wanted, limit=_PAGE, offset=len(percents)):
+                percents |= {one.flow_run_id: float(str(one.data)) for one in page if one.flow_run_id is not None}
+                if len(page) < _PAGE:
+                    break
+        except httpx.HTTPError:
+            return self._underway
+        reports = [(self.running[run].share, percent) for run, percent in percents.items() if run in self.running]
+        self._underway = tiles_underway(self._plan.sharding, reports, complete)
+        return self._underway
 
     def of_an_earlier_attempt(self) -> list[UUID]:
         """Return the child runs that an earlier, killed attempt of this run left running."""

@@ -89,26 +89,36 @@ class Progress:
     total: int
     """Number of planned tiles."""
     on_change: Callable[[int], object] = lambda _: None
-    """Function that is called, from any thread, with the number of newly finished tiles."""
+    """Function that is called, from any thread, with the change of `shown`. It is negative if a worker died."""
     done: int = 0
     """Number of finished tiles, embedded or skipped."""
     computed: int = 0
     """Number of finished tiles that this run computed. The other finished tiles were in the store before."""
+    underway: int = 0
+    """Number of tiles that workers report as finished, in shards that are not complete. 0 without workers."""
     stop: threading.Event = field(default_factory=threading.Event)
     """Event that stops the run when it is set. Each shard then stops at its next batch and writes nothing."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, tiles: int, *, found: bool = False) -> None:
+    @property
+    def shown(self) -> int:
+        """Number of tiles that a progress bar shows: finished tiles, and those that workers report."""
+        return min(self.done + self.underway, self.total)
+
+    def add(self, tiles: int, *, found: bool = False, underway: int = 0) -> None:
         """Add a number of finished tiles.
 
         Args:
             tiles: number of tiles.
             found: whether the tiles were in the store before this run.
+            underway: new value of `underway`.
         """
         with self._lock:
+            before = self.shown
             self.done += tiles
             self.computed += 0 if found else tiles
-            self.on_change(tiles)
+            self.underway = underway
+            self.on_change(self.shown - before)
 
 
 def embed_shard(

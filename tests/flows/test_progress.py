@@ -22,6 +22,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tasks.progress import Pace, _logs_above_the_bar, describe_seconds
+from tasks.workers import tiles_underway
 
 
 class Terminal(io.StringIO):
@@ -43,6 +44,19 @@ def test_the_rate_counts_only_what_this_run_computed_in_the_last_minute() -> Non
     assert text == "4,280 of 10,000 tiles, 1 tiles/s, about 1 h 35 min left"
     assert pace.describe_end(progress, 190.0) == "4,280 of 10,000 tiles in 3 min, 1.47 tiles/s"
     assert pace.describe_end(Progress(total=5, done=5), 1.0) == "5 of 5 tiles"
+
+
+def test_tiles_that_workers_report_are_shown_and_are_not_counted_twice() -> None:
+    changes: list[int] = []
+    progress, pace = Progress(total=100, on_change=changes.append), Pace()
+    assert pace.describe(progress, 0.0) == "0 of 100 tiles"
+    progress.add(0, underway=30)
+    assert pace.describe(progress, 10.0) == "30 of 100 tiles, 3 tiles/s, about 23 s left"
+    progress.add(40, underway=10)  # The first shard is complete, and the second has begun.
+    assert pace.describe(progress, 20.0) == "50 of 100 tiles, 2.5 tiles/s, about 20 s left"
+    progress.add(0, underway=0)  # The worker died.
+    assert (progress.done, progress.shown) == (40, 40)
+    assert changes == [30, 20, -10]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +106,8 @@ def test_the_bar_moves_with_each_batch_of_a_shard(tmp_path: Path, tiny_vit: Path
     job = EmbeddingJob(Execution(batch_size=4))
     embed_shard(store, plan, 0, job, progress)
     assert steps == [4, 4, 4, 4]
+    assert tiles_underway(plan.sharding, [(range(1), 50.0)], set()) == 8
+    assert tiles_underway(plan.sharding, [(range(1), 100.0)], {0}) == 0
     assert (progress.done, progress.computed) == (16, 16)
 
     again = Progress(16)
