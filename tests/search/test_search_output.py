@@ -21,7 +21,8 @@ from rasterembed.errors import DataError, StoreError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import MAX_SHOWN, write_sheet
-from rasterembed.search.output import write_answer
+from rasterembed.search.output import FORMATS, write_answer
+from rasterembed.search.output_file import ANSWER_ENDINGS
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store.object_store import ObjectStore
@@ -151,6 +152,10 @@ def test_a_file_is_replaced_whole_or_not_at_all(answer: Answer, tmp_path: Path) 
         write_answer(answer, tmp_path / "taken.csv")
     assert "\n" not in str(error.value)
     assert {entry.name for entry in tmp_path.iterdir()} == {"found.csv", "taken.csv"}
+
+
+def test_every_ending_has_a_format() -> None:
+    assert tuple(FORMATS) == ANSWER_ENDINGS
 
 
 def test_a_name_that_says_no_format_is_refused(answer: Answer, searcher: Searcher, tmp_path: Path) -> None:
