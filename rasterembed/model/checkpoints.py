@@ -119,7 +119,7 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
     except errors.RepositoryNotFoundError as error:
         raise DataError(
             f"model {name!r} is not on the hub, or is private: check the id at {page}; "
-            "for a private or gated one log in (hf auth login) or set HF_TOKEN"
+            "for a private or gated model, log in (hf auth login) or set HF_TOKEN"
         ) from error
     except errors.HFValidationError as error:
         raise DataError(f"model {name!r} is neither a hub id (owner/name), a folder, nor {DEMO!r}") from error

@@ -90,17 +90,18 @@ class Dinov3(BaseModel):
     )
     mean: Mean | None = Field(
         default=None,
-        description="Mean of red, green and blue, as 0.430,0.411,0.296, for normalising colours from 0 to 1. "
-        "The default is the checkpoint's.",
+        description="Mean of red, green and blue for normalising colours from 0 to 1, such as 0.430,0.411,0.296. "
+        "The default is the checkpoint's mean.",
     )
     std: Deviation | None = Field(
         default=None,
-        description="Standard deviation of red, green and blue, as 0.213,0.156,0.143. The default is the checkpoint's.",
+        description="Standard deviation of red, green and blue for normalising colours from 0 to 1, such as "
+        "0.213,0.156,0.143. The default is the checkpoint's standard deviation.",
     )
 
 
 class ResolvedModel(BaseModel):
-    """The model of a plan, with all settings that decide the vectors. Fingerprints and receipts contain its values."""
+    """The model of a plan, with all its settings that change the vectors. Fingerprint and receipts contain them."""
 
     model_config = ConfigDict(frozen=True)
 

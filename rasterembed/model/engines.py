@@ -135,7 +135,7 @@ class _NetworkBuilder:
         try:
             openvino = self._build_openvino()
         except DataError as error:
-            _log.warning("eager instead of OpenVINO: %s", error)
+            _log.warning("engine eager is used instead of openvino: %s", error)
             return "eager", eager
         networks: dict[LoadedEngine, Network] = {"eager": eager, "openvino": openvino}
         images = self._noise(SLICE * max(2, openvino.parallel_slices))
