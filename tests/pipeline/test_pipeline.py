@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import rasterio
+from pydantic import SecretStr
 from rasterio.transform import Affine
 
 import rasterembed.pipeline
@@ -18,12 +19,14 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.errors import DataError, UsageError
 from rasterembed.pipeline import EmbedOptions, Steps, check_dataset, embed_raster
+from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.validity import Validity
 from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, SHARDS, choices, write_raster
+from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
@@ -44,6 +47,30 @@ def raster(tmp_path: Path) -> str:
 @pytest.fixture
 def options(tiny_vit: Path) -> EmbedOptions:
     return EmbedOptions(**choices(tiny_vit))
+
+
+def test_only_the_run_that_was_given_a_local_raster_reads_it_for_a_store_on_s3(
+    moto: S3Server, bucket: str, raster: str, options: EmbedOptions
+) -> None:
+    moto.create_bucket(bucket)
+    store = ObjectStore(
+        root=f"s3://{bucket}/x",
+        endpoint_url=moto.endpoint_url,
+        access_key=SecretStr(moto.access_key),
+        secret_key=SecretStr(moto.secret_key),
+    )
+    same_run = embed_raster(store, raster, options).report
+    later = check_dataset(store, DATASET)
+    assert same_run is not None
+    coverage = [next(m for m in report.metrics if m.name == "coverage") for report in (same_run, later)]
+    assert [metric.status for metric in coverage] == [Status.PASSED, Status.NOT_JUDGED]
+    assert f"{raster}: a dataset in s3://{bucket}/x names this local file" in coverage[1].note
+
+    (listed,) = store.datasets()
+    dataset = Dataset.open(store, listed.id)
+    assert (listed.state, dataset.verify()) == ("ready", ())
+    dataset.delete()
+    assert (store.datasets(), list(store.find("embeddings"))) == ([], [])
 
 
 @pytest.mark.parametrize("damage", ["lost", "damaged"])
