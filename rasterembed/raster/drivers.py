@@ -1,4 +1,4 @@
-"""Open a raster with GDAL, with an allowlist of drivers. GDAL opens no file but the raster.
+"""Open a raster with GDAL. Only some drivers are allowed, and GDAL opens no file except the raster's.
 
 A stranger may have uploaded the raster. The raster must not make a worker read from the worker's disk or network. A
 format that can refer to other files is therefore never opened.
@@ -81,7 +81,7 @@ def _open_by_driver(store: ObjectStore, uri: str, path: str) -> rasterio.Dataset
 
 
 def _advice(store: ObjectStore, uri: str) -> str:
-    """Return further advice for files of known formats that are never opened. The first bytes tell the format."""
+    """Return advice for a file in a known format that is never opened. The first bytes of the file tell the format."""
     with store.open_uri(uri) as file:
         start = file.read(64).lstrip()
     if start.startswith((b"CDF", b"\x89HDF")):

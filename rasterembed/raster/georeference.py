@@ -25,8 +25,8 @@ CRS84 = "OGC:CRS84"
 Floats = NDArray[np.float64]
 
 _BORDER_SAMPLES, _INNER_SAMPLES = 257, 33
-"""Numbers of points that are checked to find out whether the raster is on Earth: along each side of the raster, and
-along each side of a lattice inside the raster."""
+"""Numbers of points that are checked to find out whether the whole raster is on Earth: along each side of the raster,
+and along each side of a lattice inside the raster."""
 
 POLE_GAP_PX = 0.002
 """A border that runs through a pole is led around it at this distance, in px, because a pole has no longitude."""

@@ -28,9 +28,9 @@ _CELL_PX, _LEAST_CELLS, _MOST_CELLS = 16, 16, 64
 """Intended side of a cell, in px. Smallest and largest number of cells along each side of a window."""
 
 _SECTIONS, _ROUNDS = 16, 5
-"""To find the edge of the map on a line, the line is cut into this many sections. The section with the edge is then cut
-again, in this many rounds altogether. After the last round, a section of a line of 64 px is shorter than 0.0001 px. A
-few calls of PROJ with many points take less time than many calls with few points."""
+"""Number of sections and of rounds in the search for the edge of the map on a line. Each round cuts the line into
+sections, and continues with the section that holds the edge. For a line of 64 px, the last section is shorter than
+0.0001 px. A bisection would need more calls of PROJ with fewer points, which take more time."""
 
 _SIDE_PX = 1e-6
 """A point counts as on a window's side if it is nearer than this to the side, in px."""

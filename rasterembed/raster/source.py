@@ -31,7 +31,7 @@ class Source(BaseModel):
     size: int
     """Size of the file, in bytes."""
     version: str
-    """ETag of an S3 object; of a file, its modification time in nanoseconds."""
+    """ETag of an S3 object, or modification time of a file in nanoseconds since 1970."""
     modified: datetime
     """Time of the last modification, UTC."""
 

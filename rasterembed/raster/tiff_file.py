@@ -40,7 +40,7 @@ _UNCOMPRESSED, _YCBCR, _SEPARATE = 1, 6, 2
 """Values of the tags Compression, PhotometricInterpretation and PlanarConfiguration."""
 
 _REDUCED, _MASK = 1, 4
-"""Bits of the tag NewSubfileType: the image is an overview; the image is a mask."""
+"""Bits of the tag NewSubfileType that mark an overview and a mask."""
 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}
 """Format character of the module `struct` for each TIFF type that holds whole numbers."""
@@ -126,11 +126,11 @@ class _Blocks:
 @dataclass(frozen=True)
 class _Tag:
     kind: int
-    """TIFF type."""
+    """Number of the TIFF type of the values."""
     count: int
     """Number of values."""
     position: int
-    """Place of the values in the file, in bytes."""
+    """Position of the values in the file, in bytes."""
 
 
 class _Reader:

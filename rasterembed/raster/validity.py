@@ -1,4 +1,4 @@
-"""Declare which pixels of a raster are valid, if its file does not tell it or tells it wrongly."""
+"""Declare which pixels of a raster are valid, for files that do not say this or are wrong."""
 
 from __future__ import annotations
 
