@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,8 +25,6 @@ from rasterio.transform import Affine
 
 import rasterembed.qa
 from examples.landscape import make_scene
-from flows.command import run
-from flows.qa_report import qa_report
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
 from rasterembed.dataset.selection import Selection
@@ -43,7 +40,6 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
-from tests.support.prefect_server import PrefectServer
 from tests.support.servers import S3Server
 
 Change = Callable[[pa.Table], pa.Table]
@@ -150,6 +146,7 @@ def _breached(report: QaReport) -> set[str]:
     return {metric.name for metric in report.breaches}
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_good_dataset_passes_and_the_report_says_what_was_measured(store: ObjectStore) -> None:
     manifest = _manifest(store)
     report = run_qa(store, manifest)
@@ -233,6 +230,7 @@ def test_a_large_dataset_is_sampled_and_the_sample_is_the_same_every_time(store:
     assert first.counts == whole.counts
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_shard_removed_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     gone = manifest.shards[2]
@@ -341,6 +339,7 @@ def test_vectors_shuffled_between_tiles_are_found(within_shards: bool, store: Ob
     assert abs(float(_metric(report, "neighbour_z").value or 9)) < 3
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_manifest_that_lists_another_fingerprint_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     report = run_qa(store, _write_manifest(store, manifest, fingerprint="0" * 64))
@@ -708,6 +707,7 @@ def test_a_picture_that_fails_is_a_note_and_the_dataset_gets_its_state(
     assert "- pca.png could not be drawn: ValueError: first line second line" in markdown(report)
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_report_replaces_an_earlier_one_whole(store: ObjectStore) -> None:
     manifest = _manifest(store)
     run_qa(store, manifest)
@@ -740,6 +740,7 @@ def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> Non
     judge_dataset(store, manifest).check()
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_dataset_on_s3_is_measured_the_same(
     good: Path, moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -786,59 +787,3 @@ def test_the_state_of_another_runs_manifest_is_not_changed(store: ObjectStore) -
     _write_manifest(store, manifest, run_id="another")
     with pytest.raises(DataError, match="written by another run in the meantime"):
         set_state(store, manifest, "ready")
-
-
-@pytest.fixture
-def flow_store(good: Path, tmp_path: Path, prefect_api: PrefectServer) -> ObjectStore:
-    return ObjectStore(root=str(shutil.copytree(good, tmp_path / "store")))
-
-
-def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
-    flow_store: ObjectStore, prefect_api: PrefectServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    set_state(flow_store, _manifest(flow_store), "embedded")
-    run(qa_report, ["--root", flow_store.root, "--dataset", ID, "--dry-run"])
-    assert _manifest(flow_store).state == "embedded"
-    capsys.readouterr()
-    verdict = run(qa_report, ["--root", flow_store.root, "--dataset", ID])
-    assert verdict.model_dump() == {
-        "dataset_id": ID,
-        "state": "ready",
-        "metrics": "23 passed",
-        "report": f"{flow_store.root}/qa/{ID}/report.md",
-        "search": f"rasterembed search {ID} --root {flow_store.root} --tile r000000_c000000",
-    }
-    assert _manifest(flow_store).state == "ready"
-    table = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in table if line.endswith("passed")][:2] == ["shards_missing", "shards_mismatched"]
-
-    answer = httpx.post(f"{prefect_api.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
-    artifact = max(answer.raise_for_status().json(), key=lambda each: each["created"])
-    assert artifact["type"] == "markdown"
-    assert len(artifact["data"]) < 500_000
-    assert artifact["description"] == "Quality of dataset scene: 23 passed"
-    assert len(re.findall(r"\(data:image/webp;base64,[A-Za-z0-9+/=]+\)", artifact["data"])) == 3
-
-
-def test_a_breach_fails_the_flow_after_the_report_is_written(
-    flow_store: ObjectStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gone = _manifest(flow_store).shards[0]
-    flow_store.delete(gone.path)
-    with pytest.raises(SystemExit) as end:
-        run(qa_report, ["--root", flow_store.root, "--dataset", ID, "--min-coverage", "0.5"])
-    assert end.value.code == 1
-    output = capsys.readouterr()
-    assert "tiles_missing" in output.out
-    assert "BREACHED" in output.out
-    (error,) = [line for line in output.err.splitlines() if line.startswith("error: ")]
-    assert "tiles_missing is 64, more than max_tiles_missing 0" in error
-    assert "coverage" not in error
-    assert _manifest(flow_store).state == "failed_qa"
-    written = json.loads(flow_store.read(f"qa/{ID}/report.json") or b"")
-    assert (written["passed"], written["thresholds"]["min_coverage"]) == (False, 0.5)
-
-    with pytest.raises(SystemExit) as end:
-        run(qa_report, ["--root", flow_store.root, "--dataset", "unknown"])
-    assert end.value.code == 2
-    assert "error: there is no dataset 'unknown'" in capsys.readouterr().err
