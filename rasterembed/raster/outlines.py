@@ -116,8 +116,8 @@ def _last_on_earth(start: Floats, step: Floats, exists: Exists) -> Floats:
     """Return the share of each step that lies on Earth, from 0 to 1, shape (n,).
 
     Args:
-        start: columns and rows where the steps begin, on Earth, px, shape (n, 2).
-        step: columns and rows from the begin to the end of each step. The end is off Earth. px, shape (n, 2).
+        start: columns and rows of the points where the steps begin, px, shape (n, 2). These points are on Earth.
+        step: columns and rows from the start to the end of each step, px, shape (n, 2). The ends are off Earth.
         exists: function that returns which pixel positions are on Earth.
     """
     share, length = np.zeros(len(start)), 1.0

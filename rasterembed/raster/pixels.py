@@ -63,8 +63,8 @@ class Pixels:
 
         A pixel is invalid in each of these cases:
 
-        - A mask or the alpha band is 0 at the pixel. If each band has its own mask: the masks of all bands that are
-          read are 0.
+        - A mask or the alpha band is 0 at the pixel. If each band has its own mask, the masks of all bands that are
+          read must be 0.
         - Every band that is read has its nodata value. This is the rule of GDAL's dataset mask.
         - A band that is read is NaN or infinite.
         - The pixel's colour in the palette is fully transparent.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _EARTH_RADIUS_M = (6.3e6, 6.45e6)
 """Smallest and largest radius, in metres, of a CRS of the Earth. All ellipsoids and spheres in use for the Earth lie
-between them. The next body is Venus, with a radius of 6.05e6 m."""
+between them. Of the other bodies, Venus has the nearest radius, 6.05e6 m."""
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The transform that GDAL reports for a raster without georeferencing."""
@@ -85,7 +85,10 @@ def _why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
 
 
 def _why_points_place_nothing(profile: RasterProfile) -> str | None:
-    """Return the reason why the ground control points give no transform. Return None if they do, or if none exist."""
+    """Return the reason why the ground control points give no transform.
+
+    Return None if they give one, or if the raster has no ground control points.
+    """
     if not profile.gcps:
         return None
     points = [RasterioGCP(p.row, p.col, p.x, p.y, p.z) for p in profile.gcps]

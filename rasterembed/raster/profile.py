@@ -140,7 +140,7 @@ class RasterProfile(BaseModel):
 
     @property
     def alpha_band(self) -> int | None:
-        """Number of the alpha band, from 1. None if the raster has no alpha band, or if it is declared to hold data."""
+        """Number of the alpha band, from 1. None if the raster has none, or if `alpha_ignored` is True."""
         names = () if self.alpha_ignored else self.colorinterp
         return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
 
@@ -306,7 +306,7 @@ def _common_dtype(dtypes: tuple[str, ...]) -> str:
 
 
 def _bits(dataset: rasterio.DatasetReader) -> int | None:
-    """Return GDAL's tag NBITS of the first band. Return None if it is missing, or not below the bits of the dtype."""
+    """Return GDAL's tag NBITS of the first band, if it is smaller than the number of bits of the dtype; else None."""
     text = dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", "")
     bits = int(text) if text.isdecimal() else 0
     return bits if 1 <= bits < 8 * np.dtype(dataset.dtypes[0]).itemsize else None
@@ -347,7 +347,7 @@ def _check_file(store: ObjectStore, uri: str, size: int) -> TiffFile | None:
 
 
 def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffFile | None) -> None:
-    """Refuse complex pixels, blocks that are too large, and a header that declares far more pixels than it has data."""
+    """Refuse complex pixels, blocks that are too large, and suspicious headers (see `_SUSPICIOUS_BYTES`)."""
     if profile.dtype.startswith("complex"):
         raise DataError(f"{uri}: complex pixels ({profile.dtype}) have no colour: convert to amplitude first")
     itemsize = np.dtype(profile.dtype).itemsize

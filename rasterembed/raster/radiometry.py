@@ -261,7 +261,7 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> 
 
 
 def _band_named(profile: RasterProfile, colour: str) -> int | None:
-    """Return the band of a colour by its colour interpretation, or else by its description."""
+    """Return the number of the band that the file calls `colour`: by colour interpretation, else by description."""
     if colour in profile.colorinterp:
         return profile.colorinterp.index(colour) + 1
     descriptions = [(text or "").lower() for text in profile.descriptions]

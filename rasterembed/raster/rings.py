@@ -134,7 +134,7 @@ def polygon_of_left_side(lon: Floats, lat: Floats) -> BaseGeometry:
 
 
 def split_at_antimeridian(polygon: BaseGeometry) -> BaseGeometry:
-    """Return a polygon with continuous longitudes moved into -180 to 180, cut where it crosses the antimeridian."""
+    """Move a polygon with continuous longitudes into -180 to 180. Cut it where it crosses the antimeridian."""
     if not polygon.is_valid:
         polygon = shapely.make_valid(polygon)
     west, _, east, _ = polygon.bounds

@@ -274,7 +274,7 @@ def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding
     """Return the size in bytes that GDAL's block cache needs, so that every thread decodes each block only once.
 
     A row of tiles covers several rows of blocks. The next row of tiles needs the last of these rows of blocks again.
-    For each thread, the cache must therefore hold all blocks under one row of tiles, across the whole shard.
+    For each thread, the cache must therefore hold all blocks that one row of tiles covers, across the whole shard.
 
     A pixel-interleaved block is decoded with all its bands. If bands are stored in separate blocks, at most four bands
     are read: red, green, blue and alpha. A read from S3 decodes all its blocks of one band before those of the next

@@ -120,7 +120,7 @@ class _Blocks:
     last: int
     """Largest position where a block begins, in bytes."""
     crossing: tuple[int, int]
-    """Begin and end, in bytes, of the last compressed block that ends beyond the end of the file; else zeros."""
+    """Start and end, in bytes, of the last compressed block that ends beyond the end of the file; else zeros."""
 
 
 @dataclass(frozen=True)

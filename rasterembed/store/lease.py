@@ -107,7 +107,7 @@ class Lease:
 
     def _release(self) -> None:
         if not self._lost:
-            # Ignore a failed write, because the lease then expires by itself. This error would hide the run's own.
+            # Ignore a failed write, because the lease then expires by itself. An error here would hide the run's error.
             with suppress(StoreError):
                 self.store.write(self.layout.lease(self.number), self._content(0.0))
 

@@ -44,7 +44,8 @@ def scratch_folder() -> Path:
             own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
             if not own or found.st_mode & _WRITABLE_BY_OTHERS:
                 return _random_folder(path)
-            # Version 0.1 let other users read the folder, but not write to it. Its content can therefore be trusted.
+            # Version 0.1 let other users read the folder, but not write to it. Its content can therefore be trusted,
+            # and only the permissions are changed.
             path.chmod(0o700)
     return path
 

@@ -149,9 +149,9 @@ class ObjectStore(StoreSettings):
         """Return True if a dataset in this store may name this raster.
 
         A dataset holds the address of its raster. A person who may write to a bucket can change this address to any
-        local file. A dataset on S3 may therefore name a local raster only if the raster is in `local_rasters` or in the
-        environment variable `LOCAL_RASTERS_VARIABLE`, or in a folder that one of them lists. Symbolic links are
-        resolved before the paths are compared.
+        local file. A dataset on S3 may therefore name a local raster only if `local_rasters` or the environment
+        variable `LOCAL_RASTERS_VARIABLE` lists the raster or a folder that contains it. Symbolic links are resolved
+        before the paths are compared.
 
         Args:
             uri: an absolute path, or s3://bucket/key.

@@ -35,7 +35,7 @@ RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds to wait before each retry of a request. The sum is longer than the time that a server needs to restart."""
 
 _SETTLE_S = 1.0
-"""Seconds to wait after a write to a server without conditional writes. All runs then see the new object."""
+"""Seconds to wait after a write to a server without conditional writes. After this time, all runs see the object."""
 
 _SINGLE_PUT_BYTES = 64 * 2**20
 """Size in bytes of the largest file that is sent in one request.
