@@ -25,7 +25,7 @@ def test_a_value_is_itself(reason: SkipReason) -> None:
     assert SkipReason(reason.value) is reason
 
 
-@pytest.mark.parametrize("reason", set(SkipReason) - {SkipReason.OFF_EARTH})
+@pytest.mark.parametrize("reason", [reason for reason in SkipReason if reason is not SkipReason.OFF_EARTH])
 def test_the_text_of_a_reason_that_version_0_1_had_is_understood(reason: SkipReason) -> None:
     assert SkipReason(reason.describe(0.25)) is reason
     assert SkipReason(reason.describe()) is reason
