@@ -1,7 +1,7 @@
-"""Show text that came from a file, a bucket or a form. Each medium has one function.
+"""Escape text that came from a file, a bucket or a form, before people see it. Each medium has one function.
 
-Such text is data: the name of a raster, a CRS or a band can hold anything. A control character moves a terminal's
-cursor or changes its title. Markdown and HTML load pictures from other hosts and hide links.
+The name of a raster, a CRS or a band can hold any characters. On a terminal, a control character can move the cursor or
+change the window's title. In Markdown and HTML, a name can load a picture from another host, or hide where a link goes.
 
 | medium | function |
 |---|---|
@@ -19,28 +19,31 @@ import unicodedata
 from urllib.parse import quote
 
 _HIDDEN = frozenset("\u061c\u200b\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
-"""Characters without a glyph that change the order of the text around them, or make equal-looking names differ."""
+"""Invisible characters. Some change the order of the text around them. Others make two different names look equal."""
 
 _CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
-"""Unicode categories that are never shown: control characters, lone surrogates, and separators of lines."""
+"""Unicode categories of characters that are shown as codes: control characters, lone surrogates, and separators of
+lines and paragraphs."""
 
 _MARKDOWN = re.compile(
     r"([`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])|^[#+=-])|([&<>|\\@]|(?<=\w):(?=//)|(?<=www)\.)", re.IGNORECASE
 )
 """Characters that can begin a construct of Markdown, a tag, an entity, or a link made from a bare URL.
 
-Those of the first group get a backslash. Those of the second group become an entity of HTML: in a table, a bar with a
-backslash would still end the cell if another backslash is before it.
+A character of the regular expression's first group gets a backslash. A character of the second group becomes an HTML
+entity. The vertical bar is in the second group, because a backslash is not enough for it: in a table, the bar would
+still end the cell if the text itself has a backslash before the bar.
 """
 
 
 def escape_terminal(text: object) -> str:
     r"""Return a text in one line, with every control character as a visible code.
 
-    The function is also for logs and exceptions. It changes no text twice, because its codes hold no control character.
+    Use this function for logs and exceptions too. A second call changes nothing, because the codes hold no control
+    character.
 
     Args:
-        text: anything that has a text, such as a string or a path.
+        text: a string, or an object that `str` turns into a string, such as a path.
 
     Example:
         >>> escape_terminal("a\x1b[2J\nb")
@@ -63,7 +66,7 @@ def escape_lines(text: object) -> str:
 
 
 def escape_markdown(text: object) -> str:
-    r"""Return a text that Markdown shows letter by letter, also in a table.
+    r"""Escape a text, so that Markdown shows exactly this text. The result is also safe in a cell of a table.
 
     Example:
         >>> escape_markdown("![x](http://host/y.png) <b>|")
@@ -73,10 +76,11 @@ def escape_markdown(text: object) -> str:
 
 
 def markdown_code(text: object) -> str:
-    r"""Return a text as code in Markdown, also in a table.
+    r"""Return a text as code in Markdown. The result is also safe in a cell of a table.
 
-    A code span cannot hold every text: a backtick ends the span, and a vertical bar ends the cell of a table, also in a
-    code span (GitHub Flavored Markdown, section 4.10). Such a text gets the tags of HTML.
+    A code span cannot hold every text: a backtick ends the span, and a vertical bar ends the cell of a table, even
+    inside a code span (GitHub Flavored Markdown, section 4.10). A text with one of these two characters is put between
+    HTML's `<code>` tags.
 
     Example:
         >>> markdown_code("s3://bucket/key.tif")
@@ -91,7 +95,7 @@ def markdown_code(text: object) -> str:
 
 
 def escape_html(text: object) -> str:
-    """Return a text that HTML shows letter by letter, also as the value of an attribute in quotes.
+    """Escape a text, so that HTML shows exactly this text. The result is also safe as the value of a quoted attribute.
 
     Example:
         >>> escape_html('<img src="x">')
@@ -103,7 +107,8 @@ def escape_html(text: object) -> str:
 _NOT_IN_PATHS = re.compile(r"[^!$&'()*+,;=:@/~\w.-]|[\x80-\x9f]")
 """Characters that are percent-encoded in a link.
 
-RFC 3987 allows all others in a path. Letters outside ASCII stay, because many readers of STAC open an href as a path.
+RFC 3987 allows every other character in a path. Letters outside ASCII are not encoded, because many STAC readers open
+an href as if it were a path.
 """
 
 
@@ -120,7 +125,7 @@ def href_of(uri: str) -> str:
         >>> href_of("/data/50% #1.tif")
         '/data/50%25%20%231.tif'
     """
-    if uri.startswith("//"):  # In a link, a host would follow.
+    if uri.startswith("//"):  # A link that starts with // would begin with the name of a host.
         uri = f"/{uri.lstrip('/')}"
     return _NOT_IN_PATHS.sub(lambda match: quote(match[0]), uri)
 

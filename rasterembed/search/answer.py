@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rasterembed.dataset.dataset import Dataset
 
 Role = Literal["query", "like", "unlike"]
-"""Role of an example. `query`: the example itself. `like`: find similar tiles. `unlike`: avoid similar tiles."""
+"""Role of an example. `query`: the tile, place or image to look for. `like`, `unlike`: a liked or an unliked tile."""
 
 _LISTED = 6
-"""Largest number of searched datasets that are listed one by one."""
+"""Largest number of searched datasets for which the notes have one line each."""
 
 _ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
 
@@ -97,7 +97,7 @@ class Example(BaseModel):
     """Remark about the example, as text for people. Empty if there is nothing to say."""
 
     def place_text(self) -> str:
-        """Return which tile the place became, as text for people. Empty if the example is not a place."""
+        """Return a text that names the tile at the example's place. Empty if the example is not a place."""
         if self.lonlat is None or self.tile is None:
             return ""
         row, col = (int(number) for number in self.tile.tile_id.removeprefix("r").split("_c"))
@@ -109,7 +109,7 @@ class Example(BaseModel):
 
 
 class UsedEngine(BaseModel):
-    """The search engine that searched one dataset."""
+    """The search engine that was used for one dataset."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -122,7 +122,7 @@ class UsedEngine(BaseModel):
     no_index: NoIndexReason | None = None
     """Reason why no vector index was used. None if a vector index was used."""
     detail: str = ""
-    """Further text for `NoIndexReason.describe`."""
+    """Value of the parameter `detail` of `NoIndexReason.describe`."""
 
     @property
     def why(self) -> str:
@@ -145,10 +145,10 @@ class RadiometryGroup(BaseModel):
 
 
 class Answer(BaseModel):
-    """The k nearest tiles, with the nearest tile first. If fewer than k tiles pass the filters, it has fewer tiles.
+    """The k nearest tiles. The nearest tile comes first. If fewer tiles pass the filters, the answer has fewer tiles.
 
-    A notebook shows an answer as a table with pictures. `print` shows it as text, and `to_dataframe` and
-    `to_geodataframe` return it as a table of pandas and GeoPandas.
+    A notebook shows an answer as a table with pictures. `print` shows the answer as text. `to_dataframe` returns a
+    table of pandas, and `to_geodataframe` returns a table of GeoPandas.
 
     Example:
         >>> answer = dataset.search(Query(tile="r000008_c000008"), k=5)  # doctest: +SKIP
@@ -174,29 +174,30 @@ class Answer(BaseModel):
     radiometries: tuple[RadiometryGroup, ...] = ()
     """Groups of searched datasets with the same radiometry. Empty if all datasets have the same radiometry.
 
-    The same ground has other colours in each group. Its vectors of two groups are therefore far apart."""
+    The same ground has different colours in each group. Two vectors of the same ground are therefore far apart if they
+    are from different groups."""
 
     _datasets: tuple[Any, ...] = PrivateAttr(default=())
-    """The searched datasets, from whose rasters a notebook's pictures are cut. They hold the store with its keys, so
-    they are never part of the stored answer."""
+    """The searched datasets. A notebook's pictures are cut from their rasters. A dataset holds the credentials of its
+    store, so the datasets are never stored with the answer."""
 
     def with_datasets(self, datasets: Sequence[Dataset]) -> Answer:
-        """Return this answer with the datasets whose rasters a notebook shows."""
+        """Return a copy of this answer that holds the datasets. A notebook can then show pictures of the tiles."""
         answer = self.model_copy()
         answer._datasets = tuple(datasets)
         return answer
 
     def __eq__(self, other: object) -> bool:
-        """Return whether two answers say the same, also if only one of them can show pictures."""
+        """Return whether two answers have equal fields. The datasets for the pictures are not compared."""
         return isinstance(other, Answer) and self.__dict__ == other.__dict__
 
     def __getstate__(self) -> dict[Any, Any]:
-        """Return the state for pickle, without the datasets: they hold the keys of the store."""
+        """Return the state for pickle. The datasets are left out, because they hold the credentials of the store."""
         return super().__getstate__() | {"__pydantic_private__": {"_datasets": ()}}
 
     def _repr_html_(self) -> str:
         """Return the answer as a table with pictures. Jupyter calls this method."""
-        from rasterembed.search.answer_html import answer_html  # It imports rasterio and PIL.
+        from rasterembed.search.answer_html import answer_html  # This import is slow: it imports rasterio and PIL.
 
         return answer_html(self, self._datasets)
 
@@ -220,8 +221,8 @@ class Answer(BaseModel):
     def to_geodataframe(self) -> geopandas.GeoDataFrame:
         """Return the tiles as a table of GeoPandas: the columns of `to_dataframe`, and `geometry`.
 
-        The geometry is the footprint in longitude and latitude (OGC:CRS84). If a raster has no place on Earth, all
-        geometries are as stored, and the table has no CRS.
+        The geometry is the footprint in longitude and latitude (OGC:CRS84). If a raster has no place on Earth, its
+        footprints are in pixels, and the table has no CRS.
 
         Raises:
             UsageError: if GeoPandas is not installed.
@@ -260,10 +261,15 @@ class Answer(BaseModel):
         return escape_terminal(f"{self.query}; model: {self.model}")
 
     def notes(self) -> list[str]:
-        """Return lines for people.
+        """Return the lines below the table of tiles, as text for people.
 
-        They say which tile a place became, who answered, which datasets were not searched and why, whether the
-        datasets have different radiometry, and whether there are fewer than k tiles.
+        The lines name:
+
+        - the tile at an example's place, and remarks about examples;
+        - the search engine that was used for each dataset;
+        - the datasets that were not searched, with the reasons;
+        - the groups of datasets with different radiometry;
+        - the number of tiles, if it is smaller than k.
         """
         notes = [text for example in self.examples if (text := example.place_text())]
         notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
@@ -277,7 +283,7 @@ class Answer(BaseModel):
         return list(map(escape_terminal, notes))
 
     def _engine_notes(self) -> list[str]:
-        """Return who answered: a line for each dataset, or for each engine if there are many datasets."""
+        """Return lines that name the search engine of each dataset. Many datasets have one line for each engine."""
         asked = len(self.engines) + len(self.not_searched)
         notes = [] if asked == 1 and self.engines else [f"searched {len(self.engines)} of {asked} datasets"]
         if len(self.engines) <= _LISTED:
@@ -289,7 +295,7 @@ class Answer(BaseModel):
         return notes + [f"{count} datasets: answered by {text}" for text, count in by_engine.most_common()]
 
     def _radiometry_warning(self) -> str:
-        """Return a line that names the groups of datasets whose distances mean less."""
+        """Return a warning that names the groups of datasets with different radiometry."""
         groups = [str(group) for group in self.radiometries[:_SHOWN_GROUPS]]
         hidden = len(self.radiometries) - len(groups)
         if hidden:

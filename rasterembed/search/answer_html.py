@@ -10,7 +10,7 @@ from rasterembed.search.answer import Answer, Hit
 from rasterembed.search.thumbnails import thumbnail_uris
 
 MAX_PICTURES = 24
-"""Largest number of pictures. Each takes about 5 kB in the notebook's file."""
+"""Largest number of pictures. Each picture takes about 5 kB in the notebook's file."""
 
 MAX_ROWS = 100
 """Largest number of tiles in the table."""
@@ -20,9 +20,9 @@ _SIDE = 96
 
 
 def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
-    """Return an answer as HTML. Its texts are escaped, and its pictures are part of it.
+    """Return an answer as HTML. All texts are escaped. The pictures are part of the HTML.
 
-    If a raster cannot be read, for example because it was moved, its tiles have a row without a picture.
+    If a raster cannot be read, for example because its file was moved, the rows of its tiles have no picture.
 
     Args:
         answer: the answer.

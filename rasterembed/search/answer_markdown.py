@@ -1,4 +1,4 @@
-"""Show an answer as Markdown: a table with a small picture of each tile. Prefect's pages show it as an artifact."""
+"""Show an answer as Markdown: a table with a small picture of each tile. Prefect shows the Markdown as an artifact."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rasterembed.search.answer import Answer, Hit
 from rasterembed.search.thumbnails import thumbnail_uris
 
 MAX_PICTURES = 24
-"""Largest number of pictures. Each takes about 3 kB in Prefect's database."""
+"""Largest number of pictures. Each picture takes about 3 kB in Prefect's database."""
 
 MAX_ROWS = 100
 """Largest number of tiles in the table."""
@@ -19,13 +19,14 @@ _SIDE = 80
 """Width and height of a picture, px."""
 
 _ID_LETTERS = 40
-"""Largest number of letters of a dataset's id. A longer id would make the table wider than Prefect's page."""
+"""Largest number of letters of a dataset's id. A longer id is cut, because the table would be wider than Prefect's
+page."""
 
 
 def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
-    """Return an answer as Markdown. Its texts are escaped, and its pictures are part of it.
+    """Return an answer as Markdown. All texts are escaped. The pictures are part of the Markdown.
 
-    If a raster cannot be read, for example because it was moved, its tiles have a row without a picture.
+    If a raster cannot be read, for example because its file was moved, the rows of its tiles have no picture.
 
     Args:
         answer: the answer.

@@ -23,13 +23,16 @@ class Area:
     """An area in longitude and latitude."""
 
     parts: NDArray[np.object_]
-    """The geometries that make up the area, within longitudes of -180 to 180, shape (n,). They may overlap."""
+    """The geometries that make up the area, shape (n,). Their longitudes are -180 to 180. They may overlap."""
 
     def meets(self, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
-        """Return whether each footprint meets a part of the area, shape (n,). A common edge is enough.
+        """Return which footprints intersect the area. A footprint that only touches the area intersects it.
 
         Args:
             footprints: polygons in longitude and latitude, shape (n,).
+
+        Returns:
+            Booleans, shape (n,): True where the footprint intersects the area.
         """
         result = np.zeros(len(footprints), dtype=bool)
         tree = shapely.STRtree(footprints)
@@ -42,30 +45,32 @@ class Area:
 
 
 Areas = tuple[Area, ...]
-"""A tile must meet each area. Without an area, every tile passes."""
+"""Areas of a search. A tile passes if its footprint intersects every area. Without an area, every tile passes."""
 
 _LONLAT_NAMES = ("CRS84", "EPSG::4326", "EPSG:4326")
 """Endings of CRS names. In a CRS with such a name, the coordinates are longitude and latitude."""
 
 _PARTS_AT_ONCE = 64
-"""Largest number of parts of an area that are compared with tiles at once. This limits the memory for the pairs."""
+"""Largest number of an area's parts that are compared with footprints at once. This limits the memory for the pairs of
+a part and a footprint."""
 
 _MAX_BYTES, _MAX_POINTS = 32 * 2**20, 1_000_000
 """Largest size of a GeoJSON file in bytes, and largest number of points in it."""
 
 _MAX_CROSSINGS = 1000
-"""Largest number of crossings of a file's polygons with themselves. Making them valid takes about a second, and the
-time grows faster than the number of crossings."""
+"""Largest number of places where the polygons of a file cross themselves. With this number of crossings, making the
+polygons valid takes about a second. The time grows faster than the number of crossings."""
 
 _PAIRS_AT_ONCE = 10_000_000
 """Largest number of pairs of edges that are held in memory."""
 
 _FEW_POINTS, _PAIRS_OF_EDGE = 200, 100
-"""A polygon with fewer points than the first number is checked quickly, whatever its shape. In the others, the box of
-an edge should meet the boxes of no more edges than the second number, on average. Coastlines have about five."""
+"""Limits for `_is_tangled`. A polygon with fewer points than the first number is never tangled. Any other polygon is
+tangled if the bounding box of an edge intersects, on average, the boxes of more edges than the second number. In
+coastlines, this average is about five."""
 
 _MAX_PARTS = 32
-"""Largest number of polygons for which an SQL query lists one box for each polygon. If an area has more polygons, the
+"""Largest number of parts of an area for which an SQL query has one box for each part. If an area has more parts, the
 query has one box for the whole area."""
 
 
@@ -85,11 +90,14 @@ def read_areas(where: Where) -> Areas:
 
 
 def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """Return whether each footprint meets every area, shape (n,).
+    """Return which footprints intersect every area.
 
     Args:
         areas: the areas.
         footprints: polygons in longitude and latitude, shape (n,).
+
+    Returns:
+        Booleans, shape (n,): True where the footprint intersects every area.
     """
     result = np.ones(len(footprints), dtype=bool)
     for area in areas:
@@ -100,8 +108,9 @@ def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_
 def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
     """Return an SQL condition on the column `bbox`, and the values of the condition's parameters.
 
-    The condition is true for every tile that meets the areas, and for some other tiles. DuckDB compares the condition
-    with the statistics of each row group. DuckDB does not read a row group that has no such tile.
+    The condition compares only bounding boxes. It is true for every tile that intersects all areas, and for some tiles
+    near the areas. DuckDB skips a row group if the group's statistics show that the condition is false for all tiles in
+    the group.
     """
     clauses = ["true"]
     parameters: dict[str, float] = {}
@@ -119,14 +128,14 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
 
 
 def _box(west: float, south: float, east: float, north: float) -> Area:
-    """Return a box from west to east. If west > east, the box crosses the antimeridian."""
+    """Return the area of a box. If west > east, the box crosses the antimeridian."""
     if west > east:
         east += 360.0 * math.ceil((west - east) / 360.0)
     return _area(np.array([shapely.box(west, south, min(east, west + 360.0), north)], dtype=object))
 
 
 def _area(geometries: NDArray[np.object_]) -> Area:
-    """Return the area of geometries whose longitudes may lie beyond -180 to 180. A longitude is the same a turn on.
+    """Return the area of some geometries. Longitudes below -180 or above 180 are moved by whole turns of 360 degrees.
 
     The meridians at -180 and 180 are the same line, so a geometry that touches one of them touches both.
     """
@@ -150,8 +159,8 @@ def read_polygons(path: Path) -> Area:
 
     Raises:
         StoreError: if the file cannot be read.
-        DataError: if the file is not GeoJSON, is too large, has another CRS, holds other geometries than polygons, or
-            polygons that cross themselves too often.
+        DataError: if the file is not GeoJSON or is too large; if its coordinates are not longitude and latitude; if it
+            holds a geometry that is not a polygon; or if its polygons cross themselves too often.
     """
     with os_errors(str(path)), path.open("rb") as file:
         text = file.read(_MAX_BYTES + 1)
@@ -183,13 +192,14 @@ def _refuse_constant(name: str) -> float:
 
 
 def _made_valid(polygons: NDArray[np.object_], path: Path) -> NDArray[np.object_]:
-    """Return polygons that do not cross themselves.
+    """Repair the polygons that cross themselves. Return all polygons, the repaired and the valid ones.
 
     Raises:
         DataError: if the polygons cross themselves too often.
     """
     crossings = 0
-    # GEOS itself takes hours for long rings with many edges at one place.
+    # GEOS can take hours to check a long ring with many edges at one place. The crossings of such a polygon are
+    # therefore counted before GEOS checks the polygon.
     tangled = np.array([_is_tangled(polygon) for polygon in polygons])
     bad = tangled.copy()
     bad[~tangled] = ~shapely.is_valid(polygons[~tangled])
@@ -231,7 +241,7 @@ def _is_tangled(polygon: shapely.Geometry) -> bool:
 
 
 def _crossings(polygon: shapely.Geometry, limit: int) -> int:
-    """Return how often edges of a polygon cross or cover each other. The count stops when it exceeds `limit`."""
+    """Count the pairs of a polygon's edges that cross or cover each other. Stop when the count exceeds `limit`."""
     edges = _edges(polygon)
     tree = shapely.STRtree(edges)
     step = max(1, _PAIRS_AT_ONCE // len(edges) // 100)
@@ -240,14 +250,14 @@ def _crossings(polygon: shapely.Geometry, limit: int) -> int:
         some = edges[start : start + step]
         for predicate in ("crosses", "overlaps", "covers"):
             pairs += tree.query(some, predicate=predicate).shape[1]
-        pairs -= len(some)  # Each edge covers itself.
+        pairs -= len(some)  # Each edge covers itself, which is no crossing.
         if pairs > 2 * limit:
             break
     return -(-pairs // 2)
 
 
 def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield all geometries in a GeoJSON object, also from nested objects."""
+    """Yield all geometries in a GeoJSON object and in the objects that it contains."""
     kind = content["type"]
     if kind == "FeatureCollection":
         for feature in content["features"]:

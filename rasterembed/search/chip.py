@@ -20,7 +20,7 @@ from rasterembed.search.orientation import read_orientation
 from rasterembed.store.object_store import ObjectStore, locate
 
 _MUCH_LARGER = 4
-"""An image whose sides are so many times longer than those of a tile shows much more ground than a tile."""
+"""An image gets a remark if its shorter side is at least this many times as long as the side of a tile."""
 
 MAX_SIDE = 4096
 """Largest side of an image, px. A larger image is refused, because it is a raster and not an example."""
@@ -39,7 +39,7 @@ def embed_chip(
         hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Returns:
-        Shape (dimensions,), not normalised.
+        The vector, shape (dimensions,). It is not normalised.
 
     Raises:
         UsageError: if `image` is neither a path nor an S3 URI.
@@ -61,8 +61,11 @@ def read_chip(
     A photo is turned upright first, if its EXIF data says how the camera was held.
 
     Returns:
-        Three values: the pixels, shape (1 or 3, size, size); whether each pixel is valid, shape (size, size); and the
-        radiometry, which says how values become colour.
+        Three values, where `size` is the side of a tile:
+
+        - the pixels, shape (1 or 3, size, size);
+        - booleans, shape (size, size): True where the pixel is valid;
+        - the radiometry, which turns the pixel values into colours.
 
     Raises:
         UsageError: see `embed_chip`.
@@ -75,7 +78,9 @@ def read_chip(
 
 
 def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
-    """Return a remark about an image that shows much more than a tile, as text for people. Empty for other images.
+    """Return a remark, as text for people, if an image is much larger than a tile, or long and narrow.
+
+    For all other images, the text is empty.
 
     Args:
         store: store with the credentials for an image on S3.
@@ -119,7 +124,10 @@ def _read(
 
 
 def _as_declared(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> RasterProfile:
-    """Return the image's header with the declarations for the raster, if the image has the same dtype and bands."""
+    """Return the image's profile. If dtype and band count are the raster's, the raster's declared validity is applied.
+
+    Only the declared nodata value and the choice to ignore alpha are applied. A mask file fits only the raster.
+    """
     source = plan.profile
     if (chip.dtype, chip.count) != (source.dtype, source.count):
         return chip
@@ -128,20 +136,21 @@ def _as_declared(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) 
 
 
 def chip_radiometry(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> ResolvedRadiometry:
-    """Return how an image's values become colour.
+    """Return the radiometry of an image.
 
-    - If image and raster have the same dtype, the image is scaled like the raster. If they also have the same number of
-      bands, the bands of the image are used in the raster's order.
-    - Any other 8-bit image is a picture. Its colours are already scaled.
+    - An image with a palette has the colours of its palette.
+    - An image with the raster's dtype is scaled like the raster. If it has the raster's number of bands too, its bands
+      are used in the raster's order. This rule is not used if the raster has a palette.
+    - In every other 8-bit image, the values 0 to 255 are already the colours.
 
     Args:
         store: store with the credentials for an image on S3.
         plan: the dataset's plan.
-        chip: header of the image.
+        chip: profile of the image.
         uri: address of the image.
 
     Raises:
-        DataError: if the image has another dtype. The meaning of its values is then not known.
+        DataError: if none of these rules fits the image. The meaning of its values is then not known.
     """
     own = resolve_radiometry(store, uri, chip, Radiometry(range=(0.0, 255.0)))
     if own.palette:

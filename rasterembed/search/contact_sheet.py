@@ -30,7 +30,7 @@ _NAMED = 4
 """Largest number of datasets that are named in the heading."""
 
 _MAX_COLUMNS = 8
-"""Largest number of cards side by side."""
+"""Largest number of thumbnails side by side."""
 
 _PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
 _FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
@@ -55,7 +55,7 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
 
     Args:
         answer: the answer to show.
-        datasets: the datasets that were searched, or those of `shown_datasets`.
+        datasets: the searched datasets, or the result of `shown_datasets`.
         file: the file. Its name ends in `.png`.
 
     Raises:
@@ -89,7 +89,7 @@ def shown_datasets(store: ObjectStore, answer: Answer) -> list[Dataset]:
         store: the store that was searched.
         answer: the answer.
     """
-    # The model and the stretch of the first dataset show an example image.
+    # An example image is shown with the tile size and the radiometry of the first dataset.
     first = [engine.dataset_id for engine in answer.engines[:1]] or [one.dataset_id for one in answer.not_searched[:1]]
     tiles = [example.tile.dataset_id for example in answer.examples if example.tile]
     ids = dict.fromkeys([*first, *tiles, *(hit.dataset_id for hit in answer.hits[:MAX_SHOWN])])
@@ -174,7 +174,7 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corne
 def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
     """Draw one line of text. If the line is wider than `room` px, it is cut and ends with three dots."""
     font = ImageFont.load_default(size)
-    text = escape_terminal(text)  # A line break would make several lines of it.
+    text = escape_terminal(text)  # A line break in the text would start a second line.
     if draw.textlength(text, font=font) > room:
         while text and draw.textlength(f"{text}...", font=font) > room:
             text = text[:-1]

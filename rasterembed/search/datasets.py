@@ -30,8 +30,8 @@ _COMPARED = {
     "dtype.compute": "dtype of the model",
     "dtype.vector": "dtype of the vectors",
 }
-"""Entries of a manifest's configuration, with their names in error texts. In one search, all datasets must have equal
-entries."""
+"""Entries of a manifest's configuration that must be equal in all datasets of a search. Each entry is mapped to its
+name in error texts."""
 
 _THREADS = 8
 """Number of manifests that are read at the same time. Each read is a request to S3."""
@@ -46,15 +46,18 @@ class ChosenDatasets:
     not_searched: tuple[NotSearched, ...] = ()
     """Datasets that a pattern named, but that cannot be searched, with the reasons."""
     by_pattern: frozenset[str] = frozenset()
-    """Ids of the datasets that only a pattern named. If such a dataset turns out to be damaged, it is left out."""
+    """Ids of the datasets that only a pattern named. If a search finds one of them damaged, it leaves this one out."""
 
 
 def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None = None) -> ChosenDatasets:
     """Open the datasets that names and patterns stand for. A repeated name gives only one dataset.
 
-    A dataset that is named must be usable. A dataset that only a pattern names is left out if it is unusable: if it is
-    not ready, has no vector, cannot be read, or has vectors of another model. The model is that of the dataset `like`,
-    else that of the first named dataset, else the model of most datasets (of equally many, the one with more tiles).
+    A dataset is usable if it is ready, has a vector, can be read, and has vectors of the search's model. A named
+    dataset must be usable. A dataset that only a pattern names is left out if it is not usable.
+
+    The search's model is the model of the dataset `like`. If `like` is None or is not among the datasets, it is the
+    model of the first named dataset. If no dataset is named, it is the model of most datasets. If two models have
+    equally many datasets, it is the model with more embedded tiles.
 
     Args:
         store: the store that holds all datasets.
@@ -127,7 +130,7 @@ def _matching(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
 
 
 def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Dataset], list[NotSearched]]:
-    """Open the datasets with these names, several at a time. Return them, and the unusable ones with the reasons."""
+    """Open the datasets with these names. Return the usable datasets, and the unusable ones with the reasons."""
     with ThreadPoolExecutor(_THREADS) as pool:
         results = list(pool.map(lambda name: _open_or_say_why(store, name), names))
     return (
@@ -151,7 +154,7 @@ def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearch
                 return because(NotSearchedReason.FAILED_QA)
         if dataset.manifest.rows == 0:
             return because(NotSearchedReason.EMPTY)
-        _ = dataset.plan, dataset.radiometry  # Every search needs them.
+        _ = dataset.plan, dataset.radiometry  # Every search reads both. Reading them here finds errors early.
         _entries(dataset.manifest)
     except StoreUnavailableError:
         raise

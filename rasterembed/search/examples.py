@@ -61,15 +61,16 @@ def resolve_examples(
 
     Args:
         con: a connection from `duck.connect`.
-        datasets: the datasets of the search. Example tiles are tiles of these datasets. The datasets' common model
-            embeds an example image.
+        datasets: the datasets of the search. Example tiles belong to these datasets. An example image is embedded with
+            the model that all these datasets have in common.
         query: the query.
         device: device that runs the model for an image.
         hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Raises:
-        UsageError: if the query has no example, if the name of a tile has no dataset although several datasets are
-            searched, or if it has a dataset that is not searched.
+        UsageError: if the query has no example; if a tile's name lacks the dataset although several datasets are
+            searched; if a tile's name has a dataset that is not searched; or if liked and unliked tiles cancel each
+            other out.
         DataError: if a tile was skipped, if no tile contains the point, or if the image cannot be read.
     """
     if not query.has_example:

@@ -20,13 +20,13 @@ class Filters:
     min_valid_fraction: float = 0.0
     """Smallest share of valid pixels, 0 to 1."""
     areas: Areas = ()
-    """Areas in longitude and latitude. A tile must meet every area."""
+    """Areas in longitude and latitude. A tile's footprint must intersect every area."""
     excluded: frozenset[str] = frozenset()
     """Ids of tiles that must not be in the answer. These are the tiles of the query."""
 
     @property
     def restrictive(self) -> bool:
-        """Whether the filters can reject further tiles, in addition to the excluded tiles."""
+        """Whether the filters can reject a tile that is not in `excluded`."""
         return bool(self.areas) or self.min_valid_fraction > 0
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
@@ -35,7 +35,7 @@ class Filters:
         Args:
             rows: a table with the columns `tile_id`, `valid_fraction` and `geometry` (WKB).
         """
-        # Valid fractions are stored as float32, so the bound is also compared in float32.
+        # Valid fractions are stored as float32, so the bound is rounded to float32.
         passes = rows["valid_fraction"].to_numpy() >= np.float32(self.min_valid_fraction)
         passes &= ~pc.is_in(rows["tile_id"], pa.array(self.excluded, pa.string())).to_numpy()
         if self.areas:
@@ -45,8 +45,8 @@ class Filters:
     def sql_condition(self) -> tuple[str, dict[str, Any]]:
         """Return an SQL condition on a shard's columns, and the values of the condition's parameters.
 
-        The condition is true for every row that passes the filters. It is also true for some rows near an area, because
-        it compares only bounding boxes.
+        The condition is true for every row that passes the filters. It compares only bounding boxes, so it can be true
+        for a row that is near an area but does not pass.
         """
         in_bounds, bounds = bounds_condition(self.areas)
         condition = f"valid_fraction >= $valid::FLOAT AND NOT list_contains($excluded, tile_id) AND {in_bounds}"

@@ -1,11 +1,12 @@
 """Open the database of a vector index in such a way that the database can do no harm.
 
-A vector index may come from a bucket. Whoever may write to the bucket also writes `index.json`, so the digest in it
-proves nothing about the author. A DuckDB database can hold more than tables: a view or a macro runs any SQL, and SQL
-can read local files. Two measures make this harmless:
+A vector index may come from a bucket. A person who can write to the bucket can replace both the database and
+`index.json`. The digest in `index.json` therefore does not show that a build wrote the database. A DuckDB database can
+hold views and macros. They can run any SQL, and SQL can read local files. Two measures protect against this:
 
-- The connection may open this one file and no other, before the database is attached. It cannot be unlocked again.
-- Nothing is read from the database before its list of contents equals the list that a build writes.
+- Before the database is attached, the connection is restricted to the files of this database. The restriction cannot be
+  removed.
+- Before vectors are read, the contents of the database are compared with the contents that a build writes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _TABLE = (
     'CREATE TABLE vectors(tile_id VARCHAR, "row" INTEGER, col INTEGER, col_off INTEGER, row_off INTEGER, '
     "width INTEGER, height INTEGER, valid_fraction FLOAT, geometry {geometry}, embedding FLOAT[{dimensions}]);"
 )
-"""DuckDB's SQL text of the table that a build writes."""
+"""The SQL text that DuckDB returns for the table of a build. The table of a database must have the same text."""
 
 _GEOMETRY_TYPES = ("GEOMETRY", "BLOB")
 """Types of the footprints. The type is `BLOB` if the raster has no place on Earth."""
@@ -48,11 +49,11 @@ def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBP
         ef_search: number of candidates in a search.
 
     Raises:
-        IndexUnusableError: if `vss` cannot be loaded, or if the database holds anything else than an index.
+        IndexUnusableError: if `vss` cannot be loaded, or if the database does not hold exactly what a build writes.
         duckdb.Error: if the file is not a DuckDB database.
     """
-    # If a write-ahead log lies beside the database, DuckDB executes it. A finished build leaves none, and the digest
-    # does not cover one.
+    # Refuse a database with a write-ahead log. DuckDB would execute the log. A finished build leaves no log, and the
+    # digest does not cover the log.
     log = Path(f"{path}.wal")
     if log.exists():
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
@@ -62,13 +63,13 @@ def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBP
         # 1 GB. In DuckDB, 1 GB is 10^9 bytes.
         con.execute(f"SET memory_limit = '{1 + path.stat().st_size / 1e9:.3f}GB'")
         load_vss(con)
-        # DuckDB asks whether the log exists, and needs the permission for the question.
+        # The log must be among the allowed paths, because DuckDB checks whether it exists.
         con.execute(f"SET allowed_paths = [{quote_path(path)}, {quote_path(log)}]")
         con.execute("SET enable_external_access = false")
         con.execute(f"ATTACH {quote_path(path)} AS ix (READ_ONLY)")
         con.execute(f"SET hnsw_ef_search = {int(ef_search)}")
-        # The index scan also returns the other columns. Late materialization would scan the whole table for these
-        # columns. This was slower in measurements.
+        # Turn late materialization off. With late materialization, DuckDB would scan the whole table to fetch the
+        # columns of the nearest rows. This was slower in measurements.
         con.execute("SET late_materialization_max_rows = 0")
         con.execute("SET lock_configuration = true")
         _check_contents(con, dimensions)
@@ -81,10 +82,10 @@ def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBP
 def _check_contents(con: duckdb.DuckDBPyConnection, dimensions: int) -> None:
     """Check that the database holds the table and the index of a build, and nothing else.
 
-    DuckDB's SQL text of a table has every default, constraint and generated column of the table.
+    The table is compared by its SQL text, because this text also shows defaults, constraints and generated columns.
 
     Raises:
-        IndexUnusableError: if the database holds something else.
+        IndexUnusableError: if the contents differ from those of a build.
     """
     tables = con.execute(
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = 'ix'"
@@ -92,7 +93,8 @@ def _check_contents(con: duckdb.DuckDBPyConnection, dimensions: int) -> None:
     allowed = [_TABLE.format(geometry=kind, dimensions=dimensions) for kind in _GEOMETRY_TYPES]
     if tables not in [[("main", "vectors", sql)] for sql in allowed]:
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
-    # Every database has schemas, views, functions and types of DuckDB itself. These are marked as internal.
+    # In every database, DuckDB has its own schemas, views, functions and types. They are marked as internal, and are
+    # left out of the comparison.
     wanted: dict[str, list[tuple[str, ...]]] = {
         "SELECT table_name, expressions FROM duckdb_indexes() WHERE": [("vectors", "[embedding]")],
         "SELECT sequence_name FROM duckdb_sequences() WHERE": [],

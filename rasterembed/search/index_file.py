@@ -82,7 +82,7 @@ def local_database(dataset: Dataset, info: VectorIndexInfo) -> Path:
 
     Raises:
         IndexUnusableError: if the database is missing, or if its size or sha256 differs from `info`.
-        StoreError: if the store or the disk refuses.
+        StoreError: if the store refuses or does not answer, or if the local file cannot be written.
     """
     store = dataset.store
     key = dataset.layout.vector_index_file(info.file)

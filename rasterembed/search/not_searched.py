@@ -12,19 +12,19 @@ class NotSearchedReason(StrEnum):
     """Reason why a dataset was not searched."""
 
     NOT_CHECKED = "not_checked"
-    """Its quality checks have not passed yet."""
+    """The dataset's quality checks have not passed yet."""
     FAILED_QA = "failed_qa"
-    """It did not pass its quality checks."""
+    """The dataset did not pass its quality checks."""
     EMPTY = "empty"
-    """It has no embedded tile."""
+    """The dataset has no embedded tile."""
     UNREADABLE = "unreadable"
     """A file of the dataset is missing or damaged."""
     OTHER_MODEL = "other_model"
-    """Its vectors are of another model or other settings, so they cannot be compared."""
+    """The dataset was embedded with another model or other settings, so its vectors cannot be compared."""
     NO_PLACE = "no_place"
-    """It has no place on Earth, but the search asked for a place or an area."""
+    """The raster has no place on Earth, but the search asked for a place or an area."""
     OUTSIDE_DATES = "outside_dates"
-    """Its raster was not acquired in the requested time."""
+    """The raster was not acquired in the requested time."""
 
 
 class NotSearched(BaseModel):
@@ -35,7 +35,7 @@ class NotSearched(BaseModel):
     dataset_id: str
     reason: NotSearchedReason
     detail: str = ""
-    """Text of the error for `UNREADABLE`, and the differences for `OTHER_MODEL`. Other reasons do not use it."""
+    """Text of the error for `UNREADABLE`, and the differences for `OTHER_MODEL`. Empty for all other reasons."""
 
     def describe(self) -> str:
         """Return the reason as text for people.
@@ -62,7 +62,7 @@ class NotSearched(BaseModel):
 
 
 def describe_all(not_searched: Sequence[NotSearched]) -> str:
-    """Return one text for people that names datasets with the reasons. Datasets with the same reason stand together.
+    """Return one text for people with the datasets and the reasons. Datasets with the same reason are listed together.
 
     Example:
         >>> failed = [NotSearched(dataset_id=name, reason=NotSearchedReason.FAILED_QA) for name in ("a", "b")]

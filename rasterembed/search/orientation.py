@@ -1,4 +1,4 @@
-"""Turn a photo upright. A camera stores the rows of its sensor, and says in the EXIF data how the camera was held."""
+"""Turn a photo upright. A camera stores pixels in the order of its sensor. EXIF data says how the camera was held."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _FORMATS = ("JPEG", "PNG", "TIFF")
 
 @dataclass(frozen=True)
 class Orientation:
-    """How stored pixels become an upright picture: first swap rows and columns, then reverse them."""
+    """The steps that turn stored pixels into an upright picture: first swap rows and columns, then reverse them."""
 
     swapped: bool = False
-    """Whether rows become columns."""
+    """Whether rows and columns are swapped."""
     rows_reversed: bool = False
-    """Whether the upright rows are in reverse order."""
+    """Whether the order of the rows is reversed after the swap."""
     columns_reversed: bool = False
-    """Whether the upright columns are in reverse order."""
+    """Whether the order of the columns is reversed after the swap."""
 
     def central_square(self, width: int, height: int) -> Window:
-        """Return the stored window of the square in the middle of the upright picture.
+        """Return the window, in stored pixels, of the square in the middle of the upright picture.
 
         Args:
             width: stored columns, px.
@@ -68,7 +68,7 @@ def read_orientation(store: ObjectStore, uri: str) -> Orientation:
     """Return the orientation that a photo's EXIF data names. Without readable EXIF data, the photo is upright.
 
     Args:
-        store: gives the credentials for a photo on S3.
+        store: store with the credentials for a photo on S3.
         uri: absolute path, or s3://bucket/key.
 
     Raises:
@@ -80,8 +80,8 @@ def read_orientation(store: ObjectStore, uri: str) -> Orientation:
         try:
             with Image.open(file, formats=_FORMATS) as image:
                 value = image.getexif().get(ExifTags.Base.Orientation)
-        # GDAL has read the picture itself, so damaged EXIF data is no reason to refuse it. Pillow raises errors of many
-        # classes for such data.
+        # Damaged EXIF data is no reason to refuse a photo, because GDAL reads the pixels without it. For damaged EXIF
+        # data, Pillow raises errors of many classes.
         except Exception:
             return Orientation()
     return _ORIENTATIONS.get(value, Orientation()) if isinstance(value, int) else Orientation()

@@ -52,7 +52,7 @@ def _geojson(answer: Answer) -> bytes:
         }
         for hit in answer.hits
     ]
-    # An answer without tiles names its model too.
+    # The collection names the model too, because an answer without tiles has no features.
     collection = {"type": "FeatureCollection", "query": answer.query, "model": answer.model, "features": features}
     return json.dumps(collection, indent=1).encode()
 

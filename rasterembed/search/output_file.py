@@ -19,7 +19,7 @@ _STORE = "store:"
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file for a result: a local file, or an object of a store. `find_output` makes it from what a person typed."""
+    """A file for a result: a local file, or an object of a store. `find_output` makes it from the name of the file."""
 
     place: str
     """Path of the local file, or key of the object."""
@@ -49,7 +49,7 @@ class OutputFile:
 
 
 def find_output(store: ObjectStore | None, text: str | Path, *endings: str, local: bool = True) -> OutputFile:
-    """Return the file for a result. Call this function before the work, so that no work is lost.
+    """Return the file for a result. Call this function first, so that a wrong name is found before the search.
 
     Args:
         store: the store of the datasets. None if only a local file is possible.
@@ -59,8 +59,8 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
         local: whether a local file is allowed. Local files of a container are lost with the container.
 
     Raises:
-        UsageError: if the name has another ending; if the folder of a local file does not exist; if the key is not
-            allowed, or belongs to a dataset; or if a local file is not allowed.
+        UsageError: if the name has none of these endings; if the folder of a local file does not exist; if the key is
+            not allowed, or belongs to a dataset; or if a local file is not allowed.
     """
     name = str(text)
     if not name.lower().endswith(endings):
@@ -96,7 +96,7 @@ def _key(store: ObjectStore | None, name: str) -> str | None:
 
 
 def _check_key(name: str, key: str) -> str:
-    """Return the key if a result may have it. A result never replaces a file of a dataset."""
+    """Return the key, if a result may be written to it. A result never replaces a file of a dataset."""
     segments = key.split("/")
     if not key.isprintable() or any(segment in ("", ".", "..") for segment in segments):
         raise UsageError(

@@ -35,7 +35,7 @@ def dataset_names(dataset: str | None, every: bool) -> list[str]:
         every: whether all datasets of the store are meant.
 
     Raises:
-        UsageError: if neither is given, or both.
+        UsageError: if names and `every` are both given, or if none of them is given.
     """
     names = [name.strip() for name in (dataset or "").split(",") if name.strip()]
     if every and names:
@@ -76,7 +76,9 @@ class TileRef(BaseModel):
 
 
 class Query(BaseModel):
-    """Examples for a search. Give one tile, place or image, or liked tiles, or both. Unliked tiles can be added.
+    """Examples for a search. Give a tile, a place, an image or liked tiles.
+
+    Liked and unliked tiles can be added to a tile, a place or an image. Unliked tiles alone are not enough.
 
     In Rocchio's formula, the tile, place or image is the query. The liked and unliked tiles are the feedback. See
     `rasterembed.search.examples`.
@@ -139,7 +141,10 @@ class Query(BaseModel):
 
     @property
     def dataset_of_example(self) -> str | None:
-        """Name of the dataset that the first tile of the query names. None if the tile's name has no dataset."""
+        """Name of the dataset in the first tile's name: `scene` in `scene/r000012_c000034`.
+
+        None if the query has no tile, or if the first tile's name has no dataset.
+        """
         first = next(iter([*([self.tile] if self.tile else []), *self.like]), None)
         return None if first is None else TileRef.parse(first).dataset_id
 
@@ -171,12 +176,12 @@ class Where(BaseModel):
 
     bbox: tuple[float, float, float, float] | None = Field(
         default=None,
-        description="West, south, east, north in degrees: only tiles that meet this box. If west > east, the box "
+        description="West, south, east, north in degrees: only tiles that intersect this box. If west > east, the box "
         "crosses the antimeridian.",
     )
     within: str | None = Field(
         default=None,
-        description="GeoJSON file with polygons in longitude and latitude: only tiles that meet these polygons.",
+        description="GeoJSON file with polygons in longitude and latitude: only tiles that intersect them.",
     )
     min_valid_fraction: float | None = Field(
         default=None,
@@ -225,7 +230,10 @@ class Where(BaseModel):
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:
-    """Turn a date or time into a time in a time zone. A date gets the time `of_day`. The default time zone is UTC."""
+    """Return a date or a time as a time with a time zone.
+
+    A date gets the time of day `of_day`. If `when` has no time zone, it is in UTC.
+    """
     if not isinstance(when, datetime):
         when = datetime.combine(when, of_day)
     return when if when.tzinfo else when.replace(tzinfo=UTC)

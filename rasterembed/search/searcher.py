@@ -36,11 +36,11 @@ class _Engines:
 
     scan: ScanEngine
     index: SearchEngine | None
-    """Engine with a vector index, which is used first. None if the dataset has no usable index."""
+    """Engine with a vector index. It is used before the scan. None if the dataset has no usable index."""
     no_index: NoIndexReason | None
     """Reason why `index` is None. None if there is an engine with an index."""
     detail: str
-    """Further text for `NoIndexReason.describe`."""
+    """Value of the parameter `detail` of `NoIndexReason.describe`."""
 
     def drop_index(self, error: IndexUnusableError) -> None:
         """Close the engine with the index. All later queries then use the scan."""
@@ -50,7 +50,7 @@ class _Engines:
 
 
 class Searcher:
-    """Searches some datasets, any number of times. The vector indexes of the datasets stay in memory.
+    """Searches the same datasets any number of times. The vector indexes of the datasets stay in memory.
 
     Use a searcher as a context manager, or call `close` at the end. Only one thread at a time may use a searcher. If
     you have several threads, open one searcher in each thread.
@@ -58,15 +58,16 @@ class Searcher:
     Args:
         store: the store that holds the datasets.
         dataset_ids: names of the datasets, and patterns such as `incoming-*`. `*` stands for all datasets of the store.
-            Named datasets must have been embedded with the same model and settings. Of the datasets that only a pattern
-            names, unusable ones are left out, and the answer names them. See
+            Named datasets must have been embedded with the same model and settings. A dataset that only a pattern names
+            is left out if it is not usable, and the answer says so. See
             `rasterembed.search.datasets.choose_datasets`.
         engine: `auto` uses a dataset's vector index if it has one. `scan` compares the query with every vector.
         ef_search: number of candidates in a search of a vector index. None means the default of the index.
         device: device that runs the model for images.
         hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
         model_of: name of the dataset whose model the search uses, if a pattern names datasets of several models. By
-            default, the model of most datasets is used.
+            default, it is the model of the first named dataset. If only patterns are given, it is the model of most
+            datasets.
 
     Raises:
         UsageError: if the store has no dataset with one of the names.
@@ -137,7 +138,8 @@ class Searcher:
             k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
-            UsageError: if the query does not fit the datasets, or k is not from 1 to `MAX_K`.
+            UsageError: if the query has no example, or a tile that is not in the datasets; or if k is not from 1 to
+                `MAX_K`.
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
                 or if an area is given, but a dataset has no place on Earth.
         """
@@ -181,9 +183,9 @@ class Searcher:
         started: float,
         unreadable: Sequence[NotSearched] = (),
     ) -> Answer:
-        """Search all datasets but the unreadable ones for the examples' vector.
+        """Return the tiles that are nearest to the examples' vector, from all datasets except the unreadable ones.
 
-        `query` is None if the vector itself was given.
+        `query` is None if the caller gave a vector and no query.
         """
         include_query = query is None or query.include_query
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
@@ -232,8 +234,8 @@ class Searcher:
     def _for_lookup(self, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
         """Return the datasets in which the examples are looked up, and those whose tile index cannot be read.
 
-        If the example is a place, a dataset that only a pattern names is left out if it has no place on Earth, or no
-        readable tile index.
+        If the example is a place, a dataset that only a pattern names is left out in two cases: it has no place on
+        Earth, or its tile index cannot be read.
         """
         if query.lonlat is None:
             return list(self.datasets), []
@@ -256,7 +258,11 @@ class Searcher:
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> tuple[pa.Table, UsedEngine]:
-        """Use the engine with the index. If there is no such engine, or if its result is None, use the scan."""
+        """Return the k nearest tiles of one dataset, and the engine that found them.
+
+        The engine with the index is used first. The scan is used if there is no such engine, if the engine fails, or if
+        it is not sure of its result.
+        """
         engines = self._engines[dataset.id]
         if engines.index is not None:
             try:
@@ -277,7 +283,7 @@ def _check_k(k: int) -> None:
 
 
 def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
-    """Return that a dataset was left out because of an error. If the store does not answer, raise the error."""
+    """Return an entry for a dataset that cannot be read. If the store does not answer, raise the error instead."""
     if isinstance(error, StoreUnavailableError):
         raise error
     return NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
@@ -302,7 +308,7 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
     for rank, (dataset, row) in enumerate(rows, start=1):
         centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
         if centre is None and dataset.plan.profile.on_earth:
-            # The tile is on the edge of the map, with its centre beyond it.
+            # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
             point = shapely.from_wkb(row["geometry"]).representative_point()
             centre = point.x, point.y
         lon, lat = centre or (None, None)
@@ -324,7 +330,7 @@ def search(
         k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
     Raises:
-        UsageError: if the store has no dataset with one of the names, or if the query does not fit the datasets.
+        UsageError: see `Searcher` and `Searcher.ask`.
         DataError: see `Searcher` and `Searcher.ask`.
 
     Example:

@@ -25,7 +25,7 @@ _HATCHING = (238, 240, 243), (222, 226, 230)
 
 
 def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict[tuple[str, str], Image.Image]:
-    """Return thumbnails of tiles by dataset and tile id. The tiles are read in the order of their position.
+    """Return thumbnails of tiles by dataset id and tile id. The tiles are read from top to bottom.
 
     Args:
         dataset: the dataset of all tiles.
@@ -46,14 +46,14 @@ def thumbnails(dataset: Dataset, tiles: Iterable[Tile | Hit], side: int) -> dict
 
 
 def thumbnail_uris(answer: Answer, datasets: Sequence[Dataset], most: int, side: int) -> dict[tuple[str, str], str]:
-    """Return thumbnails of the nearest tiles as data URIs, by dataset and tile id.
+    """Return thumbnails of the nearest tiles as data URIs, by dataset id and tile id.
 
-    A dataset whose raster cannot be read, for example because it was moved, has no thumbnail.
+    If a dataset's raster cannot be read, for example because its file was moved, its tiles have no thumbnails.
 
     Args:
         answer: the answer.
         datasets: the datasets that were searched.
-        most: largest number of thumbnails. The nearest tiles come first.
+        most: largest number of thumbnails. If the answer has more tiles, the nearest ones get a thumbnail.
         side: width and height of a thumbnail, px.
     """
     addresses: dict[tuple[str, str], str] = {}
@@ -90,11 +90,11 @@ def picture(
 ) -> Image.Image:
     """Return a thumbnail of a tile. Its colours are those of the model's input.
 
-    Invalid pixels, and pixels outside the raster, are striped.
+    Invalid pixels, and pixels outside the raster, are drawn as stripes.
 
     Args:
         pixels: colour channels, shape (1 or 3, rows, columns). Rows and columns are at most `tile_side`.
-        valid: whether each pixel is valid, shape (rows, columns).
+        valid: booleans, shape (rows, columns): True where the pixel is valid.
         radiometry: how values become colour.
         tile_side: side of a tile in the grid, px.
         side: width and height of the thumbnail, px.

@@ -76,7 +76,7 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
     Args:
         con: a connection from `duck.connect`.
         datasets: datasets in which the tile is searched.
-        lon: longitude in degrees, -360 to 360. A longitude is the same a turn of 360 degrees on.
+        lon: longitude in degrees, -360 to 360. Longitudes that differ by 360 degrees are the same place.
         lat: latitude in degrees.
 
     Raises:
@@ -84,7 +84,7 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
             no place on Earth.
     """
     east = lon - 360.0 * np.round(lon / 360.0)
-    # The antimeridian is at both ends of the map.
+    # A point on the antimeridian has two longitudes, -180 and 180. Look for tiles at both.
     west = -180.0 if east == 180.0 else 180.0 if east == -180.0 else east
     points, skipped = shapely.points([east, west], [lat, lat]), ""
     for dataset in datasets:
@@ -114,7 +114,7 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
 
 
 def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> str:
-    """Return text for people about where datasets are, and whether the two numbers of a place may be swapped."""
+    """Return the end of an error text: the extents of the datasets, and a hint if the numbers seem to be swapped."""
     texts, swapped = [], False
     for dataset in datasets:
         geometry = outline(dataset.plan)
@@ -128,7 +128,7 @@ def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> st
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:
-    """Return a table of the embedded tiles that meet every area. Its columns are `tile_id` and `shard`.
+    """Return a table of the embedded tiles that intersect every area. Its columns are `tile_id` and `shard`.
 
     Raises:
         DataError: if the tile index cannot be read.
@@ -154,7 +154,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
         tiles: n tiles.
 
     Returns:
-        Shape (n, dimensions).
+        The vectors, shape (n, dimensions), in the order of `tiles`.
 
     Raises:
         DataError: if a shard cannot be read, or if a shard has no row for a tile that should be in it.
@@ -164,7 +164,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         for number in sorted({tile.shard for tile in tiles}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
-            # There is one query for each tile: DuckDB can skip row groups for a condition with =, but not with IN.
+            # Send one query for each tile, and not one query with IN: DuckDB skips row groups only for =.
             for tile_id in [tile.tile_id for tile in tiles if tile.shard == number]:
                 query = "SELECT embedding FROM one_shard WHERE tile_id = $tile"
                 for (vector,) in con.sql(query, params={"tile": tile_id}).fetchall():

@@ -1,7 +1,7 @@
 """Build a dataset's vector index.
 
-A build writes a new index into the folder of the old index, and measures the recall of the new index. It then replaces
-`index.json`, which now holds the name of the new index, and deletes the old index.
+A build writes a new index into the folder of the old index, and measures the recall of the new index. The build then
+writes the name of the new index into `index.json`, and deletes the old index.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rasterembed.store.layout import new_vector_index_name
 from rasterembed.store.local_file import local_file
 
 BUILD_MEMORY = "4GB"
-"""Memory limit of DuckDB during a build, in DuckDB's notation. The index needs further memory outside this limit."""
+"""Memory limit of DuckDB during a build, in DuckDB's notation. The limit does not include the memory of the index."""
 
 RECALL_AT = 10
 """Number of neighbours of each vector in the measurement of recall."""
@@ -42,7 +42,7 @@ _SAME_DISTANCE = 1e-6
 """Largest difference between two float32 distances that are treated as equal."""
 
 _DEAD_AFTER_S = 24 * 3600
-"""Age in seconds of an unfinished file. An older file is treated as a file of a killed build, and deleted."""
+"""Largest age of an unfinished file, in seconds. An older file is deleted, because its build was probably killed."""
 
 
 class BuildOutcome(StrEnum):
@@ -86,18 +86,18 @@ class BuildResult:
 
 
 def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildResult:
-    """Build the dataset's vector index, unless the existing index is up to date.
+    """Build the dataset's vector index, if the index is missing or out of date.
 
     An index is up to date if it has the dataset's vectors and the parameters in `options`. A new index replaces the old
-    index when the new index is complete. If the options turn the index off, an old index is removed.
+    index when the new index is complete. If `options` allow no index for this dataset, an old index is removed.
 
     Args:
         dataset: the dataset.
         options: options that decide whether an index is built, and the parameters of the index.
 
     Raises:
-        DataError: if a shard cannot be read. If `options.index` is `always`, also if `vss` cannot be loaded or if the
-            memory is too small.
+        DataError: if a shard cannot be read. If `options.index` is `always`, this error is also raised if `vss` cannot
+            be loaded or if the memory is too small.
         StoreError: if the disk is full or the store refuses.
 
     Example:
@@ -128,7 +128,7 @@ def build_vector_index(dataset: Dataset, options: VectorIndexOptions) -> BuildRe
             ) from error
         return BuildResult(BuildOutcome.NO_EXTENSION, None, str(error))
     except DataError as error:
-        # If the dataset is too large for this machine's memory, search uses the exact scan instead.
+        # With `auto`, too little memory is no error: the dataset has no index, and search uses the exact scan.
         if options.index == "always" or not isinstance(error.__cause__, duckdb.OutOfMemoryException):
             raise
         return BuildResult(BuildOutcome.OUT_OF_MEMORY, None, str(error))
@@ -266,7 +266,7 @@ def _remove_files(dataset: Dataset, keep: tuple[str, ...]) -> None:
 
 
 def _remove_dead_builds(dataset: Dataset) -> None:
-    """Delete the unfinished files of killed builds in a folder. S3 needs no such step: it has no unfinished objects."""
+    """Delete the unfinished files that killed builds left in the index's folder. S3 has no unfinished objects."""
     store = dataset.store
     if store.is_s3:
         return

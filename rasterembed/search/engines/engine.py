@@ -37,17 +37,17 @@ class SearchEngine(Protocol):
         """Return the k nearest tiles that pass the filters.
 
         Args:
-            vector: the query, shape (dimensions,). Any length is allowed.
+            vector: the query, shape (dimensions,). It need not be normalised.
             k: largest number of rows.
             filters: filters for the tiles.
 
         Returns:
             A table with the columns `COLUMNS` and `distance` (cosine distance, 0 to 2). The rows are in the order of
             distance. Rows with the same distance are in the order of tile id. If fewer than k tiles pass the filters,
-            there are fewer rows. The result is None if this engine is not sure of the answer to this query.
+            the table has fewer rows. The result is None if the engine is not sure that it found the nearest tiles.
 
         Raises:
-            IndexUnusableError: if the engine's index is broken. This engine can then answer no further query.
+            IndexUnusableError: if the engine's index is broken. The engine must then not be used again.
             DataError: if a shard cannot be read.
         """
 
@@ -56,7 +56,7 @@ class SearchEngine(Protocol):
 
 
 class NoIndexReason(StrEnum):
-    """Reason why the exact scan answered, and not an engine with a vector index."""
+    """Reason why a dataset was searched by the exact scan, and not with a vector index."""
 
     SCAN_REQUESTED = "scan_requested"
     """The caller chose the engine `scan`."""
@@ -69,7 +69,7 @@ class NoIndexReason(StrEnum):
     FILE_DAMAGED = "file_damaged"
     """The index's database is missing, or its size or sha256 is wrong."""
     FOREIGN_CONTENT = "foreign_content"
-    """The index's database holds something that no build writes, such as a view. It is not read."""
+    """The index's database holds something that no build writes, such as a view. The database is not read."""
     NOT_USED = "not_used"
     """DuckDB opens the database, but does not use the index in it."""
     FAILED = "failed"
@@ -113,11 +113,11 @@ class NoIndexReason(StrEnum):
 
 
 class IndexUnusableError(Exception):
-    """A dataset's vector index cannot be used. The exact scan answers instead.
+    """A dataset's vector index cannot be used. The search then uses the exact scan.
 
     Args:
         reason: the reason.
-        detail: further text for `NoIndexReason.describe`.
+        detail: value of the parameter `detail` of `NoIndexReason.describe`.
     """
 
     def __init__(self, reason: NoIndexReason, detail: str = "") -> None:

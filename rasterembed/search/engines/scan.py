@@ -19,7 +19,8 @@ from rasterembed.store import duck
 def connect() -> duckdb.DuckDBPyConnection:
     """Open a DuckDB connection for scans."""
     con = duck.connect()
-    # With late materialization, DuckDB reads the vectors a second time to fetch the other columns of the nearest rows.
+    # Turn late materialization off. With late materialization, DuckDB would read the vectors a second time, when it
+    # fetches the remaining columns of the nearest rows.
     con.execute("SET late_materialization_max_rows = 0")
     return con
 

@@ -80,7 +80,8 @@ class VssEngine:
         Raises:
             IndexUnusableError: if DuckDB reports an error.
         """
-        # One additional row is fetched. If its distance is larger than that of the k-th row, no missing row is as near.
+        # Fetch one additional row. If it is farther away than the k-th row, every row that was not fetched is farther
+        # away too.
         fetch = (k * _OVERFETCH if filters.restrictive else k) + len(filters.excluded) + 1
         if fetch > MAX_FETCH:
             return None
