@@ -1,6 +1,6 @@
 """The configuration of a deployment, as Prefect blocks.
 
-`python -m prefect block register -m blocks`, run in the repository root, registers them with the Prefect server.
+To register the blocks with the Prefect server, run `python -m prefect block register -m blocks` in the repository root.
 """
 
 from blocks.object_store import ObjectStoreBlock

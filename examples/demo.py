@@ -1,6 +1,6 @@
 """Embed, check and search a generated scene with the command `rasterembed`: `make demo`.
 
-The demo needs no server. The demo model is stored in the folder XDG_CACHE_HOME, by default ~/.cache. The folder must be
+The demo needs no server. It stores the demo model in the folder XDG_CACHE_HOME, by default ~/.cache. This folder must be
 writable.
 
 python -m examples.demo [FOLDER]

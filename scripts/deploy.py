@@ -59,7 +59,7 @@ def _load(name: str) -> ObjectStoreBlock | None:
         block = ObjectStoreBlock.load(name)
     except ValueError:
         return None
-    assert isinstance(block, ObjectStoreBlock)  # outside an event loop `load` returns the block itself
+    assert isinstance(block, ObjectStoreBlock)  # Inside an event loop, `load` would return a coroutine.
     return block
 
 
@@ -73,9 +73,9 @@ def _secret(variable: str) -> SecretStr | None:
 
 
 def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
-    """Create an automation: the server sets a run to crashed when the run's heartbeats stop.
+    """Create an automation: when the heartbeats of a run stop, the server sets the run's state to crashed.
 
-    If the process and the worker of a run are gone, nothing else would change the run's state.
+    Without the automation, a run whose process and worker are both gone would keep the state `Running` for ever.
 
     Prefect's page on detecting zombie flows describes the trigger. prefect.yaml sets how often runs send heartbeats.
 
@@ -117,7 +117,7 @@ def make_automation(client: SyncPrefectClient, silence_s: int) -> None:
 
 
 def point_out_old_deployments(client: SyncPrefectClient) -> None:
-    """Print how to delete the deployments that 0.1 named `docker` and `process`: their schedules still run."""
+    """Print how to delete the deployments of version 0.1, `docker` and `process`, because their schedules still run."""
     wanted = DeploymentFilter.model_validate({"name": {"any_": list(POOLS)}, "tags": {"all_": ["raster-embeddings"]}})
     for old in client.read_deployments(deployment_filter=wanted):
         flow = client.read_flow(old.flow_id).name

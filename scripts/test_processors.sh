@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Run the tests that compare vectors (marker `vectors`) several times, as if on different processors. Processors differ in
-# the number of threads, and in the kernels that MKL, PyTorch, oneDNN and OpenBLAS choose. Each run sets variables that
-# force another choice on this machine. All runs are done. The script fails if one of the runs failed.
+# Run the tests that compare vectors (marker `vectors`) several times, as if on different processors. On different
+# processors, the number of threads differs, and MKL, PyTorch, oneDNN and OpenBLAS choose different kernels. Each run sets
+# variables that force some of these differences on this machine. If a run fails, the next runs are still done, and the
+# script fails at its end.
 #
 #   scripts/test_processors.sh PYTEST [OPTION...]
 set -uo pipefail
@@ -23,15 +24,15 @@ ways=(
 unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_CAPABILITY \
   ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS
 
-# Without the trap, Ctrl-C would only end the current step.
+# Let Ctrl-C end the whole script. Without this trap, it would end only the current run.
 trap 'exit 130' INT
 failed=()
 for way in "${ways[@]}"; do
   echo "== $way"
   tests="vectors and not s3 and not slow"
   chosen=()
-  # OpenVINO has a oneDNN of its own, which fails if this variable hides instructions that OpenVINO has found itself.
-  # Only PyTorch's oneDNN is meant here.
+  # Leave out the tests of OpenVINO in this run, which is about PyTorch's oneDNN. OpenVINO contains another copy of
+  # oneDNN. This copy fails if the variable hides instructions that OpenVINO has found itself.
   [[ $way == *ONEDNN_MAX_CPU_ISA* ]] && chosen=(-k "not openvino")
   # The variables of a way are separate words.
   # shellcheck disable=SC2086

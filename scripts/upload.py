@@ -21,7 +21,7 @@ from rasterembed.store.uploads import Upload
 
 BUCKET = "rasters"
 PATIENCE_S = 60
-"""Seconds to wait after the upload until the run exists. A notification takes one or two seconds."""
+"""Longest wait for the run after the upload, in seconds. A notification usually takes one or two seconds."""
 
 
 def idempotency_key_of(key: str) -> str:

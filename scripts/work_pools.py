@@ -1,8 +1,8 @@
 """The work pools of prefect.yaml: what a run may ask for, and how many runs work at once.
 
-A pool's base job template is the only place that says how a worker starts a run. Here the templates fix everything that
-could reach the host: privileges, volumes, networks, the command. A deployment or a run may change a few variables, and
-Prefect's server refuses all others.
+A pool's base job template says how a worker starts a run. The templates of this module fix all settings through which a
+run could reach the host: privileges, volumes, networks and the command. A deployment or a run may set only a few
+variables, and Prefect's server refuses all other variables.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ POOLS = {"docker": DockerWorker, "docker-gpu": DockerWorker, "process": ProcessW
 """The work pools of prefect.yaml, and the type of worker for each pool."""
 
 LIMITED_POOLS = ("docker", "process")
-"""Pools whose queue `default` has a limit of runs. The deployment for GPUs has its own limit in prefect.yaml."""
+"""Pools whose queue `default` has a limit of runs. For the pool `docker-gpu`, prefect.yaml limits the deployment."""
 
 DEFAULT_QUEUE = "default"
-"""Queue of all runs but shares. Prefect creates it with the pool."""
+"""Queue of all runs except those of `embed-shards`. Prefect creates this queue with the pool."""
 
 _VARIABLES = {
     DockerWorker: ("image", "mem_limit", "memswap_limit", "env"),
@@ -37,16 +37,16 @@ _VARIABLES = {
 """Job variables that a deployment or a run may set."""
 
 _HUB_VOLUME = "raster-embeddings-hub:/home/raster/.cache/huggingface"
-"""Weights from the hub. The volume keeps them, so that each host downloads them once."""
+"""Volume for weights from the hub. It stays when a container is removed, so each host downloads the weights once."""
 
 _HARDENED = {"cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"], "pids_limit": 2048}
-"""Settings of every container: no capabilities, no programs that raise privileges, a bounded number of threads."""
+"""Settings of every container: no capabilities, no way to gain privileges, a limit of processes and threads."""
 
 _GPUS = {"shm_size": "2g", "device_requests": [{"driver": "nvidia", "count": -1, "capabilities": [["gpu"]]}]}
 """Settings of a container that uses all NVIDIA GPUs of its host."""
 
 _MEMORY_PER_RUN = 4 * 2**30
-"""Bytes of memory per run for the default limit. A run of the smallest model takes about one GiB; larger ones more."""
+"""Bytes of memory for each run in the default limit. A run with the smallest model takes about 1 GiB."""
 
 
 def base_job_template(pool: str, network: str | None = None) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def image_names() -> list[str]:
 def default_limit() -> int:
     """Return how many runs work at once by default: two for each core, but at most one for each 4 GiB of memory.
 
-    Each run is an interpreter of its own. A short run often waits: for the worker, for the server, for the store.
-    Two runs for each core keep the cores busy, and more take memory that the cores cannot use.
+    Each run is a Python interpreter. A short run often waits for the worker, the server or the store, so two runs for
+    each core keep the cores busy. More runs take more memory, and are not faster.
     """
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return max(1, min(2 * len(os.sched_getaffinity(0)), memory // _MEMORY_PER_RUN))
@@ -105,8 +105,8 @@ def make_pools(client: SyncPrefectClient, network: str | None, limit: int | None
     Args:
         client: client of the Prefect server.
         network: Docker network that the containers of the Docker pools join. None keeps an existing pool's network.
-        limit: largest number of runs at once in a pool. None keeps an existing limit, or sets the default one.
-            Runs of `embed-shards` do not count: a run that waits for them must not keep them from starting.
+        limit: largest number of runs at once in a pool. None keeps an existing limit, or sets the default limit.
+            Runs of `embed-shards` do not count. Otherwise a run that waits for them could keep them from starting.
     """
     for name, worker in POOLS.items():
         try:
@@ -125,7 +125,7 @@ def make_pools(client: SyncPrefectClient, network: str | None, limit: int | None
 
 
 def _network_of(template: dict[str, Any]) -> str | None:
-    """Return the network that containers of a pool join. Version 0.1 kept it as the default of a variable."""
+    """Return the network that containers of a pool join. In templates of version 0.1, it is the default of a variable."""
     old = template.get("variables", {}).get("properties", {}).get("networks", {}).get("default")
     networks = template.get("job_configuration", {}).get("networks")
     networks = networks if isinstance(networks, list) else old

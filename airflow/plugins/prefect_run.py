@@ -1,7 +1,7 @@
 """Run a Prefect deployment as an Airflow task.
 
-The task uses Prefect's REST API, because Airflow's environment has no Prefect. This module is a plugin, because
-Airflow's triggerer imports it and cannot import modules from the DAG folder.
+The task uses Prefect's REST API, because Prefect is not installed in Airflow's environment. This module is a plugin,
+because Airflow's triggerer must import it, and cannot import modules from the DAG folder.
 """
 
 from __future__ import annotations
@@ -71,9 +71,9 @@ async def send_async(client: httpx.AsyncClient, method: str, path: str, body: An
 class PrefectRunOperator(BaseOperator):
     """Create a flow run of a deployment, wait for the end of the run, and succeed or fail as the run did.
 
-    Airflow's triggerer does the waiting. The operator writes three XCom values: `flow_run_id`, `flow_run_url` (the page
-    of the run) and `manifest` (the URI of the dataset's manifest). If the task is marked failed or succeeded, is
-    cleared, or times out, the operator cancels the run.
+    While the run works, Airflow's triggerer waits for its end, and no Airflow worker is occupied. The operator writes
+    three XCom values: `flow_run_id`, `flow_run_url` (the page of the run) and `manifest` (the URI of the dataset's
+    manifest). If the task is marked failed or succeeded, is cleared, or times out, the operator cancels the run.
 
     Args:
         deployment: the deployment, as flow/deployment.
@@ -172,7 +172,7 @@ class PrefectRunOperator(BaseOperator):
 
 
 class PrefectRunTrigger(BaseTrigger):
-    """Wait for the end of a flow run. Keep waiting while the server does not answer."""
+    """Wait for the end of a flow run, also while the server does not answer for some time."""
 
     def __init__(self, prefect_conn_id: str, flow_run_id: str, poll_s: float) -> None:
         super().__init__()

@@ -18,6 +18,6 @@ Colour = Sequence[float]
 
 
 def clip(values: npt.NDArray[np.floating[Any]], low: float, high: float) -> F32:
-    """Return `np.clip` of float32 values as float32. NumPy's type annotations wrongly say float64."""
+    """Return `np.clip` of float32 values, typed as float32. NumPy's type annotations wrongly say float64."""
     clipped: F32 = np.clip(values, low, high)
     return clipped

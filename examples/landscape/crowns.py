@@ -22,12 +22,12 @@ class Crowns:
 
 
 def plant_crowns(rng: np.random.Generator, trees: F32, broadleaf: F32) -> Crowns:
-    """Plant at most one tree in every square of 5 px. Crowns are domes, and may overlap.
+    """Plant at most one tree in every square of 5 x 5 px. A crown is a dome. Crowns may overlap.
 
     Args:
         rng: source of randomness.
         trees: chance that a tree grows at each pixel, 0 to 1.
-        broadleaf: share of broadleaf trees around each pixel, as noise of deviation 1.
+        broadleaf: tendency to broadleaf trees around each pixel: noise of mean 0 and standard deviation 1.
     """
     pitch, reach = 5, 4
     shape = trees.shape

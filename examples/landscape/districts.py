@@ -64,7 +64,7 @@ def make_districts(rng: np.random.Generator, terrain: Terrain) -> Districts:
     x = np.arange(shape[1], dtype=np.float32)[None, :] + bend * smooth_noise(rng, shape, 150)
     nearest, other = np.empty(shape, np.uint16), np.empty(shape, np.uint16)
     edge = np.empty(shape, np.float32)
-    # The loop goes block by block, because within a block only a few sites can be nearest.
+    # Work block by block. Only a few sites can be nearest within a block, so few distances are computed.
     block = 256
     for top in range(0, shape[0], block):
         for left in range(0, shape[1], block):
@@ -101,7 +101,10 @@ def _two_nearest(sites: F32, y: F32, x: F32) -> tuple[I32, I32, F32]:
 
 @dataclass(frozen=True)
 class Bricks:
-    """For each chosen pixel, the parcel or street block around the pixel (its *brick*). All lengths are in px."""
+    """The *brick* around each chosen pixel: its parcel or street block.
+
+    All arrays have the shape of the chosen pixels. All lengths are in px.
+    """
 
     key: U32
     """Random number of the brick."""
@@ -133,9 +136,9 @@ def cut_bricks(districts: Districts, pick: Any, length: float, depth: float, sal
     Args:
         districts: the districts to cut.
         pick: the chosen pixels, as an index (a mask or slices) into the scene.
-        length: mean length of a brick. All bricks of a row have the same length, up to half longer or shorter.
-        depth: mean depth of a row. All rows of a district have the same depth, up to a quarter more or less.
-        salt: another number cuts the same districts in another way.
+        length: typical length of a brick. Each row has its own length of bricks, between 0.6 and 1.5 times `length`.
+        depth: typical depth of a row. Each district has its own depth of rows, between 0.75 and 1.25 times `depth`.
+        salt: changes the random numbers. Another salt cuts the same districts in another way.
     """
     district = districts.keys[districts.nearest[pick]] + np.uint32(salt)
     depths = depth * (0.75 + 0.5 * draw(district, 1))
@@ -165,5 +168,5 @@ def at_middles(field: F32, districts: Districts, pick: Any, bricks: Bricks) -> F
 
 
 def strips(shape: Shape) -> list[slice]:
-    """Return slices of rows. The slices are short, so that arrays for one slice fit the processor's cache."""
+    """Return slices that divide the rows of a scene. Arrays for the 128 rows of a slice fit the processor's cache."""
     return [slice(top, top + 128) for top in range(0, shape[0], 128)]

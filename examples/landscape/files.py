@@ -28,7 +28,7 @@ _SMALLEST = 64
 """Smallest width and height of a scene, px."""
 
 _LOSSLESS = ("none", "lzw", "deflate", "zstd")
-"""Compressions that keep every pixel. Others would blur the border of the nodata pixels."""
+"""Compressions that keep every pixel. A lossy compression would blur the border of the nodata pixels."""
 
 _ORIGIN_LON_LAT = (24.9, 60.2)
 """Longitude and latitude near the upper left corner of every scene, degrees."""
@@ -36,7 +36,7 @@ _ORIGIN_LON_LAT = (24.9, 60.2)
 
 @dataclass(frozen=True)
 class Scene:
-    """The two files of a generated scene. Both have the same grid."""
+    """The two files of a generated scene. Both have the same size, CRS and transform."""
 
     raster: Path
     """Three-band uint8 RGB COG. A nodata pixel is 0 in all bands. A valid pixel is above 0 in all bands."""
@@ -58,12 +58,12 @@ def make_scene(
 ) -> Scene:
     """Write `scene.tif` and `scene-classes.tif` into a folder.
 
-    Fields, street blocks and crowns have their natural size if a pixel is one metre. A larger scene has more fields,
-    blocks and crowns, not larger ones. With the same NumPy, on the same kind of processor, the same arguments give the
-    same pixels.
+    Fields, street blocks and crowns have their natural size if a pixel is one metre. A scene with more pixels has more
+    fields, blocks and crowns; their size in pixels does not change. With the same NumPy, on the same kind of
+    processor, the same arguments give the same pixels.
 
     Args:
-        folder: folder for the files. It is created if it is missing. Files of these names are replaced.
+        folder: folder for the files. It is created if it is missing. Existing files with the same names are replaced.
         width: number of columns in pixels, 64 or more.
         height: number of rows in pixels, 64 or more.
         seed: seed of the random numbers, 0 or more. Each seed gives another landscape.
@@ -101,8 +101,8 @@ def make_scene(
     }
     folder.mkdir(parents=True, exist_ok=True)
     scene = Scene(raster=folder / "scene.tif", classes=folder / "scene-classes.tif")
-    # The scratch folder lies beside the targets, because os.replace cannot move a file to another file system. If
-    # writing fails, GDAL's temporary files (overviews) are removed together with the folder.
+    # The scratch folder is in the target folder, because os.replace cannot move a file to another file system. If
+    # writing fails, the scratch folder is removed together with GDAL's temporary files (overviews).
     with tempfile.TemporaryDirectory(dir=folder, prefix=".scene-") as scratch:
         raster_part, classes_part = Path(scratch) / "scene.tif", Path(scratch) / "classes.tif"
         _write_rgb(raster_part, rgb, profile)
@@ -137,7 +137,7 @@ def _georeference(crs: str, pixel_size: float) -> tuple[CRS, Affine]:
         xs, ys = transform_coordinates("OGC:CRS84", grid_crs, [lon], [lat])
     except CPLE_BaseError as error:
         raise UsageError(f"scene CRS {crs!r}: does not reach {lon} E, {lat} N; give another") from error
-    # The corner lies on a multiple of the pixel size, as in delivered imagery.
+    # Move the corner to a multiple of the pixel size, as in the images that data providers deliver.
     west, north = (round(value / pixel_size) * pixel_size for value in (xs[0], ys[0]))
     return grid_crs, Affine(pixel_size, 0, west, 0, -pixel_size, north)
 

@@ -36,7 +36,7 @@ def _palette(choice: F32, colours: Sequence[Colour]) -> F32:
 
 
 def blend(colour: F32, other: Colour | F32, share: F32) -> F32:
-    """Return colours mixed with another colour, shape (n, 3). `share` is the share of the other colour, shape (n,)."""
+    """Mix `colour`, shape (n, 3), with `other`. `share` is the share of `other` in the result, 0 to 1, shape (n,)."""
     return colour + (np.asarray(other, np.float32) - colour) * share[:, None]
 
 
@@ -55,7 +55,7 @@ _CROPS = (
 
 
 def field_ground(parcels: Bricks, mottle: F32, fine: F32) -> Ground:
-    """Return fields. Each parcel has one crop, with plant rows and wheel tracks. They turn at the parcel's ends."""
+    """Return fields. Each parcel has one crop, with plant rows and wheel tracks. At its ends, they run across it."""
     key = parcels.key
     crop = _palette(draw(key, 10), _CROPS) * (0.9 + 0.2 * draw(key, 11))[:, None]
     ends = np.minimum(parcels.along, parcels.length - parcels.along)
@@ -144,7 +144,7 @@ def bare_ground(rocky: F32, mottle: F32, fine: F32) -> Ground:
 
 
 def forest_ground(stands: Bricks, mottle: F32, fine: F32) -> Ground:
-    """Return forest floor with moss and shade. A stand may be thinned, and then has fewer trees."""
+    """Return forest floor with moss and shade. Some stands are thinned: they have fewer trees."""
     thinned = draw(stands.key, 40) < 0.07
     colour = np.asarray((68, 78, 48), np.float32) * (1 + 0.1 * fine)[:, None]
     colour = blend(colour, (124, 118, 84), np.where(thinned, np.float32(0.7), 0))
@@ -162,12 +162,12 @@ def water_ground(lake_depth: F32, river: F32, swell: F32, fine: F32) -> Ground:
 
 
 def road_half_width(districts: Districts, terrain: Terrain, classes: npt.NDArray[np.uint8], rows: slice) -> F32:
-    """Return half the width, in px, of the road along the nearest border of each pixel. 0 means no road."""
+    """Return, for each pixel, half the width in px of the road on the nearest border of a district. 0 means no road."""
     keys = districts.keys
     chance = draw(keys[districts.nearest[rows]] ^ keys[districts.other[rows]], 30)
     half = np.where(chance < 0.3, np.float32(4), np.where(chance < 0.8, np.float32(2.6), 0))
     half[classes[rows] == TOWN] = 4.5
-    # A bridge takes a wide road across the river. A lake ends every road.
+    # A wide road crosses the river on a bridge, and a narrow road ends at the river. Every road ends at a lake.
     lake = terrain.lake_depth[rows] > 0
     half[(classes[rows] == WATER) & (lake | (chance >= 0.3))] = 0
     return half

@@ -9,7 +9,7 @@ from examples.landscape.classes import BARE, FIELD, FOREST, NODATA, TOWN, WATER
 from examples.landscape.districts import BLOCK, PARCEL, Districts, at_middles, cut_bricks, strips
 from examples.landscape.terrain import Terrain
 
-# Shares of the valid pixels. The water is assigned first, then these classes in this order. The rest is forest.
+# Shares of the valid pixels. Water is assigned first, then town, bare rock and fields. All other pixels are forest.
 _TOWN_SHARE, _BARE_SHARE, _FIELD_SHARE = 0.14, 0.10, 0.30
 
 

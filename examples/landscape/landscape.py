@@ -71,7 +71,11 @@ def _paint(
     districts: Districts,
     classes: npt.NDArray[np.uint8],
 ) -> tuple[F32, F32, F32]:
-    """Return colour, shape (height, width, 3), height, and chance of a tree, for the ground of the whole scene."""
+    """Return the ground of the whole scene.
+
+    Returns:
+        Colour, shape (height, width, 3). Height in px and chance of a tree, each of shape (height, width).
+    """
     shape = terrain.valid.shape
     mottle, fine = fractal_noise(rng, shape, 90, 8), fractal_noise(rng, shape, 12, 3, 0.9)
     swell = smooth_noise(rng, shape, 220)
@@ -102,7 +106,8 @@ def _paint(
         road = np.where(half > 0, clip(half - edge + 0.5, 0, 1), 0)
         surface = np.where(half[..., None] > 3, *np.array((ASPHALT, GRAVEL), np.float32))
         colour[rows] += (surface - colour[rows]) * road[..., None]
-        # A road flattens roofs and banks, but not rock. A road cut into the rock would look like a chasm.
+        # A road is level with its surroundings, so roofs and banks are removed from it. Rock is not removed, because a
+        # road cut into the rock would look like a chasm.
         height[rows] *= np.where(classes[rows] == BARE, 1, 1 - road)
         trees[rows] *= (half == 0) | (edge > half + 2)
     _shores(classes == WATER, colour, trees)
@@ -110,7 +115,7 @@ def _paint(
 
 
 def _shores(wet: Mask, colour: F32, trees: F32) -> None:
-    """Paint sand and reeds on the first metres of land beside water, and remove their trees."""
+    """Paint sand and reeds on the land within 3 px of water, and remove the trees there."""
     reach = 3
     near = np.zeros_like(wet)
     near[reach:] |= wet[:-reach]

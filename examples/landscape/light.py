@@ -23,7 +23,8 @@ def sunlight(surface: F32) -> F32:
     shade = np.zeros_like(surface)
     height, width = surface.shape
     drop = math.tan(_SUN_ELEVATION)
-    # The steps grow with distance: only high objects cast long shadows, and high objects are broad.
+    # Look for objects between a pixel and the sun, at these distances in px. The distances become coarser, because only
+    # high objects cast long shadows, and high objects are broad.
     for step in (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18):
         dy, dx = round(step * south), round(step * east)
         if dy >= height or dx >= width:

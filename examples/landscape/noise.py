@@ -37,7 +37,7 @@ def fractal_noise(rng: np.random.Generator, shape: Shape, largest: int, smallest
 
 
 def draw(key: U32, salt: int) -> F32:
-    """Return a random number in [0, 1) for each key. All pixels of a parcel share a key, so they share the number.
+    """Return a random number in [0, 1) for each key. All pixels of a parcel have the same key, and so the same number.
 
     The mixing steps are the finaliser of MurmurHash3 (Austin Appleby, public domain).
     """

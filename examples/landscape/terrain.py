@@ -34,16 +34,16 @@ class Terrain:
     """Distance to the river's bank in px. Negative in the river."""
 
     flow: float
-    """Direction of the river in radians. The parcels follow it."""
+    """Direction of the river in radians. Parcels and streets have about the same direction."""
 
     town: F32
     """Suitability for towns, without unit. Pixels with high values become town first."""
 
     farmed: F32
-    """Quality of the soil, without unit."""
+    """Quality of the soil, without unit. Pixels with high values become fields first."""
 
     rocky: F32
-    """Nearness of rock to the surface, without unit."""
+    """Nearness of rock to the surface, without unit. Pixels with high values become bare rock first."""
 
     @property
     def water(self) -> Mask:
@@ -70,7 +70,7 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
     river = np.abs(across) / slope
     del turned, across, down, right, slope
     river -= 13 + 4 * smooth_noise(rng, shape, 300)
-    # In a very small scene the river would cover everything, so the river is made narrower.
+    # In a very small scene, the river could cover everything. Make it narrower, so that it covers at most this share.
     river += max(0.0, -float(np.quantile(river[valid][::16], _RIVER_SHARE)))
 
     relief = fractal_noise(rng, shape, 420, 12, 0.48)
@@ -83,7 +83,7 @@ def make_terrain(rng: np.random.Generator, shape: Shape, border: int) -> Terrain
 
 
 def _valid(rng: np.random.Generator, shape: Shape, border: int) -> Mask:
-    """Return False in the nodata border. The border's width varies between `border` / 2 and `border`."""
+    """Return which pixels are valid. The width of the nodata border varies between `border` / 2 and `border`, in px."""
     height, width = shape
     rows, columns = np.ogrid[:height, :width]
 

@@ -1,4 +1,4 @@
-"""Deploy the project on a test's Prefect server, run workers, and read what flow runs did."""
+"""Deploy the project on a test's Prefect server, run workers, and read flow runs and their results."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Runs:
             return sorted(client.read_flow_runs(flow_run_filter=wanted), key=lambda run: run.created)
 
     def of_dataset(self, dataset_id: str) -> list[FlowRun]:
-        """Return all `embed-shards` runs of a dataset, which are known by their names."""
+        """Return all `embed-shards` runs of a dataset. Their names begin with the dataset's id."""
         wanted = FlowRunFilter.model_validate({"name": {"like_": f"{dataset_id}-0"}})
         with self._client() as client:
             return client.read_flow_runs(flow_run_filter=wanted)
@@ -132,7 +132,7 @@ def manifest_of(store: ObjectStore, dataset_id: str) -> Manifest:
 
 
 def vectors_of(store: ObjectStore, dataset_id: str) -> pa.Table:
-    """Read tile ids and embeddings of a dataset, in the manifest's order."""
+    """Read tile ids, embeddings, valid fractions and geometries of a dataset, in the order of the manifest's shards."""
     tables = []
     for shard in manifest_of(store, dataset_id).shards:
         with store.open(shard.path) as file:

@@ -1,4 +1,4 @@
-"""Embedding for tests that look at shards or search them, and do not need the quality checks."""
+"""Embed rasters without the quality checks, for tests that read or search the shards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
     """Embed a raster without the quality checks, which many rasters made for tests would not pass.
 
     Args:
-        store: where the dataset goes.
+        store: store for the dataset.
         raster: path of the raster.
         options: fields of `EmbedOptions`.
     """
@@ -24,7 +24,7 @@ def embed_ready(store: ObjectStore, raster: str, *, steps: Steps | None = None, 
     """Embed a raster without the quality checks, and let it be searched as if it had passed them.
 
     Args:
-        store: where the dataset goes.
+        store: store for the dataset.
         raster: path of the raster.
         steps: see `embed_raster`.
         options: fields of `EmbedOptions`.

@@ -1,4 +1,4 @@
-"""Run a Docker engine for tests, and make the public base image locally where no image registry can be reached.
+"""Run a Docker engine for tests. If no image registry can be reached, make the base image from Debian's packages.
 
 python -m tests.support.engine      starts an engine if none answers, makes the base image, and runs until Ctrl-C
 """
@@ -28,7 +28,8 @@ BASE_IMAGE = "python:3.11-slim-bookworm"
 PACKAGES = ("docker.io", "debootstrap", "iptables")
 
 WHEELS_PORT = 18765
-"""Port of the wheel server. It is part of a build argument, and another port would make the engine build again."""
+"""Port of the wheel server. The port is part of a build argument. It is always the same, because a new value would make
+the engine build the image again."""
 
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
@@ -71,7 +72,7 @@ def docker_engine() -> Iterator[None]:
     """Provide a Docker engine with the base image. If the engine was started here, it is stopped afterwards.
 
     Raises:
-        EngineMissingError: if there is none and none can be started.
+        EngineMissingError: if there is no engine, and none can be started.
     """
     if _answers():
         _have_base_image()
@@ -106,7 +107,7 @@ def _make_base_image() -> None:
         root = Path(folder)
         packages = "python3,python3-pip,python3-venv,python-is-python3,ca-certificates"
         _run("debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", folder)
-        # A proxy before the package index may have its own certificate, which this host knows.
+        # Copy this host's certificates, because a proxy before the package index may have a certificate of its own.
         shutil.copy(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
         (root / "etc/pip.conf").write_text(f"[global]\ncert = {_CERTIFICATES}\ndefault-timeout = 180\n")
         for unneeded in ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/lib/apt/lists", "var/cache/apt"):
@@ -133,13 +134,13 @@ def compose_command() -> str:
 
 
 def bridge_address() -> str:
-    """Return the address of this host in the containers' network. Servers that containers call must listen on it."""
+    """Return this host's address in the containers' network. A server for containers must listen on this address."""
     return next(each.address for each in psutil.net_if_addrs()["docker0"] if each.family is socket.AF_INET)
 
 
 @contextmanager
 def local_wheels() -> Iterator[dict[str, str]]:
-    """Serve to a build the wheels that pip finds in a folder of this host, such as the CPU build of PyTorch.
+    """Serve the wheels in pip's `find-links` folder of this host, such as PyTorch's CPU build, to an image build.
 
     Yields:
         Variables that prefect.yaml turns into build arguments. Empty if pip has no such folder.

@@ -3,8 +3,8 @@
 python -m tests.support.forking_worker POOL --limit N
 
 Prefect's process worker starts an interpreter for each run, whose imports take eight seconds of a core. This worker
-forks each run from a server process that has imported everything. Prefect's engine does the run, and all else is as in
-Prefect's worker: the polling, the limit, the states, and the report of a process that died.
+forks each run from a server process that has imported everything already. Prefect's engine executes the run. Polling,
+limit, states, and the report of a process that died are those of Prefect's worker.
 """
 
 from __future__ import annotations

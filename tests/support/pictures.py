@@ -1,4 +1,4 @@
-"""Replace the pictures of the quality report, for tests that look at other things.
+"""Replace the pictures of the quality report by plain ones, for tests that do not look at the pictures.
 
 Matplotlib's drawing takes three quarters of the time of a small run.
 """

@@ -22,7 +22,7 @@ def _binaries() -> Path | None:
 
 
 def install_postgres() -> Path:
-    """Return the folder of PostgreSQL's programs, and install the package if this is root.
+    """Return the folder of PostgreSQL's programs. If they are missing and the user is root, install the package first.
 
     Without PostgreSQL the test is skipped, or fails in CI.
     """

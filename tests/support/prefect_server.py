@@ -33,9 +33,9 @@ class PrefectServer:
     _process: ServerProcess | None = field(default=None, repr=False)
 
     def start(self) -> None:
-        """Start the server and wait until it is healthy. After `stop` it has the same port and data."""
+        """Start the server and wait until it is healthy. A stopped server gets its old port and data again."""
         host, port = urlsplit(self.api_url).hostname or "", str(urlsplit(self.api_url).port)
-        # The UI's pages ask the API at this address.
+        # Prefect's pages in a browser call the API at PREFECT_UI_API_URL.
         own = {"PREFECT_HOME": str(self.home / "server"), "PREFECT_UI_API_URL": self.api_url}
         environment = self.environment() | own
         del environment["PREFECT_API_URL"]
@@ -46,7 +46,7 @@ class PrefectServer:
         _wait_until_healthy(self, self._process)
 
     def stop(self) -> None:
-        """Stop the server, as an outage would. Does nothing if it has stopped already."""
+        """Stop the server, as in an outage. If it has stopped already, do nothing."""
         if self._process:
             self._process.end()
             self._process = None
@@ -69,7 +69,7 @@ def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> 
             server.start()
             yield server
         finally:
-            # Flows of this process still send logs and events. Without a server they would print errors.
+            # Wait until this process has sent all logs and events of its flows. Without a server, it would print errors.
             APILogWorker.drain_all(timeout=10)
             EventsWorker.drain_all(timeout=10)
             server.stop()

@@ -1,8 +1,8 @@
-"""What is promised about vectors that are computed twice.
+"""Compare vectors that were computed twice, within the bounds that docs/models.md promises.
 
-With the same processor, library versions, engine and number of threads, they are equal bit for bit. Otherwise each
-vector differs by at most 1e-5 of its length in float32. A test asserts equality where it can have the same number of
-threads on both sides, which is the case in all processes that the tests start: tests/__init__.py sets it for them.
+On a CPU with the same processor, library versions, engine, number of threads and batch size, two vectors of a tile are
+equal bit for bit. Otherwise they differ by at most 1e-5 of the vector's length in float32. tests/__init__.py sets the
+same number of threads for all processes that the tests start. So tests may assert equality if all else is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 TOLERANCE = 1e-5
-"""Largest length of the difference of two vectors, as a share of the first one's length."""
+"""Largest length of the difference of two vectors, divided by the length of the first vector."""
 
 
 def assert_vectors_agree(vectors: NDArray[np.float32], others: NDArray[np.float32]) -> None:
@@ -22,7 +22,7 @@ def assert_vectors_agree(vectors: NDArray[np.float32], others: NDArray[np.float3
     exact, other = vectors.astype(np.float64), others.astype(np.float64)
     error = np.linalg.norm(exact - other, axis=1)
     bound = TOLERANCE * np.linalg.norm(exact, axis=1)
-    wrong = np.flatnonzero(~(error <= bound))  # a NaN is wrong as well
+    wrong = np.flatnonzero(~(error <= bound))  # `~(a <= b)` finds NaN too; `a > b` would not.
     assert not wrong.size, f"vectors {wrong[:5]} differ by {error[wrong[:5]]}, more than {bound[wrong[:5]]}"
 
 
@@ -30,7 +30,7 @@ def assert_tables_agree(table: pa.Table, other: pa.Table) -> None:
     """Assert that two tables hold the same tiles: vectors within the promise, and everything else equal."""
     assert_vectors_agree(_vectors(table), _vectors(other))
     norms, others = (np.asarray(each["norm"])[:, None] for each in (table, other))
-    assert_vectors_agree(norms, others)  # computed from the vectors
+    assert_vectors_agree(norms, others)  # Norms are computed from the vectors, so the same bound counts.
     computed = ["embedding", "norm"]
     assert other.drop_columns(computed).equals(table.drop_columns(computed))
 

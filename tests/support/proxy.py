@@ -1,4 +1,4 @@
-"""Run a proxy before a server. It counts requests, and can hide headers, fail, break off and delay."""
+"""Run a proxy before a server. It records requests. It can remove headers, fail, cut an answer short, and delay."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ from urllib.parse import urlsplit
 from tests.support.servers import HOST
 
 Fault = Literal["unavailable", "unanswered", "cut short"]
-"""`unavailable`: answered 503 and not passed on. `unanswered`: passed on, but the answer is withheld. `cut short`: only
-half of the answer's body is sent."""
+"""What the proxy does with a request.
+
+- `unavailable`: answers 503. The server does not get the request.
+- `unanswered`: passes the request on, but closes the connection without an answer.
+- `cut short`: sends only half of the body of the server's answer.
+"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Proxy:
     fault: Callable[[str, str], Fault | None] = lambda method, path: None
     """Returns the fault of a request, given its method and path."""
     rewrite: Callable[[str], str] = lambda path: path
-    """Returns the path and query that are passed on. The server must not check signatures."""
+    """Returns the path and query for the server, given those of the client. The server must not check signatures."""
     delay_s: float = 0.0
     """Delay of every request in seconds."""
 

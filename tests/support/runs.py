@@ -1,6 +1,6 @@
 """Run `embed_raster` in separate processes, which a test can pause, kill and start again.
 
-A server process has imported PyTorch already, and each run is forked from it. This saves seconds a run.
+Each run is forked from a server process that has imported PyTorch already. This saves seconds for each run.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ SHARDS = 4
 """Number of shards when the raster of `write_raster` is embedded with `choices`."""
 
 Hook = Callable[[], None]
-"""Function that the process calls before the run. It must be a module's function, or a partial of one."""
+"""Function that the process calls before the run. It must be a module's function or a `partial` of one, because it is
+pickled."""
 
 
 def write_raster(path: Path) -> Path:
-    """Write 7 by 5 tiles of 32 px. The last column of tiles and the last shard have no valid pixel."""
+    """Write a raster of 5 rows and 7 columns of 32 px tiles. Its last column and last shard have no valid pixel."""
     random = np.random.default_rng(5)
     pixels = random.integers(1, 256, (3, 150, 224), dtype=np.uint8)
     pixels[:, :, 192:] = 0
@@ -86,17 +87,17 @@ class Outcome:
     """How a run ended."""
 
     exit_code: int | None
-    """Exit status. A negative one is the number of the signal that killed the process."""
+    """Exit status. -n means that signal n killed the process."""
     error: str = ""
-    """Class and text of the exception that ended it."""
+    """Class and text of the exception that ended the run. Empty if there was none."""
     said: str = ""
-    """Text that it printed."""
+    """Text that the run printed."""
     embedded: int = 0
-    """Number of shards that it computed."""
+    """Number of shards that the run computed."""
     loaded: int = 0
-    """Number of times that it loaded the model."""
+    """Number of times that the run loaded the model."""
     environment: tuple[str, ...] = ()
-    """Names of the environment variables that it set for its whole process."""
+    """Names of the environment variables that the run added to its process."""
 
 
 class Run:
@@ -185,12 +186,12 @@ class Pause:
         self._permission, self._permit = _processes.Pipe(duplex=False)
 
     def stay(self) -> None:
-        """Tell the test that the run is here, and wait for it. The run calls this."""
+        """Tell the test that the run is at this point, and wait until the test calls `end`. The run calls this."""
         self.arrive()
         self._permission.recv()
 
     def arrive(self) -> None:
-        """Tell the test that the run is here, without waiting. The run calls this."""
+        """Tell the test that the run is at this point, and do not wait. The run calls this."""
         self._arrive.send(None)
 
     def reached(self) -> None:
@@ -315,7 +316,7 @@ def tiles(store: ObjectStore, dataset_id: str = DATASET) -> pa.Table:
 
 
 def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]:
-    """Read the vectors of each shard that the manifest lists, by the shard's name, and check size and digest."""
+    """Read the vectors of each shard in the manifest, by file name, and check each shard's size and digest."""
     manifest = read_manifest(store, dataset_id)
     assert manifest is not None
     found = {}
@@ -329,7 +330,7 @@ def vectors(store: ObjectStore, dataset_id: str = DATASET) -> dict[str, Vectors]
 
 
 def files(root: Path) -> dict[str, tuple[str, int]]:
-    """Return digest and modification time of every file below a folder, by its path."""
+    """Return the digest and the modification time of every file below a folder. The keys are paths below the folder."""
     return {
         str(path.relative_to(root)): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(root.rglob("*"))

@@ -1,9 +1,9 @@
-"""Real S3 servers on loopback for tests and for trying things out.
+"""Run real S3 servers on loopback, for tests and for trying things out.
 
-`moto_server` starts in a second and needs only pip, but believes any signature and forgets
-everything when stopped. `ceph_gateway` is Ceph's RADOS gateway over one monitor and one OSD, from
-Debian's packages: it checks signatures, does conditional and multipart writes, and keeps its data
-over a restart.
+- `moto_server` starts in a second and needs only packages from pip. It accepts any signature, and loses its data when
+  it is stopped.
+- `ceph_gateway` is Ceph's RADOS gateway with one monitor and one OSD, from Debian's packages. It checks signatures, makes
+  conditional and multipart writes, and keeps its data when it is stopped.
 
     python -m tests.support.servers ceph      prints what to export, and runs until Ctrl-C
 """
@@ -35,7 +35,7 @@ from botocore.config import Config
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY = "raster-tests"
-# Real secrets hold slashes and plus signs, and careless URL building breaks on them.
+# The key has a slash and a plus sign, as real secrets do. Code that does not escape them in a URL fails with this key.
 SECRET_KEY = "no/real+secret"
 
 CEPH_PACKAGES = ("ceph-mon", "ceph-osd", "radosgw", "ceph-common")
@@ -76,14 +76,14 @@ class S3Server:
     tls_endpoint_url: str | None = None
     """Address of the same server with TLS, if it has one."""
     certificate: Path | None = None
-    """Certificate of that address. No authority has signed it."""
+    """Certificate of `tls_endpoint_url`. No authority has signed it."""
 
     def start(self) -> None:
-        """Start again after `stop`, on the same port (Ceph: with the same data; moto: empty)."""
+        """Start the server again after `stop`, on the same port. Ceph has its old data, moto is empty."""
         self._daemons.start()
 
     def stop(self) -> None:
-        """End the server's processes, as an outage would. Does nothing if they have ended already."""
+        """End the server's processes, as in an outage. If they have ended already, do nothing."""
         self._daemons.stop()
 
     def client(self, **overrides: Any) -> Any:
@@ -147,7 +147,7 @@ class ServerProcess:
             self._popen.wait()
 
     def end(self) -> None:
-        # A process that was not waited for keeps its number even when it is dead, so the group is still ours.
+        # Before `wait`, the system does not reuse the number of an ended process. So the signal reaches only our group.
         if self._popen.returncode is None:
             os.killpg(self._popen.pid, signal.SIGTERM)
             try:
@@ -263,7 +263,8 @@ class _Ceph:
             keys = ("--access-key", ACCESS_KEY, "--secret-key", SECRET_KEY)
             user = ("--uid", "test", "--display-name", "test")
             self._run("radosgw-admin", *self._c, "user", "create", *user, *keys)
-        # Otherwise the gateway waits for ever for the secure mode, which needs authentication.
+        # Without `--ms_mon_client_mode=crc`, the gateway waits for ever for the secure mode. That mode needs
+        # authentication, which is off in this cluster.
         name = ("--name", "client.rgw.a", "--keyring", str(self._keyring))
         self._spawn("radosgw", *name, "--ms_mon_client_mode=crc")
         _wait_for_answer(self._host, self._port, self._processes)
@@ -304,7 +305,7 @@ auth cluster required = none
 auth service required = none
 auth client required = none
 ms mon client mode = crc
-# There is one disk, so everything has one copy.
+# There is only one disk, so keep one copy of each object.
 osd pool default size = 1
 osd pool default min size = 1
 osd pool default pg num = 8
@@ -320,21 +321,22 @@ osd data = {self._folder}/osd
 rgw data = {self._folder}/rgw
 run dir = {self._folder}/run
 log file = {self._folder}/log/$name.log
-# The socket's path could be longer than the system allows, and nothing uses the socket.
+# No admin socket: nothing uses it, and its path could be longer than the system allows.
 admin socket =
 [client.rgw.a]
 rgw frontends = beast endpoint={self._host}:{self._port} \
  ssl_endpoint={self._host}:{self.tls_port} ssl_certificate={self._key_and_certificate}
 rgw thread pool size = 16
-# The gateway takes a notification's password only over TLS. The tests claim that a proxy has done TLS.
+# The gateway accepts a topic with a password only over TLS. The tests send a header which says that a proxy does TLS.
 rgw trust forwarded https = true
 """
 
 
 def install_ceph() -> None:
-    """Install Ceph's Debian packages unless its commands are there.
+    """Install Ceph's Debian packages, if its commands are missing.
 
-    Raises CephMissingError when they are not and this is not root, or apt-get is absent or fails.
+    Raises:
+        CephMissingError: if the commands are missing and the user is not root, or if apt-get is missing or fails.
     """
     if all(shutil.which(command) for command in CEPH_COMMANDS):
         return
@@ -375,9 +377,10 @@ def moto_server(host: str = HOST) -> Iterator[S3Server]:
 
 @contextmanager
 def ceph_gateway(host: str = HOST) -> Iterator[S3Server]:
-    """Run Ceph's gateway with a new, empty cluster, which is deleted in the end. Only the gateway listens on `host`.
+    """Run Ceph's gateway with a new, empty cluster, which is deleted at the end. Only the gateway listens on `host`.
 
-    Raises CephMissingError when it is not installed and cannot be.
+    Raises:
+        CephMissingError: if Ceph is not installed and cannot be installed.
     """
     install_ceph()
     with tempfile.TemporaryDirectory(prefix="ceph-") as folder:

@@ -1,4 +1,4 @@
-"""Write datasets with given vectors: the plan, shards, tile index and manifest are real, but no model is needed."""
+"""Write datasets with given vectors, without a model. Plan, shards, tile index and manifest are written as in a run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checkpoint(folder: Path, dimensions: int, weights: bytes = b"none") -> Path:
 
 
 _TOWN = Affine(10, 0, 360_000, 0, -10, 6_720_000)
-"""In UTM zone 35 north, its origin is near 24.5 E, 60.6 N."""
+"""Transform of a raster in EPSG:32635 (UTM zone 35 north). Its origin is near 24.5 E, 60.6 N."""
 
 
 def blank_raster(
@@ -53,7 +53,7 @@ def blank_raster(
     transform: Affine | None = None,
     when: str | None = None,
 ) -> Path:
-    """Write a GeoTIFF of `rows` x `cols` tiles without any written block. By default it lies at `_TOWN`."""
+    """Write a GeoTIFF of `rows` x `cols` tiles, with no block written. By default, its transform is `_TOWN`."""
     with rasterio.open(
         path, "w", driver="GTiff", width=cols * SIDE, height=rows * SIDE, count=3, dtype="uint8", crs=crs,
         transform=transform or _TOWN, tiled=True, sparse_ok=True, compress="zstd",
@@ -79,13 +79,14 @@ def write_dataset(
     """Write a dataset with the given vectors, and return its manifest.
 
     Args:
-        store: where it goes.
-        dataset_id: its name.
-        raster: made by `blank_raster`.
-        model: see `checkpoint`.
-        vectors: by number of the tile in row-major order: shape (tiles, dimensions), or a function from numbers.
-        valid_fraction: by number of the tile; by default 1.
-        skip: numbers of the tiles that are left out.
+        store: store for the dataset.
+        dataset_id: id of the dataset.
+        raster: a raster that `blank_raster` wrote.
+        model: a model whose folder `checkpoint` wrote.
+        vectors: vectors of the tiles in row-major order, shape (tiles, dimensions). Or a function that returns them for
+            an array of tile numbers.
+        valid_fraction: valid fraction of each tile in row-major order, shape (tiles,). By default 1 for all tiles.
+        skip: numbers of the tiles that get no vector.
         shard_tiles: see `Selection`.
         vector_dtype: see `Selection`.
         state: see `Manifest`.

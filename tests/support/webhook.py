@@ -1,4 +1,4 @@
-"""Help tests of uploads: run the webhook, build notifications as S3 servers write them, and ask Prefect's API."""
+"""Help tests of uploads: run the webhook, build the notifications of S3 servers, and send requests to Prefect's API."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ TOKEN = "no/real+token"
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0, every: float = 0.1) -> Any:
-    """Ask for the condition every few seconds until it is true, and return its value."""
+    """Call `condition` every `every` seconds until it returns a true value, and return that value.
+
+    The test fails after `timeout` seconds.
+    """
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
@@ -71,7 +74,7 @@ def record(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str
 
 
 def minio(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str, Any]:
-    """Return MinIO's body. Beside the records it has the event and the unescaped key."""
+    """Return the body that MinIO sends. Besides the records, it has the event and the unescaped key."""
     return {
         "EventName": "s3:ObjectCreated:Put",
         "Key": f"{bucket}/{key}",
@@ -80,7 +83,7 @@ def minio(bucket: str, key: str, etag: str = "e1", /, **about: Any) -> dict[str,
 
 
 def rustfs(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
-    """Return RustFS's body. It is like MinIO's, but both keys are escaped, and an object without versions has none."""
+    """Return RustFS's body for an object without versions. It is like MinIO's body, but both keys are escaped."""
     body = minio(bucket, key, etag)
     body["Key"] = f"{bucket}/{quote_plus(key)}"
     body["Records"][0] |= {"eventSource": "rustfs:s3", "eventVersion": "2.1"}
@@ -88,7 +91,7 @@ def rustfs(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
 
 
 def ceph(bucket: str, key: str, etag: str = "e1") -> dict[str, Any]:
-    """Return Ceph's body. The key is not escaped, the version is empty, and the event has no `s3:` before it."""
+    """Return the body that Ceph sends. The key is not escaped, the version is empty, and the event has no `s3:`."""
     body = {"Records": [record(bucket, key, etag, key=key, versionId="", metadata=[], tags=[])]}
     body["Records"][0] |= {"eventSource": "ceph:s3", "eventName": "ObjectCreated:Put", "eventId": "1.2.3"}
     return body
@@ -201,7 +204,7 @@ class Webhook:
         }
 
     def dead_letters(self) -> list[dict[str, Any]]:
-        """Return the content of the dead-letter folder of a root on disk."""
+        """Return the content of all dead letters. The root must be a folder."""
         return [json.loads(path.read_bytes()) for path in (self.root / "dead-letters/uploads").glob("*.json")]
 
 
@@ -213,7 +216,7 @@ def webhook(
     descriptors: int | None = None,
     **settings: str,
 ) -> Iterator[Webhook]:
-    """Run the webhook. In the end, check that its log has no traceback and no secret."""
+    """Run the webhook. After the test, check that its log has no traceback and no token."""
     with tempfile.TemporaryDirectory(prefix="webhook-") as folder:
         chosen = {"token": TOKEN, "deployment": deployment, "root": str(root or f"{folder}/store")} | settings
         environment = os.environ | {f"UPLOAD_WEBHOOK_{name.upper()}": value for name, value in chosen.items()}
@@ -223,7 +226,7 @@ def webhook(
             service.start()
             yield service
         except BaseException:
-            print(service.log.read_text()[-4000:])  # pytest shows it with the failure
+            print(service.log.read_text()[-4000:])  # pytest shows this text together with the failure.
             raise
         finally:
             service.stop()
@@ -236,7 +239,7 @@ def webhook(
 
 
 def ask(method: str, url: str, body: Any = None) -> httpx.Response:
-    """Send a request to Prefect's API. It is sent again after 503: with SQLite, another request was writing."""
+    """Send a request to Prefect's API. Repeat it after 503: with SQLite, another request was writing."""
 
     def answer() -> httpx.Response | None:
         answer = httpx.request(method, url, json=body, timeout=30)
@@ -279,7 +282,7 @@ class Deployment:
 
 
 def deploy(server: PrefectServer, **options: Any) -> Deployment:
-    """Make a deployment with the real flow's parameters. Nothing runs it unless `options` name a work pool."""
+    """Make a deployment with the real flow's parameters. If `options` name no work pool, its runs are never started."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     flow = ask("POST", f"{server.api_url}/flows/", {"name": "raster-embeddings"}).json()
     body = {
@@ -321,7 +324,7 @@ def process_worker(server: PrefectServer, pool: str, folder: Path) -> AbstractCo
 
 
 def deploy_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
-    """Deploy the real flow for a worker on this machine."""
+    """Deploy the real flow for a worker of `pool` on this machine."""
     return deploy(
         server,
         work_pool_name=pool,
@@ -364,7 +367,7 @@ class Gate:
         self._threads[0].start()
 
     def refuse(self) -> None:
-        """Break all connections and accept no new ones, like a server that is down."""
+        """Close all connections, and close each new connection at once, like a server that is down."""
         self._refused.set()
 
     def open(self) -> None:
@@ -412,7 +415,7 @@ class Gate:
 
 @contextmanager
 def gate(url: str) -> Iterator[Gate]:
-    """Run a relay to `url`. It is open at first."""
+    """Run a relay to `url`. At first, all data may pass."""
     relay = Gate(url)
     try:
         yield relay
@@ -421,5 +424,5 @@ def gate(url: str) -> Iterator[Gate]:
 
 
 def basic(token: str) -> str:
-    """Return the header of basic authentication that has the token as its password."""
+    """Return an `Authorization` header of basic authentication with the token as password."""
     return "Basic " + base64.b64encode(f"ceph:{token}".encode()).decode()
