@@ -51,7 +51,7 @@ def search_embeddings(
 
     Args:
         dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. Of
-            the datasets that a pattern names, unusable ones are left out, and the answer names them.
+            the datasets that only a pattern names, those that cannot be searched are left out. The answer names them.
         all_datasets: Search all datasets of the store.
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.

@@ -26,9 +26,9 @@ _TITLES = {"dinov3": "DINOv3", "qa": "QA"}
 class OptionsApp(App):
     """A cyclopts application that takes help texts from annotations only.
 
-    To look for docstrings, Cyclopts would parse the source code of every pydantic model, also of `BaseModel`. Parsing
-    takes longer than the rest of the start, and is not needed: `command_app` has put the help texts into the
-    annotations.
+    Cyclopts would also look for help texts in docstrings. For this, it would parse the source code of every pydantic
+    model and of `BaseModel`. Parsing takes longer than the rest of the start. It is not needed, because `command_app`
+    puts the help texts into the annotations.
     """
 
     def assemble_argument_collection(
@@ -43,8 +43,8 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
 
     Args:
         name: name of the command in its help.
-        function: the function whose parameters become options. Parameters without a default, and those with the mark
-            `POSITIONAL`, are given by position, all other parameters by name.
+        function: the function whose parameters become options. Parameters without a default, and parameters with the
+            mark `POSITIONAL`, are given by position. All other parameters are given by name.
         call: the function that the command calls with the parameters, for example the Prefect flow around `function`.
             The default is `function`.
     """
@@ -53,7 +53,7 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
         name=name,
         help="\n\n".join(filter(None, (described.short_description, described.long_description))),
         version_flags=[],
-        # Switches keep their `--no-x`. Options with several values need no `--empty-x`.
+        # Without this parameter, Cyclopts would add `--empty-x` for every option `--x` with several values.
         default_parameter=Parameter(negative_iterable=()),
     )
     helps = {parameter.arg_name: parameter.description for parameter in described.params}
@@ -99,7 +99,7 @@ def _alternatives(hint: Any) -> tuple[Any, ...]:
 
 
 def _whole_number(_: Any, tokens: Sequence[Token]) -> int:
-    """Return the number that a person typed. Cyclopts would round `1.5`."""
+    """Return the whole number that a person typed. Cyclopts itself would round `1.5`, and report no error."""
     text = tokens[0].value
     try:
         return int(text)

@@ -20,7 +20,7 @@ _SHOWN_SHARDS = 10
 
 
 def table(datasets: Sequence[DatasetSummary]) -> str:
-    """Return a text table with one line for each dataset, and a line below it for each unreadable one."""
+    """Return a text table with one line for each dataset. One line for each unreadable dataset is below the table."""
     heads = ("dataset", "state", "tiles", "rows", "size", "date (UTC)", "model", "raster")
     rows = [
         (
@@ -42,7 +42,7 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
 
 
 def describe(dataset: Dataset) -> str:
-    """Return what is known about a dataset, as lines of a name and a text."""
+    """Return the facts about a dataset as text: one line for each fact, with a name and a value."""
     return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts(dataset))
 
 
@@ -94,7 +94,7 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 
 def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
-    """Yield the facts that only the plan holds. If it cannot be read, yield the reason."""
+    """Yield the facts that only the plan holds. If the plan cannot be read, yield the reason."""
     try:
         plan: Plan = dataset.plan
     except StoreUnavailableError:
@@ -123,5 +123,5 @@ def _verdict(dataset: Dataset) -> str:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    """Return a mapping as text: names and values, separated by commas."""
+    """Return a mapping as text. Commas separate the pairs of a name and a value."""
     return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

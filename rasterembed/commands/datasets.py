@@ -21,13 +21,13 @@ _Json = Annotated[bool, Parameter(name="--json", negative=())]
 
 
 def list_(root: str | None = None, as_json: _Json = False) -> str:
-    """List all datasets of a store: also those of runs that have not ended, and those that cannot be read.
+    """List all datasets of a store. Unfinished and unreadable datasets are listed too.
 
     Args:
         root: Folder or s3://bucket/prefix of the datasets. The default is the folder rasterembed-store.
         as_json: Print JSON: a list with an object for each dataset.
     """
-    # pyarrow and rasterio take too long to import for a command that only prints its help.
+    # Import these modules only when the command runs. They import pyarrow and rasterio, which would delay the help.
     from rasterembed.commands.dataset_texts import table
     from rasterembed.dataset.listing import list_datasets
 
@@ -59,7 +59,7 @@ def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
 
 
 def verify(dataset: str, root: str | None = None) -> str:
-    """Read every file of a dataset, and compare it with the manifest. A search does not do this.
+    """Read every file of a dataset, and compare each file with the manifest. A search does not make this check.
 
     The exit status is 1 if a file is missing or damaged. One line for each such file says what to do.
 
@@ -94,9 +94,9 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
     """Delete a dataset with its vectors, its reports and its vector index. The raster is not touched.
 
     Args:
-        dataset: Name of the dataset. It may also be unfinished or unreadable.
+        dataset: Name of the dataset. The dataset may be unfinished or unreadable.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
-        yes: Do not ask. Without a terminal, this option is necessary.
+        yes: Delete without asking. This option is necessary if the command does not run in a terminal.
     """
     from rasterembed.dataset.deletion import delete_dataset
 

@@ -69,7 +69,7 @@ def embed(
 
 
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
-    """Return what a person wants to know at the end, with a search command that can be pasted."""
+    """Return the result as text for people, with a command that searches the new dataset."""
     manifest = result.manifest
     lines = [
         f"dataset id: {manifest.dataset_id}",
@@ -103,7 +103,7 @@ class TerminalSteps(Steps):
         print(escape_terminal(message), file=sys.stderr)
 
     def on_warning(self, message: str) -> None:
-        """Print something that a person should look at."""
+        """Print a warning."""
         print(f"warning: {escape_terminal(message)}", file=sys.stderr)
 
 

@@ -15,8 +15,8 @@ def search_command(store: ObjectStore, manifest: Manifest, block: str | None = N
     Args:
         store: store of the dataset.
         manifest: the dataset's manifest.
-        block: name of the Prefect block with the keys of the store. The command is then the flow's, because only the
-            flow reads blocks.
+        block: name of the Prefect block with the credentials of the store. The command then starts the search flow,
+            because `rasterembed search` cannot read blocks.
 
     Returns:
         The command, or None if the dataset has no embedded tile.

@@ -17,7 +17,7 @@ def progress_bar(progress: Progress) -> Iterator[None]:
     """Show a progress bar on standard error until the end of the block, if standard error is a terminal.
 
     The bar moves after each batch of tiles. Meanwhile, each line that something writes to `sys.stderr` is printed above
-    the bar. A handler that holds the stream itself is not redirected; see `tasks.progress`.
+    the bar. A logging handler that keeps its own reference to the stream is not redirected; see `tasks.progress`.
     """
     # disable=None: tqdm prints nothing if standard error is not a terminal.
     with tqdm(total=progress.total, unit="tile", smoothing=0.1, disable=None, file=sys.stderr) as bar:

@@ -1,4 +1,4 @@
-"""`rasterembed qa`: check the quality of an existing dataset, again or with other thresholds."""
+"""`rasterembed qa`: check the quality of an existing dataset."""
 
 from __future__ import annotations
 

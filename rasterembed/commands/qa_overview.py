@@ -15,7 +15,7 @@ def qa_overview(root: str | None = None, out: Path | None = None) -> str:
         root: Folder or s3://bucket/prefix of the datasets. The default is the folder rasterembed-store.
         out: Local file for the page. By default, it is the file qa-overview.html in the root.
     """
-    from rasterembed.qa.overview import summary, write_overview  # pyarrow takes too long to import for a help text.
+    from rasterembed.qa.overview import summary, write_overview  # It imports pyarrow, which would delay the help.
 
     page, datasets = write_overview(open_store(root), out)
     return f"{summary(datasets)}\npage: {page}"

@@ -32,7 +32,7 @@ def run(app: App, arguments: Sequence[str]) -> Any:
             After any other error, the status is the `exit_code` of the error.
     """
     for argument in arguments:
-        # Prefect and the store keep arguments as JSON, which cannot hold such a text.
+        # Refuse an argument that is not UTF-8. Prefect and the store keep arguments as JSON, which must be UTF-8.
         problem = why_not_utf8(argument)
         if problem is not None:
             stop(f"the argument {problem}", USAGE)

@@ -31,8 +31,8 @@ def search(
     """Find the tiles that are most similar to an example.
 
     Args:
-        dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. Of
-            the datasets that a pattern names, unusable ones are left out, and the answer names them.
+        dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. A
+            dataset that only a pattern names is left out if it cannot be searched, and the answer says so.
         all_datasets: Search all datasets of the store.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         query: The example to look for.
@@ -48,7 +48,7 @@ def search(
     names, store = dataset_names(dataset, all_datasets), open_store(root)
     tiles, picture = find_outputs(store, out, sheet)
     check_known(store, [name for name in names if not is_pattern(name)])
-    # DuckDB and pyarrow take too long to import for a command that only prints its help or a usage error.
+    # Import the searcher only when the command runs. It imports DuckDB and pyarrow, which would delay the help.
     from rasterembed.search.searcher import Searcher
 
     model_of = query.dataset_of_example

@@ -1,4 +1,4 @@
-"""Say which option of a command line is wrong, in the words of a command line."""
+"""Turn errors about options into one line that names the option as a person types it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _REASONS = {
         for problem in ("parsing", "from_date_parsing", "from_datetime_parsing", "from_datetime_inexact", "type")
     },
 }
-"""Texts for people, by the type of pydantic's error. All begin with the same word, so that they can be joined."""
+"""Texts for people, by the type of pydantic's error. Every text begins with `give`, so that `or` can join two texts."""
 
 
 def usage_error(error: CycloptsError) -> str:
@@ -70,7 +70,7 @@ def _validation_error(error: ValidationError, argument: Argument | None) -> str:
 
 
 def _reason(error: ValidationError) -> str:
-    """Return what a person must give instead, without the name of the option.
+    """Return a text about the values that the option allows. The text does not name the option.
 
     If the option allows several types, the text names all of them.
     """
@@ -103,7 +103,7 @@ def _missing(error: MissingArgumentError, argument: Argument) -> str:
 
 
 def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
-    """Return an error of the library with the names of options as a person types them.
+    """Replace the names of parameters in an error of the library by the options that a person types.
 
     The library names a parameter as Python does, in backticks: `allow_no_crs`. On a command line, it is --allow-no-crs.
 

@@ -29,16 +29,16 @@ _SAMPLED_TILES = 32
 """Approximate number of tiles to read if every overview of the raster is too large."""
 
 _MIN_SIDE, _MAX_SIDE = 1024, 4096
-"""Smallest and largest length of the overview's longer side, px. A raster with many tiles gets a longer side."""
+"""Smallest and largest length of the overview's longer side, px. The side is longer if the raster has more tiles."""
 
 _PIXELS_PER_TILE = 2
-"""Smallest number of overview pixels along a tile."""
+"""Smallest number of overview pixels along the side of a tile."""
 
 _DECODED_PIXELS = 2**24
 """Largest number of pixels to decode for the overview."""
 
 _DECODED_PER_PIXEL = 16
-"""Largest number of pixels to decode for each pixel of the overview, if that is more than `_DECODED_PIXELS`."""
+"""Number of pixels that may be decoded for each pixel of the overview, even if the sum is above `_DECODED_PIXELS`."""
 
 _MARGIN = 0.1
 """Value that is added to the minimum valid fraction if the overview has fewer pixels than the raster. A tile's valid
@@ -49,12 +49,12 @@ _WINDOW = ("col_off", "row_off", "width", "height")
 
 @dataclass(frozen=True)
 class Overview:
-    """The raster with fewer pixels."""
+    """The raster, usually with fewer pixels than the file."""
 
     grey: NDArray[np.uint8]
-    """Mean of the model's colour channels, shape (rows, columns)."""
+    """Mean of the model's colour channels, 0 to 255, shape (rows, columns)."""
     valid: NDArray[np.bool_]
-    """Whether each pixel is valid, shape (rows, columns)."""
+    """Booleans, shape (rows, columns): True where the pixel is valid."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class PixelCounts:
     expected: int
     """Number of valid pixels in tiles that should have a vector."""
     covered: int
-    """Number of these pixels in tiles that have a vector."""
+    """Number of the expected pixels that are in tiles with a vector."""
     sampled_tiles: int | None = None
     """Number of sampled tiles. None if the overview was read."""
 
@@ -136,7 +136,7 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
         return None
     shrink = max(1.0, longest / side)
     shape = (max(1, round(profile.height / shrink)), max(1, round(profile.width / shrink)))
-    # GDAL cannot use an overview that is smaller than this shape. It then decodes a larger overview or all pixels.
+    # GDAL reads this shape from a larger overview in the file, or from all pixels. Return None if this takes too long.
     if profile.decoded_pixels(*shape) > max(_DECODED_PIXELS, _DECODED_PER_PIXEL * shape[0] * shape[1]):
         return None
     with _open_unchanged(store, plan) as raster:
@@ -171,7 +171,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     """
     rows, cols = overview.valid.shape
     profile = plan.profile
-    # This is a summed area table. Its values at the four corners of a rectangle give the rectangle's valid pixels.
+    # This is a summed area table. Its values at a rectangle's four corners give the number of valid pixels inside.
     sums = np.zeros((rows + 1, cols + 1), dtype=np.int64)
     sums[1:, 1:] = overview.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
     margin = _MARGIN if max(profile.width, profile.height) > max(rows, cols) else 0.0
@@ -180,7 +180,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     covered = _Union(overview.valid.shape)
     for batch in windows:
         left, top, width, height = (batch.column(name).to_numpy() for name in _WINDOW)
-        # Two neighbours have a common edge. It is rounded to the same pixel for both, so there is no gap between them.
+        # The common edge of two tiles is rounded to the same pixel for both tiles, so no gap is between the tiles.
         x0, x1 = (np.rint(x * cols / profile.width).astype(np.intp) for x in (left, left + width))
         y0, y1 = (np.rint(y * rows / profile.height).astype(np.intp) for y in (top, top + height))
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
@@ -210,7 +210,7 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
                 _, valid = raster.read(plan.radiometry.distinct_bands, window)
                 count = int(valid.sum())
                 tiles += 1
-                # The shard reader also compares valid fractions in float32.
+                # Compare in float32, because the shard reader does so.
                 if count and np.float32(count / valid.size) >= plan.selection.min_valid_fraction:
                     expected += count
                     covered += count if batch.column("has_vector")[i].as_py() else 0
@@ -218,13 +218,13 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
 
 
 def _embeddable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
-    """Return whether each tile can be embedded. A tile that cannot be decoded, or is off Earth, needs no vector."""
+    """Return booleans, shape (n,): False for tiles that need no vector, because they are undecodable or off Earth."""
     reasons = batch.column("reason").to_numpy(zero_copy_only=False)
     return np.asarray((reasons != SkipReason.UNDECODABLE.value) & (reasons != SkipReason.OFF_EARTH.value))
 
 
 class _Union:
-    """The union of rectangles on a grid of pixels. More rectangles need no more memory.
+    """The union of rectangles on a grid of pixels. The memory does not grow with the number of rectangles.
 
     Each rectangle adds 1 or -1 at its corners. The cumulative sum over both axes then gives, for every pixel, the
     number of rectangles that contain the pixel.
@@ -246,5 +246,5 @@ class _Union:
             np.add.at(self._steps, (y[which], x[which]), step)
 
     def mask(self) -> NDArray[np.bool_]:
-        """Return whether each pixel is in at least one rectangle, shape (rows, columns)."""
+        """Return booleans, shape (rows, columns): True where the pixel is in at least one rectangle."""
         return self._steps.cumsum(axis=0).cumsum(axis=1)[:-1, :-1] > 0

@@ -17,7 +17,7 @@ from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.qa.vector_statistics import Principal, Vectors
 
 EMBEDDED, MISSING = 0, 1
-"""First two classes of a status map. The classes from 2 on are the reasons for skipping."""
+"""First two classes of a status map. Each skip reason has a class, from 2 on."""
 
 _NOT_IN_INDEX = 255
 
@@ -40,7 +40,7 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[s
     Args:
         plan: the dataset's plan.
         windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
-        reasons: text for people for each reason for skipping in `windows`.
+        reasons: maps each skip reason in `windows` to its text for people.
     """
     cells = np.full((plan.sharding.rows, plan.sharding.cols), _NOT_IN_INDEX, dtype=np.uint8)
     for batch in windows:

@@ -4,7 +4,7 @@ Each step returns its own measurements:
 
 - `rasterembed.qa.file_checks` compares the shards and the tile index with the manifest.
 - `_measure_tiles` in this module compares the embedded tiles with the planned tiles.
-- `rasterembed.qa.vector_checks` measures the vectors and two other columns of the shards.
+- `rasterembed.qa.vector_checks` measures the columns `embedding`, `norm` and `valid_fraction` of the shards.
 - `rasterembed.qa.coverage` compares the valid pixels of the raster with the embedded tiles.
 """
 
@@ -48,7 +48,7 @@ class DatasetMeasures:
     plan: Plan | None
     """The dataset's plan. None if it cannot be read."""
     overview: Overview | None
-    """The raster's overview. None if it cannot be read."""
+    """The raster's overview. None if it was not read."""
     measurements: tuple[Measurement, ...]
     """One measurement for each metric."""
     notes: tuple[str, ...]
@@ -62,7 +62,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
     Args:
         store: store of the dataset. The store's credentials are also used to read the raster.
         manifest: the dataset's manifest.
-        thresholds: thresholds that also say how much data the metrics need.
+        thresholds: the thresholds. Some of their fields say how much data the metrics need.
 
     Raises:
         DataError: if the footer of a shard is complete, but its pages cannot be read.

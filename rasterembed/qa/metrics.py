@@ -76,7 +76,7 @@ def not_judged(metrics: Iterable[str], reason: str, rows: int | None = None) -> 
     Args:
         metrics: names of the metrics.
         reason: reason for the missing values, as text for people.
-        rows: number of available vectors or pairs, if this number helps people.
+        rows: number of available vectors or pairs. None if the report shall not show this number.
     """
     return tuple(Measurement(metric, None, rows=rows, note=reason) for metric in metrics)
 

@@ -69,7 +69,7 @@ def _read(store: ObjectStore, dataset_id: str) -> DatasetQuality | None:
         manifest = read_manifest(store, dataset_id)
     except StoreError:
         raise
-    except (DataError, UsageError) as error:  # A UsageError: somebody made a folder that is not a dataset id.
+    except (DataError, UsageError) as error:  # UsageError: a folder's name is not a valid dataset id.
         return DatasetQuality(dataset_id, None, None, one_line(error))
     if manifest is None:
         return None
@@ -108,7 +108,7 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
 
 
 def _address(store: ObjectStore, key: str) -> str:
-    """Return the address of an object for a page outside the store."""
+    """Return a link to an object. The link is for a page outside the store."""
     return href_of(store.uri(key)) if store.is_s3 else Path(store.uri(key)).resolve().as_uri()
 
 
@@ -149,7 +149,7 @@ def page(store: ObjectStore, datasets: Sequence[DatasetQuality], address: Callab
     Args:
         store: the store.
         datasets: the datasets, in the order of the table's rows.
-        address: function that returns the address of an object from the object's key.
+        address: function that takes the key of an object, and returns the link to the object.
     """
     heads = "".join(f'<th class="{kind}">{head}</th>' for head, kind in _HEADS.items())
     rows = "\n".join(_row(dataset, address) for dataset in datasets)
@@ -202,7 +202,10 @@ def _row(dataset: DatasetQuality, address: Callable[[str], str]) -> str:
 
 
 def _checks(dataset: DatasetQuality) -> str:
-    """Return the breached metrics with values and bounds, and the number of the other metrics."""
+    """Return the breached metrics with values and bounds, and how many metrics passed or were not judged.
+
+    If there is no report, return the reason.
+    """
     if dataset.report is None:
         return dataset.note
     counts = Counter(metric.status for metric in dataset.report.metrics)

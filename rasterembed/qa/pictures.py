@@ -1,4 +1,4 @@
-"""Draw the report's pictures. They show people quickly whether the vectors are useful."""
+"""Draw the report's pictures. From the pictures, people see quickly whether the vectors are useful."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ _CELLS = 2000
 """Largest number of map cells along a side. From a larger grid, only every n-th cell is drawn."""
 
 _WEBP_QUALITY = 80
-"""Quality of WebP pictures in a text. Such a picture has a fifth of the size of a PNG, and its letters stay sharp."""
+"""Quality of the WebP pictures in a Markdown text, 0 to 100. At this quality, a picture has a fifth of the size of the
+PNG, and its letters are still sharp."""
 
 # The palette of Okabe and Ito. People with colour blindness can distinguish its colours.
 _INK, _SOFT, _PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
@@ -58,7 +59,7 @@ class Heading:
     model: str
     """Id of the model, or `demo (untrained)`."""
     untrained: bool
-    """Whether the model is the untrained demo model. The picture then shows a warning colour."""
+    """Whether the model is the untrained demo model. The model's name is then drawn in a warning colour."""
 
 
 def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
@@ -184,7 +185,10 @@ def _rgb(colour: str) -> tuple[int, int, int]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Axes of a map. They show coordinates of the native CRS, or pixels if the raster is not parallel to its axes."""
+    """Axes of a map. They show coordinates of the native CRS.
+
+    They show pixels if the raster is rotated, has ground control points, or has no place on Earth.
+    """
 
     left: float
     """Coordinate of the raster's left edge."""
@@ -224,7 +228,7 @@ class _Frame:
         )
 
     def box(self, left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        """Return a box in pixels as matplotlib's extent: left, right, bottom, top."""
+        """Return matplotlib's extent (left, right, bottom, top) of a box. The box is given in pixels."""
         return (
             self.left + self.pixel_width * left,
             self.left + self.pixel_width * right,
@@ -338,7 +342,7 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
     if filled.max() > 100 * filled.min():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:,.0f}")
-        axes.yaxis.set_minor_formatter(NullFormatter())  # Matplotlib's own formatter writes formulas.
+        axes.yaxis.set_minor_formatter(NullFormatter())  # The default formatter writes numbers as formulas.
         axes.set_ylim(bottom=0.7)
     quantiles = distribution.quantiles
     if quantiles:
@@ -373,11 +377,11 @@ def _short(text: str, length: int) -> str:
 
 
 def _literal(text: Text) -> None:
-    """Let matplotlib draw a text letter by letter.
+    """Make matplotlib draw a text without reading formulas in it.
 
     Names of models, CRSs and units come from files. Matplotlib would read `$...$` in such a name as a formula, and
-    raise an error if the formula is wrong. It would warn about letters that the font lacks. Such letters and control
-    characters are replaced.
+    raise an error if the formula is wrong. Control characters, and letters that the font lacks, are replaced by a
+    replacement character. Matplotlib would warn about them.
     """
     text.set_parse_math(False)
     text.set_usetex(False)
@@ -402,9 +406,9 @@ def _png(figure: Figure) -> bytes:
 
 
 def data_uri(png: bytes) -> str:
-    """Return a picture as a data URI for a Markdown text.
+    """Return a PNG picture as a data URI for a Markdown text.
 
-    The picture is encoded as WebP. The result has some tens of kilobytes.
+    The picture is encoded again as WebP. The URI then has some tens of kilobytes.
     """
     data = io.BytesIO()
     Image.open(io.BytesIO(png)).convert("RGB").save(data, "WEBP", quality=_WEBP_QUALITY)

@@ -104,7 +104,7 @@ class QaReport(BaseModel):
         """Raise an error if the dataset did not pass.
 
         Args:
-            dry_run: whether the thresholds were only tried, so that the store has no such report.
+            dry_run: whether this was a dry run. The store then has no such report, and the error does not refer to it.
 
         Raises:
             QaError: if a threshold is breached. The text names each breached metric with its value and threshold.
@@ -113,7 +113,9 @@ class QaReport(BaseModel):
             raise QaError(self, dry_run=dry_run)
 
     def summary(self) -> str:
-        """Return one line: the number of metrics that passed, breached their threshold, or were not judged, and why.
+        """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
+
+        The line names the breached metrics. It gives the reasons why metrics were not judged.
 
         Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
         """

@@ -123,8 +123,8 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
 def _draw_pictures(measures: DatasetMeasures) -> _Pictures:
     """Draw all pictures that the measurements allow.
 
-    A picture that cannot be drawn becomes a note. The metrics alone decide about the dataset: if the error ended the
-    checks, the dataset would stay in state `embedded`, and every new run would end with the same error.
+    If a picture cannot be drawn, the report gets a note, and the checks go on. If the error ended the checks, the
+    dataset would stay in state `embedded`, and every new run would end with the same error.
     """
     # Matplotlib takes long to import, and only this function needs it.
     from rasterembed.qa import pictures
@@ -160,7 +160,7 @@ def _draw_pictures(measures: DatasetMeasures) -> _Pictures:
 
 
 def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) -> None:
-    """Write the report's files, and remove old pictures of an earlier report."""
+    """Write the report's files. Delete pictures of an earlier report that this report does not have."""
     layout = DatasetLayout(report.dataset_id)
     for name in PICTURES:
         if name in pictures:
@@ -168,5 +168,5 @@ def _write(store: ObjectStore, report: QaReport, pictures: Mapping[str, bytes]) 
         else:
             store.delete(layout.qa_file(name))
     store.write(layout.qa_report_markdown, markdown(report).encode())
-    # The report names the other files. It is written last, so that all these files exist.
+    # Write `report.json` last. It names the other files, so they must exist before it.
     store.write(layout.qa_report, report.model_dump_json(indent=1).encode())

@@ -31,7 +31,7 @@ class QaThresholds(BaseModel):
     """Bounds that a dataset must keep to pass its quality checks.
 
     A field with `Limits` is the threshold of one metric. The description of the field is the metric's title in the
-    report. The other fields say how much data the metrics need.
+    report. The fields without `Limits` say how much data the metrics need.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +57,7 @@ class QaThresholds(BaseModel):
         default=0, ge=0, description="Tiles that should have a vector, but have no vector."
     )
     max_tiles_duplicated: Annotated[int, Limits("tiles_duplicated", Bound.MAX)] = Field(
-        default=0, ge=0, description="Rows beyond the first with the same tile id."
+        default=0, ge=0, description="Rows that repeat the tile id of an earlier row."
     )
     max_tiles_unexpected: Annotated[int, Limits("tiles_unexpected", Bound.MAX)] = Field(
         default=0, ge=0, description="Tiles that have a vector, but are skipped or absent in the tile index."
@@ -118,8 +118,8 @@ class QaThresholds(BaseModel):
     )
     min_neighbour_z: Annotated[float, Limits("neighbour_z", Bound.MIN)] = Field(
         default=3.0,
-        description="Mean similarity of neighbours, compared with the same vectors assigned to the tiles at random: "
-        "the difference in standard deviations.",
+        description="Mean similarity of neighbours, minus its mean for vectors that are assigned to the tiles at "
+        "random, in standard deviations.",
     )
     min_rows: int = Field(
         default=10, ge=2, description="With fewer vectors, metrics of their distribution are not judged."

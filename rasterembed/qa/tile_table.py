@@ -204,7 +204,7 @@ class TileTable:
         return self._count(f"FROM planned ANTI JOIN tile USING (tile_id) WHERE NOT {_IS_SKIPPED}")
 
     def duplicated(self) -> TileCount:
-        """Count the additional rows of tile ids that have more than one row."""
+        """Count the rows that repeat the tile id of an earlier row."""
         count = self._one("SELECT count(*) - count(DISTINCT tile_id) FROM tile")[0]
         again = "FROM (SELECT tile_id FROM tile GROUP BY tile_id HAVING count(*) > 1)"
         return TileCount(count, self._count(again).examples if count else ())
@@ -240,19 +240,22 @@ class TileTable:
 
     def valid_fractions_wrong(self, minimum: float) -> TileCount:
         """Count the rows whose valid fraction is not between `minimum` and 1."""
-        # The column is float32, so the minimum is also compared in float32.
+        # The column is float32, so the minimum is rounded to float32.
         return self._count(
             "FROM tile WHERE NOT coalesce(valid_fraction BETWEEN $minimum::FLOAT AND 1::FLOAT, false)",
             {"minimum": minimum},
         )
 
     def duplicate_share(self) -> float:
-        """Return the share of good vectors that are exact copies of another tile's vector, by a 64-bit hash."""
+        """Return the share of good vectors that are exact copies of another vector.
+
+        Vectors with the same 64-bit hash count as copies.
+        """
         tiles, different = self._one("SELECT count(DISTINCT tile_id), count(DISTINCT content) FROM tile WHERE good")
         return 1.0 - float(different) / float(tiles)
 
     def distribution(self, column: str) -> Distribution | None:
-        """Return the distribution of `norm` or `valid_fraction` over the good rows, or None without a good row."""
+        """Return the distribution of `norm` or `valid_fraction` over the good rows. None if no row is good."""
         where = f"FROM tile WHERE good AND isfinite({column})"
         count, low, high, mean, std = self._one(
             f"SELECT count(*), min({column})::DOUBLE, max({column})::DOUBLE, avg({column}::DOUBLE), "
@@ -334,7 +337,7 @@ class TileTable:
 
         Yields:
             Batches with the columns `row`, `col`, `col_off`, `row_off`, `width`, `height`, `status`, `reason` of the
-            tile index. The further column `has_vector` is true if the tile has a row in the shards.
+            tile index, and with the column `has_vector`. It is true if the tile has a row in the shards.
         """
         query = self._con.execute(
             'SELECT planned."row", planned.col, col_off, row_off, width, height, status, reason, '
@@ -344,7 +347,7 @@ class TileTable:
         yield from query.to_arrow_reader(_BATCH_ROWS)
 
     def sample_windows(self, count: int) -> Iterator[pa.RecordBatch]:
-        """Yield a sample of about `count` planned tiles, in batches as in `windows`. The sample is always the same."""
+        """Yield a sample of about `count` planned tiles, in batches as in `windows`. The sample is reproducible."""
         planned = self._one("SELECT count(*) FROM planned")[0]
         return self.windows(f"hash(tile_id, 1) <= {_hash_bound(count, planned)}")
 

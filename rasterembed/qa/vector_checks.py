@@ -42,9 +42,9 @@ class VectorMeasures:
 
     measurements: tuple[Measurement, ...]
     norm: Distribution | None
-    """Distribution of the norms. None without a good vector."""
+    """Distribution of the norms. None if no vector is finite and non-zero."""
     valid_fraction: Distribution | None
-    """Distribution of the valid fractions. None without a good vector."""
+    """Distribution of the valid fractions. None if no vector is finite and non-zero."""
     neighbours: Neighbours | None
     """Comparison of neighbours with random tiles. None if no two tiles are neighbours."""
     principal: Principal | None
@@ -52,7 +52,7 @@ class VectorMeasures:
     sample_rows: int
     """Number of vectors in the sample."""
     notes: tuple[str, ...]
-    """A sentence with the reason, if no vector was judged."""
+    """If no vector was judged, one sentence with the reason. Otherwise empty."""
 
 
 def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThresholds) -> VectorMeasures:
@@ -61,7 +61,7 @@ def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThreshol
     Args:
         tiles: the dataset's tiles.
         manifest: the dataset's manifest.
-        thresholds: thresholds that also say how many vectors and pairs the metrics need.
+        thresholds: the thresholds. Some of their fields say how many vectors and pairs the metrics need.
     """
     sample = tiles.sample()
     norm, valid_fraction = tiles.distribution("norm"), tiles.distribution("valid_fraction")
@@ -111,7 +111,7 @@ def _why_no_vector(manifest: Manifest) -> str:
 def _measure_distribution(
     tiles: TileTable, sample: Sample, norm: Distribution, valid_fraction: Distribution
 ) -> tuple[Measurement, ...]:
-    """Return the metrics of all good vectors together."""
+    """Return the metrics about the distribution of all finite, non-zero vectors."""
     rows = len(sample.vectors)
     return (
         Measurement("norm_ratio", norm.maximum / norm.minimum if norm.minimum > 0 else float("inf")),

@@ -18,12 +18,11 @@ _PERMUTATIONS = 199
 """Number of times that the vectors are assigned to tiles at random."""
 
 _SMALLEST_STRATUM = 16
-"""Smallest number of sampled tiles for which a shard's vectors are shuffled separately. The vectors of smaller shards
-are shuffled together, because a few vectors would often get their own place again."""
+"""Smallest number of sampled tiles in a shard whose vectors are shuffled only within the shard. The vectors of all
+smaller shards are shuffled together. If only a few vectors were shuffled, many of them would stay in place."""
 
 _DIRECTION_VARIANCE = 1e-10
-"""Smallest variance, divided by the number of vectors, of a principal component. A smaller variance is only rounding
-noise of float32."""
+"""Smallest variance of a principal component. A smaller variance is only rounding noise of float32."""
 
 
 def effective_rank(vectors: Vectors) -> float:
@@ -65,13 +64,13 @@ def mean_cosine(unit: Vectors) -> float:
 
 
 def dead_dimensions(vectors: Vectors) -> NDArray[np.bool_]:
-    """Return whether each dimension has the same value in all vectors, except for rounding.
+    """Return which dimensions have the same value in all vectors, except for rounding.
 
     Args:
         vectors: shape (n, D).
 
     Returns:
-        Shape (D,).
+        Booleans, shape (D,): True where the dimension has the same value in all vectors.
     """
     scale = float(np.sqrt(np.mean(np.square(vectors, dtype=np.float64))))
     return np.asarray(vectors.std(axis=0, dtype=np.float64) <= _DEAD * scale)
@@ -88,8 +87,8 @@ class Neighbours:
     random_cosine: float
     """Mean cosine similarity of all pairs of the sample."""
     z: float | None
-    """Difference in standard deviations between `neighbour_cosine` and its mean after the vectors are assigned to tiles
-    at random. None if the assignment changes nothing, for example because all vectors are equal."""
+    """`neighbour_cosine` minus its mean over random assignments of the vectors to the tiles, in standard deviations.
+    None if a random assignment changes nothing, for example because all vectors are equal."""
 
     @property
     def gap(self) -> float:
@@ -104,8 +103,9 @@ def compare_neighbours(
 
     This is a permutation test, as is usual for Moran's I (Cliff and Ord, "Spatial Processes", 1981). If vectors did not
     depend on the place of their tiles, every assignment of vectors to tiles would be equally likely. The test compares
-    the observed assignment with random assignments. A random assignment exchanges vectors only within a shard. The test
-    can therefore find a shard with rows in a wrong order, although all its vectors are in the right region.
+    the observed assignment with random assignments. A random assignment exchanges vectors only within a shard, or
+    within the group of all small shards. The test can therefore find a shard with rows in a wrong order, although all
+    its vectors are in the right region.
 
     Args:
         unit: unit vectors of n tiles, shape (n, D). The cosines of all n x n pairs are held in memory.
@@ -140,7 +140,7 @@ def compare_neighbours(
 
 
 def _neighbour_pairs(row: NDArray[np.integer], col: NDArray[np.integer]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Find all pairs of a tile and its right or lower neighbour. If a tile occurs twice, it is used only once.
+    """Find all pairs of a tile and its right or lower neighbour. A tile that occurs twice is used only once.
 
     Returns:
         Positions of the first tiles, and positions of their neighbours, both of shape (pairs,).
