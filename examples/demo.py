@@ -1,7 +1,7 @@
 """Embed, check and search a generated scene with the command `rasterembed`: `make demo`.
 
-The demo needs no server. It stores the demo model in the folder XDG_CACHE_HOME, by default ~/.cache. This folder must be
-writable.
+The demo needs no server. It stores the demo model in the folder XDG_CACHE_HOME, by default ~/.cache. This folder must
+be writable.
 
 python -m examples.demo [FOLDER]
 """

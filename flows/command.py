@@ -57,7 +57,10 @@ def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
 
 
 def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Return a function that runs the flow. Without a Prefect server, it first prepares for an embedded one."""
+    """Return a function that runs the flow. If no Prefect server is set, it first checks the parameters for errors.
+
+    Prefect then starts an embedded server.
+    """
 
     @functools.wraps(flow.fn)
     def start(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
@@ -72,20 +75,20 @@ def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result
 
 
 class _NoErrorsOfRuns(logging.Filter):
-    """Hides the errors of flow runs and task runs."""
+    """Leaves out the log records with which flow runs and task runs report errors."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if not record.name.startswith(("prefect.flow_runs", "prefect.task_runs")):
             return True
-        # Prefect logs the end of a failed task run at level INFO. Only the text tells that the run failed.
+        # Look at the text too, because Prefect logs the end of a failed task run at level INFO.
         return record.levelno < logging.ERROR and not record.getMessage().startswith("Finished in state Failed(")
 
 
 @contextmanager
 def _errors_printed_once() -> Iterator[None]:
-    """Do not print what Prefect logs when a run fails, because the command prints the error at its end.
+    """Hide Prefect's messages about a failed run on the terminal, because the command prints the error at its end.
 
-    Prefect logs the error of a task four times. The server still gets these log records.
+    Prefect logs the error of a task up to four times. The server still gets these log records.
     """
     hide = _NoErrorsOfRuns()
     consoles = [handler for handler in logging.root.handlers if isinstance(handler, PrefectConsoleHandler)]

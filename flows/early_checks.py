@@ -1,6 +1,6 @@
 """Find the errors that a person makes most often, before a command starts a Prefect server.
 
-The flow makes the same checks again. Here they save the person the ten seconds in which the server starts.
+The flow makes the same checks again. The early checks save the ten seconds that the server needs to start.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ def check_early(parameters: Mapping[str, Any]) -> None:
         parameters: parameters of a flow by name. A parameter that the flow does not have is not checked.
 
     Raises:
-        UsageError: if the root or a dataset id is wrong, or if there is no such dataset.
+        UsageError: if the root or a dataset id is wrong, or if the dataset does not exist.
         DataError: if the raster or a manifest cannot be read.
         StoreError: if the store refuses or does not answer.
     """
     if parameters.get("store") is not None:
-        return  # Only a Prefect server knows the block with this name.
+        return  # The block with this name is on a Prefect server, and no server runs yet.
     store = open_store(parameters.get("root"))
     if parameters.get("dataset_id") is not None:
         check_dataset_id(parameters["dataset_id"])

@@ -48,14 +48,14 @@ def embed_share(
     execution: Execution = Execution(),
     device: Device = "auto",
 ) -> Share:
-    """Compute those shards of a range that are not complete. The plan in the store has all other settings.
+    """Compute the incomplete shards of a range. The plan in the store has all settings that determine the vectors.
 
     Args:
         dataset_id: Name of the dataset.
         fingerprint: Fingerprint of the plan that the parent run wrote into the store.
         first: Number of the first shard.
         stop: Number after the last shard.
-        rasters: The files that the parent run was given. Of local files, a plan in an S3 store may name only these.
+        rasters: Files that the parent run was given. If the store is on S3, this run may read these local files.
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         weights: Name of a dinov3-weights block, for weights that need a token.

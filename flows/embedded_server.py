@@ -1,4 +1,4 @@
-"""The Prefect server that a flow's command starts for itself, if `PREFECT_API_URL` names no other server."""
+"""The Prefect server that a flow's command starts for itself, if `PREFECT_API_URL` is not set."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _WRAPPER = Path(__file__).with_name("ends_with_parent.py")
 class EmbeddedServer(SubprocessASGIServer):
     """Prefect's embedded server, in a process that ends with this process.
 
-    Prefect stops its embedded server when the command exits. After SIGKILL the command cannot stop anything, and
-    Prefect's own server would run until the machine stops. `flows.ends_with_parent` explains how this server notices.
+    Prefect stops its embedded server when the command exits. A command that is killed by SIGKILL cannot stop the
+    server, and Prefect's own server would run until the machine stops. `flows.ends_with_parent` explains how this
+    server notices that the command has ended.
 
     Prefect keeps one instance for each port in a dictionary of the base class. If this class is instantiated first,
     Prefect's clients use this instance.

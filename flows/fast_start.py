@@ -9,13 +9,13 @@ def import_prefect() -> None:
     """Import all of Prefect while the garbage collector is off, and exempt it from later collections.
 
     The import creates many objects, which live as long as the process. The garbage collector would search these objects
-    several times during the import, and again when the process ends. The searches take a third of the time of a flow's
-    `--help`. This function changes the garbage collector of the whole process, so only the entry point of a command may
-    call this function.
+    several times during the import, and again when the process ends. These searches take a third of the time of a
+    flow's `--help`. This function changes the garbage collector of the whole process, so only the entry point of a
+    command may call it.
     """
     enabled = gc.isenabled()
     gc.disable()
-    import prefect.main  # noqa: F401  `import prefect` alone would delay most imports.
+    import prefect.main  # noqa: F401  `import prefect` alone imports only a part of Prefect.
 
     gc.freeze()
     if enabled:

@@ -27,7 +27,7 @@ from tasks.steps import PrefectSteps
 
 
 class Verdict(BaseModel):
-    """The result of a run, if the dataset passes. If the dataset does not pass, the run fails."""
+    """The result of a run in which the dataset passed. In all other cases the run fails and has no result."""
 
     dataset_id: str
     state: str

@@ -47,7 +47,7 @@ class Summary(BaseModel):
     skipped: int
     """Tiles skipped."""
     seconds: float
-    """Time of the whole run."""
+    """Duration of the whole run."""
     tiles_per_second: float
     """Speed while shards were computed. 0 if no shard was computed."""
     search: str | None = None
@@ -82,7 +82,7 @@ def raster_embeddings(
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
-        validity: Which pixels are valid, if the file does not say so or is wrong.
+        validity: Which pixels are valid, if the file does not say this or says it wrongly.
         dinov3: The model.
         weights: Name of a dinov3-weights block, instead of the model's id and revision.
         selection: Which tiles are embedded, and how their vectors are stored.

@@ -33,7 +33,7 @@ class Sweep(BaseModel):
     running: int
     """Uploads whose run has not ended."""
     failed: int
-    """Uploads whose run ended without a dataset. A sweep never starts such a run again; a person must."""
+    """Uploads whose run ended without a dataset. A sweep does not start these runs again. A person must do this."""
 
 
 @flow(name="reconcile-uploads", flow_run_name="{uploads}")

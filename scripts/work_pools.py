@@ -125,7 +125,7 @@ def make_pools(client: SyncPrefectClient, network: str | None, limit: int | None
 
 
 def _network_of(template: dict[str, Any]) -> str | None:
-    """Return the network that containers of a pool join. In templates of version 0.1, it is the default of a variable."""
+    """Return the network that a pool's containers join. In templates of version 0.1 it is the default of a variable."""
     old = template.get("variables", {}).get("properties", {}).get("networks", {}).get("default")
     networks = template.get("job_configuration", {}).get("networks")
     networks = networks if isinstance(networks, list) else old

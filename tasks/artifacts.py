@@ -16,7 +16,7 @@ _SHOWN_LETTERS = 60
 
 
 def shortened(text: str, length: int = _SHOWN_LETTERS) -> str:
-    """Return a text with at most `length` letters. A longer text loses its middle, because its ends tell the most.
+    """Return a text with at most `length` letters. If the text is longer, leave out its middle.
 
     Example:
         >>> shortened("s3://bucket/2024/05/17/scene.tif", 20)
@@ -41,7 +41,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
     size = manifest.bytes / 2**20
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"
     tiles = f"{manifest.rows:,} embedded, {manifest.skipped:,} skipped, of {manifest.tiles:,}"
-    # Lines of a code block are as long as they need to be, and can be copied.
+    # Show long texts in a code block. It does not break their lines, and people can copy them.
     whole = {
         "raster": plan.source.uri,
         "manifest": store.uri(layout.manifest),

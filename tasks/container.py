@@ -14,8 +14,8 @@ _MARKS = ("/.dockerenv", "/run/.containerenv")
 def is_worker_container() -> bool:
     """Return whether a worker started this flow run in a container.
 
-    The local files of such a container are lost when the run ends. In a container that a person started, folders of the
-    host may be mounted, so that its local files can be kept.
+    The local files of this container are lost when the run ends. If a person started the container, the answer is
+    False, because folders of the host may be mounted, and files in these folders are kept.
     """
     in_container = "KUBERNETES_SERVICE_HOST" in os.environ or any(Path(mark).exists() for mark in _MARKS)
     return in_container and deployment.id is not None

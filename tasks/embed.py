@@ -17,7 +17,7 @@ from tasks.policy import STEP
 
 @task(name="embed-shard", task_run_name="shard-{number:05d}", **STEP)
 def embed_one(number: int, store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> Shard:
-    """Compute one shard, unless the shard is complete; see `rasterembed.dataset.embedding.embed_shard`."""
+    """Compute one shard, if it is not complete; see `rasterembed.dataset.embedding.embed_shard`."""
     return embed_shard(store, plan, number, job, progress)
 
 

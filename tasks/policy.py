@@ -26,7 +26,9 @@ STEP: dict[str, Any] = {
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
     "retry_jitter_factor": 0.3,
     "retry_condition_fn": _store_was_away,
-    "cache_policy": NO_CACHE,  # The manifest is the cache. Hashing the inputs would cost more than most steps.
+    # The manifest shows which work is done. To use Prefect's cache, Prefect would hash the inputs, which takes longer
+    # than most steps.
+    "cache_policy": NO_CACHE,
     "persist_result": False,
 }
 """Options of every task."""
@@ -46,7 +48,8 @@ def artifact_key(kind: str, dataset_id: str) -> str:
 class _ForPeople(logging.Filter):
     """Removes the traceback of an expected error, and makes control characters visible.
 
-    The text of an expected error is enough for a person. A name from a bucket in a message must not control a terminal.
+    The text of an expected error is enough for a person. A message may contain a name from a bucket, and control
+    characters in this name must not control a terminal.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

@@ -38,11 +38,11 @@ class Pace:
     def describe(self, progress: Progress, now: float) -> str:
         """Return numbers of tiles, the rate and the time left, as text for people.
 
-        Tiles that an earlier run computed count as done, but not for the rate.
+        Tiles that an earlier run computed count as done. They do not count for the rate.
 
         Args:
             progress: the progress of the run.
-            now: seconds of a monotonic clock. Each call must have a later time than the call before.
+            now: time of a monotonic clock in seconds, later than in the call before.
         """
         text = f"{progress.shown:,} of {progress.total:,} tiles"
         tiles = progress.computed + progress.underway
@@ -93,7 +93,7 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
     ended = threading.Event()
 
     def update(text: str) -> None:
-        # Without the server, the run continues. The next update shows its progress.
+        # Ignore a server that does not answer, because the run must continue. The next update shows the progress.
         with suppress(httpx.HTTPError, PrefectException):
             update_progress_artifact(artifact, 100.0 * progress.shown / progress.total, description=text)
 
@@ -117,10 +117,10 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
 
 @contextmanager
 def _logs_above_the_bar(terminal: TextIO) -> Iterator[None]:
-    """Let Prefect's console handlers write to `sys.stderr`, which prints lines above the progress bar.
+    """Let Prefect's console handlers write to the present `sys.stderr`, which prints lines above the progress bar.
 
     Args:
-        terminal: the stream to which the handlers write now. It was `sys.stderr` before the bar was shown.
+        terminal: the stream that was `sys.stderr` before the bar was shown. Only handlers that write to it change.
     """
     with ExitStack() as stack:
         for handler in logging.root.handlers:

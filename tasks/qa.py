@@ -20,7 +20,8 @@ from tasks.policy import STEP, artifact_key
 def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
     """Measure the dataset, write the report, and show the report as an artifact; see `rasterembed.qa.run.run_qa`.
 
-    The task succeeds even if a threshold is missed. The pipeline sets the dataset's state before it raises the error.
+    The task succeeds even if a threshold is breached. The pipeline raises the error later, after it has set the
+    dataset's state.
     """
     from rasterembed.qa.pictures import data_uri
     from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.

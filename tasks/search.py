@@ -23,7 +23,7 @@ from tasks.policy import STEP, artifact_key
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A question, the datasets that are asked, and how they are searched."""
+    """A query, the datasets to search, and how to search them."""
 
     dataset_ids: Sequence[str]
     """Names of the datasets, and patterns such as `incoming-*`."""
@@ -36,7 +36,7 @@ class SearchRequest:
     engine: EngineChoice
     """Search engine."""
     ef_search: int | None
-    """Number of candidates in a search of the vector index. None: as the index was built."""
+    """Number of candidates in a search of the vector index. None: the number with which the index was built."""
     device: Device
     """Device that runs the model, if the example is an image."""
     hub_token: str | None = field(repr=False)

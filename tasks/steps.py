@@ -95,7 +95,7 @@ class PrefectSteps(Steps):
         return shown(progress, plan.dataset_id)
 
     def on_warning(self, message: str) -> None:
-        """Log something that a person should look at."""
+        """Log a warning."""
         get_run_logger().warning(message)
 
     def on_wait(self, message: str) -> None:

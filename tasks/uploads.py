@@ -19,7 +19,7 @@ from tasks.artifacts import shortened
 from tasks.policy import STEP
 
 _PAGE = 100
-"""Idempotency keys in one request. The server answers with at most 200 runs."""
+"""Number of idempotency keys in one request. The server answers with at most 200 runs."""
 
 
 @task(name="find-uploads", **STEP)
@@ -38,7 +38,8 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
             continue
         found += 1
         uri = f"s3://{bucket}/{key}"
-        # The manifest is not read to see which raster it names: a store may have thousands of old datasets.
+        # Compare ids only. To see which raster a dataset has, each manifest would have to be read, and a store may have
+        # thousands of datasets.
         names = (default_dataset_id(uri), default_dataset_id_of_0_1(uri))
         if max(dates.get(name, 0.0) for name in names) < info.modified:
             try:
@@ -46,7 +47,7 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
             except ValueError:
                 get_run_logger().warning("%r: no run can read an object with this name", uri)
             except ObjectMissingError:
-                continue  # The object was deleted after it was listed.
+                continue  # The object was deleted after the listing.
     get_run_logger().info("%d uploads in %s, %d without a dataset", found, uploads, len(pending))
     return pending
 

@@ -30,7 +30,7 @@ from rasterembed.store.object_store import ObjectStore
 
 ATTEMPTS = 3
 """Number of child runs that may try the same shards. If a worker dies, another child run can complete its shards. If
-the shards themselves make every worker die, the run must fail."""
+the shards are the reason why workers die, the run must fail after some attempts."""
 
 POLL_S = 5.0
 """Seconds between two checks of the child runs. One check of all child runs is one request."""
@@ -39,7 +39,7 @@ _LATE_S = 60.0
 """Seconds that child runs may wait for a worker before a warning is logged."""
 
 _PAGE = 200
-"""Number of artifacts in one request. The server answers with at most as many."""
+"""Number of artifacts in one request. The server never sends more in one answer."""
 
 _COLLECTORS = 8
 """Number of threads that read complete shards."""
@@ -80,10 +80,10 @@ def shares(missing: Sequence[int], workers: int) -> list[range]:
 
     Args:
         missing: numbers of the shards to compute, ascending.
-        workers: number of ranges. There are fewer if there are fewer shards.
+        workers: largest number of ranges. If fewer shards are missing, each of them is one range.
 
     Returns:
-        Ranges that cover `missing`. The numbers of missing shards in two ranges differ by at most one.
+        Ranges that cover `missing`. Any two ranges differ by at most one in how many missing shards they have.
     """
     count = min(workers, len(missing))
     cuts = [len(missing) * i // count for i in range(count + 1)] if count else []
@@ -126,7 +126,7 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
 
 
 def _complete(store: ObjectStore, plan: Plan) -> set[int]:
-    """Return the numbers of all shards in the store."""
+    """Return the numbers of all complete shards: those that are in the store."""
     names = store.sizes(plan.layout.shards_folder)
     return {
         number for number in range(plan.sharding.count) if plan.layout.shard_name(plan.fingerprint, number) in names
@@ -138,7 +138,7 @@ def tiles_underway(sharding: Sharding, reports: Iterable[tuple[range, float]], c
 
     Args:
         sharding: the shards of the dataset.
-        reports: numbers of the shards of each child run, and the progress that the child run reports, in percent.
+        reports: for each child run, the numbers of its shards, and the progress that it reports, in percent.
         complete: numbers of all complete shards.
     """
     tiles = 0
@@ -188,12 +188,12 @@ class _Children:
             timeout=0,  # Return at once.
             idempotency_key=f"{flow_run.id}/{flow_run.run_count}/{share.start}-{share.stop}/{attempt}",
         )
-        assert isinstance(run, FlowRun)  # Only an asynchronous flow gets a coroutine.
+        assert isinstance(run, FlowRun)  # In an asynchronous flow, `run_deployment` would return a coroutine.
         self.running[run.id] = _Child(share, attempt)
         self._log.info("shards %d to %d: child run %s", share.start, share.stop - 1, run.name)
 
     def look(self) -> None:
-        """Find the child runs that have ended. If one did not complete, start another with the same shards."""
+        """Find the child runs that have ended. If one of them did not complete, start another with its shards."""
         try:
             ended = list(self._runs(id=self.running, state=_ENDED))
             self._warn_if_late()
@@ -246,7 +246,7 @@ class _Children:
         return [run.id for run in self._runs(parent_flow_run_id=[UUID(str(flow_run.id))], state=going)]
 
     def cancel(self, runs: Iterable[UUID]) -> None:
-        """Cancel child runs. Errors of the server are ignored, because this run already ends for another reason."""
+        """Cancel child runs. Ignore errors of the server, because they must not hide the reason why this run ends."""
         for run in list(runs):
             with suppress(httpx.HTTPError, PrefectException):
                 self._client.set_flow_run_state(run, Cancelling())

@@ -44,7 +44,7 @@ def embed(
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         grid: The tile grid.
         radiometry: How pixel values become colour.
-        validity: Which pixels are valid, if the file does not say so or is wrong.
+        validity: Which pixels are valid, if the file does not say this or says it wrongly.
         dinov3: The model.
         selection: Which tiles are embedded, and how their vectors are stored.
         execution: Settings for speed and memory. They change the vectors only by rounding.

@@ -39,7 +39,7 @@ class PlanSettings(BaseModel):
     radiometry: Radiometry = Radiometry()
     """How pixel values become red, green and blue."""
     validity: Validity = Validity()
-    """Which pixels are valid, if the file does not say so or is wrong."""
+    """Which pixels are valid, if the file does not say this or says it wrongly."""
     model: Dinov3 = Dinov3()
     """The DINOv3 checkpoint, and how the model's tokens become a vector."""
     selection: Selection = Selection()

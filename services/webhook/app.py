@@ -2,8 +2,8 @@
 
 `python -m services.webhook` runs it, with limits for connections.
 
-Status 2xx means that Prefect has all the runs (in mode `event`: all the events). After status 503, the S3 server sends
-the notification again, because Prefect may lack some of the runs or events. See docs/uploads.md.
+Status 2xx means that Prefect has all the runs (in mode `event`: all the events). Status 503 means
+that Prefect may lack some of them. The S3 server then sends the notification again. See docs/uploads.md.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _HOLD_S = 1.0
 times a second."""
 
 _READY_S = 5.0
-"""Seconds that `/readyz` waits for Prefect. Anyone may send this request, so it must not hold a connection for long."""
+"""Seconds that `/readyz` waits for Prefect. The wait is short, because anyone may send this request, and each request
+holds a connection."""
 
 
 class Outcome(StrEnum):
@@ -135,7 +136,7 @@ class Webhook:
             StoreError: if a dead letter could not be stored.
         """
         self.metrics.received.inc(len(records))
-        # If one record fails, the others are still handled. Prefect keeps the runs that it created for them.
+        # With `return_exceptions`, a record that fails does not stop the others. Prefect keeps the runs of the others.
         results = await asyncio.gather(*map(self._handle, records), return_exceptions=True)
         handled: list[_Handled] = []
         for result in results:
@@ -148,7 +149,7 @@ class Webhook:
         return Receipt.count(one.outcome for one in handled)
 
     async def _announce(self, handled: list[_Handled]) -> list[_Handled]:
-        """Emit the events of all records, and return what became of the records.
+        """Emit the events of all records, and return the records with their outcomes.
 
         Prefect refuses all events of a request if it refuses one. So after a refusal, each event is sent alone.
         """
@@ -178,7 +179,7 @@ class Webhook:
         return _Handled(record, Outcome.DEAD)
 
     async def _handle(self, record: dict[str, Any]) -> _Handled:
-        """Start a run for a record, unless the record needs no run."""
+        """Start the flow run of a record, if it needs one. In mode `event`, only make the event."""
         try:
             created = read_record(record)
             if created is None or not self._follows(created):

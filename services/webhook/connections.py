@@ -1,7 +1,7 @@
 """Limits for the webhook's connections: how many are open at once, and how long a client may take for a request.
 
-Uvicorn alone waits for ever for a client that connects and sends no request. A few hundred of such clients would use up
-the process's file descriptors, and nobody else would get an answer.
+Uvicorn alone waits for ever for a client that connects and sends no request. A few hundred of these clients would use
+all file descriptors of the process, and no other client would get an answer.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _ANSWER_S = 300.0
-"""Seconds from a complete request to its answer. Requests to Prefect have their own, shorter limits."""
+"""Longest time in seconds from a complete request to its answer. Requests to Prefect have shorter limits."""
 
 _WANTED_DESCRIPTORS = 4096
+"""Number of file descriptors that the process asks the system for."""
+
 _OTHER_DESCRIPTORS = 48
 """File descriptors for everything but connections: logs, the store for dead letters, the event loop."""
 
@@ -60,9 +62,9 @@ class Connections:
 class GuardedProtocol(H11Protocol):
     """Uvicorn's HTTP connection with limits.
 
-    If too many connections are open, the one that has waited longest for the head of a request is closed. A client that
-    sends its request at once is therefore answered, even if many others only hold connections. If no connection is
-    waiting, the new one is answered with status 503.
+    If a client connects at the limit of open connections, the connection that has waited longest for the head of a
+    request is closed. So a client that sends its request at once gets its answer, even if many clients hold connections
+    and send nothing. If no open connection waits for a head, the new connection gets status 503.
     """
 
     def __init__(self, *arguments: Any, connections: Connections, **options: Any) -> None:
@@ -104,7 +106,10 @@ class GuardedProtocol(H11Protocol):
         self.transport.abort()
 
     def _watch(self) -> None:
-        """Start a new time limit if the connection has entered another phase. Received data alone extends no limit."""
+        """If the connection has entered another phase, start the time limit of this phase.
+
+        Data that a client sends within a phase does not extend the limit.
+        """
         if self not in self._all.open:
             return
         cycle: RequestResponseCycle | None = self.cycle
@@ -132,8 +137,9 @@ class GuardedProtocol(H11Protocol):
 def fit_descriptors(wanted: int) -> tuple[int, int]:
     """Raise the process's limit of file descriptors, and return how many connections fit into the limit.
 
-    A request needs two descriptors: its own connection, and one to Prefect. Connections that the operating system keeps
-    until they are accepted (the backlog) are accepted several batches at a time, before the first one can be refused.
+    A request needs two descriptors: its own connection, and one to Prefect. More descriptors are kept free for the
+    backlog: connections that the operating system holds until the process accepts them. The process may accept several
+    batches of them before it can refuse the first.
 
     Args:
         wanted: largest number of open connections, if there are enough descriptors.

@@ -28,7 +28,8 @@ _CREATED = re.compile(r"s3:ObjectCreated:[A-Za-z0-9:_*-]{1,100}")
 """Names of events about created objects. Prefect refuses long names, and its database takes no NUL character."""
 
 _FIRST_TIME = datetime(2006, 3, 14, tzinfo=UTC)
-"""The day on which the first S3 server began to work. Prefect drops a whole batch of events for one of the year 1."""
+"""The day on which the first S3 server began to work. An earlier time is wrong. If one event of a request has a time in
+the year 1, Prefect drops all events of the request."""
 
 _MAX_SIZE = 2**63 - 1
 """Largest size of an object, in bytes. Prefect's database takes no larger number."""
@@ -58,8 +59,8 @@ SCHEMA: dict[str, Any] = {
         },
     ]
 }
-"""JSON Schema of a request body. The schema does not describe the records. They are read one by one, so that a broken
-record does not block the others."""
+"""JSON Schema of a request body. The schema does not describe the records. The webhook reads each record alone, so that
+a broken record does not block the others."""
 
 
 class NotJsonError(ValueError):
@@ -71,7 +72,7 @@ class NotANotificationError(ValueError):
 
 
 class HopelessRecordError(ValueError):
-    """The record can never become a run, however often it is sent."""
+    """The record can never become a run, even if it is sent again."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 _ID = "raster-embeddings"
-"""Id of our configuration on the bucket. Configurations with other ids stay unchanged."""
+"""Id of our notification in the bucket's configuration. Notifications with other ids stay unchanged."""
 
 _KINDS = ("TopicConfigurations", "QueueConfigurations", "LambdaFunctionConfigurations", "EventBridgeConfiguration")
 
@@ -99,7 +99,7 @@ def subscribe(s3: Any, bucket: str, kind: str, arn: str, prefix: str) -> None:
 
 
 def _endpoint() -> str | None:
-    """Return the URL for the server's topics. By itself, boto3 uses AWS_ENDPOINT_URL_S3 only for S3."""
+    """Return the URL of the server for requests about topics. boto3 uses AWS_ENDPOINT_URL_S3 only for S3 requests."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 

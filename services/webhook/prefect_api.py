@@ -1,7 +1,7 @@
 """The requests of the webhook to Prefect's REST API.
 
-The webhook sends only four kinds of requests. It sends them by plain HTTP, without Prefect's own client: each answer
-has a status code, and the process starts quickly and stays small.
+The webhook sends only four kinds of requests. It does not use Prefect's own client: with plain HTTP, the webhook sees
+the status code of each answer, starts quickly, and needs little memory.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from services.webhook.settings import Settings
 
 _TIMEOUT = httpx.Timeout(20.0, connect=5.0)
 _PATIENCE_S = 20.0
-"""Seconds that the creation of a run waits for earlier creations."""
+"""Longest time in seconds that a record waits until the runs of earlier records are created."""
 
 _BUSY = (429, 502, 503)
 _BUSY_DELAYS_S = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -30,7 +30,7 @@ _REFUSED = (400, 409, 413, 422)
 
 
 class PrefectUnavailableError(Exception):
-    """Prefect did not accept a record, for a reason outside the record. The same request may succeed later."""
+    """Prefect did not accept a record, but the record is not the reason. The same request may succeed later."""
 
 
 class PrefectApi:
@@ -82,7 +82,7 @@ class PrefectApi:
         return self._deployment_id
 
     async def start(self, created: Created, parameters: dict[str, Any]) -> tuple[str, bool]:
-        """Create the upload's flow run, unless the run exists.
+        """Create the upload's flow run, if it does not exist yet.
 
         Returns:
             The run's id, and whether the run is new.

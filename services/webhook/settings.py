@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     prefixes: CommaSeparated = _DEFAULTS.prefixes
     suffixes: CommaSeparated = _DEFAULTS.suffixes
     ignore: CommaSeparated = _DEFAULTS.ignore
-    """These four settings choose the uploads. Each is a list, separated by commas; see
+    """`buckets`, `prefixes`, `suffixes` and `ignore` choose the uploads. Each of them is a list with commas; see
     `rasterembed.store.uploads.UploadRules`."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Largest size of a notification, in bytes."""

@@ -69,7 +69,7 @@ def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> 
             server.start()
             yield server
         finally:
-            # Wait until this process has sent all logs and events of its flows. Without a server, it would print errors.
+            # Wait until this process has sent all logs and events of its flows. Without a server it would print errors.
             APILogWorker.drain_all(timeout=10)
             EventsWorker.drain_all(timeout=10)
             server.stop()

@@ -2,8 +2,8 @@
 
 - `moto_server` starts in a second and needs only packages from pip. It accepts any signature, and loses its data when
   it is stopped.
-- `ceph_gateway` is Ceph's RADOS gateway with one monitor and one OSD, from Debian's packages. It checks signatures, makes
-  conditional and multipart writes, and keeps its data when it is stopped.
+- `ceph_gateway` is Ceph's RADOS gateway with one monitor and one OSD, from Debian's packages. It checks signatures,
+  makes conditional and multipart writes, and keeps its data when it is stopped.
 
     python -m tests.support.servers ceph      prints what to export, and runs until Ctrl-C
 """
