@@ -3,20 +3,20 @@
 How a footprint is made:
 
 1. Walk once around the border of the window in pixel space, and set points on it.
-2. Carry each point to the native CRS, through the affine or the ground control points. From there carry it to
-   longitude and latitude.
+2. Convert each point to the native CRS, with the affine or the ground control points, and then to longitude and
+   latitude.
 3. Make the longitudes continuous, so that they do not jump from 180 to -180 along the border.
-4. Measure how far the middle of each edge between two points is from the true, curved border. If it is too far, set
-   more points and measure again, until all edges are within a tenth of a pixel of the true border.
+4. Measure how far the middle of each edge between two points is from the true, curved border. If a middle is too far,
+   set more points and measure again, until all edges are within a tenth of a pixel of the true border.
 5. Cut the polygon where it crosses the antimeridian. Every part then lies within -180 to 180.
 
-Most tiles are computed many at a time, with equally spaced points: 1, 2, 4 and so on up to `_MAX_SEGMENTS` segments on
-each side. Tiles whose border bends sharply, and tiles at a pole, are computed one by one: there, points are added only
+Most tiles are computed in large groups, with equally spaced points: 1, 2, 4 and so on up to `_MAX_SEGMENTS` segments on
+each side. Tiles whose border bends sharply, and tiles at a pole, are computed one by one. Their points are added only
 where the border bends.
 
-A map's edge may run through a raster: a full disk seen from a satellite, or a tile of a sinusoidal grid at the edge of
-the world. The footprint of a tile on that edge is the part on Earth, see `rasterembed.raster.outlines`. A tile without
-such a part has no footprint.
+The edge of the map may run through a raster, such as a full-disk image from a satellite, or a raster in a sinusoidal
+projection at the 180th meridian. The footprint of a tile on this edge is the part of the tile that is on Earth, see
+`rasterembed.raster.outlines`. A tile off Earth has no footprint.
 
 A footprint depends on its raster and window only, never on the tiles that are computed together with it.
 """
@@ -47,33 +47,34 @@ from rasterembed.raster.rings import (
 )
 
 _TOLERANCE_PX = 0.05
-"""Largest distance of an edge's middle from the true border, in px. It is half of what is promised, because only the
-middles are measured."""
+"""Largest distance of an edge's middle from the true border, in px. It is half of the promised tenth of a pixel,
+because only the middles are measured."""
 
 _MAX_SEGMENTS = 64
-"""Most equal segments on each side of a window. A border that needs more is refined only where it bends."""
+"""Largest number of equal segments on each side of a window. If a border needs more points, they are added only where
+the border bends."""
 
 _MAX_HALVINGS = 20
-"""How often an edge is halved at most. Only a border across a tear in the map comes to this: there no number of points
-is enough."""
+"""Largest number of times that an edge is halved. Only a border across a tear in the map reaches this number, because
+no number of points is enough at a tear."""
 
 _MAX_POINTS = 2**14
-"""Most points of one border. Even a border across a tear needs a few hundred, because only the edges at the tear are
-halved. More are needed only where the inverse projection gives a different place for each of them: outside its domain,
-or so far away that coordinates have no digits left for a pixel."""
+"""Largest number of points of one border. Even a border across a tear needs only a few hundred points, because only the
+edges at the tear are halved. A border needs more points only if the inverse projection gives unrelated places for
+neighbouring points: outside its domain, or so far away that coordinates have no digits left for a pixel."""
 
 _LEAST_POINTS = 3
-"""Least points of a ring that has an area."""
+"""Smallest number of points of a ring that has an area."""
 
 _EDGE_SEGMENTS = 16
-"""Number of segments on each side of a window whose ends are checked for being on Earth."""
+"""Number of segments on each side of a window. The ends of these segments are checked for being on Earth."""
 
 _SNAP_PX = 0.01
-"""A point this near the antimeridian, in px, is moved onto it. Pixel sizes in files are rounded, and would otherwise
-leave slivers on the other side."""
+"""A point nearer than this to the antimeridian, in px, is moved onto it. Otherwise rounded pixel sizes would leave very
+narrow parts of a footprint on the other side."""
 
 _POINTS_AT_ONCE = 2**18
-"""Border points that are computed together. This bounds memory, and fits a processor's cache."""
+"""Largest number of border points that are computed together. It limits memory, and fits a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ class Footprinter:
         """Return the footprints of tiles.
 
         Raises:
-            DataError: if a window lies outside what the native CRS can express, or covers no area.
+            DataError: if a point of a window's border has no longitude and latitude, if the border needs more than
+                `_MAX_POINTS` points, or if a window covers no area.
         """
         if not self._georeference.on_earth:
             return Footprints(*polygons(*_border(tiles, 1)))
@@ -148,20 +150,21 @@ class Footprinter:
 
     @property
     def complete(self) -> bool:
-        """Whether every tile of the raster has a footprint. Otherwise the map's edge runs through the raster."""
+        """Whether every tile of the raster has a footprint. If not, the edge of the map runs through the raster."""
         return not self._georeference.on_earth or self._georeference.wholly_on_earth
 
     def off_earth(self, tiles: Tiles) -> NDArray[np.bool_]:
-        """Return which tiles show nothing of the Earth, shape (n,). These tiles have no footprint.
+        """Return which tiles are off Earth. They show no part of the Earth and have no footprint.
 
-        If the raster has no place on Earth at all, the result is False for all tiles.
+        Returns:
+            Booleans, shape (n,): True for a tile off Earth. If the raster itself has no place on Earth, all are False.
         """
         if self.complete:
             return np.zeros(len(tiles), dtype=bool)
         return self._at_edge_of_map(tiles)[0]
 
     def _at_edge_of_map(self, tiles: Tiles) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return which tiles are off Earth, and which are partly on Earth."""
+        """Return which tiles are off Earth, and which are partly on Earth: two arrays of booleans, shape (n,)."""
         off, cut = np.zeros(len(tiles), dtype=bool), np.zeros(len(tiles), dtype=bool)
         if self._georeference.wholly_on_earth:
             return off, cut
@@ -173,13 +176,13 @@ class Footprinter:
         return off, cut & ~off
 
     def _border_exists(self, tile: Tiles) -> bool:
-        """Return whether the border of a single tile is on Earth."""
+        """Return whether the whole border of a single tile is on Earth."""
         if self._georeference.wholly_on_earth:
             return True
         return bool(self._georeference.exist(*_border(tile, 2 * _MAX_SEGMENTS)).all())
 
     def _lonlat(self, cols: Floats, rows: Floats) -> tuple[Floats, Floats]:
-        """Return longitude and latitude, or NaN where the map's edge leaves a position off Earth."""
+        """Return longitudes and latitudes. Both are NaN for a position off Earth."""
         if self._georeference.wholly_on_earth:
             return self._georeference.lonlat(cols, rows)
         exist = self._georeference.exist(cols, rows)
@@ -198,30 +201,31 @@ class Footprinter:
                 part = part.difference(point.buffer(POLE_GAP_PX))
         mirrored = self._mirrored(part.representative_point())
         pieces = []
-        # The middle of a long edge may be where a straight line crosses the true border.
+        # Divide long edges. A long straight line may cross the true border just at its middle, and would then seem to
+        # follow the border.
         part = shapely.segmentize(part, max(tile.width[0], tile.height[0]) / 8)
         for polygon in shapely.get_parts(shapely.orient_polygons(part)):
             shell, *holes = (
                 self._drawn(np.asarray(ring.coords), tile, mirrored=mirrored)
                 for ring in (polygon.exterior, *polygon.interiors)
             )
-            # The left side of a hole's ring is all the Earth but the hole.
+            # The area at the left of a hole's ring is the whole Earth except the hole.
             for hole in holes:
                 shell = shell.intersection(hole)
             pieces.append(shell)
         return shapely.orient_polygons(shapely.union_all(pieces))
 
     def _drawn(self, ring: Floats, tile: Tiles, *, mirrored: bool) -> BaseGeometry:
-        """Return the area at the left of a ring, with points where it bends.
+        """Return the area at the left of a ring, in longitude and latitude. Points are added where the ring bends.
 
         Args:
             ring: columns and rows of a closed ring on Earth, px, shape (points, 2).
-            tile: the single tile.
-            mirrored: whether the left side of the ring is at the right on the map.
+            tile: exactly one tile, which holds the ring.
+            mirrored: whether the left side of the ring becomes the right side in longitude and latitude.
         """
         exist, domain = self._georeference.exist, self._georeference.domain
         margin = 2.0 * domain.tolerance_px
-        # Near the rim of some maps PROJ's inverse fails for single points.
+        # Remove points off Earth. Near the edge of some maps, PROJ's inverse projection fails for single points.
         ring = ring[exist(*ring.T)]
         if len(ring) < _LEAST_POINTS:
             return shapely.Polygon()
@@ -254,7 +258,7 @@ class Footprinter:
         return polygon_of_left_side(lon, lat)
 
     def _mirrored(self, point: shapely.Point) -> bool:
-        """Return whether a left turn in pixel space, with y upwards, is a right turn on the map."""
+        """Return whether a left turn in pixel space, with y upwards, is a right turn in longitude and latitude."""
         cols = point.x + np.array([0.01, 0.0, 0.0])
         rows = point.y + np.array([0.0, 0.0, 0.01])
         lon, lat = self._georeference.lonlat(cols, rows)
@@ -262,16 +266,18 @@ class Footprinter:
         return bool(to_right_x * down_y < to_right_y * down_x)
 
     def _borders(self, tiles: Tiles, segments: int) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Return the borders of tiles with equally spaced points, and whether each is fine enough.
+        """Return the borders of tiles with equally spaced points, and whether each border is accurate.
 
         Args:
             tiles: n tiles.
             segments: number of segments on each side of a window.
 
         Returns:
-            Longitudes (continuous) and latitudes of closed rings, shape (n, 4 * segments + 1), and shape (n,).
+            Continuous longitudes and latitudes of closed rings, both of shape (n, 4 * segments + 1). Booleans, shape
+            (n,): True if the middle of every segment is within `_TOLERANCE_PX` of the true border, and the border does
+            not go around a pole.
         """
-        # Twice as many points are computed: every second one is the middle of a segment and shows how far it is off.
+        # Compute twice as many points. Every second point is the middle of a segment, where the error is measured.
         lon, lat = self._lonlat(*_border(tiles, 2 * segments))
         lon = make_continuous(lon)
         pixel = _pixel_degrees(lon, lat, tiles)
@@ -310,7 +316,7 @@ class Footprinter:
         if refined is None:
             raise _endless(tile)
         cols, rows, lon, lat = refined
-        # The points led around a pole stand for the pole itself.
+        # The points around a pole stand for the pole itself, so they get its latitude.
         for point, latitude in on_border:
             lat = np.where(np.hypot(cols - point.x, rows - point.y) < 1.5 * POLE_GAP_PX, latitude, lat)
         lon = _snapped(lon, tile)[0]
@@ -322,16 +328,16 @@ class Footprinter:
     def _halve_where_it_bends(
         self, cols: Floats, rows: Floats, tolerance: Floats
     ) -> tuple[Floats, Floats, Floats, Floats] | None:
-        """Halve the edges of a border until the middle of none is farther than `tolerance` from the true border.
+        """Halve the edges of a border until the middle of each edge is within `tolerance` of the true border.
 
         Args:
-            cols: pixel positions along the border, shape (points,).
-            rows: of the same shape.
-            tolerance: degrees of latitude, shape (1,).
+            cols: columns of points along the border, px, shape (points,).
+            rows: rows of the points, px, of the same shape.
+            tolerance: largest distance in degrees of latitude, shape (1,).
 
         Returns:
-            Columns, rows, continuous longitudes and latitudes of the points, all of the same shape. None if they would
-            be more than `_MAX_POINTS`.
+            Columns, rows, continuous longitudes and latitudes of the points, all of the same shape. None if more than
+            `_MAX_POINTS` points would be needed.
         """
         for _ in range(_MAX_HALVINGS):
             cols, rows = _with_middles(cols), _with_middles(rows)
@@ -367,7 +373,7 @@ def _check_areas(tiles: Tiles, bounds: Floats) -> None:
 
 
 def _in_parts(indices: NDArray[np.intp], points: int) -> Iterator[NDArray[np.intp]]:
-    """Cut `indices` into parts that need at most `_POINTS_AT_ONCE` points together, at `points` for each index."""
+    """Cut `indices` into parts. A part needs at most `_POINTS_AT_ONCE` points, if each index needs `points` points."""
     length = max(1, _POINTS_AT_ONCE // points)
     for start in range(0, len(indices), length):
         yield indices[start : start + length]
@@ -395,7 +401,7 @@ def _border(tiles: Tiles, segments: int) -> tuple[Floats, Floats]:
 
 
 def _with_middles(values: Floats) -> Floats:
-    """Return n values with the mean of each two neighbours between them, shape (2 n - 1,)."""
+    """Insert the mean of each two neighbours between n values. Return an array of shape (2 n - 1,)."""
     result = np.empty(2 * len(values) - 1)
     result[::2] = values
     result[1::2] = (values[:-1] + values[1:]) / 2
@@ -407,7 +413,7 @@ def _pixel_degrees(lon: Floats, lat: Floats, tiles: Tiles) -> Floats:
 
     Args:
         lon: continuous longitudes of borders with equally spaced points, shape (n, points).
-        lat: their latitudes.
+        lat: latitudes of the same points, shape (n, points).
         tiles: the n tiles.
     """
     shortening = np.cos(np.radians((lat[:, 1:] + lat[:, :-1]) / 2))
@@ -418,7 +424,7 @@ def _pixel_degrees(lon: Floats, lat: Floats, tiles: Tiles) -> Floats:
 
 
 def _snapped(lon: Floats, tiles: Tiles) -> Floats:
-    """Return longitudes with those within `_SNAP_PX` of an antimeridian moved onto it, shape (n, points)."""
+    """Move longitudes within `_SNAP_PX` of the antimeridian onto it. Return an array of shape (n, points)."""
     lon = np.atleast_2d(lon)
     slack = _SNAP_PX * np.ptp(lon, axis=1) / np.maximum(tiles.width, tiles.height)
     nearest = 360.0 * np.round((lon - 180.0) / 360.0) + 180.0
