@@ -1,4 +1,4 @@
-"""A dataset in a store. People, search, quality checks and tasks read datasets through this module."""
+"""A dataset in a store. Search, quality checks, tasks and users read datasets through this module."""
 
 from __future__ import annotations
 
@@ -224,9 +224,8 @@ class Dataset:
         """Read all rows into a GeoDataFrame, in the order of `batches`. The package geopandas must be installed.
 
         Args:
-            columns: names of the columns to read, without `geometry`, which is always read. The default is all columns
-                except `bbox`.
-            vectors: whether the column `embedding` is read. Without it, a large dataset needs far less memory.
+            columns: names of the columns to read. The default is all columns except `bbox`. `geometry` is always read.
+            vectors: whether the column `embedding` is read. Without this column, a large dataset needs far less memory.
 
         Returns:
             One row for each embedded tile. The geometry is the outline of the tile's window in OGC:CRS84. If the raster
@@ -248,7 +247,7 @@ class Dataset:
         """Read every file that the manifest lists, and return the files that are missing or damaged.
 
         Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest. A search compares
-        sizes only, so it does not notice every damage.
+        only sizes. It therefore does not find every damage.
 
         Raises:
             StoreError: if the store refuses or does not answer.
@@ -283,7 +282,7 @@ class Dataset:
         Args:
             query: an example, such as a tile or an image. Give either `query` or `vector`.
             vector: a vector of the dataset's model, shape (dimensions,). It need not be normalised.
-            where: filters for the tiles of the answer. By default, every tile may be in the answer.
+            where: filters for the tiles of the answer. Without filters, every tile may be in the answer.
             k: number of tiles. The default is 12.
 
         Raises:

@@ -38,7 +38,7 @@ class Execution(BaseModel):
 
     These options change the result only by rounding. Another batch size or engine gives slightly different vectors. The
     cosine between the old and the new vector of a tile is at least 0.99999 in float32, and at least 0.999 in bfloat16
-    and float16. This is checked when the model is loaded.
+    and float16. The cosine is checked when the model is loaded.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,7 +70,7 @@ class Execution(BaseModel):
 
 @dataclass(frozen=True)
 class EmbeddingJob:
-    """Further inputs of `embed_shard`. They are the same for all shards of a run."""
+    """Inputs of `embed_shard` that are the same for all shards of a run."""
 
     execution: Execution = field(default_factory=Execution)
     """How the work is done."""
@@ -194,7 +194,8 @@ def _embedded_batches(
 
     reader = _shard_reader(store, plan, job)
     computing: deque[tuple[TileBatch, Embedder | None, Pending | None]] = deque()
-    embedder: Embedder | None = None  # Loaded for the first batch with a tile. Some shards have no such batch.
+    # The model is loaded for the first batch that has a tile to embed. Some shards have no such batch.
+    embedder: Embedder | None = None
 
     with closing(read_ahead(reader.batches(number))) as batches:
         for batch in chain(batches, [None]):
@@ -212,7 +213,8 @@ def _embedded_batches(
                     )
                     pending = embedder.submit(batch.pixels, batch.valid, plan.radiometry)
                 computing.append((batch, embedder, pending))
-            # At this point the next batch is already submitted. The device therefore never waits for the writer.
+            # Keep the newest batch in the queue while an older batch is written. The device then never waits for the
+            # writer. After the last batch, empty the queue.
             while len(computing) > (batch is not None):
                 embedded = _finish(plan, number, *computing.popleft())
                 yield embedded
@@ -232,7 +234,7 @@ def _finish(
 
 
 def _batch_size(plan: Plan, device: str) -> int:
-    """Return the default number of tiles in a batch. Larger tiles give smaller batches, so the memory stays bounded."""
+    """Return the default number of tiles in a batch. Larger tiles give smaller batches. This limits the memory."""
     grid = plan.sharding.grid
     tile_bytes = 3 * grid.size**2 * np.dtype(plan.profile.dtype).itemsize
     return max(1, min(256 if device == "cuda" else 32, _BATCH_BYTES // tile_bytes))

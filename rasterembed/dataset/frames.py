@@ -39,7 +39,7 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
     values = {}
     for name in names:
         column = pa.chunked_array([part.column(name) for part in parts])
-        # Otherwise pandas would make a Python list of each vector.
+        # Convert vectors separately, because pandas would make a Python list of each vector.
         values[name] = _vectors(column) if name == "embedding" else column.to_pandas()
     geometry = shapely.from_wkb(np.concatenate([part.column("geometry").to_numpy(False) for part in parts]))
     return GeoDataFrame(values, geometry=geometry, crs="OGC:CRS84" if dataset.plan.profile.on_earth else None)

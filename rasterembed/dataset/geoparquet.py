@@ -27,7 +27,7 @@ BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in 
 
 
 def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
-    """Return the columns `bbox` and `geometry` of n footprints. Each has n rows, and null for a tile off Earth."""
+    """Return the columns `bbox` and `geometry` of n footprints. Each has n rows. A tile off Earth has null in both."""
     missing = shapely.is_missing(footprints.geometry)
     bbox = pa.StructArray.from_arrays(
         [pa.array(footprints.bounds[:, i]) for i in range(4)],
@@ -45,7 +45,7 @@ def geoparquet_writer(path: Path, schema: pa.Schema, **encoding: Any) -> pq.Parq
         schema: columns of the file.
         encoding: further options of `pyarrow.parquet.ParquetWriter`.
     """
-    # By default the writer stores the Arrow schema at once. `write_metadata` stores it together with the metadata.
+    # By default, the writer would store the Arrow schema now. `write_metadata` stores the schema with its metadata.
     return pq.ParquetWriter(path, schema, store_schema=False, **encoding)
 
 
@@ -53,8 +53,8 @@ def write_metadata(writer: pq.ParquetWriter, schema: pa.Schema, metadata: Mappin
     """Write keys into the footer of a file, and into the Arrow schema that the footer contains.
 
     Most readers look for `geo` in the footer. Readers that use Arrow, such as `pyarrow.parquet.read_schema` and
-    `geopandas.read_parquet` of a folder, see only the metadata of the Arrow schema. Other writers therefore also use
-    both places.
+    `geopandas.read_parquet` of a folder, see only the metadata of the Arrow schema. The keys are therefore written
+    to both places, as other GeoParquet writers do.
 
     Args:
         writer: a writer from `geoparquet_writer`.
@@ -62,7 +62,7 @@ def write_metadata(writer: pq.ParquetWriter, schema: pa.Schema, metadata: Mappin
         metadata: keys and values for the footer.
     """
     stored = schema.with_metadata(metadata).serialize().to_pybytes()
-    # The format of this key is part of Arrow: the schema as an IPC message, in base64.
+    # Arrow defines this key: its value is the schema as an IPC message, in base64.
     writer.add_key_value_metadata({"ARROW:schema": base64.b64encode(stored), **metadata})
 
 
@@ -75,7 +75,7 @@ class GeoMetadata:
         self._high = np.array([-np.inf, -np.inf])
 
     def add(self, footprints: Footprints) -> None:
-        """Include the footprints of more rows. Tiles without a footprint change nothing."""
+        """Include the footprints of more rows. Tiles without a footprint are left out."""
         placed = ~shapely.is_missing(footprints.geometry)
         geometry, bounds = footprints.geometry[placed], footprints.bounds[placed]
         if len(bounds) == 0:

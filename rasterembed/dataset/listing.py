@@ -22,7 +22,7 @@ class Unlisted(StrEnum):
     UNFINISHED = "unfinished"
     """A run has planned the dataset, and has not committed it. The run may still work, or it was killed."""
     UNREADABLE = "unreadable"
-    """The manifest has a shape that this version cannot read."""
+    """This version cannot read the manifest."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class DatasetSummary:
     id: str
     state: State | Unlisted
     modified: datetime
-    """Time of the last write of the manifest, UTC. For an unfinished dataset, of its plan."""
+    """Time of the last write of the manifest, UTC. For an unfinished dataset, time of the last write of its plan."""
     tiles: int = 0
     """Number of planned tiles."""
     rows: int = 0
@@ -44,7 +44,7 @@ class DatasetSummary:
     raster: str = ""
     """Address of the raster."""
     problem: str = ""
-    """Reason why the manifest cannot be read. Empty if it can be read, or does not exist."""
+    """Reason why the manifest cannot be read. Empty if the manifest can be read, or does not exist."""
 
 
 def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
@@ -104,6 +104,6 @@ def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSum
 def _is_dataset_id(name: str) -> bool:
     try:
         check_dataset_id(name)
-    except UsageError:  # Somebody made a folder whose name is no dataset id.
+    except UsageError:  # A person may have made a folder whose name is not a dataset id.
         return False
     return True

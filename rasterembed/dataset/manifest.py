@@ -123,7 +123,7 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
     """Read the manifest of a dataset. Return None if the dataset has no manifest.
 
     Raises:
-        DataError: if this version cannot read the manifest, or if the manifest is no manifest of this dataset.
+        DataError: if this version cannot read the manifest, or if the manifest does not belong to this dataset.
     """
     key = DatasetLayout(dataset_id).manifest
     manifest = read_model(store, key, Manifest, name="manifest", remedy=_REMEDY)
@@ -135,10 +135,10 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
 
 
 def _why_unusable(manifest: Manifest, dataset_id: str) -> str | None:
-    """Return why a stored manifest cannot be a manifest that this library wrote, or None.
+    """Return the reason why this library cannot have written a stored manifest, or None if it can.
 
-    The keys in a manifest are checked, because readers open the objects with these keys. A key such as `../x` would
-    leave the dataset's folders.
+    The keys in a manifest are checked, because readers open the objects with these keys. With a key such as `../x`, a
+    reader would open an object outside of the dataset's folders.
     """
     if manifest.dataset_id != dataset_id:
         return "dataset_id: it is another dataset's manifest"
@@ -311,11 +311,11 @@ def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
 
 
 def _sizes(store: ObjectStore, plan: Plan) -> dict[str, int]:
-    """Return the sizes in bytes of the objects in the folders of shards and manifest, by key."""
+    """Return the size in bytes of each object in the folder of shards and the folder of the manifest, by key."""
     folders = (plan.layout.shards_folder, plan.layout.dataset_folder)
     return {key_in(folder, name): size for folder in folders for name, size in store.sizes(folder).items()}
 
 
 def _leftovers(keys: Iterable[str], plan: Plan) -> list[str]:
-    """Return the keys of all shards and plans with another configuration. The new manifest does not list them."""
+    """Return the keys of shards and plans of other configurations. The new manifest does not list these objects."""
     return [key for key in keys if plan.layout.is_of_other_plan(key, plan.fingerprint)]

@@ -1,4 +1,4 @@
-"""Choose the dataset id of a raster, so that the dataset of another raster is never replaced by chance."""
+"""Choose the dataset id of a raster. A run then never replaces the dataset of another raster by mistake."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rasterembed.store.stored_model import MAX_BYTES
 def choose_dataset_id(store: ObjectStore, uri: str) -> str:
     """Return the id of a raster's dataset, for a run that was given no id.
 
-    If the store has a dataset of this raster under the default id of version 0.1, complete or not, its id is returned.
-    A run then continues or replaces this dataset. Otherwise the default id of this version is returned.
+    Version 0.1 made another default id. If the store has a dataset of this raster under that id, complete or not, that
+    id is returned. The run then continues or replaces that dataset. Otherwise, this version's default id is returned.
 
     Args:
         store: store of the dataset.
@@ -38,9 +38,10 @@ def choose_dataset_id(store: ObjectStore, uri: str) -> str:
 
 
 def _rasters_of(store: ObjectStore, dataset_id: str) -> set[str]:
-    """Return the rasters that the manifest and the plans of a dataset name. Usually it is one, or none.
+    """Return the addresses of the rasters that a dataset was made from. Usually, the dataset has one raster or none.
 
-    The manifest is enough if it can be read. A killed run leaves a plan and no manifest.
+    If the manifest can be read, it names the raster. Otherwise, the plans are read, because a killed run leaves a plan
+    and no manifest.
     """
     layout = DatasetLayout(dataset_id)
     keys = [key_in(layout.dataset_folder, name) for name in store.sizes(layout.dataset_folder)]
@@ -56,7 +57,8 @@ def _rasters_of(store: ObjectStore, dataset_id: str) -> set[str]:
 def _raster_in(store: ObjectStore, key: str, *path: str) -> str | None:
     """Return the raster's URI in a stored manifest or plan, or None if the object does not name a raster.
 
-    The object may be damaged, or written by another version. The run itself reports this if it needs the object.
+    The object may be damaged, or another version may have written it. This function reports neither. A run that needs
+    the object reports it.
     """
     try:
         value = json.loads(store.read(key, MAX_BYTES) or b"null")

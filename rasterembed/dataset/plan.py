@@ -1,4 +1,4 @@
-"""The plan of a dataset: all settings that decide the content of its shards. A plan has a fingerprint."""
+"""The plan of a dataset: all settings that decide the content of its shards, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Plan(BaseModel):
         store.write(self.layout.plan(self.fingerprint), self.model_dump_json(indent=1).encode())
 
     def is_stored(self, store: ObjectStore) -> bool:
-        """Return whether the store has this plan, and the plan can be read.
+        """Return True if the store has this plan and the plan can be read.
 
         Raises:
             StoreError: if the store refuses or does not answer.
@@ -190,7 +190,7 @@ def make_plan(
 
 def _radiometry_of(store: ObjectStore, dataset_id: str) -> ResolvedRadiometry:
     """Return the radiometry of another dataset in the store."""
-    # These modules import this one, because a dataset has a plan.
+    # Import here, not at the top: these modules import this module.
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
 

@@ -1,4 +1,4 @@
-"""Check a plan that was read from a store. Whoever may write to the store decides what the plan says."""
+"""Check a plan that was read from a store. Anybody who can write to the store may have changed the plan."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _MAX_BANDS = 65536
 """GDAL's largest number of bands."""
 
 _MAX_CRS_LETTERS = 2**20
-"""Most letters of a CRS. A real one has some thousands."""
+"""Largest number of characters in a CRS. A real CRS has a few thousand."""
 
 
 def why_unusable(plan: Plan, dataset_id: str) -> str | None:
-    """Return why a stored plan cannot be a plan that this library wrote, or None.
+    """Return the reason why this library cannot have written a stored plan, or None if it can.
 
-    Numbers that would ask for any amount of memory or time are found here.
+    This check also refuses numbers with which a run would need too much memory or time.
 
     Args:
         plan: the plan as it was read.
@@ -103,7 +103,7 @@ def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
         shape = grid_shape(sharding.grid, profile.height, profile.width)
     except RasterEmbedError as error:
         return f"sharding.grid: {error}"
-    # The numbers of shards are computed only after `shard_rows` and `shard_cols` were checked.
+    # `sharding.count` divides by `shard_rows` and `shard_cols`. These two are therefore checked before it.
     if (sharding.height, sharding.width) != (profile.height, profile.width):
         return "sharding: its raster has another size"
     if (sharding.rows, sharding.cols) != shape or sharding.grid.step > _MAX_SIDE:

@@ -58,7 +58,7 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
     }
 
 
-@cache  # Looking the versions up takes 10 ms, and every shard names them.
+@cache  # To find the versions takes 10 ms, and each receipt needs them.
 def library_versions() -> Mapping[str, str]:
     """Return the versions of the installed libraries that influence the result."""
     versions = {"gdal": rasterio.__gdal_version__}

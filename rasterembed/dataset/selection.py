@@ -39,6 +39,6 @@ class Selection(BaseModel):
         default=2048,
         ge=1,
         le=1_000_000,
-        description="Approximate number of tiles in a shard. If a run would have more than 500 shards, they have more "
-        "tiles.",
+        description="Approximate number of tiles in a shard. If a run would have more than 500 shards, the shards "
+        "have more tiles.",
     )

@@ -259,7 +259,7 @@ class Receipt(BaseModel):
     @field_validator("computation", mode="wrap")
     @classmethod
     def _computation_or_none(cls, value: object, validate: ValidatorFunctionWrapHandler) -> Computation | None:
-        # A later version may describe a computation in another way. Its vectors are usable all the same.
+        # A later version may describe a computation in another way. The shard's vectors can still be used.
         try:
             return cast("Computation | None", validate(value))
         except ValidationError:
@@ -295,7 +295,7 @@ def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
     try:
         footer = pq.read_metadata(file)
         receipt = Receipt.model_validate_json((footer.metadata or {})[b"emb"])
-    except (pa.ArrowException, OSError, KeyError, ValueError):  # The class depends on the missing part of the file.
+    except (pa.ArrowException, OSError, KeyError, ValueError):  # The class depends on which part is missing.
         return None
     return ReceiptInFile(receipt, footer.num_rows)
 

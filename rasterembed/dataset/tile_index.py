@@ -57,7 +57,7 @@ SCHEMA_AT_EDGE = pa.schema(
 tiles off Earth."""
 
 _ROW_GROUP_ROWS = 65536
-"""Largest number of rows in a row group. A reader of one tile or one place fetches a whole row group, 6 MB."""
+"""Largest number of rows in a row group. A reader of one tile or one place reads a whole row group (6 MB)."""
 
 _ROWS_AT_ONCE = 16384
 """Largest number of rows that are computed at once. This limits the memory for large shards."""

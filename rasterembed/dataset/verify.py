@@ -26,7 +26,7 @@ class DamageKind(StrEnum):
     MISSING = "missing"
     OTHER_SIZE = "other_size"
     OTHER_CONTENT = "other_content"
-    """The size is right, and the digest is not."""
+    """The size is right, but the digest is wrong."""
     UNREADABLE = "unreadable"
     """The content is no valid file of its kind."""
 
@@ -70,7 +70,7 @@ def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | 
 
 
 def _compare(store: ObjectStore, key: str, sha256: str, size: int | None = None) -> Damage | None:
-    """Compare a file with its digest and, if it is known, its size in bytes."""
+    """Compare a file with its digest, and with its size in bytes if the size is given."""
     digest, length = hashlib.sha256(), 0
     try:
         with store.open(key) as file:
@@ -102,7 +102,7 @@ def _check_plan(store: ObjectStore, manifest: Manifest) -> Damage | None:
 
 
 def _check_stac_item(store: ObjectStore, manifest: Manifest) -> Damage | None:
-    """Check that the STAC Item is JSON and names the dataset. The manifest holds no digest of it."""
+    """Check that the STAC Item is JSON and names the dataset. The manifest has no digest to compare it with."""
     remedy = f"delete this file, then {_AGAIN}: only missing files are written"
     try:
         with store.open(manifest.stac_item) as file:
