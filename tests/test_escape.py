@@ -1,4 +1,4 @@
-"""Text from files and buckets is shown letter by letter: checked with a Markdown and an HTML parser of others."""
+"""Text from files and buckets is escaped: Markdown and HTML parsers of other projects show exactly the same text."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _DECODED_PIXELS = 2**24
 """Largest number of pixels to decode for the overview."""
 
 _DECODED_PER_PIXEL = 16
-"""Number of pixels that may be decoded for each pixel of the overview, even if the sum is above `_DECODED_PIXELS`."""
+"""Number of pixels that may be decoded for each pixel of the overview, even if the total is above `_DECODED_PIXELS`."""
 
 _MARGIN = 0.1
 """Value that is added to the minimum valid fraction if the overview has fewer pixels than the raster. A tile's valid

@@ -89,7 +89,7 @@ def cell_to_pixel(plan: Plan) -> Affine:
     """Return the affine transform from (column, row) of the tile grid to (column, row) of the raster.
 
     The centre of a cell becomes the centre of its tile. With `edge=shift`, the tiles of the last row and column are
-    moved inward, so their centres are not exact.
+    moved inward. For these tiles, the centre is not exact.
     """
     grid = plan.sharding.grid
     offset = (grid.size - grid.step) / 2

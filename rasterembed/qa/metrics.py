@@ -63,7 +63,7 @@ class Measurement:
     value: int | float | None
     """The value. None if it could not be measured."""
     rows: int | None = None
-    """Number of vectors, or of pairs of vectors, that the value was computed from. None means all of them."""
+    """Number of vectors, or of pairs of vectors, that the value was computed from. None means that all were used."""
     note: str = ""
     """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Metric(BaseModel):
     threshold: int | float
     status: Status
     rows: int | None = None
-    """Number of vectors, or of pairs of vectors, that the value was computed from. None means all of them."""
+    """Number of vectors, or of pairs of vectors, that the value was computed from. None means that all were used."""
     note: str = ""
     """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()

@@ -88,7 +88,7 @@ class QaReport(BaseModel):
     explained: tuple[float, float, float] | None
     """Shares of the unit vectors' variance along the first three principal components. `pca.png` shows them."""
     sample_rows: int
-    """Number of sampled vectors. Metrics of whole vectors are computed from this sample."""
+    """Number of sampled vectors. Metrics that need whole vectors are computed from this sample."""
     notes: tuple[str, ...]
     """Sentences about failed measurements, with the reasons."""
     pictures: tuple[str, ...]
@@ -104,7 +104,7 @@ class QaReport(BaseModel):
         """Raise an error if the dataset did not pass.
 
         Args:
-            dry_run: whether this was a dry run. The store then has no such report, and the error does not refer to it.
+            dry_run: whether this was a dry run. The report is then not in the store, and the error does not name it.
 
         Raises:
             QaError: if a threshold is breached. The text names each breached metric with its value and threshold.

@@ -51,7 +51,9 @@ class QaThresholds(BaseModel):
         default=0, ge=0, le=1, description="1 if the checksum of the tile index is not the one in the manifest."
     )
     max_tiles_unaccounted: Annotated[int, Limits("tiles_unaccounted", Bound.MAX)] = Field(
-        default=0, ge=0, description="Difference between tiles planned and tiles embedded or skipped."
+        default=0,
+        ge=0,
+        description="Difference between the number of planned tiles and the number of embedded and skipped tiles.",
     )
     max_tiles_missing: Annotated[int, Limits("tiles_missing", Bound.MAX)] = Field(
         default=0, ge=0, description="Tiles that should have a vector, but have no vector."

@@ -1,7 +1,7 @@
 """A DuckDB table with one row for each embedded tile, and the queries of the quality checks on this table.
 
-The shards are read once. The table keeps about 80 bytes for each tile, because it has no vectors except for a sample of
-the tiles. A vector has thousands of bytes. If the table exceeds the memory limit, DuckDB moves the table to disk.
+The shards are read once. A vector has thousands of bytes, so the table holds only the vectors of a sample. All other
+columns need about 80 bytes for each tile. If the table exceeds the memory limit, DuckDB moves the table to disk.
 """
 
 from __future__ import annotations
@@ -337,7 +337,7 @@ class TileTable:
 
         Yields:
             Batches with the columns `row`, `col`, `col_off`, `row_off`, `width`, `height`, `status`, `reason` of the
-            tile index, and with the column `has_vector`. It is true if the tile has a row in the shards.
+            tile index, and with the column `has_vector`: true if the tile has a row in the shards.
         """
         query = self._con.execute(
             'SELECT planned."row", planned.col, col_off, row_off, width, height, status, reason, '

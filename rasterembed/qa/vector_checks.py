@@ -23,7 +23,7 @@ from rasterembed.qa.vector_statistics import (
 )
 
 _NORM_TOLERANCE = 1e-3
-"""Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by half of this value."""
+"""Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by less than this."""
 
 _DISTRIBUTION_METRICS = (
     "norm_ratio",

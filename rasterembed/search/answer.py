@@ -131,7 +131,7 @@ class UsedEngine(BaseModel):
 
 
 class RadiometryGroup(BaseModel):
-    """Searched datasets whose pixel values became colours in the same way."""
+    """Searched datasets with the same radiometry."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -145,7 +145,9 @@ class RadiometryGroup(BaseModel):
 
 
 class Answer(BaseModel):
-    """The k nearest tiles. The nearest tile comes first. If fewer tiles pass the filters, the answer has fewer tiles.
+    """The k nearest tiles. The nearest tile comes first.
+
+    If fewer than k tiles pass the filters, the answer has fewer tiles.
 
     A notebook shows an answer as a table with pictures. `print` shows the answer as text. `to_dataframe` returns a
     table of pandas, and `to_geodataframe` returns a table of GeoPandas.
@@ -301,9 +303,9 @@ class Answer(BaseModel):
         if hidden:
             groups.append(f"{hidden} more")
         return (
-            "warning: the datasets have different radiometry, so the same ground has other colours and another vector "
-            f"in each of these groups: {'; '.join(groups)}. To compare them, embed the others again with --stretch-of "
-            f"{self.radiometries[0].dataset_ids[0]} --replace"
+            "warning: the datasets have different radiometry, so the same ground has different colours and vectors in "
+            f"each of these groups: {'; '.join(groups)}. To compare the groups, embed all but the first again with "
+            f"--stretch-of {self.radiometries[0].dataset_ids[0]} --replace"
         )
 
 

@@ -23,7 +23,7 @@ class Area:
     """An area in longitude and latitude."""
 
     parts: NDArray[np.object_]
-    """The geometries that make up the area, shape (n,). Their longitudes are -180 to 180. They may overlap."""
+    """The geometries that make up the area, shape (n,). Longitudes are -180 to 180. The geometries may overlap."""
 
     def meets(self, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Return which footprints intersect the area. A footprint that only touches the area intersects it.
@@ -128,14 +128,14 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
 
 
 def _box(west: float, south: float, east: float, north: float) -> Area:
-    """Return the area of a box. If west > east, the box crosses the antimeridian."""
+    """Return a box as an `Area`. If west > east, the box crosses the antimeridian."""
     if west > east:
         east += 360.0 * math.ceil((west - east) / 360.0)
     return _area(np.array([shapely.box(west, south, min(east, west + 360.0), north)], dtype=object))
 
 
 def _area(geometries: NDArray[np.object_]) -> Area:
-    """Return the area of some geometries. Longitudes below -180 or above 180 are moved by whole turns of 360 degrees.
+    """Return geometries as one `Area`. Parts beyond longitude -180 or 180 are moved by whole turns of 360 degrees.
 
     The meridians at -180 and 180 are the same line, so a geometry that touches one of them touches both.
     """

@@ -124,9 +124,10 @@ def _read(
 
 
 def _as_declared(store: ObjectStore, plan: Plan, chip: RasterProfile, uri: str) -> RasterProfile:
-    """Return the image's profile. If dtype and band count are the raster's, the raster's declared validity is applied.
+    """Return the image's profile. Apply the validity that was declared for the raster, if it fits the image.
 
-    Only the declared nodata value and the choice to ignore alpha are applied. A mask file fits only the raster.
+    It fits if image and raster have the same dtype and number of bands. A declared mask is never applied, because it
+    belongs to the raster.
     """
     source = plan.profile
     if (chip.dtype, chip.count) != (source.dtype, source.count):

@@ -46,7 +46,7 @@ class ChosenDatasets:
     not_searched: tuple[NotSearched, ...] = ()
     """Datasets that a pattern named, but that cannot be searched, with the reasons."""
     by_pattern: frozenset[str] = frozenset()
-    """Ids of the datasets that only a pattern named. If a search finds one of them damaged, it leaves this one out."""
+    """Ids of the datasets that only a pattern named. If such a dataset is damaged, the search leaves it out."""
 
 
 def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None = None) -> ChosenDatasets:

@@ -39,7 +39,7 @@ class VectorIndexInfo(BaseModel):
     """Number of vectors in the index."""
     metric: Literal["cosine"] = "cosine"
     m: int
-    """Links of a vector in the graph (HNSW's M)."""
+    """Number of links of a vector in the graph (HNSW's M)."""
     ef_construction: int
     """Number of candidates that the build considered for each vector."""
     ef_search: int

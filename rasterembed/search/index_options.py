@@ -21,7 +21,7 @@ class VectorIndexOptions(BaseModel):
     index_min_rows: int = Field(
         default=MIN_ROWS, ge=1, description="Smallest number of rows for which auto builds an index."
     )
-    index_m: int = Field(default=16, ge=2, le=128, description="Links of a vector in the index (HNSW's M).")
+    index_m: int = Field(default=16, ge=2, le=128, description="Number of links of a vector in the index (HNSW's M).")
     index_ef_construction: int = Field(
         default=128,
         ge=8,

@@ -1,4 +1,4 @@
-"""Reasons why a dataset that a search asked for was not searched."""
+"""Reasons why a search leaves out a requested dataset."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ ANSWER_ENDINGS = (".geojson", ".parquet", ".csv")
 """Endings of files with the tiles of an answer. `rasterembed.search.output` writes each format."""
 
 _STORE = "store:"
-"""Beginning of the name of an object of the store."""
+"""Prefix that marks the name of an object of the store."""
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ class Where(BaseModel):
     )
     within: str | None = Field(
         default=None,
-        description="GeoJSON file with polygons in longitude and latitude: only tiles that intersect them.",
+        description="GeoJSON file with polygons in longitude and latitude: only tiles that intersect a polygon.",
     )
     min_valid_fraction: float | None = Field(
         default=None,
@@ -190,11 +190,12 @@ class Where(BaseModel):
         description="Only tiles with at least this share of valid pixels, 0 to 1. Padding does not count.",
     )
     since: datetime | date | None = Field(
-        default=None, description="Only datasets acquired at or after this time (UTC)."
+        default=None, description="Only datasets whose raster was acquired at or after this time (UTC)."
     )
     until: datetime | date | None = Field(
         default=None,
-        description="Only datasets acquired at or before this time (UTC). A date includes the whole day.",
+        description="Only datasets whose raster was acquired at or before this time (UTC). A date includes the whole "
+        "day.",
     )
 
     @field_validator("since", "until", mode="before")
