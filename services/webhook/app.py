@@ -63,7 +63,7 @@ class Outcome(StrEnum):
     """The record can never become a run. The webhook stored it as a dead letter."""
 
 
-class Receipt(BaseModel):
+class OutcomeCounts(BaseModel):
     """Number of records in a notification, by outcome."""
 
     received: int
@@ -78,7 +78,7 @@ class Receipt(BaseModel):
     """Records that can never become a run. The webhook stored them as dead letters."""
 
     @classmethod
-    def count(cls, outcomes: Iterable[Outcome]) -> Receipt:
+    def count(cls, outcomes: Iterable[Outcome]) -> OutcomeCounts:
         """Count the outcomes of all records of a notification."""
         found = list(outcomes)
         return cls(received=len(found), **{outcome.value: found.count(outcome) for outcome in Outcome})
@@ -128,7 +128,7 @@ class Webhook:
     store: ObjectStore
     metrics: Metrics = field(default_factory=Metrics)
 
-    async def receive(self, records: list[dict[str, Any]]) -> Receipt:
+    async def receive(self, records: list[dict[str, Any]]) -> OutcomeCounts:
         """Handle every record of a notification, all at once, and count the outcomes.
 
         Raises:
@@ -146,7 +146,7 @@ class Webhook:
         handled = await self._announce(handled)
         for one in handled:
             self.metrics.outcomes[one.outcome].inc()
-        return Receipt.count(one.outcome for one in handled)
+        return OutcomeCounts.count(one.outcome for one in handled)
 
     async def _announce(self, handled: list[_Handled]) -> list[_Handled]:
         """Emit the events of all records, and return the records with their outcomes.
@@ -269,7 +269,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=_RESPONSES,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": SCHEMA}}}},
 )
-async def uploads(request: Request, webhook: Service) -> Receipt:
+async def uploads(request: Request, webhook: Service) -> OutcomeCounts:
     """Create a flow run and emit an event for each object that was created.
 
     If the same notification is sent again, nothing changes.
