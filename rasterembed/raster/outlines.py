@@ -63,12 +63,14 @@ def lattice(tile: Tiles, exists: Exists) -> Lattice:
 
 
 def part_on_earth(points: Lattice, exists: Exists, margin: float) -> BaseGeometry:
-    """Return the part of a window that is on Earth, in px. The interior is at the left of each ring, if y is upwards.
+    """Return the part of a window that is on Earth: polygons with x = column and y = row, in px.
+
+    In a plot whose y axis points upwards, outer rings run counter-clockwise and holes run clockwise.
 
     Args:
         points: the window's lattice.
         exists: function that returns which pixel positions are on Earth.
-        margin: distance of the result from the edge of the map, px.
+        margin: how far each point on the edge of the map is moved towards the Earth along its lattice line, px.
     """
     on = points.on_earth
     cols, rows = np.meshgrid(points.cols, points.rows)
@@ -137,7 +139,8 @@ def middles(ring: Floats, tile: Tiles, exists: Exists, margin: float) -> tuple[F
     the edge of the map.
 
     Args:
-        ring: columns and rows of a closed ring with its interior at the left, px, shape (n + 1, 2).
+        ring: columns (x) and rows (y) of a closed ring, px, shape (n + 1, 2). In a plot whose y axis points upwards, the
+            interior is at the left of the ring.
         tile: exactly one tile.
         exists: function that returns which pixel positions are on Earth.
         margin: distance of the points from the edge of the map, px.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 @contextmanager
 def part_file(folder: Path) -> Iterator[Path]:
-    """Yield the path for a new file in `folder`. At the end of the block, remove the file if it still has this path."""
+    """Yield a temporary path for a new file in `folder`. The block renames the file; otherwise it is removed."""
     path = _part(folder)
     try:
         yield path
