@@ -139,8 +139,8 @@ def middles(ring: Floats, tile: Tiles, exists: Exists, margin: float) -> tuple[F
     the edge of the map.
 
     Args:
-        ring: columns (x) and rows (y) of a closed ring, px, shape (n + 1, 2). In a plot whose y axis points upwards, the
-            interior is at the left of the ring.
+        ring: columns (x) and rows (y) of a closed ring, px, shape (n + 1, 2). In a plot whose y axis points
+            upwards, the interior is at the left of the ring.
         tile: exactly one tile.
         exists: function that returns which pixel positions are on Earth.
         margin: distance of the points from the edge of the map, px.
