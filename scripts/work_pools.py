@@ -61,8 +61,8 @@ def base_job_template(pool: str, network: str | None = None) -> dict[str, Any]:
     allowed = _VARIABLES[worker]
     variables, configuration = template["variables"], template["job_configuration"]
     variables["properties"] = {name: variables["properties"][name] for name in allowed}
-    # `prefect … --job-variable env.NAME=value` sets one variable of the environment.
-    variables["patternProperties"] = {"^env[.]": {"type": "string"}}
+    # `prefect … --job-variable env.NAME=value` sets one variable of the environment. Prefect reads `30` as a number.
+    variables["patternProperties"] = {"^env[.]": {"type": ["string", "number", "boolean"]}}
     variables["additionalProperties"] = False
     configuration = {name: value for name, value in configuration.items() if name in allowed}
     if worker is DockerWorker:
