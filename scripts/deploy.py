@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from prefect.blocks.core import Block
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.settings import PREFECT_API_URL
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock
 from rasterembed.store.object_store import DEFAULT_ROOT
+from scripts.prefect_connection import connect
 from scripts.work_pools import POOLS, PROJECT, make_pools
 
 BLOCK = "raster-embeddings"
@@ -145,9 +145,7 @@ def main() -> None:
         help="seconds without a heartbeat after which a run counts as dead",
     )
     arguments = parser.parse_args()
-    if not PREFECT_API_URL.value():
-        sys.exit("PREFECT_API_URL is not set: start a server (prefect server start) and set it to http://HOST:4200/api")
-    with get_client(sync_client=True) as client:
+    with connect() as client:
         make_pools(client, arguments.network, arguments.limit)
         make_blocks()
         make_automation(client, arguments.silence)

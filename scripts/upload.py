@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import boto3
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
 from rasterembed.store.uploads import Upload
+from scripts.prefect_connection import connect
 
 BUCKET = "rasters"
 PATIENCE_S = 60
@@ -38,7 +38,7 @@ def main(file: Path) -> None:
     print(f"s3://{BUCKET}/{file.name}: uploaded")
     wanted = FlowRunFilter.model_validate({"idempotency_key": {"any_": [idempotency_key_of(file.name)]}})
     begun, run = time.monotonic(), None
-    with get_client(sync_client=True) as client:
+    with connect() as client:
         while run is None or run.state is None or not run.state.is_final():
             if run is None and time.monotonic() - begun > PATIENCE_S:
                 sys.exit(f"no run after {PATIENCE_S} s: see docs/uploads.md and the logs of s3 and webhook")

@@ -1,0 +1,96 @@
+"""`make deploy` and `make upload` name wrong settings in one line."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+from scripts import deploy, upload
+from tests.support.servers import free_port
+
+Script = Callable[[pytest.MonkeyPatch], str]
+
+
+class _Locked(BaseHTTPRequestHandler):
+    """Answer as a Prefect server with a password does to a request with another password."""
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = b'{"exception_message": "Unauthorized"}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_GET  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def locked_url() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _Locked)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def _deploy(monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
+    """Run the deploy script, which must exit with an error, and return the error."""
+    monkeypatch.setattr("sys.argv", ["scripts.deploy", *options])
+    with pytest.raises(SystemExit) as ended:
+        deploy.main()
+    assert isinstance(ended.value.code, str)  # Python prints a text on standard error, and exits with status 1.
+    return ended.value.code
+
+
+def _upload(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the upload script behind a bucket that takes everything, and return the error with which it must end."""
+    monkeypatch.setenv("UPLOAD_ENDPOINT", "http://s3.invalid")
+    monkeypatch.setattr("boto3.client", lambda *_, **__: _Bucket())
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with pytest.raises(SystemExit) as ended:
+        upload.main(Path("scene.tif"))
+    assert isinstance(ended.value.code, str)
+    return ended.value.code
+
+
+class _Bucket:
+    def upload_file(self, *_: str) -> None:
+        pass
+
+    def head_object(self, **_: str) -> dict[str, str]:
+        return {"ETag": '"1"'}
+
+
+@pytest.mark.parametrize("script", [_deploy, _upload])
+def test_a_refused_password_is_named_in_one_line(
+    script: Script, monkeypatch: pytest.MonkeyPatch, locked_url: str
+) -> None:
+    with temporary_settings({PREFECT_API_URL: locked_url, PREFECT_API_AUTH_STRING: "admin:s3cret"}):
+        error = script(monkeypatch)
+    assert locked_url in error
+    assert "PREFECT_API_AUTH_STRING" in error
+    assert "401" in error
+    assert "\n" not in error
+    assert "s3cret" not in error
+
+
+@pytest.mark.parametrize("script", [_deploy, _upload])
+def test_a_server_that_does_not_answer_is_named_in_one_line(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"127.0.0.1:{free_port()}/api"
+    with temporary_settings({PREFECT_API_URL: f"http://user:s3cret@{address}"}):
+        error = script(monkeypatch)
+    assert f"http://{address}" in error
+    assert "PREFECT_API_URL" in error
+    assert "\n" not in error
+    assert "s3cret" not in error
