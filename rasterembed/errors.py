@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -90,6 +91,33 @@ def validation_reason(error: ValidationError) -> str:
     """Return pydantic's message about the first wrong field, without the name of the field."""
     message: str = error.errors(include_url=False)[0]["msg"]
     return message.removeprefix("Value error, ")
+
+
+def check_type(value: object, kind: type, name: str, advice: str) -> None:
+    """Refuse a value of the wrong type at a public function.
+
+    Args:
+        value: the value that the caller gave.
+        kind: class that the value must have.
+        name: name of the parameter.
+        advice: what to give instead, such as `ObjectStore(root="results")`.
+
+    Raises:
+        UsageError: if `value` is not of the class.
+
+    Example:
+        >>> from rasterembed.errors import check_type
+        >>> check_type("results", dict, "options", "a dict")
+        Traceback (most recent call last):
+        rasterembed.errors.UsageError: the parameter options is of type str: give a dict
+    """
+    if not isinstance(value, kind):
+        raise UsageError(f"the parameter {name} is of type {type(value).__name__}: give {advice}")
+
+
+def path_text(value: object) -> object:
+    """Return a path object as text. Return any other value unchanged, because its validator refuses it."""
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def why_not_utf8(name: str) -> str | None:

@@ -6,6 +6,7 @@ they pass to `embed_raster`: the flow's steps are Prefect tasks.
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections import Counter
@@ -23,7 +24,7 @@ from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, skipped_positions
 from rasterembed.dataset.tile_index import write_tile_index
-from rasterembed.errors import Cancelled, ObjectMissingError
+from rasterembed.errors import Cancelled, ObjectMissingError, check_type
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.normalisation import doubtful_normalisation
@@ -153,7 +154,7 @@ class Steps:
 
 def embed_raster(
     store: ObjectStore,
-    raster: str,
+    raster: str | os.PathLike[str],
     options: EmbedOptions = EmbedOptions(),
     *,
     steps: Steps | None = None,
@@ -186,6 +187,10 @@ def embed_raster(
         >>> result.manifest.state  # doctest: +SKIP
         'ready'
     """
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    check_type(options, EmbedOptions, "options", 'EmbedOptions, such as EmbedOptions(dataset_id="scene")')
+    raster = os.fspath(raster) if isinstance(raster, os.PathLike) else raster
+    check_type(raster, str, "raster", "a path, or the text s3://bucket/key")
     steps = steps or Steps()
     run_id = run_id or uuid.uuid4().hex
     if options.dataset_id is not None:

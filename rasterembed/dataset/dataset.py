@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
-from rasterembed.errors import DataError, UsageError, one_line, validation_reason
+from rasterembed.errors import DataError, UsageError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
@@ -65,6 +65,8 @@ class Dataset:
             UsageError: if the store has no dataset of this name.
             DataError: if the dataset is in another state, or if the manifest cannot be read.
         """
+        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+        check_type(dataset_id, str, "dataset_id", "the dataset's id as text")
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
             raise unknown_dataset(store, dataset_id)
@@ -293,8 +295,13 @@ class Dataset:
             >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
             >>> print(dataset.search(vector=dataset.vectors()[:10].mean(axis=0)))  # doctest: +SKIP
         """
-        from rasterembed.search.query import DEFAULT_K, Where
+        from rasterembed.search.query import DEFAULT_K, Query, Where
         from rasterembed.search.searcher import Searcher
+
+        if query is not None:
+            check_type(query, Query, "query", 'a Query, such as Query(tile="r000000_c000000")')
+        if where is not None:
+            check_type(where, Where, "where", "a Where, such as Where(min_valid_fraction=0.9)")
 
         count = DEFAULT_K if k is None else k
         with Searcher(self.store, [self.id]) as searcher:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, path_text
 
 DEFAULT_K = 12
 """Default number of tiles in an answer."""
@@ -105,6 +105,8 @@ class Query(BaseModel):
     )
     include_query: bool = Field(default=False, description="Allow the query's tiles in the answer.")
 
+    _path_of_image = field_validator("image", mode="before")(path_text)
+
     @field_validator("like", "unlike", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
@@ -197,6 +199,8 @@ class Where(BaseModel):
         description="Only datasets whose raster was acquired at or before this time (UTC). A date includes the whole "
         "day.",
     )
+
+    _path_within = field_validator("within", mode="before")(path_text)
 
     @field_validator("since", "until", mode="before")
     @classmethod

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from rasterembed.errors import UsageError, os_errors, validation_reason, why_not_utf8
+from rasterembed.errors import UsageError, os_errors, path_text, validation_reason, why_not_utf8
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.storage import ObjectInfo, Storage
 
@@ -60,6 +60,8 @@ class StoreSettings(BaseModel):
         description="Local folders or files with rasters that datasets in an S3 store may name. "
         "Any other local raster is read only by a run that was given its path.",
     )
+
+    _path_of_root = field_validator("root", mode="before")(path_text)
 
     @field_validator("root")
     @classmethod

@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import geopandas
 import numpy as np
@@ -20,7 +21,7 @@ from rasterembed.dataset.listing import Unlisted
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, LeaseHeldError, UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.search.query import Query
+from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import hold_lease
@@ -57,6 +58,30 @@ def dataset(store: ObjectStore) -> Dataset:
 
 def _command(store: ObjectStore, *words: str) -> str:
     return str(run(app, ["datasets", *words, "--root", store.root]))
+
+
+def test_a_path_object_is_as_good_as_text(embedded: Path, options: EmbedOptions) -> None:
+    store = ObjectStore.model_validate({"root": embedded / "store"})
+    assert store == ObjectStore(root=str(embedded / "store"))
+    assert embed_raster(store, embedded / "scene.tif", options).already_complete
+    assert Query.model_validate({"image": Path("a.png")}) == Query(image="a.png")
+    assert Where.model_validate({"within": Path("a.json")}) == Where(within="a.json")
+
+
+def test_a_parameter_of_a_wrong_type_is_named(dataset: Dataset) -> None:
+    wrong: Any = "results"
+    calls = {
+        "store is of type str: give an ObjectStore": lambda: embed_raster(wrong, "scene.tif"),
+        "raster is of type int: give a path": lambda: embed_raster(dataset.store, cast(Any, 3)),
+        "options is of type dict: give EmbedOptions": lambda: embed_raster(dataset.store, "a.tif", cast(Any, {})),
+        "store is of type str: give an ObjectStore,": lambda: Dataset.open(wrong, DATASET),
+        "dataset_id is of type int: give": lambda: Dataset.open(dataset.store, cast(Any, 3)),
+        "query is of type str: give a Query": lambda: dataset.search(wrong),
+        "where is of type dict: give a Where": lambda: dataset.search(Query(), cast(Any, {})),
+    }
+    for text, call in calls.items():
+        with pytest.raises(UsageError, match=text):
+            call()
 
 
 def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
