@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.output_place import check_not_of_dataset
 from rasterembed.store.stored_model import MAX_BYTES
 from rasterembed.store.uploads import dataset_dates
 
@@ -96,8 +98,12 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
         Path or URI of the page, and the datasets on it.
 
     Raises:
+        UsageError: if `out` is in a folder of the datasets.
         StoreError: if the store refuses or does not answer, or if the file cannot be written.
     """
+    if out is not None:
+        # The page is written into the file that a symbolic link points to, so the link is resolved here.
+        check_not_of_dataset(store, os.path.realpath(out))
     datasets = read_all(store)
     if out is None:
         store.write(QA_OVERVIEW, page(store, datasets, lambda key: key).encode())

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.store.layout import OUTPUT_FOLDERS
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.output_place import check_not_of_dataset, key_of_file
 from rasterembed.store.write_aside import new_file
 
 ANSWER_ENDINGS = (".geojson", ".parquet", ".csv")
@@ -54,20 +55,21 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
     Args:
         store: the store of the datasets. None if only a local file is possible.
         text: path of a local file, `store:KEY` for an object of the store, or the s3:// URI of an object below the
-            store's root.
+            store's root. A local file below the root of a store is an object too.
         endings: allowed endings of the name, such as `.csv`.
         local: whether a local file is allowed. Local files of a container are lost with the container.
 
     Raises:
         UsageError: if the name has none of these endings; if the folder of a local file does not exist; if the key is
-            not allowed, or belongs to a dataset; or if a local file is not allowed.
+            not allowed; if the file is in a folder of the datasets; or if a local file is not allowed.
     """
     name = str(text)
     if not name.lower().endswith(endings):
         raise UsageError(f"{name}: give a file name that ends in {' or '.join(endings)}")
     key = _key(store, name)
-    if key is not None:
-        return OutputFile(_check_key(name, key), store)
+    if store is not None and key is not None:
+        check_not_of_dataset(store, store.uri(_check_key(name, key)))
+        return OutputFile(key, store)
     if not local:
         raise UsageError(
             f"{name}: this run is in a container, and its local files are lost with it: write into the store, for "
@@ -76,6 +78,8 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
     folder = Path(name).absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{name}: there is no folder {folder}")
+    if store is not None:
+        check_not_of_dataset(store, name)
     return OutputFile(name)
 
 
@@ -85,14 +89,14 @@ def _key(store: ObjectStore | None, name: str) -> str | None:
         if store is None:
             raise UsageError(f"{name}: no store is known here: give the path of a local file")
         return name.removeprefix(_STORE)
-    if store is not None and name.startswith(f"{store.root}/"):
+    if store is not None and store.is_s3 and name.startswith(f"{store.root}/"):
         return name.removeprefix(f"{store.root}/")
     if "://" in name:
         where = "this store" if store is None else store.root
         raise UsageError(
             f"{name}: it is not below {where}: give a local file, or {_STORE}KEY for an object of the store"
         )
-    return None
+    return None if store is None else key_of_file(store, name)
 
 
 def _check_key(name: str, key: str) -> str:

@@ -14,6 +14,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from rasterembed.commands.qa_overview import qa_overview
+from rasterembed.errors import UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.overview import read_all, summary
@@ -119,6 +120,18 @@ def test_a_page_elsewhere_links_to_the_store(root: Path, tmp_path: Path) -> None
     links = _Page(out.read_text()).links
     assert Path(unquote(urlsplit(links[-1]).path)).parent == root / "qa/a-ready"
     assert not (root / "qa-overview.html").exists()
+
+
+def test_a_page_never_replaces_a_file_of_a_dataset(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = root / "datasets/a-ready/manifest.json"
+    before = manifest.read_bytes()
+    (tmp_path / "link").symlink_to(manifest)
+    monkeypatch.chdir(root.parent)
+    for out in (manifest, Path("store/datasets/a-ready/manifest.json"), Path("store/qa/new.html"), tmp_path / "link"):
+        with pytest.raises(UsageError, match="belongs to datasets"):
+            qa_overview(str(root), out)
+    assert manifest.read_bytes() == before
+    assert qa_overview("store", Path("store/page.html")).endswith("page: store/page.html")
 
 
 def test_a_store_without_datasets_has_an_empty_page(tmp_path: Path) -> None:

@@ -224,3 +224,36 @@ def test_results_in_the_store_never_replace_a_file_of_a_dataset(made: Path, tmp_
     for uri in ("s3://bucket/x.csv", "s3://other/at/x.csv", "https://host/x.csv"):
         with pytest.raises(UsageError, match="it is not below s3://bucket/at"):
             find_output(bucket, uri, ".csv")
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".png"])
+def test_no_spelling_of_a_path_reaches_a_file_of_a_dataset(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, disk, elsewhere = tmp_path / "s", tmp_path / "disk", tmp_path / "elsewhere"
+    for folder in (root / "embeddings/a", disk, elsewhere):
+        folder.mkdir(parents=True)
+    (root / "qa").symlink_to(disk)
+    (root / "mine").symlink_to("embeddings")
+    (elsewhere / "link").symlink_to(root / "embeddings")
+    (tmp_path / "same").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    for store in (ObjectStore(root="s"), ObjectStore(root=str(tmp_path / "same"))):
+        for folder in (
+            "s/embeddings/a",
+            "./s//embeddings/a",
+            f"{tmp_path}//s/embeddings/a",
+            f"{tmp_path}/elsewhere/../s/embeddings/a",
+            "same/embeddings/a",
+            "elsewhere/link/a",
+            "elsewhere/link/../embeddings/a",
+            "s/mine/a",
+            "store:mine/a",
+            "disk",
+            "s/datasets/not-yet",
+        ):
+            with pytest.raises(UsageError, match="belongs to datasets"):
+                find_output(store, f"{folder}/x{ending}", ending)
+        assert find_output(store, f"elsewhere/x{ending}", ending).store is None
+        for allowed in (f"s/x{ending}", f"same/x{ending}", f"s/found//x{ending}"):
+            assert find_output(store, allowed, ending, local=False).place.removeprefix("found/") == f"x{ending}"
