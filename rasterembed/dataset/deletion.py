@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 
 from rasterembed.store.known_datasets import unknown_dataset
-from rasterembed.store.layout import DatasetLayout, folder_of
+from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
 from rasterembed.store.lease import DURATION_S, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
@@ -16,8 +16,9 @@ def delete_dataset(
 ) -> int:
     """Delete a dataset, complete or not, with its report and its vector index. The raster is not touched.
 
-    The manifest is deleted first. From then on, the dataset does not exist for any reader. If the process is killed
-    afterwards, call this function again, or embed the raster again.
+    The manifest is deleted first. From then on, the dataset does not exist for any reader. The plan is deleted last. If
+    the process is killed in between, the list of datasets therefore shows the dataset as unfinished. Call this function
+    again, or embed the raster again.
 
     Args:
         store: store of the dataset.
@@ -32,6 +33,7 @@ def delete_dataset(
     Raises:
         UsageError: if the store has no object of this dataset.
         LeaseHeldError: if another run is writing the dataset.
+        LeaseLostError: if another run took the dataset over, because this process stood still for too long.
         StoreError: if the store refuses or does not answer.
     """
     layout = DatasetLayout(dataset_id)
@@ -39,17 +41,24 @@ def delete_dataset(
         raise unknown_dataset(store, dataset_id)
     name = run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
-        keys = sorted(_keys(store, layout), key=lambda key: key != layout.manifest)
-        for number, key in enumerate(keys):
-            if number % 100 == 0:
-                lease.check()
+        keys = sorted(_keys(store, layout), key=lambda key: _turn(layout, key))
+        for key in keys:
+            lease.check_often()
             store.delete(key)
+        lease.check()
         for folder in layout.folders:
             if folder != layout.lease_folder:
                 store.clear_scratch(folder)
     # Another run may already hold a lease with a higher number. That lease stays.
     store.delete(layout.lease(lease.number))
     return len(keys)
+
+
+def _turn(layout: DatasetLayout, key: str) -> int:
+    """Return 0 for the manifest, which is deleted first, 2 for a plan, which is deleted last, and 1 for the others."""
+    if key == layout.manifest:
+        return 0
+    return 2 if dataset_id_of_plan(key) is not None else 1
 
 
 def _keys(store: ObjectStore, layout: DatasetLayout) -> list[str]:

@@ -292,6 +292,7 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
     for key in _leftovers(_sizes(store, plan), plan):
+        lease.check_often()
         store.delete(key)
     return manifest
 

@@ -10,6 +10,7 @@ file. The server therefore needs no compare-and-swap operation.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,10 @@ period. If the clocks differ by more, a run can take the lease of a living run, 
 
 POLL_S = 2.0
 """Seconds between two attempts of a run that waits for a lease."""
+
+_FRESH_S = 2.0
+"""Seconds for which the answer of S3 about a lease is used again by `Lease.check_often`. Only a run that did not renew
+its lease for much longer can lose it."""
 
 _MAX_BYTES = 2**16
 """Largest number of bytes that are read of a lease file. A longer file was not written by a run."""
@@ -57,6 +62,8 @@ class Lease:
     """Function that is called when this run notices that it lost the dataset. Any thread may call it."""
     _released: threading.Event = field(default_factory=threading.Event)
     _lost: bool = False
+    _checked: float = -math.inf
+    """Time of the last check, by the clock `time.monotonic`."""
 
     def check(self) -> None:
         """Check that this run still holds the dataset.
@@ -64,12 +71,26 @@ class Lease:
         Raises:
             LeaseLostError: if another run took the dataset over.
         """
+        # Take the time before the store is asked: the process may be stopped between the answer and the next line.
+        self._checked = time.monotonic()
         if not self._lost and _highest_number(self.store, self.layout) != self.number:
             self._lost = True
             self.on_lost()
         if self._lost:
             where = self.store.uri(self.layout.lease_folder)
             raise LeaseLostError(f"{where}: another run took the dataset over; this run stops")
+
+    def check_often(self) -> None:
+        """Check that this run still holds the dataset. Call this method before each deletion.
+
+        A process can be stopped at any time, and go on after another run has completed the dataset. On S3, a check is a
+        request, so the answer of the last two seconds is used again.
+
+        Raises:
+            LeaseLostError: if another run took the dataset over.
+        """
+        if self._lost or not self.store.is_s3 or time.monotonic() - self._checked > _FRESH_S:
+            self.check()
 
     def _claim(self) -> bool:
         """Create this run's lease file. Return True if this run now holds the lease."""

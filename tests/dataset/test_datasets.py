@@ -19,7 +19,7 @@ from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import Unlisted
 from rasterembed.dataset.verify import DamageKind
-from rasterembed.errors import DataError, LeaseHeldError, UsageError
+from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
@@ -199,6 +199,47 @@ def test_a_deleted_dataset_leaves_nothing_and_its_manifest_goes_first(
     with pytest.raises(SystemExit) as ended:
         _command(store, "delete", DATASET, "--yes")
     assert ended.value.code == 2
+
+
+def test_a_delete_that_lost_the_dataset_deletes_nothing_more(
+    store: ObjectStore, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = {Path(store.uri(shard.path)) for shard in dataset.shards}
+    delete = ObjectStore.delete
+    taken: list[set[Path]] = []
+
+    def stand_still(self: ObjectStore, key: str) -> None:
+        delete(self, key)
+        if not taken and key.startswith(LAYOUT.shards_folder):  # Another run takes the dataset over meanwhile.
+            taken.append({path for path in shards if path.exists()})
+            store.write(LAYOUT.lease(99), b"{}")
+
+    monkeypatch.setattr(ObjectStore, "delete", stand_still)
+    with pytest.raises(LeaseLostError, match="another run took the dataset over"):
+        dataset.delete()
+    assert len(taken[0]) == len(shards) - 1
+    assert {path for path in shards if path.exists()} == taken[0]
+    assert Path(store.uri(LAYOUT.lease(99))).exists()
+
+
+@pytest.mark.parametrize("deletions", [1, 2, 5])
+def test_a_killed_delete_leaves_an_unfinished_dataset_in_the_list(
+    deletions: int, store: ObjectStore, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete, count = ObjectStore.delete, iter(range(deletions))
+
+    def killed(self: ObjectStore, key: str) -> None:
+        if "/lease/" not in key and next(count, None) is None:
+            raise KeyboardInterrupt
+        delete(self, key)
+
+    monkeypatch.setattr(ObjectStore, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        dataset.delete()
+    monkeypatch.setattr(ObjectStore, "delete", delete)
+    assert [(summary.id, summary.state) for summary in store.datasets()] == [(DATASET, Unlisted.UNFINISHED)]
+    dataset.delete()
+    assert not [path for path in Path(store.root).rglob("*") if path.is_file()]
 
 
 def test_a_dataset_is_deleted_only_on_demand(

@@ -274,3 +274,25 @@ def test_an_endpoint_without_a_server_is_no_lease(monkeypatch: pytest.MonkeyPatc
     store = ObjectStore(root="s3://bucket", endpoint_url="http://127.0.0.1:1", access_key="a", secret_key="b")
     with pytest.raises(StoreError, match="no answer"), _hold(store, "first"):
         pass
+
+
+def test_a_check_before_each_deletion_asks_again_after_a_pause(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(lease.time, "monotonic", lambda: now)
+    asked: list[str] = []
+    sizes = ObjectStore.sizes
+    monkeypatch.setattr(ObjectStore, "sizes", lambda self, folder: (asked.append(folder), sizes(self, folder))[1])
+    held = Lease(store, LAYOUT, 1, "first")
+    store.write(LAYOUT.lease(1), b"{}")
+    held.check_often()
+    for _ in range(3):
+        held.check_often()
+    assert len(asked) == (1 if store.is_s3 else 4)
+    store.write(LAYOUT.lease(2), b"{}")
+    now += 60  # The process was stopped.
+    with pytest.raises(LeaseLostError):
+        held.check_often()
+    with pytest.raises(LeaseLostError):
+        held.check_often()
