@@ -13,9 +13,11 @@ import os
 import subprocess
 import sys
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+import yaml  # type: ignore[import-untyped]
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter
@@ -23,6 +25,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
+from prefect.flows import load_flow_arguments_from_entrypoint
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock
@@ -35,7 +38,7 @@ BLOCK = "raster-embeddings"
 
 
 def make_blocks() -> None:
-    """Register the block types and save the object store's block."""
+    """Register the block types and save the object store's block. A folder in RASTER_ROOT becomes an absolute path."""
     for kind in (ObjectStoreBlock, Dinov3Weights):
         kind.register_type_and_schema()
     root = os.environ.get("RASTER_ROOT")
@@ -124,6 +127,32 @@ def point_out_old_deployments(client: SyncPrefectClient) -> None:
         print(f"{flow}/{old.name} is from version 0.1; to delete it: prefect deployment delete {flow}/{old.name}")
 
 
+def choose_deployments(wanted: list[str]) -> dict[str, str]:
+    """Return the deployments of prefect.yaml that somebody asked for: their names, and the work pool of each.
+
+    Prefect only warns about an unknown name. It also compares a flow's name with the name of the flow's function, and
+    these differ for `embed-shards`. The names without a flow differ from each other, so Prefect gets only these.
+
+    Args:
+        wanted: names as FLOW/DEPLOYMENT or DEPLOYMENT. A `*` matches any text.
+
+    Raises:
+        SystemExit: if a name matches no deployment.
+    """
+    known = {}
+    for deployment in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]:
+        flow = load_flow_arguments_from_entrypoint(str(PROJECT / deployment["entrypoint"]), {"name"})["name"]
+        known[f"{flow}/{deployment['name']}"] = deployment["work_pool"]["name"]
+    chosen: dict[str, str] = {}
+    for pattern in wanted:
+        full = pattern if "/" in pattern else f"*/{pattern}"
+        matches = {name.split("/")[1]: pool for name, pool in known.items() if fnmatchcase(name, full)}
+        if not matches:
+            sys.exit(f"no such deployment: {pattern!r}; there are: {', '.join(known)}")
+        chosen |= matches
+    return chosen
+
+
 def main() -> None:
     """Set up the server at PREFECT_API_URL with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -145,13 +174,14 @@ def main() -> None:
         help="seconds without a heartbeat after which a run counts as dead",
     )
     arguments = parser.parse_args()
+    deployments = choose_deployments(arguments.name or ["*"])
+    names = [part for name in deployments for part in ("--name", name)] if arguments.name else ["--all"]
     with connect() as client:
-        make_pools(client, arguments.network, arguments.limit)
+        make_pools(client, sorted(set(deployments.values())), arguments.network, arguments.limit)
         make_blocks()
         make_automation(client, arguments.silence)
         point_out_old_deployments(client)
-    chosen = [part for name in arguments.name or [] for part in ("--name", name)] or ["--all"]
-    done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *chosen], cwd=PROJECT, check=False)
+    done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names], cwd=PROJECT, check=False)
     sys.exit(done.returncode)
 
 

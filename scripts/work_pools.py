@@ -8,6 +8,7 @@ variables, and Prefect's server refuses all other variables.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -99,21 +100,22 @@ def default_limit() -> int:
     return max(1, min(2 * len(os.sched_getaffinity(0)), memory // _MEMORY_PER_RUN))
 
 
-def make_pools(client: SyncPrefectClient, network: str | None, limit: int | None) -> None:
+def make_pools(client: SyncPrefectClient, pools: Iterable[str], network: str | None, limit: int | None) -> None:
     """Create the work pools, or bring their templates up to date.
 
     Args:
         client: client of the Prefect server.
+        pools: names of the pools, from `POOLS`.
         network: Docker network that the containers of the Docker pools join. None keeps an existing pool's network.
         limit: largest number of runs at once in a pool. None keeps an existing limit, or sets the default limit.
             Runs of `embed-shards` do not count. Otherwise a run that waits for them could keep them from starting.
     """
-    for name, worker in POOLS.items():
+    for name in pools:
         try:
             pool = client.read_work_pool(name)
         except ObjectNotFound:
             template = base_job_template(name, network)
-            client.create_work_pool(WorkPoolCreate(name=name, type=worker.type, base_job_template=template))
+            client.create_work_pool(WorkPoolCreate(name=name, type=POOLS[name].type, base_job_template=template))
             print(f"work pool {name}: created")
         else:
             template = base_job_template(name, network or _network_of(pool.base_job_template))

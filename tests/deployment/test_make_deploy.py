@@ -8,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from scripts import deploy, upload
 from tests.support.servers import free_port
 
+PROJECT = Path(__file__).parents[2]
 Script = Callable[[pytest.MonkeyPatch], str]
 
 
@@ -94,3 +96,36 @@ def test_a_server_that_does_not_answer_is_named_in_one_line(script: Script, monk
     assert "PREFECT_API_URL" in error
     assert "\n" not in error
     assert "s3cret" not in error
+
+
+def test_a_name_that_matches_no_deployment_ends_with_a_list_before_the_server_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without a server, an error about the name shows that the name was checked first.
+    with temporary_settings({PREFECT_API_URL: None}):
+        for typo in ("raster-embeddings/embed-proces", "embed-proces", "raster-embeddings/qa-process", "x/*", "a/b/c"):
+            error = _deploy(monkeypatch, "--name", "qa-report/qa-process", "--name", typo)
+            assert error.startswith(f"no such deployment: '{typo}'; there are: ")
+            assert "raster-embeddings/embed-process" in error
+            assert "embed-shards/embed-share-docker-gpu" in error
+            assert "\n" not in error
+
+
+@pytest.mark.parametrize(
+    ("wanted", "pools"),
+    [
+        (["*/*-process"], {"process"}),
+        (["embed-share-docker-gpu"], {"docker-gpu"}),
+        (["embed-shards/*"], {"docker", "docker-gpu", "process"}),
+        (["qa-report/qa-docker", "*-process"], {"docker", "process"}),
+    ],
+)
+def test_a_choice_of_deployments_is_also_a_choice_of_pools(wanted: list[str], pools: set[str]) -> None:
+    assert set(deploy.choose_deployments(wanted).values()) == pools
+
+
+def test_a_flow_is_known_by_its_own_name() -> None:
+    # The function of the flow `embed-shards` has another name, `embed_share`.
+    assert deploy.choose_deployments(["embed-shards/embed-share-process"]) == {"embed-share-process": "process"}
+    every = [deployment["name"] for deployment in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]]
+    assert list(deploy.choose_deployments(["*"])) == every

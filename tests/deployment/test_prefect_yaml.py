@@ -236,10 +236,10 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     deploy(empty_server, "*/*-process")
     assert _everything(empty_server) == first
 
-    assert {pool["name"] for pool in first["work_pools"]} == set(POOLS)
+    assert {pool["name"] for pool in first["work_pools"]} == {"process"}
     assert 1 <= default_limit() <= 2 * len(os.sched_getaffinity(0))
     limits = {(queue["work_pool_name"], queue["name"]): queue["concurrency_limit"] for queue in first["work_queues"]}
-    assert limits["process", "default"] == limits["docker", "default"] == default_limit()
+    assert limits["process", "default"] == default_limit()
     assert limits["process", "shares"] is None
     deployed = {deployment["name"]: deployment for deployment in first["deployments"]}
     assert deployed["embed-process"]["version"] == VERSION
@@ -265,8 +265,8 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
 @pytest.mark.slow
 def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
     with temporary_settings({PREFECT_API_URL: empty_server.api_url}), get_client(sync_client=True) as client:
-        make_pools(client, network="of-the-stack", limit=7)
-        make_pools(client, network=None, limit=None)
+        make_pools(client, POOLS, network="of-the-stack", limit=7)
+        make_pools(client, POOLS, network=None, limit=None)
         pools = {name: client.read_work_pool(name).base_job_template["job_configuration"] for name in POOLS}
         limits = {name: client.read_work_queue_by_name("default", name).concurrency_limit for name in POOLS}
     assert limits == {"docker": 7, "docker-gpu": None, "process": 7}
