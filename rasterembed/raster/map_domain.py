@@ -25,6 +25,17 @@ _TOLERANCE_M = 0.05
 """The same distance in metres, for rasters with small pixels. PROJ's series for some equal-area projections have errors
 of 2 mm."""
 
+_AT_POLE_M = 2.0
+"""The same distance in metres, if PROJ returns a pole's latitude. In Albers' projection PROJ does so up to 2 km from
+the pole, and the point that is projected again is then up to 1.1 m away."""
+
+_NEAR_POLE_M = 0.2
+"""The same distance in metres, if PROJ returns a latitude within 10 m of a pole. In Lambert's azimuthal equal-area
+projection it is up to 0.1 m."""
+
+_EARTH_RADIUS_M = 6.371e6
+"""Mean radius of the Earth in metres."""
+
 _BEYOND_POLE_PX = 0.6
 """Largest distance in px that a point may lie beyond a pole, on a raster in longitude and latitude. If the centres of
 the first and last pixels are at the poles, the raster extends half a pixel beyond each pole."""
@@ -52,8 +63,10 @@ class MapDomain:
         self._linear = np.array(linear).reshape(2, 2)
         self._area = abs(float(np.linalg.det(self._linear)))
         unit = source.axis_info[0].unit_conversion_factor
-        metre = 1.0 / (unit * 6.371e6) if source.is_geographic else 1.0 / unit
-        self.tolerance_px = max(TOLERANCE_PX, _TOLERANCE_M * metre / math.sqrt(self._area)) if self._area else math.inf
+        metre = 1.0 / (unit * _EARTH_RADIUS_M) if source.is_geographic else 1.0 / unit
+        metre_px = metre / math.sqrt(self._area) if self._area else math.inf
+        self._metre_px = metre_px
+        self.tolerance_px = max(TOLERANCE_PX, _TOLERANCE_M * metre_px)
         """Largest distance in px between a point on Earth and the same point after it was projected again."""
         self._degrees = math.degrees(base.axis_info[0].unit_conversion_factor)
         self._pole = (math.pi / 2) / unit + _BEYOND_POLE_PX * float(np.abs(self._linear[1]).max())
@@ -71,10 +84,12 @@ class MapDomain:
         """
         if self._geographic or not self._area:
             return np.abs(y) <= self._pole
-        cols, rows = self.offsets_px(*self.lonlat(x, y), x, y)
+        lon, lat = self.lonlat(x, y)
         # Where PROJ has no longitude and latitude, the distance is NaN or infinite, and the comparison is False.
-        distance: Floats = np.hypot(cols, rows)
-        return distance <= self.tolerance_px
+        distance: Floats = np.hypot(*self.offsets_px(lon, lat, x, y))
+        from_pole_m = np.radians(90.0 - np.abs(lat)) * _EARTH_RADIUS_M
+        near_pole = np.select([from_pole_m < 1e-3, from_pole_m < 10.0], [_AT_POLE_M, _NEAR_POLE_M], _TOLERANCE_M)
+        return distance <= np.maximum(near_pole * self._metre_px, TOLERANCE_PX)
 
     def lonlat(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return longitude and latitude in the datum of the CRS, in degrees. Where PROJ has none, both are infinite."""

@@ -271,3 +271,13 @@ def test_a_transform_that_puts_all_pixels_on_one_line_is_refused(tmp_path: Path)
     path = write(tmp_path / "line.tif", "EPSG:32633", Affine(10, 10, 5e5, 10, 10, 5e6), 64)
     with pytest.raises(DataError, match=r"line\.tif: its transform puts all pixels on one line: set the transform"):
         inspect_raster(ObjectStore(root=str(tmp_path)), path)
+
+
+@pytest.mark.parametrize("code", ["EPSG:6931", "EPSG:3035", "EPSG:5070", "ESRI:102008", "EPSG:3413", "EPSG:3347"])
+@pytest.mark.parametrize("pixel", [0.5, 30.0, 1000.0])
+def test_places_near_a_pole_are_on_earth_although_proj_returns_them_less_exactly(code: str, pixel: float) -> None:
+    crs = pyproj.CRS(code)
+    to_native = pyproj.Transformer.from_crs(crs.geodetic_crs, crs, always_xy=True)
+    lon, from_pole = np.meshgrid(np.linspace(-180.0, 180.0, 73), 10.0 ** np.arange(-9.0, 0.1, 0.25))
+    x, y = to_native.transform(lon, 90.0 - from_pole)
+    assert MapDomain(crs, (pixel, 0.0, 0.0, -pixel)).contains(x, y).all()

@@ -19,7 +19,7 @@ import rasterio.transform
 import rasterio.warp
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
@@ -327,6 +327,8 @@ parts = st.one_of(st.sampled_from([0.0, 0.5, 1.0, 0.9999]), st.floats(-1, 2))
     across=parts,
     down=parts,
 )
+@example(crs="EPSG:6931", pixel=30.0, turn=0.0, width=1, height=5, across=0.0, down=1.0)
+@example(crs="EPSG:6931", pixel=30.0, turn=0.0, width=1, height=200, across=1.0, down=0.0)
 def test_any_tile_near_a_pole(
     crs: str, pixel: float, turn: float, width: int, height: int, across: float, down: float
 ) -> None:
