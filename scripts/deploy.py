@@ -14,7 +14,6 @@ import subprocess
 import sys
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import yaml  # type: ignore[import-untyped]
@@ -29,7 +28,8 @@ from prefect.flows import load_flow_arguments_from_entrypoint
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock
-from rasterembed.store.object_store import DEFAULT_ROOT
+from rasterembed.errors import UsageError
+from rasterembed.store.object_store import open_store
 from scripts.prefect_connection import connect
 from scripts.work_pools import POOLS, PROJECT, make_pools
 
@@ -37,16 +37,34 @@ BLOCK = "raster-embeddings"
 """Name of the object-store block that the deployments of prefect.yaml use."""
 
 
-def make_blocks() -> None:
-    """Register the block types and save the object store's block. A folder in RASTER_ROOT becomes an absolute path."""
+def root_of_block() -> str | None:
+    """Return RASTER_ROOT, or None if it is not set. A folder becomes an absolute path.
+
+    A worker may run in another folder, where a relative path would name another place.
+
+    Raises:
+        SystemExit: if RASTER_ROOT is neither a folder nor s3://bucket/prefix.
+    """
+    root = os.environ.get("RASTER_ROOT")
+    try:
+        return None if root is None else open_store(root).root
+    except UsageError as error:
+        sys.exit(f"RASTER_ROOT: {error}")
+
+
+def make_blocks(root: str | None) -> None:
+    """Register the block types and save the object store's block.
+
+    Args:
+        root: folder or s3://bucket/prefix of the block. None keeps an existing block, or sets the default folder.
+    """
     for kind in (ObjectStoreBlock, Dinov3Weights):
         kind.register_type_and_schema()
-    root = os.environ.get("RASTER_ROOT")
     saved = _load(BLOCK)
     if saved is not None and root is None:
         return
     wanted = ObjectStoreBlock(
-        root=root or str(Path(DEFAULT_ROOT).absolute()),
+        root=root or open_store().root,
         endpoint_url=os.environ.get("AWS_ENDPOINT_URL"),
         access_key=_secret("AWS_ACCESS_KEY_ID"),
         secret_key=_secret("AWS_SECRET_ACCESS_KEY"),
@@ -153,6 +171,13 @@ def choose_deployments(wanted: list[str]) -> dict[str, str]:
     return chosen
 
 
+def _whole_number(text: str) -> int:
+    """Return the number of runs that somebody typed. With a limit of 0, no run would ever start."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"give a whole number from 1, not {text!r}")
+    return int(text)
+
+
 def main() -> None:
     """Set up the server at PREFECT_API_URL with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -162,7 +187,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--limit",
-        type=int,
+        type=_whole_number,
         metavar="N",
         help="runs of a pool that work at once, without shares (default: two a core, at most one for 4 GiB of memory)",
     )
@@ -176,9 +201,10 @@ def main() -> None:
     arguments = parser.parse_args()
     deployments = choose_deployments(arguments.name or ["*"])
     names = [part for name in deployments for part in ("--name", name)] if arguments.name else ["--all"]
+    root = root_of_block()
     with connect() as client:
         make_pools(client, sorted(set(deployments.values())), arguments.network, arguments.limit)
-        make_blocks()
+        make_blocks(root)
         make_automation(client, arguments.silence)
         point_out_old_deployments(client)
     done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names], cwd=PROJECT, check=False)

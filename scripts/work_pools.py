@@ -138,7 +138,7 @@ def _limit_queue(client: SyncPrefectClient, pool: str, limit: int | None) -> Non
     queue = client.read_work_queue_by_name(DEFAULT_QUEUE, work_pool_name=pool)
     if queue.concurrency_limit is not None and limit is None:
         return
-    wanted = limit or default_limit()
+    wanted = default_limit() if limit is None else limit
     if queue.concurrency_limit != wanted:
         client.update_work_queue(queue.id, concurrency_limit=wanted)
         print(f"work pool {pool}: at most {wanted} runs at once")

@@ -129,3 +129,37 @@ def test_a_flow_is_known_by_its_own_name() -> None:
     assert deploy.choose_deployments(["embed-shards/embed-share-process"]) == {"embed-share-process": "process"}
     every = [deployment["name"] for deployment in yaml.safe_load((PROJECT / "prefect.yaml").read_text())["deployments"]]
     assert list(deploy.choose_deployments(["*"])) == every
+
+
+@pytest.mark.parametrize("limit", ["0", "-3", "many", "1.5"])
+def test_a_limit_below_one_is_refused(
+    limit: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["scripts.deploy", f"--limit={limit}"])
+    with temporary_settings({PREFECT_API_URL: None}), pytest.raises(SystemExit, match="2"):
+        deploy.main()
+    assert f"argument --limit: give a whole number from 1, not '{limit}'" in capsys.readouterr().err
+
+
+def test_the_block_never_has_a_relative_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/somebody")
+    for given, kept in {
+        "data/../store": f"{tmp_path}/data/../store",
+        "~/store": "/home/somebody/store",
+        "/srv/store": "/srv/store",
+        "s3://bucket/prefix": "s3://bucket/prefix",
+    }.items():
+        monkeypatch.setenv("RASTER_ROOT", given)
+        assert deploy.root_of_block() == kept
+    monkeypatch.delenv("RASTER_ROOT")
+    assert deploy.root_of_block() is None
+
+
+def test_a_wrong_root_is_named_before_the_server_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RASTER_ROOT", "ftp://host/store")
+    with temporary_settings({PREFECT_API_URL: None}):
+        error = _deploy(monkeypatch)
+    assert error.startswith("RASTER_ROOT: ")
+    assert "ftp://host/store" in error
+    assert "\n" not in error
