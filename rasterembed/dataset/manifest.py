@@ -24,6 +24,7 @@ from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import MAX_OBJECT_BYTES
 from rasterembed.store.stored_model import read_model, unreadable
 
 State = Literal["embedded", "ready", "failed_qa"]
@@ -43,7 +44,7 @@ class _Source(BaseModel):
 class _Model(BaseModel):
     id: str
     weights_sha256: str
-    input_size: int
+    input_size: int = Field(ge=1, le=MAX_DIMENSIONS)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
@@ -74,7 +75,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    schema_version: int
+    schema_version: int = Field(ge=0, le=MAX_TILES)
     dataset_id: str
     state: State
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
@@ -92,7 +93,7 @@ class Manifest(BaseModel):
     """Number of embedded tiles in all shards."""
     skipped: int = Field(ge=0, le=MAX_TILES)
     """Number of skipped tiles. The tile index has the reason for each skipped tile."""
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MAX_OBJECT_BYTES)
     """Size of all shards together, in bytes."""
     shards: tuple[Shard, ...]
     """All shards, in the order of their numbers."""
@@ -148,11 +149,34 @@ def _why_unusable(manifest: Manifest, dataset_id: str) -> str | None:
     for shard in manifest.shards:
         if shard.path != layout.shard(manifest.fingerprint, shard.number):
             return f"shards: the path of shard {shard.number} is not the one that the dataset's layout gives it"
+    reason = _why_not_the_sum(manifest)
+    if reason is not None:
+        return reason
     try:
         _Configuration.model_validate(manifest.configuration)
     except ValidationError as error:
         place = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
         return f"configuration.{place}: {validation_reason(error)}"
+    return None
+
+
+def _why_not_the_sum(manifest: Manifest) -> str | None:
+    """Return the reason why the list of shards contradicts the numbers of the whole dataset, or None if it does not.
+
+    A reader that trusts the list would otherwise leave rows out, or read rows twice.
+    """
+    if [shard.number for shard in manifest.shards] != list(range(len(manifest.shards))):
+        return "shards: their numbers are not 0, 1, 2 and so on"
+    sums = {
+        "rows": (manifest.rows, sum(shard.rows for shard in manifest.shards)),
+        "skipped": (manifest.skipped, sum(shard.skipped for shard in manifest.shards)),
+        "bytes": (manifest.bytes, sum(shard.bytes for shard in manifest.shards)),
+    }
+    for name, (whole, of_shards) in sums.items():
+        if whole != of_shards:
+            return f"{name}: it is {whole}, and the shards have {of_shards} together"
+    if manifest.rows + manifest.skipped != manifest.tiles:
+        return f"tiles: it is {manifest.tiles}, and rows and skipped are {manifest.rows + manifest.skipped} together"
     return None
 
 

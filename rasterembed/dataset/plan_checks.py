@@ -15,6 +15,7 @@ from rasterembed.raster.profile import RasterProfile, ValidMask
 from rasterembed.raster.sharding import Sharding
 from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.object_store import locate
+from rasterembed.store.storage import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
     from rasterembed.dataset.plan import Plan
@@ -44,7 +45,7 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
     reasons = {
         "dataset_id: it is another dataset's plan": plan.dataset_id == dataset_id,
         "source.uri: it is no absolute path and no s3://bucket/key": all(map(_is_address, plan.rasters)),
-        "source.size: it is not positive": plan.source.size > 0,
+        "source.size: the number is impossible": 0 < plan.source.size <= MAX_OBJECT_BYTES,
         "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
         "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,
         "model.mean, model.std: a number is not finite, or not positive": _finite(plan.model.mean)

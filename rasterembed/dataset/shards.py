@@ -34,12 +34,13 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.model.computation import Computation
 from rasterembed.raster.footprints import Footprinter
-from rasterembed.raster.grid import Tiles
+from rasterembed.raster.grid import MAX_TILES, Tiles
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.tile_batch import SkippedTile
 from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import MAX_OBJECT_BYTES
 
 ROW_GROUP_ROWS = 8192
 """Number of table rows in a row group. A reader of one tile fetches a row group: 12 MB for 384 float32 values a row."""
@@ -57,11 +58,11 @@ class Shard(BaseModel):
     """Number of the shard in the plan, from 0."""
     path: str
     """Key of the shard, relative to the store's root."""
-    rows: int = Field(ge=0)
+    rows: int = Field(ge=0, le=MAX_TILES)
     """Number of embedded tiles."""
-    skipped: int = Field(ge=0)
+    skipped: int = Field(ge=0, le=MAX_TILES)
     """Number of skipped tiles."""
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MAX_OBJECT_BYTES)
     """Size of the file in bytes."""
     sha256: str
     """SHA-256 digest of the whole file."""

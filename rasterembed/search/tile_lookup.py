@@ -157,10 +157,17 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
         The vectors, shape (n, dimensions), in the order of `tiles`.
 
     Raises:
-        DataError: if a shard cannot be read, or if a shard has no row for a tile that should be in it.
+        DataError: if a shard cannot be read, if a shard has no row for a tile that should be in it, or if the manifest
+            does not list the shard.
     """
     vectors: dict[str, NDArray[np.float32]] = {}
     paths = {shard.number: shard.path for shard in dataset.manifest.shards}
+    for tile in tiles:
+        if tile.shard not in paths:
+            raise DataError(
+                f"dataset {dataset.id!r}: its tile index names shard {tile.shard} for tile {tile.tile_id}, and the "
+                f"manifest has no such shard: run `rasterembed datasets verify {dataset.id}`"
+            )
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         for number in sorted({tile.shard for tile in tiles}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)

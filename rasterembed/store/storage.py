@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+MAX_OBJECT_BYTES = 2**63 - 1
+"""Largest size of a file on Linux. Objects on S3 are smaller."""
+
 
 @dataclass(frozen=True)
 class ObjectInfo:

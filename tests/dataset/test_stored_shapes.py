@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from rasterembed.commands.dataset_texts import table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
@@ -19,6 +20,8 @@ from rasterembed.dataset.shards import find_shard, read_receipt
 from rasterembed.errors import DataError, StoreError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.file_checks import ShardProblem, check_shards
+from rasterembed.search.tile_lookup import Tile, read_vectors
+from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, choices, write_raster
 
@@ -165,6 +168,48 @@ def test_a_shard_has_no_other_path_than_the_layout_gives_it(path: str, store: Ob
         store.write(MANIFEST, _changed(content, (name,), path))
         with pytest.raises(DataError, match="it names objects outside the dataset"):
             _open(store)
+
+
+OTHER_SUMS: dict[str, Callable[[dict[str, Any]], None]] = {
+    "two shards of four": lambda content: content.update(shards=content["shards"][:2]),
+    "no shards": lambda content: content.update(shards=[]),
+    "one shard many times": lambda content: content.update(shards=content["shards"][:1] * 3000),
+    "another order": lambda content: content.update(shards=content["shards"][::-1]),
+    "a row more": lambda content: content.update(rows=content["rows"] + 1),
+    "a skipped tile more": lambda content: content.update(skipped=content["skipped"] + 1),
+    "a byte more": lambda content: content.update(bytes=content["bytes"] + 1),
+    "a planned tile more": lambda content: content.update(tiles=content["tiles"] + 1),
+    "bytes beyond all files": lambda content: content.update(bytes=10**400),
+    "a shard beyond all files": lambda content: content["shards"][0].update(bytes=10**400),
+    "a model beyond all models": lambda content: content["configuration"]["model"].update(input_size=10**400),
+}
+
+
+@pytest.mark.parametrize("change", OTHER_SUMS.values(), ids=OTHER_SUMS)
+def test_a_manifest_whose_numbers_contradict_its_shards_is_refused(
+    change: Callable[[dict[str, Any]], None], store: ObjectStore
+) -> None:
+    content = json.loads(store.read(MANIFEST) or b"")
+    change(content)
+    store.write(MANIFEST, json.dumps(content).encode())
+    with pytest.raises(
+        DataError, match=r"cannot read the manifest \((shards|rows|skipped|bytes|tiles|configuration)"
+    ) as raised:
+        _open(store)
+    assert len(str(raised.value).splitlines()) == 1
+    (summary,) = store.datasets()
+    assert "cannot read the manifest" in summary.problem
+    assert DATASET in table([summary])
+
+
+def test_a_tile_index_that_names_another_shard_ends_in_one_line(store: ObjectStore) -> None:
+    dataset = Dataset.open(store, DATASET, states=ALL_STATES)
+    tile = Tile(dataset_id=DATASET, tile_id="r000000_c000000", col_off=0, row_off=0, width=1, height=1, shard=99)
+    with (
+        duck.connect() as con,
+        pytest.raises(DataError, match=r"^dataset 'scene': its tile index names shard 99 .*verify"),
+    ):
+        read_vectors(con, dataset, [tile])
 
 
 def test_a_huge_file_is_not_read(store: ObjectStore) -> None:

@@ -74,6 +74,8 @@ def _manifest(store: ObjectStore, dataset_id: str = ID) -> Manifest:
 
 
 def _write_manifest(store: ObjectStore, manifest: Manifest, **changes: Any) -> Manifest:
+    if "shards" in changes:
+        changes = {"bytes": sum(shard.bytes for shard in changes["shards"])} | changes
     changed = manifest.model_copy(update=changes)
     store.write(f"datasets/{manifest.dataset_id}/manifest.json", changed.model_dump_json().encode())
     return changed
