@@ -11,8 +11,8 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.raster.source import register
-from rasterembed.search.query import dataset_names, is_pattern
-from rasterembed.store.layout import check_dataset_id
+from rasterembed.search.query import dataset_names
+from rasterembed.store.layout import check_dataset_id, is_pattern
 from rasterembed.store.object_store import open_store
 
 

@@ -15,6 +15,7 @@ from rasterembed.commands.command_app import OptionsApp, command_app
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.store.known_datasets import check_known
+from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import open_store
 
 _Json = Annotated[bool, Parameter(name="--json", negative=())]
@@ -40,6 +41,11 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
     return table(datasets)
 
 
+def _refuse_pattern(dataset: str) -> None:
+    if is_pattern(dataset):
+        raise UsageError(f"give the id of one dataset, not {dataset!r}: only a search takes patterns")
+
+
 def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
     """Show what is known about a dataset: its state, raster, model, colours, shards and quality checks.
 
@@ -48,6 +54,7 @@ def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         as_json: Print the dataset's manifest, which is JSON.
     """
+    _refuse_pattern(dataset)
     store = open_store(root)
     check_known(store, [dataset])
     from rasterembed.commands.dataset_texts import describe
@@ -67,6 +74,7 @@ def verify(dataset: str, root: str | None = None) -> str:
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
     """
+    _refuse_pattern(dataset)
     store = open_store(root)
     check_known(store, [dataset])
     from tqdm import tqdm
@@ -100,6 +108,7 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
     """
     from rasterembed.dataset.deletion import delete_dataset
 
+    _refuse_pattern(dataset)
     store = open_store(root)
     if not yes:
         if not sys.stdin.isatty():

@@ -10,8 +10,9 @@ from pydantic import Field
 from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs
-from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names, is_pattern
+from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
 from rasterembed.store.known_datasets import check_known
+from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import open_store
 
 

@@ -66,7 +66,10 @@ def _validation_error(error: ValidationError, argument: Argument | None) -> str:
     reason, value = _reason(error), first["input"]
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
-    return f"--{option}: {reason}, not {value!r}" if option else reason
+    if not option:
+        return reason
+    # The texts of some checks of the library begin with the value.
+    return f"--{option}: {reason}" if reason.startswith(repr(value)) else f"--{option}: {reason}, not {value!r}"
 
 
 def _reason(error: ValidationError) -> str:
@@ -99,7 +102,7 @@ def _missing(error: MissingArgumentError, argument: Argument) -> str:
     if count <= 1:
         return f"{name}: give a value"
     got = len(error.tokens_so_far) % count
-    return f"{name}: give {count} values, not {got or 'none'}"
+    return f"{name}: give {count} values, not {got or 'none'}; put a space between two values, and no comma"
 
 
 def name_options(text: str, app: App, arguments: Sequence[str]) -> str:

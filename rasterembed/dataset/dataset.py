@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
-from rasterembed.errors import DataError, UsageError, check_type, one_line, validation_reason
+from rasterembed.errors import DataError, ObjectMissingError, UsageError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
@@ -213,9 +213,16 @@ class Dataset:
 
     @contextmanager
     def _readable(self, key: str) -> Iterator[None]:
-        """Turn pyarrow's error about a damaged Parquet file into a DataError that names the file."""
+        """Turn pyarrow's error about a damaged Parquet file into a DataError that names the file.
+
+        If the file is missing because the dataset was deleted, the error says so.
+        """
         try:
             yield
+        except ObjectMissingError as error:
+            if self.store.read(self.layout.manifest) is None:
+                raise ObjectMissingError(f"dataset {self.id!r} was deleted from {self.store.root}") from error
+            raise
         except pa.ArrowException as error:
             raise DataError(
                 f"{self.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed datasets verify "

@@ -16,7 +16,7 @@ from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableErro
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import RadiometryGroup
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
-from rasterembed.search.query import is_pattern
+from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
 

@@ -22,11 +22,6 @@ EngineChoice = Literal["auto", "scan"]
 _TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6})")
 
 
-def is_pattern(name: str) -> bool:
-    """Return whether a name is a pattern for names of datasets, such as `incoming-*`."""
-    return any(character in name for character in "*?[")
-
-
 def dataset_names(dataset: str | None, every: bool) -> list[str]:
     """Return the names and patterns of datasets that a person typed.
 

@@ -121,10 +121,16 @@ def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> st
         if geometry is None:
             continue
         west, south, east, north = bounding_box(geometry)
-        texts.append(f"{dataset.id!r} has longitudes {west:.6g} to {east:.6g} and latitudes {south:.6g} to {north:.6g}")
+        texts.append(f"{dataset.id!r} has longitudes {_interval(west, east)} and latitudes {_interval(south, north)}")
         swapped = swapped or bool(geometry.covers(shapely.Point(lat, lon)))
     text = "".join(f"; {text}" for text in texts[:_MOST_EXTENTS])
     return text + (f". The longitude comes first: did you mean {lat:g} {lon:g}?" if swapped else "")
+
+
+def _interval(low: float, high: float) -> str:
+    """Return an interval as text, with enough digits that its ends differ."""
+    digits = next((digits for digits in range(6, 17) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 17)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:

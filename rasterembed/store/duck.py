@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import duckdb
 import fsspec
 
-from rasterembed.errors import DataError, StoreError
+from rasterembed.errors import DataError, ObjectMissingError, StoreError
 from rasterembed.store.local_cache import scratch_folder
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
@@ -119,12 +119,26 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
     else:
         paths = [_literal(store.uri(key)) for key in keys]
     # Turn Hive partitioning off. With it, a root such as /data/year=2026 would add a column to the table.
-    return con.read_parquet(paths, filename=True, hive_partitioning=False)
+    try:
+        return con.read_parquet(paths, filename=True, hive_partitioning=False)
+    except duckdb.IOException as error:
+        if not store.is_s3:
+            for file in map(store.uri, keys):
+                if not Path(file).exists():
+                    raise _FileMissingError(f"{file}: there is no such file") from error
+        raise
 
 
 def _literal(path: str) -> str:
     """Escape the wildcards in a path, because DuckDB reads a path as a pattern: `/data/a*b` would match `/data/axb`."""
     return re.sub(r"[*?\[]", r"[\g<0>]", path)
+
+
+class _FileMissingError(duckdb.IOException):
+    """A file of a folder does not exist. DuckDB's own text calls the file a pattern."""
+
+
+_ADVICE = "run `rasterembed datasets verify` to see every missing file, and embed the raster again"
 
 
 @contextmanager
@@ -150,7 +164,10 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
         files = [] if con is None else _files_of[con].values()
         for of_store in files:
             if of_store.error is not None:
-                raise type(of_store.error)(f"{what}: {of_store.error}") from error
+                advice = f": {_ADVICE}" if isinstance(of_store.error, ObjectMissingError) else ""
+                raise type(of_store.error)(f"{what}: {of_store.error}{advice}") from error
+        if isinstance(error, _FileMissingError):
+            raise ObjectMissingError(f"{what}: {error}: {_ADVICE}") from error
         raise DataError(f"{what}: {first_line(error)}") from error
 
 

@@ -111,5 +111,8 @@ class FolderStorage:
     def scratch(self, folder: str) -> Path:
         """Return the folder itself. A file in it can be moved to its path in one step: both are on one file system."""
         with os_errors(folder):
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            try:
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as error:  # For example, nobody can make a folder in /proc.
+                raise StoreError(f"{folder}: the folder cannot be made: choose a root that you can write to") from error
         return Path(folder)

@@ -69,6 +69,11 @@ def lease_number(name: str) -> int | None:
     return int(number) if number.isdecimal() and len(number) <= _LEASE_DIGITS else None
 
 
+def is_pattern(name: str) -> bool:
+    """Return whether a name is a pattern for names of datasets, such as `incoming-*`."""
+    return any(character in name for character in "*?[")
+
+
 def check_dataset_id(dataset_id: str) -> str:
     """Return `dataset_id` if it may be part of a key.
 

@@ -155,6 +155,10 @@ def test_qa_sets_the_state_by_its_verdict(folder: Path) -> None:
         (2, ["search", "nowhere", "--tile", TILE], "there is no dataset 'nowhere'"),
         (2, ["search", "made", "--tile", TILE, "--out", "found.xlsx"], "found.xlsx: give a file name that ends in"),
         (2, ["search", "made", "--lonlat", "24"], "--lonlat: give 2 values, not 1"),
+        (2, ["search", "made", "--lonlat", "-78,24.5"], "put a space between two values, and no comma"),
+        (2, ["search", "made", "--tile", "3,3"], "--tile: '3,3' is not a tile id: tile ids look like"),
+        (2, ["datasets", "verify", "ma*"], "give the id of one dataset, not 'ma*': only a search takes patterns"),
+        (1, ["embed", "scene.tif", "--root", "/proc/x"], "the folder cannot be made: choose a root that you can"),
         (2, ["search", "made", "--tile", TILE, "-k", "1.5"], "-k: give a whole number, not '1.5'"),
         (2, ["search", "made", "other", "--tile", TILE], "'other' is one argument too many"),
         (2, ["search", "made", "--tile", TILE, "--since", "soon"], "--since: give a date such as 2024-06-01"),
@@ -184,6 +188,7 @@ def test_what_a_person_gets_wrong_is_one_line_and_a_status(
     errors = [line for line in output.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, output.err
     assert reason in errors[0]
+    assert errors[0].count("3,3") < 2
     assert end.value.code == status
     assert "Traceback" not in output.err + output.out
 

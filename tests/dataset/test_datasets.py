@@ -271,6 +271,12 @@ def test_a_dataset_is_deleted_only_on_demand(
     assert dataset.delete() > 5
 
 
+def test_a_deleted_dataset_says_that_it_is_gone(dataset: Dataset) -> None:
+    dataset.delete()
+    with pytest.raises(DataError, match=f"dataset 'scene' was deleted from {dataset.store.root}"):
+        dataset.vectors()
+
+
 def test_vectors_and_rows_are_those_of_the_files(store: ObjectStore, dataset: Dataset) -> None:
     table = pq.read_table(store.uri(LAYOUT.shards_folder))
     expected = np.array(table["embedding"].to_pylist(), np.float32)

@@ -134,6 +134,12 @@ def test_a_page_never_replaces_a_file_of_a_dataset(root: Path, tmp_path: Path, m
     assert qa_overview("store", Path("store/page.html")).endswith("page: store/page.html")
 
 
+def test_a_root_that_does_not_exist_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"there is no folder .*nowhere: check the root"):
+        qa_overview(str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_a_store_without_datasets_has_an_empty_page(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     assert qa_overview(str(tmp_path / "store")).startswith("0 datasets\n")

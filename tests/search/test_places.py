@@ -20,6 +20,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.areas import read_areas, read_polygons
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import search
+from rasterembed.search.tile_lookup import _interval
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
 
@@ -89,6 +90,12 @@ def test_a_box_is_the_same_a_turn_on(
         file.write_text(json.dumps(shapely.geometry.mapping(shapely.box(west, 9, east, 10))))
         by_file = search(pacific, ["pacific"], query, Where(within=str(file)))
         assert {hit.tile_id for hit in by_file.hits} == expected
+
+
+def test_the_ends_of_a_narrow_extent_differ() -> None:
+    assert _interval(-104.77512345, -104.77512001) == "-104.775123 to -104.77512"
+    assert _interval(1.0, 2.0) == "1 to 2"
+    assert _interval(5.0, 5.0) == "5 to 5"
 
 
 def test_a_place_outside_names_the_extent(pacific: ObjectStore) -> None:

@@ -75,6 +75,13 @@ def test_a_root_with_a_pattern_is_one_root(
         duck.scan(con, store(name), ["t/missing.parquet"]).fetchall()
 
 
+def test_a_missing_file_of_a_folder_is_named_with_advice(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path))
+    advice = r"^table: .*/t/none\.parquet: there is no such file: run `rasterembed datasets verify`"
+    with duck.connect() as con, pytest.raises(ObjectMissingError, match=advice), duck.readable_errors(con, "table"):
+        duck.scan(con, store, ["t/none.parquet"])
+
+
 def test_an_object_that_is_no_table_is_an_error_of_one_line(store: ObjectStore) -> None:
     store.write("table/c.parquet", b"no table, whatever its name says")
     with (
