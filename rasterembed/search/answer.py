@@ -179,6 +179,9 @@ class Answer(BaseModel):
     The same ground has different colours in each group. Two vectors of the same ground are therefore far apart if they
     are from different groups."""
 
+    hint: str = ""
+    """What the caller may have meant instead, if no tile was found. Usually empty."""
+
     _datasets: tuple[Any, ...] = PrivateAttr(default=())
     """The searched datasets. A notebook's pictures are cut from their rasters. A dataset holds the credentials of its
     store, so the datasets are never stored with the answer."""
@@ -271,7 +274,8 @@ class Answer(BaseModel):
         - the search engine that was used for each dataset;
         - the datasets that were not searched, with the reasons;
         - the groups of datasets with different radiometry;
-        - the number of tiles, if it is smaller than k.
+        - the number of tiles, if it is smaller than k;
+        - the hint.
         """
         notes = [text for example in self.examples if (text := example.place_text())]
         notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
@@ -282,6 +286,8 @@ class Answer(BaseModel):
             notes.append(self._radiometry_warning())
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
+        if self.hint:
+            notes.append(self.hint)
         return list(map(escape_terminal, notes))
 
     def _engine_notes(self) -> list[str]:

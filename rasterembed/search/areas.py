@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,24 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
             )
         clauses.append(f"({' OR '.join(choices)})")
     return " AND ".join(clauses), parameters
+
+
+def swapped_box(where: Where, outlines: Sequence[shapely.Geometry]) -> str:
+    """Return a hint if the longitudes and latitudes of the box seem to be swapped, else an empty text.
+
+    Args:
+        where: filters of a search. `bbox` may be None.
+        outlines: outlines of the searched rasters in longitude and latitude.
+    """
+    if where.bbox is None:
+        return ""
+    west, south, east, north = where.bbox
+    if west > east or max(abs(west), abs(east)) > 90.0:
+        return ""  # The first and the third number cannot be latitudes.
+    geometries = np.array(outlines, dtype=object)
+    if _box(*where.bbox).meets(geometries).any() or not _box(south, west, north, east).meets(geometries).any():
+        return ""
+    return f"The longitude comes first: did you mean the box {south:g} {west:g} {north:g} {east:g}?"
 
 
 def _box(west: float, south: float, east: float, north: float) -> Area:

@@ -14,10 +14,11 @@ import shapely
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.extent import outline
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import Areas, read_areas
+from rasterembed.search.areas import Areas, read_areas, swapped_box
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
@@ -228,6 +229,7 @@ class Searcher:
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
             radiometries=group_by_radiometry(searched),
+            hint="" if candidates else _hint(where, searched),
         )
         return answer.with_datasets(self.datasets)
 
@@ -287,6 +289,14 @@ def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
     if isinstance(error, StoreUnavailableError):
         raise error
     return NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
+
+
+def _hint(where: Where, datasets: Sequence[Dataset]) -> str:
+    """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
+    if where.bbox is None:
+        return ""
+    outlines = [outline(dataset.plan) for dataset in datasets]
+    return swapped_box(where, [geometry for geometry in outlines if geometry is not None])
 
 
 def _used(

@@ -17,7 +17,7 @@ from affine import Affine
 
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
-from rasterembed.search.areas import read_areas, read_polygons
+from rasterembed.search.areas import read_areas, read_polygons, swapped_box
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import search
 from rasterembed.search.tile_lookup import _interval
@@ -90,6 +90,30 @@ def test_a_box_is_the_same_a_turn_on(
         file.write_text(json.dumps(shapely.geometry.mapping(shapely.box(west, 9, east, 10))))
         by_file = search(pacific, ["pacific"], query, Where(within=str(file)))
         assert {hit.tile_id for hit in by_file.hits} == expected
+
+
+def test_a_box_with_the_latitude_first_gets_a_hint() -> None:
+    finland = [shapely.box(24.5, 60.0, 25.5, 60.5)]
+    swapped = Where(bbox=(60.1, 24.9, 60.3, 25.1))
+    hint = "The longitude comes first: did you mean the box 24.9 60.1 25.1 60.3?"
+    assert swapped_box(swapped, finland) == hint
+    assert not swapped_box(swapped, [shapely.box(0, 0, 1, 1)])
+    assert not swapped_box(swapped, [])
+    assert not swapped_box(Where(bbox=(24.9, 60.1, 25.1, 60.3)), finland)
+    assert not swapped_box(Where(bbox=(160.1, 24.9, 160.3, 25.1)), finland)
+
+
+def test_an_answer_without_tiles_carries_the_hint(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 2)))
+    place = Affine(0.01, 0, 24.5, 0, -0.01, 60.5)
+    raster = blank_raster(tmp_path / "south.tif", 1, 2, crs="EPSG:4326", transform=place)
+    write_dataset(store, "south", raster, model, np.eye(2, dtype=np.float32))
+    query = Query(tile="r000000_c000000", include_query=True)
+    swapped = search(store, ["south"], query, Where(bbox=(60.4, 24.4, 60.6, 24.6)))
+    assert swapped.notes()[-1].endswith("did you mean the box 24.4 60.4 24.6 60.6?")
+    assert "did you mean" not in str(search(store, ["south"], query, Where(bbox=(24.4, 60.4, 24.6, 60.6))))
+    assert "did you mean" not in str(search(store, ["south"], query, Where(bbox=(0, 0, 1, 1))))
 
 
 def test_the_ends_of_a_narrow_extent_differ() -> None:
