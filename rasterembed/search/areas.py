@@ -187,11 +187,11 @@ def read_polygons(path: Path) -> Area:
     try:
         content = json.loads(text, parse_constant=_refuse_constant)
         geometries = np.array([shape(geometry) for geometry in _geometries(content)], dtype=object)
+        crs = _crs_name(content)
     except RecursionError as error:
         raise DataError(f"{path}: it is not GeoJSON: it is nested too deeply") from error
     except (ValueError, TypeError, LookupError, AttributeError, OverflowError, shapely.errors.ShapelyError) as error:
         raise DataError(f"{path}: it is not GeoJSON: {one_line(error)}") from error
-    crs = _crs_name(content)
     if crs is not None and not crs.endswith(_LONLAT_NAMES):
         raise DataError(f"{path}: its CRS is {crs}: GeoJSON is in longitude and latitude (RFC 7946); reproject it")
     kinds = {geometry.geom_type for geometry in geometries}
@@ -293,9 +293,17 @@ def _geometries(content: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _crs_name(content: dict[str, Any]) -> str | None:
     """Return the name of the CRS in the file's member `crs`, or None if the file has no such member.
 
-    RFC 7946 removed the member `crs` from GeoJSON, but QGIS and GDAL still write it.
+    RFC 7946 removed the member `crs` from GeoJSON, but QGIS and GDAL still write it:
+    `"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}`.
+
+    Raises:
+        ValueError: if the member has no name.
     """
     crs = content.get("crs")
-    if not isinstance(crs, dict):
+    if crs is None:
         return None
-    return str(crs.get("properties", {}).get("name"))
+    properties = crs.get("properties") if isinstance(crs, dict) else None
+    name = properties.get("name") if isinstance(properties, dict) else None
+    if not isinstance(name, str) or not name:
+        raise ValueError("its member crs names no CRS: remove the member if the file is in longitude and latitude")
+    return " ".join(name.split())[:200]

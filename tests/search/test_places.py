@@ -185,6 +185,50 @@ def test_a_hostile_area_is_refused_in_seconds(tmp_path: Path, name: str) -> None
     assert "\n" not in str(error.value)
 
 
+ODD = (None, True, 0, 1.5, "x", [], ["x"], {}, {"name": None}, {"type": 1}, [[0, 0]], [[[0, 0], [1, 1]]])
+"""JSON values for a member that holds something else in a valid file."""
+
+
+def test_members_of_any_shape_end_in_one_line_or_in_an_area(tmp_path: Path) -> None:
+    """Replace each member of a valid file, one after the other, by each odd value."""
+    square = shapely.geometry.mapping(shapely.box(0, 0, 1, 1))
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
+    valid = {
+        "type": "FeatureCollection",
+        "crs": crs,
+        "features": [
+            {"type": "Feature", "properties": {}, "geometry": square},
+            {"type": "Feature", "properties": {}, "geometry": {"type": "GeometryCollection", "geometries": [square]}},
+        ],
+    }
+    text = json.dumps(valid)
+    parts = {json.dumps(part) for part in (valid, crs, crs["properties"], *crs.values(), *square.values(), square)}
+    parts |= {json.dumps(part) for part in (valid["features"], *valid["features"], [square], "Feature")}
+    parts |= {json.dumps(value) for value in crs["properties"].values()}
+    file = tmp_path / "area.geojson"
+    refused: list[str] = []
+    for part in sorted(parts):
+        assert part in text
+        for odd in ODD:
+            file.write_text(text.replace(part, json.dumps(odd), 1))
+            try:
+                area = read_polygons(file)
+            except DataError as error:
+                refused.append(str(error))
+            else:
+                assert len(area.parts)
+    assert len(refused) > 100
+    assert all(error.startswith(f"{file}: ") and "\n" not in error for error in refused)
+
+
+@pytest.mark.parametrize("crs", [{"properties": None}, {"properties": ["x"]}, {"properties": {}}, ["x"], "EPSG:3067"])
+def test_a_crs_without_a_name_is_refused(tmp_path: Path, crs: object) -> None:
+    file = tmp_path / "area.geojson"
+    file.write_text(json.dumps(shapely.geometry.mapping(shapely.box(0, 0, 1, 1)) | {"crs": crs}))
+    with pytest.raises(DataError, match=r"area\.geojson: it is not GeoJSON: its member crs names no CRS: remove"):
+        read_polygons(file)
+
+
 def test_an_area_of_bars_that_cross_each_other_takes_little_memory(tmp_path: Path) -> None:
     """750 x 750 bars have half a million crossings. Their union took gigabytes; now no union is made."""
     ends = np.linspace(0, 20, 750)
