@@ -295,7 +295,7 @@ class Dataset:
             k: number of tiles. The default is 12.
 
         Raises:
-            UsageError: if the query does not fit the dataset.
+            UsageError: if the query or the vector does not fit the dataset.
             DataError: if the dataset has no vectors, or if it cannot be read.
 
         Example:
@@ -313,7 +313,11 @@ class Dataset:
         count = DEFAULT_K if k is None else k
         with Searcher(self.store, [self.id]) as searcher:
             if query is None and vector is not None:
-                return searcher.ask_vector(np.asarray(vector), where or Where(), count)
+                try:
+                    values = np.asarray(vector)
+                except ValueError as error:
+                    raise UsageError(f"the vector is no list of numbers: {one_line(error)}") from error
+                return searcher.ask_vector(values, where or Where(), count)
             if query is not None and vector is None:
                 return searcher.ask(query, where or Where(), count)
         raise UsageError("give a query or a vector to search for, and not both")

@@ -92,6 +92,28 @@ def resolve_examples(
     return ResolvedExamples(tuple(examples), combined.astype(np.float32))
 
 
+def scaled(vector: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return a vector with the same direction, whose largest absolute value is from 0.5 to 1.
+
+    DuckDB computes the cosine distance in float32. The squares of very large and of very small numbers do not fit into
+    float32. The vector is multiplied by a power of two, which rounds nothing.
+
+    Args:
+        vector: a vector of real numbers, shape (dimensions,).
+
+    Raises:
+        UsageError: if the vector is zero, or is not made of finite real numbers.
+    """
+    if vector.dtype.kind not in "iuf":
+        raise UsageError(f"the vector has dtype {vector.dtype}: give real numbers, such as float32")
+    wide = vector.astype(np.result_type(vector.dtype, np.float64))
+    largest = np.abs(wide).max()
+    if not np.isfinite(largest) or largest == 0:
+        raise UsageError("the vector is zero or not finite, so it has no distance to other vectors")
+    result: NDArray[np.float32] = np.ldexp(wide, -np.frexp(largest)[1]).astype(np.float32)
+    return result
+
+
 def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], query: Query) -> list[Example]:
     def of_tile(role: Role, tile: Tile) -> Example:
         return Example(role=role, label=tile.tile_id, tile=tile)

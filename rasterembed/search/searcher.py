@@ -23,7 +23,7 @@ from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
-from rasterembed.search.examples import ResolvedExamples, resolve_examples
+from rasterembed.search.examples import ResolvedExamples, resolve_examples, scaled
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
@@ -160,18 +160,17 @@ class Searcher:
             k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
-            UsageError: if the vector has another shape, is zero or is not finite, or if k is not from 1 to `MAX_K`.
+            UsageError: if the vector has another shape, is zero, or is not made of finite real numbers; or if k is not
+                from 1 to `MAX_K`.
             DataError: see `ask`.
         """
         _check_k(k)
         started = time.monotonic()
         areas = read_areas(where)
         dimensions = self.datasets[0].manifest.dimensions
-        if vector.shape != (dimensions,) or not np.issubdtype(vector.dtype, np.number):
+        if vector.shape != (dimensions,):
             raise UsageError(f"the vector has shape {vector.shape}: give {dimensions} numbers, as the datasets have")
-        if not np.isfinite(vector).all() or not vector.any():
-            raise UsageError("the vector is zero or not finite, so it has no distance to other vectors")
-        examples = ResolvedExamples((), vector.astype(np.float32))
+        examples = ResolvedExamples((), scaled(vector))
         return self._answer(None, examples, where, areas, k, started)
 
     def _answer(

@@ -21,6 +21,7 @@ from rasterembed.dataset.listing import Unlisted
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.search.examples import scaled
 from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
 from rasterembed.store.layout import DatasetLayout
@@ -312,9 +313,28 @@ def test_a_vector_is_searched_as_numpy_would(dataset: Dataset) -> None:
     for vector in (wanted[:-1], np.zeros_like(wanted), np.full_like(wanted, np.nan), np.array(["x"] * len(wanted))):
         with pytest.raises(UsageError, match=r"^the vector "):
             dataset.search(vector=vector)
+    odd = ([[1.0], [1.0, 2.0]], wanted + 1j, [10**400] * len(wanted), wanted.astype("m8[s]"), wanted * np.inf)
+    for vector in odd:
+        with pytest.raises(UsageError, match=r"^the vector "):
+            dataset.search(vector=vector)
     for both in ({}, {"query": Query(tile="r000000_c000000"), "vector": wanted}):
         with pytest.raises(UsageError, match="give a query or a vector"):
             dataset.search(**both)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-44, 1e-25, 1e25, 1e38, 1e300])
+def test_the_length_of_a_vector_does_not_matter(dataset: Dataset, scale: float) -> None:
+    vectors = dataset.vectors().astype(np.float64)
+    wanted = vectors[:4].mean(axis=0)
+    cosines = vectors @ wanted / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wanted)
+    answer = dataset.search(vector=wanted * scale, k=5)
+    assert [hit.distance for hit in answer.hits] == pytest.approx(np.sort(1 - cosines)[:5], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, np.int8, np.int64, np.uint64])
+def test_a_vector_is_scaled_without_rounding(dtype: type[np.number[Any]]) -> None:
+    vector = np.arange(1, 100).astype(dtype)
+    assert np.array_equal(scaled(vector), np.arange(1, 100, dtype=np.float32) / 128)
 
 
 def test_shards_that_hold_other_vectors_end_in_one_line(store: ObjectStore, dataset: Dataset) -> None:
