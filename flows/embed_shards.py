@@ -5,7 +5,9 @@ The flow `raster-embeddings` starts runs of this flow if the parameter `workers`
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from collections.abc import Sequence
+from typing import Annotated, NoReturn
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -79,3 +81,23 @@ def embed_share(
         rows=sum(shard.rows for shard in shards),
         skipped=sum(shard.skipped for shard in shards),
     )
+
+
+def explain(arguments: Sequence[str]) -> NoReturn:
+    """Print how runs of this flow are started, and end the process. The flow itself is not a command.
+
+    Raises:
+        SystemExit: with status 0 after `--help`, and 2 otherwise.
+    """
+    help_wanted = not {"--help", "-h"}.isdisjoint(arguments)
+    print(
+        "This flow is not a command. It computes some shards of a dataset. A run of raster-embeddings starts it "
+        "through its deployment, if the parameter workers is above 0: see docs/scaling.md.\n"
+        "To compute a dataset: python -m flows.raster_embeddings --help",
+        file=sys.stdout if help_wanted else sys.stderr,
+    )
+    sys.exit(0 if help_wanted else 2)
+
+
+if __name__ == "__main__":
+    explain(sys.argv[1:])

@@ -106,4 +106,7 @@ class Settings(BaseSettings):
 
 def _variable(loc: tuple[int | str, ...]) -> str:
     name = str(loc[0]) if loc else "all"
-    return name if name.isupper() else f"{_PREFIX}{name.upper()}"
+    if name.isupper():  # It is one of Prefect's variables, which also count without the prefix.
+        plain = name.removeprefix(_PREFIX)
+        return f"{plain} or {_PREFIX}{plain}"
+    return f"{_PREFIX}{name.upper()}"

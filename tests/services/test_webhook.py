@@ -507,6 +507,7 @@ def test_without_settings_it_does_not_start_and_says_so_in_one_line() -> None:
     )
     assert done.returncode != 0
     assert "UPLOAD_WEBHOOK_TOKEN: Field required" in done.stderr
+    assert "; PREFECT_API_URL or UPLOAD_WEBHOOK_PREFECT_API_URL: Field required" in done.stderr
     assert "Traceback" not in done.stderr
 
 
