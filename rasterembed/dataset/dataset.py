@@ -21,7 +21,7 @@ from rasterembed.errors import DataError, ObjectMissingError, UsageError, check_
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -94,6 +94,23 @@ class Dataset:
     def shards(self) -> tuple[Shard, ...]:
         """All shards of the dataset, in the order of their numbers."""
         return self.manifest.shards
+
+    def check_shard_sizes(self) -> None:
+        """Compare the size of every shard with the manifest. The folder of the shards is listed once.
+
+        Raises:
+            DataError: if a shard is missing or has another size.
+            StoreError: if the store refuses or does not answer.
+        """
+        sizes = self.store.sizes(self.layout.shards_folder)
+        for shard in self.shards:
+            size = sizes.get(name_of(shard.path))
+            if size != shard.bytes:
+                found = "is missing" if size is None else f"has {size} bytes, and the manifest says {shard.bytes}"
+                raise DataError(
+                    f"dataset {self.id!r}: {self.store.uri(shard.path)} {found}: "
+                    f"run `rasterembed datasets verify {self.id}`"
+                )
 
     @cached_property
     def plan(self) -> Plan:
@@ -255,11 +272,11 @@ class Dataset:
     def verify(self) -> tuple[Damage, ...]:
         """Read every file that the manifest lists, and return the files that are missing or damaged.
 
-        Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest. A search compares
-        only sizes. It therefore does not find every damage.
+        Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest, and the manifest with
+        the plan. A search compares only the sizes of the shards. It therefore does not find every damage.
 
         Raises:
-            StoreError: if the store refuses or does not answer.
+            StoreUnavailableError: if the store does not answer.
         """
         from rasterembed.dataset.verify import verify_dataset
 

@@ -52,8 +52,9 @@ class ChosenDatasets:
 def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None = None) -> ChosenDatasets:
     """Open the datasets that names and patterns stand for. A repeated name gives only one dataset.
 
-    A dataset is usable if it is ready, has a vector, can be read, and has vectors of the search's model. A named
-    dataset must be usable. A dataset that only a pattern names is left out if it is not usable.
+    A dataset is usable if it is ready, has a vector, can be read, and has vectors of the search's model. Its shards
+    have the sizes in the manifest. One request for each dataset lists the sizes of all its shards. A named dataset must
+    be usable. A dataset that only a pattern names is left out if it is not usable.
 
     The search's model is the model of the dataset `like`. If `like` is None or is not among the datasets, it is the
     model of the first named dataset. If no dataset is named, it is the model of most datasets. If two models have
@@ -67,8 +68,8 @@ def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None =
 
     Raises:
         UsageError: if no name is given, or if the store has no dataset with one of the names.
-        DataError: if a named dataset is not ready or has no vector, if the named datasets were embedded with different
-            models, or if no dataset is usable.
+        DataError: if a named dataset is not ready or has no vector, if a shard of it is missing or has another size, if
+            the named datasets were embedded with different models, or if no dataset is usable.
     """
     if not names:
         raise UsageError("give at least one dataset to search")
@@ -113,6 +114,7 @@ def _open_usable(store: ObjectStore, dataset_id: str) -> Dataset:
     dataset = Dataset.open(store, dataset_id)
     if dataset.manifest.rows == 0:
         raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped")
+    dataset.check_shard_sizes()
     return dataset
 
 
@@ -156,6 +158,7 @@ def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearch
             return because(NotSearchedReason.EMPTY)
         _ = dataset.plan, dataset.radiometry  # Every search reads both. Reading them here finds errors early.
         _entries(dataset.manifest)
+        dataset.check_shard_sizes()
     except StoreUnavailableError:
         raise
     except RasterEmbedError as error:

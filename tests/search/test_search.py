@@ -519,6 +519,31 @@ def test_a_lost_shard_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("indexed", [False, True])
+def test_a_shard_with_other_rows_is_named_and_one_listing_finds_it(
+    indexed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
+    raster, vectors = blank_raster(tmp_path / "t.tif", 4, 4), np.eye(16, 4, dtype=np.float32) + 1
+    manifest = write_dataset(store, "short", raster, model, vectors, shard_tiles=4)
+    if indexed:
+        build_vector_index(Dataset.open(store, "short"), VectorIndexOptions(index="always"))
+    listed: list[str] = []
+    sizes = ObjectStore.sizes
+    monkeypatch.setattr(ObjectStore, "sizes", lambda self, folder: (listed.append(folder), sizes(self, folder))[1])
+    search(store, ["short"], Query(tile="r000000_c000000"))
+    assert listed == ["embeddings/short"]
+    path = store.uri(manifest.shards[1].path)
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, len(table) - 2), path)
+    for names in (["short"], ["s*"]):
+        with pytest.raises(
+            DataError, match=rf"{path} has \d+ bytes, and .* says \d+: run `rasterembed datasets verify"
+        ):
+            search(store, names, Query(tile="r000000_c000000"))
+
+
+@pytest.mark.parametrize("indexed", [False, True])
 def test_a_raster_without_a_place_is_searched_by_tile_alone(tmp_path: Path, indexed: bool) -> None:
     store = ObjectStore(root=str(tmp_path / "store"))
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))

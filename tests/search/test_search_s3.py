@@ -42,7 +42,8 @@ class Remote:
         """Bytes sent since the last call, by the folder that the object is in."""
         sent: Counter[str] = Counter()
         for exchange in self.proxy.exchanges:
-            sent[exchange.path.split("/")[3]] += exchange.sent
+            folders = exchange.path.split("/")
+            sent[folders[3] if len(folders) > 3 else "listings"] += exchange.sent
         self.proxy.exchanges.clear()
         return sent
 
