@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+from rasterembed.errors import StoreError
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
 from rasterembed.store.lease import DURATION_S, hold_lease
@@ -20,6 +21,8 @@ def delete_dataset(
     the process is killed in between, the list of datasets therefore shows the dataset as unfinished. Call this function
     again, or embed the raster again.
 
+    In a folder store, a link is removed and never followed. What it leads to stays.
+
     Args:
         store: store of the dataset.
         dataset_id: name of the dataset.
@@ -34,11 +37,14 @@ def delete_dataset(
         UsageError: if the store has no object of this dataset.
         LeaseHeldError: if another run is writing the dataset.
         LeaseLostError: if another run took the dataset over, because this process stood still for too long.
-        StoreError: if the store refuses or does not answer.
+        StoreError: if the store refuses or does not answer, or if the folder of the manifest is a link and a lease is
+            behind it.
     """
     layout = DatasetLayout(dataset_id)
-    if not _keys(store, layout):
+    found = _keys(store, layout)
+    if not found:
         raise unknown_dataset(store, dataset_id)
+    linked = [_unlink(store, layout, key) for key in found if key in (layout.dataset_folder, layout.lease_folder)]
     name = run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
         keys = sorted(_keys(store, layout), key=lambda key: _turn(layout, key))
@@ -51,7 +57,24 @@ def delete_dataset(
                 store.clear_scratch(folder)
     # Another run may already hold a lease with a higher number. That lease stays.
     store.delete(layout.lease(lease.number))
-    return len(keys)
+    return len(linked) + len(keys)
+
+
+def _unlink(store: ObjectStore, layout: DatasetLayout, key: str) -> str:
+    """Remove a link in place of the folder with the lease, and return its key.
+
+    The lease is behind this link. The link is therefore removed only if no run ever took a lease behind it.
+
+    Raises:
+        StoreError: if a lease is behind the link.
+    """
+    if store.sizes(layout.lease_folder):
+        raise StoreError(
+            f"{store.uri(key)}: it is a link to a folder outside the store, so nothing was deleted: check that no run "
+            "writes this dataset, remove the link, then delete the dataset again"
+        )
+    store.delete(key)
+    return key
 
 
 def _turn(layout: DatasetLayout, key: str) -> int:
@@ -62,5 +85,6 @@ def _turn(layout: DatasetLayout, key: str) -> int:
 
 
 def _keys(store: ObjectStore, layout: DatasetLayout) -> list[str]:
-    """Return the keys of all objects of a dataset, except its lease."""
-    return [key for folder in layout.folders for key, _ in store.find(folder) if folder_of(key) != layout.lease_folder]
+    """Return the keys of everything in the folders of a dataset, except its lease. Links are not followed."""
+    keys = (key for folder in layout.folders for key in store.find_deletable(folder))
+    return [key for key in keys if folder_of(key) != layout.lease_folder]

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
-from rasterembed.errors import DataError, StoreError, UsageError, one_line, os_errors
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError, UsageError, one_line, os_errors
 from rasterembed.escape import escape_html, href_of
 from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport
@@ -75,7 +75,12 @@ def _read(store: ObjectStore, dataset_id: str) -> DatasetQuality | None:
         return DatasetQuality(dataset_id, None, None, one_line(error))
     if manifest is None:
         return None
-    data = store.read(DatasetLayout(dataset_id).qa_report, MAX_BYTES)
+    try:
+        data = store.read(DatasetLayout(dataset_id).qa_report, MAX_BYTES)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:  # For example, a named pipe or a folder has the name of the report.
+        return DatasetQuality(dataset_id, manifest, None, f"unreadable report: {one_line(error)}")
     if data is None:
         return DatasetQuality(dataset_id, manifest, None, "not checked yet")
     try:

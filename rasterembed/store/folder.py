@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -68,7 +68,8 @@ class FolderStorage:
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes, by name, of the files directly in the folder.
 
-        Skip unfinished files (`.part`), and files whose name is not UTF-8, because no store writes such a name.
+        Skip unfinished files (`.part`), and files whose name is not UTF-8, because no store writes such a name. Skip
+        entries that are no regular files too: named pipes, devices, and links that lead to no file.
         """
         sizes = {}
         with os_errors(folder):
@@ -76,11 +77,8 @@ class FolderStorage:
                 return {}
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(".part") or why_not_utf8(entry.name) or not entry.is_file():
-                        continue
-                    # Another process may have deleted the file after the folder was read.
-                    with suppress(FileNotFoundError):
-                        sizes[entry.name] = entry.stat().st_size
+                    if _is_name(entry.name) and (status := _regular_file(entry.path)):
+                        sizes[entry.name] = status.st_size
         return sizes
 
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
@@ -89,11 +87,24 @@ class FolderStorage:
         A file that another process deletes during the search is skipped too.
         """
         for parent, _, names in os.walk(folder):
-            for path in (os.path.join(parent, name) for name in names if not name.endswith(".part")):
-                if why_not_utf8(path):
-                    continue
-                with suppress(ObjectMissingError):
-                    yield path, self.describe(path)
+            for path in (os.path.join(parent, name) for name in names if _is_name(name)):
+                with os_errors(path):
+                    status = _regular_file(path)
+                if status and not why_not_utf8(path):
+                    yield path, _info(status)
+
+    def find_deletable(self, folder: str) -> Iterator[str]:
+        """Yield every file, link, named pipe and device in the folder and its subfolders. Follow no link.
+
+        If the folder itself is a link, yield only the folder. Its content is outside the store.
+        """
+        if os.path.islink(folder):
+            yield folder
+            return
+        for parent, folders, names in os.walk(folder):
+            # `os.walk` counts a link to a folder as a folder, and does not enter it.
+            links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+            yield from (os.path.join(parent, name) for name in (*names, *links) if _is_name(name))
 
     def delete(self, path: str) -> None:
         """Remove the file; keep its folder."""
@@ -106,7 +117,7 @@ class FolderStorage:
             status = os.stat(path)
         if not os.path.isfile(path):
             raise StoreError(f"{path}: it is not a file")
-        return ObjectInfo(status.st_size, str(status.st_mtime_ns), status.st_mtime)
+        return _info(status)
 
     def scratch(self, folder: str) -> Path:
         """Return the folder itself. A file in it can be moved to its path in one step: both are on one file system."""
@@ -116,3 +127,30 @@ class FolderStorage:
             except FileNotFoundError as error:  # For example, nobody can make a folder in /proc.
                 raise StoreError(f"{folder}: the folder cannot be made: choose a root that you can write to") from error
         return Path(folder)
+
+
+def _is_name(name: str) -> bool:
+    """Return False for the name of an unfinished file, and for a name that is not UTF-8."""
+    return not name.endswith(".part") and why_not_utf8(name) is None
+
+
+def _regular_file(path: str) -> os.stat_result | None:
+    """Return the status of a file, or of the file that a link leads to. Return None if the path leads to no file.
+
+    Raises:
+        OSError: if the operating system refuses for a reason that is not in the entry itself.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:  # Another process may have deleted the file after the folder was read.
+        return None
+    except OSError:
+        # A link may lead to itself, or through a file, or into a folder that this user may not enter.
+        if os.path.islink(path):
+            return None
+        raise
+    return status if stat.S_ISREG(status.st_mode) else None
+
+
+def _info(status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(status.st_size, str(status.st_mtime_ns), status.st_mtime)

@@ -272,6 +272,14 @@ class ObjectStore(StoreSettings):
         for path, info in self._storage.find(self._path(folder)):
             yield path.removeprefix(self._path("")), info
 
+    def find_deletable(self, folder: str) -> Iterator[str]:
+        """Yield the key of everything in a folder and its subfolders that `delete` can remove.
+
+        In a folder store, these are also links, named pipes and devices, which are no objects. No link is followed: if
+        the folder itself is a link, only the folder is yielded.
+        """
+        return (path.removeprefix(self._path("")) for path in self._storage.find_deletable(self._path(folder)))
+
     def find_uploads(self, uri: str) -> Iterator[tuple[str, str, ObjectInfo]]:
         """Yield bucket, key and `ObjectInfo` of every object below s3://bucket/prefix.
 
@@ -334,7 +342,7 @@ class ObjectStore(StoreSettings):
             for file in path.glob("*.part"):
                 # A living process may have moved its finished file out of this folder in the meantime.
                 with suppress(FileNotFoundError):
-                    if file.stat().st_mtime <= time.time() - older_than_s:
+                    if file.lstat().st_mtime <= time.time() - older_than_s:
                         file.unlink()
 
     def describe(self, uri: str) -> ObjectInfo:

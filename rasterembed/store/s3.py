@@ -249,6 +249,10 @@ class S3Storage:
         """
         return self._list(folder)
 
+    def find_deletable(self, folder: str) -> Iterator[str]:
+        """Yield the path of every object in a folder and its subfolders."""
+        return (path for path, _ in self.find(folder))
+
     def _list(self, folder: str, **options: str) -> Iterator[tuple[str, ObjectInfo]]:
         bucket, prefix = _split(f"{folder}/")
         token: dict[str, str] = {}

@@ -57,6 +57,13 @@ class Storage(Protocol):
     def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
         """Yield the full path and the `ObjectInfo` of every object in a folder and its subfolders."""
 
+    def find_deletable(self, folder: str) -> Iterator[str]:
+        """Yield the full path of everything in a folder and its subfolders that `delete` can remove.
+
+        These are the objects, and on a file system also links, named pipes and devices. No link is followed: if the
+        folder itself is a link, only the folder is yielded.
+        """
+
     def delete(self, path: str) -> None:
         """Remove an object. Do nothing if the object does not exist."""
 

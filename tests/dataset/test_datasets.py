@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -19,14 +20,16 @@ from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import Unlisted
 from rasterembed.dataset.verify import DamageKind
-from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, UsageError
+from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, StoreError, UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.search.examples import scaled
 from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
+from rasterembed.store.known_datasets import check_known
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.uploads import dataset_dates
 from tests.support.runs import DATASET, choices, write_raster
 
 LAYOUT = DatasetLayout(DATASET)
@@ -241,6 +244,56 @@ def test_a_killed_delete_leaves_an_unfinished_dataset_in_the_list(
     assert [(summary.id, summary.state) for summary in store.datasets()] == [(DATASET, Unlisted.UNFINISHED)]
     dataset.delete()
     assert not [path for path in Path(store.root).rglob("*") if path.is_file()]
+
+
+def test_a_delete_follows_no_link_out_of_the_store(store: ObjectStore, tmp_path: Path, dataset: Dataset) -> None:
+    outside = tmp_path / "outside"
+    (outside / "inner").mkdir(parents=True)
+    for name in ("a.parquet", "inner/b.parquet", "c.part"):
+        (outside / name).write_bytes(b"precious")
+    shards = Path(store.uri(LAYOUT.shards_folder))
+    shutil.rmtree(shards)
+    shards.symlink_to(outside)
+    Path(store.root, "indexes").mkdir(exist_ok=True)
+    Path(store.uri(LAYOUT.vector_index_folder)).symlink_to(tmp_path / "nowhere")
+    Path(store.uri(LAYOUT.qa_file("inner"))).symlink_to(outside / "inner")
+    dataset.delete()
+    assert not [path for path in Path(store.root).rglob("*") if path.is_file() or path.is_symlink()]
+    assert len([path for path in outside.rglob("*") if path.is_file()]) == 3
+
+
+def test_a_link_in_place_of_the_folder_of_the_manifest_is_refused_or_removed(
+    store: ObjectStore, tmp_path: Path, dataset: Dataset
+) -> None:
+    folder, outside = Path(store.uri(LAYOUT.dataset_folder)), tmp_path / "outside"
+    folder.rename(outside)
+    folder.symlink_to(outside)
+    files = sorted(outside.rglob("*"))
+    with pytest.raises(StoreError, match=r"/datasets/scene: it is a link to a folder outside the store, so nothing"):
+        dataset.delete()
+    assert sorted(outside.rglob("*")) == files
+    assert Path(store.uri(dataset.shards[0].path)).exists()
+    outside.rename(tmp_path / "elsewhere")  # Now the link leads nowhere.
+    dataset.delete()
+    assert not [path for path in Path(store.root).rglob("*") if path.is_file() or path.is_symlink()]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "through a file"])
+def test_an_entry_that_is_no_file_stops_neither_the_list_nor_a_deletion(
+    kind: str, store: ObjectStore, dataset: Dataset
+) -> None:
+    for folder in LAYOUT.folders:
+        path = Path(store.uri(folder)) / "odd.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(path if kind == "loop" else f"{store.uri(LAYOUT.manifest)}/x")
+    assert [summary.state for summary in store.datasets()] == ["ready"]
+    assert list(dataset_dates(store)) == [DATASET]
+    check_known(store, [DATASET])
+    dataset.delete()
+    assert not [path for path in Path(store.root).rglob("*") if not path.is_dir()]
 
 
 def test_a_dataset_is_deleted_only_on_demand(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -112,6 +113,17 @@ def test_the_page_has_a_row_for_each_dataset_and_trouble_comes_first(root: Path)
     assert "qa/a-ready/report.md" in page.links
     for link in page.links:
         assert (root / link).exists() or "z-failed" in link
+
+
+def test_a_report_that_is_no_file_concerns_its_own_row_only(root: Path) -> None:
+    (root / "qa/new").mkdir()
+    os.mkfifo(root / "qa/new/report.json")
+    (root / "datasets/a-ready/loop").symlink_to("loop")
+    qa_overview(str(root))
+    rows = {row[0]: row for row in _Page((root / "qa-overview.html").read_text()).rows[1:]}
+    assert rows["new"][1] == "embedded"
+    assert rows["new"][6] == f"unreadable report: {root}/qa/new/report.json: it is not a file"
+    assert rows["a-ready"][6] == "15 passed, 8 not judged"
 
 
 def test_a_page_elsewhere_links_to_the_store(root: Path, tmp_path: Path) -> None:
