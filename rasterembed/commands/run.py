@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
-from rasterembed.commands.wrong_options import name_options, usage_error
+from rasterembed.commands.wrong_options import join_negative_lists, name_options, usage_error
 from rasterembed.errors import RasterEmbedError, why_not_utf8
 from rasterembed.escape import escape_terminal
 
@@ -36,6 +36,7 @@ def run(app: App, arguments: Sequence[str]) -> Any:
         problem = why_not_utf8(argument)
         if problem is not None:
             stop(f"the argument {problem}", USAGE)
+    arguments = join_negative_lists(arguments)
     try:
         function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
     except CycloptsError as error:

@@ -14,6 +14,8 @@ from rasterembed.errors import one_line, validation_reason
 _MARKED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([a-z0-9_.-]+))?`|^([a-z][a-z0-9_]*)(?=: )")
 """The name of a parameter in an error: in backticks, with or without a value, or before a colon at the beginning."""
 
+_NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")
+"""A list of numbers that begins with a minus sign, such as `-1,1,1`."""
 
 _REASONS = {
     "bool_parsing": "give yes or no",
@@ -37,6 +39,24 @@ _REASONS = {
     },
 }
 """Texts for people, by the type of pydantic's error. Every text begins with `give`, so that `or` can join two texts."""
+
+
+def join_negative_lists(arguments: Sequence[str]) -> list[str]:
+    """Join each option and its value, if the value is a list such as `-1,1,1`: `--std=-1,1,1`.
+
+    Cyclopts takes a word that begins with a minus sign and is not a number as an option. The error would say that the
+    value is missing.
+
+    Args:
+        arguments: the words after the command's name.
+    """
+    joined: list[str] = []
+    for argument in arguments:
+        if _NEGATIVE_LIST.fullmatch(argument) and joined and joined[-1].startswith("--") and "=" not in joined[-1]:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def usage_error(error: CycloptsError) -> str:
