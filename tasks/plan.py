@@ -24,7 +24,7 @@ def plan_tiles(
     """Resolve radiometry and model, and divide the tiles into shards; see `rasterembed.dataset.plan.make_plan`."""
     plan = make_plan(store, source, dataset_id, settings, profile=profile, hub_token=hub_token)
     get_run_logger().info(
-        "%d tiles in %d shards, model %s, fingerprint %s",
+        "tiles: %d, shards: %d, model: %s, fingerprint: %s",
         plan.sharding.tile_count,
         plan.sharding.count,
         plan.model.name,
