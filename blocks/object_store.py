@@ -35,6 +35,7 @@ def open_store(root: str | None, block: str | None) -> ObjectStore:
     """
     if block is None:
         return object_store.open_store(root)
+    object_store.check_not_empty(root)
     try:
         settings = ObjectStoreBlock.load(block)
         assert isinstance(settings, ObjectStoreBlock)  # Inside an event loop, `load` would return a coroutine.

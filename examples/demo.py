@@ -8,7 +8,7 @@ python -m examples.demo [FOLDER]
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from examples.landscape import make_scene
@@ -39,4 +39,11 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "demo"))
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.demo",
+        description="Embed, check and search a generated scene with the command `rasterembed`.",
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("demo"), help="folder of the scene and the results (default: demo)"
+    )
+    main(parser.parse_args().folder)

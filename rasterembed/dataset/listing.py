@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from rasterembed.dataset.manifest import State, read_manifest
+from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.errors import DataError, StoreError, UsageError
 from rasterembed.store.layout import DATASETS_FOLDER, check_dataset_id, dataset_id_of_manifest, dataset_id_of_plan
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model
 
 _THREADS = 8
 """Number of manifests that are read at the same time. On S3, each read is a request."""
@@ -27,7 +30,11 @@ class Unlisted(StrEnum):
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A dataset in the list of a store. The numbers are 0 if the dataset has no usable manifest."""
+    """A dataset in the list of a store.
+
+    The numbers are 0 if the dataset has no usable manifest. The number of tiles of an unfinished dataset, its model and
+    its raster are those of its newest plan.
+    """
 
     id: str
     state: State | Unlisted
@@ -51,7 +58,7 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
     """Return all datasets of a store, in the order of their ids. Unfinished and unreadable datasets are included.
 
     Args:
-        store: the store. It is listed once, and each manifest is read.
+        store: the store. It is listed once. Each manifest is read, and the newest plan of each unfinished dataset.
 
     Raises:
         StoreError: if the store refuses or does not answer.
@@ -62,19 +69,18 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
         []
     """
     committed: dict[str, float] = {}
-    planned: dict[str, float] = {}
+    planned: dict[str, tuple[float, str]] = {}
     for key, info in store.find(DATASETS_FOLDER):
-        for times, dataset_id in ((committed, dataset_id_of_manifest(key)), (planned, dataset_id_of_plan(key))):
-            if dataset_id is not None and _is_dataset_id(dataset_id):
-                times[dataset_id] = max(info.modified, times.get(dataset_id, 0.0))
-    unfinished = [
-        DatasetSummary(dataset_id, Unlisted.UNFINISHED, datetime.fromtimestamp(time, UTC))
-        for dataset_id, time in planned.items()
-        if dataset_id not in committed
-    ]
+        manifest_of, plan_of = dataset_id_of_manifest(key), dataset_id_of_plan(key)
+        if manifest_of is not None and _is_dataset_id(manifest_of):
+            committed[manifest_of] = info.modified
+        if plan_of is not None and _is_dataset_id(plan_of):
+            planned[plan_of] = max((info.modified, key), planned.get(plan_of, (0.0, "")))
+    pending = [(dataset_id, *plan) for dataset_id, plan in planned.items() if dataset_id not in committed]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
         found = pool.map(lambda entry: _summary(store, *entry), committed.items())
         finished = [summary for summary in found if summary is not None]
+        unfinished = list(pool.map(lambda entry: _unfinished(store, *entry), pending))
     return sorted([*finished, *unfinished], key=lambda summary: summary.id)
 
 
@@ -99,6 +105,27 @@ def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSum
         model=manifest.model,
         raster=manifest.configuration["source"]["uri"],
     )
+
+
+def _unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) -> DatasetSummary:
+    """Return the summary of an unfinished dataset.
+
+    Args:
+        store: the store.
+        dataset_id: name of the dataset.
+        modified: time of the last write of the plan, in seconds since 1970.
+        key: key of the newest plan.
+    """
+    summary = DatasetSummary(dataset_id, Unlisted.UNFINISHED, datetime.fromtimestamp(modified, UTC))
+    try:
+        plan = read_model(store, key, Plan, name="plan", remedy="embed the raster again")
+    except StoreError:
+        raise
+    except DataError:  # The next run writes the plan again.
+        return summary
+    if plan is None or why_unusable(plan, dataset_id) is not None:
+        return summary
+    return replace(summary, tiles=plan.sharding.tile_count, model=plan.model.name, raster=plan.source.uri)
 
 
 def _is_dataset_id(name: str) -> bool:

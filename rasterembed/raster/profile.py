@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, FiniteFloat
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError as RasterioCRSError
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.raster.acquisition_time import acquisition_time
@@ -217,9 +218,12 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     """
     size = store.describe(uri).size
     tiff = _check_file(store, uri, size)
-    with _library_errors(uri), open_raster(store, uri) as dataset:
-        profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
-        has_rpcs = dataset.rpcs is not None
+    with warnings.catch_warnings():
+        # Hide rasterio's warning, because the error below says the same and what to do.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with _library_errors(uri), open_raster(store, uri) as dataset:
+            profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
+            has_rpcs = dataset.rpcs is not None
     _check_pixels(profile, uri, size, tiff)
     if profile.mask_file is not None:
         _check_mask_file(store, uri, profile)

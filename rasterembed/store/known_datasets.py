@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from rasterembed.errors import UsageError
-from rasterembed.store.layout import DatasetLayout, name_of
+from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
 
@@ -27,7 +27,16 @@ def check_known(store: ObjectStore, dataset_ids: Iterable[str]) -> None:
 
 
 def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
-    """Return the error for a dataset that the store does not have. Its text names similar ids, if there are any."""
+    """Return the error for a dataset without a manifest.
+
+    If the dataset has a plan, the text says that the dataset is unfinished. Otherwise it names similar ids, if any.
+    """
+    folder = DatasetLayout(dataset_id).dataset_folder
+    if any(dataset_id_of_plan(key_in(folder, name)) is not None for name in store.sizes(folder)):
+        return UsageError(
+            f"dataset {dataset_id!r} in {store.root} is unfinished: wait for its run to end, or embed its raster again "
+            "to finish it"
+        )
     ids = sorted(dataset_dates(store))
     if ids:
         near = get_close_matches(dataset_id, ids, n=3, cutoff=0.5) or ids[:3]

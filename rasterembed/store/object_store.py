@@ -376,6 +376,16 @@ class ObjectStore(StoreSettings):
         return FolderStorage().open(uri)
 
 
+def check_not_empty(root: str | None) -> None:
+    """Refuse an empty root. A shell passes an empty text for a variable that is not set.
+
+    Raises:
+        UsageError: if `root` is the empty text.
+    """
+    if root == "":
+        raise UsageError("`root` is empty: give a folder or s3://bucket/prefix, or leave it out for the default")
+
+
 def open_store(root: str | None = None) -> ObjectStore:
     """Return the store for a root that a person typed.
 
@@ -383,10 +393,11 @@ def open_store(root: str | None = None) -> ObjectStore:
         root: folder or s3://bucket/prefix. The default is `DEFAULT_ROOT`. The usual AWS variables name the S3 server.
 
     Raises:
-        UsageError: if the root is neither a folder nor s3://bucket/prefix.
+        UsageError: if the root is empty, or is neither a folder nor s3://bucket/prefix.
     """
+    check_not_empty(root)
     try:
-        store = ObjectStore(root=root or DEFAULT_ROOT)
+        store = ObjectStore(root=DEFAULT_ROOT if root is None else root)
     except ValidationError as error:
         raise UsageError(f"object store {root!r}: {validation_reason(error)}") from error
     if not store.is_s3:

@@ -149,6 +149,8 @@ def test_qa_sets_the_state_by_its_verdict(folder: Path) -> None:
     [
         (2, ["embed", "scene.tif", "--size", "17"], "--size: give a multiple of 16, not '17'"),
         (2, ["embed", "scene.tif", "--root", "ftp://there"], "the root is neither a folder nor s3://bucket/prefix"),
+        (2, ["embed", "scene.tif", "--root", ""], "--root is empty: give a folder or s3://bucket/prefix"),
+        (2, ["datasets", "list", "--root="], "--root is empty: give a folder or s3://bucket/prefix"),
         (2, ["embed", "scene.tif", "--store", "block"], "Unknown option: --store"),
         (2, ["embed", "scene.tif", "--dataset-id", "../x"], "dataset id '../x' is not allowed"),
         (1, ["embed", "nowhere.tif"], "nowhere.tif: there is no such file"),

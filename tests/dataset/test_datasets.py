@@ -118,6 +118,24 @@ def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: 
     assert "no dataset in" in _command(ObjectStore(root=f"{store.root}/empty"), "list")
 
 
+def test_an_unfinished_dataset_is_called_unfinished(
+    store: ObjectStore, dataset: Dataset, embedded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.delete(LAYOUT.manifest)
+    (listed,) = store.datasets()
+    assert (listed.state, listed.tiles, listed.rows) == (Unlisted.UNFINISHED, 35, 0)
+    assert listed.raster == str(embedded / "scene.tif")
+    assert listed.model == dataset.manifest.model
+    for command in (["datasets", "show"], ["datasets", "verify"], ["qa"]):
+        with pytest.raises(SystemExit) as ended:
+            run(app, [*command, DATASET, "--root", store.root])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == (
+            f"error: dataset 'scene' in {store.root} is unfinished: wait for its run to end, or embed its raster again "
+            "to finish it\n"
+        )
+
+
 def test_a_dataset_is_shown_as_text_and_as_its_manifest(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
     facts = dict(line.split(": ", 1) for line in _command(store, "show", DATASET).splitlines())
     assert facts["state"] == "ready"

@@ -44,6 +44,15 @@ def test_it_runs_on_one_core_without_a_home(folder: Path) -> None:
     assert (folder / "search.png").stat().st_size > 1000
 
 
+def test_its_help_makes_no_folder(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    command = [sys.executable, "-m", "examples.demo", "--help"]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: python -m examples.demo" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
 def test_it_says_that_it_needs_a_folder_for_the_model(folder: Path) -> None:
     done = _demo(folder, HOME=NO_HOME)
     assert (done.returncode, done.stdout) == (1, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,14 @@ def test_no_crs(store: ObjectStore, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"r\.tif: it has no CRS: assign its CRS .* or allow footprints in pixels"):
         inspect_raster(store, str(path))
     assert not inspect_raster(store, str(path), allow_no_crs=True).on_earth
+
+
+def test_rasterios_warning_does_not_precede_the_error(store: ObjectStore, tmp_path: Path) -> None:
+    path = unplaced(tmp_path / "r.tif", crs=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DataError, match="or allow footprints in pixels"):
+            inspect_raster(store, str(path))
 
 
 def unplaced(path: Path, **options: Any) -> Path:
