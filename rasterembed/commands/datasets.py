@@ -85,7 +85,7 @@ def verify(dataset: str, root: str | None = None) -> str:
 
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
     # disable=None: tqdm prints nothing if standard error is not a terminal.
-    with tqdm(total=len(manifest.shards) + 3, unit="file", disable=None) as bar:
+    with tqdm(total=len(manifest.shards) + 4, unit="file", disable=None) as bar:
         results = []
         for result in verify_dataset(store, manifest):
             results.append(result)

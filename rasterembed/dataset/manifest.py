@@ -241,15 +241,24 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
-    existing, requested = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
-    names = [name for name in sorted(existing | requested) if existing.get(name) != requested.get(name)]
-    changes = "; ".join(
-        f"{name}: {existing.get(name)} in the dataset, {requested.get(name)} requested" for name in names
-    )
+    differences = configuration_differences(manifest, plan)
+    changes = "; ".join(f"{name}: {own} in the dataset, {other} requested" for name, own, other in differences)
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
         "choose another dataset id, or give `replace` to embed the raster again"
     )
+
+
+def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str, str | None, str | None]]:
+    """Return the entries of the configuration that differ between a manifest and a plan.
+
+    Returns:
+        Dotted name, value in the manifest and value in the plan of each entry. The values are JSON. A missing value is
+        None.
+    """
+    own, other = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
+    names = [name for name in sorted(own | other) if own.get(name) != other.get(name)]
+    return [(name, own.get(name), other.get(name)) for name in names]
 
 
 def _flat(value: Any, name: str = "") -> dict[str, str]:

@@ -103,9 +103,8 @@ class Plan(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 digest of the configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
-        canonical = json.dumps(self.configuration(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        """Fingerprint of the configuration. See `fingerprint_of`."""
+        return fingerprint_of(self.configuration())
 
     def write(self, store: ObjectStore) -> None:
         """Write the plan into the store. Other processes can then read the plan."""
@@ -144,6 +143,12 @@ class Plan(BaseModel):
                 f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, expected {fingerprint}: {_REMEDY}"
             )
         return plan
+
+
+def fingerprint_of(configuration: dict[str, Any]) -> str:
+    """Return the SHA-256 digest of a configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
+    canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
 
 def make_plan(

@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rasterembed.dataset.manifest import Manifest
-from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, ObjectMissingError, StoreUnavailableError
+from rasterembed.dataset.manifest import Manifest, configuration_differences
+from rasterembed.dataset.plan import Plan, fingerprint_of
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, os_errors
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import MAX_BYTES
 
 _CHUNK_BYTES = 8 * 2**20
 """Number of bytes in one read."""
+
+_SHOWN = 3
+"""Largest number of differences between manifest and plan that are shown."""
+
+_SHOWN_LETTERS = 80
+"""Largest number of characters of a value that are shown."""
 
 _AGAIN = "embed the raster again with the same options"
 
@@ -52,20 +59,23 @@ def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | 
     """Read all files of a dataset, and yield the result for each file: its damage, or None.
 
     These files are read: every shard, the tile index, the plan and the STAC Item. Shards and tile index are compared
-    with the sizes and SHA-256 digests in the manifest. The vector index is not read: a search compares its digest each
-    time it opens the index.
+    with the sizes and SHA-256 digests in the manifest. The manifest itself is compared with the plan. The vector index
+    is not read: a search compares its digest each time it opens the index.
+
+    A file that the store refuses to read is reported as damaged, and the other files are read.
 
     Args:
         store: store of the dataset.
         manifest: the dataset's manifest.
 
     Raises:
-        StoreError: if the store refuses or does not answer.
+        StoreUnavailableError: if the store does not answer.
     """
     for shard in manifest.shards:
         yield _compare(store, shard.path, shard.sha256, shard.bytes)
     yield _compare(store, manifest.index, manifest.index_sha256)
     yield _check_plan(store, manifest)
+    yield _check_manifest(store, manifest)
     yield _check_stac_item(store, manifest)
 
 
@@ -73,12 +83,14 @@ def _compare(store: ObjectStore, key: str, sha256: str, size: int | None = None)
     """Compare a file with its digest, and with its size in bytes if the size is given."""
     digest, length = hashlib.sha256(), 0
     try:
-        with store.open(key) as file:
+        with os_errors(store.uri(key)), store.open(key) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
                 length += len(chunk)
-    except ObjectMissingError:
-        return Damage(key, DamageKind.MISSING, "the file is missing", f"{_AGAIN}: only missing files are written")
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        return _not_read(store, key, error)
     remedy = f"delete this file, then {_AGAIN}: only missing files are written"
     if size is not None and length != size:
         return Damage(key, DamageKind.OTHER_SIZE, f"it has {length} bytes, the manifest says {size}", remedy)
@@ -88,12 +100,23 @@ def _compare(store: ObjectStore, key: str, sha256: str, size: int | None = None)
     return None
 
 
+def _not_read(store: ObjectStore, key: str, error: StoreError) -> Damage:
+    """Return the damage of a file that is missing, or that the store refuses to read, such as a folder."""
+    if isinstance(error, ObjectMissingError):
+        return Damage(key, DamageKind.MISSING, "the file is missing", f"{_AGAIN}: only missing files are written")
+    found = str(error).removeprefix(f"{store.uri(key)}: ")
+    remedy = f"make it readable, or remove it and {_AGAIN}: only missing files are written"
+    return Damage(key, DamageKind.UNREADABLE, found, remedy)
+
+
 def _check_plan(store: ObjectStore, manifest: Manifest) -> Damage | None:
     key = DatasetLayout(manifest.dataset_id).plan(manifest.fingerprint)
     try:
         Plan.read(store, manifest.dataset_id, manifest.fingerprint)
     except StoreUnavailableError:
         raise
+    except StoreError as error:
+        return _not_read(store, key, error)
     except DataError as error:
         reason = str(error).removeprefix(f"{store.uri(key)}: ").rpartition(": ")[0]
         kind = DamageKind.MISSING if store.read(key, 1) is None else DamageKind.UNREADABLE
@@ -101,16 +124,58 @@ def _check_plan(store: ObjectStore, manifest: Manifest) -> Damage | None:
     return None
 
 
+def _check_manifest(store: ObjectStore, manifest: Manifest) -> Damage | None:
+    """Compare the manifest with the plan. If the plan cannot be read, compare only the manifest's own fingerprint."""
+    key = DatasetLayout(manifest.dataset_id).manifest
+    try:
+        plan = Plan.read(store, manifest.dataset_id, manifest.fingerprint)
+    except StoreUnavailableError:
+        raise
+    except DataError:
+        right = fingerprint_of(manifest.configuration) == manifest.fingerprint
+        texts = [] if right else ["its fingerprint is not the digest of its configuration"]
+    else:
+        pairs = [(f"configuration.{name}", *values) for name, *values in configuration_differences(manifest, plan)]
+        pairs += [
+            (name, str(own), str(other))
+            for name, own, other in (
+                ("model", manifest.model, plan.model.name),
+                ("crs", manifest.crs, plan.profile.crs_wkt),
+                ("dimensions", manifest.dimensions, plan.model.dimensions),
+                ("tiles", manifest.tiles, plan.sharding.tile_count),
+            )
+            if own != other
+        ]
+        texts = [f"{name} is {_short(own)}, and the plan says {_short(other)}" for name, own, other in pairs]
+    if not texts:
+        return None
+    more = f" (and {len(texts) - _SHOWN} more differences)" if len(texts) > _SHOWN else ""
+    remedy = f"delete this file, then {_AGAIN}: only missing files are written"
+    return Damage(key, DamageKind.OTHER_CONTENT, "; ".join(texts[:_SHOWN]) + more, remedy)
+
+
+def _short(text: str | None) -> str:
+    """Return the begin of a value. A CRS, or a planted value, can be very long."""
+    return "missing" if text is None else text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…"
+
+
 def _check_stac_item(store: ObjectStore, manifest: Manifest) -> Damage | None:
     """Check that the STAC Item is JSON and names the dataset. The manifest has no digest to compare it with."""
-    remedy = f"delete this file, then {_AGAIN}: only missing files are written"
+    key, remedy = manifest.stac_item, f"delete this file, then {_AGAIN}: only missing files are written"
     try:
-        with store.open(manifest.stac_item) as file:
-            item = json.loads(file.read())
-    except ObjectMissingError:
-        return Damage(manifest.stac_item, DamageKind.MISSING, "the file is missing", _AGAIN)
+        data = store.read(key, MAX_BYTES + 1)
+        if data is None:
+            return Damage(key, DamageKind.MISSING, "the file is missing", _AGAIN)
+        if len(data) > MAX_BYTES:
+            found = f"it has more than {MAX_BYTES // 2**20} MiB, too much for a STAC Item"
+            return Damage(key, DamageKind.UNREADABLE, found, remedy)
+        item = json.loads(data)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        return _not_read(store, key, error)
     except (ValueError, RecursionError):
-        return Damage(manifest.stac_item, DamageKind.UNREADABLE, "it is not JSON", remedy)
+        return Damage(key, DamageKind.UNREADABLE, "it is not JSON", remedy)
     if not isinstance(item, dict) or item.get("id") != manifest.dataset_id:
-        return Damage(manifest.stac_item, DamageKind.UNREADABLE, "it is not the STAC Item of this dataset", remedy)
+        return Damage(key, DamageKind.UNREADABLE, "it is not the STAC Item of this dataset", remedy)
     return None

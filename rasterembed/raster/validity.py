@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ def _read_nodata(value: object) -> object:
     if isinstance(value, bool):
         raise ValueError("give a number, or nan")
     try:
+        typed_text = value if isinstance(value, str) else None
         if isinstance(value, str):
             try:
                 value = int(value)
@@ -42,6 +44,8 @@ def _read_nodata(value: object) -> object:
             return "nan"
         if math.isinf(value):
             raise ValueError("infinite pixels are invalid in any case: give a number, or nan")
+        if value == 0.0 and typed_text is not None and Decimal(typed_text) != 0:
+            raise ValueError("the number is too small for a pixel, and would become 0: give 0, or a larger number")
         if value.is_integer() and abs(value) <= _EXACT:
             return int(value)
     return value
@@ -127,6 +131,9 @@ def _check_nodata(nodata: Nodata, dtype: np.dtype[Any], uri: str) -> None:
         with np.errstate(over="ignore"):
             if not np.isfinite(dtype.type(nodata)):
                 raise UsageError(f"{problem}: the largest number is {np.finfo(dtype).max!s}")
+        if nodata != 0 and dtype.type(nodata) == 0:
+            smallest = np.finfo(dtype).smallest_subnormal
+            raise UsageError(f"{problem}, because it would become 0: the smallest number is {smallest!s}")
 
 
 def _inspect_mask(store: ObjectStore, uri: str, profile: RasterProfile, mask: str) -> ValidMask:

@@ -153,6 +153,29 @@ def _flip(store: ObjectStore, key: str) -> None:
     path.write_bytes(content)
 
 
+def _make_folder(store: ObjectStore, key: str) -> None:
+    store.delete(key)
+    Path(store.uri(key)).mkdir()
+
+
+def _make_pipe(store: ObjectStore, key: str) -> None:
+    store.delete(key)
+    os.mkfifo(store.uri(key))
+
+
+def _make_huge(store: ObjectStore, key: str) -> None:
+    with open(store.uri(key), "r+b") as file:
+        file.truncate(3 * 2**30)
+
+
+def _edit_manifest(store: ObjectStore, *path: str) -> None:
+    content = owner = json.loads(store.read(LAYOUT.manifest) or b"")
+    for name in path[:-1]:
+        owner = owner[name]
+    owner[path[-1]] = "other"
+    store.write(LAYOUT.manifest, json.dumps(content).encode())
+
+
 DAMAGES: dict[str, tuple[str, Callable[[ObjectStore, str], None], DamageKind]] = {
     "a flipped byte in a shard": ("shard", _flip, DamageKind.OTHER_CONTENT),
     "a lost shard": ("shard", ObjectStore.delete, DamageKind.MISSING),
@@ -176,7 +199,7 @@ def test_verify_names_the_damaged_file_and_its_advice_repairs_it(
     options: EmbedOptions,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert _command(store, "verify", DATASET) == "dataset 'scene': all 7 files are as the manifest says"
+    assert _command(store, "verify", DATASET) == "dataset 'scene': all 8 files are as the manifest says"
     key = {
         "shard": dataset.shards[0].path,
         "index": LAYOUT.tile_index,
@@ -191,7 +214,7 @@ def test_verify_names_the_damaged_file_and_its_advice_repairs_it(
     said = capsys.readouterr()
     assert said.out.startswith(f"{store.uri(key)}: ")
     assert len(said.out.splitlines()) == 1
-    assert said.err == "error: dataset 'scene': 1 of 7 files are missing or damaged\n"
+    assert said.err == "error: dataset 'scene': 1 of 8 files are missing or damaged\n"
     (found,) = dataset.verify()
     assert (found.key, found.kind) == (key, kind)
 
@@ -200,6 +223,47 @@ def test_verify_names_the_damaged_file_and_its_advice_repairs_it(
     assert "embed the raster again with the same options" in found.remedy
     embed_raster(store, str(embedded / "scene.tif"), options)
     assert Dataset.open(store, DATASET).verify() == ()
+
+
+def test_verify_reports_every_file_also_if_some_are_no_files(store: ObjectStore, dataset: Dataset) -> None:
+    plan = LAYOUT.plan(dataset.manifest.fingerprint)
+    _make_folder(store, dataset.shards[0].path)
+    _make_pipe(store, dataset.shards[1].path)
+    _flip(store, dataset.shards[2].path)
+    _make_pipe(store, LAYOUT.tile_index)
+    _make_folder(store, plan)
+    _make_huge(store, LAYOUT.stac_item)
+    found = dataset.verify()
+    no_file = DamageKind.UNREADABLE, "it is not a file"
+    assert [(damage.key, damage.kind, damage.found) for damage in found if "sha256" not in damage.found] == [
+        (dataset.shards[0].path, *no_file),
+        (dataset.shards[1].path, *no_file),
+        (LAYOUT.tile_index, *no_file),
+        (plan, *no_file),
+        (LAYOUT.stac_item, DamageKind.UNREADABLE, "it has more than 32 MiB, too much for a STAC Item"),
+    ]
+    assert [damage.key for damage in found if "sha256" in damage.found] == [dataset.shards[2].path]
+
+
+@pytest.mark.parametrize(
+    "path", [("configuration", "source", "uri"), ("configuration", "model", "id"), ("model",), ("crs",)], ids=".".join
+)
+def test_verify_compares_the_manifest_with_the_plan(path: tuple[str, ...], store: ObjectStore) -> None:
+    _edit_manifest(store, *path)
+    (found,) = Dataset.open(store, DATASET).verify()
+    assert (found.key, found.kind) == (LAYOUT.manifest, DamageKind.OTHER_CONTENT)
+    assert found.found.startswith(f"{'.'.join(path)} is ")
+    assert "other" in found.found.partition(", and the plan says ")[0]
+
+
+def test_verify_compares_the_manifest_with_its_fingerprint_if_the_plan_is_lost(store: ObjectStore) -> None:
+    _edit_manifest(store, "configuration", "source", "uri")
+    dataset = Dataset.open(store, DATASET)
+    store.delete(LAYOUT.plan(dataset.manifest.fingerprint))
+    assert [(damage.key, damage.kind) for damage in dataset.verify()] == [
+        (LAYOUT.plan(dataset.manifest.fingerprint), DamageKind.MISSING),
+        (LAYOUT.manifest, DamageKind.OTHER_CONTENT),
+    ]
 
 
 def test_a_deleted_dataset_leaves_nothing_and_its_manifest_goes_first(

@@ -84,6 +84,7 @@ def test_it_opens(store: ObjectStore) -> None:
         SKIPPED,
     )
     assert dataset.plan.fingerprint == dataset.manifest.fingerprint
+    assert dataset.verify() == ()
 
 
 def test_it_gives_the_same_answer(store: ObjectStore) -> None:

@@ -317,6 +317,8 @@ def test_the_pixels_of_a_mask_without_overviews_are_counted(store: ObjectStore, 
         ("uint16", -9999, "-9999: give a whole number from 0 to 65535"),
         ("uint8", 0.5, "0.5: give a whole number from 0 to 255"),
         ("float32", 1e39, "1e\\+39: the largest number is 3.4028235e\\+38"),
+        ("float32", 1e-46, "1e-46, because it would become 0: the smallest number is 1e-45"),
+        ("float32", -1e-50, "-1e-50, because it would become 0"),
     ],
 )
 def test_a_nodata_value_that_no_pixel_can_have_is_refused(
@@ -328,13 +330,22 @@ def test_a_nodata_value_that_no_pixel_can_have_is_refused(
 
 
 def test_nodata_values_that_people_type() -> None:
-    typed = {"-9999": -9999, "1e3": 1000, "9007199254740993": 2**53 + 1, "0.5": 0.5, " NaN": "nan", "-0.0": 0}
+    typed = {
+        "-9999": -9999,
+        "1e3": 1000,
+        "9007199254740993": 2**53 + 1,
+        "0.5": 0.5,
+        " NaN": "nan",
+        "-0.0": 0,
+        "0e-400": 0,
+        "1_0.5": 10.5,
+    }
     for text, value in typed.items():
         found = Validity(nodata=text).nodata
         assert (found, type(found)) == (value, type(value))
     assert Validity(nodata=-9999.0) == Validity(nodata=-9999)
     assert Validity(nodata=float("nan")) == Validity(nodata="nan")
-    for text in ("none", "1,2", "", "inf", "1" * 400, True):
+    for text in ("none", "1,2", "", "inf", "1" * 400, "1e-400", "-1e-400", True):
         with pytest.raises(ValidationError):
             Validity(nodata=text)
 
