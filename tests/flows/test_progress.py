@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import logging
+import os
+import pty
 import re
 import sys
 from pathlib import Path
@@ -88,6 +90,19 @@ def test_lines_are_printed_above_the_bar_and_never_into_it(monkeypatch: pytest.M
         line = re.search(rf"([^\r\n]*){text}[^\r\n]*\n", raw)
         assert line is not None, raw
         assert "tile/s" not in line[0], raw
+
+
+def test_a_terminal_without_a_width_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, terminal = pty.openpty()  # A new pseudo-terminal has the size 0 x 0.
+    with os.fdopen(terminal, "w") as stream:
+        assert os.get_terminal_size(terminal).columns == 0
+        monkeypatch.setattr(sys, "stderr", stream)
+        progress = Progress(total=8)
+        with progress_bar(progress):
+            assert b"| 0/8 [" in os.read(screen, 1000)
+            progress.add(8)
+    assert b"| 8/8 [" in os.read(screen, 1000)
+    os.close(screen)
 
 
 def test_the_bar_moves_with_each_batch_of_a_shard(tmp_path: Path, tiny_vit: Path) -> None:
