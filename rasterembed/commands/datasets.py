@@ -77,15 +77,13 @@ def verify(dataset: str, root: str | None = None) -> str:
     _refuse_pattern(dataset)
     store = open_store(root)
     check_known(store, [dataset])
-    from tqdm import tqdm
-
+    from rasterembed.commands.progress_bar import terminal_bar
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.dataset.verify import verify_dataset
 
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
-    # disable=None: tqdm prints nothing if standard error is not a terminal.
-    with tqdm(total=len(manifest.shards) + 4, unit="file", disable=None) as bar:
+    with terminal_bar(len(manifest.shards) + 4, "file") as bar:
         results = []
         for result in verify_dataset(store, manifest):
             results.append(result)

@@ -6,7 +6,7 @@ import sys
 from contextlib import AbstractContextManager
 
 from rasterembed.commands.command_app import command_app
-from rasterembed.commands.next_search import search_command
+from rasterembed.commands.next_search import search_command, this_program
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
@@ -83,7 +83,7 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
         lines.append(f"quality: {result.report.summary()}")
     if result.already_complete:
         lines.append("note: the dataset was complete before, so nothing was computed")
-    command = search_command(store, manifest)
+    command = search_command(store, manifest, program=this_program())
     if command is None:
         lines.append("note: every tile was skipped, so there is nothing to search")
     else:

@@ -19,7 +19,7 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
     """
     # These imports take too long for a command that only prints its help.
     from rasterembed.commands.embed import TerminalSteps
-    from rasterembed.commands.next_search import search_command
+    from rasterembed.commands.next_search import search_command, this_program
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
@@ -35,7 +35,7 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
         lines.append(f"state: {manifest.state} (dry run: nothing was changed)")
     else:
         lines += [f"state: {manifest.state}", f"report: {store.uri(DatasetLayout(dataset).qa_report_markdown)}"]
-        command = search_command(store, manifest)
+        command = search_command(store, manifest, program=this_program())
         lines += [f"search: {command}"] if command else []
     return "\n".join(lines)
 
