@@ -27,6 +27,8 @@ unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_
 # Let Ctrl-C end the whole script. Without this trap, it would end only the current run.
 trap 'exit 130' INT
 failed=()
+# Collecting all tests for each way would take as long as running these.
+mapfile -t files < <(grep --recursive --files-with-matches --include='test_*.py' 'pytest\.mark\.vectors' tests)
 for way in "${ways[@]}"; do
   echo "== $way"
   tests="vectors and not s3 and not slow"
@@ -36,7 +38,7 @@ for way in "${ways[@]}"; do
   [[ $way == *ONEDNN_MAX_CPU_ISA* ]] && chosen=(-k "not openvino")
   # The variables of a way are separate words.
   # shellcheck disable=SC2086
-  env $way "$@" -m "$tests" "${chosen[@]}" || failed+=("$way")
+  env $way "$@" -m "$tests" "${chosen[@]}" "${files[@]}" || failed+=("$way")
 done
 
 if ((${#failed[@]})); then
