@@ -106,7 +106,7 @@ def measure(
                 )
             assert sum(shard.rows for shard in done) == plan.sharding.tile_count
 
-        remote = store_behind(proxy, server)
+        remote = store_behind(proxy, server).allowing(source.uri)
         cases: dict[str, Callable[[], None]] = {"in memory": in_memory, "folder": partial(to, local)}
         cases |= {f"S3, {delay} ms": partial(_delayed, proxy, delay, partial(to, remote)) for delay in delays_ms}
         for case in cases.values():

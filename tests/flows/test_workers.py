@@ -194,6 +194,6 @@ def test_a_deployment_that_does_not_exist_is_wrong_usage(prefect: PrefectServer,
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output[-3000:]
     last = output.strip().splitlines()[-1]
-    assert last.startswith("error: worker_deployment: there is no deployment 'embed-shards/nowhere'")
+    assert last.startswith("error: --worker-deployment: there is no deployment 'embed-shards/nowhere'")
     assert "make deploy" in last
     assert not list(tmp_path.glob("embeddings/**/*.parquet"))
