@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rasterembed.escape import escape_terminal
+from rasterembed.escape import cut, escape_terminal
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -84,7 +84,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
         'first line second line'
     """
     text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    return cut(text, limit)
 
 
 def validation_reason(error: ValidationError) -> str:

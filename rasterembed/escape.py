@@ -55,6 +55,16 @@ def escape_terminal(text: object) -> str:
     return "".join(map(_visible, plain))
 
 
+def cut(text: str, length: int) -> str:
+    """Return a text of at most `length` characters. A longer text is cut, and ends in an ellipsis.
+
+    Example:
+        >>> cut("sentinel-2", 5)
+        'sent…'
+    """
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def escape_lines(text: object) -> str:
     r"""Return a text of several lines for a terminal. Each line is escaped by `escape_terminal`.
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasterembed.errors import DataError, validation_reason
+from rasterembed.escape import cut
 
 _LARGEST_FILE = 16 * 2**20
 """Largest allowed size of a JSON file, in bytes. The index of a checkpoint with 7,000 million weights has 60 kB."""
@@ -211,5 +212,4 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     """Return a value from a file as text for an error."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+    return cut(repr(value), _SHOWN)

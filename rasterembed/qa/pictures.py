@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rasterembed.dataset.plan import Plan
+from rasterembed.escape import cut
 from rasterembed.qa.coverage import Overview
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.metrics import format_number
@@ -221,7 +222,7 @@ class _Frame:
             # A degree of longitude is shorter towards the poles.
             aspect, labels = 1.0 / math.cos(math.radians(latitude)), ("Longitude", "Latitude")
         unit_name = crs.axis_info[0].unit_name if crs.axis_info else "unknown unit"
-        unit = {"metre": "m", "degree": "°"}.get(unit_name, _short(unit_name, 20))
+        unit = {"metre": "m", "degree": "°"}.get(unit_name, cut(unit_name, 20))
         name = crs.name if len(crs.name) < 40 else "native CRS"
         return cls(
             c, f, a, e, profile.width, profile.height, aspect, f"{labels[0]} ({unit}), {name}", f"{labels[1]} ({unit})"
@@ -263,12 +264,12 @@ def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure
     figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
     top, left, right = 1 - 0.12 / height, 0.012, 0.988
     figure.text(
-        left, top, f"{title}: {_short(heading.dataset_id, 50)}", va="top", fontsize=12.5, color=_INK, weight="bold"
+        left, top, f"{title}: {cut(heading.dataset_id, 50)}", va="top", fontsize=12.5, color=_INK, weight="bold"
     )
     figure.text(
         right,
         top,
-        f"model: {_short(heading.model, 40)}",
+        f"model: {cut(heading.model, 40)}",
         ha="right",
         va="top",
         fontsize=9.5,
@@ -370,10 +371,6 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
 def _thinned(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
     every = -(-max(cells.shape[:2]) // _CELLS)
     return cells[::every, ::every]
-
-
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _literal(text: Text) -> None:

@@ -7,13 +7,7 @@ from collections.abc import Sequence
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.escape import escape_html
 from rasterembed.search.answer import Answer, Hit
-from rasterembed.search.thumbnails import thumbnail_uris
-
-MAX_PICTURES = 24
-"""Largest number of pictures. Each picture takes about 5 kB in the notebook's file."""
-
-MAX_ROWS = 100
-"""Largest number of tiles in the table."""
+from rasterembed.search.answer_table import answer_table
 
 _SIDE = 96
 """Width and height of a picture, px."""
@@ -28,12 +22,12 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
         answer: the answer.
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
-    pictures = thumbnail_uris(answer, datasets, MAX_PICTURES, _SIDE)
+    table = answer_table(answer, datasets, _SIDE)
     heads = ["#", "", "dataset", "tile", "distance", "place", "valid"]
     rows = [
         [
             str(hit.rank),
-            _picture(hit, pictures.get((hit.dataset_id, hit.tile_id))),
+            _picture(hit, picture),
             *(
                 escape_html(text)
                 for text in (
@@ -41,11 +35,8 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
                 )
             ),
         ]
-        for hit in answer.hits[:MAX_ROWS]
+        for hit, picture in table.rows
     ]  # fmt: skip
-    notes = answer.notes()
-    if len(answer.hits) > MAX_ROWS:
-        notes.insert(0, f"{MAX_ROWS} of {len(answer.hits)} tiles are shown")
     return "\n".join(
         [
             "<table>",
@@ -55,7 +46,7 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
             *(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows),
             "</tbody>",
             "</table>",
-            *(f"<div>{escape_html(note)}</div>" for note in notes),
+            *(f"<div>{escape_html(note)}</div>" for note in table.notes),
         ]
     )
 

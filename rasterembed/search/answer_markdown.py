@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.escape import escape_markdown
+from rasterembed.escape import cut, escape_markdown
 from rasterembed.search.answer import Answer, Hit
-from rasterembed.search.thumbnails import thumbnail_uris
-
-MAX_PICTURES = 24
-"""Largest number of pictures. Each picture takes about 3 kB in Prefect's database."""
-
-MAX_ROWS = 100
-"""Largest number of tiles in the table."""
+from rasterembed.search.answer_table import answer_table
 
 _SIDE = 80
 """Width and height of a picture, px."""
@@ -32,29 +26,25 @@ def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
         answer: the answer.
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
-    pictures = thumbnail_uris(answer, datasets, MAX_PICTURES, _SIDE)
-    notes = answer.notes()
-    if len(answer.hits) > MAX_ROWS:
-        notes.insert(0, f"{MAX_ROWS} of {len(answer.hits)} tiles are shown")
+    table = answer_table(answer, datasets, _SIDE)
     lines = [
         escape_markdown(answer.summary()),
         "",
         "| # | | dataset | tile | distance | place | valid |",
         "|---:|---|---|---|---:|---|---:|",
-        *(_row(hit, pictures.get((hit.dataset_id, hit.tile_id))) for hit in answer.hits[:MAX_ROWS]),
+        *(_row(hit, picture) for hit, picture in table.rows),
         "",
-        *(f"- {escape_markdown(note)}" for note in notes),
+        *(f"- {escape_markdown(note)}" for note in table.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
 def _row(hit: Hit, picture: str | None) -> str:
     tile = escape_markdown(hit.tile_id)
-    name = hit.dataset_id if len(hit.dataset_id) <= _ID_LETTERS else f"{hit.dataset_id[: _ID_LETTERS - 1]}…"
     cells = [
         str(hit.rank),
         f"![tile {tile}]({picture})" if picture else "",
-        escape_markdown(name),
+        escape_markdown(cut(hit.dataset_id, _ID_LETTERS)),
         tile,
         hit.distance_text(),
         escape_markdown(hit.place()),

@@ -10,11 +10,8 @@ import re
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import rasterio
 from prefect.logging.handlers import PrefectConsoleHandler
-from rasterio.transform import Affine
 
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
@@ -25,6 +22,7 @@ from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tasks.progress import Pace, _logs_above_the_bar, describe_seconds
 from tasks.workers import tiles_underway
+from tests.support.embedding import noise_raster
 
 
 class Terminal(io.StringIO):
@@ -106,12 +104,7 @@ def test_a_terminal_without_a_width_gets_a_bar(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_bar_moves_with_each_batch_of_a_shard(tmp_path: Path, tiny_vit: Path) -> None:
-    pixels = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
-    with rasterio.open(
-        tmp_path / "scene.tif", "w", driver="GTiff", width=128, height=128, count=3, dtype="uint8", crs="EPSG:32635",
-        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
-    ) as file:  # fmt: skip
-        file.write(pixels)
+    noise_raster(tmp_path / "scene.tif")
     store = ObjectStore(root=str(tmp_path / "store"))
     settings = PlanSettings(grid=Grid(size=32), model=Dinov3(model=str(tiny_vit)))
     plan = make_plan(store, register(store, str(tmp_path / "scene.tif")), "scene", settings)

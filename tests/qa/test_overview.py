@@ -9,10 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pytest
-import rasterio
-from rasterio.transform import Affine
 
 from rasterembed.commands.qa_overview import qa_overview
 from rasterembed.errors import UsageError
@@ -21,6 +18,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.overview import read_all, summary
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
+from tests.support.embedding import noise_raster
 
 EVIL = "<script>alert(1)</script>"
 
@@ -29,12 +27,7 @@ EVIL = "<script>alert(1)</script>"
 def good(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
     """Return a store with one ready dataset `a-ready` of four tiles."""
     folder = tmp_path_factory.mktemp("overview")
-    pixels = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
-    with rasterio.open(
-        folder / "scene.tif", "w", driver="GTiff", width=128, height=128, count=3, dtype="uint8", crs="EPSG:32635",
-        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
-    ) as file:  # fmt: skip
-        file.write(pixels)
+    noise_raster(folder / "scene.tif")
     options = EmbedOptions(dataset_id="a-ready", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))
     embed_raster(ObjectStore(root=str(folder / "store")), str(folder / "scene.tif"), options)
     return folder / "store"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from rasterembed.errors import UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.search import answer_html
+from rasterembed.search import answer_table
 from rasterembed.search.answer import Answer
 from rasterembed.search.answer_markdown import answer_markdown
 from rasterembed.search.query import Query, Where
@@ -118,8 +118,8 @@ def test_a_raster_that_is_gone_leaves_rows_without_pictures(answer: Answer, fold
 
 
 def test_pictures_and_rows_are_bounded(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer_html, "MAX_PICTURES", 1)
-    monkeypatch.setattr(answer_html, "MAX_ROWS", 2)
+    monkeypatch.setattr(answer_table, "MAX_PICTURES", 1)
+    monkeypatch.setattr(answer_table, "MAX_ROWS", 2)
     html = answer._repr_html_()
     page = Page(html)
     assert len(page.pictures) == 1

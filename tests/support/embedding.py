@@ -1,8 +1,13 @@
-"""Embed rasters without the quality checks, for tests that read or search the shards."""
+"""Small rasters, and embedding without the quality checks, for tests that read or search the shards."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, set_state
 from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
@@ -31,3 +36,14 @@ def embed_ready(store: ObjectStore, raster: str, *, steps: Steps | None = None, 
     """
     result = embed_raster(store, raster, EmbedOptions(**options, quality_checks=False), steps=steps)
     return set_state(store, result.manifest, "ready")
+
+
+def noise_raster(path: Path) -> Path:
+    """Write a raster of 128 x 128 px of noise with three bands. Every pixel is valid."""
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=128, height=128, count=3, dtype="uint8", crs="EPSG:32635",
+        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    return path
