@@ -161,7 +161,11 @@ class Dataset:
         cols, rows = np.array([col]), np.array([row])
         if not self.plan.profile.on_earth:
             return None
-        if not self._georeference.wholly_on_earth and not self._georeference.exist(cols, rows).all():
+        profile = self.plan.profile
+        # The centre of a tile of an anchored grid may lie outside the raster.
+        inside = 0 <= col <= profile.width and 0 <= row <= profile.height
+        known = inside and self._georeference.wholly_on_earth
+        if not known and not self._georeference.exist(cols, rows).all():
             return None
         lon, lat = self._georeference.lonlat(cols, rows)
         return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])

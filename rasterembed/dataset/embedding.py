@@ -19,7 +19,6 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import EmbeddedBatch, Shard, find_shard, write_shard
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.model.choice import Engine
-from rasterembed.raster.grid import tile_id
 from rasterembed.raster.radiometry import palette_table
 from rasterembed.raster.read_ahead import read_ahead
 from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
@@ -244,9 +243,7 @@ def _check_finite(plan: Plan, number: int, positions: NDArray[np.intp], vectors:
     limit = np.finfo(np.float16).max if plan.selection.vector_dtype == "float16" else np.inf
     bad = ~(np.abs(vectors) < limit).all(axis=1)
     if bad.any():
-        tiles = plan.sharding.tiles(number)
-        first = int(positions[np.flatnonzero(bad)[0]])
-        name = tile_id(int(tiles.row[first]), int(tiles.col[first]))
+        name = plan.sharding.tiles(number).id(int(positions[np.flatnonzero(bad)[0]]))
         raise DataError(
             f"tile {name}: the vector that {plan.model.name} computes in {plan.model.dtype} is not finite in "
             f"{plan.selection.vector_dtype}: use dtype float32 or bfloat16, or vector_dtype float32"

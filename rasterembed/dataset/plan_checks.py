@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rasterembed.errors import RasterEmbedError
+from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.crs_files import named_path, refusal
 from rasterembed.raster.grid import grid_shape
 from rasterembed.raster.profile import RasterProfile, ValidMask
@@ -101,9 +102,12 @@ def _is_possible_mask(mask: ValidMask) -> bool:
 
 def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
     try:
-        shape = grid_shape(sharding.grid, profile.height, profile.width)
+        anchor = find_anchor(profile) if sharding.grid.anchor == "crs" else None
+        shape = grid_shape(sharding.grid, profile.height, profile.width, anchor)
     except RasterEmbedError as error:
         return f"sharding.grid: {error}"
+    if sharding.anchor != anchor:
+        return "sharding.anchor: it is another raster's"
     # `sharding.count` divides by `shard_rows` and `shard_cols`. These two are therefore checked before it.
     if (sharding.height, sharding.width) != (profile.height, profile.width):
         return "sharding: its raster has another size"

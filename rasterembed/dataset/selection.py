@@ -22,7 +22,7 @@ class Selection(BaseModel):
         ge=0.0,
         le=1.0,
         description="Smallest share of valid pixels in an embedded tile. A tile with a smaller share is skipped. "
-        "Padding does not count.",
+        "Padding does not count, unless the grid is anchored to the CRS.",
     )
     on_bad_window: OnBadWindow = Field(
         default="fail",

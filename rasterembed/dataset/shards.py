@@ -120,7 +120,7 @@ class ShardWriter:
         self._tiles = plan.sharding.tiles(number)
         self._schema = shard_schema(plan)
         self._writer = writer
-        self._footprinter = Footprinter(plan.profile)
+        self._footprinter = Footprinter.of_grid(plan.profile, plan.sharding)
         self._geo = GeoMetadata()
         capacity = min(len(self._tiles), ROW_GROUP_ROWS)
         self._positions = np.empty(capacity, np.intp)

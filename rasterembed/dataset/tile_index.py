@@ -81,7 +81,7 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
     Raises:
         DataError: if the longitude and latitude of a tile cannot be computed.
     """
-    footprinter = Footprinter(plan.profile)
+    footprinter = Footprinter.of_grid(plan.profile, plan.sharding)
     geo = GeoMetadata()
     schema = SCHEMA if footprinter.complete else SCHEMA_AT_EDGE
     with (

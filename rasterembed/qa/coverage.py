@@ -180,11 +180,14 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     covered = _Union(overview.valid.shape)
     for batch in windows:
         left, top, width, height = (batch.column(name).to_numpy() for name in _WINDOW)
+        # Windows of a grid that is anchored to the CRS may reach beyond the raster. Their pixels outside are invalid.
         # The common edge of two tiles is rounded to the same pixel for both tiles, so no gap is between the tiles.
         x0, x1 = (np.rint(x * cols / profile.width).astype(np.intp) for x in (left, left + width))
         y0, y1 = (np.rint(y * rows / profile.height).astype(np.intp) for y in (top, top + height))
+        area = np.maximum((x1 - x0) * (y1 - y0), 1)
+        (x0, x1), (y0, y1) = np.clip((x0, x1), 0, cols), np.clip((y0, y1), 0, rows)
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
-        fraction = valid / np.maximum((x1 - x0) * (y1 - y0), 1)
+        fraction = valid / area
         expected.add(y0, y1, x0, x1, (valid > 0) & (fraction >= min_fraction) & _embeddable(batch))
         covered.add(y0, y1, x0, x1, batch.column("has_vector").to_numpy(zero_copy_only=False))
     expected_pixels = expected.mask() & overview.valid

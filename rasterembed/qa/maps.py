@@ -91,9 +91,9 @@ def cell_to_pixel(plan: Plan) -> Affine:
     The centre of a cell becomes the centre of its tile. With `edge=shift`, the tiles of the last row and column are
     moved inward. For these tiles, the centre is not exact.
     """
-    grid = plan.sharding.grid
+    grid, first = plan.sharding.grid, plan.sharding.first_tile
     offset = (grid.size - grid.step) / 2
-    return Affine.translation(offset, offset) @ Affine.scale(grid.step)
+    return Affine.translation(int(first.col_off[0]) + offset, int(first.row_off[0]) + offset) @ Affine.scale(grid.step)
 
 
 def write_pca_tif(plan: Plan, principal: Principal, colours: NDArray[np.uint8], tags: Mapping[str, str]) -> bytes:

@@ -18,7 +18,8 @@ The edge of the map may run through a raster, such as a full-disk image from a s
 projection at the 180th meridian. The footprint of a tile on this edge is the part of the tile that is on Earth, see
 `rasterembed.raster.outlines`. A tile off Earth has no footprint.
 
-A footprint depends on its raster and window only, never on the tiles that are computed together with it.
+A footprint depends on its raster and window only, never on the tiles that are computed together with it. In a grid that
+is anchored to the CRS, it depends on the CRS, the pixel size and the tile id only, and includes the padding.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from rasterembed.errors import DataError
+from rasterembed.raster.anchor import on_lattice
 from rasterembed.raster.georeference import POLE_GAP_PX, Floats, Georeference
 from rasterembed.raster.grid import Tiles
 from rasterembed.raster.outlines import lattice, middles, part_on_earth
@@ -45,6 +47,7 @@ from rasterembed.raster.rings import (
     polygons_on_earth,
     split_at_antimeridian,
 )
+from rasterembed.raster.sharding import Sharding
 
 _TOLERANCE_PX = 0.05
 """Largest distance of an edge's middle from the true border, in px. It is half of the promised tenth of a pixel,
@@ -94,6 +97,7 @@ class Footprinter:
     Args:
         profile: the raster's header. If the raster has no place on Earth, footprints are in its pixels (x right, y
             down).
+        extent: left, top, right and bottom of all windows together, px. By default those of the raster.
 
     Example:
         >>> import rasterio
@@ -114,8 +118,27 @@ class Footprinter:
         'MultiPolygon'
     """
 
-    def __init__(self, profile: RasterProfile) -> None:
-        self._georeference = Georeference(profile)
+    def __init__(self, profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> None:
+        self._georeference = Georeference(profile, extent)
+
+    @classmethod
+    def of_grid(cls, profile: RasterProfile, sharding: Sharding) -> Footprinter:
+        """Return the footprinter for the tiles of a grid.
+
+        Args:
+            profile: the raster's header.
+            sharding: the grid on this raster.
+        """
+        if sharding.anchor is None:
+            return cls(profile)
+        first, last = sharding.first_tile, sharding.last_tile
+        extent = (
+            int(first.col_off[0]),
+            int(first.row_off[0]),
+            int(last.col_off[0] + last.width[0]),
+            int(last.row_off[0] + last.height[0]),
+        )
+        return cls(on_lattice(profile, sharding.anchor), extent)
 
     def __call__(self, tiles: Tiles) -> Footprints:
         """Return the footprints of tiles.
@@ -150,7 +173,7 @@ class Footprinter:
 
     @property
     def complete(self) -> bool:
-        """Whether every tile of the raster has a footprint. If not, the edge of the map runs through the raster."""
+        """Whether every tile of the raster has a footprint. If not, the edge of the map runs through the tiles."""
         return not self._georeference.on_earth or self._georeference.wholly_on_earth
 
     def off_earth(self, tiles: Tiles) -> NDArray[np.bool_]:

@@ -51,10 +51,12 @@ class Georeference:
 
     Args:
         profile: the raster's header.
+        extent: left, top, right and bottom of the positions that will be converted, px. By default those of the raster.
     """
 
-    def __init__(self, profile: RasterProfile) -> None:
+    def __init__(self, profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> None:
         self._profile = profile
+        self._extent = extent or (0, 0, profile.width, profile.height)
         self._crs = pyproj.CRS.from_wkt(profile.crs_wkt) if profile.on_earth and profile.crs_wkt else None
         self._to_lonlat = pyproj.Transformer.from_crs(self._crs, CRS84, always_xy=True) if self._crs else None
 
@@ -141,13 +143,14 @@ class Georeference:
 
     @cached_property
     def wholly_on_earth(self) -> bool:
-        """Whether the whole raster is on Earth. Points along its border and a lattice of points inside are checked."""
-        width, height = self._profile.width, self._profile.height
+        """Whether the whole extent is on Earth. Points along its border and a lattice of points inside are checked."""
+        left, top, right, bottom = self._extent
+        width, height = right - left, bottom - top
         side, inner = np.linspace(0, 1, _BORDER_SAMPLES), np.linspace(0, 1, _INNER_SAMPLES)
         u, v = (axis.ravel() for axis in np.meshgrid(inner, inner))
         zeros, ones = np.zeros(len(side)), np.ones(len(side))
-        cols = width * np.concatenate([u, side, side, zeros, ones])
-        rows = height * np.concatenate([v, zeros, ones, side, side])
+        cols = left + width * np.concatenate([u, side, side, zeros, ones])
+        rows = top + height * np.concatenate([v, zeros, ones, side, side])
         return bool(self.exist(cols, rows).all())
 
     @cached_property

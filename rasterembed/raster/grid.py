@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from rasterembed.errors import DataError
 
@@ -15,11 +15,31 @@ MAX_TILES = 100_000_000
 """Largest number of tiles of a grid. With more tiles, the file of the tile index would be too large to work with."""
 
 _DIGITS = 6
-"""Number of decimal digits of the grid row, and of the grid column, in a tile id."""
+"""Number of decimal digits of the grid row, and of the grid column, in a tile id. In a grid that is anchored to the
+CRS, a number may have more digits."""
+
+
+class Anchor(BaseModel):
+    """The position of a raster on the common lattice of pixels, which begins at the origin of the CRS.
+
+    Two rasters of one CRS and one pixel size have the same lattice if their pixel edges lie on it.
+    `rasterembed.raster.anchor.find_anchor` returns the anchor of a raster.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    col: int
+    """Distance from the origin of the CRS eastwards to the raster's left edge, in px of the raster."""
+    row: int
+    """Distance from the origin of the CRS northwards to the raster's upper edge, in px of the raster."""
 
 
 class Grid(BaseModel):
-    """Square tiles in rows and columns. The first tile begins at the raster's upper left corner.
+    """Square tiles in rows and columns.
+
+    With `anchor="raster"`, the first tile begins at the raster's upper left corner. With `anchor="crs"`, tile x reaches
+    from `x * step` to `x * step + size` px east of the CRS's origin, and tile y in the same way to the north. The grid
+    then has every tile that shares a pixel with the raster. Each tile is whole: its part outside the raster is padding.
 
     Example:
         >>> grid = Grid(size=224, stride=112)
@@ -47,6 +67,29 @@ class Grid(BaseModel):
         default="pad",
         description="What happens to tiles that reach beyond the raster: pad them, shift them inward, or drop them.",
     )
+
+    anchor: Literal["raster", "crs"] = Field(
+        default="raster",
+        description="Where tiles are counted from: the raster's upper left corner, or the origin of its CRS. With crs, "
+        "all rasters of one CRS and one pixel size share the same tiles and tile ids. The rasters' pixel edges must "
+        "then be whole numbers of pixels from the origin.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Grid:
+        if self.anchor == "crs" and self.edge == "shift":
+            raise ValueError(
+                "`edge=shift` would move tiles, but tiles of `anchor=crs` have fixed places: use pad or drop"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_default_anchor(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Without the default anchor, grids have the same text and the same fingerprint as in version 0.1.
+        values: dict[str, Any] = handler(self)
+        if self.anchor == "raster":
+            values.pop("anchor", None)
+        return values
 
     @property
     def step(self) -> int:
@@ -81,14 +124,40 @@ class Grid(BaseModel):
             offsets = np.minimum(offsets, max(length - self.size, 0))
         return offsets
 
+    def numbers(self, begin: int, length: int) -> range:
+        """Return the numbers of the tiles of an anchored grid that lie on a raster, along an axis.
 
-def grid_shape(grid: Grid, height: int, width: int) -> tuple[int, int]:
+        Args:
+            begin: distance from the CRS's origin to the raster's left or lower edge, px. It may be negative.
+            length: length of the axis, px.
+        """
+        end = begin + length
+        if self.edge == "drop":
+            return range(-(-begin // self.step), (end - self.size) // self.step + 1)
+        return range((begin - self.size) // self.step + 1, -(-end // self.step))
+
+
+def grid_shape(grid: Grid, height: int, width: int, anchor: Anchor | None = None) -> tuple[int, int]:
     """Return the numbers of rows and columns of the grid on a raster of `height` x `width` px.
+
+    Args:
+        grid: the grid.
+        height: height of the raster, px.
+        width: width of the raster, px.
+        anchor: position of the raster on the common lattice if the grid is anchored to the CRS, else None.
 
     Raises:
         DataError: if the grid would have no tile, or more than `MAX_TILES`.
     """
-    rows, cols = grid.count(height), grid.count(width)
+    if anchor is None:
+        rows, cols = grid.count(height), grid.count(width)
+    else:
+        rows, cols = len(grid.numbers(anchor.row - height, height)), len(grid.numbers(anchor.col, width))
+    if rows * cols == 0 and grid.edge == "pad":
+        raise DataError(
+            f"a {width}x{height} px raster lies in a gap between tiles, which is {grid.step - grid.size} px wide: "
+            "use a smaller stride"
+        )
     if rows * cols == 0:
         raise DataError(
             f"a {width}x{height} px raster has no whole tile of {grid.size} px: use edge=pad or a smaller size"
@@ -114,9 +183,12 @@ class Tiles:
     row_off: NDArray[np.int32]
     """Upper edge of the window in the raster, px."""
     width: NDArray[np.int32]
-    """Width of the exact window, px. It is less than the grid's size if the tile is padded."""
+    """Width of the window, px. If a tile of a grid anchored to the raster is padded, it is less than the grid's size. A
+    window of a grid anchored to the CRS has the full size, and may reach beyond the raster on any side."""
     height: NDArray[np.int32]
-    """Height of the exact window, px. It is less than the grid's size if the tile is padded."""
+    """Height of the window, px. See `width`."""
+    first: tuple[int, int] | None = None
+    """x and y of the tile in row 0 and column 0 if the grid is anchored to the CRS, else None."""
 
     def __len__(self) -> int:
         return len(self.row)
@@ -130,10 +202,23 @@ class Tiles:
             self.row_off[which],
             self.width[which],
             self.height[which],
+            self.first,
         )
 
+    def id(self, i: int) -> str:
+        """Return the id of tile `i` of these tiles."""
+        return str(self.take(slice(i, i + 1)).ids()[0])
+
     def ids(self) -> NDArray[np.str_]:
-        """Return the id of each tile, shape (n,). See `tile_id`."""
+        """Return the id of each tile, shape (n,). See `tile_id` and `anchored_id`."""
+        if self.first is not None:
+            x, y = self.first
+            # The rows of the grid go down, and y goes up.
+            xs, which_x = np.unique(x + self.col.astype(np.int64), return_inverse=True)
+            ys, which_y = np.unique(y - self.row.astype(np.int64), return_inverse=True)
+            first_parts = np.array([f"x{_signed(n)}_" for n in xs.tolist()], dtype=np.str_)
+            second_parts = np.array([f"y{_signed(n)}" for n in ys.tolist()], dtype=np.str_)
+            return np.char.add(first_parts[which_x], second_parts[which_y])
         rows = _digits(self.row)
         cols = _digits(self.col)
         text = np.empty((len(self), 2 * _DIGITS + 3), dtype="S1")
@@ -153,7 +238,30 @@ def tile_id(row: int, col: int) -> str:
     return f"r{row:0{_DIGITS}d}_c{col:0{_DIGITS}d}"
 
 
-def tiles_in(grid: Grid, height: int, width: int, rows: tuple[int, int], cols: tuple[int, int]) -> Tiles:
+def anchored_id(x: int, y: int) -> str:
+    """Return the id of a tile of a grid that is anchored to the CRS, such as `x+000160_y+030000`.
+
+    It depends on the tile's distance from the origin of the CRS only.
+
+    Args:
+        x: number of the tile eastwards from the origin.
+        y: number of the tile northwards from the origin.
+    """
+    return f"x{_signed(x)}_y{_signed(y)}"
+
+
+def _signed(number: int) -> str:
+    return f"{number:+0{_DIGITS + 1}d}"
+
+
+def tiles_in(
+    grid: Grid,
+    height: int,
+    width: int,
+    rows: tuple[int, int],
+    cols: tuple[int, int],
+    anchor: Anchor | None = None,
+) -> Tiles:
     """Return the tiles of a rectangular part of the grid, row by row.
 
     Args:
@@ -162,15 +270,27 @@ def tiles_in(grid: Grid, height: int, width: int, rows: tuple[int, int], cols: t
         width: width of the raster, px.
         rows: first grid row, and the row after the last.
         cols: first grid column, and the column after the last.
+        anchor: position of the raster on the common lattice if the grid is anchored to the CRS, else None.
     """
-    row_off, col_off = grid.offsets(height, *rows), grid.offsets(width, *cols)
+    first = None
+    if anchor is None:
+        row_off, col_off = grid.offsets(height, *rows), grid.offsets(width, *cols)
+    else:
+        first = grid.numbers(anchor.col, width)[0], grid.numbers(anchor.row - height, height)[-1]
+        col_off = (first[0] + np.arange(*cols, dtype=np.int64)) * grid.step - anchor.col
+        row_off = anchor.row - grid.size - (first[1] - np.arange(*rows, dtype=np.int64)) * grid.step
     row, col = np.meshgrid(np.arange(*rows), np.arange(*cols), indexing="ij")
     tops, lefts = np.meshgrid(row_off, col_off, indexing="ij")
+    if anchor is None:
+        heights, widths = np.minimum(grid.size, height - tops), np.minimum(grid.size, width - lefts)
+    else:
+        heights = widths = np.full(tops.shape, grid.size)
     return Tiles(
         row=row.ravel().astype(np.int32),
         col=col.ravel().astype(np.int32),
         col_off=lefts.ravel().astype(np.int32),
         row_off=tops.ravel().astype(np.int32),
-        width=np.minimum(grid.size, width - lefts).ravel().astype(np.int32),
-        height=np.minimum(grid.size, height - tops).ravel().astype(np.int32),
+        width=widths.ravel().astype(np.int32),
+        height=heights.ravel().astype(np.int32),
+        first=first,
     )

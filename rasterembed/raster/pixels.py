@@ -71,7 +71,7 @@ class Pixels:
 
         Args:
             bands: band numbers, from 1.
-            window: a window inside the raster, px.
+            window: a window, px. It may reach beyond the raster if it is not resampled; see `read_into`.
             shape: rows and columns to resample to (nearest neighbour). By default, the rows and columns of the window.
 
         Returns:
@@ -129,19 +129,46 @@ class Pixels:
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         """Read bands of a window into memory that the caller provides. `find_valid` compares nodata values later.
 
+        A window may reach beyond the raster, as the windows of a grid that is anchored to the CRS do. Pixels outside
+        the raster are 0, and the mask is False at these pixels.
+
         Args:
             buffer: memory for the pixels, shape (`buffer_bands(bands)`, rows, columns), in the raster's dtype.
             bands: band numbers, from 1.
-            window: a window inside the raster, px.
+            window: a window, px. If the buffer has another shape, the window is resampled, and it must then be inside
+                the raster.
 
         Returns:
             Pixels and mask. The pixels are a view of `buffer`, shape (bands, rows, columns). The mask is False where a
             mask or the alpha band hides a pixel, shape (rows, columns). It is None if the raster has no mask and no
-            alpha band.
+            alpha band, and the window is inside the raster.
 
         Raises:
-            RasterioError: if a block cannot be read or decoded.
+            RasterioError: if a block cannot be read or decoded, or if no pixel of the window is inside the raster.
         """
+        left, top = max(0, -int(window.col_off)), max(0, -int(window.row_off))
+        right = min(int(window.width), self._profile.width - int(window.col_off))
+        bottom = min(int(window.height), self._profile.height - int(window.row_off))
+        whole = (left, top, right, bottom) == (0, 0, window.width, window.height)
+        if whole or left >= right or top >= bottom:
+            return self._read_inside(buffer, bands, window)
+        inside = Window(window.col_off + left, window.row_off + top, right - left, bottom - top)
+        for outside in (
+            buffer[:, :top],
+            buffer[:, bottom:],
+            buffer[:, top:bottom, :left],
+            buffer[:, top:bottom, right:],
+        ):
+            outside[:] = 0
+        _, part = self._read_inside(buffer[:, top:bottom, left:right], bands, inside)
+        mask = np.zeros(buffer.shape[1:], dtype=bool)
+        mask[top:bottom, left:right] = True if part is None else part
+        return buffer[: len(bands)], mask
+
+    def _read_inside(
+        self, buffer: NDArray[np.generic], bands: tuple[int, ...], window: Window
+    ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+        """Read bands of a window inside the raster. See `read_into`."""
         rows, cols = buffer.shape[1:]
         pixels = self._dataset.read(list(self._with_alpha(bands)), window=window, out=buffer)
         masks = []

@@ -26,7 +26,7 @@ from rasterio.windows import Window
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.raster.footprints import Footprinter
-from rasterembed.raster.grid import Tiles, tile_id
+from rasterembed.raster.grid import Tiles
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.sharding import Sharding
@@ -89,7 +89,7 @@ class ShardReader:
         with ExitStack() as stack:
             raster = _ReopeningRaster(self, stack)
             batch = self._batch_builder(raster)
-            off_earth = Footprinter(self.profile).off_earth(tiles)
+            off_earth = Footprinter.of_grid(self.profile, self.sharding).off_earth(tiles)
             for run in _runs(tiles, *self._run_shape(number)):
                 for tile in self._read_on_earth(raster, tiles, run, off_earth):
                     if isinstance(tile, SkippedTile):
@@ -193,7 +193,7 @@ class ShardReader:
                 # it must not be skipped.
                 self._check_unchanged()
                 if self.on_bad_window == "fail":
-                    raise self._bad_window(tile_id(int(part.row[i]), int(part.col[i])), window, error) from error
+                    raise self._bad_window(part.id(i), window, error) from error
                 yield SkippedTile(first + i, SkipReason.UNDECODABLE)
             else:
                 yield TileWindow(first + i, pixels, mask)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from rasterembed.raster.grid import Grid, Tiles, grid_shape, tiles_in
+from rasterembed.raster.anchor import find_anchor
+from rasterembed.raster.grid import Anchor, Grid, Tiles, grid_shape, tiles_in
 from rasterembed.raster.profile import RasterProfile
 
 MAX_SHARDS = 500
@@ -32,6 +34,16 @@ class Sharding(BaseModel):
     """Number of grid rows in a shard. Shards at the lower edge may have fewer."""
     shard_cols: int
     """Number of grid columns in a shard. Shards at the right edge may have fewer."""
+    anchor: Anchor | None = None
+    """Position of the raster on the common lattice if the grid is anchored to the CRS, else None."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_no_anchor(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Plans without an anchor have the same text as in version 0.1.
+        values: dict[str, Any] = handler(self)
+        if self.anchor is None:
+            values.pop("anchor", None)
+        return values
 
     @property
     def across(self) -> int:
@@ -59,7 +71,20 @@ class Sharding(BaseModel):
 
     def tiles(self, number: int) -> Tiles:
         """Return the tiles of shard `number` in tile order, which is row by row."""
-        return tiles_in(self.grid, self.height, self.width, *self.block(number))
+        return self._tiles_in(*self.block(number))
+
+    def _tiles_in(self, rows: tuple[int, int], cols: tuple[int, int]) -> Tiles:
+        return tiles_in(self.grid, self.height, self.width, rows, cols, self.anchor)
+
+    @property
+    def first_tile(self) -> Tiles:
+        """The tile in the upper left corner of the grid."""
+        return self._tiles_in((0, 1), (0, 1))
+
+    @property
+    def last_tile(self) -> Tiles:
+        """The tile in the lower right corner of the grid."""
+        return self._tiles_in((self.rows - 1, self.rows), (self.cols - 1, self.cols))
 
     def planned(self, number: int) -> int:
         """Return the number of tiles in shard `number`."""
@@ -74,18 +99,19 @@ def plan_shards(grid: Grid, profile: RasterProfile, shard_tiles: int) -> Shardin
     file, a shard is as wide as the raster. If this gives more than `MAX_SHARDS` shards, each shard gets more tiles.
 
     Raises:
-        DataError: if the grid has no tile, or too many.
+        DataError: if the grid has no tile, or too many, or if it cannot be anchored to the CRS.
     """
-    rows, cols = grid_shape(grid, profile.height, profile.width)
+    anchor = find_anchor(profile) if grid.anchor == "crs" else None
+    rows, cols = grid_shape(grid, profile.height, profile.width, anchor)
     target = max(shard_tiles, -(-rows * cols // MAX_SHARDS))
     while True:
-        sharding = _cut(grid, profile, rows, cols, target)
+        sharding = _cut(grid, profile, rows, cols, target, anchor)
         if sharding.count <= MAX_SHARDS:
             return sharding
         target += max(1, target // 16)
 
 
-def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) -> Sharding:
+def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int, anchor: Anchor | None) -> Sharding:
     if profile.striped:
         shard_cols = cols
     else:
@@ -102,6 +128,7 @@ def _cut(grid: Grid, profile: RasterProfile, rows: int, cols: int, target: int) 
         cols=cols,
         shard_rows=shard_rows,
         shard_cols=shard_cols,
+        anchor=anchor,
     )
 
 

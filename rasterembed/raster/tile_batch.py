@@ -40,7 +40,7 @@ class TileBatch:
     valid: NDArray[np.bool_]
     """Whether each pixel is valid, shape (n, size, size), false outside the window."""
     valid_fraction: NDArray[np.float32]
-    """Number of valid pixels divided by the number of pixels in the exact window, shape (n,)."""
+    """Number of valid pixels divided by the number of pixels in the window, shape (n,)."""
     skipped: tuple[SkippedTile, ...]
     """Tiles that were skipped since the previous batch, in tile order."""
 

@@ -19,7 +19,9 @@ MAX_K = 10_000
 EngineChoice = Literal["auto", "scan"]
 """Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""
 
-_TILE = re.compile(r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6})")
+_TILE = re.compile(
+    r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6}|x[+-][0-9]{6,12}_y[+-][0-9]{6,12})"
+)
 
 
 def dataset_names(dataset: str | None, every: bool) -> list[str]:
@@ -55,6 +57,8 @@ class TileRef(BaseModel):
     def parse(cls, text: str) -> TileRef:
         """Parse a tile's name in the form `r000012_c000034` or `dataset/r000012_c000034`.
 
+        In a grid that is anchored to the CRS, the form is `x+000160_y+030000` or `dataset/x+000160_y+030000`.
+
         Raises:
             ValueError: if the text has another form.
 
@@ -65,7 +69,8 @@ class TileRef(BaseModel):
         match = _TILE.fullmatch(text.strip())
         if match is None:
             raise ValueError(
-                f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034"
+                f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034, or "
+                "x+000160_y+030000 in a grid with anchor=crs"
             )
         return cls(tile_id=match["tile"], dataset_id=match["dataset"])
 
@@ -85,7 +90,7 @@ class Query(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tile: str | None = Field(default=None, description="Tile id, such as r000012_c000034.")
+    tile: str | None = Field(default=None, description="Tile id, such as r000012_c000034 or x+000160_y+030000.")
     lonlat: tuple[float, float] | None = Field(
         default=None, description="Longitude and latitude in degrees of a point in the example tile."
     )

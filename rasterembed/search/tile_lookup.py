@@ -60,6 +60,9 @@ def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) ->
         raise UsageError(
             f"dataset {dataset.id!r} has no tile {tile_id}: its rows are 0 to {sharding.rows - 1}, "
             f"its columns 0 to {sharding.cols - 1}"
+            if sharding.anchor is None
+            else f"dataset {dataset.id!r} has no tile {tile_id}: its tiles are {sharding.first_tile.id(0)} in the "
+            f"upper left corner to {sharding.last_tile.id(0)} in the lower right corner"
         )
     if rows[0]["status"] != TileStatus.EMBEDDED:
         status = _describe_status(dataset, rows[0])

@@ -120,6 +120,7 @@ CHOICES = {
     "tile size": lambda asked: asked | {"grid": Grid(size=64)},
     "stride": lambda asked: asked | {"grid": Grid(size=32, stride=16)},
     "edge": lambda asked: asked | {"grid": Grid(size=32, edge="shift")},
+    "anchor": lambda asked: asked | {"grid": Grid(size=32, anchor="crs")},
     "range": lambda asked: asked | {"radiometry": Radiometry(range=(0.0, 100.0))},
     "bands": lambda asked: asked | {"radiometry": Radiometry(bands=(3, 2, 1))},
     "nodata": lambda asked: asked | {"validity": Validity(nodata=7)},

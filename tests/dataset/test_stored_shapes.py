@@ -127,6 +127,8 @@ IMPOSSIBLE_PLANS: dict[str, tuple[tuple[Any, ...], Any]] = {
     "as many shards": (("sharding", "shard_rows"), 0),
     "a raster beyond GDAL": (("profile", "width"), 2**40),
     "another size": (("sharding", "height"), 151),
+    "an anchor of a grid that has none": (("sharding", "anchor"), {"col": 50_000, "row": 670_000}),
+    "a grid without its anchor": (("sharding", "grid", "anchor"), "crs"),
     "no bands": (("profile", "count"), 0),
     "a band that does not exist": (("radiometry", "bands", 0), 4),
     "no range": (("radiometry", "high", 0), 0.0),
