@@ -10,7 +10,7 @@ from typing import Any
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
-from rasterembed.raster.source import register
+from rasterembed.raster.scene import register_scene, split_assets
 from rasterembed.search.query import dataset_names
 from rasterembed.store.layout import check_dataset_id, is_pattern
 from rasterembed.store.object_store import open_store
@@ -33,7 +33,7 @@ def check_early(parameters: Mapping[str, Any]) -> None:
     if parameters.get("dataset_id") is not None:
         check_dataset_id(parameters["dataset_id"])
     if "raster" in parameters:
-        register(store, parameters["raster"])
+        register_scene(store, parameters["raster"], split_assets(parameters.get("assets")))
     if "dataset" in parameters:
         for name in dataset_names(parameters["dataset"], every=bool(parameters.get("all_datasets"))):
             if not is_pattern(name):

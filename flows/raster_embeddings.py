@@ -28,6 +28,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
 from tasks.policy import log_expected_errors_in_one_line
@@ -60,6 +61,7 @@ def raster_embeddings(
     root: str | None = None,
     store: str | None = None,
     dataset_id: str | None = None,
+    assets: str | None = None,
     grid: Grid = Grid(),
     radiometry: Radiometry = Radiometry(),
     validity: Validity = Validity(),
@@ -76,10 +78,13 @@ def raster_embeddings(
     """Embed a raster. Work that is complete is never done again.
 
     Args:
-        raster: Path of the raster, or s3://bucket/key.
+        raster: Path or s3://bucket/key of a raster or of a STAC Item. Several files, one for each channel, are written
+            as red=B04.tif,green=B03.tif,blue=B02.tif.
         root: Folder or s3://bucket/prefix for the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         dataset_id: Name of the dataset. By default it is made from the raster's path.
+        assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
+            green and blue, else the only data asset.
         grid: The tile grid.
         radiometry: How pixel values become colour.
         validity: Which pixels are valid, if the file does not say this or says it wrongly.
@@ -99,6 +104,7 @@ def raster_embeddings(
     model, hub_token = choose_weights(dinov3, weights)
     options = EmbedOptions(
         dataset_id=dataset_id,
+        assets=split_assets(assets),
         grid=grid,
         radiometry=radiometry,
         validity=validity,

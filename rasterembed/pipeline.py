@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -30,9 +30,11 @@ from rasterembed.model.choice import resolve_device
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.scene import Scene, register_scene
+from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.skip_reason import SkipReason
-from rasterembed.raster.source import Source, register
+from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import check_dataset_id, folder_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
@@ -45,6 +47,11 @@ class EmbedOptions(PlanSettings):
     dataset_id: str | None = Field(
         default=None,
         description="Name of the dataset. The default name is made from the raster's path.",
+    )
+    assets: tuple[str, ...] = Field(
+        default=(),
+        description="Keys or common names of the assets to use, if the raster is a STAC Item. By default the asset "
+        "visual, else red, green and blue, else the only data asset.",
     )
     execution: Execution = Execution()
     """Settings for speed and memory. They change the vectors only by rounding."""
@@ -86,13 +93,13 @@ class Steps:
     result of a step.
     """
 
-    def register(self, store: ObjectStore, raster: str) -> Source:
-        """Find the raster, and return its address, size and version."""
-        return register(store, raster)
+    def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
+        """Find the raster or the files of the scene, and return their addresses, sizes and versions."""
+        return register_scene(store, raster, assets)
 
     def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
-        """Read the raster's header."""
-        return inspect_raster(store, source.uri, allow_no_crs=allow_no_crs)
+        """Read the header of the raster, or of all files of the scene."""
+        return inspect_scene(store, source, allow_no_crs=allow_no_crs)
 
     def plan(
         self,
@@ -154,7 +161,7 @@ class Steps:
 
 def embed_raster(
     store: ObjectStore,
-    raster: str | os.PathLike[str],
+    raster: str | os.PathLike[str] | Mapping[str, str],
     options: EmbedOptions = EmbedOptions(),
     *,
     steps: Steps | None = None,
@@ -168,7 +175,8 @@ def embed_raster(
 
     Args:
         store: store of the new dataset. The store's credentials are also used to read a raster on S3.
-        raster: a path, or s3://bucket/key.
+        raster: a path or s3://bucket/key of a raster or of a STAC Item, or a mapping of channels to files, such as
+            `{"red": "B04.tif", "green": "B03.tif", "blue": "B02.tif"}`.
         options: all options.
         steps: how the steps run. By default, they are plain calls in this process.
         hub_token: access token for gated weights.
@@ -190,14 +198,15 @@ def embed_raster(
     check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
     check_type(options, EmbedOptions, "options", 'EmbedOptions, such as EmbedOptions(dataset_id="scene")')
     raster = os.fspath(raster) if isinstance(raster, os.PathLike) else raster
-    check_type(raster, str, "raster", "a path, or the text s3://bucket/key")
+    if not isinstance(raster, Mapping):
+        check_type(raster, str, "raster", "a path, the text s3://bucket/key, or a mapping of channels to files")
     steps = steps or Steps()
     run_id = run_id or uuid.uuid4().hex
     if options.dataset_id is not None:
         check_dataset_id(options.dataset_id)
-    source = steps.register(store, raster)
+    source = steps.register(store, raster, options.assets)
     profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
-    dataset_id = options.dataset_id or choose_dataset_id(store, source.uri)
+    dataset_id = options.dataset_id or choose_dataset_id(store, source.uri, *source.other_files)
     plan = steps.plan(store, source, dataset_id, options, profile, hub_token)
     doubt = doubtful_normalisation(options.model, plan.model)
     if doubt is not None:

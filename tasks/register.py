@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from prefect import task
 
-from rasterembed.raster.source import Source, register
+from rasterembed.raster.scene import Scene, register_scene
+from rasterembed.raster.source import Source
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 
 @task(name="register", **STEP)
-def register_raster(store: ObjectStore, raster: str) -> Source:
-    """Find the raster, and return its URI, size and version; see `rasterembed.raster.source.register`."""
-    return register(store, raster)
+def register_raster(store: ObjectStore, raster: Scene, assets: Sequence[str] = ()) -> Source:
+    """Find the raster or the files of the scene, and return URIs, sizes and versions.
+
+    See `rasterembed.raster.scene.register_scene`.
+    """
+    return register_scene(store, raster, assets)

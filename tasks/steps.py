@@ -16,6 +16,7 @@ from rasterembed.pipeline import EmbedResult, Steps
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.scene import Scene
 from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.lease import Lease
@@ -44,9 +45,9 @@ class PrefectSteps(Steps):
         self._fleet = fleet
         self._block = block
 
-    def register(self, store: ObjectStore, raster: str) -> Source:
-        """Find the raster, and return its URI, size and version."""
-        return register_raster(store, raster)
+    def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
+        """Find the raster or the files of the scene, and return URIs, sizes and versions."""
+        return register_raster(store, raster, assets)
 
     def inspect(self, store: ObjectStore, source: Source, *, allow_no_crs: bool) -> RasterProfile:
         """Read the raster's header."""

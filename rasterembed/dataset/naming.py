@@ -11,7 +11,7 @@ from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
 
 
-def choose_dataset_id(store: ObjectStore, uri: str) -> str:
+def choose_dataset_id(store: ObjectStore, uri: str, *others: str) -> str:
     """Return the id of a raster's dataset, for a run that was given no id.
 
     Version 0.1 made another default id. If the store has a dataset of this raster under that id, complete or not, that
@@ -20,18 +20,19 @@ def choose_dataset_id(store: ObjectStore, uri: str) -> str:
     Args:
         store: store of the dataset.
         uri: absolute path of the raster, or s3://bucket/key.
+        *others: the other files of a scene that is a mapping of channels to files. Version 0.1 had no such scenes.
 
     Raises:
         ConfigurationChangedError: if the dataset with the default id was made from another raster.
         StoreError: if the store refuses or does not answer.
     """
-    old, new = default_dataset_id_of_0_1(uri), default_dataset_id(uri)
-    if uri in _rasters_of(store, old):
+    old, new = default_dataset_id_of_0_1(uri), default_dataset_id(uri, *others)
+    if not others and uri in _rasters_of(store, old):
         return old
-    others = _rasters_of(store, new) - {uri}
-    if others:
+    strangers = _rasters_of(store, new) - {uri}
+    if strangers:
         raise ConfigurationChangedError(
-            f"dataset {new!r} in {store.root} was made from another raster, {min(others)!r}, and is not replaced by "
+            f"dataset {new!r} in {store.root} was made from another raster, {min(strangers)!r}, and is not replaced by "
             f"{uri!r}: give a dataset id"
         )
     return new

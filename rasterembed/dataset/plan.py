@@ -13,8 +13,9 @@ from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, StoreError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.profile import RasterProfile, inspect_raster
+from rasterembed.raster.profile import AssetProfile, RasterProfile
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
+from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
 from rasterembed.raster.validity import Validity, apply_validity
@@ -72,9 +73,10 @@ class Plan(BaseModel):
 
     @property
     def rasters(self) -> tuple[str, ...]:
-        """Addresses of the files to read: the raster, and the mask if a person gave one."""
+        """Addresses of the files to read: the raster or the scene's files, and the mask if a person gave one."""
         mask = self.profile.valid_mask
-        return (self.source.uri,) if mask is None else (self.source.uri, mask.source.uri)
+        masks = () if mask is None else (mask.source.uri,)
+        return tuple(dict.fromkeys((self.source.uri, *(file.uri for file in self.source.files), *masks)))
 
     def configuration(self) -> dict[str, Any]:
         """Return the values for the fingerprint. Two runs with the same configuration write the same vectors."""
@@ -86,6 +88,7 @@ class Plan(BaseModel):
                 "version": self.source.version,
                 **({"mask": self.profile.mask_file} if self.profile.mask_file is not None else {}),
                 **self.profile.declarations(),
+                **({"assets": list(map(_asset_configuration, self.profile.assets))} if self.profile.assets else {}),
             },
             "grid": self.sharding.grid.model_dump(mode="json") | {"stride": self.sharding.grid.step},
             "shard": {"rows": self.sharding.shard_rows, "cols": self.sharding.shard_cols},
@@ -145,6 +148,16 @@ class Plan(BaseModel):
         return plan
 
 
+def _asset_configuration(asset: AssetProfile) -> dict[str, Any]:
+    """Return the values of a scene's file that decide the vectors."""
+    return {
+        **asset.source.model_dump(mode="json", include={"uri", "size", "version"}),
+        "bands": list(asset.bands),
+        "nodata": list(asset.profile.nodata),
+        **({"mask": asset.profile.mask_file} if asset.profile.mask_file is not None else {}),
+    }
+
+
 def fingerprint_of(configuration: dict[str, Any]) -> str:
     """Return the SHA-256 digest of a configuration as canonical JSON: sorted keys, no spaces, UTF-8."""
     canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -167,7 +180,7 @@ def make_plan(
 
     Args:
         store: store of the dataset. The store's credentials are also used to read a raster on S3.
-        source: the registered raster.
+        source: the registered raster or scene.
         dataset_id: name of the dataset.
         settings: grid, radiometry, validity, model and selection.
         profile: the raster's profile. Without it, the function inspects the raster.
@@ -178,7 +191,7 @@ def make_plan(
         DataError: if the raster or the model cannot be used.
     """
     if profile is None:
-        profile = inspect_raster(store, source.uri, allow_no_crs=settings.selection.allow_no_crs)
+        profile = inspect_scene(store, source, allow_no_crs=settings.selection.allow_no_crs)
     profile = apply_validity(store, source.uri, profile, settings.validity)
     stretch_of = settings.radiometry.stretch_of
     shared = None if stretch_of is None else _radiometry_of(store, stretch_of)

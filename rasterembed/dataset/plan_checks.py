@@ -61,7 +61,35 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
         "radiometry.palette: the raster has no palette": not plan.radiometry.palette or bool(plan.profile.palette),
     }
     own = next((reason for reason, right in reasons.items() if not right), None)
-    return own or _profile_reason(plan.profile) or _sharding_reason(plan.sharding, plan.profile)
+    return own or _profile_reason(plan.profile) or _scene_reason(plan) or _sharding_reason(plan.sharding, plan.profile)
+
+
+def _scene_reason(plan: Plan) -> str | None:
+    """Return what is impossible about the files of a scene, or None. A raster of one file has no such files."""
+    profile, scene = plan.profile, plan.source.scene
+    if not profile.assets and scene is None:
+        return None
+    if scene is None or plan.source.files != tuple(asset.source for asset in profile.assets):
+        return "profile.assets: they are not the files of the source"
+    for asset in profile.assets:
+        reason = _profile_reason(asset.profile)
+        if reason is not None:
+            return f"profile.assets: {reason}"
+    reasons = {
+        "profile.assets: a file is a scene itself, or has a mask that a person gave": not any(
+            asset.source.scene or asset.profile.assets or asset.profile.valid_mask for asset in profile.assets
+        ),
+        "profile.assets: the size of a file is impossible": all(
+            0 < asset.source.size <= MAX_OBJECT_BYTES for asset in profile.assets
+        ),
+        "profile.assets: their bands are not those of the scene": profile.alpha_band is None
+        and sum(len(asset.bands) for asset in profile.assets) == profile.count
+        and all(len(asset.band_names) == asset.profile.count for asset in profile.assets),
+        "profile.assets: a file has another size than the scene": all(
+            (asset.profile.width, asset.profile.height) == (profile.width, profile.height) for asset in profile.assets
+        ),
+    }
+    return next((reason for reason, right in reasons.items() if not right), None)
 
 
 def _profile_reason(profile: RasterProfile) -> str | None:

@@ -17,10 +17,15 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
 from rasterembed.escape import href_of
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.source import Source
 from rasterembed.store.layout import name_of
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
 """Schema of the embedding extension."""
+
+EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
+"""Schema of the extension that has the cloud cover."""
 
 _PARQUET = "application/vnd.apache.parquet"
 
@@ -45,14 +50,32 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
         properties={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "rasterembed:datetime_from": "acquired" if plan.profile.acquired else "modified",
+            **_cloud_cover(plan),
             **_embedding(plan, shards),
         },
-        stac_extensions=[EMBEDDING_EXTENSION],
+        stac_extensions=[EMBEDDING_EXTENSION, *([EO_EXTENSION] if _cloud_cover(plan) else [])],
     )
     _projection(item, plan)
     _assets(item, plan, shards)
-    item.add_link(pystac.Link("emb:source-data", href_of(plan.source.uri), media_type=_media_type(plan)))
+    for _, source, profile in _source_files(plan):
+        link = pystac.Link("emb:source-data", href_of(source.uri), media_type=_media_type(profile.driver))
+        item.add_link(link)
+    if plan.source.scene is not None and plan.source.scene.item_id is not None:
+        item.add_link(pystac.Link("derived_from", href_of(plan.source.uri), media_type=pystac.MediaType.GEOJSON))
     return item.to_dict(include_self_link=False)
+
+
+def _cloud_cover(plan: Plan) -> dict[str, Any]:
+    """Return the cloud cover that the STAC Item of the scene gave, in percent. Empty if it gave none."""
+    scene = plan.source.scene
+    return {} if scene is None or scene.cloud_cover is None else {"eo:cloud_cover": scene.cloud_cover}
+
+
+def _source_files(plan: Plan) -> list[tuple[str, Source, RasterProfile]]:
+    """Return key of the asset, identity and header of each file with pixels: the raster, or the files of the scene."""
+    if not plan.profile.assets:
+        return [("source", plan.source, plan.profile)]
+    return [(f"source-{asset.name}", asset.source, asset.profile) for asset in plan.profile.assets]
 
 
 def _embedding(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
@@ -142,21 +165,22 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
         "manifest",
         pystac.Asset(href=href_of(name_of(plan.layout.manifest)), media_type="application/json", roles=["metadata"]),
     )
-    source = pystac.Asset(href=href_of(plan.source.uri), media_type=_media_type(plan), roles=["source"])
-    item.add_asset("source", source)
-    RasterExtension.ext(source, add_if_missing=True).apply(
-        [_band(plan, band) for band in range(1, plan.profile.count + 1)]
-    )
+    for key, source, profile in _source_files(plan):
+        asset = pystac.Asset(href=href_of(source.uri), media_type=_media_type(profile.driver), roles=["source"])
+        item.add_asset(key, asset)
+        RasterExtension.ext(asset, add_if_missing=True).apply(
+            [_band(profile, band) for band in range(1, profile.count + 1)]
+        )
 
 
-def _band(plan: Plan, band: int) -> RasterBand:
-    nodata: float | NoDataStrings | None = plan.profile.nodata[band - 1]
-    if nodata is None and plan.profile.nodata_nan:
+def _band(profile: RasterProfile, band: int) -> RasterBand:
+    nodata: float | NoDataStrings | None = profile.nodata[band - 1]
+    if nodata is None and profile.nodata_nan:
         nodata = NoDataStrings.NAN  # JSON cannot hold NaN as a number.
-    return RasterBand.create(data_type=DataType(plan.profile.dtype), nodata=nodata)
+    return RasterBand.create(data_type=DataType(profile.dtype), nodata=nodata)
 
 
-def _media_type(plan: Plan) -> str | None:
+def _media_type(driver: str) -> str | None:
     types = {
         "GTiff": pystac.MediaType.GEOTIFF,
         "PNG": pystac.MediaType.PNG,
@@ -164,5 +188,5 @@ def _media_type(plan: Plan) -> str | None:
         "JP2OpenJPEG": pystac.MediaType.JPEG2000,
         "netCDF": pystac.MediaType.NETCDF,
     }
-    found = types.get(plan.profile.driver)
+    found = types.get(driver)
     return str(found.value) if found else None

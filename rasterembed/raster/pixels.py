@@ -56,6 +56,10 @@ class Pixels:
         name: str = self._dataset.dtypes[0]
         return np.dtype(name)
 
+    def nodata_of_band(self, band: int) -> _Nodata | None:
+        """Return the pixel values of a band, from 1, that count as nodata. None if the band has no nodata value."""
+        return self._nodata[band - 1]
+
     def read(
         self, bands: tuple[int, ...], window: Window, shape: tuple[int, int] | None = None
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
@@ -338,11 +342,11 @@ def _float_range(nodata: np.floating[Any]) -> _Nodata:
 def open_pixels(
     store: ObjectStore, uri: str, profile: RasterProfile, *, cache_bytes: int = _CACHE_BYTES
 ) -> Iterator[Pixels]:
-    """Open a raster and its masks in other files, to read pixels.
+    """Open a raster and its masks in other files, or all files of a scene, to read pixels.
 
     Args:
         store: gives the credentials for a raster on S3.
-        uri: absolute path, or s3://bucket/key.
+        uri: absolute path, or s3://bucket/key. It is not opened if the profile is that of a scene.
         profile: the raster's header, from `inspect_raster`.
         cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
@@ -353,6 +357,16 @@ def open_pixels(
         # With GTIFF_DIRECT_IO, GDAL copies rows from the file directly into the buffer. Use it only for local files
         # without compression whose blocks are as wide as the raster.
         mask = None if profile.valid_mask is None else profile.valid_mask.source
+        if profile.assets:
+            from rasterembed.raster.scene_pixels import ScenePixels  # That module imports this one.
+
+            files = [
+                stack.enter_context(open_pixels(store, asset.source.uri, asset.profile, cache_bytes=cache_bytes))
+                for asset in profile.assets
+            ]
+            shown = None if mask is None else stack.enter_context(open_raster(store, mask.uri, cache_bytes=cache_bytes))
+            yield ScenePixels(profile, files, shown)
+            return
         remote = uri.startswith("s3://") or (mask is not None and mask.remote)
         direct = profile.striped and profile.compression is None and not remote
         stack.enter_context(rasterio.Env(GTIFF_DIRECT_IO=direct))

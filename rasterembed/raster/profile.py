@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import rasterio
 from affine import Affine
-from pydantic import BaseModel, ConfigDict, FiniteFloat
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError as RasterioCRSError
@@ -133,6 +133,11 @@ class RasterProfile(BaseModel):
     """Whether a person declared that no band is alpha."""
     valid_mask: ValidMask | None = None
     """Mask that a person gave, or None. Pixels where it is 0 are invalid."""
+    scale_offset: tuple[tuple[float, float] | None, ...] = Field(default=(), exclude_if=lambda pairs: not pairs)
+    """Scale and offset of each band: physical value = scale * pixel + offset. None for a band without them. Empty if no
+    band has them. Only presets of scenes use them."""
+    assets: tuple[AssetProfile, ...] = Field(default=(), exclude_if=lambda assets: not assets)
+    """The files of a scene. Empty if this is the header of one file."""
 
     @property
     def affine(self) -> Affine:
@@ -158,6 +163,9 @@ class RasterProfile(BaseModel):
         """
         mask = None if self.valid_mask is None else self.valid_mask.source
         check_unchanged(store, source, mask_file=self.mask_file, valid_mask=mask)
+        for asset in self.assets:
+            if (asset.source.uri, asset.profile.mask_file) != (source.uri, None):  # The source was just checked.
+                asset.profile.check_unchanged(store, asset.source)
 
     def declarations(self) -> dict[str, Any]:
         """Return what a person declared about valid pixels, as JSON values. It is empty if nothing was declared."""
@@ -190,6 +198,27 @@ class RasterProfile(BaseModel):
         files = [self.overviews, *([self.valid_mask.overviews] if self.valid_mask is not None else [])]
         factor = min(max((factor for factor in overviews if factor < wanted), default=1) for overviews in files)
         return self.width * self.height / factor**2
+
+
+class AssetProfile(BaseModel):
+    """One file of a scene: its identity, its header, and the names of its bands."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Name of the channel, or key of the asset in the STAC Item. Used in errors and in the STAC Item of the dataset."""
+    source: Source
+    """Identity of the file."""
+    profile: RasterProfile
+    """Header of the file. A nodata value, a scale or an offset that the file lacks is taken from the STAC Item."""
+    band_names: tuple[str | None, ...]
+    """Name of each band of the file in the scene, such as `red`, or None."""
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the file's bands that are bands of the scene, from 1: all but the alpha band."""
+        alpha = self.profile.alpha_band
+        return tuple(band for band in range(1, self.profile.count + 1) if band != alpha)
 
 
 def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
@@ -300,7 +329,20 @@ def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str |
         palette=_palette(dataset),
         transparent=_transparent(dataset),
         acquired=acquisition_time(dataset.tags() | dataset.tags(ns="IMAGERY")),
+        scale_offset=_scale_offset(dataset),
     )
+
+
+def _scale_offset(dataset: rasterio.DatasetReader) -> tuple[tuple[float, float] | None, ...]:
+    """Return scale and offset of each band. A band whose scale is 1 and whose offset is 0 has none.
+
+    Scales that are not positive and numbers that are not finite have no meaning, and are left out.
+    """
+    pairs = [
+        (scale, offset) if (scale, offset) != (1, 0) and 0 < scale < math.inf and math.isfinite(offset) else None
+        for scale, offset in zip(dataset.scales, dataset.offsets, strict=True)
+    ]
+    return tuple(pairs) if any(pairs) else ()
 
 
 def _common_dtype(dtypes: tuple[str, ...]) -> str:

@@ -27,6 +27,10 @@ PRESETS: dict[str, tuple[float, float]] = {
 }
 """Values that become black and white, for each preset."""
 
+_REFLECTANCE: dict[str, tuple[float, float]] = {"sentinel2-l2a": (0.0, 0.3558), "landsat-c2-l2": (0.0, 0.3)}
+"""Reflectance that becomes black and white, for each preset. Scenes use these values if their files or their STAC Item
+give scale and offset. Sentinel-2's digital numbers have another offset before and after processing baseline 04.00."""
+
 _SAMPLE_PIXELS = 2**20
 """Number of pixels that percentiles are computed from, if the raster is read decimated."""
 
@@ -220,10 +224,23 @@ def resolve_radiometry(
     if radiometry.range is not None:
         return _same_for_all(bands, radiometry.range, "range")
     if radiometry.scale != "auto":
-        return _same_for_all(bands, PRESETS[radiometry.scale], radiometry.scale)
+        return _from_preset(bands, profile, radiometry.scale)
     if radiometry.percentile is None and profile.dtype == "uint8":
         return _same_for_all(bands, (0.0, 2.0 ** (profile.bits or 8) - 1), "uint8")
     return _from_percentiles(store, uri, profile, bands, radiometry.percentile or (2.0, 98.0))
+
+
+def _from_preset(bands: tuple[int, int, int], profile: RasterProfile, scale: str) -> ResolvedRadiometry:
+    """Return black and white of a sensor's preset, by the scales and offsets of a scene's bands if all are known."""
+    known = [profile.scale_offset[band - 1] for band in bands] if profile.assets and profile.scale_offset else []
+    pairs = [pair for pair in known if pair is not None]
+    if len(pairs) < len(bands):
+        return _same_for_all(bands, PRESETS[scale], scale)
+    # Reflectance = scale * pixel + offset. Round off the errors of this division, so that -0.1 and 0.0001 give 1000.
+    black, white = _REFLECTANCE[scale]
+    low = [round((black - offset) / factor, 6) for factor, offset in pairs]
+    high = [round((white - offset) / factor, 6) for factor, offset in pairs]
+    return ResolvedRadiometry(bands=bands, low=(low[0], low[1], low[2]), high=(high[0], high[1], high[2]), method=scale)
 
 
 def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palette: bool = False) -> ResolvedRadiometry:

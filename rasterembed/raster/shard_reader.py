@@ -287,14 +287,23 @@ def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding
         threads: number of threads that read shards at the same time.
     """
     grid = sharding.grid
-    columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
-    rows = grid.size + 2 * profile.block_height
-    apart = profile.interleave != "pixel"
-    needed = columns * rows * (4 if apart else profile.count) * np.dtype(profile.dtype).itemsize
+    needed = sum(
+        _cached_bytes(header, sharding, remote=file.remote)
+        for file, header in zip(source.files, [a.profile for a in profile.assets] or [profile], strict=True)
+    )
     mask = profile.valid_mask
     if mask is not None:
         columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + mask.block_width)
         needed += columns * (grid.size + 2 * mask.block_height) * np.dtype(mask.dtype).itemsize
-    if apart and source.remote:
-        needed += MAX_RUN_BYTES
     return int(min(max(needed * threads, 16 * 2**20), 2**30))
+
+
+def _cached_bytes(profile: RasterProfile, sharding: Sharding, *, remote: bool) -> int:
+    """Return the size in bytes of the blocks of one file that one row of tiles covers. See `block_cache_bytes`."""
+    grid = sharding.grid
+    columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
+    rows = grid.size + 2 * profile.block_height
+    apart = profile.interleave != "pixel"
+    bands = min(4, profile.count) if apart else profile.count
+    needed = columns * rows * bands * np.dtype(profile.dtype).itemsize
+    return int(needed + (MAX_RUN_BYTES if apart and remote else 0))

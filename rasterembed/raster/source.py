@@ -1,4 +1,4 @@
-"""The identity of a raster: its URI, its state, and the name that its dataset gets by default."""
+"""The identity of a raster or of a scene: URIs, states, and the name that its dataset gets by default."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
@@ -22,7 +22,11 @@ _DIGEST_BYTES = 10
 
 
 class Source(BaseModel):
-    """A raster in one state. Any later write to the raster changes `size`, `version` or both."""
+    """A raster in one state. Any later write to the raster changes `size`, `version` or both.
+
+    A scene of several files is a source with a `scene`. Its other fields are then those of the STAC Item's file, or
+    those of the first file if a person gave a mapping of channels to files.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,11 +38,67 @@ class Source(BaseModel):
     """ETag of an S3 object, or modification time of a file in nanoseconds since 1970."""
     modified: datetime
     """Time of the last modification, UTC."""
+    scene: SceneFiles | None = Field(default=None, exclude_if=lambda scene: scene is None)
+    """The files of a scene. None if the source is one raster."""
 
     @property
     def remote(self) -> bool:
-        """Whether the raster lies on S3, so that each read waits for a server."""
-        return self.uri.startswith("s3://")
+        """Whether a file with pixels lies on S3, so that each read waits for a server."""
+        return any(file.uri.startswith("s3://") for file in self.files)
+
+    @property
+    def files(self) -> tuple[Source, ...]:
+        """The files with pixels: those of the scene, or the raster itself."""
+        return (self,) if self.scene is None else tuple(asset.source for asset in self.scene.assets)
+
+    @property
+    def other_files(self) -> tuple[str, ...]:
+        """URIs that, with `uri`, name a scene that is a mapping of channels to files. Empty for any other source."""
+        by_mapping = self.scene is not None and self.scene.item_id is None
+        return tuple(f"{a.name}={a.source.uri}" for a in self.scene.assets) if self.scene and by_mapping else ()
+
+
+class BandFacts(BaseModel):
+    """The statements of a STAC Item about one band of a file. None means: the Item does not say it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str | None = None
+    """Common name of the band, such as `red`, else its name."""
+    nodata: FiniteFloat | None = None
+    """Value of pixels without data. NaN is left out, because a pixel that is NaN is invalid anyway."""
+    scale: FiniteFloat | None = None
+    """Physical value = `scale` * pixel + `offset`."""
+    offset: FiniteFloat | None = None
+    """See `scale`."""
+
+
+class SceneAsset(BaseModel):
+    """One file of a scene. Its bands are bands of the scene."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    """Name of the channel that a person gave, or key of the asset in the STAC Item."""
+    source: Source
+    """Identity of the file."""
+    bands: tuple[BandFacts, ...] = ()
+    """The STAC Item's statements about the bands of the file, in the order of the file. Empty if it makes none."""
+
+
+class SceneFiles(BaseModel):
+    """The files of a scene, and the STAC Item's statements about the scene."""
+
+    model_config = ConfigDict(frozen=True)
+
+    assets: tuple[SceneAsset, ...]
+    """The files. The bands of the scene are the bands of these files, in this order."""
+    item_id: str | None = None
+    """Id of the STAC Item. None if a person gave a mapping of channels to files."""
+    acquired: datetime | None = None
+    """Time of acquisition from the STAC Item, UTC, or None."""
+    cloud_cover: float | None = None
+    """Share of the scene that clouds cover, from the STAC Item, in percent, or None."""
 
 
 def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source:
@@ -117,13 +177,14 @@ def mask_file_state(store: ObjectStore, uri: str) -> str | None:
     return f"{info.size} {info.version}"
 
 
-def default_dataset_id(uri: str) -> str:
+def default_dataset_id(uri: str, *others: str) -> str:
     """Return a dataset id for a raster: its bucket and key in readable form, and a digest of the whole URI.
 
     The digest has 80 bits. To find another URI with the digest of a given raster takes about 2**80 attempts.
 
     Args:
         uri: absolute path, or s3://bucket/key.
+        *others: further texts that the digest covers, such as the URIs of a scene's files.
 
     Example:
         >>> default_dataset_id("s3://bucket/a/Input 1.tif")
@@ -133,7 +194,8 @@ def default_dataset_id(uri: str) -> str:
     bucket_slug, key_slug = _slug(bucket)[:_BUCKET_LETTERS], _slug(key)
     head = f"{bucket_slug}-" if bucket_slug else ""
     slug = (head + key_slug[-(_SLUG_LETTERS - len(head)) :].lstrip("-._")).strip("-._")
-    digest = base64.b32encode(hashlib.sha256(uri.encode()).digest()[:_DIGEST_BYTES]).decode().lower()
+    covered = "\n".join((uri, *others))
+    digest = base64.b32encode(hashlib.sha256(covered.encode()).digest()[:_DIGEST_BYTES]).decode().lower()
     return check_dataset_id(f"{slug or 'raster'}-{digest}")
 
 

@@ -7,21 +7,17 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import numpy as np
-import pyproj
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pyproj.exceptions import CRSError
-from rasterio.crs import CRS
 
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.profile import Nodata, RasterProfile, ValidMask, inspect_raster
+from rasterembed.raster.same_grid import grid_difference
+from rasterembed.raster.scene_profile import join_assets
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 
 _EXACT = 2**53
 """Whole numbers up to this size are exact in float64."""
-
-_SAME_PLACE = 0.01
-"""Two corners count as the same place if their distance is at most this share of a pixel."""
 
 
 def _read_nodata(value: object) -> object:
@@ -99,6 +95,8 @@ def apply_validity(store: ObjectStore, uri: str, profile: RasterProfile, validit
         DataError: if the mask cannot be read, or if its pixels lie at other places than those of the raster.
         StoreError: if the mask does not exist or may not be read.
     """
+    if profile.assets:
+        profile = _declare_for_assets(store, uri, profile, validity)
     changes: dict[str, Any] = {}
     if validity.nodata is not None:
         _check_nodata(validity.nodata, np.dtype(profile.dtype), uri)
@@ -114,6 +112,16 @@ def apply_validity(store: ObjectStore, uri: str, profile: RasterProfile, validit
     if validity.mask is not None:
         changes["valid_mask"] = _inspect_mask(store, uri, profile, validity.mask)
     return profile.model_copy(update=changes) if changes else profile
+
+
+def _declare_for_assets(store: ObjectStore, uri: str, profile: RasterProfile, validity: Validity) -> RasterProfile:
+    """Return the profile of a scene after the nodata value and `ignore_alpha` were declared for each of its files."""
+    of_file = validity.model_copy(update={"mask": None})
+    assets = [
+        asset.model_copy(update={"profile": apply_validity(store, asset.source.uri, asset.profile, of_file)})
+        for asset in profile.assets
+    ]
+    return join_assets(uri, assets, acquired=profile.acquired)
 
 
 def _check_nodata(nodata: Nodata, dtype: np.dtype[Any], uri: str) -> None:
@@ -156,7 +164,7 @@ def _why_another_grid(mask: RasterProfile, raster: RasterProfile) -> str | None:
     """Return why the pixels of a mask do not lie at the places of the raster's pixels, and what to do. Else None."""
     if mask.count != 1:
         return f"it has {mask.count} bands, and a mask has one: choose a band (gdal_translate -b 1 MASK NEW.tif)"
-    problem = _difference(mask, raster)
+    problem = grid_difference(mask, raster, "the raster")
     if problem is None:
         return None
     if mask.crs_wkt is None:
@@ -164,39 +172,3 @@ def _why_another_grid(mask: RasterProfile, raster: RasterProfile) -> str | None:
             f"{problem}: assign the place of the raster (rio edit-info MASK --like RASTER --crs like --transform like)"
         )
     return f"{problem}: warp it to the grid of the raster (rio warp MASK NEW.tif --like RASTER --resampling nearest)"
-
-
-def _difference(mask: RasterProfile, raster: RasterProfile) -> str | None:
-    if (mask.width, mask.height) != (raster.width, raster.height):
-        return f"it has {mask.width}x{mask.height} px, and the raster has {raster.width}x{raster.height} px"
-    if not _same_crs(mask.crs_wkt, raster.crs_wkt):
-        return f"its CRS is {_crs_name(mask.crs_wkt)}, and that of the raster is {_crs_name(raster.crs_wkt)}"
-    if not _same_place(mask, raster):
-        return f"its transform is {list(mask.transform)}, and that of the raster is {list(raster.transform)}"
-    if mask.gcps != raster.gcps:
-        return "its ground control points are not those of the raster"
-    return None
-
-
-def _same_crs(one: str | None, other: str | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
-
-
-def _crs_name(wkt: str | None) -> str:
-    if wkt is None:
-        return "missing"
-    try:
-        return repr(pyproj.CRS.from_wkt(wkt).name)
-    except CRSError:
-        return repr(wkt[:60])
-
-
-def _same_place(mask: RasterProfile, raster: RasterProfile) -> bool:
-    """Return whether the corners of two rasters with the same size and CRS lie at the same places."""
-    a, b, _, d, e, _ = raster.transform
-    limit = _SAME_PLACE * min(math.hypot(a, d), math.hypot(b, e))
-    a, b, c, d, e, f = (own - other for own, other in zip(mask.transform, raster.transform, strict=True))
-    corners = ((0, 0), (raster.width, 0), (0, raster.height))
-    return all(math.hypot(a * col + b * row + c, d * col + e * row + f) <= limit for col, row in corners)

@@ -1,0 +1,129 @@
+"""The header of a scene: the headers of its files, joined to that of one raster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+
+from rasterembed.errors import DataError
+from rasterembed.raster.profile import AssetProfile, RasterProfile, inspect_raster
+from rasterembed.raster.same_grid import grid_difference
+from rasterembed.raster.source import BandFacts, SceneAsset, Source
+from rasterembed.store.object_store import ObjectStore
+
+_COLOURS = ("red", "green", "blue")
+
+
+def inspect_scene(store: ObjectStore, source: Source, *, allow_no_crs: bool = False) -> RasterProfile:
+    """Read the header of a raster, or of all files of a scene. Refuse a scene that cannot be embedded.
+
+    Args:
+        store: gives the credentials for files on S3.
+        source: the raster or the scene as it was registered.
+        allow_no_crs: True to accept a raster without a place on Earth, False to refuse it.
+
+    Raises:
+        DataError: if a file cannot be embedded, or if the pixels of two files lie at different places.
+        StoreError: if a file does not exist or may not be read.
+    """
+    if source.scene is None:
+        return inspect_raster(store, source.uri, allow_no_crs=allow_no_crs)
+    by_item = source.scene.item_id is not None
+    assets = [_inspect_asset(store, asset, by_item=by_item, allow_no_crs=allow_no_crs) for asset in source.scene.assets]
+    return join_assets(source.uri, assets, acquired=source.scene.acquired)
+
+
+def _inspect_asset(store: ObjectStore, asset: SceneAsset, *, by_item: bool, allow_no_crs: bool) -> AssetProfile:
+    found = inspect_raster(store, asset.source.uri, allow_no_crs=allow_no_crs)
+    data = [band for band in range(1, found.count + 1) if band != found.alpha_band]
+    if not by_item and len(data) != 1:
+        raise DataError(
+            f"{asset.source.uri}: it has {len(data)} bands, and the file of channel {asset.name!r} needs one: "
+            "choose a band (gdal_translate -b 1 FILE NEW.tif), or embed the file without a mapping"
+        )
+    # An Item with another number of bands does not describe this file.
+    facts = asset.bands if len(asset.bands) in (len(data), found.count) else ()
+    facts = (*facts, *(BandFacts() for _ in range(found.count - len(facts))))
+    alone = len(data) == 1
+    names = tuple(
+        asset.name if alone and not by_item else fact.name or (asset.name if alone else found.descriptions[number])
+        for number, fact in enumerate(facts)
+    )
+    return AssetProfile(name=asset.name, source=asset.source, profile=_completed(found, facts), band_names=names)
+
+
+def _completed(found: RasterProfile, facts: Sequence[BandFacts]) -> RasterProfile:
+    """Return a file's header with the nodata values, scales and offsets that only the STAC Item gives."""
+    changes: dict[str, object] = {}
+    if not found.nodata_nan and all(value is None for value in found.nodata):
+        changes["nodata"] = tuple(fact.nodata for fact in facts)
+    if not found.scale_offset:
+        pairs = [
+            None if fact.scale is None and fact.offset is None else (fact.scale or 1.0, fact.offset or 0.0)
+            for fact in facts
+        ]
+        changes["scale_offset"] = tuple(pairs) if any(pairs) else ()
+    return found.model_copy(update=changes)
+
+
+def join_assets(uri: str, assets: Sequence[AssetProfile], *, acquired: datetime | None) -> RasterProfile:
+    """Join the headers of a scene's files to the header of one raster with all their bands but alpha.
+
+    Args:
+        uri: address of the scene, for errors.
+        assets: the files, in the order of their bands.
+        acquired: time of acquisition from the STAC Item, or None.
+
+    Raises:
+        DataError: if the files differ in CRS, size or transform, or if only some of them have a palette.
+    """
+    first = assets[0].profile
+    for asset in assets[1:]:
+        problem = grid_difference(asset.profile, first, assets[0].source.uri)
+        if problem is not None:
+            raise DataError(
+                f"{asset.source.uri}: the bands of a scene need one pixel grid, but {problem}: choose other assets, or "
+                f"warp it (rio warp FILE NEW.tif --like {assets[0].source.uri})"
+            )
+        if (asset.profile.palette or first.palette) is not None:
+            raise DataError(f"{asset.source.uri}: a file with a palette cannot be one of several files of a scene")
+    bands = [(asset, band - 1) for asset in assets for band in asset.bands]
+    if not bands:
+        raise DataError(f"{uri}: its only band is alpha, so it has no colour to embed: choose other assets")
+    scale_offset = tuple(a.profile.scale_offset[i] if a.profile.scale_offset else None for a, i in bands)
+    profiles = [asset.profile for asset in assets]
+    bits = {profile.bits for profile in profiles}
+    compressions = {profile.compression for profile in profiles}
+    return first.model_copy(
+        update={
+            "count": len(bands),
+            "dtype": str(np.result_type(*(profile.dtype for profile in profiles))),
+            "colorinterp": tuple(_colour(asset, i) for asset, i in bands),
+            "descriptions": tuple(asset.band_names[i] for asset, i in bands),
+            "nodata": tuple(asset.profile.nodata[i] for asset, i in bands),
+            "nodata_nan": any(profile.nodata_nan for profile in profiles),
+            "masked": False,  # Masks belong to the files, and the reader of each file applies them.
+            "mask_file": None,
+            "block_height": max(profile.block_height for profile in profiles),
+            "block_width": max(profile.block_width for profile in profiles),
+            "interleave": first.interleave if len(assets) == 1 else "band",
+            "compression": first.compression if len(compressions) == 1 else None,
+            "bits": first.bits if len(bits) == 1 else None,
+            "overviews": tuple(sorted(set.intersection(*(set(profile.overviews) for profile in profiles)))),
+            "acquired": acquired or next((p.acquired for p in profiles if p.acquired is not None), None),
+            "on_earth": all(profile.on_earth for profile in profiles),
+            "scale_offset": scale_offset if any(scale_offset) else (),
+            "assets": tuple(assets),
+        }
+    )
+
+
+def _colour(asset: AssetProfile, index: int) -> str:
+    """Return the colour interpretation of a band in the scene: its name if that is a colour, else as in the file."""
+    name = (asset.band_names[index] or "").lower()
+    in_file = asset.profile.colorinterp[index]
+    if name in _COLOURS:
+        return name
+    return "undefined" if in_file == "alpha" else in_file
