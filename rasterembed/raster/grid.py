@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rasterembed.errors import DataError
 
@@ -70,6 +70,8 @@ class Grid(BaseModel):
 
     anchor: Literal["raster", "crs"] = Field(
         default="raster",
+        # Without the default anchor, grids have the same text and the same fingerprint as in version 0.1.
+        exclude_if=lambda anchor: anchor == "raster",
         description="Where tiles are counted from: the raster's upper left corner, or the origin of its CRS. With crs, "
         "all rasters of one CRS and one pixel size share the same tiles and tile ids. The rasters' pixel edges must "
         "then be whole numbers of pixels from the origin.",
@@ -82,14 +84,6 @@ class Grid(BaseModel):
                 "`edge=shift` would move tiles, but tiles of `anchor=crs` have fixed places: use pad or drop"
             )
         return self
-
-    @model_serializer(mode="wrap")
-    def _leave_out_default_anchor(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Without the default anchor, grids have the same text and the same fingerprint as in version 0.1.
-        values: dict[str, Any] = handler(self)
-        if self.anchor == "raster":
-            values.pop("anchor", None)
-        return values
 
     @property
     def step(self) -> int:

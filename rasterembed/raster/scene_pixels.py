@@ -55,10 +55,10 @@ class ScenePixels(Pixels):
             valid &= self._valid_mask.read(1, window=window, out_shape=valid.shape[1:]) != 0
         return pixels, valid
 
-    def read_into(
+    def _read_inside(
         self, buffer: NDArray[np.generic], bands: tuple[int, ...], window: Window
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        """Read bands of a window into memory that the caller provides. See `Pixels.read_into`."""
+        """Read bands of a window inside the scene. See `Pixels.read_into`."""
         rows, cols = buffer.shape[1:]
         masks: list[NDArray[np.bool_] | None] = []
         for place, file, numbers in self._by_file(bands):

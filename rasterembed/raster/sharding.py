@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.grid import Anchor, Grid, Tiles, grid_shape, tiles_in
@@ -34,16 +33,8 @@ class Sharding(BaseModel):
     """Number of grid rows in a shard. Shards at the lower edge may have fewer."""
     shard_cols: int
     """Number of grid columns in a shard. Shards at the right edge may have fewer."""
-    anchor: Anchor | None = None
+    anchor: Anchor | None = Field(default=None, exclude_if=lambda anchor: anchor is None)
     """Position of the raster on the common lattice if the grid is anchored to the CRS, else None."""
-
-    @model_serializer(mode="wrap")
-    def _leave_out_no_anchor(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Plans without an anchor have the same text as in version 0.1.
-        values: dict[str, Any] = handler(self)
-        if self.anchor is None:
-            values.pop("anchor", None)
-        return values
 
     @property
     def across(self) -> int:

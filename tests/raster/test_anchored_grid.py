@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.raster.anchor import find_anchor
@@ -21,11 +23,15 @@ from rasterembed.raster.footprints import Footprinter, Footprints
 from rasterembed.raster.grid import Anchor, Grid, anchored_id, grid_shape, tiles_in
 from rasterembed.raster.profile import GroundControlPoint as Point
 from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.scene import register_scene
+from rasterembed.raster.scene_profile import inspect_scene
+from rasterembed.raster.shard_reader import ShardReader
 from rasterembed.raster.sharding import Sharding, plan_shards
+from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.search.query import TileRef
 from rasterembed.store.object_store import ObjectStore
 from tests.raster.test_footprints import profile_of
-from tests.raster.test_shard_reader import noise, read_all, shard_reader, write
+from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard_reader, write
 
 Edge = Literal["pad", "drop"]
 UTM = "EPSG:32635"
@@ -254,6 +260,39 @@ def test_padding_is_invalid_in_rasters_without_nodata_with_alpha_and_with_a_mask
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(masked, "r+") as dataset:
         dataset.write_mask(with_alpha[3] > 0)
     check_against_gdal(store, masked, grid)
+
+
+def test_padding_of_a_scene_of_several_files_with_a_mask_is_invalid(store: ObjectStore, tmp_path: Path) -> None:
+    """The mask of a scene is read beside its files, and must not be stretched over the padding."""
+    pixels, shown = noise(3, "uint8"), noise(1, "uint8")
+    shown[:] = np.where(shown > 100, 1, 0)
+    files = {
+        name: str(write(tmp_path / f"{name}.tif", pixels[i : i + 1], **ODD))
+        for i, name in enumerate(("red", "green", "blue"))
+    }
+    mask = write(tmp_path / "mask.tif", shown, **ODD)
+    stacked = write(tmp_path / "stacked.tif", np.where(shown, pixels, 0), **ODD, nodata=0)
+    source = register_scene(store, files)
+    profile = apply_validity(store, source.uri, inspect_scene(store, source), Validity(mask=str(mask)))
+    expected = read_all(shard_reader(store, stacked, GRIDS["touching"]))
+    reader = shard_reader(store, stacked, GRIDS["touching"])
+    found = read_all(replace(reader, source=source, profile=profile))
+    assert found.valid_fraction == expected.valid_fraction
+    for name, valid in expected.valid.items():
+        np.testing.assert_array_equal(found.valid[name], valid)
+        np.testing.assert_array_equal(np.where(valid, found.pixels[name], 0), expected.pixels[name])
+
+
+def test_several_rows_of_tiles_are_read_at_once_from_a_server(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ShardReader, "remote", True)
+    path = write(tmp_path / "r.tif", noise(3, "uint8"), **ODD)
+    check_against_gdal(store, path, GRIDS["touching"])
+    calls = counted_reads(monkeypatch)
+    read_all(shard_reader(store, path, GRIDS["touching"]))
+    # The whole grid is one window, and the part of it inside the raster is read.
+    assert Window(0, 0, 300, 210) in calls
 
 
 def test_a_window_that_cannot_be_decoded_is_named_by_its_anchored_id(store: ObjectStore, tmp_path: Path) -> None:
