@@ -88,7 +88,7 @@ class Plan(BaseModel):
                 "version": self.source.version,
                 **({"mask": self.profile.mask_file} if self.profile.mask_file is not None else {}),
                 **self.profile.declarations(),
-                **({"assets": list(map(_asset_configuration, self.profile.assets))} if self.profile.assets else {}),
+                **_scene_configuration(self.profile),
             },
             "grid": self.sharding.grid.model_dump(mode="json") | {"stride": self.sharding.grid.step},
             "shard": {"rows": self.sharding.shard_rows, "cols": self.sharding.shard_cols},
@@ -148,12 +148,19 @@ class Plan(BaseModel):
         return plan
 
 
-def _asset_configuration(asset: AssetProfile) -> dict[str, Any]:
+def _scene_configuration(profile: RasterProfile) -> dict[str, Any]:
+    """Return the values of a scene's files for the fingerprint. Empty for a raster of one file."""
+    assets = [_asset_configuration(asset, profile) for asset in profile.assets]
+    return {"assets": assets} if assets else {}
+
+
+def _asset_configuration(asset: AssetProfile, scene: RasterProfile) -> dict[str, Any]:
     """Return the values of a scene's file that decide the vectors."""
     return {
         **asset.source.model_dump(mode="json", include={"uri", "size", "version"}),
         "bands": list(asset.bands),
         "nodata": list(asset.profile.nodata),
+        **({"resampling": "bilinear"} if asset.is_coarser_than(scene) else {}),
         **({"mask": asset.profile.mask_file} if asset.profile.mask_file is not None else {}),
     }
 

@@ -85,8 +85,8 @@ def _scene_reason(plan: Plan) -> str | None:
         "profile.assets: their bands are not those of the scene": profile.alpha_band is None
         and sum(len(asset.bands) for asset in profile.assets) == profile.count
         and all(len(asset.band_names) == asset.profile.count for asset in profile.assets),
-        "profile.assets: a file has another size than the scene": all(
-            (asset.profile.width, asset.profile.height) == (profile.width, profile.height) for asset in profile.assets
+        "profile.assets: a file is larger than the scene": all(
+            asset.profile.width <= profile.width and asset.profile.height <= profile.height for asset in profile.assets
         ),
     }
     return next((reason for reason, right in reasons.items() if not right), None)

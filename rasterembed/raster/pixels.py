@@ -358,10 +358,16 @@ def open_pixels(
         # without compression whose blocks are as wide as the raster.
         mask = None if profile.valid_mask is None else profile.valid_mask.source
         if profile.assets:
-            from rasterembed.raster.scene_pixels import ScenePixels  # That module imports this one.
+            # These modules import this one.
+            from rasterembed.raster.resampled_pixels import open_resampled
+            from rasterembed.raster.scene_pixels import ScenePixels
 
             files = [
-                stack.enter_context(open_pixels(store, asset.source.uri, asset.profile, cache_bytes=cache_bytes))
+                stack.enter_context(
+                    open_resampled(store, asset, profile, cache_bytes=cache_bytes)
+                    if asset.is_coarser_than(profile)
+                    else open_pixels(store, asset.source.uri, asset.profile, cache_bytes=cache_bytes)
+                )
                 for asset in profile.assets
             ]
             shown = None if mask is None else stack.enter_context(open_raster(store, mask.uri, cache_bytes=cache_bytes))

@@ -220,6 +220,10 @@ class AssetProfile(BaseModel):
         alpha = self.profile.alpha_band
         return tuple(band for band in range(1, self.profile.count + 1) if band != alpha)
 
+    def is_coarser_than(self, scene: RasterProfile) -> bool:
+        """Return whether the file has larger pixels than the scene, so that it is resampled."""
+        return (self.profile.width, self.profile.height) != (scene.width, scene.height)
+
 
 def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:
     """Read a raster's header, and refuse a raster that cannot be embedded.

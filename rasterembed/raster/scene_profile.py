@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
+from affine import Affine
+from rasterio.transform import array_bounds
 
 from rasterembed.errors import DataError
 from rasterembed.raster.profile import AssetProfile, RasterProfile, inspect_raster
-from rasterembed.raster.same_grid import grid_difference
+from rasterembed.raster.same_grid import crs_name, grid_difference, same_crs
 from rasterembed.raster.source import BandFacts, SceneAsset, Source
 from rasterembed.store.object_store import ObjectStore
 
@@ -77,15 +79,21 @@ def join_assets(uri: str, assets: Sequence[AssetProfile], *, acquired: datetime 
         acquired: time of acquisition from the STAC Item, or None.
 
     Raises:
-        DataError: if the files differ in CRS, size or transform, or if only some of them have a palette.
+        DataError: if the files differ in CRS or extent, if a file of coarser resolution cannot be resampled, or if one
+            of several files has a palette.
     """
-    first = assets[0].profile
-    for asset in assets[1:]:
-        problem = grid_difference(asset.profile, first, assets[0].source.uri)
+    finest = max(assets, key=lambda asset: asset.profile.width * asset.profile.height)
+    first = finest.profile
+    for asset in assets:
+        if asset is finest:
+            continue
+        problem = grid_difference(asset.profile, first, finest.source.uri)
+        if problem is not None and asset.is_coarser_than(first):
+            problem = _why_not_resampled(asset, finest)
         if problem is not None:
             raise DataError(
                 f"{asset.source.uri}: the bands of a scene need one pixel grid, but {problem}: choose other assets, or "
-                f"warp it (rio warp FILE NEW.tif --like {assets[0].source.uri})"
+                f"warp it (rio warp FILE NEW.tif --like {finest.source.uri} --resampling bilinear)"
             )
         if (asset.profile.palette or first.palette) is not None:
             raise DataError(f"{asset.source.uri}: a file with a palette cannot be one of several files of a scene")
@@ -118,6 +126,30 @@ def join_assets(uri: str, assets: Sequence[AssetProfile], *, acquired: datetime 
             "assets": tuple(assets),
         }
     )
+
+
+def _why_not_resampled(asset: AssetProfile, finest: AssetProfile) -> str | None:
+    """Return why a file cannot be resampled to the grid of the finest file, or None if it can be."""
+    coarse, fine = asset.profile, finest.profile
+    name = finest.source.uri
+    if not same_crs(coarse.crs_wkt, fine.crs_wkt):
+        return f"its CRS is {crs_name(coarse.crs_wkt)}, and that of {name} is {crs_name(fine.crs_wkt)}"
+    if coarse.crs_wkt is None or coarse.gcps or fine.gcps:
+        return (
+            f"it has {coarse.width}x{coarse.height} px, and {name} has {fine.width}x{fine.height} px, and a file "
+            "without CRS or with ground control points is not resampled"
+        )
+    stretched = coarse.affine @ Affine.scale(coarse.width / fine.width, coarse.height / fine.height)
+    resized = coarse.model_copy(update={"width": fine.width, "height": fine.height, "transform": tuple(stretched)[:6]})
+    if grid_difference(resized, fine, name) is not None:
+        bounds = [array_bounds(one.height, one.width, one.affine) for one in (coarse, fine)]
+        return f"its bounds are {list(bounds[0])}, and those of {name} are {list(bounds[1])}"
+    if coarse.alpha_band or coarse.masked or coarse.mask_file or len({coarse.nodata[b - 1] for b in asset.bands}) > 1:
+        return (
+            f"it has {coarse.width}x{coarse.height} px, and {name} has {fine.width}x{fine.height} px, and a file with "
+            "an alpha band, a mask or several nodata values is not resampled"
+        )
+    return None
 
 
 def _colour(asset: AssetProfile, index: int) -> str:

@@ -291,6 +291,10 @@ def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding
         _cached_bytes(header, sharding, remote=file.remote)
         for file, header in zip(source.files, [a.profile for a in profile.assets] or [profile], strict=True)
     )
+    # GDAL also keeps the pixels of a file that is resampled, once for the values and once for the validity.
+    resampled = sum(2 * len(asset.bands) for asset in profile.assets if asset.is_coarser_than(profile))
+    if resampled:
+        needed += _cached_bytes(profile.model_copy(update={"count": resampled}), sharding, remote=False)
     mask = profile.valid_mask
     if mask is not None:
         columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + mask.block_width)
@@ -304,6 +308,6 @@ def _cached_bytes(profile: RasterProfile, sharding: Sharding, *, remote: bool) -
     columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
     rows = grid.size + 2 * profile.block_height
     apart = profile.interleave != "pixel"
-    bands = min(4, profile.count) if apart else profile.count
+    bands = 4 if apart else profile.count
     needed = columns * rows * bands * np.dtype(profile.dtype).itemsize
     return int(needed + (MAX_RUN_BYTES if apart and remote else 0))

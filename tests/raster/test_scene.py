@@ -131,8 +131,16 @@ def test_pixels_and_validity_equal_those_of_the_stacked_bands(
     tmp_path: Path, store: ObjectStore, options: dict[str, Any]
 ) -> None:
     pixels = bands()
-    scene = read_scene(store, write_bands(tmp_path, pixels, **options))
-    same(scene, read_scene(store, str(write(tmp_path / "stack.tif", pixels, **options))))
+    files, stack = write_bands(tmp_path, pixels, **options), str(write(tmp_path / "stack.tif", pixels, **options))
+    scene = read_scene(store, files)
+    same(scene, read_scene(store, stack))
+    beyond = Window(-8, 50, 40, 40)
+    found = []
+    for name in (files, stack):
+        source = register_scene(store, name)
+        with open_pixels(store, source.uri, inspect_scene(store, source)) as raster:
+            found.append(raster.read((1, 2, 3), beyond))
+    same((None, *found[0]), (None, *found[1]))
     np.testing.assert_array_equal(scene[1], pixels)
     np.testing.assert_array_equal(scene[2], (pixels != 0).any(axis=0) | ("nodata" not in options))
 
@@ -322,7 +330,7 @@ def test_the_assets_of_an_item_are_chosen(
     [
         ({"crs": "EPSG:32634"}, "its CRS is 'WGS 84 / UTM zone 34N', and that of .*red.tif is 'WGS 84 / UTM zone 35N'"),
         ({"transform": Affine(10, 0, 500_010, 0, -10, 6_700_000)}, r"500010.*and that of .*red.tif is .*500000"),
-        ({"width": 50}, "it has 50x70 px, and .*red.tif has 100x70 px"),
+        ({"width": 50}, r"its bounds are \[.* 500500.0, .*and those of .*red.tif are \[.* 501000.0"),
     ],
     ids=["CRS", "transform", "size"],
 )
@@ -422,3 +430,80 @@ def test_an_item_on_s3_names_objects_on_s3_only(tmp_path: Path, store: ObjectSto
     for href in ("/etc/scene.tif", "file:///etc/scene.tif", "../../../x.tif", "http://169.254.169.254/x.tif"):
         with pytest.raises(DataError, match="asset 'red'"):
             uri_of(href)
+
+
+def bilinear(coarse: NDArray[Any], factor: int) -> NDArray[np.float64]:
+    """Return a band at `factor` times the resolution, by bilinear interpolation between the centres of pixels."""
+    fine = coarse.astype(np.float64)
+    for axis in (0, 1):
+        length = fine.shape[axis]
+        place = np.clip((np.arange(length * factor) + 0.5) / factor - 0.5, 0, length - 1)
+        low = np.floor(place).astype(int)
+        weight = (place - low).reshape((-1, 1) if axis == 0 else (1, -1))
+        above = np.minimum(low + 1, length - 1)
+        fine = np.take(fine, low, axis) * (1 - weight) + np.take(fine, above, axis) * weight
+    return fine
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_a_coarser_file_is_resampled_to_the_finest(tmp_path: Path, store: ObjectStore, dtype: str) -> None:
+    pixels = np.maximum(bands(dtype=dtype), 1)
+    files = write_bands(tmp_path, pixels, nodata=0)
+    coarse = np.maximum(bands(1, dtype=dtype, seed=5)[:, ::2, ::2], 1)
+    hidden = (slice(None), slice(10, 15), slice(20, 30))
+    coarse[hidden] = 0
+    place = PLACE["transform"] @ Affine.scale(2)
+    mapping = {"swir": str(write(tmp_path / "swir.tif", coarse, transform=place, nodata=0)), **files}
+    profile, read, valid, _, each = read_scene(store, mapping)
+    assert (profile.width, profile.height, profile.transform) == (WIDTH, HEIGHT, tuple(PLACE["transform"])[:6])
+    np.testing.assert_array_equal(read[1:], pixels)
+    assert valid.all()
+    expected_valid = np.repeat(np.repeat(coarse[0] != 0, 2, axis=0), 2, axis=1)
+    np.testing.assert_array_equal(each[0], expected_valid)
+    assert (read[0][~expected_valid] == 0).all()
+    # Far from pixels without data, all four weights are used.
+    near_hidden = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    near_hidden[18:32, 38:62] = True
+    expected = bilinear(coarse[0], 2)
+    np.testing.assert_allclose(read[0][~near_hidden], expected[~near_hidden], atol=0.51 if dtype == "uint16" else 0.01)
+    # At the edge of the data, pixels without data have no weight.
+    assert read[0][near_hidden & expected_valid].min() >= coarse[coarse > 0].min()
+    # A window gives the same pixels as the whole.
+    source = register_scene(store, mapping)
+    with open_pixels(store, source.uri, profile) as raster:
+        part, _ = raster.read((1, 2), Window(33, 21, 41, 30))
+    np.testing.assert_array_equal(part, read[:2, 21:51, 33:74])
+
+
+def test_a_coarser_file_whose_values_are_nan_hides_only_its_own_pixels(tmp_path: Path, store: ObjectStore) -> None:
+    files = write_bands(tmp_path, bands(dtype="float32"))
+    coarse = bands(1, dtype="float32", seed=5)[:, ::2, ::2] + 1
+    coarse[0, 10, 20] = np.nan
+    write(Path(files["blue"]), coarse, transform=PLACE["transform"] @ Affine.scale(2))
+    _, _, valid, _, _ = read_scene(store, files)
+    expected = np.ones((HEIGHT, WIDTH), dtype=bool)
+    expected[20:22, 40:42] = False
+    np.testing.assert_array_equal(valid, expected)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"crs": "EPSG:32634"}, "its CRS is 'WGS 84 / UTM zone 34N', and that of .* is 'WGS 84 / UTM zone 35N'"),
+        ({"transform": Affine(20, 0, 500_020, 0, -20, 6_700_000)}, r"its bounds are \[500020.0.*are \[500000.0"),
+        ({"mask": True}, "a mask or several nodata values is not resampled"),
+    ],
+    ids=["CRS", "bounds", "mask"],
+)
+def test_a_coarser_file_that_does_not_fit_is_refused(
+    tmp_path: Path, store: ObjectStore, change: dict[str, Any], text: str
+) -> None:
+    files = write_bands(tmp_path, bands())
+    mask = change.pop("mask", False)
+    options = {"transform": PLACE["transform"] @ Affine.scale(2)} | change
+    write(Path(files["blue"]), bands()[2:, ::2, ::2], **options)
+    if mask:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(files["blue"], "r+") as dataset:
+            dataset.write_mask(np.ones((HEIGHT // 2, WIDTH // 2), dtype=bool))
+    with pytest.raises(DataError, match=rf"blue\.tif: .*{text}"):
+        inspect_scene(store, register_scene(store, files))
