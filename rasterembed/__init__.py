@@ -17,6 +17,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rasterembed.collection.collection import Collection
+    from rasterembed.collection_pipeline import (
+        CollectionOptions,
+        CollectionResult,
+        embed_collection,
+        rebuild_collection,
+    )
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.embedding import Execution
     from rasterembed.dataset.manifest import Manifest
@@ -37,6 +44,9 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Answer": "search.answer",
+    "Collection": "collection.collection",
+    "CollectionOptions": "collection_pipeline",
+    "CollectionResult": "collection_pipeline",
     "DataError": "errors",
     "Dataset": "dataset.dataset",
     "Dinov3": "model.choice",
@@ -59,12 +69,17 @@ _MODULES = {
     "VectorIndexOptions": "search.index_options",
     "Where": "search.query",
     "check_dataset": "pipeline",
+    "embed_collection": "collection_pipeline",
     "embed_raster": "pipeline",
+    "rebuild_collection": "collection_pipeline",
 }
 """Maps each public name to the module that defines the name."""
 
 __all__ = [
     "Answer",
+    "Collection",
+    "CollectionOptions",
+    "CollectionResult",
     "DataError",
     "Dataset",
     "Dinov3",
@@ -87,7 +102,9 @@ __all__ = [
     "VectorIndexOptions",
     "Where",
     "check_dataset",
+    "embed_collection",
     "embed_raster",
+    "rebuild_collection",
 ]
 
 

@@ -256,7 +256,16 @@ def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str,
         Dotted name, value in the manifest and value in the plan of each entry. The values are JSON. A missing value is
         None.
     """
-    own, other = _flat(manifest.configuration), _flat(json.loads(json.dumps(plan.configuration())))
+    return entry_differences(manifest.configuration, json.loads(json.dumps(plan.configuration())))
+
+
+def entry_differences(own: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:
+    """Return the entries that differ between two nested mappings of JSON values.
+
+    Returns:
+        Dotted name, value in `own` and value in `other` of each entry. The values are JSON. A missing value is None.
+    """
+    own, other = _flat(own), _flat(other)
     names = [name for name in sorted(own | other) if own.get(name) != other.get(name)]
     return [(name, own.get(name), other.get(name)) for name in names]
 

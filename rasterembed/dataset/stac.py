@@ -27,7 +27,7 @@ EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schem
 EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 """Schema of the extension that has the cloud cover."""
 
-_PARQUET = "application/vnd.apache.parquet"
+PARQUET = "application/vnd.apache.parquet"
 
 
 def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     up = "../.."
     files = [
         pystac.Asset(
-            href=href_of(f"{up}/{shard.path}"), media_type=_PARQUET, roles=["data"], title="Embeddings, one row a tile"
+            href=href_of(f"{up}/{shard.path}"), media_type=PARQUET, roles=["data"], title="Embeddings, one row a tile"
         )
         for shard in shards
     ]
@@ -148,7 +148,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     else:
         folder = pystac.Asset(
             href=href_of(f"{up}/{plan.layout.shards_folder}/"),
-            media_type=_PARQUET,
+            media_type=PARQUET,
             roles=["data"],
             title=f"Folder of the {len(files)} files of embeddings",
         )
@@ -158,7 +158,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
     item.add_asset(
         "index",
         pystac.Asset(
-            href=href_of(f"{up}/{plan.layout.tile_index}"), media_type=_PARQUET, roles=["metadata"], title="Tiles"
+            href=href_of(f"{up}/{plan.layout.tile_index}"), media_type=PARQUET, roles=["metadata"], title="Tiles"
         ),
     )
     item.add_asset(

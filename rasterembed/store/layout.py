@@ -11,7 +11,10 @@ from rasterembed.errors import UsageError
 DATASETS_FOLDER = "datasets"
 """Folder that holds one folder for each dataset. The dataset's manifest is in the dataset's folder."""
 
-OUTPUT_FOLDERS = (DATASETS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead-letters")
+COLLECTIONS_FOLDER = "collections"
+"""Folder that holds one folder for each collection."""
+
+OUTPUT_FOLDERS = (DATASETS_FOLDER, COLLECTIONS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead-letters")
 """All folders in a root that runs and services write to."""
 
 QA_OVERVIEW = "qa-overview.html"
@@ -27,7 +30,14 @@ MAX_SHARD_NUMBER = 99_999
 _LEASE_DIGITS = 18
 """Largest number of digits in the name of a lease file. A file whose name has more digits was not written by a run."""
 
-_DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+MAX_ID_LETTERS = 128
+"""Largest number of characters of a dataset id."""
+
+MEMBER_MARK = "--"
+"""Text between the id of a collection and the rest of the id of a dataset in the collection."""
+
+_DATASET_ID = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ID_LETTERS - 1}}}")
+_COLLECTION_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 def folder_of(key: str) -> str:
@@ -88,6 +98,24 @@ def check_dataset_id(dataset_id: str) -> str:
     return dataset_id
 
 
+def check_collection_id(collection_id: str) -> str:
+    """Return `collection_id` if it may be part of a key, and the beginning of the ids of datasets.
+
+    Raises:
+        UsageError: if `collection_id` does not match `[a-z0-9][a-z0-9._-]{0,62}`, ends with `-`, or contains `--`.
+    """
+    if (
+        not _COLLECTION_ID.fullmatch(collection_id)
+        or MEMBER_MARK in collection_id
+        or collection_id.endswith(MEMBER_MARK[0])
+    ):
+        raise UsageError(
+            f"collection id {collection_id!r} is not allowed: use 1 to 63 of a-z 0-9 . _ -, begin with a letter or a "
+            f"digit, do not end with -, and do not use {MEMBER_MARK}"
+        )
+    return collection_id
+
+
 def dataset_id_of_manifest(key: str) -> str | None:
     """Return the dataset id in the key of a manifest, or None if `key` is not the key of a manifest.
 
@@ -144,6 +172,16 @@ class DatasetLayout:
 
     def __post_init__(self) -> None:
         check_dataset_id(self.dataset_id)
+
+    @property
+    def kind(self) -> str:
+        """Word for people: `dataset`."""
+        return "dataset"
+
+    @property
+    def owner(self) -> str:
+        """Kind and name, for people."""
+        return f"dataset {self.dataset_id!r}"
 
     @property
     def dataset_folder(self) -> str:
@@ -240,3 +278,69 @@ class DatasetLayout:
     def vector_index_file(self, name: str) -> str:
         """Return the key of a file in the folder of the vector index."""
         return key_in(self.vector_index_folder, name)
+
+
+@dataclass(frozen=True)
+class CollectionLayout:
+    """Keys of the objects of one collection. A key is relative to the store's root.
+
+    The scenes of a collection are datasets. Their objects have the keys of `DatasetLayout`.
+
+    Raises:
+        UsageError: if the collection id is not allowed. See `check_collection_id`.
+
+    Example:
+        >>> from rasterembed.store.layout import CollectionLayout
+        >>> CollectionLayout("survey-2026").catalogue
+        'collections/survey-2026/items.parquet'
+    """
+
+    collection_id: str
+    """Name of the collection."""
+
+    def __post_init__(self) -> None:
+        check_collection_id(self.collection_id)
+
+    @property
+    def kind(self) -> str:
+        """Word for people: `collection`."""
+        return "collection"
+
+    @property
+    def owner(self) -> str:
+        """Kind and name, for people."""
+        return f"collection {self.collection_id!r}"
+
+    @property
+    def member_prefix(self) -> str:
+        """Beginning of the ids of the datasets in the collection."""
+        return f"{self.collection_id}{MEMBER_MARK}"
+
+    @property
+    def collection_folder(self) -> str:
+        """Folder of the collection's objects."""
+        return f"{COLLECTIONS_FOLDER}/{self.collection_id}"
+
+    @property
+    def stac_collection(self) -> str:
+        """The STAC Collection. It holds the configuration of the collection."""
+        return f"{self.collection_folder}/collection.json"
+
+    @property
+    def catalogue(self) -> str:
+        """The catalogue: a stac-geoparquet file with one row for each scene."""
+        return f"{self.collection_folder}/items.parquet"
+
+    @property
+    def table_folder(self) -> str:
+        """Folder of the table, which holds the vectors of all scenes."""
+        return f"{self.collection_folder}/table"
+
+    @property
+    def lease_folder(self) -> str:
+        """Folder of the lease files. See `rasterembed.store.lease`."""
+        return f"{self.collection_folder}/lease"
+
+    def lease(self, number: int) -> str:
+        """Return the key of a lease file."""
+        return f"{self.lease_folder}/{number:08d}.json"

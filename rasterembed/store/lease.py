@@ -1,4 +1,4 @@
-"""A lease on a dataset. Only the run that holds the lease may write the dataset.
+"""A lease on a dataset or a collection. Only the run that holds the lease may write the dataset or collection.
 
 A run takes the lease by a conditional create, and renews the lease during its work. A dead run does not renew its
 lease. The lease then expires, and another run can take the dataset over.
@@ -16,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import LeaseHeldError, LeaseLostError, StoreError
-from rasterembed.store.layout import DatasetLayout, lease_number
+from rasterembed.store.layout import lease_number
 from rasterembed.store.object_store import ObjectStore
 
 DURATION_S = 60.0
@@ -41,6 +42,25 @@ _MAX_BYTES = 2**16
 """Largest number of bytes that are read of a lease file. A longer file was not written by a run."""
 
 
+class LeaseLayout(Protocol):
+    """The keys of lease files. `DatasetLayout` and `CollectionLayout` have them."""
+
+    @property
+    def kind(self) -> str:
+        """Word for what the lease belongs to, for people: `dataset` or `collection`."""
+
+    @property
+    def owner(self) -> str:
+        """Kind and name of what the lease belongs to, for people, such as `dataset 'alps'`."""
+
+    @property
+    def lease_folder(self) -> str:
+        """Folder of the lease files."""
+
+    def lease(self, number: int) -> str:
+        """Return the key of a lease file."""
+
+
 class _LeaseFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +74,7 @@ class Lease:
     """A lease that this run holds. A thread renews the lease until the run releases it."""
 
     store: ObjectStore
-    layout: DatasetLayout
+    layout: LeaseLayout
     number: int
     """Number of this run's lease file."""
     run_id: str
@@ -78,7 +98,7 @@ class Lease:
             self.on_lost()
         if self._lost:
             where = self.store.uri(self.layout.lease_folder)
-            raise LeaseLostError(f"{where}: another run took the dataset over; this run stops")
+            raise LeaseLostError(f"{where}: another run took the {self.layout.kind} over; this run stops")
 
     def check_often(self) -> None:
         """Check that this run still holds the dataset. Call this method before each deletion.
@@ -136,17 +156,17 @@ class Lease:
 @contextmanager
 def hold_lease(
     store: ObjectStore,
-    layout: DatasetLayout,
+    layout: LeaseLayout,
     run_id: str,
     *,
     wait_s: float,
     on_wait: Callable[[str], None],
 ) -> Iterator[Lease]:
-    """Hold the lease of a dataset while the block runs.
+    """Hold the lease of a dataset or a collection while the block runs.
 
     Args:
-        store: store of the dataset.
-        layout: layout of the dataset.
+        store: store of the dataset or collection.
+        layout: layout of the dataset or collection.
         run_id: name of this run. Other runs that wait for this run show the name to people.
         wait_s: seconds to wait for another run to end.
         on_wait: function that is called once, with a sentence for people, if this run has to wait.
@@ -178,7 +198,7 @@ def hold_lease(
 
 def _take(
     store: ObjectStore,
-    layout: DatasetLayout,
+    layout: LeaseLayout,
     run_id: str,
     wait_s: float,
     on_wait: Callable[[str], None],
@@ -199,7 +219,7 @@ def _take(
             if lease._claim():
                 return lease
         who = f"run {holder.run_id}" if holder else "another run"
-        sentence = f"dataset {layout.dataset_id!r} is being written by {who}"
+        sentence = f"{layout.owner} is being written by {who}"
         if now - started >= wait_s:
             raise LeaseHeldError(
                 f"{sentence}: wait for that run to end (the lease of a dead run expires after {DURATION_S:.0f} s)"
@@ -210,12 +230,12 @@ def _take(
         time.sleep(min(POLL_S, wait_s))
 
 
-def _numbers(store: ObjectStore, layout: DatasetLayout) -> list[int]:
+def _numbers(store: ObjectStore, layout: LeaseLayout) -> list[int]:
     numbers = (lease_number(name) for name in store.sizes(layout.lease_folder))
     return [number for number in numbers if number is not None]
 
 
-def _highest_number(store: ObjectStore, layout: DatasetLayout) -> int:
+def _highest_number(store: ObjectStore, layout: LeaseLayout) -> int:
     return max(_numbers(store, layout), default=0)
 
 

@@ -24,6 +24,10 @@ _VERSION_BYTES = 1024
 PostgreSQL can index."""
 
 
+RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
+"""Endings of the names of rasters that are found in a listing."""
+
+
 class Upload(BaseModel):
     """One version of one object on an S3 server.
 
@@ -107,9 +111,7 @@ class UploadRules(BaseModel):
 
     buckets: tuple[str, ...] = Field(default=(), description="Buckets to follow. Empty: all buckets.")
     prefixes: tuple[str, ...] = Field(default=(), description="Beginnings of keys to follow. Empty: all keys.")
-    suffixes: tuple[str, ...] = Field(
-        default=(".tif", ".tiff", ".jp2"), description="Endings of keys to follow, in any case."
-    )
+    suffixes: tuple[str, ...] = Field(default=RASTER_SUFFIXES, description="Endings of keys to follow, in any case.")
     ignore: tuple[str, ...] = Field(
         default=tuple(f"{folder}/" for folder in OUTPUT_FOLDERS),
         description="Beginnings of keys to leave alone, in every bucket.",
@@ -129,11 +131,17 @@ class UploadRules(BaseModel):
             and (not self.prefixes or key.startswith(self.prefixes))
             and key.lower().endswith(tuple(suffix.lower() for suffix in self.suffixes))
             and not key.startswith(self.ignore)
-            and not _is_output(f"s3://{bucket}/{key}", root)
+            and not is_output(f"s3://{bucket}/{key}", root)
         )
 
 
-def _is_output(uri: str, root: str | None) -> bool:
+def is_output(uri: str, root: str | None) -> bool:
+    """Return whether an object or a file is one that runs wrote into a store.
+
+    Args:
+        uri: absolute path, or s3://bucket/key.
+        root: root of the store. With None, the answer is False.
+    """
     return root is not None and uri.startswith(tuple(f"{root.rstrip('/')}/{folder}/" for folder in OUTPUT_FOLDERS))
 
 

@@ -185,7 +185,7 @@ def test_only_what_the_rules_follow_becomes_a_run(prefect: PrefectServer) -> Non
 
 def test_every_folder_that_runs_write_to_is_ignored() -> None:
     rules = UploadRules()
-    for folder in ("datasets", "tiles", "embeddings", "qa", "indexes", "dead-letters"):
+    for folder in ("datasets", "collections", "tiles", "embeddings", "qa", "indexes", "dead-letters"):
         assert not rules.follow("b", f"{folder}/x.tif", None)
         assert not rules.follow("b", f"deep/store/{folder}/x.tif", "s3://b/deep/store")
         assert rules.follow("other", f"deep/store/{folder}/x.tif", "s3://b/deep/store")

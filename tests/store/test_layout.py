@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rasterembed.errors import UsageError
-from rasterembed.store.layout import DatasetLayout, dataset_id_of_manifest, dead_letter
+from rasterembed.store.layout import CollectionLayout, DatasetLayout, dataset_id_of_manifest, dead_letter
 
 
 def test_a_dataset_has_its_place_in_the_store() -> None:
@@ -89,3 +89,21 @@ def test_shards_and_plans_of_another_plan_are_told_from_ones_own(key: str, other
 )
 def test_a_manifest_names_its_dataset(key: str, dataset_id: str | None) -> None:
     assert dataset_id_of_manifest(key) == dataset_id
+
+
+def test_a_collection_has_its_place_in_the_store() -> None:
+    layout = CollectionLayout("survey-2026")
+    assert [layout.stac_collection, layout.catalogue, layout.table_folder, layout.lease(7), layout.member_prefix] == [
+        "collections/survey-2026/collection.json",
+        "collections/survey-2026/items.parquet",
+        "collections/survey-2026/table",
+        "collections/survey-2026/lease/00000007.json",
+        "survey-2026--",
+    ]
+    DatasetLayout(f"{layout.member_prefix}x")
+
+
+@pytest.mark.parametrize("collection_id", ["", "../x", "A", "a--b", "a-", "-a", "a/b", "a" * 64, "a\n"])
+def test_names_that_are_no_collection_are_refused(collection_id: str) -> None:
+    with pytest.raises(UsageError, match="is not allowed: use 1 to 63 of a-z 0-9"):
+        CollectionLayout(collection_id)

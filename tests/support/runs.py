@@ -344,3 +344,23 @@ def expected_files(manifest: Manifest) -> set[str]:
     fixed = {f"datasets/{name}/{file}" for file in ("manifest.json", "stac-item.json", plan)}
     report = {f"qa/{name}/{file}" for file in ("report.json", "report.md", *PICTURES)}
     return fixed | report | {f"tiles/{name}/index.parquet"} | {shard.path for shard in manifest.shards}
+
+
+def exit_code_of(hook: Hook | None, function: Callable[..., Any], *arguments: Any) -> int | None:
+    """Call a hook and then a module's function in another process. Return the exit status of the process.
+
+    Args:
+        hook: function that the process calls first. See `Hook`.
+        function: function of a module.
+        arguments: arguments of `function`.
+    """
+    process = _processes.Process(target=_call, args=(hook, function, arguments))
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _call(hook: Hook | None, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    if hook is not None:
+        hook()
+    function(*arguments)

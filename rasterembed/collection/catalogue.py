@@ -1,0 +1,368 @@
+"""The catalogue of a collection: a stac-geoparquet file with one row for each scene.
+
+The catalogue is derived from the manifests of the scenes. Only the reasons of failed scenes are nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection as Group
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
+from numpy.typing import NDArray
+
+from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
+from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, geoparquet_writer, write_metadata
+from rasterembed.dataset.stac import PARQUET
+from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
+from rasterembed.escape import href_of
+from rasterembed.raster.footprints import Footprints
+from rasterembed.store.layout import CollectionLayout, DatasetLayout
+from rasterembed.store.local_file import local_file
+from rasterembed.store.object_store import ObjectStore
+
+_TIME = pa.timestamp("us", tz="UTC")
+
+_CLOUD_COVER = "eo:cloud_cover"
+"""Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` has it."""
+
+_EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("source_size", pa.int64()),
+        pa.field("source_version", pa.string()),
+        pa.field("state", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("qa", pa.string()),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("skipped", pa.int64(), nullable=False),
+        pa.field("shards", pa.int32(), nullable=False),
+        pa.field("fingerprint", pa.string()),
+        pa.field("datetime", _TIME),
+        pa.field(_CLOUD_COVER, pa.float64()),
+        pa.field("geometry", pa.binary()),
+        pa.field("item", pa.string()),
+        pa.field("listing", pa.string(), nullable=False),
+        pa.field("gone", pa.bool_(), nullable=False),
+    ]
+)
+"""Columns of the catalogue that hold the fields of `SceneRow`. The file has further columns, which these columns give:
+`stac_version`, `stac_extensions`, `bbox`, `links`, `assets` and `collection`, as stac-geoparquet asks for."""
+
+_LINKS = pa.list_(pa.struct([pa.field(name, pa.string()) for name in ("href", "rel", "type", "title")]))
+_ASSET = pa.struct(
+    [pa.field("href", pa.string()), pa.field("type", pa.string()), pa.field("roles", pa.list_(pa.string()))]
+)
+_ASSETS = pa.struct([pa.field(name, _ASSET) for name in ("embeddings", "index", "manifest", "source")])
+
+_FILE_SCHEMA = pa.schema(
+    [
+        pa.field("stac_version", pa.string(), nullable=False),
+        pa.field("stac_extensions", pa.list_(pa.string()), nullable=False),
+        *SCHEMA,
+        pa.field("bbox", BBOX_TYPE),
+        pa.field("links", _LINKS, nullable=False),
+        pa.field("assets", _ASSETS, nullable=False),
+        pa.field("collection", pa.string(), nullable=False),
+    ]
+)
+
+_ROW_GROUP_ROWS = 65_536
+"""Largest number of rows in a row group."""
+
+_STATES = {state.value for state in SceneState}
+_VERDICTS = {verdict.value for verdict in QaVerdict}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The scenes of a collection.
+
+    Example:
+        >>> Catalogue.of([]).filter(bbox=(24.0, 60.0, 25.0, 61.0)).count
+        0
+    """
+
+    table: pa.Table
+    """The rows with the columns of `SCHEMA`, in the order of the ids."""
+
+    @classmethod
+    def of(cls, rows: Iterable[SceneRow]) -> Catalogue:
+        """Return a catalogue with these rows. The ids must differ."""
+        values = [_values(row) for row in rows]
+        return cls(pa.Table.from_pylist(values, schema=SCHEMA).sort_by("id"))
+
+    @property
+    def count(self) -> int:
+        """Number of scenes."""
+        return int(self.table.num_rows)
+
+    def counts(self) -> dict[SceneState, int]:
+        """Return the number of scenes in each state that occurs."""
+        counted = pc.value_counts(self.table["state"]).to_pylist()
+        found = {entry["values"]: entry["counts"] for entry in counted}
+        return {state: found[state.value] for state in SceneState if state.value in found}
+
+    @property
+    def vectors(self) -> int:
+        """Number of vectors of all scenes together."""
+        return int(pc.sum(self.table["rows"]).as_py() or 0)
+
+    def rows(self) -> Iterator[SceneRow]:
+        """Yield all rows, in the order of the ids."""
+        for values in self.table.rename_columns([_field(name) for name in SCHEMA.names]).to_pylist():
+            values["state"] = SceneState(values["state"])
+            values["qa"] = None if values["qa"] is None else QaVerdict(values["qa"])
+            yield SceneRow(**values)
+
+    def updated(self, rows: Iterable[SceneRow], *, without: Group[str] = ()) -> Catalogue:
+        """Return a catalogue in which these rows replace the rows with the same ids.
+
+        Args:
+            rows: new rows. Rows with a new id are added.
+            without: ids of scenes to leave out.
+        """
+        new = Catalogue.of(rows).table
+        replaced = pa.chunked_array([pa.array([*new["id"].to_pylist(), *without], type=pa.string())])
+        kept = self.table.filter(pc.invert(pc.is_in(self.table["id"], replaced.combine_chunks())))
+        return Catalogue(pa.concat_tables([kept, new]).combine_chunks().sort_by("id"))
+
+    def with_values(self, ids: Group[str], **values: str | bool) -> Catalogue:
+        """Return a catalogue in which some columns of these scenes have other values.
+
+        Args:
+            ids: ids of the scenes.
+            values: new values, by column.
+        """
+        chosen = pc.is_in(self.table["id"], pa.array(list(ids), type=pa.string()))
+        table = self.table
+        for name, value in values.items():
+            column = pc.if_else(chosen, value, table[name])
+            table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
+        return Catalogue(table)
+
+    def filter(
+        self,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        max_cloud_cover: float | None = None,
+        states: Group[SceneState] | None = None,
+    ) -> Catalogue:
+        """Return the scenes that pass all given filters.
+
+        Args:
+            bbox: west, south, east, north in degrees, OGC:CRS84. If west is greater than east, the box crosses the
+                antimeridian. A scene passes if its footprint and the box have a point in common.
+            start: earliest time of acquisition. A time without a zone is UTC.
+            end: latest time of acquisition.
+            max_cloud_cover: largest cloud cover in percent. A scene without a known cloud cover does not pass.
+            states: states that pass.
+
+        Raises:
+            UsageError: if the box is not on Earth, or if south is greater than north.
+        """
+        keep = pa.chunked_array([pa.array(np.ones(self.count, dtype=bool))])
+        if states is not None:
+            wanted = pa.array([state.value for state in states], type=pa.string())
+            keep = pc.and_(keep, pc.is_in(self.table["state"], wanted))
+        if start is not None:
+            keep = pc.and_(keep, pc.greater_equal(self.table["datetime"], _scalar(start)))
+        if end is not None:
+            keep = pc.and_(keep, pc.less_equal(self.table["datetime"], _scalar(end)))
+        if max_cloud_cover is not None:
+            keep = pc.and_(keep, pc.less_equal(self.table[_CLOUD_COVER], max_cloud_cover))
+        chosen = Catalogue(self.table.filter(pc.fill_null(keep, False)))
+        return chosen if bbox is None else chosen._in_box(bbox)
+
+    def _in_box(self, bbox: tuple[float, float, float, float]) -> Catalogue:
+        boxes = _boxes(bbox)
+        geometry = self.geometry()
+        return Catalogue(self.table.filter(pa.array(shapely.intersects(geometry, boxes))))
+
+    def geometry(self) -> NDArray[np.object_]:
+        """Return the footprint of each scene, shape (n,). A scene without a place on Earth has None."""
+        return np.asarray(shapely.from_wkb(self.table["geometry"].to_numpy()), dtype=object)
+
+    def extent(self) -> tuple[list[float] | None, list[datetime | None]]:
+        """Return the bounds of all footprints, and the first and the last time of acquisition.
+
+        Returns:
+            West, south, east, north in degrees, or None if no scene has a place on Earth. The times are None if no
+            scene has one.
+        """
+        geometry = self.geometry()
+        placed = geometry[~shapely.is_missing(geometry)]
+        times = pc.min_max(self.table["datetime"]).as_py()
+        bounds = [float(value) for value in shapely.total_bounds(placed)] if len(placed) else None
+        return bounds, [times["min"], times["max"]]
+
+
+def _field(column: str) -> str:
+    return "cloud_cover" if column == _CLOUD_COVER else column
+
+
+def _values(row: SceneRow) -> dict[str, Any]:
+    values = asdict(row)
+    values[_CLOUD_COVER] = values.pop("cloud_cover")
+    return values
+
+
+def _scalar(time: datetime) -> pa.Scalar:
+    return pa.scalar(time if time.tzinfo else time.replace(tzinfo=UTC), type=_TIME)
+
+
+def _boxes(bbox: tuple[float, float, float, float]) -> shapely.Geometry:
+    """Return a box as one polygon, or as two polygons if it crosses the antimeridian."""
+    west, south, east, north = bbox
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise UsageError(
+            f"the box {west},{south},{east},{north} is not on Earth: give west,south,east,north in degrees, "
+            "with longitudes from -180 to 180 and south below north"
+        )
+    if west <= east:
+        return shapely.box(west, south, east, north)
+    return shapely.union(shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north))
+
+
+def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | None:
+    """Read the catalogue of a collection, or return None if there is none yet.
+
+    Args:
+        store: store of the collection.
+        layout: layout of the collection.
+
+    Raises:
+        DataError: if the file is not a catalogue of this version.
+    """
+    key = layout.catalogue
+    remedy = "delete the file and run again; the scenes are not embedded again"
+    try:
+        with store.open(key) as file:
+            table = pq.read_table(file, columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
+    except ObjectMissingError:
+        return None
+    except (pa.ArrowException, ValueError, KeyError) as error:
+        raise DataError(f"{store.uri(key)}: it is not a catalogue ({one_line(error)}): {remedy}") from error
+    reason = _why_unusable(table, layout)
+    if reason is not None:
+        raise DataError(f"{store.uri(key)}: this version cannot use the catalogue ({reason}): {remedy}")
+    return Catalogue(table.replace_schema_metadata(None).combine_chunks())
+
+
+def _why_unusable(table: pa.Table, layout: CollectionLayout) -> str | None:
+    """Return the reason why this library cannot have written the rows of a catalogue, or None if it can."""
+    for field in SCHEMA:
+        if not field.nullable and table[field.name].null_count:
+            return f"{field.name}: a row has no value"
+    ids = table["id"].combine_chunks()
+    if len(pc.unique(ids)) != len(ids) or len(pc.unique(table["source"])) != len(ids):
+        return "id, source: a scene occurs twice"
+    if not pc.all(pc.starts_with(ids, layout.member_prefix)).as_py() and len(ids):
+        return "id: it names datasets of another collection"
+    if not set(pc.unique(table["state"]).to_pylist()) <= _STATES:
+        return "state: it has an unknown value"
+    if not set(pc.unique(table["qa"]).to_pylist()) <= _VERDICTS | {None}:
+        return "qa: it has an unknown value"
+    return None
+
+
+def write_catalogue(
+    store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue, stac_collection: dict[str, Any]
+) -> None:
+    """Write the catalogue. Readers see the old file or the new file, and never a part of one.
+
+    The columns are those of stac-geoparquet, so that each row is also a STAC Item. The file holds no time of the run:
+    equal catalogues give equal bytes.
+
+    Args:
+        store: store of the collection.
+        layout: layout of the collection.
+        catalogue: all scenes.
+        stac_collection: the STAC Collection, which stac-geoparquet wants in the footer.
+    """
+    geo = GeoMetadata()
+    with (
+        local_file(store, layout.catalogue, replace=True) as file,
+        geoparquet_writer(file.path, _FILE_SCHEMA, compression="zstd") as writer,
+    ):
+        # An empty table makes an empty row group, so a catalogue without scenes has a valid file too.
+        for start in range(0, max(catalogue.count, 1), _ROW_GROUP_ROWS):
+            part = Catalogue(catalogue.table.slice(start, _ROW_GROUP_ROWS))
+            writer.write_table(_file_rows(layout, part, geo))
+        collections = {"version": "1.1.0", "collections": {layout.collection_id: stac_collection}}
+        write_metadata(
+            writer,
+            _FILE_SCHEMA,
+            {"geo": geo.json(), "stac-geoparquet": json.dumps(collections, sort_keys=True).encode()},
+        )
+
+
+def _file_rows(layout: CollectionLayout, part: Catalogue, geo: GeoMetadata) -> pa.Table:
+    """Return the rows of the file: the columns of a catalogue, and those that stac-geoparquet adds."""
+    geometry = part.geometry()
+    bounds = shapely.bounds(geometry)
+    geo.add(Footprints(geometry=geometry, bounds=bounds))
+    missing = shapely.is_missing(geometry)
+    bbox = pa.StructArray.from_arrays(
+        [pa.array(bounds[:, number]) for number in range(4)], fields=list(BBOX_TYPE), mask=pa.array(missing)
+    )
+    columns: dict[str, Any] = {name: part.table[name] for name in SCHEMA.names}
+    columns |= {
+        "stac_version": pa.array(["1.1.0"] * part.count, type=pa.string()),
+        "stac_extensions": pa.array(
+            [[] if cover is None else [_EO_EXTENSION] for cover in part.table[_CLOUD_COVER].to_pylist()],
+            type=pa.list_(pa.string()),
+        ),
+        "bbox": bbox,
+        "links": pa.array([_links(row_id, rows) for row_id, rows in _datasets(part)], type=_LINKS),
+        "assets": _assets(part),
+        "collection": pa.array([layout.collection_id] * part.count, type=pa.string()),
+    }
+    return pa.table([columns[name] for name in _FILE_SCHEMA.names], schema=_FILE_SCHEMA)
+
+
+def _datasets(part: Catalogue) -> Iterator[tuple[str, str | None]]:
+    """Yield id and fingerprint of each scene. A failed scene has no fingerprint."""
+    return zip(part.table["id"].to_pylist(), part.table["fingerprint"].to_pylist(), strict=True)
+
+
+_UP = "../.."
+"""Path from the folder of a collection to the root of the store."""
+
+
+def _links(dataset_id: str, fingerprint: str | None) -> list[dict[str, str]]:
+    links = [{"href": "collection.json", "rel": "collection", "type": "application/json"}]
+    if fingerprint is not None:
+        item = f"{_UP}/{DatasetLayout(dataset_id).stac_item}"
+        links.append({"href": href_of(item), "rel": "canonical", "type": "application/geo+json"})
+    return links
+
+
+def _assets(part: Catalogue) -> pa.Array:
+    """Return the column `assets`. A failed scene has only its source."""
+    shards, sources = part.table["shards"].to_pylist(), part.table["source"].to_pylist()
+    rows = []
+    for (dataset_id, fingerprint), count, source in zip(_datasets(part), shards, sources, strict=True):
+        row: dict[str, Any] = {"source": {"href": href_of(source), "roles": ["source"]}}
+        if fingerprint is not None:
+            dataset = DatasetLayout(dataset_id)
+            # Several shards are in one folder, as the dataset's own STAC Item says it.
+            shard = dataset.shard(fingerprint, 0) if count == 1 else f"{dataset.shards_folder}/"
+            row["embeddings"] = {"href": f"{_UP}/{shard}", "type": PARQUET, "roles": ["data"]}
+            row["index"] = {"href": f"{_UP}/{dataset.tile_index}", "type": PARQUET, "roles": ["metadata"]}
+            row["manifest"] = {"href": f"{_UP}/{dataset.manifest}", "type": "application/json", "roles": ["metadata"]}
+        rows.append(row)
+    return pa.array(rows, type=_ASSETS)

@@ -1,0 +1,221 @@
+"""A collection in a store: its STAC Collection, its configuration, and its scenes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field
+
+from rasterembed.collection.catalogue import Catalogue, read_catalogue
+from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import entry_differences
+from rasterembed.errors import ConfigurationChangedError, UsageError, check_type
+from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model, unreadable
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+
+_REMEDY = "restore the file, or embed the scenes into another collection"
+"""Advice for a STAC Collection that cannot be used."""
+
+
+class _StoredCollection(BaseModel):
+    """The entries of a stored STAC Collection that this library reads."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    configuration: CollectionConfiguration = Field(alias="rasterembed:configuration")
+    state: CollectionState = Field(alias="rasterembed:state")
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A collection of scenes that were embedded with the same configuration.
+
+    Example:
+        >>> collection = Collection.open(ObjectStore(root="embeddings"), "survey-2026")  # doctest: +SKIP
+        >>> collection.catalogue.count  # doctest: +SKIP
+        1000
+    """
+
+    store: ObjectStore
+    """The store that holds the collection's objects."""
+    id: str
+    """Name of the collection."""
+    configuration: CollectionConfiguration
+    """The settings that all scenes have in common."""
+    state: CollectionState
+    """Whether the last run completed the collection."""
+
+    @classmethod
+    def open(cls, store: ObjectStore, collection_id: str) -> Collection:
+        """Read the description of a collection, and return the collection. The catalogue is read when it is needed.
+
+        Args:
+            store: the store that holds the collection.
+            collection_id: name of the collection.
+
+        Raises:
+            UsageError: if the store has no collection of this name.
+            DataError: if this version cannot read the collection.
+        """
+        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+        check_type(collection_id, str, "collection_id", "the collection's id as text")
+        found = find_collection(store, collection_id)
+        if found is None:
+            raise _unknown_collection(store, collection_id)
+        return found
+
+    @cached_property
+    def layout(self) -> CollectionLayout:
+        """Keys of the collection's objects in the store."""
+        return CollectionLayout(self.id)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The catalogue, with one row for each scene. It is read once. A new collection has no scene.
+
+        Raises:
+            DataError: if the catalogue cannot be read.
+        """
+        return read_catalogue(self.store, self.layout) or Catalogue.of([])
+
+    def scenes(self) -> GeoDataFrame:
+        """Return the catalogue as a GeoDataFrame. The package geopandas must be installed.
+
+        Returns:
+            One row for each scene, with the footprint in OGC:CRS84.
+
+        Raises:
+            UsageError: if geopandas is not installed.
+            DataError: if the catalogue cannot be read.
+        """
+        try:
+            from geopandas import GeoDataFrame
+        except ImportError as error:
+            raise UsageError(
+                "a GeoDataFrame needs the package geopandas, which is not installed: pip install geopandas"
+            ) from error
+        frame = self.catalogue.table.drop_columns(["geometry"]).to_pandas()
+        return GeoDataFrame(frame, geometry=self.catalogue.geometry(), crs="OGC:CRS84")
+
+    def datasets(self, states: Sequence[SceneState] = (SceneState.READY,)) -> Iterator[Dataset]:
+        """Yield the datasets of the scenes in these states, in the order of their ids.
+
+        Args:
+            states: states of scenes. A scene in state `failed` has no dataset.
+
+        Raises:
+            DataError: if a dataset is in another state than the catalogue says.
+        """
+        wanted = [state for state in states if state is not SceneState.FAILED]
+        table = self.catalogue.filter(states=wanted).table
+        for dataset_id, state in zip(table["id"].to_pylist(), table["state"].to_pylist(), strict=True):
+            yield Dataset.open(self.store, dataset_id, (state,))
+
+    def vectors(self, columns: Sequence[str] = ("tile_id", "embedding")) -> Iterator[pa.RecordBatch]:
+        """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.
+
+        Args:
+            columns: columns of the shards to read. docs/datasets.md lists them.
+
+        Yields:
+            Batches with the column `dataset_id`, and then the chosen columns.
+        """
+        for dataset in self.datasets():
+            for batch in dataset.batches(list(columns)):
+                name = pa.array([dataset.id] * len(batch), type=pa.string())
+                names = ["dataset_id", *batch.schema.names]
+                yield pa.RecordBatch.from_arrays([name, *batch.columns], names=names)
+
+
+def find_collection(store: ObjectStore, collection_id: str) -> Collection | None:
+    """Return a collection, or None if the store has no collection of this name.
+
+    Raises:
+        UsageError: if the id is not allowed.
+        DataError: if this version cannot read the collection.
+    """
+    layout = CollectionLayout(collection_id)
+    key = layout.stac_collection
+    stored = read_model(store, key, _StoredCollection, name="collection", remedy=_REMEDY)
+    if stored is None:
+        return None
+    if stored.id != collection_id:
+        raise unreadable(store, key, name="collection", reason="id: it is another collection", remedy=_REMEDY)
+    return Collection(store, collection_id, stored.configuration, stored.state)
+
+
+def list_collections(store: ObjectStore) -> list[str]:
+    """Return the ids of all collections in a store, in alphabetical order.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    ids = []
+    for key, _ in store.find(COLLECTIONS_FOLDER):
+        name = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
+        try:
+            layout = CollectionLayout(name)
+        except UsageError:  # A person may have made a folder whose name is not a collection id.
+            continue
+        if key == layout.stac_collection:
+            ids.append(name)
+    return sorted(ids)
+
+
+def write_collection(
+    store: ObjectStore,
+    layout: CollectionLayout,
+    configuration: CollectionConfiguration,
+    catalogue: Catalogue,
+    state: CollectionState,
+) -> dict[str, Any]:
+    """Write the STAC Collection, unless the store has the same one already. Return its content.
+
+    The caller must hold the collection's lease.
+    """
+    content = stac_collection(layout, configuration, catalogue, state)
+    data = json.dumps(content, indent=1, sort_keys=True).encode()
+    if store.read(layout.stac_collection) != data:
+        store.write(layout.stac_collection, data)
+    return content
+
+
+def check_configuration(collection: Collection, wanted: CollectionConfiguration) -> None:
+    """Refuse settings that differ from those of the collection.
+
+    Raises:
+        ConfigurationChangedError: if they differ. The text names each difference.
+    """
+    own = json.loads(json.dumps(collection.configuration.values()))
+    differences = entry_differences(own, json.loads(json.dumps(wanted.values())))
+    if differences:
+        changes = "; ".join(f"{name}: {mine} in the collection, {other} requested" for name, mine, other in differences)
+        raise ConfigurationChangedError(
+            f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
+            "use those of the collection, or choose another collection id"
+        )
+
+
+def _unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
+    ids = list_collections(store)
+    if ids:
+        near = get_close_matches(collection_id, ids, n=3, cutoff=0.5) or ids[:3]
+        more = ", ..." if len(ids) > len(near) else ""
+        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
+    else:
+        advice = "the store has no collection: check the root, or embed a collection first"
+    return UsageError(f"there is no collection {collection_id!r} in {store.root}: {advice}")

@@ -1,0 +1,76 @@
+"""Compare a listing of scenes with the catalogue: which scenes are new, changed, to be tried again, or gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.found_scene import FoundScene, Listing
+from rasterembed.collection.scene_row import SceneState
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference between a listing and a catalogue."""
+
+    new: tuple[FoundScene, ...]
+    """Scenes that the catalogue does not have."""
+    changed: tuple[FoundScene, ...]
+    """Scenes whose file has another size or version than the catalogue says."""
+    again: tuple[FoundScene, ...]
+    """Scenes that failed before, and did not change."""
+    unchanged: tuple[FoundScene, ...]
+    """Scenes that are embedded and did not change."""
+    found_again: tuple[str, ...]
+    """Ids of the datasets of unchanged scenes that the catalogue calls gone, or found in another listing."""
+    gone: tuple[str, ...]
+    """Ids of the datasets of scenes that an earlier listing from the same address had, and that are missing now."""
+
+    @property
+    def to_embed(self) -> Iterator[FoundScene]:
+        """All scenes that a run has to embed: the new ones, the changed ones, and those to be tried again."""
+        return chain(self.new, self.changed, self.again)
+
+    @property
+    def to_embed_count(self) -> int:
+        """Number of scenes that a run has to embed."""
+        return len(self.new) + len(self.changed) + len(self.again)
+
+
+def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
+    """Compare a listing with a catalogue, by size and version of each scene's file.
+
+    A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
+    folder would declare the scenes of all other folders gone.
+
+    Args:
+        catalogue: catalogue of the collection.
+        listing: the scenes that exist now.
+    """
+    names = ("source", "id", "source_size", "source_version", "state", "listing", "gone")
+    columns = [catalogue.table[name].to_pylist() for name in names]
+    known = {row[0]: row[1:] for row in zip(*columns, strict=True)}
+    new: list[FoundScene] = []
+    changed: list[FoundScene] = []
+    again: list[FoundScene] = []
+    unchanged: list[FoundScene] = []
+    found_again: list[str] = []
+    for scene in listing.scenes:
+        row = known.get(scene.uri)
+        if row is None:
+            new.append(scene)
+            continue
+        dataset_id, size, version, state, address, gone = row
+        if (scene.size, scene.version) != (size, version):
+            changed.append(scene)
+        elif state == SceneState.FAILED:
+            again.append(scene)
+        else:
+            unchanged.append(scene)
+            if gone or address != listing.address:
+                found_again.append(dataset_id)
+    listed = {scene.uri for scene in listing.scenes}
+    missing = tuple(row[0] for uri, row in known.items() if row[4] == listing.address and uri not in listed)
+    return Comparison(tuple(new), tuple(changed), tuple(again), tuple(unchanged), tuple(found_again), missing)

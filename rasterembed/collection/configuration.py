@@ -1,0 +1,91 @@
+"""The configuration of a collection: all settings that its scenes have in common, and their fingerprint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.dataset.plan import PlanSettings, fingerprint_of
+from rasterembed.dataset.selection import Selection
+from rasterembed.errors import UsageError
+from rasterembed.model.choice import Device, Dinov3, ResolvedModel, resolve_model
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.validity import Validity
+
+SCHEMA_VERSION = 1
+"""Version of the catalogue's columns. Increase it when the columns or their meanings change."""
+
+
+class CollectionConfiguration(BaseModel):
+    """The settings that all scenes of a collection have in common. They never change during the collection's life.
+
+    The model is resolved: it names the digest of the weights and the data type of the computation. All scenes, also
+    those of next year's run on another machine, are therefore embedded by the same model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    grid: Grid
+    radiometry: Radiometry
+    validity: Validity
+    model: ResolvedModel
+    selection: Selection
+
+    def values(self) -> dict[str, Any]:
+        """Return the values for the fingerprint, as JSON values."""
+        return {"schema_version": SCHEMA_VERSION, **self.model_dump(mode="json")}
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 digest of the values as canonical JSON, in hexadecimal digits."""
+        return fingerprint_of(self.values())
+
+    def settings(self, device: Device = "auto") -> PlanSettings:
+        """Return the settings with which each scene is planned.
+
+        Args:
+            device: device that runs the model. It is no part of the configuration.
+        """
+        model = Dinov3(
+            model=self.model.id,
+            revision=self.model.revision,
+            pooling=self.model.pooling,
+            input_size=self.model.input_size,
+            device=device,
+            dtype=self.model.dtype,
+            mean=self.model.mean,
+            std=self.model.std,
+        )
+        return PlanSettings(
+            grid=self.grid,
+            radiometry=self.radiometry,
+            validity=self.validity,
+            model=model,
+            selection=self.selection,
+        )
+
+
+def resolve_configuration(settings: PlanSettings, hub_token: str | None = None) -> CollectionConfiguration:
+    """Replace every `auto` of the model by an actual value, and return the configuration of a collection.
+
+    The stretch of the colours stays as it was chosen. With percentiles, each scene gets the percentiles of its pixels.
+
+    Args:
+        settings: grid, radiometry, validity, model and selection.
+        hub_token: access token for gated weights.
+
+    Raises:
+        UsageError: if a setting does not fit a collection or the model.
+        DataError: if the model cannot be used.
+    """
+    if settings.validity.mask is not None:
+        raise UsageError("`mask` names the mask of one raster: a collection has many rasters, so leave it out")
+    return CollectionConfiguration(
+        grid=settings.grid,
+        radiometry=settings.radiometry,
+        validity=settings.validity,
+        model=resolve_model(settings.model, settings.grid.size, hub_token),
+        selection=settings.selection,
+    )

@@ -1,0 +1,175 @@
+"""Discover scenes: in a folder, by a pattern, in a list of paths, or in a STAC document."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import cache
+from itertools import takewhile
+
+from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
+from rasterembed.collection.hrefs import resolve_href
+from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet
+from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
+from rasterembed.store.folder import FolderStorage
+from rasterembed.store.layout import is_pattern
+from rasterembed.store.object_store import ObjectStore, locate
+from rasterembed.store.storage import ObjectInfo
+from rasterembed.store.uploads import RASTER_SUFFIXES, is_output
+
+_THREADS = 16
+"""Number of files that are described at the same time. On S3, each description is a request."""
+
+_MAX_LIST_BYTES = 256 * 2**20
+"""Largest size of a list of paths."""
+
+
+def discover(store: ObjectStore, address: str, asset: str | None = None) -> Listing:
+    """Find all scenes at an address.
+
+    Files that runs wrote into the store are never scenes. A scene whose file is missing is part of the listing, with
+    its problem. It is then recorded in the catalogue.
+
+    Args:
+        store: gives the credentials for S3.
+        address: one of these:
+
+            - a folder, or s3://bucket/prefix/: all rasters below it, by the endings `RASTER_SUFFIXES`
+            - a pattern, such as `/data/2026/**/*.tif` or s3://bucket/2026-*/*.tif
+            - a text file (.txt) with one path or s3:// address a line; lines that begin with # are comments
+            - a STAC Item, ItemCollection, Catalog or Collection (.json, .geojson)
+            - a stac-geoparquet file (.parquet)
+            - a single raster
+        asset: for STAC, key of the asset with the pixels. See `stac_items.choose_asset`.
+
+    Raises:
+        UsageError: if the address is none of these.
+        DataError: if nothing is found, or if a document cannot be read.
+        StoreError: if the store refuses.
+
+    Example:
+        >>> discover(store, "s3://rasters/2026/").scenes[0].uri  # doctest: +SKIP
+        's3://rasters/2026/a.tif'
+    """
+    uri = _located(address)
+    lower = uri.lower()
+    if is_pattern(uri) and not os.path.exists(uri):
+        listing = listing_of(uri, list(_matching(store, uri)))
+    elif lower.endswith(".txt"):
+        listing = listing_of(uri, _described(store, _listed(store, uri)))
+    elif lower.endswith((".json", ".geojson")):
+        listing = listing_of(uri, _described(store, scenes_of_document(store, uri, asset)))
+    elif lower.endswith(".parquet"):
+        listing = listing_of(uri, _described(store, scenes_of_geoparquet(store, uri, asset)))
+    elif lower.endswith(RASTER_SUFFIXES) or os.path.isfile(uri):
+        listing = listing_of(uri, _described(store, [FoundScene(uri)]))
+    else:
+        listing = listing_of(uri, list(_below(store, uri)))
+    if not listing.scenes:
+        raise DataError(f"{uri}: no scene was found: check the address")
+    return listing
+
+
+def _located(address: str) -> str:
+    """Return an address in its full form. The address of a folder on S3 may be a whole bucket."""
+    if not address.startswith("s3://"):
+        return locate(address, "scenes")
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise UsageError(f"scenes {address!r} names no bucket: use s3://bucket/prefix/")
+    # The same folder with and without the last slash must give the same address: the catalogue compares it.
+    return f"s3://{bucket}/{key}".rstrip("/")
+
+
+def _below(store: ObjectStore, folder: str) -> Iterator[FoundScene]:
+    """Yield all rasters in a folder and its subfolders."""
+    if not folder.startswith("s3://") and not os.path.isdir(folder):
+        raise UsageError(f"{folder}: there is no such file or folder: give a folder, a pattern, a list or a STAC file")
+    return _scenes(store, ((uri, info) for uri, info in _files(store, folder) if _is_raster(uri)))
+
+
+def _matching(store: ObjectStore, pattern: str) -> Iterator[FoundScene]:
+    """Yield all files whose path matches a pattern."""
+    head = "s3://" if pattern.startswith("s3://") else ""
+    parts = pattern.removeprefix(head).split("/")
+    fixed = list(takewhile(lambda part: not is_pattern(part), parts))
+    if head and not fixed:
+        raise UsageError(f"{pattern}: the name of a bucket cannot be a pattern")
+    folder, rest = head + "/".join(fixed), tuple(parts[len(fixed) :])
+    found = _files(store, folder or "/")
+    return _scenes(
+        store, ((uri, info) for uri, info in found if _fits(tuple(uri[len(folder) :].strip("/").split("/")), rest))
+    )
+
+
+def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Return whether the segments of a path fit those of a pattern. `**` stands for any number of segments."""
+
+    @cache  # Without it, a pattern with many `**` would take exponential time.
+    def fits(part: int, place: int) -> bool:
+        if place == len(pattern):
+            return part == len(parts)
+        if pattern[place] == "**":
+            return fits(part, place + 1) or (part < len(parts) and fits(part + 1, place))
+        return part < len(parts) and fnmatchcase(parts[part], pattern[place]) and fits(part + 1, place + 1)
+
+    return fits(0, 0)
+
+
+def _files(store: ObjectStore, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
+    """Yield the address and the `ObjectInfo` of every file below a folder."""
+    if folder.startswith("s3://"):
+        for bucket, key, info in store.find_uploads(folder):
+            yield f"s3://{bucket}/{key}", info
+    else:
+        yield from FolderStorage().find(folder)
+
+
+def _scenes(store: ObjectStore, files: Iterable[tuple[str, ObjectInfo]]) -> Iterator[FoundScene]:
+    for uri, info in files:
+        if not is_output(uri, store.root):
+            yield FoundScene(uri, size=info.size, version=info.version, modified=info.modified)
+
+
+def _is_raster(uri: str) -> bool:
+    return uri.lower().endswith(RASTER_SUFFIXES)
+
+
+def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
+    """Yield the scenes of a list of paths. A relative path begins in the folder of the list."""
+    with store.open_uri(uri) as file:
+        data = file.read(_MAX_LIST_BYTES + 1)
+    if len(data) > _MAX_LIST_BYTES:
+        raise DataError(f"{uri}: the list has more than {_MAX_LIST_BYTES // 2**20} MiB: divide it")
+    try:
+        lines = data.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{uri}: the list is not UTF-8: write it as UTF-8") from error
+    for line in (line.strip() for line in lines):
+        if not line or line.startswith("#"):
+            continue
+        try:
+            yield FoundScene(resolve_href(uri, line, encoded=False))
+        except RasterEmbedError as error:
+            yield FoundScene(line, problem=one_line(error))
+
+
+def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:
+    """Return the scenes with the size and version of their files."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="describe") as pool:
+        return list(pool.map(lambda scene: _describe(store, scene), scenes))
+
+
+def _describe(store: ObjectStore, scene: FoundScene) -> FoundScene:
+    if scene.problem is not None:
+        return scene
+    try:
+        info = store.describe(scene.uri)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        return replace(scene, problem=one_line(error))
+    return replace(scene, size=info.size, version=info.version, modified=info.modified)

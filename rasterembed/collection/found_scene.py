@@ -1,0 +1,58 @@
+"""A scene as a listing names it, before it is embedded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FoundScene:
+    """A scene in a listing."""
+
+    uri: str
+    """Address of the scene's file: absolute path, or s3://bucket/key."""
+    size: int | None = None
+    """Size of the file in bytes. None if it is not known."""
+    version: str | None = None
+    """Version of the file. See `ObjectInfo.version`. None if it is not known."""
+    modified: float | None = None
+    """Time of the file's last modification, in seconds since 1970."""
+    item: str | None = None
+    """Id of the STAC Item that names the scene."""
+    datetime: datetime | None = None
+    """Time of acquisition from the STAC Item, UTC."""
+    cloud_cover: float | None = None
+    """Share of the scene that clouds cover, in percent, from the STAC Item."""
+    geometry: bytes | None = None
+    """Footprint from the STAC Item in OGC:CRS84, as WKB."""
+    problem: str | None = None
+    """Why the scene cannot be embedded, in one line. None if nothing speaks against it."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The scenes that were found at one address."""
+
+    address: str
+    """The address in its full form: an absolute path or pattern, or s3://bucket/..."""
+    scenes: tuple[FoundScene, ...]
+    """The scenes in the order of their addresses. Each address occurs once."""
+    repeated: tuple[str, ...] = ()
+    """Addresses of scenes that the listing names more than once."""
+
+
+def listing_of(address: str, scenes: list[FoundScene]) -> Listing:
+    """Return a listing in which each scene occurs once. Of equal addresses, the first scene stays.
+
+    Args:
+        address: address of the listing.
+        scenes: all scenes that were found, in any order.
+    """
+    first: dict[str, FoundScene] = {}
+    repeated: set[str] = set()
+    for scene in scenes:
+        if first.setdefault(scene.uri, scene) is not scene:
+            repeated.add(scene.uri)
+    ordered = tuple(first[uri] for uri in sorted(first))
+    return Listing(address, ordered, tuple(sorted(repeated)))

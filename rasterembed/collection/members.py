@@ -1,0 +1,38 @@
+"""The ids of the datasets in a collection. The id alone tells which collection a dataset belongs to."""
+
+from __future__ import annotations
+
+from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.layout import MAX_ID_LETTERS, MEMBER_MARK, CollectionLayout, check_dataset_id
+
+
+def member_id(collection_id: str, uri: str) -> str:
+    """Return the id of the dataset of a scene in a collection.
+
+    Two collections may hold the same scene with different configurations. The id therefore begins with the collection's
+    id. It ends with the digest of the scene's address, as the default id of a dataset does.
+
+    Args:
+        collection_id: name of the collection.
+        uri: absolute path of the scene, or s3://bucket/key.
+
+    Example:
+        >>> member_id("survey", "s3://bucket/a/Input 1.tif")
+        'survey--bucket-a-input-1-vo2xc7huyiaxvppb'
+    """
+    head = CollectionLayout(collection_id).member_prefix
+    # The digest is at the end, so the beginning of a long id is left out.
+    return check_dataset_id(head + default_dataset_id(uri)[-(MAX_ID_LETTERS - len(head)) :].lstrip("-._"))
+
+
+def collection_of(dataset_id: str) -> str | None:
+    """Return the id of the collection that a dataset belongs to. Return None for a dataset of its own.
+
+    Example:
+        >>> collection_of("survey--bucket-a-input-1-vo2xc7huyiaxvppb")
+        'survey'
+        >>> collection_of("scene") is None
+        True
+    """
+    collection_id, mark, _ = dataset_id.partition(MEMBER_MARK)
+    return collection_id if mark else None

@@ -1,0 +1,94 @@
+"""The STAC Collection of a collection: its extent, its model, its files and its configuration."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.dataset.stac import EMBEDDING_EXTENSION, PARQUET
+from rasterembed.escape import href_of
+from rasterembed.model.checkpoints import DEMO
+from rasterembed.store.layout import CollectionLayout, name_of
+
+
+class CollectionState(StrEnum):
+    """State of a collection."""
+
+    EMBEDDING = "embedding"
+    """A run works on the collection, or it was killed. The catalogue may lack scenes that are embedded."""
+    READY = "ready"
+    """The last run worked through all scenes of its listing, and the catalogue is complete."""
+
+
+def stac_collection(
+    layout: CollectionLayout, configuration: CollectionConfiguration, catalogue: Catalogue, state: CollectionState
+) -> dict[str, Any]:
+    """Return the STAC 1.1 Collection with the fields of the embedding extension (v0.0.1).
+
+    The Items are in the asset `items`, a stac-geoparquet file. They are not linked one by one, because a collection may
+    have a hundred thousand Items. The result holds no time of the run: equal collections give equal content.
+
+    Args:
+        layout: layout of the collection.
+        configuration: configuration of the collection.
+        catalogue: all scenes.
+        state: state of the collection.
+    """
+    bounds, times = catalogue.extent()
+    model = configuration.model
+    layout_fields = {
+        "layout_type": "regular_grid",
+        "chip_size": [configuration.grid.size, configuration.grid.size],
+        "stride": [configuration.grid.step, configuration.grid.step],
+    }
+    return {
+        "type": "Collection",
+        "stac_version": "1.1.0",
+        "stac_extensions": [EMBEDDING_EXTENSION],
+        "id": layout.collection_id,
+        "description": f"Tile embeddings of {catalogue.count} scenes, computed by {model.name}",
+        "license": "other",
+        "extent": {
+            # STAC asks for a box even if no scene has a place on Earth. The whole Earth is never wrong.
+            "spatial": {"bbox": [bounds or [-180.0, -90.0, 180.0, 90.0]]},
+            "temporal": {"interval": [[_time(time) for time in times]]},
+        },
+        "links": [
+            *_model_links(configuration),
+            {"rel": "emb:source-data", "href": name_of(layout.catalogue), "type": PARQUET},
+        ],
+        "assets": {
+            "items": {
+                "href": name_of(layout.catalogue),
+                "type": PARQUET,
+                "title": "The Items, one row a scene",
+                "roles": ["collection-mirror"],
+            }
+        },
+        "emb:type": "chip",
+        "emb:dimensions": model.dimensions,
+        "data_type": configuration.selection.vector_dtype,
+        "emb:chip_layout": layout_fields,
+        "rasterembed:state": state.value,
+        "rasterembed:scenes": {name.value: number for name, number in catalogue.counts().items()},
+        "rasterembed:vectors": catalogue.vectors,
+        "rasterembed:fingerprint": configuration.fingerprint,
+        "rasterembed:configuration": configuration.model_dump(mode="json"),
+    }
+
+
+def _model_links(configuration: CollectionConfiguration) -> list[dict[str, str]]:
+    """Return a link to the model's page on the hub, or to its folder. The demo model has neither."""
+    model = configuration.model
+    if model.id == DEMO:
+        return []
+    if model.revision is None:
+        return [{"rel": "emb:model", "href": href_of(model.id)}]
+    return [{"rel": "emb:model", "href": f"https://huggingface.co/{model.id}/tree/{model.revision}"}]
+
+
+def _time(time: datetime | None) -> str | None:
+    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,412 @@
+"""The pipeline of a collection: the one sequence of steps that turns a listing of scenes into a collection.
+
+Each scene becomes a dataset, by the sequence of `rasterembed.pipeline`. A notebook, the command and the Prefect flow
+all run `embed_collection`. They differ in the `CollectionSteps` that they pass.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
+from rasterembed.collection.collection import Collection, check_configuration, find_collection, write_collection
+from rasterembed.collection.comparison import Comparison, compare
+from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
+from rasterembed.collection.discovery import discover
+from rasterembed.collection.found_scene import FoundScene, Listing
+from rasterembed.collection.members import member_id
+from rasterembed.collection.rebuilding import catalogue_of_manifests
+from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row, failed_row
+from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.manifest import read_manifest
+from rasterembed.dataset.plan import PlanSettings
+from rasterembed.errors import Cancelled, DataError, RasterEmbedError, StoreUnavailableError, check_type, one_line
+from rasterembed.escape import escape_terminal
+from rasterembed.model.choice import Device
+from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
+from rasterembed.qa.report import QaError
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.object_store import ObjectStore
+
+_CATALOGUE_EVERY_S = 60.0
+"""Seconds between two writes of the catalogue during a run. The catalogue of 100,000 scenes takes seconds to write."""
+
+
+class CollectionOptions(BaseModel):
+    """All options for embedding a collection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settings: PlanSettings | None = None
+    """Settings of all scenes. By default those of the collection, or the defaults for a new collection."""
+    asset: str | None = Field(
+        default=None,
+        description="Key of the STAC asset with the pixels. The default is `visual`, or else the only asset with the "
+        "role `data`.",
+    )
+    execution: Execution = Execution()
+    """Settings for speed and memory. They change the vectors only by rounding."""
+    qa: QaThresholds = QaThresholds()
+    """Bounds that each scene must keep to become `ready`."""
+    quality_checks: bool = Field(
+        default=True,
+        description="Check the quality of each scene. Without these checks the state of the scenes stays `embedded`, "
+        "and they are not searched.",
+    )
+    max_failed_fraction: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Largest share of failed scenes with which the run succeeds. The other scenes are embedded in any "
+        "case.",
+    )
+    prune: bool = Field(default=False, description="Delete the datasets of scenes that are gone.")
+
+
+@dataclass(frozen=True)
+class CollectionResult:
+    """The result of `embed_collection`."""
+
+    collection: Collection
+    """The collection after the run."""
+    listing: Listing
+    """The scenes that the run was given."""
+    comparison: Comparison
+    """The difference between the listing and the catalogue before the run."""
+    failed: tuple[SceneRow, ...]
+    """Scenes of the listing that could not be embedded, with their reasons."""
+    pruned: tuple[str, ...]
+    """Ids of the datasets that were deleted, because their scenes are gone."""
+
+
+class CollectionSteps:
+    """The steps of a collection as plain function calls, with hooks for progress and messages.
+
+    A subclass can run the steps in another way, and never changes their results.
+    """
+
+    def discover(self, store: ObjectStore, scenes: str, asset: str | None) -> Listing:
+        """Find the scenes. See `rasterembed.collection.discovery.discover`."""
+        return discover(store, scenes, asset)
+
+    def embed_scene(
+        self, store: ObjectStore, scene: FoundScene, options: EmbedOptions, hub_token: str | None, run_id: str
+    ) -> EmbedResult:
+        """Embed one scene. A process keeps its loaded model, so only the first scene waits for it."""
+        return embed_raster(store, scene.uri, options, steps=_SceneSteps(self), hub_token=hub_token, run_id=run_id)
+
+    def on_compared(self, comparison: Comparison, listing: Listing) -> None:
+        """Report what the run will do. This class reports nothing."""
+
+    def on_scene(self, row: SceneRow) -> None:
+        """Report that a scene was embedded or failed. This class reports nothing."""
+
+    def on_wait(self, message: str) -> None:
+        """Report that the run waits for another run."""
+        print(escape_terminal(message))
+
+    def on_warning(self, message: str) -> None:
+        """Report something that a person should look at, although the run goes on."""
+        print(f"warning: {escape_terminal(message)}")
+
+
+class _SceneSteps(Steps):
+    """The steps of one scene. Messages go to the steps of the collection."""
+
+    def __init__(self, steps: CollectionSteps) -> None:
+        self._steps = steps
+
+    def on_wait(self, message: str) -> None:
+        """Pass the message on."""
+        self._steps.on_wait(message)
+
+    def on_warning(self, message: str) -> None:
+        """Pass the warning on."""
+        self._steps.on_warning(message)
+
+
+def embed_collection(
+    store: ObjectStore,
+    collection_id: str,
+    scenes: str,
+    options: CollectionOptions = CollectionOptions(),
+    *,
+    steps: CollectionSteps | None = None,
+    hub_token: str | None = None,
+    run_id: str | None = None,
+) -> CollectionResult:
+    """Embed all scenes at an address that are new, changed, or failed before, and bring the catalogue up to date.
+
+    A scene that fails is recorded with its reason, and does not stop the others. Unchanged scenes are not read. If the
+    process is killed at any point, call the function again: the result is the same as without the interruption.
+
+    Args:
+        store: store of the collection. The store's credentials are also used to read scenes on S3.
+        collection_id: name of the collection. A collection that does not exist is made.
+        scenes: address of the scenes. See `rasterembed.collection.discovery.discover`.
+        options: all options.
+        steps: how the steps run. By default, they are plain calls in this process.
+        hub_token: access token for gated weights.
+        run_id: name of the run in receipts and leases. The default name is random.
+
+    Returns:
+        The collection, and what the run found and did.
+
+    Raises:
+        ConfigurationChangedError: if the collection exists with another configuration.
+        LeaseHeldError: if another run is writing the collection.
+        DataError: if nothing was found, or if more scenes failed than `max_failed_fraction` allows. The catalogue is
+            then up to date.
+        StoreUnavailableError: if the store does not answer.
+
+    Example:
+        >>> result = embed_collection(store, "survey-2026", "s3://rasters/2026/")  # doctest: +SKIP
+        >>> result.collection.catalogue.count  # doctest: +SKIP
+        1000
+    """
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    check_type(scenes, str, "scenes", "a folder, a pattern, a list or a STAC document, as text")
+    check_type(options, CollectionOptions, "options", "CollectionOptions, such as CollectionOptions(prune=True)")
+    layout = CollectionLayout(collection_id)
+    steps = steps or CollectionSteps()
+    run_id = run_id or uuid.uuid4().hex
+    listing = steps.discover(store, scenes, options.asset)
+    wait_s = options.execution.lease_wait
+    with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
+        configuration = _configuration(store, collection_id, options, hub_token)
+        writer = _Writer(store, layout, configuration, lease, read_catalogue(store, layout))
+        comparison = compare(writer.catalogue, listing)
+        steps.on_compared(comparison, listing)
+        if comparison.to_embed_count:
+            writer.begin()
+        job = _SceneJob(
+            store, layout, listing.address, _scene_options(configuration, options), steps, hub_token, run_id
+        )
+        with writer.kept_on_error():
+            for scene in comparison.to_embed:
+                lease.check_often()
+                row = job.embed(scene)
+                writer.add(row)
+                steps.on_scene(row)
+        pruned = comparison.gone if options.prune else ()
+        for dataset_id in pruned:
+            lease.check_often()
+            job.delete(dataset_id)
+        writer.finish(comparison, listing, pruned)
+    failed = _failed(writer.catalogue, listing)
+    _check_failed(store, layout, failed, listing, options.max_failed_fraction)
+    collection = Collection(store, collection_id, configuration, CollectionState.READY)
+    return CollectionResult(collection, listing, comparison, failed, pruned)
+
+
+def rebuild_collection(
+    store: ObjectStore, collection_id: str, *, steps: CollectionSteps | None = None, run_id: str | None = None
+) -> Collection:
+    """Make the catalogue of a collection again, from the manifests of its scenes.
+
+    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. They also do not know the
+    cloud cover and the listing of a scene. The next run of `embed_collection` tries failed scenes again.
+
+    Args:
+        store: store of the collection.
+        collection_id: name of the collection. Its STAC Collection must exist, because it holds the configuration.
+        steps: hooks for messages.
+        run_id: name of the run in the lease. The default name is random.
+
+    Raises:
+        UsageError: if the store has no collection of this name.
+        DataError: if the manifest or the plan of a scene cannot be read.
+        LeaseHeldError: if another run is writing the collection.
+    """
+    collection = Collection.open(store, collection_id)
+    steps = steps or CollectionSteps()
+    name = run_id or uuid.uuid4().hex
+    # The lease of a dead run expires during this wait.
+    with hold_lease(store, collection.layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+        writer = _Writer(store, collection.layout, collection.configuration, lease, None)
+        writer.replace(catalogue_of_manifests(store, collection.layout))
+    return Collection.open(store, collection_id)
+
+
+def _configuration(
+    store: ObjectStore, collection_id: str, options: CollectionOptions, hub_token: str | None
+) -> CollectionConfiguration:
+    """Return the configuration of the collection. For a new collection, make the configuration from the options."""
+    existing = find_collection(store, collection_id)
+    if existing is None:
+        return resolve_configuration(options.settings or PlanSettings(), hub_token)
+    if options.settings is not None:
+        check_configuration(existing, resolve_configuration(options.settings, hub_token))
+    return existing.configuration
+
+
+def _scene_options(configuration: CollectionConfiguration, options: CollectionOptions) -> EmbedOptions:
+    """Return the options for each scene. The dataset id is still missing."""
+    device: Device = "auto" if options.settings is None else options.settings.model.device
+    settings = configuration.settings(device)
+    return EmbedOptions(
+        **{name: getattr(settings, name) for name in PlanSettings.model_fields},
+        execution=options.execution,
+        qa=options.qa,
+        search=VectorIndexOptions(index="never"),  # A collection is searched as a whole.
+        # The dataset belongs to this collection and this scene. Another configuration is an older state of the file.
+        replace=True,
+        quality_checks=options.quality_checks,
+    )
+
+
+@dataclass(frozen=True)
+class _SceneJob:
+    """Embeds scenes of a collection, one after the other."""
+
+    store: ObjectStore
+    layout: CollectionLayout
+    address: str
+    """Address of the listing."""
+    options: EmbedOptions
+    """Options of every scene, without the dataset id."""
+    steps: CollectionSteps
+    hub_token: str | None
+    run_id: str
+
+    def embed(self, scene: FoundScene) -> SceneRow:
+        """Embed one scene, and return its row. A scene that fails gets a row with the reason.
+
+        Raises:
+            StoreUnavailableError: if the store does not answer. All other scenes would fail too.
+            Cancelled: if the run was told to stop.
+        """
+        if scene.problem is not None:
+            return self._failed(scene, scene.problem)
+        dataset_id = member_id(self.layout.collection_id, scene.uri)
+        options = self.options.model_copy(update={"dataset_id": dataset_id})
+        try:
+            result = self.steps.embed_scene(self.store, scene, options, self.hub_token, self.run_id)
+            return embedded_row(scene, self.address, result.plan, result.manifest)
+        except QaError:
+            dataset = Dataset.open(self.store, dataset_id, ("failed_qa",))
+            return embedded_row(scene, self.address, dataset.plan, dataset.manifest)
+        except (StoreUnavailableError, Cancelled):
+            raise
+        except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.
+            return self._failed(scene, one_line(error))
+
+    def _failed(self, scene: FoundScene, reason: str) -> SceneRow:
+        return failed_row(self.layout.collection_id, scene, self.address, reason)
+
+    def delete(self, dataset_id: str) -> None:
+        """Delete the dataset of a scene that is gone."""
+        # The scene may have failed, or a killed run may have deleted its dataset.
+        if read_manifest(self.store, dataset_id) is not None:
+            delete_dataset(self.store, dataset_id, run_id=self.run_id, on_wait=self.steps.on_wait)
+
+
+def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:
+    """Return the rows of the scenes of a listing that failed."""
+    listed = {scene.uri for scene in listing.scenes}
+    return tuple(row for row in catalogue.filter(states=[SceneState.FAILED]).rows() if row.source in listed)
+
+
+def _check_failed(
+    store: ObjectStore, layout: CollectionLayout, failed: Sequence[SceneRow], listing: Listing, most: float
+) -> None:
+    """Refuse a run in which too many scenes failed.
+
+    Raises:
+        DataError: if the share of failed scenes is larger than `most`. The text names the first failed scenes.
+    """
+    if len(failed) > most * len(listing.scenes):
+        examples = "; ".join(f"{row.source}: {row.reason}" for row in failed[:3])
+        raise DataError(
+            f"{layout.owner}: {len(failed)} of {len(listing.scenes)} scenes failed, more than `max_failed_fraction` "
+            f"allows ({examples}): see the column reason of {store.uri(layout.catalogue)}"
+        )
+
+
+class _Writer:
+    """Writes the catalogue and the STAC Collection of a run that holds the collection's lease."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        layout: CollectionLayout,
+        configuration: CollectionConfiguration,
+        lease: Lease,
+        stored: Catalogue | None,
+    ) -> None:
+        self.catalogue = stored or Catalogue.of([])
+        self._store, self._layout, self._configuration, self._lease = store, layout, configuration, lease
+        self._stored = stored
+        self._waiting: list[SceneRow] = []
+        self._saved = time.monotonic()
+
+    def begin(self) -> None:
+        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work.
+
+        Delete the unfinished files of a killed run.
+        """
+        self._store.clear_scratch(self._layout.collection_folder)
+        self._lease.check()
+        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
+
+    def add(self, row: SceneRow) -> None:
+        """Add a row to the catalogue. The file is written at most every `_CATALOGUE_EVERY_S` seconds."""
+        self._waiting.append(row)
+        if time.monotonic() - self._saved > _CATALOGUE_EVERY_S:
+            self._save()
+
+    @contextmanager
+    def kept_on_error(self) -> Iterator[None]:
+        """Write the rows so far if the block raises an error, so that the next run need not look at these scenes."""
+        try:
+            yield
+        except BaseException:
+            with suppress(RasterEmbedError):  # The error of the block is the one that people must see.
+                self._save()
+            raise
+
+    def finish(self, comparison: Comparison, listing: Listing, pruned: Sequence[str]) -> None:
+        """Write the catalogue and the STAC Collection of the finished run, unless the store has the same ones."""
+        gone = [] if pruned else comparison.gone
+        self.catalogue = (
+            self.catalogue.updated(self._waiting, without=pruned)
+            .with_values(comparison.found_again, listing=listing.address, gone=False)
+            .with_values(gone, gone=True)
+        )
+        self._waiting = []
+        self._write(CollectionState.READY)
+
+    def replace(self, catalogue: Catalogue) -> None:
+        """Write another catalogue, and the STAC Collection."""
+        self.catalogue = catalogue
+        self._write(CollectionState.READY)
+
+    def _save(self) -> None:
+        """Write the catalogue with all rows so far."""
+        if self._waiting:
+            self.catalogue = self.catalogue.updated(self._waiting)
+            self._waiting = []
+            self._write(CollectionState.EMBEDDING)
+        self._saved = time.monotonic()
+
+    def _write(self, state: CollectionState) -> None:
+        """Write the catalogue if it differs from the stored one, and then the STAC Collection."""
+        self._lease.check()
+        if self._stored is None or not self._stored.table.equals(self.catalogue.table):
+            # The footer always holds the finished collection, so that equal scenes give equal bytes.
+            footer = stac_collection(self._layout, self._configuration, self.catalogue, CollectionState.READY)
+            write_catalogue(self._store, self._layout, self.catalogue, footer)
+            self._stored = self.catalogue
+        write_collection(self._store, self._layout, self._configuration, self.catalogue, state)

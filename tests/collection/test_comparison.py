@@ -1,0 +1,46 @@
+"""A listing and a catalogue are compared by the size and the version of each file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.comparison import compare
+from rasterembed.collection.found_scene import FoundScene, listing_of
+from tests.collection.test_catalogue import FAILED, row
+
+
+def scene(number: int, **changes: str | int) -> FoundScene:
+    known = row(number)
+    found = FoundScene(known.source, size=known.source_size, version=known.source_version)
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def test_each_scene_is_new_changed_tried_again_or_unchanged() -> None:
+    catalogue = Catalogue.of([row(0), row(1), row(2), row(3, **FAILED), row(4, **FAILED)])
+    listed = [scene(0), scene(1, size=7), scene(2, version="w"), scene(3), scene(4, version="w"), scene(9)]
+    found = compare(catalogue, listing_of("s3://rasters", listed))
+    assert found.new == (scene(9),)
+    assert found.changed == (scene(1, size=7), scene(2, version="w"), scene(4, version="w"))
+    assert found.again == (scene(3),)
+    assert found.unchanged == (scene(0),)
+    assert (found.found_again, found.gone, found.to_embed_count) == ((), (), 5)
+    assert list(found.to_embed) == [*found.new, *found.changed, *found.again]
+
+
+def test_only_a_scene_from_the_same_listing_is_gone() -> None:
+    catalogue = Catalogue.of([row(0), row(1), row(2, listing="/elsewhere"), row(3, gone=True), row(4, gone=True)])
+    found = compare(catalogue, listing_of("s3://rasters", [scene(0), scene(4)]))
+    assert found.gone == ("survey--000001", "survey--000003")
+    assert found.found_again == ("survey--000004",)
+
+
+def test_a_scene_that_another_listing_finds_takes_its_address() -> None:
+    catalogue = Catalogue.of([row(0, listing="/elsewhere")])
+    assert compare(catalogue, listing_of("s3://rasters", [scene(0)])).found_again == ("survey--000000",)
+
+
+def test_a_scene_that_is_listed_twice_is_one_scene() -> None:
+    listing = listing_of("s3://rasters", [scene(1), scene(0), scene(1, size=3)])
+    assert listing.scenes == (scene(0), scene(1))
+    assert listing.repeated == (scene(1).uri,)

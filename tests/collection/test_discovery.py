@@ -1,0 +1,226 @@
+"""Scenes are found in folders, by patterns, in lists and in STAC documents. Documents are data, and never trusted."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import pytest
+import shapely
+
+from rasterembed.collection.discovery import discover
+from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.hrefs import resolve_href
+from rasterembed.collection.stac_items import choose_asset
+from rasterembed.errors import DataError, RasterEmbedError, UsageError
+from rasterembed.store.object_store import ObjectStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path / "scenes"))
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """A folder with rasters, with other files, and with files that runs wrote. It is also the root of the store."""
+    folder = tmp_path / "scenes"
+    for name in ("b.tif", "a b.TIFF", "2026/06/c.jp2", "2026/d.tif", "2026/note.md", "embeddings/x/part.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def found(store: ObjectStore, address: str | Path, asset: str | None = None) -> list[str]:
+    root = Path(store.root)
+    return [str(Path(scene.uri).relative_to(root)) for scene in discover(store, str(address), asset).scenes]
+
+
+def test_a_folder_gives_its_rasters_and_no_output_of_a_run(store: ObjectStore, scenes: Path) -> None:
+    assert found(store, scenes) == ["2026/06/c.jp2", "2026/d.tif", "a b.TIFF", "b.tif"]
+    listing = discover(store, f"{scenes}/")
+    status = (scenes / "b.tif").stat()
+    assert listing.scenes[-1] == FoundScene(
+        str(scenes / "b.tif"), size=5, version=str(status.st_mtime_ns), modified=status.st_mtime
+    )
+    assert listing.address == str(scenes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.tif", ["b.tif"]),
+        ("**/*.tif", ["2026/d.tif", "b.tif"]),
+        ("2026/*/?.jp2", ["2026/06/c.jp2"]),
+        ("202[0-9]/**", ["2026/06/c.jp2", "2026/d.tif", "2026/note.md"]),
+        ("**/**/**/**/**/**/**/**/**/c.*", ["2026/06/c.jp2"]),
+    ],
+)
+def test_a_pattern_gives_what_fits(pattern: str, names: list[str], store: ObjectStore, scenes: Path) -> None:
+    assert found(store, scenes / pattern) == names
+
+
+def test_a_single_raster_is_a_listing(store: ObjectStore, scenes: Path) -> None:
+    assert found(store, scenes / "b.tif") == ["b.tif"]
+
+
+def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, scenes: Path) -> None:
+    lines = ["# scenes", "b.tif", "", "a b.TIFF", str(scenes / "b.tif"), "none.tif", "https://host/x.tif"]
+    (scenes / "list.txt").write_text("\n".join(lines))
+    listing = discover(store, str(scenes / "list.txt"))
+    assert listing.repeated == (str(scenes / "b.tif"),)
+    assert {Path(scene.uri).name: scene.problem for scene in listing.scenes} == {
+        "a b.TIFF": None,
+        "b.tif": None,
+        "none.tif": f"{scenes}/none.tif: there is no such file",
+        "x.tif": "https://host/x.tif is not on S3 or in a folder: copy the scene to one of them, because scenes are "
+        "not read from other servers",
+    }
+
+
+def item(name: str, **assets: Any) -> dict[str, Any]:
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "id": name,
+        "geometry": shapely.geometry.mapping(shapely.box(24, 60, 25, 61)),
+        "bbox": [24, 60, 25, 61],
+        "properties": {"datetime": "2026-06-21T09:30:15.5Z", "eo:cloud_cover": 12},
+        "links": [],
+        "assets": assets,
+    }
+
+
+def asset(href: str, *roles: str) -> dict[str, Any]:
+    return {"href": href, "roles": list(roles)}
+
+
+def test_an_item_gives_the_scene_its_date_clouds_and_place(store: ObjectStore, scenes: Path) -> None:
+    document = item("one", thumbnail=asset("t.png", "thumbnail"), pixels=asset("./a%20b.TIFF", "data"))
+    (scenes / "item.json").write_text(json.dumps(document))
+    (scene,) = discover(store, str(scenes / "item.json")).scenes
+    assert scene.uri == str(scenes / "a b.TIFF")
+    assert (scene.item, scene.cloud_cover, scene.problem) == ("one", 12.0, None)
+    assert scene.datetime == datetime(2026, 6, 21, 9, 30, 15, 500_000, UTC)
+    assert shapely.from_wkb(scene.geometry).equals(shapely.box(24, 60, 25, 61))
+
+
+def test_a_static_catalog_is_followed_once_even_in_a_circle(store: ObjectStore, scenes: Path) -> None:
+    links = [{"rel": "child", "href": "2026/collection.json"}, {"rel": "item", "href": "item.json"}]
+    (scenes / "catalog.json").write_text(json.dumps({"type": "Catalog", "links": links}))
+    back = [{"rel": "child", "href": "../catalog.json"}, {"rel": "item", "href": "d.json"}, {"rel": "item", "href": 3}]
+    (scenes / "2026/collection.json").write_text(json.dumps({"type": "Collection", "links": back}))
+    (scenes / "2026/d.json").write_text(json.dumps(item("d", image=asset("d.tif"))))
+    (scenes / "item.json").write_text(json.dumps(item("b", image=asset("b.tif"))))
+    assert found(store, scenes / "catalog.json") == ["2026/d.tif", "b.tif"]
+
+
+def test_an_item_collection_and_the_same_items_as_parquet_give_the_same_scenes(
+    store: ObjectStore, scenes: Path
+) -> None:
+    items = [item("b", visual=asset("b.tif")), item("d", visual=asset("2026/d.tif")), item("no", other=asset("x.tif"))]
+    items[1]["properties"] = {"datetime": "2026-06-22T00:00:00Z"}
+    (scenes / "items.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    # geopandas, and not this library, writes the columns as stac-geoparquet has them.
+    columns = {
+        "id": [each["id"] for each in items],
+        "datetime": [datetime.fromisoformat(each["properties"]["datetime"]) for each in items],
+        "eo:cloud_cover": [each["properties"].get("eo:cloud_cover") for each in items],
+        "assets": [each["assets"] for each in items],
+    }
+    geometry = [shapely.geometry.shape(each["geometry"]) for each in items]
+    geopandas.GeoDataFrame(columns, geometry=geometry, crs="OGC:CRS84").to_parquet(scenes / "items.parquet")
+    one = discover(store, str(scenes / "items.geojson"))
+    two = discover(store, str(scenes / "items.parquet"))
+    assert [scene.uri for scene in one.scenes] == [scene.uri for scene in two.scenes]
+    assert [scene.cloud_cover for scene in one.scenes] == [None, 12.0, 12.0]
+    for own, other in zip(one.scenes, two.scenes, strict=True):
+        assert (own.item, own.size, own.datetime, own.problem) == (
+            other.item,
+            other.size,
+            other.datetime,
+            other.problem,
+        )
+        assert shapely.from_wkb(own.geometry).equals(shapely.from_wkb(other.geometry))
+
+
+def test_the_asset_is_visual_or_the_only_one_with_data() -> None:
+    many = {"visual": asset("v.tif", "visual"), "red": asset("r.tif", "data"), "nir": asset("n.tif", "data")}
+    assert choose_asset(many, None) == "v.tif"
+    assert choose_asset(many, "nir") == "n.tif"
+    assert choose_asset({"x": asset("x.tif", "data"), "meta": asset("x.xml", "metadata")}, None) == "x.tif"
+    assert choose_asset({"x": asset("x.tif")}, None) == "x.tif"
+    for assets, name, said in (
+        (many, "blue", "no asset 'blue': choose `asset` from nir, red, visual"),
+        ({"a": asset("a.tif"), "b": asset("b.tif")}, None, "several assets with pixels: choose `asset` from a, b"),
+        ({"a": {"href": 3}}, None, "no asset with an address"),
+        ("text", None, "no asset with an address"),
+    ):
+        with pytest.raises(DataError, match=said):
+            choose_asset(assets, name)
+
+
+S3 = "s3://bucket/stac/item.json"
+
+
+@pytest.mark.parametrize(
+    ("base", "href", "address"),
+    [
+        (S3, "a.tif", "s3://bucket/stac/a.tif"),
+        (S3, "../a%23b.tif", "s3://bucket/a#b.tif"),
+        (S3, "s3://other/x%20y.tif", "s3://other/x y.tif"),
+        ("/data/item.json", "../a.tif", "/a.tif"),
+        ("/data/item.json", "file:///x%20y.tif", "/x y.tif"),
+        ("/data/item.json", "s3://other/x.tif", "s3://other/x.tif"),
+    ],
+)
+def test_links_begin_in_the_folder_of_their_document(base: str, href: str, address: str) -> None:
+    assert resolve_href(base, href, encoded=True) == address
+
+
+@pytest.mark.parametrize(
+    ("base", "href", "said"),
+    [
+        (S3, "/etc/passwd", "may name only objects on S3"),
+        (S3, "file:///etc/passwd", "may name only objects on S3"),
+        (S3, "../../x.tif", "leads out of the bucket"),
+        (S3, "https://host/x.tif", "is not on S3 or in a folder"),
+        ("/data/item.json", "http://169.254.169.254/x", "is not on S3 or in a folder"),
+        ("/data/item.json", "/vsicurl/http://host/x.tif", "is neither a file nor s3://bucket/key"),
+        ("/vsizip/x/item.json", "a.tif", "is neither a file nor s3://bucket/key"),
+    ],
+)
+def test_links_that_lead_elsewhere_are_refused(base: str, href: str, said: str) -> None:
+    with pytest.raises(RasterEmbedError, match=said):
+        resolve_href(base, href, encoded=True)
+
+
+def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) -> None:
+    (scenes / "empty").mkdir()
+    (scenes / "text.json").write_text("a photograph of a cat")
+    (scenes / "list.json").write_text("[]")
+    (scenes / "deep.json").write_text('{"a":' * 100_000)
+    (scenes / "other.json").write_text('{"type": "Topology"}')
+    (scenes / "no.parquet").write_text("no")
+    for name, kind, said in (
+        ("none", UsageError, "there is no such file or folder"),
+        ("empty", DataError, "no scene was found"),
+        ("*.png", DataError, "no scene was found"),
+        ("text.json", DataError, "it is no JSON: give"),
+        ("deep.json", DataError, "it is no JSON: give"),
+        ("list.json", DataError, "it is no JSON object"),
+        ("other.json", DataError, "it is no STAC Item, ItemCollection, Catalog or Collection"),
+        ("no.parquet", DataError, "it cannot be read as Parquet"),
+    ):
+        with pytest.raises(kind, match=said):
+            discover(store, str(scenes / name))
+    for address, said in (
+        ("s3://", "names no bucket"),
+        ("s3://*/x.tif", "the name of a bucket"),
+        ("ftp://x", "neither"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            discover(store, address)

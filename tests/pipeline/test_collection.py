@@ -1,0 +1,341 @@
+"""Scenes become a collection: only what is new or changed is embedded, and a kill changes nothing in the result."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pystac
+import pytest
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+
+from rasterembed.collection.collection import Collection, list_collections
+from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection_pipeline import (
+    CollectionOptions,
+    CollectionResult,
+    CollectionSteps,
+    embed_collection,
+    rebuild_collection,
+)
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
+from rasterembed.dataset.plan import PlanSettings
+from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, StoreUnavailableError, UsageError
+from rasterembed.model import embedder
+from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.validity import Validity
+from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.lease import hold_lease
+from rasterembed.store.object_store import ObjectStore
+from tests.support.runs import exit_code_of, files, kill, on_change
+from tests.support.scenes import collection_options, write_scene
+
+NAME = "survey"
+LAYOUT = CollectionLayout(NAME)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path / "store"))
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    for number, name in enumerate(("a.tif", "b.tif", "deeper/c.tif")):
+        write_scene(tmp_path / "scenes" / name, number)
+    return tmp_path / "scenes"
+
+
+class Recorder(CollectionSteps):
+    """Steps that keep what they are told."""
+
+    def __init__(self) -> None:
+        self.rows: list[SceneRow] = []
+
+    def on_scene(self, row: SceneRow) -> None:
+        self.rows.append(row)
+
+    @property
+    def names(self) -> dict[str, SceneState]:
+        return {Path(row.source).name: row.state for row in self.rows}
+
+
+def run(store: ObjectStore, scenes: Path, options: CollectionOptions) -> tuple[CollectionResult, dict[str, SceneState]]:
+    steps = Recorder()
+    return embed_collection(store, NAME, str(scenes), options, steps=steps), steps.names
+
+
+def states(result: CollectionResult) -> dict[str, str]:
+    return {Path(row.source).name: row.state.value for row in result.collection.catalogue.rows()}
+
+
+def outputs(store: ObjectStore) -> dict[str, tuple[str, int]]:
+    return {name: state for name, state in files(Path(store.root)).items() if "/lease/" not in name}
+
+
+def test_scenes_are_embedded_once_with_one_model(
+    store: ObjectStore, scenes: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Any] = []
+    monkeypatch.setattr(embedder, "_loaded", {})
+    original = embedder.Embedder.__init__
+    monkeypatch.setattr(embedder.Embedder, "__init__", lambda *args: (loaded.append(args), original(*args))[1])
+    options = collection_options(tiny_vit)
+    result, embedded = run(store, scenes, options)
+    assert embedded == dict.fromkeys(("a.tif", "b.tif", "c.tif"), SceneState.EMBEDDED)
+    assert len(loaded) == 1
+    assert [row.rows for row in result.collection.catalogue.rows()] == [4, 4, 4]
+    before = outputs(store)
+    for again in (options, options.model_copy(update={"settings": None})):
+        result, embedded = run(store, scenes, again)
+        assert embedded == {}
+        assert len(result.comparison.unchanged) == 3
+        assert outputs(store) == before
+
+
+def test_the_vectors_equal_those_of_each_scene_alone(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    options = collection_options(tiny_vit)
+    result, _ = run(store, scenes, options)
+    assert options.settings is not None
+    alone = embed_raster(
+        store,
+        scenes / "b.tif",
+        EmbedOptions(**dict(options.settings), execution=options.execution, quality_checks=False),
+    )
+    member = Dataset.open(store, member_id(NAME, str(scenes / "b.tif")), ALL_STATES)
+    np.testing.assert_array_equal(member.vectors(), Dataset(store, alone.manifest).vectors())
+    # The numbers of mean and deviation are the checkpoint's own. The fingerprint is therefore the same too.
+    assert member.manifest.fingerprint == alone.manifest.fingerprint
+    assert collection_of(member.id) == NAME
+    assert collection_of(alone.manifest.dataset_id) is None
+    assert result.collection.catalogue.count == 3
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_new_changed_gone_and_damaged_scenes_are_recorded(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    options = collection_options(tiny_vit)
+    first, _ = run(store, scenes, options)
+    unchanged = first.collection.catalogue.table.filter([True, False, False])
+    write_scene(scenes / "b.tif", 7)
+    (scenes / "deeper/c.tif").unlink()
+    (scenes / "empty.tif").write_bytes(b"")
+    (scenes / "text.tif").write_text("a photograph of a cat")
+    write_scene(scenes / "nowhere.tif", crs=None)
+    write_scene(scenes / "zone.tif", 3, crs="EPSG:32636")
+    result, embedded = run(store, scenes, options)
+    failed, fine = SceneState.FAILED, SceneState.EMBEDDED
+    assert embedded == {
+        "b.tif": fine, "empty.tif": failed, "text.tif": failed, "nowhere.tif": failed, "zone.tif": fine
+    }  # fmt: skip
+    assert {Path(row.source).name for row in result.collection.catalogue.rows() if row.gone} == {"c.tif"}
+    reasons = {Path(row.source).name: row.reason or "" for row in result.failed}
+    assert "the file is empty" in reasons["empty.tif"]
+    assert "not a raster that can be read here" in reasons["text.tif"]
+    assert "allow_no_crs" in reasons["nowhere.tif"]
+    assert result.collection.catalogue.table.slice(0, 0).schema == unchanged.schema
+    # Only the failed scenes are tried again, and one of them is mended now.
+    write_scene(scenes / "empty.tif", 5)
+    result, embedded = run(store, scenes, options)
+    assert embedded == {"empty.tif": fine, "text.tif": failed, "nowhere.tif": failed}
+    # A scene that comes back is not embedded again, if it is the same file.
+    assert len(result.collection.catalogue.filter(states=[fine]).table) == 5
+
+
+def test_a_scene_that_comes_back_unchanged_is_not_embedded_again(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    options = collection_options(tiny_vit)
+    run(store, scenes, options)
+    before = outputs(store)
+    (scenes / "a.tif").rename(scenes / "a.away")
+    result, _ = run(store, scenes, options)
+    assert result.comparison.gone == (member_id(NAME, str(scenes / "a.tif")),)
+    (scenes / "a.away").rename(scenes / "a.tif")
+    result, embedded = run(store, scenes, options)
+    assert embedded == {}
+    assert not any(row.gone for row in result.collection.catalogue.rows())
+    assert {name: state[0] for name, state in outputs(store).items()} == {
+        name: state[0] for name, state in before.items()
+    }
+
+
+def test_gone_scenes_are_deleted_only_when_asked(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    options = collection_options(tiny_vit)
+    (scenes / "bad.tif").write_text("bad")
+    run(store, scenes, options)
+    for name in ("a.tif", "bad.tif"):
+        (scenes / name).unlink()
+    member = member_id(NAME, str(scenes / "a.tif"))
+    run(store, scenes, options)
+    assert Dataset.open(store, member, ALL_STATES).manifest.rows == 4
+    result, _ = run(store, scenes, options.model_copy(update={"prune": True}))
+    assert set(result.pruned) == {member, member_id(NAME, str(scenes / "bad.tif"))}
+    assert states(result) == {"b.tif": "embedded", "c.tif": "embedded"}
+    with pytest.raises(UsageError, match="there is no dataset"):
+        Dataset.open(store, member)
+
+
+def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    (scenes / "bad.tif").write_text("bad")
+    with pytest.raises(DataError, match=r"collection 'survey': 1 of 4 scenes failed, more than `max_failed_fraction`"):
+        run(store, scenes, collection_options(tiny_vit, max_failed_fraction=0.2))
+    collection = Collection.open(store, NAME)
+    assert collection.state == "ready"
+    assert collection.catalogue.counts() == {SceneState.EMBEDDED: 3, SceneState.FAILED: 1}
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_scene_that_fails_its_quality_checks_is_recorded_and_not_tried_again(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    write_scene(scenes / "a.tif")
+    options = collection_options(tiny_vit, quality_checks=True, qa=QaThresholds(min_rows=2, max_norm_ratio=1.0))
+    result, _ = run(store, scenes, options)
+    (row,) = result.collection.catalogue.rows()
+    assert (row.state, row.qa, row.rows, row.reason) == ("failed_qa", "failed", 4, None)
+    assert list(result.collection.vectors()) == []
+    assert run(store, scenes, options)[1] == {}
+
+
+def test_another_configuration_is_refused(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    options = collection_options(tiny_vit)
+    run(store, scenes, options)
+    other = PlanSettings(grid=Grid(size=64), model=Dinov3(model=str(tiny_vit), device="cpu", pooling="mean"))
+    with pytest.raises(ConfigurationChangedError) as error:
+        run(store, scenes, options.model_copy(update={"settings": other}))
+    for part in ("grid.size: 32 in the collection, 64 requested", 'model.pooling: "cls" in the collection, "mean"'):
+        assert part in str(error.value)
+
+
+def test_the_mask_of_one_raster_is_refused(store: ObjectStore, scenes: Path) -> None:
+    options = CollectionOptions(settings=PlanSettings(validity=Validity(mask="/mask.tif")))
+    with pytest.raises(UsageError, match="`mask` names the mask of one raster"):
+        run(store, scenes, options)
+
+
+def test_a_collection_is_opened_and_described_as_stac(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    run(store, scenes, collection_options(tiny_vit))
+    collection = Collection.open(store, NAME)
+    frame = collection.scenes()
+    assert frame.crs == "OGC:CRS84"
+    assert frame["source"].map(lambda source: Path(source).name).tolist() == ["a.tif", "b.tif", "c.tif"]
+    content = json.loads(store.read(LAYOUT.stac_collection) or b"")
+    JsonSchemaSTACValidator().validate_core(content, pystac.STACObjectType.COLLECTION, "1.1.0")
+    opened = pystac.Collection.from_file(store.uri(LAYOUT.stac_collection))
+    np.testing.assert_allclose(opened.extent.spatial.bboxes[0], frame.total_bounds)
+    assert (content["emb:type"], content["emb:dimensions"], content["data_type"]) == ("chip", 64, "float32")
+    assert {link["rel"] for link in content["links"]} == {"emb:model", "emb:source-data"}
+    assert list_collections(store) == [NAME]
+
+
+def test_an_unknown_collection_is_named(store: ObjectStore) -> None:
+    with pytest.raises(UsageError, match="the store has no collection"):
+        Collection.open(store, NAME)
+    with pytest.raises(UsageError, match="collection id 'a--b' is not allowed"):
+        Collection.open(store, "a--b")
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_the_vectors_of_ready_scenes_come_with_their_dataset(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    (scenes / "bad.tif").write_text("bad")
+    result, _ = run(store, scenes, collection_options(tiny_vit, quality_checks=True))
+    assert states(result) == {"a.tif": "ready", "b.tif": "ready", "c.tif": "ready", "bad.tif": "failed"}
+    batches = list(result.collection.vectors())
+    ids = sorted(member_id(NAME, str(scenes / name)) for name in ("a.tif", "b.tif", "deeper/c.tif"))
+    assert [set(batch["dataset_id"].to_pylist()) for batch in batches] == [{each} for each in ids]
+    for batch, dataset_id in zip(batches, ids, strict=True):
+        stored = Dataset.open(store, dataset_id).vectors()
+        np.testing.assert_array_equal(np.stack(batch["embedding"].to_pylist()), stored)
+    assert {row.qa for row in result.collection.catalogue.filter(states=[SceneState.READY]).rows()} == {"passed"}
+
+
+def test_only_one_run_writes_a_collection(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    said = "collection 'survey' is being written by run another run"
+    with hold_lease(store, LAYOUT, "another run", wait_s=0, on_wait=print), pytest.raises(LeaseHeldError, match=said):
+        run(store, scenes, collection_options(tiny_vit))
+
+
+def test_a_store_that_does_not_answer_stops_the_run_and_keeps_the_rows(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    class Broken(Recorder):
+        def embed_scene(self, store: ObjectStore, scene: Any, *others: Any) -> Any:
+            if scene.uri.endswith("b.tif"):
+                raise StoreUnavailableError("the server is away")
+            return super().embed_scene(store, scene, *others)
+
+    with pytest.raises(StoreUnavailableError):
+        embed_collection(store, NAME, str(scenes), collection_options(tiny_vit), steps=Broken())
+    collection = Collection.open(store, NAME)
+    assert (collection.state, collection.catalogue.count) == ("embedding", 1)
+    result, embedded = run(store, scenes, collection_options(tiny_vit))
+    assert sorted(embedded) == ["b.tif", "c.tif"]
+    assert Collection.open(store, NAME).state == "ready"
+    assert result.collection.catalogue.count == 3
+
+
+def test_the_catalogue_is_made_again_from_the_manifests(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    options = collection_options(tiny_vit)
+    run(store, scenes, options)
+    whole = {name: store.read(name) for name in (LAYOUT.catalogue, LAYOUT.stac_collection)}
+    store.write(LAYOUT.catalogue, b"damaged")
+    with pytest.raises(DataError, match="it is not a catalogue"):
+        run(store, scenes, options)
+    assert rebuild_collection(store, NAME).catalogue.count == 3
+    # A listing gives each scene its address again, and embeds nothing.
+    assert run(store, scenes, options)[1] == {}
+    assert {name: store.read(name) for name in whole} == whole
+    store.delete(LAYOUT.catalogue)
+    run(store, scenes, options)
+    assert {name: store.read(name) for name in whole} == whole
+
+
+def _embed(root: str, scenes: str, model: str) -> None:
+    embed_collection(ObjectStore(root=root), NAME, scenes, collection_options(Path(model)))
+
+
+def _vectors(store: ObjectStore) -> dict[str, bytes]:
+    collection = Collection.open(store, NAME)
+    return {each.id: each.vectors().tobytes() for each in collection.datasets([SceneState.EMBEDDED])}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tuple[Path, ObjectStore]:
+    """A folder with a good scene, a damaged one and another good one, and the store of a run without disturbance."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for number, name in enumerate(("a.tif", "c.tif")):
+        write_scene(folder / "scenes" / name, number)
+    (folder / "scenes/b.tif").write_text("damaged")
+    store = ObjectStore(root=str(folder / "store"))
+    _embed(store.root, str(folder / "scenes"), str(tiny_vit))
+    return folder / "scenes", store
+
+
+@pytest.mark.parametrize("change", [1, 2, 5, 7, 8, 9, 12, 14, 15])
+def test_after_a_kill_the_next_run_gives_the_same_collection(
+    change: int, undisturbed: tuple[Path, ObjectStore], tmp_path: Path, tiny_vit: Path
+) -> None:
+    scenes, whole = undisturbed
+    store = ObjectStore(root=str(tmp_path / "store"))
+    hook = partial(on_change, change, kill)
+    assert exit_code_of(hook, _embed, store.root, str(scenes), str(tiny_vit)) == -9
+    # A person does not want to wait for the lease of the dead run, and neither does this test.
+    for path in Path(store.root).glob("*/*/lease/*"):
+        os.unlink(path)
+    _embed(store.root, str(scenes), str(tiny_vit))
+    for key in (LAYOUT.catalogue, LAYOUT.stac_collection):
+        assert store.read(key) == whole.read(key)
+    assert _vectors(store) == _vectors(whole)
+    assert set(outputs(store)) == set(outputs(whole))
