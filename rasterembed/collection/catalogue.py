@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
 from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, geoparquet_writer, write_metadata
-from rasterembed.dataset.stac import PARQUET
+from rasterembed.dataset.stac import EO_EXTENSION, PARQUET
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprints
@@ -34,7 +34,6 @@ _TIME = pa.timestamp("us", tz="UTC")
 _CLOUD_COVER = "eo:cloud_cover"
 """Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` has it."""
 
-_EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 
 SCHEMA = pa.schema(
     [
@@ -323,7 +322,7 @@ def _file_rows(layout: CollectionLayout, part: Catalogue, geo: GeoMetadata) -> p
     columns |= {
         "stac_version": pa.array(["1.1.0"] * part.count, type=pa.string()),
         "stac_extensions": pa.array(
-            [[] if cover is None else [_EO_EXTENSION] for cover in part.table[_CLOUD_COVER].to_pylist()],
+            [[] if cover is None else [EO_EXTENSION] for cover in part.table[_CLOUD_COVER].to_pylist()],
             type=pa.list_(pa.string()),
         ),
         "bbox": bbox,

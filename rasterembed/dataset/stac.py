@@ -28,6 +28,7 @@ EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 """Schema of the extension that has the cloud cover."""
 
 PARQUET = "application/vnd.apache.parquet"
+"""Media type of Parquet files."""
 
 
 def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
