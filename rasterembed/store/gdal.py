@@ -26,7 +26,7 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
     process share it.
 
     Args:
-        store: store with the endpoint and the credentials for `uri`.
+        store: store with the endpoint and the credentials for `uri`. See `ObjectStore.source`.
         uri: an absolute path, or s3://bucket/key.
         cache_bytes: size in bytes of GDAL's block cache, which belongs to the whole process.
 
@@ -58,11 +58,17 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         with rasterio.Env(session=None, **options):
             yield uri
         return
-    endpoint = urlsplit(store.endpoint or "https://")
-    session = AWSSession(store.aws_session, aws_unsigned=store.unsigned, endpoint_url=endpoint.netloc or None)
+    server = store.source
+    endpoint = urlsplit(server.endpoint or "https://")
+    session = AWSSession(
+        server.s3.session,
+        aws_unsigned=server.unsigned,
+        endpoint_url=endpoint.netloc or None,
+        requester_pays=server.requester_pays,
+    )
     options |= {
         "AWS_HTTPS": "NO" if endpoint.scheme == "http" else "YES",
-        "AWS_VIRTUAL_HOSTING": "FALSE" if store.path_style else "TRUE",
+        "AWS_VIRTUAL_HOSTING": "FALSE" if server.path_style else "TRUE",
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # Keep nothing after closing: an object may be replaced meanwhile.
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
         "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Most bytes of blocks that GDAL requests together.

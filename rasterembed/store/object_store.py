@@ -17,15 +17,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self, cast
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rasterembed.errors import UsageError, os_errors, path_text, validation_reason, why_not_utf8
 from rasterembed.store.folder import FolderStorage
+from rasterembed.store.server_settings import ServerSettings, SourceStore
 from rasterembed.store.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
-    import boto3
-
     from rasterembed.dataset.listing import DatasetSummary
     from rasterembed.store.s3 import S3Storage
 
@@ -36,30 +35,10 @@ LOCAL_RASTERS_VARIABLE = "RASTEREMBED_LOCAL_RASTERS"
 """Environment variable with more entries for `StoreSettings.local_rasters`, separated as in PATH."""
 
 
-class StoreSettings(BaseModel):
-    """The root, the server and the credentials of a store. `ObjectStore` and the Prefect block share these fields."""
-
-    # Error texts must not show a refused value, because the value may hold a secret.
-    model_config = ConfigDict(hide_input_in_errors=True)
+class _Root(BaseModel):
+    """The place of a store. It is a class of its own, so that forms show the root before the server."""
 
     root: str = Field(description="A folder, or s3://bucket/prefix.")
-    endpoint_url: str | None = Field(
-        default=None,
-        description="URL of the S3 server, as http://minio:9000; http:// turns TLS off. "
-        "Empty: AWS_ENDPOINT_URL, or else AWS.",
-    )
-    access_key: SecretStr | None = Field(default=None, description="Access key id. Empty: the AWS credentials chain.")
-    secret_key: SecretStr | None = Field(default=None, description="Secret access key.")
-    region: str | None = Field(default=None, description="Region of the bucket. Empty: AWS_REGION, or else us-east-1.")
-    path_style: bool = Field(
-        default=True,
-        description="Put the bucket into the path of a URL (host/bucket), as MinIO does, not into the host name.",
-    )
-    local_rasters: tuple[str, ...] = Field(
-        default=(),
-        description="Local folders or files with rasters that datasets in an S3 store may name. "
-        "Any other local raster is read only by a run that was given its path.",
-    )
 
     _path_of_root = field_validator("root", mode="before")(path_text)
 
@@ -79,21 +58,15 @@ class StoreSettings(BaseModel):
             raise ValueError("the root is empty: give a folder or s3://bucket/prefix")
         return root
 
-    @field_validator("endpoint_url")
-    @classmethod
-    def _check_endpoint(cls, url: str | None) -> str | None:
-        if not url:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
-            raise ValueError("the endpoint is not the URL of a server: use http://host:port or https://host")
-        return url.rstrip("/")
 
-    @model_validator(mode="after")
-    def _check_keys(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("one of access_key and secret_key is missing: give both, or neither")
-        return self
+class StoreSettings(ServerSettings, _Root):
+    """The root, the server and the credentials of a store. `ObjectStore` and the Prefect block share these fields."""
+
+    local_rasters: tuple[str, ...] = Field(
+        default=(),
+        description="Local folders or files with rasters that datasets in an S3 store may name. "
+        "Any other local raster is read only by a run that was given its path.",
+    )
 
 
 class ObjectStore(StoreSettings):
@@ -117,6 +90,9 @@ class ObjectStore(StoreSettings):
     """
 
     model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+
+    source_store: SourceStore | None = None
+    """Server that rasters on S3 are read from. None: the server of this store."""
 
     @field_validator("root")
     @classmethod
@@ -187,27 +163,24 @@ class ObjectStore(StoreSettings):
         return wanted and self.access_key is None
 
     @property
-    def aws_session(self) -> boto3.Session:
-        """The boto3 session, which holds the credentials and the region."""
-        return self._s3.session
+    def requester_pays(self) -> bool:
+        """Whether requests accept the costs. Only a `SourceStore` can do this."""
+        return False
+
+    @property
+    def source(self) -> ObjectStore | SourceStore:
+        """The server and the credentials that rasters on S3 are read with."""
+        return self if self.source_store is None else self.source_store
 
     @cached_property
-    def _s3(self) -> S3Storage:
-        # Import the S3 packages only for S3, because they take a quarter of the library's import time.
-        from rasterembed.store.s3 import S3Storage
-
-        return S3Storage(
-            endpoint_url=self.endpoint,
-            access_key=self.access_key.get_secret_value() if self.access_key else None,
-            secret_key=self.secret_key.get_secret_value() if self.secret_key else None,
-            region=self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            path_style=self.path_style,
-            unsigned=self.unsigned,
-        )
+    def s3(self) -> S3Storage:
+        """The storage on the store's S3 server. A store that is a folder has one too, for rasters on S3."""
+        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return self.open_s3(endpoint_url=self.endpoint, region=region, unsigned=self.unsigned)
 
     @cached_property
     def _storage(self) -> Storage:
-        return self._s3 if self.is_s3 else FolderStorage()
+        return self.s3 if self.is_s3 else FolderStorage()
 
     def _path(self, key: str) -> str:
         return f"{self.root.removeprefix('s3://')}/{key}"
@@ -291,7 +264,7 @@ class ObjectStore(StoreSettings):
         """
         if not uri.startswith("s3://") or not urlsplit(uri).netloc:
             raise UsageError(f"{uri!r} is not s3://bucket/prefix")
-        for path, info in self._s3.find(uri.removeprefix("s3://").rstrip("/")):
+        for path, info in self.s3.find(uri.removeprefix("s3://").rstrip("/")):
             bucket, _, key = path.partition("/")
             yield bucket, key, info
 
@@ -304,7 +277,7 @@ class ObjectStore(StoreSettings):
         Raises:
             StoreError: if the object does not exist or may not be read.
         """
-        return self._s3.version_id(uri.removeprefix("s3://"))
+        return self.s3.version_id(uri.removeprefix("s3://"))
 
     def datasets(self) -> list[DatasetSummary]:
         """Return a summary of each dataset in this store, in the order of their ids.
@@ -346,7 +319,7 @@ class ObjectStore(StoreSettings):
                         file.unlink()
 
     def describe(self, uri: str) -> ObjectInfo:
-        """Return size and version of any file or object that this store's credentials reach.
+        """Return size and version of any file or object that the credentials for rasters reach. See `source`.
 
         Args:
             uri: an absolute path, or s3://bucket/key.
@@ -357,11 +330,11 @@ class ObjectStore(StoreSettings):
             StoreUnavailableError: if the server does not answer.
         """
         if uri.startswith("s3://"):
-            return self._s3.describe(uri.removeprefix("s3://"))
+            return self.source.s3.describe(uri.removeprefix("s3://"))
         return FolderStorage().describe(uri)
 
     def open_uri(self, uri: str) -> IO[bytes]:
-        """Open any file or object that this store's credentials reach, as a seekable binary file.
+        """Open any file or object that the credentials for rasters reach, as a seekable binary file. See `source`.
 
         Args:
             uri: an absolute path, or s3://bucket/key. An object on S3 is fetched in pieces of 64 KiB.
@@ -371,7 +344,7 @@ class ObjectStore(StoreSettings):
             StoreError: if the file or object may not be read.
         """
         if uri.startswith("s3://"):
-            raw = cast(io.RawIOBase, self._s3.open(uri.removeprefix("s3://")))
+            raw = cast(io.RawIOBase, self.source.s3.open(uri.removeprefix("s3://")))
             return io.BufferedReader(raw, 2**16)
         return FolderStorage().open(uri)
 

@@ -66,6 +66,7 @@ class S3Storage:
         region: region of the buckets.
         path_style: True to address buckets by path, False to address them by host name.
         unsigned: True to send no credentials, for public buckets.
+        requester_pays: True to accept the costs of each request.
     """
 
     def __init__(
@@ -77,12 +78,14 @@ class S3Storage:
         region: str,
         path_style: bool,
         unsigned: bool,
+        requester_pays: bool,
     ) -> None:
         self._server = endpoint_url or "AWS"
         self.session = boto3.Session(aws_access_key_id=access_key, aws_secret_access_key=secret_key, region_name=region)
         """The boto3 session. Rasterio reads GDAL's credentials from this session."""
         self._fs = s3fs.S3FileSystem(
             anon=unsigned,
+            requester_pays=requester_pays,
             key=access_key,
             secret=secret_key,
             endpoint_url=endpoint_url,

@@ -1,0 +1,126 @@
+"""The address and the credentials of an S3 server: of a store, or of the place that rasters are read from."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+if TYPE_CHECKING:
+    from rasterembed.store.s3 import S3Storage
+
+DEFAULT_REGION = "us-east-1"
+
+
+class ServerSettings(BaseModel):
+    """The address and the credentials of an S3 server."""
+
+    # Error texts must not show a refused value, because the value may hold a secret.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    endpoint_url: str | None = Field(
+        default=None,
+        description="URL of the S3 server, as http://minio:9000; http:// turns TLS off. "
+        "Empty: AWS_ENDPOINT_URL, or else AWS.",
+    )
+    access_key: SecretStr | None = Field(default=None, description="Access key id. Empty: the AWS credentials chain.")
+    secret_key: SecretStr | None = Field(default=None, description="Secret access key.")
+    region: str | None = Field(default=None, description="Region of the bucket. Empty: AWS_REGION, or else us-east-1.")
+    path_style: bool = Field(
+        default=True,
+        description="Put the bucket into the path of a URL (host/bucket), as MinIO does, not into the host name.",
+    )
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _check_endpoint(cls, url: str | None) -> str | None:
+        if not url:
+            return None
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.path.strip("/"):
+            raise ValueError("the endpoint is not the URL of a server: use http://host:port or https://host")
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("one of access_key and secret_key is missing: give both, or neither")
+        return self
+
+    def open_s3(
+        self, *, endpoint_url: str | None, region: str | None, unsigned: bool, requester_pays: bool = False
+    ) -> S3Storage:
+        """Return the storage on this server, with these keys.
+
+        Args:
+            endpoint_url: URL of the server, or None for AWS.
+            region: region of the buckets, or None for `DEFAULT_REGION`.
+            unsigned: True to send no credentials, for public buckets.
+            requester_pays: True to accept the costs of each request.
+        """
+        # Import the S3 packages only for S3, because they take a quarter of the library's import time.
+        from rasterembed.store.s3 import S3Storage
+
+        return S3Storage(
+            endpoint_url=endpoint_url,
+            access_key=self.access_key.get_secret_value() if self.access_key else None,
+            secret_key=self.secret_key.get_secret_value() if self.secret_key else None,
+            region=region or DEFAULT_REGION,
+            path_style=self.path_style,
+            unsigned=unsigned,
+            requester_pays=requester_pays,
+        )
+
+
+class SourceStore(ServerSettings):
+    """The server that rasters on S3 are read from, if it is not the server of the store.
+
+    The variables `AWS_ENDPOINT_URL` and `AWS_REGION` are not used: they belong to the store. Without an endpoint, the
+    server is AWS. Without keys, the AWS credentials chain gives them.
+
+    Example:
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> store = ObjectStore(root="embeddings", source_store=SourceStore(anonymous=True, region="us-west-2"))
+        >>> store.source_store.endpoint is None  # AWS
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, ignored_types=(cached_property,))
+
+    endpoint_url: str | None = Field(
+        default=None,
+        description="URL of the S3 server, as https://data.example.org; http:// is without TLS. Empty: AWS.",
+    )
+    region: str | None = Field(default=None, description="Region of the bucket. Empty: us-east-1.")
+    anonymous: bool = Field(default=False, description="Send no credentials. Public buckets accept this.")
+    requester_pays: bool = Field(
+        default=False, description="Accept the costs of requests to a bucket whose owner does not pay them."
+    )
+
+    @model_validator(mode="after")
+    def _check_anonymous(self) -> Self:
+        if self.anonymous and (self.access_key is not None or self.requester_pays):
+            raise ValueError("anonymous requests have no keys, and nobody pays for them: give one or the other")
+        return self
+
+    @property
+    def endpoint(self) -> str | None:
+        """URL of the S3 server, or None for AWS."""
+        return self.endpoint_url
+
+    @property
+    def unsigned(self) -> bool:
+        """Whether requests are sent without a signature."""
+        return self.anonymous
+
+    @cached_property
+    def s3(self) -> S3Storage:
+        """The storage on the server."""
+        return self.open_s3(
+            endpoint_url=self.endpoint,
+            region=self.region,
+            unsigned=self.anonymous,
+            requester_pays=self.requester_pays,
+        )
