@@ -4,6 +4,7 @@ To register the blocks with the Prefect server, run `python -m prefect block reg
 """
 
 from blocks.object_store import ObjectStoreBlock
+from blocks.source_store import SourceStoreBlock
 from blocks.weights import Dinov3Weights
 
-__all__ = ["Dinov3Weights", "ObjectStoreBlock"]
+__all__ = ["Dinov3Weights", "ObjectStoreBlock", "SourceStoreBlock"]

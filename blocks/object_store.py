@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
+from blocks.source_store import load_source_store
 from rasterembed.errors import UsageError, one_line, validation_reason
 from rasterembed.store import object_store
 from rasterembed.store.object_store import ObjectStore, StoreSettings
@@ -22,17 +23,26 @@ class ObjectStoreBlock(StoreSettings, Block):
         return ObjectStore(**{name: getattr(self, name) for name in StoreSettings.model_fields})
 
 
-def open_store(root: str | None, block: str | None) -> ObjectStore:
+def open_store(root: str | None, block: str | None, source_block: str | None = None) -> ObjectStore:
     """Return the store that a flow's parameters name.
 
     Args:
         root: folder or s3://bucket/prefix. The default is the block's root. Without a block, the default is the folder
             `rasterembed-store`.
         block: name of an object-store block, which also gives endpoint and keys.
+        source_block: name of a source-store block: the server that rasters on S3 are read from.
 
     Raises:
-        UsageError: if the block does not exist, or if the block or the root is wrong.
+        UsageError: if a block does not exist, or if the block or the root is wrong.
     """
+    store = _open(root, block)
+    if source_block is None:
+        return store
+    return store.model_copy(update={"source_store": load_source_store(source_block)})
+
+
+def _open(root: str | None, block: str | None) -> ObjectStore:
+    """Return the store without a source store. See `open_store`."""
     if block is None:
         return object_store.open_store(root)
     object_store.check_not_empty(root)

@@ -27,7 +27,7 @@ def check_early(parameters: Mapping[str, Any]) -> None:
         DataError: if the raster or a manifest cannot be read.
         StoreError: if the store refuses or does not answer.
     """
-    if parameters.get("store") is not None:
+    if parameters.get("store") is not None or parameters.get("source_store") is not None:
         return  # The block with this name is on a Prefect server, and no server runs yet.
     store = open_store(parameters.get("root"))
     if parameters.get("dataset_id") is not None:

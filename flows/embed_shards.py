@@ -46,6 +46,7 @@ def embed_share(
     rasters: tuple[str, ...] = (),
     root: str | None = None,
     store: str | None = None,
+    source_store: str | None = None,
     weights: str | None = None,
     execution: Execution = Execution(),
     device: Device = "auto",
@@ -60,12 +61,13 @@ def embed_share(
         rasters: Files that the parent run was given. If the store is on S3, this run may read these local files.
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
         weights: Name of a dinov3-weights block, for weights that need a token.
         execution: Settings for speed and memory. They change the vectors only by rounding.
         device: Where the model runs.
     """
     log_expected_errors_in_one_line()
-    target = open_store(root, store)
+    target = open_store(root, store, source_store)
     target = target.allowing(*map(locate, rasters))
     _, hub_token = choose_weights(Dinov3(), weights)
     plan = Plan.read(target, check_dataset_id(dataset_id), fingerprint)

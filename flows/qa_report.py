@@ -45,6 +45,7 @@ def qa_report(
     dataset: str,
     root: str | None = None,
     store: str | None = None,
+    source_store: str | None = None,
     thresholds: QaThresholds = QaThresholds(),
     dry_run: bool = False,
 ) -> Verdict:
@@ -54,11 +55,12 @@ def qa_report(
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
         thresholds: Bounds that the dataset must keep.
         dry_run: Only show the result. The dataset keeps its state and its report.
     """
     log_expected_errors_in_one_line()
-    target = open_store(root, store)
+    target = open_store(root, store, source_store)
     report = check_dataset(target, dataset, thresholds, dry_run=dry_run, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
     report.check(dry_run=dry_run)

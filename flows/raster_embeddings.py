@@ -60,6 +60,7 @@ def raster_embeddings(
     raster: str,
     root: str | None = None,
     store: str | None = None,
+    source_store: str | None = None,
     dataset_id: str | None = None,
     assets: str | None = None,
     grid: Grid = Grid(),
@@ -82,6 +83,7 @@ def raster_embeddings(
             as red=B04.tif,green=B03.tif,blue=B02.tif.
         root: Folder or s3://bucket/prefix for the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
             green and blue, else the only data asset.
@@ -100,7 +102,7 @@ def raster_embeddings(
     """
     log_expected_errors_in_one_line()
     started = time.monotonic()
-    target = open_store(root, store)
+    target = open_store(root, store, source_store)
     model, hub_token = choose_weights(dinov3, weights)
     options = EmbedOptions(
         dataset_id=dataset_id,
@@ -115,7 +117,9 @@ def raster_embeddings(
         search=search,
         replace=replace,
     )
-    fleet = Fleet(workers, worker_deployment, store, weights, execution, model.device) if workers else None
+    fleet = None
+    if workers:
+        fleet = Fleet(workers, worker_deployment, store, source_store, weights, execution, model.device)
     result = embed_raster(
         target, raster, options, steps=PrefectSteps(fleet, store), hub_token=hub_token, run_id=str(flow_run.id)
     )

@@ -37,6 +37,7 @@ def search_embeddings(
     all_datasets: Annotated[bool, Parameter(name="--all", negative=())] = False,
     root: str | None = None,
     store: str | None = None,
+    source_store: str | None = None,
     query: Query = Query(),
     where: Where = Where(),
     k: Annotated[int, Field(ge=1, le=MAX_K), Parameter(alias="-k")] = DEFAULT_K,
@@ -55,6 +56,7 @@ def search_embeddings(
         all_datasets: Search all datasets of the store.
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
+        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.
@@ -69,7 +71,7 @@ def search_embeddings(
         weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
-    names, target = dataset_names(dataset, all_datasets), open_store(root, store)
+    names, target = dataset_names(dataset, all_datasets), open_store(root, store, source_store)
     tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container())
     _, hub_token = choose_weights(Dinov3(), weights)
     answer = search_datasets(target, SearchRequest(names, query, where, k, engine, ef_search, device, hub_token))

@@ -27,7 +27,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.flows import load_flow_arguments_from_entrypoint
 from pydantic import SecretStr
 
-from blocks import Dinov3Weights, ObjectStoreBlock
+from blocks import Dinov3Weights, ObjectStoreBlock, SourceStoreBlock
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import open_store
 from scripts.prefect_connection import connect
@@ -58,7 +58,7 @@ def make_blocks(root: str | None) -> None:
     Args:
         root: folder or s3://bucket/prefix of the block. None keeps an existing block, or sets the default folder.
     """
-    for kind in (ObjectStoreBlock, Dinov3Weights):
+    for kind in (ObjectStoreBlock, SourceStoreBlock, Dinov3Weights):
         kind.register_type_and_schema()
     saved = _load(BLOCK)
     if saved is not None and root is None:

@@ -57,6 +57,8 @@ class Fleet:
     """Name of the deployment, as `embed-shards/embed-share-docker`."""
     store: str | None
     """Name of the object-store block."""
+    source_store: str | None
+    """Name of the source-store block."""
     weights: str | None
     """Name of the weights block."""
     execution: Execution
@@ -181,6 +183,7 @@ class _Children:
                 "rasters": self._plan.rasters,
                 "root": self._store.root,
                 "store": self._fleet.store,
+                "source_store": self._fleet.source_store,
                 "weights": self._fleet.weights,
                 "execution": self._fleet.execution.model_dump(mode="json"),
                 "device": self._fleet.device,

@@ -74,20 +74,8 @@ class ServerSettings(BaseModel):
         )
 
 
-class SourceStore(ServerSettings):
-    """The server that rasters on S3 are read from, if it is not the server of the store.
-
-    The variables `AWS_ENDPOINT_URL` and `AWS_REGION` are not used: they belong to the store. Without an endpoint, the
-    server is AWS. Without keys, the AWS credentials chain gives them.
-
-    Example:
-        >>> from rasterembed.store.object_store import ObjectStore
-        >>> store = ObjectStore(root="embeddings", source_store=SourceStore(anonymous=True, region="us-west-2"))
-        >>> store.source_store.endpoint is None  # AWS
-        True
-    """
-
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, ignored_types=(cached_property,))
+class SourceSettings(ServerSettings):
+    """The fields of a `SourceStore`. The Prefect block shares them."""
 
     endpoint_url: str | None = Field(
         default=None,
@@ -104,6 +92,22 @@ class SourceStore(ServerSettings):
         if self.anonymous and (self.access_key is not None or self.requester_pays):
             raise ValueError("anonymous requests have no keys, and nobody pays for them: give one or the other")
         return self
+
+
+class SourceStore(SourceSettings):
+    """The server that rasters on S3 are read from, if it is not the server of the store.
+
+    The variables `AWS_ENDPOINT_URL` and `AWS_REGION` are not used: they belong to the store. Without an endpoint, the
+    server is AWS. Without keys, the AWS credentials chain gives them.
+
+    Example:
+        >>> from rasterembed.store.object_store import ObjectStore
+        >>> store = ObjectStore(root="embeddings", source_store=SourceStore(anonymous=True, region="us-west-2"))
+        >>> store.source_store.endpoint is None  # AWS
+        True
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, ignored_types=(cached_property,))
 
     @property
     def endpoint(self) -> str | None:
