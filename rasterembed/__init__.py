@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from rasterembed.search.query import Query, Where
     from rasterembed.search.searcher import Searcher
     from rasterembed.store.object_store import ObjectStore
+    from rasterembed.store.server_settings import SourceStore
 
 _MODULES = {
     "Answer": "search.answer",
@@ -63,6 +64,7 @@ _MODULES = {
     "RasterEmbedError": "errors",
     "Searcher": "search.searcher",
     "Selection": "dataset.selection",
+    "SourceStore": "store.server_settings",
     "StoreError": "errors",
     "UsageError": "errors",
     "Validity": "raster.validity",
@@ -96,6 +98,7 @@ __all__ = [
     "RasterEmbedError",
     "Searcher",
     "Selection",
+    "SourceStore",
     "StoreError",
     "UsageError",
     "Validity",

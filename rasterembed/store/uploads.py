@@ -96,12 +96,15 @@ class Upload(BaseModel):
     def parameters(self, root: str | None, store: str | None) -> dict[str, Any]:
         """Return the parameters of the flow run that embeds this upload.
 
+        An upload never gets a source store, even if the deployment has one: a stranger can choose the upload's address,
+        and must not choose an object on a server that only the source store's keys reach.
+
         Args:
             root: root of the store for the dataset, or None to use the deployment's root.
             store: name of a store block, or None to use the deployment's store block.
         """
         chosen = {"raster": self.uri, "root": root, "store": store}
-        return {name: value for name, value in chosen.items() if value is not None}
+        return {name: value for name, value in chosen.items() if value is not None} | {"source_store": None}
 
 
 class UploadRules(BaseModel):

@@ -24,6 +24,7 @@ from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
+from rasterembed.store.uploads import Upload
 
 KEYS: dict[str, Any] = {"access_key": "reader", "secret_key": "no/real+secret"}
 
@@ -148,3 +149,13 @@ def test_settings_that_contradict_each_other_are_refused_without_the_secret() ->
         with pytest.raises(ValidationError, match="anonymous requests have no keys") as caught:
             SourceStore(**settings)
         assert KEYS["secret_key"] not in str(caught.value)
+
+
+def test_an_upload_never_gets_a_source_store() -> None:
+    upload = Upload(bucket="rasters", key="a.tif", version="1")
+    assert upload.parameters("s3://results", "minio") == {
+        "raster": "s3://rasters/a.tif",
+        "root": "s3://results",
+        "store": "minio",
+        "source_store": None,
+    }
