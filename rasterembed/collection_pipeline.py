@@ -24,6 +24,7 @@ from rasterembed.collection.members import member_id
 from rasterembed.collection.rebuilding import catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row, failed_row
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.table import write_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
@@ -36,7 +37,7 @@ from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
@@ -71,6 +72,11 @@ class CollectionOptions(BaseModel):
         le=1.0,
         description="Largest share of failed scenes with which the run succeeds. The other scenes are embedded in any "
         "case.",
+    )
+    table: bool = Field(
+        default=True,
+        description="Write the table: the vectors of all ready scenes in the order of a Hilbert curve. The whole table "
+        "is written again if a ready scene is new, changed or gone.",
     )
     prune: bool = Field(default=False, description="Delete the datasets of scenes that are gone.")
 
@@ -205,6 +211,9 @@ def embed_collection(
             lease.check_often()
             job.delete(dataset_id)
         writer.finish(comparison, listing, pruned)
+        if options.table and _has_table(store, layout, writer.catalogue):
+            write_table(store, layout, configuration, writer.catalogue, lease.check)
+        writer.ready()
     failed = _failed(writer.catalogue, listing)
     _check_failed(store, layout, failed, listing, options.max_failed_fraction)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
@@ -237,6 +246,9 @@ def rebuild_collection(
     with hold_lease(store, collection.layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
         writer = _Writer(store, collection.layout, collection.configuration, lease, None)
         writer.replace(catalogue_of_manifests(store, collection.layout))
+        if _has_table(store, collection.layout, writer.catalogue):
+            write_table(store, collection.layout, collection.configuration, writer.catalogue, lease.check)
+        writer.ready()
     return Collection.open(store, collection_id)
 
 
@@ -313,6 +325,11 @@ class _SceneJob:
             delete_dataset(self.store, dataset_id, run_id=self.run_id, on_wait=self.steps.on_wait)
 
 
+def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
+    """Return whether a collection has ready scenes, which belong into a table, or has a table already."""
+    return SceneState.READY in catalogue.counts() or name_of(layout.table) in store.sizes(layout.table_folder)
+
+
 def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:
     """Return the rows of the scenes of a listing that failed."""
     listed = {scene.uri for scene in listing.scenes}
@@ -378,7 +395,7 @@ class _Writer:
             raise
 
     def finish(self, comparison: Comparison, listing: Listing, pruned: Sequence[str]) -> None:
-        """Write the catalogue and the STAC Collection of the finished run, unless the store has the same ones."""
+        """Write the catalogue with all rows of the run, unless the store has the same one."""
         gone = [] if pruned else comparison.gone
         self.catalogue = (
             self.catalogue.updated(self._waiting, without=pruned)
@@ -386,27 +403,33 @@ class _Writer:
             .with_values(gone, gone=True)
         )
         self._waiting = []
-        self._write(CollectionState.READY)
+        self._write()
 
     def replace(self, catalogue: Catalogue) -> None:
-        """Write another catalogue, and the STAC Collection."""
+        """Write another catalogue."""
         self.catalogue = catalogue
-        self._write(CollectionState.READY)
+        self._write()
+
+    def ready(self) -> None:
+        """Write the STAC Collection in its final state, unless the store has the same one."""
+        self._lease.check()
+        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.READY)
 
     def _save(self) -> None:
         """Write the catalogue with all rows so far."""
         if self._waiting:
             self.catalogue = self.catalogue.updated(self._waiting)
             self._waiting = []
-            self._write(CollectionState.EMBEDDING)
+            self._write()
         self._saved = time.monotonic()
 
-    def _write(self, state: CollectionState) -> None:
-        """Write the catalogue if it differs from the stored one, and then the STAC Collection."""
+    def _write(self) -> None:
+        """Write the catalogue, if it differs from the stored one, and the STAC Collection of an unfinished run."""
+        if self._stored is not None and self._stored.table.equals(self.catalogue.table):
+            return
         self._lease.check()
-        if self._stored is None or not self._stored.table.equals(self.catalogue.table):
-            # The footer always holds the finished collection, so that equal scenes give equal bytes.
-            footer = stac_collection(self._layout, self._configuration, self.catalogue, CollectionState.READY)
-            write_catalogue(self._store, self._layout, self.catalogue, footer)
-            self._stored = self.catalogue
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, state)
+        # The footer always holds the finished collection, so that equal scenes give equal bytes.
+        footer = stac_collection(self._layout, self._configuration, self.catalogue, CollectionState.READY)
+        write_catalogue(self._store, self._layout, self.catalogue, footer)
+        self._stored = self.catalogue
+        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)

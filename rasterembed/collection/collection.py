@@ -16,6 +16,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.table import TableDescription, read_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.errors import ConfigurationChangedError, UsageError, check_type
@@ -124,6 +125,15 @@ class Collection:
         table = self.catalogue.filter(states=wanted).table
         for dataset_id, state in zip(table["id"].to_pylist(), table["state"].to_pylist(), strict=True):
             yield Dataset.open(self.store, dataset_id, (state,))
+
+    @cached_property
+    def table(self) -> TableDescription | None:
+        """The description of the table, or None if the collection has no table. It is read once.
+
+        Raises:
+            DataError: if the description cannot be read.
+        """
+        return read_table(self.store, self.layout)
 
     def vectors(self, columns: Sequence[str] = ("tile_id", "embedding")) -> Iterator[pa.RecordBatch]:
         """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.

@@ -31,7 +31,9 @@ from rasterembed.dataset.geoparquet import (
 )
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
+from rasterembed.dataset.selection import Selection
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
+from rasterembed.model.choice import ResolvedModel
 from rasterembed.model.computation import Computation
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import MAX_TILES, Tiles
@@ -86,10 +88,14 @@ class EmbeddedBatch:
     """The computation of the vectors. None if the batch has no vectors."""
 
 
+def vector_type(selection: Selection, model: ResolvedModel) -> pa.DataType:
+    """Return the Arrow type of the column `embedding`."""
+    element = pa.float16() if selection.vector_dtype == "float16" else pa.float32()
+    return pa.list_(pa.field("element", element, nullable=False), model.dimensions)
+
+
 def shard_schema(plan: Plan) -> pa.Schema:
     """Return the columns of a shard. Column `datetime` exists only if the raster's time of acquisition is known."""
-    element = pa.float16() if plan.selection.vector_dtype == "float16" else pa.float32()
-    vector = pa.list_(pa.field("element", element, nullable=False), plan.model.dimensions)
     fields = [
         pa.field("tile_id", pa.string(), nullable=False),
         *(
@@ -98,7 +104,7 @@ def shard_schema(plan: Plan) -> pa.Schema:
         ),
         pa.field("valid_fraction", pa.float32(), nullable=False),
         pa.field("norm", pa.float32(), nullable=False),
-        pa.field("embedding", vector, nullable=False),
+        pa.field("embedding", vector_type(plan.selection, plan.model), nullable=False),
     ]
     if plan.profile.acquired is not None:
         fields.append(pa.field("datetime", pa.timestamp("ms", tz="UTC"), nullable=False))
@@ -213,7 +219,9 @@ def write_shard(
     key = plan.layout.shard(plan.fingerprint, number)
     with (
         local_file(store, key, replace=False) as file,
-        geoparquet_writer(file.path, shard_schema(plan), **_encoding(plan)) as parquet,
+        geoparquet_writer(
+            file.path, shard_schema(plan), **vector_encoding(vector_type(plan.selection, plan.model).value_type)
+        ) as parquet,
     ):
         writer = ShardWriter(plan, number, parquet)
         for batch in batches:
@@ -235,9 +243,14 @@ def write_shard(
     )
 
 
-def _encoding(plan: Plan) -> dict[str, Any]:
+def vector_encoding(element: pa.DataType) -> dict[str, Any]:
+    """Return the options of a Parquet writer for a table with the column `embedding`.
+
+    Args:
+        element: Arrow type of the numbers of a vector.
+    """
     # docs/encoding.md has the measurements. DuckDB cannot read float16 as BYTE_STREAM_SPLIT.
-    split = plan.selection.vector_dtype == "float32"
+    split = element == pa.float32()
     return {
         "compression": "zstd",
         "use_dictionary": False,

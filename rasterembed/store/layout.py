@@ -337,6 +337,28 @@ class CollectionLayout:
         return f"{self.collection_folder}/table"
 
     @property
+    def table(self) -> str:
+        """The description of the table, which lists its files."""
+        return self.table_file("table.json")
+
+    def table_part(self, signature: str, number: int) -> str:
+        """Return the key of a file of the table.
+
+        Args:
+            signature: digest of the scenes in the table, in hexadecimal digits.
+            number: number of the file, from 0.
+        """
+        return self.table_file(f"part-{signature[:12]}-{number:05d}.parquet")
+
+    def is_table_part(self, name: str) -> bool:
+        """Return whether a name in `table_folder` is that of a file with vectors."""
+        return name.startswith("part-") and name.endswith(".parquet")
+
+    def table_file(self, name: str) -> str:
+        """Return the key of a file in `table_folder`."""
+        return key_in(self.table_folder, name)
+
+    @property
     def lease_folder(self) -> str:
         """Folder of the lease files. See `rasterembed.store.lease`."""
         return f"{self.collection_folder}/lease"

@@ -258,6 +258,16 @@ def test_the_vectors_of_ready_scenes_come_with_their_dataset(store: ObjectStore,
     for batch, dataset_id in zip(batches, ids, strict=True):
         stored = Dataset.open(store, dataset_id).vectors()
         np.testing.assert_array_equal(np.stack(batch["embedding"].to_pylist()), stored)
+    assert result.collection.table is not None
+    assert result.collection.table.rows == 12
+    assert Collection.open(store, NAME).state == "ready"
+    before = {name: digest for name, (digest, _) in outputs(store).items()}
+    run(store, scenes, collection_options(tiny_vit, quality_checks=True))
+    assert {name: digest for name, (digest, _) in outputs(store).items()} == before
+    (scenes / "a.tif").unlink()
+    result, _ = run(store, scenes, collection_options(tiny_vit, quality_checks=True, prune=True))
+    assert result.collection.table is not None
+    assert result.collection.table.rows == 8
     assert {row.qa for row in result.collection.catalogue.filter(states=[SceneState.READY]).rows()} == {"passed"}
 
 
@@ -323,7 +333,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tup
     return folder / "scenes", store
 
 
-@pytest.mark.parametrize("change", [1, 2, 5, 7, 8, 9, 12, 14, 15])
+@pytest.mark.parametrize("change", [1, 2, 5, 7, 8, 9, 12, 14, 15, 16])
 def test_after_a_kill_the_next_run_gives_the_same_collection(
     change: int, undisturbed: tuple[Path, ObjectStore], tmp_path: Path, tiny_vit: Path
 ) -> None:
