@@ -6,6 +6,7 @@ import sys
 from contextlib import AbstractContextManager
 
 from rasterembed.commands.command_app import command_app
+from rasterembed.commands.command_store import open_command_store
 from rasterembed.commands.next_search import search_command, this_program
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Execution, Progress
@@ -20,7 +21,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.object_store import ObjectStore, open_store
+from rasterembed.store.object_store import ObjectStore
 
 
 def embed(
@@ -57,7 +58,7 @@ def embed(
         search: Whether a vector index is built.
         replace: If the dataset exists with another configuration, replace the dataset.
     """
-    store = open_store(root)
+    store = open_command_store(root)
     options = EmbedOptions(
         dataset_id=dataset_id,
         assets=split_assets(assets),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rasterembed.commands.command_app import command_app
+from rasterembed.commands.command_store import open_command_store
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.object_store import open_store
 
 
 def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThresholds(), dry_run: bool = False) -> str:
@@ -24,7 +24,7 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
 
-    store = open_store(root)
+    store = open_command_store(root)
     report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())
     print(report.summary())

@@ -8,12 +8,12 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from rasterembed.commands.command_app import POSITIONAL, command_app
+from rasterembed.commands.command_store import open_command_store
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
 from rasterembed.store.known_datasets import check_known
 from rasterembed.store.layout import is_pattern
-from rasterembed.store.object_store import open_store
 
 
 def search(
@@ -46,7 +46,7 @@ def search(
             longer.
         device: Device that runs the model, if the example is an image.
     """
-    names, store = dataset_names(dataset, all_datasets), open_store(root)
+    names, store = dataset_names(dataset, all_datasets), open_command_store(root)
     tiles, picture = find_outputs(store, out, sheet)
     check_known(store, [name for name in names if not is_pattern(name)])
     # Import the searcher only when the command runs. It imports DuckDB and pyarrow, which would delay the help.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -159,3 +160,24 @@ def test_an_upload_never_gets_a_source_store() -> None:
         "store": "minio",
         "source_store": None,
     }
+
+
+def test_a_stac_item_on_the_source_store_names_its_files(tmp_path: Path, scenes: Archive, pixels: Any) -> None:
+    place = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
+    assets = {}
+    for number, colour in enumerate(("red", "green", "blue")):
+        file = tmp_path / f"{colour}.tif"
+        with rasterio.open(file, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8", **place) as dataset:
+            dataset.write(pixels[number], 1)
+        scenes.objects[f"archive/2026/{colour}.tif"] = file.read_bytes()
+        # Public catalogues give an https address, and the address on S3 as an alternate.
+        alternate = {"s3": {"href": f"s3://archive/2026/{colour}.tif"}} if colour == "green" else {}
+        href = f"https://data.example.org/{colour}.tif" if alternate else f"./{colour}.tif"
+        band = {"eo:bands": [{"name": colour, "common_name": colour}]}
+        assets[colour] = {"href": href, "type": "image/tiff", "alternate": alternate} | band
+    item = {"type": "Feature", "id": "scene", "properties": {"datetime": "2026-06-01T10:00:00Z"}, "assets": assets}
+    scenes.objects["archive/2026/item.json"] = json.dumps(item).encode()
+    source_store = SourceStore(endpoint_url=scenes.url, anonymous=True)
+    store = ObjectStore(root=str(tmp_path / "store"), source_store=source_store)
+    np.testing.assert_array_equal(read(store, "s3://archive/2026/item.json"), pixels)
+    assert register_scene(store, "s3://archive/2026/item.json").remote
