@@ -16,12 +16,14 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest, set_state
 from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, RasterChangedError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.qa.run import judge_dataset
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.radiometry import Radiometry, resolve_radiometry
@@ -30,6 +32,8 @@ from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.raster.stac_item_file import ItemAsset, ItemFile, asset_uri
 from rasterembed.raster.validity import Validity, apply_validity
+from rasterembed.search.query import Query
+from rasterembed.search.thumbnails import thumbnails
 from rasterembed.store.object_store import ObjectStore
 
 WIDTH, HEIGHT = 100, 70
@@ -168,8 +172,19 @@ def test_vectors_equal_those_of_the_stacked_bands(tmp_path: Path, store: ObjectS
         for tile, vector in expected.items():
             np.testing.assert_array_equal(found[tile], vector)
     assert len({result.plan.fingerprint for result in results.values()}) == 3
+    # Quality checks and pictures read the scene too.
+    judged, pictures = [], []
+    for name in results:
+        manifest = set_state(store, results[name].manifest, "ready")
+        report = judge_dataset(store, manifest, QaThresholds())
+        judged.append([(metric.name, metric.value) for metric in report.metrics])
+        hits = Dataset(store, manifest).search(Query(tile=min(expected)), k=3).hits
+        pictures.append([np.asarray(picture) for picture in thumbnails(Dataset(store, manifest), hits, 32).values()])
+    assert judged[0] == judged[1] == judged[2]
+    for found in pictures[1:]:
+        np.testing.assert_array_equal(found, pictures[0])
     # Read again what other processes read.
-    dataset = Dataset.open(store, "item", states=("embedded",))
+    dataset = Dataset.open(store, "item", states=("ready",))
     assert dataset.plan == results["item"].plan
     written = json.loads(store.read(dataset.layout.stac_item) or b"")
     assert written["properties"]["eo:cloud_cover"] == 12.5
