@@ -36,6 +36,8 @@ from rasterembed.model.choice import Device
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.scene import Scene
+from rasterembed.raster.source import Source, check_unchanged
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
@@ -52,10 +54,10 @@ class CollectionOptions(BaseModel):
 
     settings: PlanSettings | None = None
     """Settings of all scenes. By default those of the collection, or the defaults for a new collection."""
-    asset: str | None = Field(
-        default=None,
-        description="Key of the STAC asset with the pixels. The default is `visual`, or else the only asset with the "
-        "role `data`.",
+    assets: tuple[str, ...] = Field(
+        default=(),
+        description="Keys or common names of the assets to use, if the scenes are STAC Items. By default the asset "
+        "visual, else red, green and blue, else the only data asset.",
     )
     execution: Execution = Execution()
     """Settings for speed and memory. They change the vectors only by rounding."""
@@ -103,15 +105,17 @@ class CollectionSteps:
     A subclass can run the steps in another way, and never changes their results.
     """
 
-    def discover(self, store: ObjectStore, scenes: str, asset: str | None) -> Listing:
+    def discover(self, store: ObjectStore, scenes: str, assets: tuple[str, ...]) -> Listing:
         """Find the scenes. See `rasterembed.collection.discovery.discover`."""
-        return discover(store, scenes, asset)
+        return discover(store, scenes, assets)
 
     def embed_scene(
         self, store: ObjectStore, scene: FoundScene, options: EmbedOptions, hub_token: str | None, run_id: str
     ) -> EmbedResult:
         """Embed one scene. A process keeps its loaded model, so only the first scene waits for it."""
-        return embed_raster(store, scene.uri, options, steps=_SceneSteps(self), hub_token=hub_token, run_id=run_id)
+        return embed_raster(
+            store, scene.uri, options, steps=_SceneSteps(self, scene), hub_token=hub_token, run_id=run_id
+        )
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Report what the run will do. This class reports nothing."""
@@ -131,8 +135,16 @@ class CollectionSteps:
 class _SceneSteps(Steps):
     """The steps of one scene. Messages go to the steps of the collection."""
 
-    def __init__(self, steps: CollectionSteps) -> None:
-        self._steps = steps
+    def __init__(self, steps: CollectionSteps, scene: FoundScene) -> None:
+        self._steps, self._scene = steps, scene
+
+    def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
+        """Return the files that the STAC Item of the scene names, or find the raster."""
+        if self._scene.source is None:
+            return super().register(store, raster, assets)
+        for file in self._scene.source.files:
+            check_unchanged(store.allowing(file.uri), file)
+        return self._scene.source
 
     def on_wait(self, message: str) -> None:
         """Pass the message on."""
@@ -188,7 +200,7 @@ def embed_collection(
     layout = CollectionLayout(collection_id)
     steps = steps or CollectionSteps()
     run_id = run_id or uuid.uuid4().hex
-    listing = steps.discover(store, scenes, options.asset)
+    listing = steps.discover(store, scenes, options.assets)
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
         configuration = _configuration(store, collection_id, options, hub_token)
@@ -225,8 +237,8 @@ def rebuild_collection(
 ) -> Collection:
     """Make the catalogue of a collection again, from the manifests of its scenes.
 
-    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. They also do not know the
-    cloud cover and the listing of a scene. The next run of `embed_collection` tries failed scenes again.
+    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. The next run
+    of `embed_collection` tries those again.
 
     Args:
         store: store of the collection.
@@ -306,10 +318,10 @@ class _SceneJob:
         options = self.options.model_copy(update={"dataset_id": dataset_id})
         try:
             result = self.steps.embed_scene(self.store, scene, options, self.hub_token, self.run_id)
-            return embedded_row(scene, self.address, result.plan, result.manifest)
+            return embedded_row(self.address, result.plan, result.manifest)
         except QaError:
             dataset = Dataset.open(self.store, dataset_id, ("failed_qa",))
-            return embedded_row(scene, self.address, dataset.plan, dataset.manifest)
+            return embedded_row(self.address, dataset.plan, dataset.manifest)
         except (StoreUnavailableError, Cancelled):
             raise
         except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.

@@ -11,9 +11,9 @@ from functools import cache
 from itertools import takewhile
 
 from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
-from rasterembed.collection.hrefs import resolve_href
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
+from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
@@ -27,7 +27,7 @@ _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
 
 
-def discover(store: ObjectStore, address: str, asset: str | None = None) -> Listing:
+def discover(store: ObjectStore, address: str, assets: tuple[str, ...] = ()) -> Listing:
     """Find all scenes at an address.
 
     Files that runs wrote into the store are never scenes. A scene whose file is missing is part of the listing, with
@@ -43,7 +43,7 @@ def discover(store: ObjectStore, address: str, asset: str | None = None) -> List
             - a STAC Item, ItemCollection, Catalog or Collection (.json, .geojson)
             - a stac-geoparquet file (.parquet)
             - a single raster
-        asset: for STAC, key of the asset with the pixels. See `stac_items.choose_asset`.
+        assets: for STAC, keys or common names of the assets with the pixels. See `register_scene`.
 
     Raises:
         UsageError: if the address is none of these.
@@ -61,9 +61,9 @@ def discover(store: ObjectStore, address: str, asset: str | None = None) -> List
     elif lower.endswith(".txt"):
         listing = listing_of(uri, _described(store, _listed(store, uri)))
     elif lower.endswith((".json", ".geojson")):
-        listing = listing_of(uri, _described(store, scenes_of_document(store, uri, asset)))
+        listing = listing_of(uri, scenes_of_document(store, uri, assets))
     elif lower.endswith(".parquet"):
-        listing = listing_of(uri, _described(store, scenes_of_geoparquet(store, uri, asset)))
+        listing = listing_of(uri, scenes_of_geoparquet(store, uri, assets))
     elif lower.endswith(RASTER_SUFFIXES) or os.path.isfile(uri):
         listing = listing_of(uri, _described(store, [FoundScene(uri)]))
     else:
@@ -152,7 +152,7 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
         if not line or line.startswith("#"):
             continue
         try:
-            yield FoundScene(resolve_href(uri, line, encoded=False))
+            yield FoundScene(resolve_href(uri, line))
         except RasterEmbedError as error:
             yield FoundScene(line, problem=one_line(error))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
+
+from rasterembed.raster.source import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,11 +14,11 @@ class FoundScene:
     """A scene in a listing."""
 
     uri: str
-    """Address of the scene's file: absolute path, or s3://bucket/key."""
+    """Address of the scene's file, or of its first file: absolute path, or s3://bucket/key."""
     size: int | None = None
-    """Size of the file in bytes. None if it is not known."""
+    """Size of all files in bytes. None if it is not known. See `state_of`."""
     version: str | None = None
-    """Version of the file. See `ObjectInfo.version`. None if it is not known."""
+    """Version of the files. None if it is not known. See `state_of`."""
     modified: float | None = None
     """Time of the file's last modification, in seconds since 1970."""
     item: str | None = None
@@ -26,8 +29,30 @@ class FoundScene:
     """Share of the scene that clouds cover, in percent, from the STAC Item."""
     geometry: bytes | None = None
     """Footprint from the STAC Item in OGC:CRS84, as WKB."""
+    source: Source | None = None
+    """The files of a scene that a STAC Item names. None for a raster."""
     problem: str | None = None
     """Why the scene cannot be embedded, in one line. None if nothing speaks against it."""
+
+
+def state_of(source: Source) -> tuple[int, str]:
+    """Return the size and the version of a scene. If one of its files changes, one of the two changes.
+
+    Args:
+        source: the scene.
+
+    Returns:
+        Size of all files in bytes, and the version of the file. If a STAC Item names the files, the version is a digest
+        of their versions and of what the Item says about their bands, because both decide the vectors.
+    """
+    if source.scene is None:
+        return source.size, source.version
+    digest = hashlib.sha256()
+    for asset in source.scene.assets:
+        file = asset.source
+        digest.update(f"{asset.name}\n{file.uri}\n{file.size}\n{file.version}\n".encode(errors="surrogatepass"))
+        digest.update("".join(band.model_dump_json() for band in asset.bands).encode())
+    return sum(file.size for file in source.files), digest.hexdigest()[:32]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row
 from rasterembed.dataset.manifest import read_manifest
@@ -20,8 +19,7 @@ _THREADS = 8
 def catalogue_of_manifests(store: ObjectStore, layout: CollectionLayout) -> Catalogue:
     """Return a catalogue with all datasets of a collection. The folder of the datasets is listed once.
 
-    The manifests do not know the STAC Item, the cloud cover and the listing of a scene. A listing that finds the scene
-    again gives its address.
+    The manifests do not know the listing of a scene. A listing that finds the scene again gives its address.
 
     Args:
         store: store of the collection.
@@ -46,4 +44,4 @@ def _row(store: ObjectStore, layout: CollectionLayout, dataset_id: str) -> Scene
     plan = Plan.read(store, dataset_id, manifest.fingerprint)
     if member_id(layout.collection_id, plan.source.uri) != dataset_id:
         return None
-    return embedded_row(FoundScene(plan.source.uri), "", plan, manifest)
+    return embedded_row("", plan, manifest)

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 import shapely
 
-from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.found_scene import FoundScene, state_of
 from rasterembed.collection.members import member_id
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import Manifest
@@ -49,11 +49,11 @@ class SceneRow:
     id: str
     """Id of the scene's dataset."""
     source: str
-    """Address of the scene: absolute path, or s3://bucket/key."""
+    """Address of the scene's file, or of its first file: absolute path, or s3://bucket/key."""
     source_size: int | None
-    """Size of the scene's file in bytes. None if the file is missing."""
+    """Size of the scene's files in bytes. None if a file is missing."""
     source_version: str | None
-    """Version of the scene's file. See `ObjectInfo.version`."""
+    """Version of the scene's files. See `state_of`."""
     state: SceneState
     reason: str | None
     """Why the scene failed, in one line. None if it did not fail."""
@@ -81,22 +81,23 @@ class SceneRow:
     """Whether the last listing from the same address did not have the scene any more."""
 
 
-def embedded_row(found: FoundScene, listing: str, plan: Plan, manifest: Manifest) -> SceneRow:
+def embedded_row(listing: str, plan: Plan, manifest: Manifest) -> SceneRow:
     """Return the row of an embedded scene.
 
     Args:
-        found: the scene in the listing. Its STAC Item, if any, gives the time of acquisition and the cloud cover.
         listing: address of the listing.
         plan: plan of the scene's dataset.
         manifest: manifest of the scene's dataset.
     """
     state = SceneState(manifest.state)
     geometry = outline(plan)
+    size, version = state_of(plan.source)
+    files = plan.source.scene
     return SceneRow(
         id=manifest.dataset_id,
         source=plan.source.uri,
-        source_size=plan.source.size,
-        source_version=plan.source.version,
+        source_size=size,
+        source_version=version,
         state=state,
         reason=None,
         qa=_VERDICTS.get(state),
@@ -104,10 +105,10 @@ def embedded_row(found: FoundScene, listing: str, plan: Plan, manifest: Manifest
         skipped=manifest.skipped,
         shards=len(manifest.shards),
         fingerprint=manifest.fingerprint,
-        datetime=found.datetime or plan.profile.acquired or plan.source.modified,
-        cloud_cover=found.cloud_cover,
+        datetime=plan.profile.acquired or plan.source.modified,
+        cloud_cover=None if files is None else files.cloud_cover,
         geometry=None if geometry is None else shapely.to_wkb(geometry),
-        item=found.item,
+        item=None if files is None else files.item_id,
         listing=listing,
     )
 

@@ -61,7 +61,9 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     for _, source, profile in _source_files(plan):
         link = pystac.Link("emb:source-data", href_of(source.uri), media_type=_media_type(profile.driver))
         item.add_link(link)
-    if plan.source.scene is not None and plan.source.scene.item_id is not None:
+    # The scenes of a collection are identified by their files only, so the address of the Item is not known.
+    by_item = plan.source.scene is not None and plan.source.scene.item_id is not None
+    if by_item and plan.source.uri not in [file.uri for file in plan.source.files]:
         item.add_link(pystac.Link("derived_from", href_of(plan.source.uri), media_type=pystac.MediaType.GEOJSON))
     return item.to_dict(include_self_link=False)
 

@@ -99,19 +99,56 @@ def _register_mapping(store: ObjectStore, channels: Mapping[str, str]) -> Source
 def _register_item(store: ObjectStore, raster: str, wanted: tuple[str, ...]) -> Source:
     source = register(store, raster, what="STAC Item")
     item = read_item(store, source.uri)
+    scene = _register_files(store, item, item_files(item, wanted))
+    return source.model_copy(update={"scene": scene})
+
+
+def item_files(item: ItemFile, wanted: tuple[str, ...] = ()) -> list[tuple[ItemAsset, str]]:
+    """Return the assets of a STAC Item that are a scene, with the addresses of their files. No file is looked at.
+
+    Args:
+        item: the Item.
+        wanted: see `assets` of `register_scene`.
+
+    Raises:
+        UsageError: if an asset does not exist, or if there are too many.
+        DataError: if the Item has no assets for a scene, or an address cannot be read.
+    """
     chosen = _chosen(item, wanted) if wanted else _default(item)
     if len(chosen) > MAX_FILES:
         raise UsageError(f"{item.uri}: {len(chosen)} assets are too many for a scene: choose at most {MAX_FILES}")
-    files = tuple(
+    return [(asset, asset_uri(item, asset)) for asset in chosen]
+
+
+def register_item_files(store: ObjectStore, item: ItemFile, files: list[tuple[ItemAsset, str]]) -> Source:
+    """Return the identity of the scene of a STAC Item, without the document of the Item.
+
+    A document with many Items changes whenever an Item is added. The identity therefore covers only the files with
+    pixels, and what the Item says about them. Its URI is that of the first file.
+
+    Args:
+        store: gives the credentials for files on S3.
+        item: the Item.
+        files: the result of `item_files`.
+
+    Raises:
+        StoreError: if a file does not exist or may not be read.
+        DataError: if a file is empty.
+    """
+    scene = _register_files(store, item, files)
+    return scene.assets[0].source.model_copy(update={"scene": scene})
+
+
+def _register_files(store: ObjectStore, item: ItemFile, files: list[tuple[ItemAsset, str]]) -> SceneFiles:
+    assets = tuple(
         SceneAsset(
             name=asset.key,
-            source=register(store, asset_uri(item, asset), what=f"file of asset {asset.key!r}"),
+            source=register(store, uri, what=f"file of asset {asset.key!r}"),
             bands=asset.bands,
         )
-        for asset in chosen
+        for asset, uri in files
     )
-    scene = SceneFiles(assets=files, item_id=item.id, acquired=item.acquired, cloud_cover=item.cloud_cover)
-    return source.model_copy(update={"scene": scene})
+    return SceneFiles(assets=assets, item_id=item.id, acquired=item.acquired, cloud_cover=item.cloud_cover)
 
 
 def _chosen(item: ItemFile, wanted: tuple[str, ...]) -> list[ItemAsset]:

@@ -93,6 +93,19 @@ def read_item(store: ObjectStore, uri: str) -> ItemFile:
         item = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{uri}: it is not JSON, and a scene is a raster or a STAC Item") from error
+    return parse_item(uri, item)
+
+
+def parse_item(uri: str, item: object) -> ItemFile:
+    """Return the parts of a STAC Item that a scene needs.
+
+    Args:
+        uri: address of the document with the Item: absolute path, or s3://bucket/key.
+        item: the Item as JSON values.
+
+    Raises:
+        DataError: if it is not a STAC Item with assets.
+    """
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
         kind = item.get("type") if isinstance(item, dict) else None
         what = f" (its type is {str(kind)[:40]!r})" if kind is not None else ""
@@ -126,14 +139,25 @@ def asset_uri(item: ItemFile, asset: ItemAsset) -> str:
     problems = []
     for href in asset.hrefs:
         try:
-            return _uri_of(item.uri, href)
+            return resolve_href(item.uri, href)
         except (DataError, UsageError) as error:
             problems.append(str(error))
     reason = problems[0] if problems else "it has no href"
     raise DataError(f"{item.uri}: asset {asset.key!r}: {reason}")
 
 
-def _uri_of(item_uri: str, href: str) -> str:
+def resolve_href(item_uri: str, href: str) -> str:
+    """Return the address that a document means: an absolute path, or s3://bucket/key.
+
+    Args:
+        item_uri: address of the document, such as a STAC Item. A relative address begins in the document's folder.
+        href: address in the document.
+
+    Raises:
+        DataError: if the address is on a web server, is a local file named by a document on S3, or leads out of the
+            bucket.
+        UsageError: if the address is no path.
+    """
     shown = repr(href[:200])
     scheme = urlsplit(href).scheme if "://" in href else ""
     on_s3 = item_uri.startswith("s3://")

@@ -13,9 +13,7 @@ import shapely
 
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene
-from rasterembed.collection.hrefs import resolve_href
-from rasterembed.collection.stac_items import choose_asset
-from rasterembed.errors import DataError, RasterEmbedError, UsageError
+from rasterembed.errors import DataError, UsageError
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -34,9 +32,9 @@ def scenes(tmp_path: Path) -> Path:
     return folder
 
 
-def found(store: ObjectStore, address: str | Path, asset: str | None = None) -> list[str]:
+def found(store: ObjectStore, address: str | Path, *assets: str) -> list[str]:
     root = Path(store.root)
-    return [str(Path(scene.uri).relative_to(root)) for scene in discover(store, str(address), asset).scenes]
+    return [str(Path(scene.uri).relative_to(root)) for scene in discover(store, str(address), assets).scenes]
 
 
 def test_a_folder_gives_its_rasters_and_no_output_of_a_run(store: ObjectStore, scenes: Path) -> None:
@@ -76,8 +74,8 @@ def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, s
         "a b.TIFF": None,
         "b.tif": None,
         "none.tif": f"{scenes}/none.tif: there is no such file",
-        "x.tif": "https://host/x.tif is not on S3 or in a folder: copy the scene to one of them, because scenes are "
-        "not read from other servers",
+        "x.tif": "'https://host/x.tif' is neither a path nor s3://bucket/key, so it is not read: copy the file, and "
+        "name it",
     }
 
 
@@ -99,7 +97,7 @@ def asset(href: str, *roles: str) -> dict[str, Any]:
 
 
 def test_an_item_gives_the_scene_its_date_clouds_and_place(store: ObjectStore, scenes: Path) -> None:
-    document = item("one", thumbnail=asset("t.png", "thumbnail"), pixels=asset("./a%20b.TIFF", "data"))
+    document = item("one", thumbnail=asset("t.png", "thumbnail"), pixels=asset("./a b.TIFF", "data"))
     (scenes / "item.json").write_text(json.dumps(document))
     (scene,) = discover(store, str(scenes / "item.json")).scenes
     assert scene.uri == str(scenes / "a b.TIFF")
@@ -147,55 +145,36 @@ def test_an_item_collection_and_the_same_items_as_parquet_give_the_same_scenes(
         assert shapely.from_wkb(own.geometry).equals(shapely.from_wkb(other.geometry))
 
 
-def test_the_asset_is_visual_or_the_only_one_with_data() -> None:
-    many = {"visual": asset("v.tif", "visual"), "red": asset("r.tif", "data"), "nir": asset("n.tif", "data")}
-    assert choose_asset(many, None) == "v.tif"
-    assert choose_asset(many, "nir") == "n.tif"
-    assert choose_asset({"x": asset("x.tif", "data"), "meta": asset("x.xml", "metadata")}, None) == "x.tif"
-    assert choose_asset({"x": asset("x.tif")}, None) == "x.tif"
-    for assets, name, said in (
-        (many, "blue", "no asset 'blue': choose `asset` from nir, red, visual"),
-        ({"a": asset("a.tif"), "b": asset("b.tif")}, None, "several assets with pixels: choose `asset` from a, b"),
-        ({"a": {"href": 3}}, None, "no asset with an address"),
-        ("text", None, "no asset with an address"),
-    ):
-        with pytest.raises(DataError, match=said):
-            choose_asset(assets, name)
+def test_files_of_an_item_are_one_scene_and_its_state_covers_all_of_them(store: ObjectStore, scenes: Path) -> None:
+    colours = {
+        name: {"href": f"{file}", "roles": ["data"], "bands": [{"eo:common_name": name}]}
+        for name, file in (("red", "b.tif"), ("green", "2026/d.tif"), ("blue", "a b.TIFF"))
+    }
+    (scenes / "item.json").write_text(json.dumps(item("one", **colours)))
+    (scene,) = discover(store, str(scenes / "item.json")).scenes
+    assert scene.uri == str(scenes / "b.tif")
+    assert scene.source is not None
+    assert [Path(file.uri).name for file in scene.source.files] == ["b.tif", "d.tif", "a b.TIFF"]
+    assert scene.size == sum(file.size for file in scene.source.files)
+    (chosen,) = discover(store, str(scenes / "item.json"), ("green",)).scenes
+    assert chosen.uri == str(scenes / "2026/d.tif")
+    versions = {scene.version}
+    (scenes / "2026/d.tif").write_text("2026/e.tif")
+    versions |= {each.version for each in discover(store, str(scenes / "item.json")).scenes}
+    colours["blue"]["raster:offset"] = -0.1
+    (scenes / "item.json").write_text(json.dumps(item("one", **colours)))
+    versions |= {each.version for each in discover(store, str(scenes / "item.json")).scenes}
+    assert len(versions) == 3
 
 
-S3 = "s3://bucket/stac/item.json"
-
-
-@pytest.mark.parametrize(
-    ("base", "href", "address"),
-    [
-        (S3, "a.tif", "s3://bucket/stac/a.tif"),
-        (S3, "../a%23b.tif", "s3://bucket/a#b.tif"),
-        (S3, "s3://other/x%20y.tif", "s3://other/x y.tif"),
-        ("/data/item.json", "../a.tif", "/a.tif"),
-        ("/data/item.json", "file:///x%20y.tif", "/x y.tif"),
-        ("/data/item.json", "s3://other/x.tif", "s3://other/x.tif"),
-    ],
-)
-def test_links_begin_in_the_folder_of_their_document(base: str, href: str, address: str) -> None:
-    assert resolve_href(base, href, encoded=True) == address
-
-
-@pytest.mark.parametrize(
-    ("base", "href", "said"),
-    [
-        (S3, "/etc/passwd", "may name only objects on S3"),
-        (S3, "file:///etc/passwd", "may name only objects on S3"),
-        (S3, "../../x.tif", "leads out of the bucket"),
-        (S3, "https://host/x.tif", "is not on S3 or in a folder"),
-        ("/data/item.json", "http://169.254.169.254/x", "is not on S3 or in a folder"),
-        ("/data/item.json", "/vsicurl/http://host/x.tif", "is neither a file nor s3://bucket/key"),
-        ("/vsizip/x/item.json", "a.tif", "is neither a file nor s3://bucket/key"),
-    ],
-)
-def test_links_that_lead_elsewhere_are_refused(base: str, href: str, said: str) -> None:
-    with pytest.raises(RasterEmbedError, match=said):
-        resolve_href(base, href, encoded=True)
+def test_an_item_whose_file_is_missing_or_elsewhere_is_recorded(store: ObjectStore, scenes: Path) -> None:
+    items = [item("gone", image=asset("none.tif")), item("web", image=asset("https://host/x.tif")), item("none")]
+    (scenes / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [*items, {"type": 3}]}))
+    problems = {scene.uri: scene.problem or "" for scene in discover(store, str(scenes / "items.json")).scenes}
+    assert "there is no such file" in problems[f"{scenes}/none.tif"]
+    assert "is neither a path nor s3://bucket/key" in problems[f"{scenes}/items.json#web"]
+    assert "0 data assets" in problems[f"{scenes}/items.json#none"]
+    assert "it is not a STAC Item" in problems[f"{scenes}/items.json#None"]
 
 
 def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import exit_code_of, files, kill, on_change
-from tests.support.scenes import collection_options, write_scene
+from tests.support.scenes import collection_options, write_bands, write_scene
 
 NAME = "survey"
 LAYOUT = CollectionLayout(NAME)
@@ -166,6 +168,46 @@ def test_a_scene_that_comes_back_unchanged_is_not_embedded_again(
     assert {name: state[0] for name, state in outputs(store).items()} == {
         name: state[0] for name, state in before.items()
     }
+
+
+def test_items_with_a_file_a_band_give_the_vectors_of_the_stacked_scene(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    def item(name: str, cover: float) -> dict[str, Any]:
+        files = write_bands(scenes / f"{name}.tif")
+        assets = {
+            colour: {"href": file.name, "roles": ["data"], "bands": [{"eo:common_name": colour}]}
+            for colour, file in files.items()
+        }
+        properties = {"datetime": "2026-06-21T09:30:15Z", "eo:cloud_cover": cover}
+        return {"type": "Feature", "id": name, "geometry": None, "properties": properties, "assets": assets}
+
+    document = scenes / "items.json"
+    items = [item("a", 5.0), item("b", 50.0)]
+    document.write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    options = collection_options(tiny_vit)
+    result, embedded = run(store, document, options)
+    assert embedded == {"a-red.tif": SceneState.EMBEDDED, "b-red.tif": SceneState.EMBEDDED}
+    rows = {row.item: row for row in result.collection.catalogue.rows()}
+    assert {name: row.cloud_cover for name, row in rows.items()} == {"a": 5.0, "b": 50.0}
+    assert {row.datetime for row in rows.values()} == {datetime(2026, 6, 21, 9, 30, 15, tzinfo=UTC)}
+    settings = dict(options.settings or {})
+    for name in ("a", "b"):
+        stacked = EmbedOptions(**settings, execution=options.execution, quality_checks=False)
+        alone = embed_raster(store, scenes / f"{name}.tif", stacked)
+        member = Dataset.open(store, rows[name].id, ALL_STATES)
+        np.testing.assert_allclose(member.vectors(), Dataset(store, alone.manifest).vectors(), rtol=1e-4)
+    assert run(store, document, options)[1] == {}
+    # Another item in the document changes no other scene. A changed file changes its own scene only.
+    document.write_text(json.dumps({"type": "FeatureCollection", "features": [*items, {"type": "Feature"}]}))
+    write_scene(scenes / "b.tif", 8)
+    write_bands(scenes / "b.tif")
+    result, embedded = run(store, document, options)
+    assert embedded == {"b-red.tif": SceneState.EMBEDDED, "items.json#None": SceneState.FAILED}
+    # The manifests know the Items too.
+    before = [row for row in result.collection.catalogue.rows() if row.state != SceneState.FAILED]
+    rebuilt = rebuild_collection(store, NAME).catalogue
+    assert [replace(row, listing=str(document)) for row in rebuilt.rows()] == before
 
 
 def test_gone_scenes_are_deleted_only_when_asked(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:

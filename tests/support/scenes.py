@@ -40,3 +40,16 @@ def collection_options(model: Path, **changes: Any) -> CollectionOptions:
         "max_failed_fraction": 1.0,
     }
     return CollectionOptions(**values | changes)
+
+
+def write_bands(path: Path) -> dict[str, Path]:
+    """Write each band of a scene as a file beside it, and return the files by the names of their colours."""
+    with rasterio.open(path) as scene:
+        pixels, place = scene.read(), {"crs": scene.crs, "transform": scene.transform}
+    files = {}
+    for colour, band in zip(("red", "green", "blue"), pixels, strict=True):
+        files[colour] = path.with_name(f"{path.stem}-{colour}.tif")
+        size = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint8"}
+        with rasterio.open(files[colour], "w", driver="GTiff", **size, **place) as file:
+            file.write(band, 1)
+    return files
