@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.acquisition_time import parse_time
@@ -50,7 +50,7 @@ class ItemAsset:
     @property
     def is_raster(self) -> bool:
         """Whether the media type or the name is that of a raster."""
-        name = urlsplit(self.hrefs[0]).path.lower() if self.hrefs else ""
+        name = self.hrefs[0].partition("?")[0].lower() if self.hrefs else ""
         return self.media_type.startswith("image/") or name.endswith((".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg"))
 
     @property
@@ -159,13 +159,13 @@ def resolve_href(item_uri: str, href: str) -> str:
         UsageError: if the address is no path.
     """
     shown = repr(href[:200])
-    scheme = urlsplit(href).scheme if "://" in href else ""
+    scheme = href.partition("://")[0].lower() if "://" in href else ""
     on_s3 = item_uri.startswith("s3://")
     if scheme == "s3":
         return locate(href, "asset")
     if scheme not in ("", "file"):
         raise DataError(f"{shown} is neither a path nor s3://bucket/key, so it is not read: copy the file, and name it")
-    path = unquote(href.removeprefix("file://")) if scheme else href
+    path = unquote(href[len("file://") :]) if scheme else href
     if not on_s3:
         return locate(posixpath.normpath(posixpath.join(posixpath.dirname(item_uri), path)), "asset")
     if scheme or path.startswith("/"):

@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.enums import Resampling
 from rasterio.transform import Affine
+from rasterio.warp import reproject
 from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
@@ -30,7 +34,7 @@ from rasterembed.raster.radiometry import Radiometry, resolve_radiometry
 from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.source import default_dataset_id
-from rasterembed.raster.stac_item_file import ItemAsset, ItemFile, asset_uri
+from rasterembed.raster.stac_item_file import ItemAsset, ItemFile, asset_uri, parse_item
 from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.search.query import Query
 from rasterembed.search.thumbnails import thumbnails
@@ -181,8 +185,8 @@ def test_vectors_equal_those_of_the_stacked_bands(tmp_path: Path, store: ObjectS
         hits = Dataset(store, manifest).search(Query(tile=min(expected)), k=3).hits
         pictures.append([np.asarray(picture) for picture in thumbnails(Dataset(store, manifest), hits, 32).values()])
     assert judged[0] == judged[1] == judged[2]
-    for found in pictures[1:]:
-        np.testing.assert_array_equal(found, pictures[0])
+    for drawn in pictures[1:]:
+        np.testing.assert_array_equal(drawn, pictures[0])
     # Read again what other processes read.
     dataset = Dataset.open(store, "item", states=("ready",))
     assert dataset.plan == results["item"].plan
@@ -378,6 +382,7 @@ def test_files_that_do_not_fit_are_refused_with_both_shown(
             "choose with `assets` from",
         ),
         ('{"type": "Feature", "assets": {"a": {"href": "none.tif"}}}', "none.tif"),
+        ('{"type": "Feature", "assets": {"a": {"href": "http://[", "type": "image/tiff"}}}', "asset 'a': 'http://\\['"),
     ],
 )
 def test_an_item_that_cannot_be_used_is_refused(tmp_path: Path, store: ObjectStore, content: str, text: str) -> None:
@@ -522,3 +527,62 @@ def test_a_coarser_file_that_does_not_fit_is_refused(
             dataset.write_mask(np.ones((HEIGHT // 2, WIDTH // 2), dtype=bool))
     with pytest.raises(DataError, match=rf"blue\.tif: .*{text}"):
         inspect_scene(store, register_scene(store, files))
+
+
+def test_vectors_of_two_resolutions_equal_those_of_an_independent_warp(
+    tmp_path: Path, store: ObjectStore, tiny_vit: Path
+) -> None:
+    pixels = np.maximum(bands(), 1)
+    files = write_bands(tmp_path, pixels)
+    coarse = np.maximum(bands(1, seed=5)[:, ::2, ::2], 1)
+    place = PLACE["transform"] @ Affine.scale(2)
+    write(Path(files["blue"]), coarse, transform=place)
+    warped = np.zeros((HEIGHT, WIDTH), "uint16")
+    reproject(
+        coarse[0],
+        warped,
+        src_transform=place,
+        src_crs=PLACE["crs"],
+        dst_transform=PLACE["transform"],
+        dst_crs=PLACE["crs"],
+        resampling=Resampling.bilinear,
+        tolerance=1e-9,
+    )
+    stack = write(tmp_path / "stack.tif", np.stack([pixels[0], pixels[1], warped]))
+    options: dict[str, Any] = {
+        "grid": Grid(size=32),
+        "model": Dinov3(model=str(tiny_vit), device="cpu"),
+        "radiometry": Radiometry(range=(0, 4000)),
+        "quality_checks": False,
+    }
+    scenes: dict[str, Any] = {"by-file": files, "stack": str(stack)}
+    found, expected = (
+        vectors(store, embed_raster(store, scene, EmbedOptions(dataset_id=name, **options)).manifest)
+        for name, scene in scenes.items()
+    )
+    assert found.keys() == expected.keys()
+    for tile, vector in expected.items():
+        np.testing.assert_allclose(found[tile], vector, rtol=0, atol=1e-4 * np.abs(vector).max())
+
+
+_NAMES = ["href", "type", "roles", "bands", "eo:bands", "raster:bands", "common_name", "name", "nodata", "scale",
+          "raster:offset", "alternate", "datetime", "eo:cloud_cover", "visual", "red"]  # fmt: skip
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(_NAMES)
+_JSON = st.recursive(
+    _LEAVES | st.sampled_from(["image/tiff", "a.tif", "s3://b/a.tif", "file:///a.tif", "http://[", "10" * 400]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=5),
+    max_leaves=15,
+)
+
+
+@given(properties=_JSON, assets=st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=4))
+def test_an_item_with_any_content_is_read_or_refused(properties: Any, assets: Any) -> None:
+    value = {"type": "Feature", "id": properties, "properties": properties, "assets": assets}
+    for uri in ("/data/item.json", "s3://bucket/item.json"):
+        item = parse_item(uri, value)
+        for asset in item.assets.values():
+            try:
+                found = asset_uri(item, asset)
+            except RasterEmbedError:
+                continue
+            assert found.startswith("s3://" if uri.startswith("s3://") else ("s3://", "/"))
