@@ -256,7 +256,7 @@ class ObjectStore(StoreSettings):
     def find_uploads(self, uri: str) -> Iterator[tuple[str, str, ObjectInfo]]:
         """Yield bucket, key and `ObjectInfo` of every object below s3://bucket/prefix.
 
-        The request uses this store's credentials.
+        The request uses the credentials for rasters. See `source`.
 
         Raises:
             UsageError: if `uri` is not s3://bucket/prefix.
@@ -264,7 +264,7 @@ class ObjectStore(StoreSettings):
         """
         if not uri.startswith("s3://") or not urlsplit(uri).netloc:
             raise UsageError(f"{uri!r} is not s3://bucket/prefix")
-        for path, info in self.s3.find(uri.removeprefix("s3://").rstrip("/")):
+        for path, info in self.source.s3.find(uri.removeprefix("s3://").rstrip("/")):
             bucket, _, key = path.partition("/")
             yield bucket, key, info
 

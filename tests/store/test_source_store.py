@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ def archive(objects: dict[str, bytes]) -> Iterator[Archive]:
             self._answer(body=True)
 
         def _answer(self, *, body: bool) -> None:
-            data = objects.get(self.path.split("?")[0].lstrip("/"))
+            listing = self._listing().encode() if "list-type=2" in self.path else None
+            data = listing or objects.get(self.path.split("?")[0].lstrip("/"))
             if data is None:
                 self.send_response(404)
                 self.send_header("Content-Length", "0")
@@ -70,6 +72,17 @@ def archive(objects: dict[str, bytes]) -> Iterator[Archive]:
             self.end_headers()
             if body:
                 self.wfile.write(data[start:stop])
+
+        def _listing(self) -> str:
+            bucket = urlsplit(self.path).path.strip("/")
+            prefix = f"{bucket}/{parse_qs(urlsplit(self.path).query)['prefix'][0]}"
+            entries = "".join(
+                f"<Contents><Key>{name.removeprefix(f'{bucket}/')}</Key><Size>{len(data)}</Size><ETag>first</ETag>"
+                "<LastModified>2026-06-01T12:00:00.000Z</LastModified></Contents>"
+                for name, data in objects.items()
+                if name.startswith(prefix)
+            )
+            return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>"
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""
@@ -181,3 +194,12 @@ def test_a_stac_item_on_the_source_store_names_its_files(tmp_path: Path, scenes:
     store = ObjectStore(root=str(tmp_path / "store"), source_store=source_store)
     np.testing.assert_array_equal(read(store, "s3://archive/2026/item.json"), pixels)
     assert register_scene(store, "s3://archive/2026/item.json").remote
+
+
+def test_scenes_below_a_prefix_are_listed_on_the_source_store(tmp_path: Path, scenes: Archive) -> None:
+    scenes.objects |= {"archive/2026/b.tif": b"b", "archive/2025/c.tif": b"c"}
+    source_store = SourceStore(endpoint_url=scenes.url, **KEYS, requester_pays=True)
+    store = ObjectStore(root=str(tmp_path / "store"), source_store=source_store)
+    found = [(bucket, key, info.size) for bucket, key, info in store.find_uploads("s3://archive/2026")]
+    assert found == [("archive", "2026/b.tif", 1)]
+    assert [headers.get("x-amz-request-payer") for headers in scenes.headers] == ["requester"]
