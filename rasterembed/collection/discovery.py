@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -12,6 +11,7 @@ from itertools import takewhile
 
 from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet
+from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.folder import FolderStorage
@@ -19,9 +19,6 @@ from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.uploads import RASTER_SUFFIXES, is_output
-
-_THREADS = 16
-"""Number of files that are described at the same time. On S3, each description is a request."""
 
 _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
@@ -159,8 +156,7 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:
     """Return the scenes with the size and version of their files."""
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="describe") as pool:
-        return list(pool.map(lambda scene: _describe(store, scene), scenes))
+    return list(map_threaded(lambda scene: _describe(store, scene), scenes))
 
 
 def _describe(store: ObjectStore, scene: FoundScene) -> FoundScene:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row
+from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest
 from rasterembed.store.object_store import ObjectStore
-
-_THREADS = 8
-"""Number of manifests that are read at the same time. On S3, each read is a request."""
 
 
 def catalogue_of_manifests(store: ObjectStore, layout: CollectionLayout) -> Catalogue:
@@ -31,8 +27,7 @@ def catalogue_of_manifests(store: ObjectStore, layout: CollectionLayout) -> Cata
     """
     ids = [dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER)]
     own = [dataset_id for dataset_id in ids if dataset_id is not None and dataset_id.startswith(layout.member_prefix)]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
-        rows = list(pool.map(lambda dataset_id: _row(store, layout, dataset_id), own))
+    rows = map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own)
     return Catalogue.of(row for row in rows if row is not None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import shapely
 
 from rasterembed.collection.found_scene import FoundScene, state_of
+from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
@@ -24,10 +24,6 @@ MAX_DOCUMENT_BYTES = 512 * 2**20
 
 MAX_DOCUMENTS = 1_000_000
 """Largest number of documents of a static catalog that are read."""
-
-_THREADS = 16
-"""Number of documents that are read, and of Items whose files are described, at the same time. On S3, each is a
-request."""
 
 
 def scenes_of_document(store: ObjectStore, uri: str, assets: tuple[str, ...]) -> list[FoundScene]:
@@ -47,25 +43,23 @@ def scenes_of_document(store: ObjectStore, uri: str, assets: tuple[str, ...]) ->
 def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the address of the document and the Item, for each Item of a document and of its children."""
     waiting, seen = [uri], {uri}
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="stac") as pool:
-        while waiting:
-            documents = zip(waiting, pool.map(lambda each: _read_json(store, each), waiting), strict=True)
-            waiting = []
-            for base, document in documents:
-                kind = document.get("type")
-                if kind == "Feature":
-                    yield base, document
-                elif kind == "FeatureCollection":
-                    yield from ((base, item) for item in _dicts(document.get("features")))
-                elif kind in ("Catalog", "Collection"):
-                    for link in _children(document, base):
-                        if link not in seen:
-                            seen.add(link)
-                            waiting.append(link)
-                else:
-                    raise DataError(f"{base}: it is no STAC Item, ItemCollection, Catalog or Collection")
-            if len(seen) > MAX_DOCUMENTS:
-                raise DataError(f"{uri}: the catalog has more than {MAX_DOCUMENTS} documents: give a part of it")
+    while waiting:
+        level, waiting = waiting, []
+        for base, document in zip(level, map_threaded(lambda each: _read_json(store, each), level), strict=True):
+            kind = document.get("type")
+            if kind == "Feature":
+                yield base, document
+            elif kind == "FeatureCollection":
+                yield from ((base, item) for item in _dicts(document.get("features")))
+            elif kind in ("Catalog", "Collection"):
+                for link in _children(document, base):
+                    if link not in seen:
+                        seen.add(link)
+                        waiting.append(link)
+            else:
+                raise DataError(f"{base}: it is no STAC Item, ItemCollection, Catalog or Collection")
+        if len(seen) > MAX_DOCUMENTS:
+            raise DataError(f"{uri}: the catalog has more than {MAX_DOCUMENTS} documents: give a part of it")
 
 
 def _children(document: Mapping[str, Any], base: str) -> Iterator[str]:
@@ -77,8 +71,7 @@ def _children(document: Mapping[str, Any], base: str) -> Iterator[str]:
 def _registered(
     store: ObjectStore, items: Iterable[tuple[str, dict[str, Any]]], assets: tuple[str, ...]
 ) -> list[FoundScene]:
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="item") as pool:
-        return list(pool.map(lambda entry: scene_of_item(store, entry[0], entry[1], assets), items))
+    return list(map_threaded(lambda entry: scene_of_item(store, entry[0], entry[1], assets), items))
 
 
 def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: tuple[str, ...] = ()) -> FoundScene:

@@ -11,6 +11,7 @@ import geopandas
 import pytest
 import shapely
 
+from rasterembed.collection import threaded
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.errors import DataError, UsageError
@@ -203,3 +204,13 @@ def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) 
     ):
         with pytest.raises(UsageError, match=said):
             discover(store, address)
+
+
+def test_items_are_taken_as_the_results_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threaded, "_WINDOW", 10)
+    taken: list[int] = []
+    items = (taken.append(number) or number for number in range(100))  # type: ignore[func-returns-value]
+    results = threaded.map_threaded(lambda number: number**2, items)
+    assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert len(taken) == 10
+    assert list(results) == [number**2 for number in range(5, 100)]
