@@ -24,6 +24,7 @@ from rasterembed.collection.members import member_id
 from rasterembed.collection.rebuilding import catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row, failed_row
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table import write_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
@@ -59,6 +60,8 @@ class CollectionOptions(BaseModel):
         description="Keys or common names of the assets to use, if the scenes are STAC Items. By default the asset "
         "visual, else red, green and blue, else the only data asset.",
     )
+    search: StacSearch | None = None
+    """Which Items of a STAC API are the scenes. Only if the address of the scenes is that of a STAC API."""
     execution: Execution = Execution()
     """Settings for speed and memory. They change the vectors only by rounding."""
     qa: QaThresholds = QaThresholds()
@@ -105,9 +108,11 @@ class CollectionSteps:
     A subclass can run the steps in another way, and never changes their results.
     """
 
-    def discover(self, store: ObjectStore, scenes: str, assets: tuple[str, ...]) -> Listing:
+    def discover(
+        self, store: ObjectStore, scenes: str, assets: tuple[str, ...], search: StacSearch | None = None
+    ) -> Listing:
         """Find the scenes. See `rasterembed.collection.discovery.discover`."""
-        return discover(store, scenes, assets)
+        return discover(store, scenes, assets, search)
 
     def embed_scene(
         self, store: ObjectStore, scene: FoundScene, options: EmbedOptions, hub_token: str | None, run_id: str
@@ -200,7 +205,7 @@ def embed_collection(
     layout = CollectionLayout(collection_id)
     steps = steps or CollectionSteps()
     run_id = run_id or uuid.uuid4().hex
-    listing = steps.discover(store, scenes, options.assets)
+    listing = steps.discover(store, scenes, options.assets, options.search)
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
         configuration = _configuration(store, collection_id, options, hub_token)

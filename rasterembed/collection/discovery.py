@@ -11,6 +11,7 @@ from itertools import takewhile
 
 from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet
+from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.raster.stac_item_file import resolve_href
@@ -24,7 +25,9 @@ _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
 
 
-def discover(store: ObjectStore, address: str, assets: tuple[str, ...] = ()) -> Listing:
+def discover(
+    store: ObjectStore, address: str, assets: tuple[str, ...] = (), search: StacSearch | None = None
+) -> Listing:
     """Find all scenes at an address.
 
     Files that runs wrote into the store are never scenes. A scene whose file is missing is part of the listing, with
@@ -41,9 +44,10 @@ def discover(store: ObjectStore, address: str, assets: tuple[str, ...] = ()) -> 
             - a stac-geoparquet file (.parquet)
             - a single raster
         assets: for STAC, keys or common names of the assets with the pixels. See `register_scene`.
+        search: which Items of a STAC API are scenes. Only with the address of a STAC API.
 
     Raises:
-        UsageError: if the address is none of these.
+        UsageError: if the address is none of these, or if a search is given for an address that is no STAC API.
         DataError: if nothing is found, or if a document cannot be read.
         StoreError: if the store refuses.
 
@@ -51,6 +55,8 @@ def discover(store: ObjectStore, address: str, assets: tuple[str, ...] = ()) -> 
         >>> discover(store, "s3://rasters/2026/").scenes[0].uri  # doctest: +SKIP
         's3://rasters/2026/a.tif'
     """
+    if search is not None and not address.lower().startswith("https://"):
+        raise UsageError(f"`search` needs the address of a STAC API, which begins with https://, not {address!r}")
     uri = _located(address)
     lower = uri.lower()
     if is_pattern(uri) and not os.path.exists(uri):
