@@ -20,25 +20,20 @@ from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.members import member_id
 from rasterembed.collection.rebuilding import catalogue_of_manifests
-from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row, failed_row
+from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table import write_table
-from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import Cancelled, DataError, RasterEmbedError, StoreUnavailableError, check_type, one_line
-from rasterembed.escape import escape_terminal
+from rasterembed.errors import DataError, RasterEmbedError, check_type
 from rasterembed.model.choice import Device
-from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
-from rasterembed.qa.report import QaError
+from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.raster.scene import Scene
-from rasterembed.raster.source import Source, check_unchanged
+from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
@@ -102,7 +97,7 @@ class CollectionResult:
     """Ids of the datasets that were deleted, because their scenes are gone."""
 
 
-class CollectionSteps:
+class CollectionSteps(SceneMessages):
     """The steps of a collection as plain function calls, with hooks for progress and messages.
 
     A subclass can run the steps in another way, and never changes their results.
@@ -114,50 +109,27 @@ class CollectionSteps:
         """Find the scenes. See `rasterembed.collection.discovery.discover`."""
         return discover(store, scenes, assets, search)
 
-    def embed_scene(
-        self, store: ObjectStore, scene: FoundScene, options: EmbedOptions, hub_token: str | None, run_id: str
-    ) -> EmbedResult:
-        """Embed one scene. A process keeps its loaded model, so only the first scene waits for it."""
-        return embed_raster(
-            store, scene.uri, options, steps=_SceneSteps(self, scene), hub_token=hub_token, run_id=run_id
-        )
+    def embed_scenes(
+        self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
+    ) -> Iterator[SceneRow]:
+        """Embed scenes, and yield the row of each scene when it is complete, in any order.
+
+        A subclass may let other processes do a part of the work. See `rasterembed.scene_pipeline.embed_scenes`.
+
+        Args:
+            store: store of the collection.
+            job: what the scenes have in common.
+            scenes: the scenes that are new, changed, or failed before.
+            lease: the lease on the collection. It is checked before each dataset is committed.
+            hub_token: access token for gated weights.
+        """
+        return embed_scenes(store, job, scenes, lease, hub_token=hub_token, messages=self)
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Report what the run will do. This class reports nothing."""
 
     def on_scene(self, row: SceneRow) -> None:
         """Report that a scene was embedded or failed. This class reports nothing."""
-
-    def on_wait(self, message: str) -> None:
-        """Report that the run waits for another run."""
-        print(escape_terminal(message))
-
-    def on_warning(self, message: str) -> None:
-        """Report something that a person should look at, although the run goes on."""
-        print(f"warning: {escape_terminal(message)}")
-
-
-class _SceneSteps(Steps):
-    """The steps of one scene. Messages go to the steps of the collection."""
-
-    def __init__(self, steps: CollectionSteps, scene: FoundScene) -> None:
-        self._steps, self._scene = steps, scene
-
-    def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
-        """Return the files that the STAC Item of the scene names, or find the raster."""
-        if self._scene.source is None:
-            return super().register(store, raster, assets)
-        for file in self._scene.source.files:
-            check_unchanged(store.allowing(file.uri), file)
-        return self._scene.source
-
-    def on_wait(self, message: str) -> None:
-        """Pass the message on."""
-        self._steps.on_wait(message)
-
-    def on_warning(self, message: str) -> None:
-        """Pass the warning on."""
-        self._steps.on_warning(message)
 
 
 def embed_collection(
@@ -214,19 +186,17 @@ def embed_collection(
         steps.on_compared(comparison, listing)
         if comparison.to_embed_count:
             writer.begin()
-        job = _SceneJob(
-            store, layout, listing.address, _scene_options(configuration, options), steps, hub_token, run_id
+        job = SceneJob(
+            collection_id=collection_id, listing=listing.address, options=_scene_options(configuration, options)
         )
         with writer.kept_on_error():
-            for scene in comparison.to_embed:
-                lease.check_often()
-                row = job.embed(scene)
+            for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):
                 writer.add(row)
                 steps.on_scene(row)
         pruned = comparison.gone if options.prune else ()
         for dataset_id in pruned:
             lease.check_often()
-            job.delete(dataset_id)
+            _delete(store, dataset_id, run_id, steps)
         writer.finish(comparison, listing, pruned)
         if options.table and _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
@@ -296,50 +266,11 @@ def _scene_options(configuration: CollectionConfiguration, options: CollectionOp
     )
 
 
-@dataclass(frozen=True)
-class _SceneJob:
-    """Embeds scenes of a collection, one after the other."""
-
-    store: ObjectStore
-    layout: CollectionLayout
-    address: str
-    """Address of the listing."""
-    options: EmbedOptions
-    """Options of every scene, without the dataset id."""
-    steps: CollectionSteps
-    hub_token: str | None
-    run_id: str
-
-    def embed(self, scene: FoundScene) -> SceneRow:
-        """Embed one scene, and return its row. A scene that fails gets a row with the reason.
-
-        Raises:
-            StoreUnavailableError: if the store does not answer. All other scenes would fail too.
-            Cancelled: if the run was told to stop.
-        """
-        if scene.problem is not None:
-            return self._failed(scene, scene.problem)
-        dataset_id = member_id(self.layout.collection_id, scene.uri)
-        options = self.options.model_copy(update={"dataset_id": dataset_id})
-        try:
-            result = self.steps.embed_scene(self.store, scene, options, self.hub_token, self.run_id)
-            return embedded_row(self.address, result.plan, result.manifest)
-        except QaError:
-            dataset = Dataset.open(self.store, dataset_id, ("failed_qa",))
-            return embedded_row(self.address, dataset.plan, dataset.manifest)
-        except (StoreUnavailableError, Cancelled):
-            raise
-        except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.
-            return self._failed(scene, one_line(error))
-
-    def _failed(self, scene: FoundScene, reason: str) -> SceneRow:
-        return failed_row(self.layout.collection_id, scene, self.address, reason)
-
-    def delete(self, dataset_id: str) -> None:
-        """Delete the dataset of a scene that is gone."""
-        # The scene may have failed, or a killed run may have deleted its dataset.
-        if read_manifest(self.store, dataset_id) is not None:
-            delete_dataset(self.store, dataset_id, run_id=self.run_id, on_wait=self.steps.on_wait)
+def _delete(store: ObjectStore, dataset_id: str, run_id: str, steps: CollectionSteps) -> None:
+    """Delete the dataset of a scene that is gone."""
+    # The scene may have failed, or a killed run may have deleted its dataset.
+    if read_manifest(store, dataset_id) is not None:
+        delete_dataset(store, dataset_id, run_id=run_id, on_wait=steps.on_wait)
 
 
 def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:

@@ -323,10 +323,9 @@ def test_a_store_that_does_not_answer_stops_the_run_and_keeps_the_rows(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
     class Broken(Recorder):
-        def embed_scene(self, store: ObjectStore, scene: Any, *others: Any) -> Any:
-            if scene.uri.endswith("b.tif"):
-                raise StoreUnavailableError("the server is away")
-            return super().embed_scene(store, scene, *others)
+        def embed_scenes(self, store: ObjectStore, job: Any, scenes: Any, *others: Any) -> Any:
+            yield from super().embed_scenes(store, job, scenes[:1], *others)
+            raise StoreUnavailableError("the server is away")
 
     with pytest.raises(StoreUnavailableError):
         embed_collection(store, NAME, str(scenes), collection_options(tiny_vit), steps=Broken())
