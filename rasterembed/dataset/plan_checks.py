@@ -130,7 +130,7 @@ def _is_possible_mask(mask: ValidMask) -> bool:
 
 def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
     try:
-        anchor = find_anchor(profile) if sharding.grid.anchor == "crs" else None
+        anchor = find_anchor(profile, sharding.grid)
         shape = grid_shape(sharding.grid, profile.height, profile.width, anchor)
     except RasterEmbedError as error:
         return f"sharding.grid: {error}"

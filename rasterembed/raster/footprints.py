@@ -138,7 +138,7 @@ class Footprinter:
             int(last.col_off[0] + last.width[0]),
             int(last.row_off[0] + last.height[0]),
         )
-        return cls(on_lattice(profile, sharding.anchor), extent)
+        return cls(on_lattice(profile, sharding.grid, sharding.anchor), extent)
 
     def __call__(self, tiles: Tiles) -> Footprints:
         """Return the footprints of tiles.

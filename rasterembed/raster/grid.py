@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from rasterembed.errors import DataError
 
@@ -20,7 +20,7 @@ CRS, a number may have more digits."""
 
 
 class Anchor(BaseModel):
-    """The position of a raster on the common lattice of pixels, which begins at the origin of the CRS.
+    """The position of a raster on the common lattice of pixels, which begins at the origin of the grid.
 
     Two rasters of one CRS and one pixel size have the same lattice if their pixel edges lie on it.
     `rasterembed.raster.anchor.find_anchor` returns the anchor of a raster.
@@ -29,17 +29,18 @@ class Anchor(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     col: int
-    """Distance from the origin of the CRS eastwards to the raster's left edge, in px of the raster."""
+    """Distance from the grid's origin eastwards to the raster's left edge, in px of the raster."""
     row: int
-    """Distance from the origin of the CRS northwards to the raster's upper edge, in px of the raster."""
+    """Distance from the grid's origin northwards to the raster's upper edge, in px of the raster."""
 
 
 class Grid(BaseModel):
     """Square tiles in rows and columns.
 
     With `anchor="raster"`, the first tile begins at the raster's upper left corner. With `anchor="crs"`, tile x reaches
-    from `x * step` to `x * step + size` px east of the CRS's origin, and tile y in the same way to the north. The grid
+    from `x * step` to `x * step + size` px east of the grid's origin, and tile y in the same way to the north. The grid
     then has every tile that shares a pixel with the raster. Each tile is whole: its part outside the raster is padding.
+    By default, the grid's origin is that of the CRS.
 
     Example:
         >>> grid = Grid(size=224, stride=112)
@@ -77,8 +78,17 @@ class Grid(BaseModel):
         "then be whole numbers of pixels from the origin.",
     )
 
+    origin: tuple[FiniteFloat, FiniteFloat] = Field(
+        default=(0.0, 0.0),
+        exclude_if=lambda origin: tuple(origin) == (0.0, 0.0),
+        description="With anchor=crs: x and y of the point that tiles are counted from, in units of the CRS. Pixel edges "
+        "must be whole numbers of pixels from it. Landsat needs 15 15.",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Grid:
+        if self.anchor != "crs" and self.origin != (0.0, 0.0):
+            raise ValueError("`origin` is the point that tiles of `anchor=crs` are counted from: give `anchor=crs` too")
         if self.anchor == "crs" and self.edge == "shift":
             raise ValueError(
                 "`edge=shift` would move tiles, but tiles of `anchor=crs` have fixed places: use pad or drop"
@@ -122,7 +132,7 @@ class Grid(BaseModel):
         """Return the numbers of the tiles of an anchored grid that lie on a raster, along an axis.
 
         Args:
-            begin: distance from the CRS's origin to the raster's left or lower edge, px. It may be negative.
+            begin: distance from the grid's origin to the raster's left or lower edge, px. It may be negative.
             length: length of the axis, px.
         """
         end = begin + length
@@ -235,7 +245,7 @@ def tile_id(row: int, col: int) -> str:
 def anchored_id(x: int, y: int) -> str:
     """Return the id of a tile of a grid that is anchored to the CRS, such as `x+000160_y+030000`.
 
-    It depends on the tile's distance from the origin of the CRS only.
+    It depends on the tile's distance from the grid's origin only.
 
     Args:
         x: number of the tile eastwards from the origin.

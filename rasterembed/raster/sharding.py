@@ -92,7 +92,7 @@ def plan_shards(grid: Grid, profile: RasterProfile, shard_tiles: int) -> Shardin
     Raises:
         DataError: if the grid has no tile, or too many, or if it cannot be anchored to the CRS.
     """
-    anchor = find_anchor(profile) if grid.anchor == "crs" else None
+    anchor = find_anchor(profile, grid)
     rows, cols = grid_shape(grid, profile.height, profile.width, anchor)
     target = max(shard_tiles, -(-rows * cols // MAX_SHARDS))
     while True:

@@ -121,6 +121,7 @@ CHOICES = {
     "stride": lambda asked: asked | {"grid": Grid(size=32, stride=16)},
     "edge": lambda asked: asked | {"grid": Grid(size=32, edge="shift")},
     "anchor": lambda asked: asked | {"grid": Grid(size=32, anchor="crs")},
+    "origin": lambda asked: asked | {"grid": Grid(size=32, anchor="crs", origin=(10.0, 0.0))},
     "range": lambda asked: asked | {"radiometry": Radiometry(range=(0.0, 100.0))},
     "bands": lambda asked: asked | {"radiometry": Radiometry(bands=(3, 2, 1))},
     "nodata": lambda asked: asked | {"validity": Validity(nodata=7)},

@@ -179,6 +179,7 @@ def test_the_form_has_every_parameter_with_defaults_descriptions_and_bounds() ->
     assert (grid["size"]["minimum"], grid["size"]["multipleOf"]) == (16, 16)
     assert grid["edge"]["enum"] == ["pad", "shift", "drop"]
     assert (grid["anchor"]["enum"], grid["anchor"]["default"]) == (["raster", "crs"], "raster")
+    assert (grid["origin"]["minItems"], grid["origin"]["maxItems"], grid["origin"]["default"]) == (2, 2, [0.0, 0.0])
     models = (
         "Grid",
         "Radiometry",

@@ -35,6 +35,7 @@ from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard
 
 Edge = Literal["pad", "drop"]
 UTM = "EPSG:32635"
+ANCHORED = Grid(anchor="crs")
 
 
 def at(
@@ -115,22 +116,48 @@ def test_shifted_tiles_cannot_be_anchored() -> None:
 
 
 def test_pixel_edges_may_lie_a_hundredth_of_a_pixel_off_the_lattice() -> None:
-    assert find_anchor(at(500_000.09, 6_699_999.91)) == Anchor(col=50_000, row=670_000)
-    assert find_anchor(at(-60.0, -40.0)) == Anchor(col=-6, row=-4)
-    assert find_anchor(at(24.0, 60.5, 1 / 1200, crs="EPSG:4326")) == Anchor(col=28_800, row=72_600)
+    assert find_anchor(at(500_000.09, 6_699_999.91), ANCHORED) == Anchor(col=50_000, row=670_000)
+    assert find_anchor(at(-60.0, -40.0), ANCHORED) == Anchor(col=-6, row=-4)
+    assert find_anchor(at(24.0, 60.5, 1 / 1200, crs="EPSG:4326"), ANCHORED) == Anchor(col=28_800, row=72_600)
 
 
 def test_a_raster_off_the_lattice_is_refused_with_the_numbers() -> None:
     with pytest.raises(DataError) as refused:
-        find_anchor(at(500_003.0, 6_700_000.0))
+        find_anchor(at(500_003.0, 6_700_000.0), ANCHORED)
     assert "x=500003 is 50000.3000 px of 10" in str(refused.value)
     assert "y=6700000 is 670000.0000 px of 10" in str(refused.value)
     assert "gdalwarp -tap -tr 10 10" in str(refused.value)
     with pytest.raises(DataError, match=r"y=6699999\.89 is 669999\.9890 px"):
-        find_anchor(at(500_000.0, 6_699_999.89))
+        find_anchor(at(500_000.0, 6_699_999.89), ANCHORED)
     # Landsat's pixel centres, not its edges, are at multiples of 30 m.
-    with pytest.raises(DataError, match=r"x=330285 is 11009\.5000 px of 30"):
-        find_anchor(at(330_285.0, 6_700_005.0, 30.0))
+    with pytest.raises(DataError, match=r"x=330285 is 11009\.5000 px of 30 .* give `origin=15 15`"):
+        find_anchor(at(330_285.0, 6_700_005.0, 30.0), ANCHORED)
+
+
+def test_an_origin_shifts_the_lattice_and_the_tiles() -> None:
+    """All Landsat scenes share the lattice whose origin is at 15, 15."""
+    grid = Grid(size=64, anchor="crs", origin=(15.0, 15.0))
+    profile = at(330_285.0, 6_700_005.0, 30.0)
+    assert find_anchor(profile, grid) == Anchor(col=11_009, row=223_333)
+    found, _ = footprints(profile, grid)
+    to_utm = pyproj.Transformer.from_crs("OGC:CRS84", UTM, always_xy=True)
+    assert len(found) == 5 * 4
+    for name, footprint in found.items():
+        x, y = 15 + int(name[1:8]) * 1920.0, 15 + int(name[10:17]) * 1920.0
+        square = shapely.transform(footprint, lambda lon, lat: to_utm.transform(lon, lat), interleaved=False)
+        assert shapely.hausdorff_distance(square, shapely.box(x, y, x + 1920, y + 1920)) < 0.1 * 30
+    with pytest.raises(DataError, match=r"from the origin \(15, 15\).* give `origin=0 0`"):
+        find_anchor(at(330_270.0, 6_700_020.0, 30.0), grid)
+    with pytest.raises(DataError, match=r"give `origin=0 7\.5`"):
+        find_anchor(at(500_000.001, 6_699_997.5), ANCHORED)
+
+
+def test_an_origin_is_stored_only_if_it_is_given() -> None:
+    shifted = Grid(size=32, anchor="crs", origin=(15.0, 15.0))
+    assert Grid.model_validate_json(shifted.model_dump_json()) == shifted
+    assert "origin" not in Grid(size=32, anchor="crs").model_dump_json()
+    with pytest.raises(ValidationError, match="give `anchor=crs` too"):
+        Grid(origin=(15.0, 15.0))
 
 
 CONTROL_POINTS = tuple(Point(row=r, col=c, x=24 + c / 1e3, y=60 - r / 1e3) for r in (0, 70) for c in (0, 90))
