@@ -20,7 +20,7 @@ from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.rebuilding import catalogue_of_manifests
+from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
 from rasterembed.collection.stac_search import StacSearch
@@ -29,7 +29,7 @@ from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import DataError, RasterEmbedError, check_type
+from rasterembed.errors import DataError, RasterEmbedError, StoreError, check_type
 from rasterembed.model.choice import Device
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.thresholds import QaThresholds
@@ -78,7 +78,11 @@ class CollectionOptions(BaseModel):
         description="Write the table: the vectors of all ready scenes in the order of a Hilbert curve. The whole table "
         "is written again if a ready scene is new, changed or gone.",
     )
-    prune: bool = Field(default=False, description="Delete the datasets of scenes that are gone.")
+    prune: bool = Field(
+        default=False,
+        description="Leave scenes out that are gone, and delete their datasets. A dataset that was not made for the "
+        "collection is not deleted.",
+    )
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,8 @@ def embed_collection(
         pruned = comparison.gone if options.prune else ()
         for dataset_id in pruned:
             lease.check_often()
-            _delete(store, dataset_id, run_id, steps)
+            if dataset_id.startswith(layout.member_prefix):  # Others were embedded before the collection was made.
+                _delete(store, dataset_id, run_id, steps)
         writer.finish(comparison, listing, pruned)
         if options.table and _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
@@ -208,35 +213,69 @@ def embed_collection(
 
 
 def rebuild_collection(
-    store: ObjectStore, collection_id: str, *, steps: CollectionSteps | None = None, run_id: str | None = None
+    store: ObjectStore,
+    collection_id: str,
+    *,
+    datasets: Sequence[str] = (),
+    steps: CollectionSteps | None = None,
+    run_id: str | None = None,
 ) -> Collection:
     """Make the catalogue of a collection again, from the manifests of its scenes.
 
     Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. The next run
     of `embed_collection` tries those again.
 
+    With `datasets`, datasets that were embedded one by one become scenes of the collection too, also those of version
+    0.1. Their files do not change. If the collection does not exist, it is made with the configuration of the first of
+    them.
+
     Args:
         store: store of the collection.
-        collection_id: name of the collection. Its STAC Collection must exist, because it holds the configuration.
+        collection_id: name of the collection.
+        datasets: names of datasets, and patterns such as `scene-*`. They must have the configuration of the collection.
+            Those of an earlier call stay in the collection as long as its catalogue can be read.
         steps: hooks for messages.
         run_id: name of the run in the lease. The default name is random.
 
     Raises:
-        UsageError: if the store has no collection of this name.
-        DataError: if the manifest or the plan of a scene cannot be read.
+        UsageError: if the store has no collection of this name and no dataset is given; or if it has no dataset of a
+            given name.
+        ConfigurationChangedError: if a dataset has another configuration than the collection.
+        DataError: if the manifest or the plan of a scene cannot be read, or if two datasets are of the same raster.
         LeaseHeldError: if another run is writing the collection.
     """
-    collection = Collection.open(store, collection_id)
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    layout = CollectionLayout(collection_id)
+    if not datasets:
+        Collection.open(store, collection_id)  # Refuse an unknown collection before a lease is written for it.
     steps = steps or CollectionSteps()
     name = run_id or uuid.uuid4().hex
     # The lease of a dead run expires during this wait.
-    with hold_lease(store, collection.layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
-        writer = _Writer(store, collection.layout, collection.configuration, lease, None)
-        writer.replace(catalogue_of_manifests(store, collection.layout))
-        if _has_table(store, collection.layout, writer.catalogue):
-            write_table(store, collection.layout, collection.configuration, writer.catalogue, lease.check)
+    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+        adopted: tuple[SceneRow, ...] = ()
+        if datasets:
+            existing = find_collection(store, collection_id)
+            wanted = None if existing is None else existing.configuration
+            configuration, adopted = adopt(store, layout, datasets, wanted)
+        else:
+            configuration = Collection.open(store, collection_id).configuration
+        writer = _Writer(store, layout, configuration, lease, None)
+        writer.replace(catalogue_of_manifests(store, layout, adopted, _known_ids(store, layout)))
+        if _has_table(store, layout, writer.catalogue):
+            write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()
     return Collection.open(store, collection_id)
+
+
+def _known_ids(store: ObjectStore, layout: CollectionLayout) -> frozenset[str]:
+    """Return the ids of the datasets in the stored catalogue. Empty if there is none, or if it is damaged."""
+    try:
+        catalogue = read_catalogue(store, layout)
+    except StoreError:
+        raise
+    except DataError:
+        return frozenset()
+    return frozenset() if catalogue is None else frozenset(catalogue.table["id"].to_pylist())
 
 
 def _configuration(

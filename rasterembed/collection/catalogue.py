@@ -25,7 +25,7 @@ from rasterembed.dataset.stac import EO_EXTENSION, PARQUET
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprints
-from rasterembed.store.layout import CollectionLayout, DatasetLayout
+from rasterembed.store.layout import CollectionLayout, DatasetLayout, is_dataset_id
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 
@@ -126,15 +126,20 @@ class Catalogue:
             yield SceneRow(**values)
 
     def updated(self, rows: Iterable[SceneRow], *, without: Group[str] = ()) -> Catalogue:
-        """Return a catalogue in which these rows replace the rows with the same ids.
+        """Return a catalogue in which these rows replace the rows with the same ids, or of the same scenes.
 
         Args:
-            rows: new rows. Rows with a new id are added.
+            rows: new rows. Rows with a new id are added. If another row has the same source, it is left out: the scene
+                has a new dataset.
             without: ids of scenes to leave out.
         """
         new = Catalogue.of(rows).table
         replaced = pa.chunked_array([pa.array([*new["id"].to_pylist(), *without], type=pa.string())])
-        kept = self.table.filter(pc.invert(pc.is_in(self.table["id"], replaced.combine_chunks())))
+        stale = pc.or_(
+            pc.is_in(self.table["id"], replaced.combine_chunks()),
+            pc.is_in(self.table["source"], new["source"].combine_chunks()),
+        )
+        kept = self.table.filter(pc.invert(stale))
         return Catalogue(pa.concat_tables([kept, new]).combine_chunks().sort_by("id"))
 
     def with_values(self, ids: Group[str], **values: str | bool) -> Catalogue:
@@ -255,13 +260,13 @@ def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | 
         return None
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise DataError(f"{store.uri(key)}: it is not a catalogue ({one_line(error)}): {remedy}") from error
-    reason = _why_unusable(table, layout)
+    reason = _why_unusable(table)
     if reason is not None:
         raise DataError(f"{store.uri(key)}: this version cannot use the catalogue ({reason}): {remedy}")
     return Catalogue(table.replace_schema_metadata(None).combine_chunks())
 
 
-def _why_unusable(table: pa.Table, layout: CollectionLayout) -> str | None:
+def _why_unusable(table: pa.Table) -> str | None:
     """Return the reason why this library cannot have written the rows of a catalogue, or None if it can."""
     for field in SCHEMA:
         if not field.nullable and table[field.name].null_count:
@@ -269,8 +274,8 @@ def _why_unusable(table: pa.Table, layout: CollectionLayout) -> str | None:
     ids = table["id"].combine_chunks()
     if len(pc.unique(ids)) != len(ids) or len(pc.unique(table["source"])) != len(ids):
         return "id, source: a scene occurs twice"
-    if not pc.all(pc.starts_with(ids, layout.member_prefix)).as_py() and len(ids):
-        return "id: it names datasets of another collection"
+    if not all(map(is_dataset_id, ids.to_pylist())):
+        return "id: it is no id of a dataset"
     if not set(pc.unique(table["state"]).to_pylist()) <= _STATES:
         return "state: it has an unknown value"
     if not set(pc.unique(table["qa"]).to_pylist()) <= _VERDICTS | {None}:

@@ -6,12 +6,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.dataset.plan import PlanSettings, fingerprint_of
+from rasterembed.dataset.plan import Plan, PlanSettings, fingerprint_of
 from rasterembed.dataset.selection import Selection
-from rasterembed.errors import UsageError
+from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device, Dinov3, ResolvedModel, resolve_model
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.radiometry import Radiometry, requested_radiometry
 from rasterembed.raster.validity import Validity
 
 SCHEMA_VERSION = 1
@@ -88,4 +88,28 @@ def resolve_configuration(settings: PlanSettings, hub_token: str | None = None) 
         validity=settings.validity,
         model=resolve_model(settings.model, settings.grid.size, hub_token),
         selection=settings.selection,
+    )
+
+
+def configuration_of(plan: Plan) -> CollectionConfiguration:
+    """Return the configuration of a collection to which an embedded dataset can belong.
+
+    Args:
+        plan: plan of the dataset.
+
+    Raises:
+        DataError: if the dataset was embedded with a mask, which belongs to one raster only.
+    """
+    profile = plan.profile
+    if profile.valid_mask is not None:
+        raise DataError(
+            f"dataset {plan.dataset_id!r} was embedded with the mask {profile.valid_mask.source.uri}, which belongs to "
+            "one raster only: it cannot be in a collection"
+        )
+    return CollectionConfiguration(
+        grid=plan.sharding.grid,
+        radiometry=requested_radiometry(plan.radiometry, profile),
+        validity=Validity(nodata=profile.declared_nodata, ignore_alpha=profile.alpha_ignored),
+        model=plan.model,
+        selection=plan.selection,
     )

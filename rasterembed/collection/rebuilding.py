@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection as Group
+from collections.abc import Sequence
+
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.members import member_id
+from rasterembed.collection.collection import list_collections
+from rasterembed.collection.configuration import CollectionConfiguration, configuration_of
+from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row
 from rasterembed.collection.threaded import map_threaded
-from rasterembed.dataset.manifest import read_manifest
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest
+from rasterembed.errors import ConfigurationChangedError, DataError
+from rasterembed.store.known_datasets import matching_datasets
+from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, is_pattern
 from rasterembed.store.object_store import ObjectStore
 
 
-def catalogue_of_manifests(store: ObjectStore, layout: CollectionLayout) -> Catalogue:
+def catalogue_of_manifests(
+    store: ObjectStore, layout: CollectionLayout, adopted: Sequence[SceneRow] = (), known: Group[str] = ()
+) -> Catalogue:
     """Return a catalogue with all datasets of a collection. The folder of the datasets is listed once.
 
     The manifests do not know the listing of a scene. A listing that finds the scene again gives its address.
@@ -20,15 +31,95 @@ def catalogue_of_manifests(store: ObjectStore, layout: CollectionLayout) -> Cata
     Args:
         store: store of the collection.
         layout: layout of the collection.
+        adopted: rows of datasets whose ids do not begin with the id of the collection. See `adopt`.
+        known: ids of further such datasets, which an earlier catalogue has. Those that still exist stay.
 
     Raises:
         DataError: if the manifest or the plan of a scene cannot be read.
         StoreError: if the store refuses or does not answer.
     """
     ids = [dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER)]
-    own = [dataset_id for dataset_id in ids if dataset_id is not None and dataset_id.startswith(layout.member_prefix)]
-    rows = map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own)
-    return Catalogue.of(row for row in rows if row is not None)
+    existing = [dataset_id for dataset_id in ids if dataset_id is not None]
+    own = [dataset_id for dataset_id in existing if dataset_id.startswith(layout.member_prefix)]
+    members = [row for row in map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own) if row is not None]
+    taken = {row.id for row in adopted}
+    kept = [name for name in existing if name in known and name not in taken and name not in own]
+    others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id)[1], kept)]
+    # A later run embedded the scene as a member of the collection. The older dataset is then superseded.
+    sources = {row.source for row in members}
+    return Catalogue.of([*members, *(row for row in others if row.source not in sources)])
+
+
+def adopt(
+    store: ObjectStore, layout: CollectionLayout, names: Sequence[str], wanted: CollectionConfiguration | None
+) -> tuple[CollectionConfiguration, tuple[SceneRow, ...]]:
+    """Check datasets that a person wants to have in a collection, although their ids do not begin with its id.
+
+    Args:
+        store: store of the collection.
+        layout: layout of the collection.
+        names: names of datasets, and patterns such as `scene-*`. A pattern does not match the datasets of other
+            collections.
+        wanted: configuration of the collection. None for a new collection: the first dataset decides.
+
+    Returns:
+        The configuration that all datasets have, and the row of each dataset in the catalogue.
+
+    Raises:
+        UsageError: if the store has no dataset of a name, or none that matches a pattern.
+        ConfigurationChangedError: if a dataset has another configuration. The text names each difference.
+        DataError: if a dataset cannot be read, if a collection cannot have its configuration, or if two datasets are of
+            the same raster.
+    """
+    configurations = {}
+    rows: dict[str, SceneRow] = {}
+    for dataset_id in _chosen(store, layout, names):
+        configuration, row = _adopted_row(store, dataset_id)
+        configurations[dataset_id] = configuration
+        other = rows.setdefault(row.source, row)
+        if other is not row:
+            raise DataError(
+                f"{row.source}: datasets {other.id!r} and {dataset_id!r} are both of this raster, and a collection has "
+                "each raster once: name one of them"
+            )
+    first = next(iter(configurations))
+    base = configurations[first] if wanted is None else wanted
+    owner = layout.owner if wanted is not None else f"dataset {first!r}"
+    for dataset_id, configuration in configurations.items():
+        differences = entry_differences(_comparable(base), _comparable(configuration))
+        if differences:
+            changes = "; ".join(f"{name}: {mine} in {owner}, {other} here" for name, mine, other in differences)
+            raise ConfigurationChangedError(
+                f"dataset {dataset_id!r} has another configuration than {owner} ({changes}): leave it out, or make "
+                "another collection of it"
+            )
+    return base, tuple(rows.values())
+
+
+def _chosen(store: ObjectStore, layout: CollectionLayout, names: Sequence[str]) -> list[str]:
+    """Return the ids of the datasets that names and patterns stand for, without repetition. Names come first."""
+    named = [name for name in names if not is_pattern(name)]
+    matching = matching_datasets(store, [name for name in names if is_pattern(name)])
+    if matching:
+        others = set(list_collections(store)) - {layout.collection_id}
+        matching = [name for name in matching if collection_of(name) not in others]
+    chosen = list(dict.fromkeys([*named, *matching]))
+    if not chosen:
+        raise DataError(f"all datasets that match {', '.join(names)} belong to other collections: name other datasets")
+    return chosen
+
+
+def _comparable(configuration: CollectionConfiguration) -> dict[str, object]:
+    """Return the values of a configuration that decide the vectors. The size of the shards does not."""
+    values = json.loads(json.dumps(configuration.values()))
+    values["selection"].pop("shard_tiles", None)
+    values["grid"]["stride"] = configuration.grid.step
+    return dict(values)
+
+
+def _adopted_row(store: ObjectStore, dataset_id: str) -> tuple[CollectionConfiguration, SceneRow]:
+    dataset = Dataset.open(store, dataset_id, ALL_STATES)
+    return configuration_of(dataset.plan), embedded_row("", dataset.plan, dataset.manifest)
 
 
 def _row(store: ObjectStore, layout: CollectionLayout, dataset_id: str) -> SceneRow | None:

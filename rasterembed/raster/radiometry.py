@@ -230,6 +230,38 @@ def resolve_radiometry(
     return _from_percentiles(store, uri, profile, bands, radiometry.percentile or (2.0, 98.0))
 
 
+def requested_radiometry(resolved: ResolvedRadiometry, profile: RasterProfile) -> Radiometry:
+    """Return the shortest `Radiometry` that gives a resolved radiometry for a raster.
+
+    Args:
+        resolved: the radiometry with which the raster was embedded.
+        profile: header of the raster.
+
+    Raises:
+        DataError: if the method of the stretch is not known.
+    """
+    bands: Bands = resolved.distinct_bands
+    if resolved.bands == _resolve_bands(Radiometry(), profile, ""):
+        bands = "auto"
+    method = resolved.method
+    if method in ("uint8", "palette") or (method == "percentile 2 98" and profile.dtype != "uint8"):
+        return Radiometry(bands=bands)
+    if method == "range":
+        return Radiometry(bands=bands, range=(resolved.low[0], resolved.high[0]))
+    if method in PRESETS:
+        return Radiometry.model_validate({"bands": bands, "scale": method})
+    kind, _, rest = method.partition(" ")
+    try:
+        if kind == "percentile":
+            low, high = rest.split()
+            return Radiometry(bands=bands, percentile=(float(low), float(high)))
+        if method.startswith("stretch of "):
+            return Radiometry(bands=bands, stretch_of=rest.removeprefix("of "))
+    except ValueError:
+        pass
+    raise DataError(f"the stretch {method[:60]!r} is not known: embed the raster again")
+
+
 def _from_preset(bands: tuple[int, int, int], profile: RasterProfile, scale: str) -> ResolvedRadiometry:
     """Return black and white of a sensor's preset, by the scales and offsets of a scene's bands if all are known."""
     known = [profile.scale_offset[band - 1] for band in bands] if profile.assets and profile.scale_offset else []

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from itertools import groupby
 from typing import Any
 
@@ -16,9 +14,9 @@ from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableErro
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import RadiometryGroup
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
+from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.uploads import dataset_dates
 
 _COMPARED = {
     "model.id": "model",
@@ -81,7 +79,9 @@ def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None =
                 f"datasets {datasets[0].id!r} and {other.id!r} cannot be searched together, because their vectors "
                 f"cannot be compared: {differences}"
             )
-    matching = [name for name in _matching(store, [name for name in names if is_pattern(name)]) if name not in named]
+    matching = [
+        name for name in matching_datasets(store, [name for name in names if is_pattern(name)]) if name not in named
+    ]
     opened, not_searched = _open_matching(store, matching)
     if not datasets and not opened:
         raise DataError(f"no dataset can be searched: {describe_all(not_searched)}")
@@ -116,19 +116,6 @@ def _open_usable(store: ObjectStore, dataset_id: str) -> Dataset:
         raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped")
     dataset.check_shard_sizes()
     return dataset
-
-
-def _matching(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
-    """Return the ids of all datasets that match a pattern, in alphabetical order."""
-    if not patterns:
-        return []
-    ids = sorted(dataset_dates(store))
-    for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in ids):
-            some = get_close_matches(pattern, ids, n=3, cutoff=0.4) or ids[:3]
-            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}" if ids else "it has no dataset"
-            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
-    return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Dataset], list[NotSearched]]:

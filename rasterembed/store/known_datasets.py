@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
@@ -45,3 +46,24 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     else:
         advice = "the store has no dataset: check the root, or embed a raster first"
     return UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {advice}")
+
+
+def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
+    """Return the ids of all datasets that match a pattern, in alphabetical order.
+
+    Args:
+        store: the store.
+        patterns: patterns such as `incoming-*`. Without patterns, the store is not listed.
+
+    Raises:
+        UsageError: if no dataset matches a pattern.
+    """
+    if not patterns:
+        return []
+    ids = sorted(dataset_dates(store))
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in ids):
+            some = get_close_matches(pattern, ids, n=3, cutoff=0.4) or ids[:3]
+            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}" if ids else "it has no dataset"
+            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
+    return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]

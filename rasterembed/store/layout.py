@@ -84,13 +84,18 @@ def is_pattern(name: str) -> bool:
     return any(character in name for character in "*?[")
 
 
+def is_dataset_id(text: str) -> bool:
+    """Return whether a text may be the id of a dataset."""
+    return _DATASET_ID.fullmatch(text) is not None
+
+
 def check_dataset_id(dataset_id: str) -> str:
     """Return `dataset_id` if it may be part of a key.
 
     Raises:
         UsageError: if `dataset_id` does not match `[a-z0-9][a-z0-9._-]{0,127}`.
     """
-    if not _DATASET_ID.fullmatch(dataset_id):
+    if not is_dataset_id(dataset_id):
         raise UsageError(
             f"dataset id {dataset_id!r} is not allowed: use 1 to 128 of a-z 0-9 . _ - "
             "and begin with a letter or a digit"

@@ -208,7 +208,7 @@ def _write(store: ObjectStore, table: pa.Table) -> None:
 DAMAGED = {
     "no Parquet": (b"text", "it is not a catalogue"),
     "no columns": (pa.table({"id": ["survey--1"]}), "it is not a catalogue"),
-    "another collection": (Catalogue.of([row(0, id="other--0")]).table, "datasets of another collection"),
+    "no id": (Catalogue.of([row(0, id="../0")]).table, "id: it is no id of a dataset"),
     "twice": (Catalogue.of([row(0), row(1, source=row(0).source)]).table, "a scene occurs twice"),
     "state": (Catalogue.of([row(0)]).with_values(["survey--000000"], state="done").table, "state: it has an unknown"),
     "verdict": (Catalogue.of([row(0)]).with_values(["survey--000000"], qa="good").table, "qa: it has an unknown"),

@@ -1,0 +1,123 @@
+"""Datasets that were embedded one by one, also by version 0.1, become a collection."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from rasterembed.collection.members import member_id
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection_pipeline import embed_collection, rebuild_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import ConfigurationChangedError, DataError, UsageError
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.raster.grid import Grid
+from rasterembed.store.object_store import ObjectStore
+from tests.support.runs import files
+from tests.support.scenes import collection_options, write_scene
+
+WRITTEN_BY_0_1 = Path(__file__).parents[1] / "data/written-by-0.1/embeddings-bucket"
+
+
+def test_a_dataset_of_version_0_1_becomes_a_collection_with_a_table(tmp_path: Path) -> None:
+    shutil.copytree(WRITTEN_BY_0_1, tmp_path / "store")
+    store = ObjectStore(root=str(tmp_path / "store"))
+    before = files(tmp_path / "store")
+    collection = rebuild_collection(store, "old", datasets=["sc*"])
+    assert {name: state for name, state in files(tmp_path / "store").items() if not name.startswith("collections")} == (
+        before
+    )
+    (row,) = collection.catalogue.rows()
+    assert (row.id, row.source, row.state, row.rows, row.skipped) == (
+        "scene", "s3://rasters/scene.tif", SceneState.READY, 31, 4,
+    )  # fmt: skip
+    assert collection.configuration.grid == Grid(size=32)
+    query = "SELECT tile_id, embedding FROM read_parquet('{}') ORDER BY tile_id"
+    shards = duckdb.sql(query.format(store.uri("embeddings/scene/*.parquet"))).fetchall()
+    assert duckdb.sql(query.format(store.uri("collections/old/table/*.parquet"))).fetchall() == shards
+    assert len(shards) == 31
+    # Without the option, a later rebuild keeps the dataset.
+    assert rebuild_collection(store, "old").catalogue.table.equals(collection.catalogue.table)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
+    """A folder with datasets `a` and `b` of one configuration, and `other` with another grid."""
+    folder = tmp_path_factory.mktemp("datasets")
+    store = ObjectStore(root=str(folder / "store"))
+    options = collection_options(tiny_vit)
+    assert options.settings is not None
+    for number, (name, stride) in enumerate({"a": None, "b": None, "other": 16}.items()):
+        settings = dict(options.settings) | {"grid": Grid(size=32, stride=stride)}
+        embed = EmbedOptions(**settings, dataset_id=name, execution=options.execution, quality_checks=False)
+        embed_raster(store, write_scene(folder / f"scenes/{name}.tif", number), embed)
+    return folder
+
+
+@pytest.fixture
+def folder(embedded: Path, tmp_path: Path) -> Path:
+    shutil.copytree(embedded / "store", tmp_path / "store")
+    return embedded
+
+
+@pytest.fixture
+def store(folder: Path, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(root=str(tmp_path / "store"))
+
+
+def test_datasets_of_another_configuration_are_refused_with_both_values(store: ObjectStore) -> None:
+    with pytest.raises(ConfigurationChangedError, match=r"'other' has another configuration than dataset 'a'.*32.*16"):
+        rebuild_collection(store, "survey", datasets=["*"])
+    assert not store.sizes("collections/survey")
+    rebuild_collection(store, "survey", datasets=["b"])
+    with pytest.raises(ConfigurationChangedError, match="'other' has another configuration than collection 'survey'"):
+        rebuild_collection(store, "survey", datasets=["other"])
+
+
+def test_wrong_names_are_refused(store: ObjectStore) -> None:
+    with pytest.raises(UsageError, match="no dataset 'c'"):
+        rebuild_collection(store, "survey", datasets=["c"])
+    with pytest.raises(UsageError, match="matches 'x-"):
+        rebuild_collection(store, "survey", datasets=["x-*"])
+    with pytest.raises(UsageError, match="no collection 'survey'"):
+        rebuild_collection(store, "survey")
+
+
+def test_a_pattern_leaves_datasets_of_other_collections_alone(store: ObjectStore, folder: Path, tiny_vit: Path) -> None:
+    embed_collection(store, "others", str(folder / "scenes/a.tif"), collection_options(tiny_vit))
+    assert len(list(store.find("datasets"))) > 0
+    with pytest.raises(DataError, match="belong to other collections"):
+        rebuild_collection(store, "survey", datasets=["others--*"])
+    rebuilt = rebuild_collection(store, "survey", datasets=["[abo]", "others*"])
+    assert rebuilt.catalogue.table["id"].to_pylist() == ["a", "b"]
+
+
+def test_a_run_keeps_unchanged_datasets_and_replaces_changed_ones(
+    store: ObjectStore, folder: Path, tiny_vit: Path, tmp_path: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    shutil.copytree(folder / "scenes", scenes)
+    (scenes / "other.tif").unlink()
+    options = collection_options(tiny_vit)
+    assert options.settings is not None
+    for name in ("c", "d"):
+        raster = write_scene(scenes / f"{name}.tif", 5)
+        embed = EmbedOptions(**dict(options.settings), dataset_id=name, quality_checks=False)
+        embed_raster(store, raster, embed)
+    rebuild_collection(store, "survey", datasets=["c", "d"])
+    write_scene(scenes / "d.tif", 6)
+    (scenes / "a.tif").unlink()
+    result = embed_collection(store, "survey", str(scenes), options)
+    assert [scene.uri for scene in result.comparison.unchanged] == [str(scenes / "c.tif")]
+    new = [member_id("survey", str(scenes / f"{name}.tif")) for name in ("b", "d")]
+    assert result.collection.catalogue.table["id"].to_pylist() == sorted(["c", *new])
+    # Pruning never deletes a dataset that the collection did not make.
+    (scenes / "c.tif").unlink()
+    pruned = embed_collection(store, "survey", str(scenes), options.model_copy(update={"prune": True}))
+    assert pruned.collection.catalogue.table["id"].to_pylist() == sorted(new)
+    assert Dataset.open(store, "c", ("embedded",)).manifest.rows == 4
+    # The member of the collection wins over the older dataset of the same raster.
+    assert rebuild_collection(store, "survey", datasets=["d"]).catalogue.table["id"].to_pylist() == sorted(new)
