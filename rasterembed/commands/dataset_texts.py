@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import DatasetSummary
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
-from rasterembed.qa.report import QaReport
+from rasterembed.qa.report import read_report
 from rasterembed.store.stored_model import MAX_BYTES
 
 _SHOWN_SHARDS = 10
@@ -21,7 +19,7 @@ _SHOWN_SHARDS = 10
 
 def table(datasets: Sequence[DatasetSummary]) -> str:
     """Return a text table with one line for each dataset. One line for each unreadable dataset is below the table."""
-    heads = ("dataset", "state", "tiles", "rows", "size", "date (UTC)", "model", "raster")
+    heads = ("dataset", "state", "tiles", "rows", "size", "created (UTC)", "model", "raster")
     rows = [
         (
             dataset.id,
@@ -29,7 +27,7 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
             str(dataset.tiles),
             str(dataset.rows),
             size_text(dataset.bytes),
-            f"{dataset.modified:%Y-%m-%d %H:%M}",
+            _date(dataset),
             escape_terminal(dataset.model),
             escape_terminal(dataset.raster),
         )
@@ -39,6 +37,13 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
     problems = [escape_terminal(dataset.problem) for dataset in datasets if dataset.problem]
     return "\n".join(line.rstrip() for line in (*lines, *problems))
+
+
+def _date(dataset: DatasetSummary) -> str:
+    """Return the date in the manifest. Without a usable manifest, return the date of a file, and say so."""
+    if dataset.created is None:
+        return f"file of {dataset.modified:%Y-%m-%d %H:%M}"
+    return f"{dataset.created:%Y-%m-%d %H:%M}"
 
 
 def describe(dataset: Dataset) -> str:
@@ -110,13 +115,14 @@ def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
 
 def _verdict(dataset: Dataset) -> str:
     """Return the result of the last quality checks in one line."""
-    data = dataset.store.read(dataset.layout.qa_report, MAX_BYTES)
-    if data is None:
-        return "not run yet"
     try:
-        report = QaReport.model_validate_json(data)
-    except ValidationError:
-        return "this version cannot read the report: run rasterembed qa again"
+        report = read_report(dataset.store, dataset.manifest.dataset_id)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return str(error)
+    if report is None:
+        return "not run yet"
     if report.fingerprint != dataset.manifest.fingerprint:
         return "the report is of an earlier configuration: run rasterembed qa again"
     return f"{report.summary()}; see {dataset.store.uri(dataset.layout.qa_report_markdown)}"

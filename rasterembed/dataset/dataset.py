@@ -126,13 +126,16 @@ class Dataset:
         """How pixel values became colours.
 
         Raises:
-            DataError: if the manifest does not hold a radiometry.
+            DataError: if the manifest does not hold a radiometry, or if a number in it is impossible.
         """
+        place = f"{self.store.uri(self.layout.manifest)}: configuration.radiometry"
         try:
-            return ResolvedRadiometry.model_validate(self.manifest.configuration.get("radiometry"))
+            radiometry = ResolvedRadiometry.model_validate(self.manifest.configuration.get("radiometry"))
         except ValidationError as error:
-            place = self.store.uri(self.layout.manifest)
-            raise DataError(f"{place}: radiometry: {validation_reason(error)}: embed the raster again") from error
+            raise DataError(f"{place}: {validation_reason(error)}: embed the raster again") from error
+        if not radiometry.is_possible:
+            raise DataError(f"{place}: black or white is not finite, or both are equal: embed the raster again")
+        return radiometry
 
     @cached_property
     def _georeference(self) -> Georeference:

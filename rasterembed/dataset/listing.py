@@ -39,7 +39,11 @@ class DatasetSummary:
     id: str
     state: State | Unlisted
     modified: datetime
-    """Time of the last write of the manifest, UTC. For an unfinished dataset, time of the last write of its plan."""
+    """Time of the last write of the manifest's file, UTC. For an unfinished dataset, that of its plan's file. This time
+    changes if the store is copied."""
+    created: datetime | None = None
+    """Time of the first write of the manifest, UTC. The manifest holds it, so it stays if the store is copied. None if
+    the dataset has no usable manifest."""
     tiles: int = 0
     """Number of planned tiles."""
     rows: int = 0
@@ -99,6 +103,7 @@ def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSum
         id=dataset_id,
         state=manifest.state,
         modified=time,
+        created=manifest.created,
         tiles=manifest.tiles,
         rows=manifest.rows,
         bytes=manifest.bytes,

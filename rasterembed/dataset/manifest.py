@@ -20,6 +20,7 @@ from rasterembed.dataset.stac import stac_item
 from rasterembed.dataset.tile_index import write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
+from rasterembed.model.normalisation import StoredDeviation, StoredMean
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
@@ -45,8 +46,8 @@ class _Model(BaseModel):
     id: str
     weights_sha256: str
     input_size: int = Field(ge=1, le=MAX_DIMENSIONS)
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[StoredMean, StoredMean, StoredMean]
+    std: tuple[StoredDeviation, StoredDeviation, StoredDeviation]
 
 
 class _Dtype(BaseModel):

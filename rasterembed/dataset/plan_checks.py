@@ -49,15 +49,10 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
         "source.size: the number is impossible": 0 < plan.source.size <= MAX_OBJECT_BYTES,
         "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
         "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,
-        "model.mean, model.std: a number is not finite, or not positive": _finite(plan.model.mean)
-        and _finite(plan.model.std)
-        and min(plan.model.std) > 0,
         "radiometry.bands: the raster has no such band": all(
             1 <= band <= plan.profile.count for band in plan.radiometry.bands
         ),
-        "radiometry.low, radiometry.high: a number is not finite, or two are equal": _finite(plan.radiometry.low)
-        and _finite(plan.radiometry.high)
-        and all(low != high for low, high in zip(plan.radiometry.low, plan.radiometry.high, strict=True)),
+        "radiometry.low, radiometry.high: a number is not finite, or two are equal": plan.radiometry.is_possible,
         "radiometry.palette: the raster has no palette": not plan.radiometry.palette or bool(plan.profile.palette),
     }
     own = next((reason for reason, right in reasons.items() if not right), None)
@@ -109,7 +104,9 @@ def _profile_reason(profile: RasterProfile) -> str | None:
         ),
         "profile.dtype: it is no type of pixels": _is_number_type(profile.dtype),
         "profile.transform, profile.gcps: a number is not finite": _finite(profile.transform) and _finite(points),
-        "profile.overviews: a number is not positive": all(factor > 0 for factor in profile.overviews),
+        "profile.overviews, profile.mask_overviews: a number is not positive": all(
+            factor > 0 for factor in (*profile.overviews, *profile.mask_overviews)
+        ),
         "profile.nodata: a number is impossible": all(
             value is None or abs(value) < math.inf for value in profile.nodata
         )

@@ -11,6 +11,7 @@ from enum import StrEnum
 from rasterembed.dataset.manifest import Manifest, configuration_differences
 from rasterembed.dataset.plan import Plan, fingerprint_of
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, os_errors
+from rasterembed.escape import cut
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
@@ -156,7 +157,7 @@ def _check_manifest(store: ObjectStore, manifest: Manifest) -> Damage | None:
 
 def _short(text: str | None) -> str:
     """Return the begin of a value. A CRS, or a planted value, can be very long."""
-    return "missing" if text is None else text if len(text) <= _SHOWN_LETTERS else f"{text[:_SHOWN_LETTERS]}…"
+    return "missing" if text is None else cut(text, _SHOWN_LETTERS)
 
 
 def _check_stac_item(store: ObjectStore, manifest: Manifest) -> Damage | None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.errors import UsageError
 from rasterembed.model.checkpoints import DEMO, find_checkpoint
-from rasterembed.model.normalisation import Deviation, Mean
+from rasterembed.model.normalisation import Deviation, Mean, StoredDeviation, StoredMean
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 """How tokens become a vector.
@@ -121,9 +121,9 @@ class ResolvedModel(BaseModel):
     """Side of the model's input in px."""
     dimensions: int
     """Length of a vector."""
-    mean: tuple[float, float, float]
+    mean: tuple[StoredMean, StoredMean, StoredMean]
     """Mean of red, green and blue in 0..1, for normalising images."""
-    std: tuple[float, float, float]
+    std: tuple[StoredDeviation, StoredDeviation, StoredDeviation]
     """Standard deviation of red, green and blue in 0..1, for normalising images."""
 
 

@@ -164,7 +164,7 @@ def read_architecture(model: str, folder: Path) -> tuple[Family, Architecture]:
     family = next((family for family in _ARCHITECTURES if family == model_type), None)
     if family is None:
         raise DataError(
-            f"model {model!r} is of type {_short(model_type)}: DINOv3 ViT and ConvNeXt checkpoints are supported "
+            f"model {model!r} is of type {shown(model_type)}: DINOv3 ViT and ConvNeXt checkpoints are supported "
             f"(model_type in {path})"
         )
     try:
@@ -180,7 +180,7 @@ def _wrong_field(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{field} is missing"
     reason = validation_reason(error)
-    return f"{field}: {reason}, not {_short(first['input'])}" if field else reason
+    return f"{field}: {reason}, not {shown(first['input'])}" if field else reason
 
 
 def read_json(model: str, path: Path) -> dict[str, Any]:
@@ -210,6 +210,6 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def _short(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value from a file as text for an error."""
     return cut(repr(value), _SHOWN)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from rasterembed.errors import DataError
-from rasterembed.model.config_file import read_json
+from rasterembed.model.config_file import read_json, shown
 
 if TYPE_CHECKING:
     from rasterembed.model.choice import Dinov3, ResolvedModel
@@ -24,11 +24,18 @@ def _split(values: object) -> object:
     return tuple(values.split(",")) if isinstance(values, str) else values
 
 
+SMALLEST_DEVIATION = 1e-6
+"""Smallest standard deviation. A colour divided by a much smaller number has no finite vector."""
+
 Share = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-PositiveShare = Annotated[float, Field(gt=0.0, le=1.0, allow_inf_nan=False)]
+PositiveShare = Annotated[float, Field(ge=SMALLEST_DEVIATION, le=1.0, allow_inf_nan=False)]
 # With `tuple[Share, Share, Share]`, a command would expect three numbers with spaces between them.
 Mean = Annotated[tuple[Share, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
 Deviation = Annotated[tuple[PositiveShare, ...], Field(min_length=3, max_length=3), BeforeValidator(_split)]
+
+# Version 0.1 accepted numbers above 1, so that a stored plan or manifest may hold them.
+StoredMean = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+StoredDeviation = Annotated[float, Field(ge=SMALLEST_DEVIATION, le=1e6, allow_inf_nan=False)]
 
 
 class Normalisation(BaseModel):
@@ -65,28 +72,60 @@ _SAME = 0.005
 def read_normalisation(model: str, folder: Path) -> Normalisation:
     """Read a checkpoint's preprocessor_config.json.
 
+    transformers multiplies pixel values from 0 to 255 by `rescale_factor` if `do_rescale` is true. It then subtracts
+    `image_mean` and divides by `image_std` if `do_normalize` is true (`BaseImageProcessorFast`). The numbers that are
+    returned do the same with colours from 0 to 1.
+
     Args:
         model: name of the model in errors.
         folder: folder of the checkpoint.
 
     Raises:
-        DataError: if the file cannot be read, or if its mean or deviation is missing or wrong.
+        DataError: if the file cannot be read, or if one of these fields is missing or wrong.
     """
     path = folder / "preprocessor_config.json"
     content = read_json(model, path)
-    mean, std = _three(content.get("image_mean")), _three(content.get("image_std"))
-    if mean is None or std is None or min(std) <= 0 or min(mean) < 0:
-        raise DataError(f"model {model!r}: {path} needs image_mean and image_std, three numbers each, from 0 to 1")
+    white = _white(model, path, content)
+    numbers = content if _switch(model, path, content, "do_normalize") else _NOT_NORMALISED
+    mean, std = _three(numbers.get("image_mean"), white), _three(numbers.get("image_std"), white)
+    if mean is None or std is None or min(std) < SMALLEST_DEVIATION:
+        scale = "" if white == 1 else f", after the division by {white:g} that do_rescale and rescale_factor ask for"
+        raise DataError(
+            f"model {model!r}: {path} needs image_mean and image_std, three numbers each, from 0 to 1{scale}"
+        )
     return Normalisation(mean=mean, std=std)
 
 
-def _three(values: object) -> tuple[float, float, float] | None:
-    """Return the numbers of a list, or None if `values` is not a list of three numbers up to 1."""
+_NOT_NORMALISED: dict[str, Any] = {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+"""Mean and deviation that change nothing. They are those of a file with `do_normalize: false`."""
+
+
+def _white(model: str, path: Path, content: dict[str, Any]) -> float:
+    """Return the number that the processor makes of white, the pixel value 255, before it normalises the image."""
+    factor = content.get("rescale_factor", 1 / 255)
+    if not _switch(model, path, content, "do_rescale"):
+        factor = 1.0
+    if type(factor) not in (int, float) or not 0 < factor < math.inf:
+        raise DataError(f"model {model!r}: {path}: rescale_factor is {shown(factor)}: it must be a number above 0")
+    white = 255.0 * float(factor)
+    return 1.0 if abs(white - 1) < 1e-6 else white  # Some files round 1/255.
+
+
+def _switch(model: str, path: Path, content: dict[str, Any], name: str) -> bool:
+    """Return a field that is true or false. It is true if it is missing, as in DINOv3's image processor."""
+    value = content.get(name, True)
+    if not isinstance(value, bool):
+        raise DataError(f"model {model!r}: {path}: {name} is {shown(value)}: it must be true or false")
+    return value
+
+
+def _three(values: object, white: float) -> tuple[float, float, float] | None:
+    """Return three numbers divided by `white`, or None if `values` is no list of three such numbers from 0 to 1."""
     if not isinstance(values, list) or len(values) != 3:
         return None
-    if not all(type(v) in (int, float) and math.isfinite(v) and v <= 1 for v in values):
+    if not all(type(v) in (int, float) and 0 <= v / white <= 1 for v in values):
         return None
-    red, green, blue = map(float, values)
+    red, green, blue = (float(v) / white for v in values)
     return red, green, blue
 
 

@@ -9,17 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, UsageError, one_line, os_errors
 from rasterembed.escape import escape_html, href_of
 from rasterembed.qa.metrics import Status, format_number
-from rasterembed.qa.report import QaReport
+from rasterembed.qa.report import QaReport, read_report
 from rasterembed.store.layout import QA_OVERVIEW, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.output_place import check_not_of_dataset
-from rasterembed.store.stored_model import MAX_BYTES
 from rasterembed.store.uploads import dataset_dates
 
 _THREADS = 8
@@ -76,17 +73,13 @@ def _read(store: ObjectStore, dataset_id: str) -> DatasetQuality | None:
     if manifest is None:
         return None
     try:
-        data = store.read(DatasetLayout(dataset_id).qa_report, MAX_BYTES)
+        report = read_report(store, dataset_id)
     except StoreUnavailableError:
         raise
-    except StoreError as error:  # For example, a named pipe or a folder has the name of the report.
+    except DataError as error:  # For example, a named pipe or a folder has the name of the report.
         return DatasetQuality(dataset_id, manifest, None, f"unreadable report: {one_line(error)}")
-    if data is None:
+    if report is None:
         return DatasetQuality(dataset_id, manifest, None, "not checked yet")
-    try:
-        report = QaReport.model_validate_json(data)
-    except ValidationError:
-        return DatasetQuality(dataset_id, manifest, None, "this version cannot read the report: check again")
     if report.fingerprint != manifest.fingerprint:
         return DatasetQuality(dataset_id, manifest, None, "the report is of an earlier configuration: check again")
     return DatasetQuality(dataset_id, manifest, report)

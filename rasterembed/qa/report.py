@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, markdown_code
 from rasterembed.qa.metrics import Metric, Status, format_number
 from rasterembed.qa.thresholds import Bound, QaThresholds
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model, unreadable
 
 REPORT_VERSION = 1
 """Version of `report.json`. Increase it when a field is removed or its meaning changes. A new field needs no change."""
+
+_LARGEST_INTEGER = 2**63 - 1
+"""Largest whole number in a report. DuckDB and Parquet count with 64 bits."""
+
+_REMEDY = "check the quality of the dataset again"
+"""Advice for a report that cannot be used."""
+
+Count = Annotated[int, Field(ge=0, le=_LARGEST_INTEGER)]
 
 
 class Distribution(BaseModel):
@@ -22,7 +36,7 @@ class Distribution(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    rows: int
+    rows: Count
     minimum: float
     maximum: float
     mean: float
@@ -30,11 +44,11 @@ class Distribution(BaseModel):
     """Standard deviation of the population."""
     quantiles: dict[str, float]
     """Quantiles of the sample: `p01`, `p05`, `p25`, `p50`, `p75`, `p95`, `p99`."""
-    quantile_rows: int
+    quantile_rows: Count
     """Number of rows in the sample."""
     edges: tuple[float, ...]
     """Edges of the histogram's bins."""
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
     """Number of rows in each bin. The upper edge of the histogram belongs to the last bin."""
 
 
@@ -43,12 +57,12 @@ class Counts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    planned: int
-    embedded: int
+    planned: Count
+    embedded: Count
     """Number of distinct tiles in the shards."""
-    rows: int
+    rows: Count
     """Number of rows in the shards."""
-    skipped: dict[str, int]
+    skipped: dict[str, Count]
     """Number of skipped tiles for each reason. The reasons are texts for people."""
 
 
@@ -57,7 +71,7 @@ class NeighbourCosines(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    pairs: int
+    pairs: Count
     """Number of pairs of neighbours."""
     neighbours: float
     """Mean cosine similarity of these pairs."""
@@ -75,7 +89,7 @@ class QaReport(BaseModel):
     fingerprint: str
     model: str
     """Id of the model, or `demo (untrained)`."""
-    dimensions: int
+    dimensions: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Length of a vector."""
     created: datetime
     passed: bool
@@ -87,7 +101,7 @@ class QaReport(BaseModel):
     neighbours: NeighbourCosines | None
     explained: tuple[float, float, float] | None
     """Shares of the unit vectors' variance along the first three principal components. `pca.png` shows them."""
-    sample_rows: int
+    sample_rows: Count
     """Number of sampled vectors. Metrics that need whole vectors are computed from this sample."""
     notes: tuple[str, ...]
     """Sentences about failed measurements, with the reasons."""
@@ -155,6 +169,42 @@ class QaError(DataError):
                 f"see qa/{report.dataset_id}/report.md in the store"
             )
         super().__init__(text)
+
+
+def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:
+    """Read the last quality report of a dataset. Return None if the dataset has no report.
+
+    Raises:
+        DataError: if this version cannot read the report, if it belongs to another dataset, or if a number in it is
+            impossible. Anybody who may write to the store can change the report.
+        StoreError: if the store refuses or does not answer.
+    """
+    key = DatasetLayout(dataset_id).qa_report
+    report = read_model(store, key, QaReport, name="report", remedy=_REMEDY)
+    if report is None:
+        return None
+    reason = next(_impossible_numbers(report.model_dump()), None)
+    if report.dataset_id != dataset_id:
+        reason = "dataset_id: it is another dataset's report"
+    if reason is not None:
+        raise unreadable(store, key, name="report", reason=reason, remedy=_REMEDY)
+    return report
+
+
+def _impossible_numbers(value: object, place: str = "") -> Iterator[str]:
+    """Yield the place of each number that is not finite, or too large to be a count, with the reason."""
+    if isinstance(value, dict):
+        parts = [(str(name), inner) for name, inner in value.items()]
+    elif isinstance(value, list | tuple):
+        parts = [(str(number), inner) for number, inner in enumerate(value)]
+    else:
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{place}: the number is not finite"
+        if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+            yield f"{place}: the number is impossible"
+        return
+    for name, inner in parts:
+        yield from _impossible_numbers(inner, f"{place}.{name}" if place else name)
 
 
 def _verdict(metric: Metric) -> str:

@@ -34,7 +34,7 @@ class QaThresholds(BaseModel):
     report. The fields without `Limits` say how much data the metrics need.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     max_shards_missing: Annotated[int, Limits("shards_missing", Bound.MAX)] = Field(
         default=0, ge=0, description="Shards in the manifest's list that are missing from the store or damaged."

@@ -102,6 +102,9 @@ class RasterProfile(BaseModel):
     from the file are floats. A declared value may be an int."""
     nodata_nan: bool = False
     """Whether the nodata value of a band is NaN."""
+    mask_overviews: tuple[int, ...] = Field(default=(), exclude_if=lambda factors: not factors)
+    """Factors by which the overviews of the mask file beside the raster are decimated. Empty if there is no mask file,
+    or if it has no overviews."""
     masked: bool = False
     """Whether GDAL reads a mask from the raster's own file: an internal mask, or one colour that is declared as nodata.
     Nodata values and the alpha band do not count."""
@@ -187,15 +190,19 @@ class RasterProfile(BaseModel):
         """Return the number of pixels of a band that GDAL decodes to read the whole raster at a smaller size.
 
         GDAL reads the smallest overview that is at most 1.2 times smaller than the wanted size. The factor 1.2 is that
-        of GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour. If a person gave a mask and GDAL must
-        decode more pixels of the mask, the mask's pixels are counted.
+        of GDALBandGetBestOverviewLevel2 in GDAL 3.10 for the nearest neighbour. If GDAL must decode more pixels of a
+        mask, the mask's pixels are counted. The mask is the mask file beside the raster, or a mask that a person gave.
 
         Args:
             rows: rows to resample to.
             columns: columns to resample to.
         """
         wanted = 1.2 * min(self.width / columns, self.height / rows)
-        files = [self.overviews, *([self.valid_mask.overviews] if self.valid_mask is not None else [])]
+        files = [self.overviews]
+        if self.mask_file is not None:
+            files.append(self.mask_overviews)
+        if self.valid_mask is not None:
+            files.append(self.valid_mask.overviews)
         factor = min(max((factor for factor in overviews if factor < wanted), default=1) for overviews in files)
         return self.width * self.height / factor**2
 
@@ -259,7 +266,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
             has_rpcs = dataset.rpcs is not None
     _check_pixels(profile, uri, size, tiff)
     if profile.mask_file is not None:
-        _check_mask_file(store, uri, profile)
+        profile = profile.model_copy(update={"mask_overviews": _check_mask_file(store, uri, profile)})
     problem = why_not_on_earth(profile, has_rpcs=has_rpcs)
     if problem is None:
         return profile
@@ -420,7 +427,8 @@ def _check_pixels(profile: RasterProfile, uri: str, file_bytes: int, tiff: TiffF
         )
 
 
-def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> None:
+def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> tuple[int, ...]:
+    """Check the mask file beside a raster, and return the factors by which the mask's overviews are decimated."""
     _check_file(store, uri + ".msk", store.describe(uri + ".msk").size)
     with open_raster(store, uri + ".msk") as mask:
         shape = (mask.height, mask.width)
@@ -429,3 +437,4 @@ def _check_mask_file(store: ObjectStore, uri: str, profile: RasterProfile) -> No
                 f"{uri}.msk: a mask of {mask.width}x{mask.height}x{mask.count} px does not fit the raster's "
                 f"{profile.width}x{profile.height}x{profile.count}: remove it or make it anew"
             )
+        return tuple(mask.overviews(1))

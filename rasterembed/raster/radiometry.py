@@ -142,6 +142,11 @@ class ResolvedRadiometry(BaseModel):
         """The bands to read: one if all channels are the same band, else three."""
         return self.bands[:1] if len(set(self.bands)) == 1 else self.bands
 
+    @property
+    def is_possible(self) -> bool:
+        """Whether black and white are finite and differ. A stored radiometry can hold any number."""
+        return all(map(math.isfinite, (*self.low, *self.high))) and 0 not in self._ranges()
+
     def resembles(self, other: ResolvedRadiometry) -> bool:
         """Return whether both give nearly the same colours: black and white differ by at most 1 % of their range."""
         if (self.bands, self.palette) != (other.bands, other.palette):

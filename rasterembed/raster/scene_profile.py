@@ -114,18 +114,25 @@ def join_assets(uri: str, assets: Sequence[AssetProfile], *, acquired: datetime 
             "nodata_nan": any(profile.nodata_nan for profile in profiles),
             "masked": False,  # Masks belong to the files, and the reader of each file applies them.
             "mask_file": None,
+            "mask_overviews": (),
             "block_height": max(profile.block_height for profile in profiles),
             "block_width": max(profile.block_width for profile in profiles),
             "interleave": first.interleave if len(assets) == 1 else "band",
             "compression": first.compression if len(compressions) == 1 else None,
             "bits": first.bits if len(bits) == 1 else None,
-            "overviews": tuple(sorted(set.intersection(*(set(profile.overviews) for profile in profiles)))),
+            "overviews": tuple(sorted(set.intersection(*map(_overviews, profiles)))),
             "acquired": acquired or next((p.acquired for p in profiles if p.acquired is not None), None),
             "on_earth": all(profile.on_earth for profile in profiles),
             "scale_offset": scale_offset if any(scale_offset) else (),
             "assets": tuple(assets),
         }
     )
+
+
+def _overviews(profile: RasterProfile) -> set[int]:
+    """Return the factors of the overviews that a file and the mask file beside it both have."""
+    factors = set(profile.overviews)
+    return factors if profile.mask_file is None else factors & set(profile.mask_overviews)
 
 
 def _why_not_resampled(asset: AssetProfile, finest: AssetProfile) -> str | None:

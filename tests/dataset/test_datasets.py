@@ -118,6 +118,18 @@ def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: 
     assert "no dataset in" in _command(ObjectStore(root=f"{store.root}/empty"), "list")
 
 
+def test_the_list_shows_the_date_of_the_manifest_and_not_that_of_its_file(store: ObjectStore, dataset: Dataset) -> None:
+    store.write("datasets/started/plan-0123456789ab.json", b"{}")
+    for path in Path(store.root).rglob("*.json"):
+        os.utime(path, (1e9, 1e9))  # 2001-09-09 01:46:40 UTC, as if the store had been copied.
+    scene, started = store.datasets()
+    assert (scene.created, started.created) == (dataset.manifest.created, None)
+    heads, own, other = _command(store, "list").splitlines()
+    assert "created (UTC)" in heads
+    assert f"  {dataset.manifest.created:%Y-%m-%d %H:%M}  " in own
+    assert "  file of 2001-09-09 01:46  " in f"{other}  "
+
+
 def test_an_unfinished_dataset_is_called_unfinished(
     store: ObjectStore, dataset: Dataset, embedded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,6 +115,49 @@ def test_any_value_at_any_place_is_accepted_or_named_in_one_line(which: str, sto
     assert [text for text in texts if not text.startswith(f"{path}: ") or len(text.splitlines()) != 1] == []
 
 
+def _of_model(content: Any, which: str) -> Any:
+    return content["configuration"]["model"] if which == "manifest" else content["model"]
+
+
+@pytest.mark.parametrize("which", ["manifest", "plan"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mean", float("inf")),
+        ("mean", float("nan")),
+        ("mean", 1e300),
+        ("std", 0.0),
+        ("std", float("inf")),
+        ("std", -1.0),
+    ],
+)
+def test_an_impossible_normalisation_is_refused_in_one_line(
+    which: str, field: str, value: float, store: ObjectStore
+) -> None:
+    key = MANIFEST if which == "manifest" else _plan_key(store)
+    content = json.loads(store.read(key) or b"")
+    _of_model(content, which)[field][1] = value
+    store.write(key, json.dumps(content).encode())
+    place = f"{'configuration.' if which == 'manifest' else ''}model.{field}.1"
+    text = rf"^{store.uri(key)}: this version cannot read the {which} \({place}: "
+    with pytest.raises(
+        DataError, match=rf"^{store.uri(key)}: this version cannot read the {which} \({place}: "
+    ) as raised:
+        _open(store)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("field", "value"), [("low", float("inf")), ("high", float("nan")), ("high", None)])
+def test_an_impossible_radiometry_is_refused_in_one_line(field: str, value: float | None, store: ObjectStore) -> None:
+    content = json.loads(store.read(MANIFEST) or b"")
+    radiometry = content["configuration"]["radiometry"]
+    radiometry[field][0] = radiometry["low"][0] if value is None else value
+    store.write(MANIFEST, json.dumps(content).encode())
+    dataset = Dataset.open(store, DATASET, states=ALL_STATES)
+    with pytest.raises(DataError, match=r"manifest\.json: configuration\.radiometry: black or white is not finite"):
+        _ = dataset.radiometry
+
+
 MASK: dict[str, Any] = {
     "source": {"uri": "/mask.tif", "size": 9, "version": "1", "modified": "2026-01-01T00:00:00Z"},
     "dtype": "uint8",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from docker import DockerClient
 from docker.models.containers import Container
@@ -276,11 +278,11 @@ def test_a_raster_in_s3_becomes_a_dataset_in_s3_with_the_bytes_of_a_local_run(
 
 @pytest.mark.usefixtures("embedded", "docker_worker")
 def test_reports_searches_and_sweeps_run_in_containers_too(site: Site) -> None:
+    search = {"dataset": "e2e", "query": {"tile": "r000003_c000004"}, "k": 3}
+    files = {"out": "store:searches/found.parquet", "sheet": "store:searches/found.png"}
     runs = {
         PROCESSING: site.runs.create("qa-report/qa-docker", dataset="e2e"),
-        ANALYTICS: site.runs.create(
-            "search-embeddings/search-docker", dataset="e2e", query={"tile": "r000003_c000004"}, k=3
-        ),
+        ANALYTICS: site.runs.create("search-embeddings/search-docker", **search, **files),
     }
     for image, run in runs.items():
         assert site.container(run.id).attrs["Config"]["Image"] == image
@@ -288,6 +290,10 @@ def test_reports_searches_and_sweeps_run_in_containers_too(site: Site) -> None:
     for run in (*runs.values(), sweep):
         ended = site.runs.wait(run.id)
         assert ended.state_name == "Completed", ended.state
+    found = pq.read_table(io.BytesIO(site.store.read("searches/found.parquet") or b""))
+    assert found["dataset_id"].to_pylist() == ["e2e"] * 3
+    assert set(found["tile_id"].to_pylist()) <= set(vectors_of(site.store, "e2e")["tile_id"].to_pylist())
+    assert (site.store.read("searches/found.png") or b"").startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("docker_worker")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -262,6 +264,14 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     assert block["data"]["root"] == str(tmp_path / "other")
 
 
+def _row(server: PrefectServer, name: str, *arguments: str) -> str:
+    """Return the row of a table that a command of Prefect prints."""
+    command = [sys.executable, "-m", "prefect", *arguments]
+    environment = server.environment() | {"COLUMNS": "200"}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return next(line for line in printed.splitlines() if f" {name} " in line)
+
+
 @pytest.mark.slow
 def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
     with temporary_settings({PREFECT_API_URL: empty_server.api_url}), get_client(sync_client=True) as client:
@@ -270,6 +280,9 @@ def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
         pools = {name: client.read_work_pool(name).base_job_template["job_configuration"] for name in POOLS}
         limits = {name: client.read_work_queue_by_name("default", name).concurrency_limit for name in POOLS}
     assert limits == {"docker": 7, "docker-gpu": None, "process": 7}
+    # The limit belongs to the queue, so that the list of pools does not show it.
+    assert _row(empty_server, "default", "work-queue", "ls", "--pool", "process").split()[-2] == "7"
+    assert _row(empty_server, "process", "work-pool", "ls").split()[-2] == "None"
     assert pools["docker"]["networks"] == pools["docker-gpu"]["networks"] == ["of-the-stack"]
     assert "networks" not in pools["process"]
 

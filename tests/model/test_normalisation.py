@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ import transformers
 from cyclopts import App
 from PIL import Image
 from pydantic import ValidationError
+from transformers.image_transforms import normalize, rescale
 
 from rasterembed.commands.embed import app
 from rasterembed.errors import DataError
@@ -125,3 +128,59 @@ def test_datasets_with_other_numbers_cannot_be_searched_together(wrong: Path, tm
         DataError, match=r"cannot be compared: mean of the normalisation: \[0\.485, 0\.456, 0\.406\] and"
     ):
         Searcher(store, ["one", "other"])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"do_normalize": False},
+        {"do_normalize": False, "image_mean": None, "image_std": None},
+        {"do_rescale": False, "image_mean": [123.675, 116.28, 103.53], "image_std": [58.395, 57.12, 57.375]},
+        {"do_rescale": False, "rescale_factor": 7},
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 1.0, 1.0], "image_std": [1.0, 1.0, 1.0]},
+        {"rescale_factor": 0.00392157},
+        {"do_rescale": False, "do_normalize": False},
+    ],
+)
+def test_the_processors_other_fields_are_obeyed(fields: dict[str, Any], tiny_vit: Path, tmp_path: Path) -> None:
+    """The normalised pixels are compared with those of transformers' own functions for images."""
+    folder = copy(tiny_vit, tmp_path / "model", IMAGENET)
+    path = folder / "preprocessor_config.json"
+    content = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps(content))
+    pixels = np.random.default_rng(5).integers(0, 256, (3, 8, 8), np.uint8)
+    expected = pixels.astype(np.float64)
+    if content["do_rescale"]:
+        expected = rescale(expected, content["rescale_factor"], dtype=np.float64)
+    if content["do_normalize"]:
+        mean, std = content["image_mean"], content["image_std"]
+        expected = normalize(expected, mean, std, input_data_format="channels_first")
+    model = resolve_model(Dinov3(model=str(folder), device="cpu"), 64)
+    found = (pixels / 255 - np.reshape(model.mean, (3, 1, 1))) / np.reshape(model.std, (3, 1, 1))
+    np.testing.assert_allclose(found, expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"do_normalize": "no"}, r"do_normalize is 'no': it must be true or false$"),
+        ({"do_rescale": None}, r"do_rescale is None: it must be true or false$"),
+        ({"rescale_factor": 0}, r"rescale_factor is 0: it must be a number above 0$"),
+        ({"rescale_factor": float("inf")}, r"rescale_factor is inf: it must be a number above 0$"),
+        ({"rescale_factor": True}, r"rescale_factor is True: it must be a number above 0$"),
+        (
+            {"rescale_factor": 1e-300},
+            r"needs image_mean and image_std, .* from 0 to 1, after the division by 2\.55e-298",
+        ),
+        ({"do_rescale": False, "image_mean": [300, 1, 1]}, r"from 0 to 1, after the division by 255 that do_rescale"),
+        ({"image_std": [1e-9, 0.2, 0.2]}, r"needs image_mean and image_std, three numbers each, from 0 to 1$"),
+    ],
+)
+def test_impossible_fields_of_the_processor_are_named(
+    fields: dict[str, Any], text: str, tiny_vit: Path, tmp_path: Path
+) -> None:
+    folder = copy(tiny_vit, tmp_path / "model", IMAGENET)
+    path = folder / "preprocessor_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    with pytest.raises(DataError, match=text):
+        resolve_model(Dinov3(model=str(folder), device="cpu"), 64)

@@ -10,12 +10,16 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pydantic import ValidationError
 
+from rasterembed.commands.dataset_texts import describe
 from rasterembed.commands.qa_overview import qa_overview
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.overview import read_all, summary
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import noise_raster
@@ -149,3 +153,53 @@ def test_a_store_without_datasets_has_an_empty_page(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     assert qa_overview(str(tmp_path / "store")).startswith("0 datasets\n")
     assert summary(read_all(ObjectStore(root=str(tmp_path / "store")))) == "0 datasets"
+
+
+def _row(root: Path, name: str) -> list[str]:
+    qa_overview(str(root))
+    return next(row for row in _Page((root / "qa-overview.html").read_text()).rows if row[0] == name)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "reason"),
+    [
+        (("metrics", 3, "value"), float("inf"), "metrics.3.value: the number is not finite"),
+        (("metrics", 3, "threshold"), float("nan"), "metrics.3.threshold: the number is not finite"),
+        (("norm", "quantiles", "p50"), float("-inf"), "norm.quantiles.p50: the number is not finite"),
+        (("explained", 1), float("nan"), "explained.1: the number is not finite"),
+        (("metrics", 0, "value"), 10**4000, "metrics.0.value: the number is impossible"),
+        (("thresholds", "max_tiles_missing"), 10**30, "thresholds.max_tiles_missing: the number is impossible"),
+        (("thresholds", "max_norm_ratio"), float("inf"), "thresholds.max_norm_ratio: Input should be a finite number"),
+        (("counts", "planned"), 10**30, "counts.planned: Input should be less than or equal to"),
+        (("counts", "rows"), -1, "counts.rows: Input should be greater than or equal to 0"),
+        (("dimensions",), "many", "dimensions: Input should be a valid integer"),
+        (("norm",), [], "norm: Input should be"),
+        (("dataset_id",), "another", "dataset_id: it is another dataset's report"),
+    ],
+)
+def test_an_impossible_value_in_a_report_is_named_in_one_line(
+    place: tuple[str | int, ...], value: object, reason: str, good: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(good, tmp_path / "store"))
+    path = root / "qa/a-ready/report.json"
+    content = owner = json.loads(path.read_bytes())
+    for key in place[:-1]:
+        owner = owner[key]
+    owner[place[-1]] = value
+    path.write_text(json.dumps(content))
+    found = _row(root, "a-ready")[6]
+    assert found.startswith(f"unreadable report: {path}: this version cannot read the report ({reason}")
+    assert found.endswith("): check the quality of the dataset again")
+    assert len(found.splitlines()) == 1
+    store = ObjectStore(root=str(root))
+    facts = describe(Dataset.open(store, "a-ready")).splitlines()
+    assert f"quality checks: {found.removeprefix('unreadable report: ')}" in facts
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_a_threshold_is_a_finite_number(number: float) -> None:
+    """A report with another number could not be read again."""
+    with pytest.raises(ValidationError, match="finite number"):
+        QaThresholds(max_norm_ratio=number)
+    with pytest.raises(ValidationError, match="finite number"):
+        QaThresholds(min_neighbour_z=number)

@@ -354,3 +354,16 @@ def test_options_of_the_command() -> None:
     words = ["r.tif", "--nodata", "-9999", "--mask", "s3://bucket/m.tif", "--ignore-alpha"]
     _, bound, _ = embed.app.parse_args(words, print_error=False, exit_on_error=False)
     assert bound.arguments["validity"] == Validity(nodata=-9999, mask="s3://bucket/m.tif", ignore_alpha=True)
+
+
+def test_the_pixels_of_a_mask_file_without_overviews_are_counted(store: ObjectStore, tmp_path: Path) -> None:
+    path = scene(tmp_path / "r.tif")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.build_overviews([2, 4])
+    mask = write(tmp_path / "r.tif.msk", patches("uint8"))
+    assert inspect_raster(store, str(path)).decoded_pixels(17, 25) == HEIGHT * WIDTH
+    with rasterio.open(mask, "r+") as dataset:
+        dataset.build_overviews([2])
+    profile = inspect_raster(store, str(path))
+    assert profile.mask_overviews == (2,)
+    assert profile.decoded_pixels(17, 25) == HEIGHT * WIDTH / 4
