@@ -140,9 +140,7 @@ def test_an_impossible_normalisation_is_refused_in_one_line(
     store.write(key, json.dumps(content).encode())
     place = f"{'configuration.' if which == 'manifest' else ''}model.{field}.1"
     text = rf"^{store.uri(key)}: this version cannot read the {which} \({place}: "
-    with pytest.raises(
-        DataError, match=rf"^{store.uri(key)}: this version cannot read the {which} \({place}: "
-    ) as raised:
+    with pytest.raises(DataError, match=text) as raised:
         _open(store)
     assert len(str(raised.value).splitlines()) == 1
 
