@@ -18,15 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rasterembed.collection.collection import Collection
+    from rasterembed.collection.scene_row import SceneState
+    from rasterembed.collection.summaries import CollectionSummary
     from rasterembed.collection_pipeline import (
         CollectionOptions,
         CollectionResult,
+        CollectionSteps,
         embed_collection,
         rebuild_collection,
     )
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.embedding import Execution
     from rasterembed.dataset.manifest import Manifest
+    from rasterembed.dataset.plan import PlanSettings
     from rasterembed.dataset.selection import Selection
     from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
     from rasterembed.model.choice import Dinov3
@@ -48,6 +52,8 @@ _MODULES = {
     "Collection": "collection.collection",
     "CollectionOptions": "collection_pipeline",
     "CollectionResult": "collection_pipeline",
+    "CollectionSteps": "collection_pipeline",
+    "CollectionSummary": "collection.summaries",
     "DataError": "errors",
     "Dataset": "dataset.dataset",
     "Dinov3": "model.choice",
@@ -57,11 +63,13 @@ _MODULES = {
     "Grid": "raster.grid",
     "Manifest": "dataset.manifest",
     "ObjectStore": "store.object_store",
+    "PlanSettings": "dataset.plan",
     "QaReport": "qa.report",
     "QaThresholds": "qa.thresholds",
     "Query": "search.query",
     "Radiometry": "raster.radiometry",
     "RasterEmbedError": "errors",
+    "SceneState": "collection.scene_row",
     "Searcher": "search.searcher",
     "Selection": "dataset.selection",
     "SourceStore": "store.server_settings",
@@ -82,6 +90,8 @@ __all__ = [
     "Collection",
     "CollectionOptions",
     "CollectionResult",
+    "CollectionSteps",
+    "CollectionSummary",
     "DataError",
     "Dataset",
     "Dinov3",
@@ -91,11 +101,13 @@ __all__ = [
     "Grid",
     "Manifest",
     "ObjectStore",
+    "PlanSettings",
     "QaReport",
     "QaThresholds",
     "Query",
     "Radiometry",
     "RasterEmbedError",
+    "SceneState",
     "Searcher",
     "Selection",
     "SourceStore",

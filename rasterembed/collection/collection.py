@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +18,18 @@ from rasterembed.collection.stac_collection import CollectionState, stac_collect
 from rasterembed.collection.table import TableDescription, read_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
+from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import ConfigurationChangedError, UsageError, check_type
-from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout
+from rasterembed.model.choice import Dinov3
+from rasterembed.store.known_collections import unknown_collection
+from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model, unreadable
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+
+    from rasterembed.dataset.verify import Damage
 
 _REMEDY = "restore the file, or embed the scenes into another collection"
 """Advice for a STAC Collection that cannot be used."""
@@ -76,7 +80,7 @@ class Collection:
         check_type(collection_id, str, "collection_id", "the collection's id as text")
         found = find_collection(store, collection_id)
         if found is None:
-            raise _unknown_collection(store, collection_id)
+            raise unknown_collection(store, collection_id)
         return found
 
     @cached_property
@@ -111,6 +115,38 @@ class Collection:
             ) from error
         frame = self.catalogue.table.drop_columns(["geometry"]).to_pandas()
         return GeoDataFrame(frame, geometry=self.catalogue.geometry(), crs="OGC:CRS84")
+
+    def verify(self) -> tuple[Damage, ...]:
+        """Read every file of the collection and of its scenes, and return the files that are missing or damaged.
+
+        See `rasterembed.collection.verifying.verify_collection`.
+
+        Raises:
+            StoreUnavailableError: if the store does not answer.
+        """
+        from rasterembed.collection.verifying import verify_collection
+
+        return tuple(damage for damage in verify_collection(self) if damage is not None)
+
+    def remove_scene(self, scene: str) -> Collection:
+        """Remove a scene with its dataset from the collection. The files of the scene are not touched.
+
+        A scene that still lies at the address of a listing comes back with the next run of that listing.
+
+        Args:
+            scene: id of the scene's dataset, or address of the scene's file.
+
+        Returns:
+            The collection without the scene.
+
+        Raises:
+            UsageError: if the collection has no such scene.
+            LeaseHeldError: if another run is writing the collection.
+        """
+        from rasterembed.collection.removing import remove_scene
+
+        remove_scene(self, scene)
+        return Collection.open(self.store, self.id)
 
     def datasets(self, states: Sequence[SceneState] = (SceneState.READY,)) -> Iterator[Dataset]:
         """Yield the datasets of the scenes in these states, in the order of their ids.
@@ -168,24 +204,6 @@ def find_collection(store: ObjectStore, collection_id: str) -> Collection | None
     return Collection(store, collection_id, stored.configuration, stored.state)
 
 
-def list_collections(store: ObjectStore) -> list[str]:
-    """Return the ids of all collections in a store, in alphabetical order.
-
-    Raises:
-        StoreError: if the store refuses or does not answer.
-    """
-    ids = []
-    for key, _ in store.find(COLLECTIONS_FOLDER):
-        name = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
-        try:
-            layout = CollectionLayout(name)
-        except UsageError:  # A person may have made a folder whose name is not a collection id.
-            continue
-        if key == layout.stac_collection:
-            ids.append(name)
-    return sorted(ids)
-
-
 def write_collection(
     store: ObjectStore,
     layout: CollectionLayout,
@@ -204,6 +222,29 @@ def write_collection(
     return content
 
 
+def settings_for(store: ObjectStore, collection_id: str, settings: PlanSettings) -> PlanSettings | None:
+    """Return the settings for a run, if a form gave the default for everything that a person did not choose.
+
+    A person who chose nothing wants the settings of an existing collection. The device is no setting of a collection,
+    so it may be chosen for every run.
+
+    Args:
+        store: store of the collection.
+        collection_id: name of the collection.
+        settings: the settings of the form.
+
+    Returns:
+        Settings, or None for those of the collection, or for the defaults of a new collection.
+    """
+    device = settings.model.device
+    if settings != PlanSettings(model=Dinov3(device=device)):
+        return settings
+    if device == "auto":
+        return None
+    existing = find_collection(store, collection_id)
+    return settings if existing is None else existing.configuration.settings(device)
+
+
 def check_configuration(collection: Collection, wanted: CollectionConfiguration) -> None:
     """Refuse settings that differ from those of the collection.
 
@@ -218,14 +259,3 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
             f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
             "use those of the collection, or choose another collection id"
         )
-
-
-def _unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
-    ids = list_collections(store)
-    if ids:
-        near = get_close_matches(collection_id, ids, n=3, cutoff=0.5) or ids[:3]
-        more = ", ..." if len(ids) > len(near) else ""
-        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
-    else:
-        advice = "the store has no collection: check the root, or embed a collection first"
-    return UsageError(f"there is no collection {collection_id!r} in {store.root}: {advice}")

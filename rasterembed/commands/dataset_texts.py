@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import DatasetSummary
 from rasterembed.dataset.plan import Plan
@@ -33,10 +33,8 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
         )
         for dataset in datasets
     ]
-    widths = [max(len(row[column]) for row in (heads, *rows)) for column in range(len(heads))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in (heads, *rows)]
     problems = [escape_terminal(dataset.problem) for dataset in datasets if dataset.problem]
-    return "\n".join(line.rstrip() for line in (*lines, *problems))
+    return "\n".join((text_table(heads, rows), *problems))
 
 
 def _date(dataset: DatasetSummary) -> str:
@@ -70,24 +68,24 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     yield "dataset id", manifest.dataset_id
     yield "state", manifest.state
     yield "manifest", dataset.store.uri(dataset.layout.manifest)
-    yield "raster", _pairs(configuration["source"])
+    yield "raster", pairs(configuration["source"])
     yield from _facts_of_plan(dataset)
     yield "model", manifest.model
-    yield "weights", _pairs(configuration["model"])
+    yield "weights", pairs(configuration["model"])
     yield (
         "vectors",
-        f"{manifest.dimensions} numbers, pooling {configuration['pooling']}, {_pairs(configuration['dtype'])}",
+        f"{manifest.dimensions} numbers, pooling {configuration['pooling']}, {pairs(configuration['dtype'])}",
     )
-    yield "radiometry", _pairs(configuration["radiometry"])
-    yield "grid", _pairs(configuration["grid"])
-    yield "selection", _pairs(configuration["selection"])
+    yield "radiometry", pairs(configuration["radiometry"])
+    yield "grid", pairs(configuration["grid"])
+    yield "selection", pairs(configuration["selection"])
     yield "tiles", f"{manifest.tiles} planned, {manifest.rows} embedded, {manifest.skipped} skipped"
     yield "quality checks", _verdict(dataset)
     index = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES) is not None
     yield "vector index", "yes" if index else "no"
     yield "fingerprint", manifest.fingerprint
     yield "written", f"{manifest.created:%Y-%m-%d %H:%M:%S} UTC by run {manifest.run_id}"
-    yield "versions", _pairs(manifest.versions)
+    yield "versions", pairs(manifest.versions)
     for computation in manifest.computations:
         yield "computed by", str(computation)
     yield "shards", f"{len(manifest.shards)}, {size_text(manifest.bytes)}"
@@ -126,8 +124,3 @@ def _verdict(dataset: Dataset) -> str:
     if report.fingerprint != dataset.manifest.fingerprint:
         return "the report is of an earlier configuration: run rasterembed qa again"
     return f"{report.summary()}; see {dataset.store.uri(dataset.layout.qa_report_markdown)}"
-
-
-def _pairs(values: dict[str, Any]) -> str:
-    """Return a mapping as text. Commas separate the pairs of a name and a value."""
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None)

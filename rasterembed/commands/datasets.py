@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rasterembed.commands.command_app import OptionsApp, command_app
+from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.store.known_datasets import check_known
@@ -108,12 +109,8 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
 
     _refuse_pattern(dataset)
     store = open_store(root)
-    if not yes:
-        if not sys.stdin.isatty():
-            raise UsageError(f"nothing was deleted: give --yes to delete dataset {dataset!r} without a question")
-        print(escape_terminal(f"Delete dataset {dataset!r} in {store.root}? Type yes: "), end="", flush=True)
-        if sys.stdin.readline().strip().lower() != "yes":
-            return "nothing was deleted"
+    if not yes and not confirmed(f"dataset {dataset!r}", store.root):
+        return "nothing was deleted"
     count = delete_dataset(store, dataset, on_wait=lambda message: print(escape_terminal(message), file=sys.stderr))
     return f"dataset {dataset!r} was deleted: {count} objects"
 

@@ -15,6 +15,7 @@ _COMMANDS = {
     "search": "Find the tiles that are most similar to an example.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
     "datasets": "List, show, verify and delete the datasets of a store.",
+    "collection": "Embed many scenes as a collection; list, show, verify and rebuild collections.",
     "qa-overview": "Write a page about the quality of all datasets of a store.",
 }
 """Commands and their summaries. The module of a command is imported only when the command is used."""

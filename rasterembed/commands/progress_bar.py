@@ -30,11 +30,11 @@ def progress_bar(progress: Progress) -> Iterator[None]:
                 yield
 
 
-def terminal_bar(total: int, unit: str) -> tqdm[Never]:
+def terminal_bar(total: int | None, unit: str) -> tqdm[Never]:
     """Return a progress bar on standard error. It prints nothing if standard error is not a terminal.
 
     Args:
-        total: number of units at the end.
+        total: number of units at the end. None if it is not known.
         unit: word for one unit, such as `tile`.
     """
     # disable=None: tqdm prints nothing if standard error is not a terminal.

@@ -73,15 +73,28 @@ def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | 
         StoreUnavailableError: if the store does not answer.
     """
     for shard in manifest.shards:
-        yield _compare(store, shard.path, shard.sha256, shard.bytes)
-    yield _compare(store, manifest.index, manifest.index_sha256)
+        yield compare_file(store, shard.path, shard.sha256, shard.bytes)
+    yield compare_file(store, manifest.index, manifest.index_sha256)
     yield _check_plan(store, manifest)
     yield _check_manifest(store, manifest)
     yield _check_stac_item(store, manifest)
 
 
-def _compare(store: ObjectStore, key: str, sha256: str, size: int | None = None) -> Damage | None:
-    """Compare a file with its digest, and with its size in bytes if the size is given."""
+def compare_file(store: ObjectStore, key: str, sha256: str, size: int | None = None) -> Damage | None:
+    """Read a file, and compare it with its digest, and with its size if the size is given.
+
+    Args:
+        store: store of the file.
+        key: key of the file.
+        sha256: SHA-256 digest that the file must have, in hexadecimal digits.
+        size: size in bytes that the file must have.
+
+    Returns:
+        The damage, with the advice for a file of a dataset, or None if the file is right.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
     digest, length = hashlib.sha256(), 0
     try:
         with os_errors(store.uri(key)), store.open(key) as file:

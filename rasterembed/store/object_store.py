@@ -25,6 +25,7 @@ from rasterembed.store.server_settings import ServerSettings, SourceStore
 from rasterembed.store.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
+    from rasterembed.collection.summaries import CollectionSummary
     from rasterembed.dataset.listing import DatasetSummary
     from rasterembed.store.s3 import S3Storage
 
@@ -291,6 +292,19 @@ class ObjectStore(StoreSettings):
         from rasterembed.dataset.listing import list_datasets
 
         return list_datasets(self)
+
+    def collections(self) -> list[CollectionSummary]:
+        """Return a summary of each collection in this store, in the order of their ids.
+
+        See `rasterembed.collection.summaries.summarise_collections`.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        # Import it here, because the package `store` must not depend on the packages above it.
+        from rasterembed.collection.summaries import summarise_collections
+
+        return summarise_collections(self)
 
     def delete(self, key: str) -> None:
         """Remove an object. Do nothing if the object does not exist."""

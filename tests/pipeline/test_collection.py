@@ -15,7 +15,7 @@ import pystac
 import pytest
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from rasterembed.collection.collection import Collection, list_collections
+from rasterembed.collection.collection import Collection
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import (
@@ -35,6 +35,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.validity import Validity
+from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore

@@ -1,0 +1,108 @@
+"""Remove a scene from a collection."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
+from rasterembed.collection.collection import Collection, write_collection
+from rasterembed.collection.members import member_id
+from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.table import write_table
+from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.errors import UsageError
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.lease import DURATION_S, hold_lease
+from rasterembed.store.object_store import ObjectStore, locate
+
+
+@dataclass(frozen=True)
+class RemovedScene:
+    """A scene that was removed from a collection."""
+
+    dataset_id: str
+    """Id of the scene's dataset, which was deleted."""
+    source: str | None
+    """Address of the scene's file. None if the catalogue did not have the scene any more."""
+    listing: str | None
+    """Address of the listing that the scene was found in. None if it is not known."""
+
+
+def remove_scene(
+    collection: Collection, scene: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
+) -> RemovedScene:
+    """Remove a scene from the catalogue and the table, and delete its dataset. The scene's files are not touched.
+
+    If the process is killed, call the function again. The catalogue is written first, so no reader looks for a dataset
+    that is deleted. A scene that still lies at the address of a listing comes back with the next run of that listing.
+
+    Args:
+        collection: the collection.
+        scene: id of the scene's dataset, or address of the scene's file.
+        run_id: name of the caller in the lease. The default name is random.
+        on_wait: function that is called with a sentence for people if another run holds the collection or the dataset.
+            The lease of a dead run expires during the wait.
+
+    Raises:
+        UsageError: if the collection has no such scene. The text names similar ones.
+        LeaseHeldError: if another run is writing the collection or the dataset.
+        DataError: if the catalogue or the vectors of another scene cannot be read.
+        StoreError: if the store refuses or does not answer.
+    """
+    store, layout, name = collection.store, collection.layout, run_id or uuid.uuid4().hex
+    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
+        collection = Collection.open(store, collection.id)  # Another run may have changed it during the wait.
+        catalogue = read_catalogue(store, layout) or Catalogue.of([])
+        removed = _find(collection, catalogue, scene)
+        rest = catalogue.updated([], without=[removed.dataset_id])
+        lease.check()
+        write_collection(store, layout, collection.configuration, rest, CollectionState.EMBEDDING)
+        footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
+        lease.check()
+        write_catalogue(store, layout, rest, footer)
+        if store.sizes(layout.table_folder):
+            write_table(store, layout, collection.configuration, rest, lease.check)
+        if _has_dataset(store, removed.dataset_id):
+            lease.check()
+            delete_dataset(store, removed.dataset_id, run_id=name, on_wait=on_wait)
+        lease.check()
+        write_collection(store, layout, collection.configuration, rest, collection.state)
+    return removed
+
+
+def _find(collection: Collection, catalogue: Catalogue, scene: str) -> RemovedScene:
+    """Return the scene with this dataset id or address.
+
+    A killed call may have removed the scene from the catalogue, and left its dataset.
+    """
+    columns = [catalogue.table[name].to_pylist() for name in ("id", "source", "listing")]
+    rows = {row[0]: RemovedScene(*row) for row in zip(*columns, strict=True)}
+    by_source = {str(row.source): row for row in rows.values()}
+    if scene in rows or scene in by_source:
+        return rows.get(scene) or by_source[scene]
+    try:
+        address: str | None = locate(scene, "scene")
+    except UsageError:  # It is no path. It may still be the id of a dataset.
+        address = None
+    if address is not None and address in by_source:
+        return by_source[address]
+    dataset_id = scene
+    if not scene.startswith(collection.layout.member_prefix) and address is not None:
+        dataset_id = member_id(collection.id, address)
+    if dataset_id.startswith(collection.layout.member_prefix) and _has_dataset(collection.store, dataset_id):
+        return RemovedScene(dataset_id, None, None)
+    known = [*rows, *by_source]
+    near = get_close_matches(address or scene, known, n=3, cutoff=0.5) or list(rows)[:3]
+    more = ", ..." if len(rows) > len(near) else ""
+    advice = f"it has {', '.join(near)}{more}" if rows else "it has no scene"
+    raise UsageError(
+        f"collection {collection.id!r} has no scene {scene!r}: give the id of its dataset or its address; {advice}"
+    )
+
+
+def _has_dataset(store: ObjectStore, dataset_id: str) -> bool:
+    """Return whether the store has a dataset, complete or not. A dataset is deleted together with its plan."""
+    return bool(store.sizes(DatasetLayout(dataset_id).dataset_folder))

@@ -1,0 +1,139 @@
+"""Verify a collection: compare its catalogue, its table and the files of its scenes with what describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rasterembed.collection.catalogue import Catalogue, read_catalogue
+from rasterembed.collection.collection import Collection
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.summaries import stored_numbers
+from rasterembed.collection.table import read_table, signature_of
+from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
+from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.store.layout import DATASETS_FOLDER, DatasetLayout, dataset_id_of_manifest
+
+
+def verify_collection(collection: Collection) -> Iterator[Damage | None]:
+    """Read all files of a collection and of its scenes, and yield the result for each file: its damage, or None.
+
+    - The numbers in the STAC Collection are compared with the catalogue.
+    - Each row of the catalogue is compared with the manifest of the scene. A manifest without a row is reported too.
+    - The files of the table are compared with the sizes and digests in its description, and the description with the
+      catalogue.
+    - The files of each scene are verified by `rasterembed.dataset.verify.verify_dataset`.
+
+    Args:
+        collection: the collection.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    rebuild = f"run `rasterembed collection rebuild {collection.id}`"
+    if collection.state is CollectionState.EMBEDDING:
+        rebuild = "a run works on the collection or was killed: wait for its end, or embed the scenes again"
+    try:
+        catalogue = read_catalogue(collection.store, collection.layout) or Catalogue.of([])
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        yield _unreadable(collection, collection.layout.catalogue, error)
+        return
+    yield _check_numbers(collection, catalogue, rebuild)
+    yield from _check_table(collection, catalogue, rebuild)
+    known, prefix = set(), collection.layout.member_prefix
+    for row in catalogue.rows():
+        known.add(row.id)
+        if row.state is not SceneState.FAILED:
+            yield from _check_scene(collection, row, rebuild)
+    for key, _ in collection.store.find(DATASETS_FOLDER):
+        dataset_id = dataset_id_of_manifest(key)
+        if (
+            dataset_id is not None
+            and dataset_id.startswith(collection.layout.member_prefix)
+            and dataset_id not in known
+        ):
+            yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
+
+
+def _unreadable(collection: Collection, key: str, error: DataError) -> Damage:
+    reason, _, remedy = str(error).removeprefix(f"{collection.store.uri(key)}: ").rpartition(": ")
+    return Damage(key, DamageKind.UNREADABLE, reason, remedy)
+
+
+def _check_numbers(collection: Collection, catalogue: Catalogue, rebuild: str) -> Damage | None:
+    """Compare the numbers of scenes and vectors in the STAC Collection with the catalogue."""
+    key = collection.layout.stac_collection
+    try:
+        stored = stored_numbers(collection.store, key)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return _unreadable(collection, key, error)
+    if stored is None:
+        return Damage(key, DamageKind.MISSING, "the file is missing", "restore the file")
+    if stored == (catalogue.counts(), catalogue.vectors):
+        return None
+    found = f"it says {stored[1]} vectors in {sum(stored[0].values())} scenes, and the catalogue has "
+    found += f"{catalogue.vectors} in {catalogue.count}"
+    return Damage(key, DamageKind.OTHER_CONTENT, found, rebuild)
+
+
+def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> Iterator[Damage | None]:
+    store, layout = collection.store, collection.layout
+    again = f"delete this file, then {rebuild}"
+    try:
+        table = read_table(store, layout)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        yield replace(_unreadable(collection, layout.table, error), remedy=again)
+        return
+    if table is None:
+        return
+    right = table.signature == signature_of(collection.configuration, catalogue)
+    found = "the table has other scenes than the catalogue"
+    yield None if right else Damage(layout.table, DamageKind.OTHER_CONTENT, found, rebuild)
+    for part in table.parts:
+        damage = compare_file(store, part.path, part.sha256, part.bytes)
+        yield None if damage is None else replace(damage, remedy=again)
+
+
+def _check_scene(collection: Collection, row: SceneRow, rebuild: str) -> Iterator[Damage | None]:
+    """Compare a row of the catalogue with the manifest of the scene, and verify the files of the scene."""
+    store, key = collection.store, DatasetLayout(row.id).manifest
+    again = (
+        f"remove the scene (rasterembed collection remove-scene {collection.id} {row.id}), then embed the collection "
+        "again"
+    )
+    try:
+        manifest = read_manifest(store, row.id)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        yield replace(_unreadable(collection, key, error), remedy=again)
+        return
+    if manifest is None:
+        yield Damage(key, DamageKind.MISSING, "the file is missing", again)
+        return
+    difference = _difference(row, manifest)
+    yield None if difference is None else Damage(key, DamageKind.OTHER_CONTENT, difference, rebuild)
+    for damage in verify_dataset(store, manifest):
+        yield None if damage is None else replace(damage, remedy=again)
+
+
+def _difference(row: SceneRow, manifest: Manifest) -> str | None:
+    """Return the first difference between a row of the catalogue and a manifest, or None if there is none."""
+    pairs = (
+        ("state", manifest.state, row.state.value),
+        ("rows", manifest.rows, row.rows),
+        ("skipped", manifest.skipped, row.skipped),
+        ("fingerprint", manifest.fingerprint, row.fingerprint),
+    )
+    for name, own, other in pairs:
+        if own != other:
+            return f"{name} is {own}, and the catalogue says {other}"
+    return None

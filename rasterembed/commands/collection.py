@@ -1,0 +1,165 @@
+"""`rasterembed collection`: embed many scenes as a collection; list, show, verify, rebuild and change collections."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from rasterembed.commands.command_app import OptionsApp, command_app
+from rasterembed.commands.confirmation import confirmed
+from rasterembed.errors import DataError
+from rasterembed.escape import escape_terminal
+from rasterembed.store.known_collections import check_known_collection
+from rasterembed.store.object_store import open_store
+
+# The functions import the packages that read a collection only when they run. These would delay the help.
+
+_Json = Annotated[bool, Parameter(name="--json", negative=())]
+
+
+def _on_wait(message: str) -> None:
+    print(escape_terminal(message), file=sys.stderr)
+
+
+def list_(root: str | None = None, as_json: _Json = False) -> str:
+    """List all collections of a store, with their scenes, vectors and dates.
+
+    Args:
+        root: Folder or s3://bucket/prefix of the collections. The default is the folder rasterembed-store.
+        as_json: Print JSON: a list with an object for each collection.
+    """
+    from rasterembed.commands.collection_texts import table
+
+    store = open_store(root)
+    collections = store.collections()
+    if as_json:
+        rows = [dataclasses.asdict(one) | {"counts": dict(one.counts)} for one in collections]
+        return json.dumps(rows, indent=1, default=datetime.isoformat)
+    if not collections:
+        return (
+            f"no collection in {store.root}: check the root, or embed one (rasterembed collection embed SCENES "
+            "--collection ID)"
+        )
+    return table(collections)
+
+
+def show(collection: str, root: str | None = None, as_json: _Json = False) -> str:
+    """Show what is known about a collection: its scenes by state, failures with reasons, model, grid, dates, bounds.
+
+    Args:
+        collection: Name of the collection.
+        root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+        as_json: Print JSON with all failed scenes and the whole configuration.
+    """
+    store = open_store(root)
+    check_known_collection(store, collection)
+    from rasterembed.collection.collection import Collection
+    from rasterembed.commands.collection_texts import describe, facts_as_json
+
+    opened = Collection.open(store, collection)
+    return json.dumps(facts_as_json(opened), indent=1) if as_json else describe(opened)
+
+
+def verify(collection: str, root: str | None = None) -> str:
+    """Read every file of a collection and of its scenes, and compare each with its description.
+
+    The exit status is 1 if a file is missing or damaged. One line for each such file says what to do.
+
+    Args:
+        collection: Name of the collection.
+        root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+    """
+    store = open_store(root)
+    check_known_collection(store, collection)
+    from rasterembed.collection.collection import Collection
+    from rasterembed.collection.verifying import verify_collection
+    from rasterembed.commands.progress_bar import terminal_bar
+
+    opened = Collection.open(store, collection)
+    count, damages = 0, []
+    with terminal_bar(None, "check") as bar:
+        for result in verify_collection(opened):
+            count += 1
+            bar.update()
+            if result is not None:
+                damages.append(result)
+    for damage in damages:
+        print(escape_terminal(damage.sentence(store)))
+    if damages:
+        raise DataError(f"collection {collection!r}: {len(damages)} of {count} checks failed")
+    return f"collection {collection!r}: all {count} checks passed, for {opened.catalogue.count} scenes"
+
+
+def remove_scene(
+    collection: str, scene: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False
+) -> str:
+    """Remove a scene from a collection, with its dataset and its vectors. The files of the scene are not touched.
+
+    A scene that still lies where it was found comes back with the next run. Move its file away first, or give a list of
+    scenes without it.
+
+    Args:
+        collection: Name of the collection.
+        scene: Id of the scene's dataset, or path or s3:// address of its file.
+        root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+        yes: Remove without asking. This option is necessary if the command does not run in a terminal.
+    """
+    store = open_store(root)
+    check_known_collection(store, collection)
+    from rasterembed.collection.collection import Collection
+    from rasterembed.collection.removing import remove_scene
+
+    opened = Collection.open(store, collection)
+    if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
+        return "nothing was deleted"
+    removed = remove_scene(opened, scene, on_wait=_on_wait)
+    lines = [f"scene {removed.source or removed.dataset_id!r} was removed; dataset {removed.dataset_id} was deleted"]
+    if removed.listing:
+        lines.append(f"note: if the scene still lies at {removed.listing}, the next run from there embeds it again")
+    return "\n".join(lines)
+
+
+def rebuild(collection: str, root: str | None = None) -> str:
+    """Make the catalogue and the table of a collection again, from the manifests of its scenes.
+
+    Use it if the catalogue is lost or damaged. Failed scenes are not in the new catalogue. The next run tries them
+    again.
+
+    Args:
+        collection: Name of the collection.
+        root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+    """
+    store = open_store(root)
+    check_known_collection(store, collection)
+    from rasterembed.collection_pipeline import CollectionSteps, rebuild_collection
+    from rasterembed.commands.collection_texts import counts_text
+
+    steps = CollectionSteps()
+    steps.on_wait = _on_wait  # type: ignore[method-assign]
+    catalogue = rebuild_collection(store, collection, steps=steps).catalogue
+    counts = counts_text(catalogue.count, catalogue.counts())
+    return f"collection {collection!r} was rebuilt: scenes {counts}; {catalogue.vectors} rows"
+
+
+app = OptionsApp(
+    name="collection",
+    help="Embed many scenes as a collection; list, show, verify, rebuild and change the collections of a store.",
+    version_flags=[],
+)
+_EMBED = "Embed all scenes of a folder, a pattern, a list or a STAC document."
+app.command("rasterembed.commands.collection_embed:app", name="embed", help=_EMBED)
+_COMMANDS: dict[str, Callable[..., str]] = {
+    "list": list_,
+    "show": show,
+    "verify": verify,
+    "remove-scene": remove_scene,
+    "rebuild": rebuild,
+}
+for _name, _function in _COMMANDS.items():
+    app.command(command_app(_name, _function), name=_name)

@@ -1,0 +1,127 @@
+"""`rasterembed collection embed`: embed all scenes of a folder, a list or a STAC document as a collection."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Annotated, Never
+
+from pydantic import Field
+from tqdm import tqdm
+
+from rasterembed.collection.collection import settings_for
+from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.found_scene import Listing
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection_pipeline import CollectionOptions, CollectionSteps, embed_collection
+from rasterembed.commands.collection_texts import failure_text, summary
+from rasterembed.commands.command_app import command_app
+from rasterembed.commands.command_store import open_command_store
+from rasterembed.commands.next_search import collection_search_command, this_program
+from rasterembed.commands.progress_bar import terminal_bar
+from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.plan import PlanSettings
+from rasterembed.dataset.selection import Selection
+from rasterembed.escape import escape_terminal
+from rasterembed.model.choice import Dinov3
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.scene import split_assets
+from rasterembed.raster.validity import Validity
+from rasterembed.store.layout import check_collection_id
+
+
+def embed(
+    scenes: str,
+    collection: str,
+    root: str | None = None,
+    assets: str | None = None,
+    grid: Grid = Grid(),
+    radiometry: Radiometry = Radiometry(),
+    validity: Validity = Validity(),
+    dinov3: Dinov3 = Dinov3(),
+    selection: Selection = Selection(),
+    execution: Execution = Execution(),
+    qa: QaThresholds = QaThresholds(),
+    max_failed_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1,
+    prune: bool = False,
+    table: bool = True,
+) -> str:
+    """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
+
+    An existing collection gives its own settings, so leave them out. Other settings are refused.
+
+    Args:
+        scenes: A folder or s3://bucket/prefix/, a pattern such as 2026/**/*.tif, a list of paths (.txt), a STAC
+            document (.json, .geojson), a stac-geoparquet file (.parquet), or one raster.
+        collection: Name of the collection. A collection that does not exist is made.
+        root: Folder or s3://bucket/prefix for the collection. By default the folder rasterembed-store.
+        assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
+            green and blue, else the only data asset.
+        grid: The tile grid.
+        radiometry: How pixel values become colour.
+        validity: Which pixels are valid, if the files do not say this or say it wrongly.
+        dinov3: The model.
+        selection: Which tiles are embedded, and how their vectors are stored.
+        execution: Settings for speed and memory. They change the vectors only by rounding.
+        qa: Bounds that each scene must keep to become ready.
+        max_failed_fraction: Largest share of failed scenes with which the run succeeds. The other scenes are embedded
+            in any case.
+        prune: Delete the datasets of scenes that are gone.
+        table: Write the table with the vectors of all ready scenes.
+    """
+    check_collection_id(collection)
+    store = open_command_store(root)
+    settings = PlanSettings(grid=grid, radiometry=radiometry, validity=validity, model=dinov3, selection=selection)
+    options = CollectionOptions(
+        settings=settings_for(store, collection, settings),
+        assets=split_assets(assets),
+        execution=execution,
+        qa=qa,
+        max_failed_fraction=max_failed_fraction,
+        table=table,
+        prune=prune,
+    )
+    with ExitStack() as stack:
+        result = embed_collection(store, collection, scenes, options, steps=TerminalCollectionSteps(stack))
+    search = collection_search_command(result.collection, program=this_program())
+    return summary(result, search)
+
+
+class TerminalCollectionSteps(CollectionSteps):
+    """Runs the steps in this process, and reports on standard error.
+
+    Args:
+        stack: closes the progress bar at its end.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._bar: tqdm[Never] | None = None
+
+    def on_compared(self, comparison: Comparison, listing: Listing) -> None:
+        """Show a progress bar, if standard error is a terminal."""
+        self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
+
+    def on_scene(self, row: SceneRow) -> None:
+        """Move the progress bar, and print why a scene failed."""
+        if row.state is SceneState.FAILED:
+            self._print(f"failed: {failure_text(row)}")
+        if self._bar is not None:
+            self._bar.update()
+
+    def on_wait(self, message: str) -> None:
+        """Print that the run waits for another run of the same collection."""
+        self._print(message)
+
+    def on_warning(self, message: str) -> None:
+        """Print a warning."""
+        self._print(f"warning: {message}")
+
+    def _print(self, message: str) -> None:
+        """Print a line above the progress bar."""
+        tqdm.write(escape_terminal(message), file=sys.stderr)
+
+
+app = command_app("embed", embed)

@@ -1,0 +1,177 @@
+"""Texts about collections for a terminal: the list of a store, the description of a collection, the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rasterembed.collection.collection import Collection
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.summaries import CollectionSummary
+from rasterembed.collection_pipeline import CollectionResult
+from rasterembed.commands.texts import pairs, text_table
+from rasterembed.escape import escape_terminal
+from rasterembed.store.layout import DatasetLayout
+
+_SHOWN = 10
+"""Largest number of failed scenes that are shown one by one."""
+
+_SHOWN_AFTER_RUN = 3
+"""Largest number of failed scenes that are shown at the end of a run."""
+
+
+def table(collections: Sequence[CollectionSummary]) -> str:
+    """Return a text table with one line for each collection, and below it one line for each unreadable collection."""
+    heads = ("collection", "state", "scenes", "rows", "dates (UTC)", "model")
+    rows = [
+        (
+            summary.id,
+            summary.state,
+            counts_text(summary.scenes, dict(summary.counts)),
+            str(summary.rows),
+            _dates(summary.first, summary.last),
+            escape_terminal(summary.model),
+        )
+        for summary in collections
+    ]
+    problems = [escape_terminal(summary.problem) for summary in collections if summary.problem]
+    return "\n".join((text_table(heads, rows), *problems))
+
+
+def counts_text(scenes: int, counts: Mapping[SceneState, int]) -> str:
+    """Return numbers of scenes for people.
+
+    Example:
+        >>> counts_text(3, {SceneState.READY: 2, SceneState.FAILED: 1})
+        '3: 2 ready, 1 failed'
+    """
+    parts = ", ".join(f"{count} {state.value}" for state, count in counts.items())
+    return f"{scenes}: {parts}" if parts else str(scenes)
+
+
+def describe(collection: Collection) -> str:
+    """Return the facts about a collection as text: one line for each fact, with a name and a value."""
+    return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts(collection))
+
+
+def facts_as_json(collection: Collection) -> dict[str, Any]:
+    """Return the facts about a collection as JSON values, with all failed scenes."""
+    catalogue = collection.catalogue
+    bbox, (first, last) = catalogue.extent()
+    return {
+        "id": collection.id,
+        "state": collection.state.value,
+        "scenes": {state.value: count for state, count in catalogue.counts().items()},
+        "rows": catalogue.vectors,
+        "gone": sum(catalogue.table["gone"].to_pylist()),
+        "first": None if first is None else first.isoformat(),
+        "last": None if last is None else last.isoformat(),
+        "bbox": bbox,
+        "failures": [
+            {"id": row.id, "source": row.source, "state": row.state.value, "reason": row.reason}
+            for row in _failures(collection)
+        ],
+        "configuration": collection.configuration.model_dump(mode="json"),
+    }
+
+
+def summary(result: CollectionResult, search: str | None) -> str:
+    """Return the result of a run as text for people.
+
+    Args:
+        result: the result of `embed_collection`.
+        search: command that searches the collection. None if it has no vectors.
+    """
+    collection, comparison = result.collection, result.comparison
+    catalogue, store = collection.catalogue, collection.store
+    lines = [
+        f"collection: {collection.id}",
+        f"model: {collection.configuration.model.name}",
+        f"state: {collection.state.value}",
+        f"scenes: {counts_text(catalogue.count, catalogue.counts())}",
+        f"rows: {catalogue.vectors}",
+        f"catalogue: {store.uri(collection.layout.catalogue)}",
+    ]
+    if collection.table is not None:
+        lines.append(f"table: {store.uri(collection.layout.table)}")
+    lines.append(f"this run: {work_text(result)}")
+    lines += [f"failed: {failure_text(row)}" for row in result.failed[:_SHOWN_AFTER_RUN]]
+    if len(result.failed) > _SHOWN_AFTER_RUN:
+        lines.append(f"more failed scenes: {len(result.failed) - _SHOWN_AFTER_RUN}, see collection show --json")
+    if result.pruned:
+        lines.append(f"pruned: {len(result.pruned)} scenes that are gone")
+    elif comparison.gone:
+        lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
+    if result.listing.repeated:
+        lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
+    if comparison.to_embed_count == 0:
+        lines.append("note: the collection was complete before, so nothing was computed")
+    if search is not None:
+        lines.append(f"search: {search}")
+    return "\n".join(lines)
+
+
+def work_text(result: CollectionResult) -> str:
+    """Return in one line how many scenes of each kind a run found."""
+    comparison = result.comparison
+    kinds = {
+        "new": comparison.new,
+        "changed": comparison.changed,
+        "tried again": comparison.again,
+        "unchanged": comparison.unchanged,
+    }
+    return ", ".join(f"{len(scenes)} {kind}" for kind, scenes in kinds.items() if scenes)
+
+
+def failure_text(row: SceneRow) -> str:
+    """Return address and reason of a failed scene. The reason often begins with the address already."""
+    reason = row.reason or "no reason is known"
+    return reason if reason.startswith(row.source) else f"{row.source}: {reason}"
+
+
+def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
+    catalogue, store, values = collection.catalogue, collection.store, collection.configuration.values()
+    yield "collection", collection.id
+    yield "state", collection.state.value
+    yield "catalogue", store.uri(collection.layout.catalogue)
+    described = collection.table
+    if described is None:
+        yield "table", "no"
+    else:
+        yield "table", f"{described.rows} rows, {len(described.parts)} files, {store.uri(collection.layout.table)}"
+    yield "model", collection.configuration.model.name
+    for name in ("model", "radiometry", "grid", "selection"):
+        yield {"model": "weights"}.get(name, name), pairs(values[name])
+    yield "scenes", counts_text(catalogue.count, catalogue.counts())
+    yield "rows", str(catalogue.vectors)
+    gone = sum(catalogue.table["gone"].to_pylist())
+    if gone:
+        yield "gone", f"{gone} scenes that the last listing did not have"
+    bbox, (first, last) = catalogue.extent()
+    yield "dates", _dates(first, last)
+    yield "bbox", "no scene has a place on Earth" if bbox is None else ", ".join(f"{side:.6f}" for side in bbox)
+    for listing in sorted(filter(None, set(catalogue.table["listing"].to_pylist()))):
+        yield "scenes from", listing
+    failures = _failures(collection)
+    for row in failures[:_SHOWN]:
+        if row.state is SceneState.FAILED:
+            yield "failed", failure_text(row)
+        else:
+            yield "failed_qa", f"{row.source}: see {store.uri(DatasetLayout(row.id).qa_report_markdown)}"
+    if len(failures) > _SHOWN:
+        yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
+    yield "fingerprint", collection.configuration.fingerprint
+
+
+def _failures(collection: Collection) -> list[SceneRow]:
+    """Return the scenes that failed or did not pass their quality checks."""
+    return list(collection.catalogue.filter(states=[SceneState.FAILED, SceneState.FAILED_QA]).rows())
+
+
+def _dates(first: datetime | None, last: datetime | None) -> str:
+    """Return the first and the last day of acquisition."""
+    if first is None or last is None:
+        return "not known"
+    days = (f"{first:%Y-%m-%d}", f"{last:%Y-%m-%d}")
+    return days[0] if days[0] == days[1] else " to ".join(days)

@@ -1,0 +1,53 @@
+"""Find out which collections a store has, without reading them. This module imports only packages that load fast."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from rasterembed.errors import UsageError
+from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
+from rasterembed.store.object_store import ObjectStore
+
+
+def list_collections(store: ObjectStore) -> list[str]:
+    """Return the ids of all collections in a store, in alphabetical order.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    ids = []
+    for key, _ in store.find(COLLECTIONS_FOLDER):
+        name = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
+        try:
+            layout = CollectionLayout(name)
+        except UsageError:  # A person may have made a folder whose name is not a collection id.
+            continue
+        if key == layout.stac_collection:
+            ids.append(name)
+    return sorted(ids)
+
+
+def check_known_collection(store: ObjectStore, collection_id: str) -> None:
+    """Refuse the name of a collection that the store does not have.
+
+    A command calls this function before it imports the packages that read a collection. A wrong name is then reported
+    at once.
+
+    Raises:
+        UsageError: if the store has no collection of this name.
+    """
+    layout = CollectionLayout(collection_id)
+    if name_of(layout.stac_collection) not in store.sizes(layout.collection_folder):
+        raise unknown_collection(store, collection_id)
+
+
+def unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
+    """Return the error for a collection that does not exist. The text names similar ids, if there are any."""
+    ids = list_collections(store)
+    if ids:
+        near = get_close_matches(collection_id, ids, n=3, cutoff=0.5) or ids[:3]
+        more = ", ..." if len(ids) > len(near) else ""
+        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
+    else:
+        advice = "the store has no collection: check the root, or embed a collection first"
+    return UsageError(f"there is no collection {collection_id!r} in {store.root}: {advice}")

@@ -1,0 +1,245 @@
+"""`rasterembed collection`: what a person types, and what the person gets."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import rasterembed
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
+from tests.support.scenes import write_scene
+
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
+FAIL_LATE = ("--max-failed-fraction", "1")
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> Path:
+    """Two good scenes, and one without CRS, which fails."""
+    write_scene(tmp_path / "scenes" / "a.tif", 0)
+    write_scene(tmp_path / "scenes" / "b.tif", 1)
+    write_scene(tmp_path / "scenes" / "no-crs.tif", 2, crs=None)
+    return tmp_path / "scenes"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    return str(tmp_path / "store")
+
+
+def command(*words: str) -> str:
+    """Run a command in this process, and return its text."""
+    return str(run(app, ["collection", *words]))
+
+
+def facts(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines())
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """Run a command that fails, and return its exit status and its only line of error."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        command(*words)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert isinstance(error.value.code, int)
+    return error.value.code, line
+
+
+def embed(scenes: Path, root: str, model: Path, *words: str) -> str:
+    chosen = ("--model", str(model), "--size", "32", "--device", "cpu", "--lease-wait", "0")
+    return command("embed", str(scenes), "--collection", "survey", "--root", root, *chosen, *FAIL_LATE, *words)
+
+
+def test_a_folder_is_embedded_shown_listed_and_searched(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = embed(scenes, root, tiny_vit)
+    told = facts(printed)
+    assert told["scenes"] == "3: 2 ready, 1 failed"
+    assert told["this run"] == "3 new"
+    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
+    assert "failed: " in capsys.readouterr().err
+    catalogue = f"{root}/collections/survey/items.parquet"
+    assert told["catalogue"] == catalogue
+    counted = duckdb.execute("SELECT sum(rows) FROM read_parquet(?)", [catalogue]).fetchall()
+    assert told["rows"] == str(counted[0][0]) == "8"
+
+    # The search command of the last line can be pasted.
+    words = shlex.split(told["search"])
+    assert words[0].endswith("rasterembed") or words[1:3] == ["-m", "rasterembed"]
+    answer = str(run(app, words[words.index("search") :]))
+    assert "survey--" in answer
+
+    # An existing collection gives its settings. Only the scene that failed is tried again.
+    again = command("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
+    assert facts(again)["this run"] == "1 tried again, 2 unchanged"
+    (scenes / "no-crs.tif").unlink()
+    complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
+    assert facts(complete)["note"] == "the collection was complete before, so nothing was computed"
+    assert facts(complete)["pruned"] == "1 scenes that are gone"
+    assert facts(complete)["scenes"] == "2: 2 ready"
+
+    (head, row) = command("list", "--root", root).splitlines()
+    assert head.split() == ["collection", "state", "scenes", "rows", "dates", "(UTC)", "model"]
+    assert row.split()[:6] == ["survey", "ready", "2:", "2", "ready", "8"]
+    (listed,) = json.loads(command("list", "--root", root, "--json"))
+    assert (listed["id"], listed["scenes"], listed["counts"], listed["rows"]) == ("survey", 2, {"ready": 2}, 8)
+    (summary,) = rasterembed.ObjectStore(root=root).collections()
+    assert (summary.id, summary.scenes, summary.rows) == ("survey", 2, 8)
+
+
+def test_show_tells_failures_with_their_reasons_and_the_bounds(scenes: Path, root: str, tiny_vit: Path) -> None:
+    embed(scenes, root, tiny_vit)
+    shown = command("show", "survey", "--root", root)
+    told = facts(shown)
+    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
+    assert told["scenes from"] == str(scenes)
+    assert told["grid"].startswith("size 32, ")
+    assert told["state"] == "ready"
+    sides = [float(side) for side in told["bbox"].split(", ")]
+    question = "SELECT min(bbox.xmin), min(bbox.ymin), max(bbox.xmax), max(bbox.ymax) FROM read_parquet(?)"
+    (wanted,) = duckdb.execute(question, [f"{root}/collections/survey/items.parquet"]).fetchall()
+    assert sides == pytest.approx(wanted, abs=1e-6)
+    values = json.loads(command("show", "survey", "--root", root, "--json"))
+    assert values["scenes"] == {"ready": 2, "failed": 1}
+    assert [failure["source"] for failure in values["failures"]] == [f"{scenes}/no-crs.tif"]
+    assert values["configuration"]["grid"]["size"] == 32
+
+
+def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    assert "checks passed, for 3 scenes" in command("verify", "survey", "--root", root)
+    store = Path(root)
+    (part,) = (store / "collections/survey/table").glob("part-*.parquet")
+    (shard, _) = sorted(store.glob("embeddings/survey--*/*.parquet"))
+    for file in (part, shard):
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        command("verify", "survey", "--root", root)
+    assert error.value.code == 1
+    printed = capsys.readouterr()
+    damages = printed.out.splitlines()
+    assert len(damages) == 2
+    assert damages[0].startswith(f"{part}: its sha256 is ")
+    assert damages[1].startswith(f"{shard}: its sha256 is ")
+    assert "2 of " in printed.err
+
+    # The advice in the lines repairs the collection.
+    part.unlink()
+    command("rebuild", "survey", "--root", root)
+    command("remove-scene", "survey", shard.parent.name, "--root", root, "--yes")
+    embed(scenes, root, tiny_vit)
+    assert "checks passed" in command("verify", "survey", "--root", root)
+
+    manifest = store / "datasets" / shard.parent.name / "manifest.json"
+    manifest.unlink()
+    with pytest.raises(SystemExit):
+        command("verify", "survey", "--root", root)
+    assert capsys.readouterr().out.splitlines()[0].startswith(f"{manifest}: the file is missing: remove the scene")
+
+
+def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    store = Path(root)
+    before = (store / "collections/survey/items.parquet").read_bytes()
+    status, line = refused(capsys, "remove-scene", "survey", str(scenes / "a.tif"), "--root", root)
+    assert (status, "--yes" in line) == (2, True)
+    status, line = refused(capsys, "remove-scene", "survey", str(scenes / "aa.tif"), "--root", root, "--yes")
+    assert status == 2
+    assert f"{scenes}/a.tif" in line
+
+    printed = command("remove-scene", "survey", str(scenes / "a.tif"), "--root", root, "--yes")
+    assert f"if the scene still lies at {scenes}, the next run from there embeds it again" in printed
+    table = json.loads((store / "collections/survey/table/table.json").read_bytes())
+    files = [str(store / part["path"]) for part in table["parts"]]
+    rows = duckdb.execute("SELECT count(*), count(DISTINCT dataset_id) FROM read_parquet(?)", [files]).fetchall()
+    assert rows == [(4, 1)]
+    assert len(list(store.glob("datasets/survey--*/manifest.json"))) == 1
+    collection = rasterembed.Collection.open(rasterembed.ObjectStore(root=root), "survey")
+    assert collection.verify() == ()
+    assert collection.catalogue.count == 2
+
+    assert facts(embed(scenes, root, tiny_vit))["this run"] == "1 new, 1 tried again, 1 unchanged"
+    assert (store / "collections/survey/items.parquet").read_bytes() == before
+    again = collection.remove_scene(str(scenes / "a.tif"))
+    assert again.catalogue.count == 2
+
+
+def test_rebuild_makes_a_lost_catalogue_again(scenes: Path, root: str, tiny_vit: Path) -> None:
+    embed(scenes, root, tiny_vit)
+    (Path(root) / "collections/survey/items.parquet").unlink()
+    printed = command("rebuild", "survey", "--root", root)
+    assert printed == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
+
+
+@pytest.mark.parametrize("words", [("show",), ("verify",), ("rebuild",), ("remove-scene", "x.tif", "--yes")])
+def test_a_wrong_id_names_near_ones(
+    words: tuple[str, ...], scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, line = refused(capsys, words[0], "survye", *words[1:], "--root", root)
+    assert status == 2
+    assert "the store has no collection" in line
+    folder = Path(root) / "collections/survey"
+    folder.mkdir(parents=True)
+    (folder / "collection.json").write_text("{}")
+    status, line = refused(capsys, words[0], "survye", *words[1:], "--root", root)
+    assert status == 2
+    assert "the store has survey" in line
+
+
+def test_what_is_wrong_is_found_before_anything_is_read(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("--root", root)
+    status, line = refused(capsys, "embed", str(scenes), "--collection", "a--b", *place)
+    assert (status, "collection id 'a--b' is not allowed" in line) == (2, True)
+    status, line = refused(capsys, "embed", str(scenes / "nowhere"), "--collection", "survey", *place)
+    assert (status, "there is no such file or folder" in line) == (2, True)
+    status, line = refused(capsys, "embed", str(scenes), "--collection", "survey", *place, "--max-failed-fraction", "2")
+    assert (status, "--max-failed-fraction" in line) == (2, True)
+    assert "COLLECTION is missing" in refused(capsys, "embed", str(scenes), *place)[1]
+    assert not Path(root).exists()
+    # Other settings than those of the collection are refused, with the difference.
+    embed(scenes, root, tiny_vit)
+    status, line = refused(
+        capsys, "embed", str(scenes), "--collection", "survey", *place, "--size", "64", "--model", str(tiny_vit)
+    )
+    assert (status, "grid.size: 32 in the collection, 64 requested" in line) == (2, True)
+
+
+def test_an_unreadable_collection_is_listed_with_its_problem(root: str) -> None:
+    folder = Path(root) / "collections/broken"
+    folder.mkdir(parents=True)
+    (folder / "collection.json").write_text("{")
+    lines = command("list", "--root", root).splitlines()
+    assert lines[1].split()[:2] == ["broken", "unreadable"]
+    assert lines[2].startswith(f"{folder}/collection.json: ")
+    assert "no collection in" in command("list", "--root", f"{root}/../other")
+
+
+def test_help_imports_nothing_that_takes_long() -> None:
+    code = (
+        "import sys\nfrom rasterembed.commands.main import app\nfrom rasterembed.commands.run import run\n"
+        "try:\n    run(app, ['collection', '--help'])\nexcept SystemExit:\n    pass\n"
+        "assert not {'pyarrow', 'torch', 'duckdb', 'rasterio'} & set(sys.modules), sorted(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for name in ("embed", "list", "show", "verify", "remove-scene", "rebuild"):
+        assert name in done.stdout
