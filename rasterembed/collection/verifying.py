@@ -51,11 +51,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
             yield from _check_scene(collection, row, rebuild)
     for key, _ in collection.store.find(DATASETS_FOLDER):
         dataset_id = dataset_id_of_manifest(key)
-        if (
-            dataset_id is not None
-            and dataset_id.startswith(collection.layout.member_prefix)
-            and dataset_id not in known
-        ):
+        if dataset_id is not None and dataset_id.startswith(prefix) and dataset_id not in known:
             yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
 
 

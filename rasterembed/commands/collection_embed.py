@@ -13,6 +13,7 @@ from rasterembed.collection.collection import settings_for
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.stac_search import parse_search
 from rasterembed.collection_pipeline import CollectionOptions, CollectionSteps, embed_collection
 from rasterembed.commands.collection_texts import failure_text, summary
 from rasterembed.commands.command_app import command_app
@@ -36,6 +37,7 @@ def embed(
     scenes: str,
     collection: str,
     root: str | None = None,
+    search: str | None = None,
     assets: str | None = None,
     grid: Grid = Grid(),
     radiometry: Radiometry = Radiometry(),
@@ -54,9 +56,10 @@ def embed(
 
     Args:
         scenes: A folder or s3://bucket/prefix/, a pattern such as 2026/**/*.tif, a list of paths (.txt), a STAC
-            document (.json, .geojson), a stac-geoparquet file (.parquet), or one raster.
+            document (.json, .geojson), a stac-geoparquet file (.parquet), the URL of a STAC API, or one raster.
         collection: Name of the collection. A collection that does not exist is made.
         root: Folder or s3://bucket/prefix for the collection. By default the folder rasterembed-store.
+        search: Search of a STAC API as JSON, such as '{"collections": ["sentinel-2-l2a"], "datetime": "2026-06/2026-08"}'.
         assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
             green and blue, else the only data asset.
         grid: The tile grid.
@@ -73,10 +76,12 @@ def embed(
     """
     check_collection_id(collection)
     store = open_command_store(root)
+    wanted = parse_search(search)
     settings = PlanSettings(grid=grid, radiometry=radiometry, validity=validity, model=dinov3, selection=selection)
     options = CollectionOptions(
         settings=settings_for(store, collection, settings),
         assets=split_assets(assets),
+        search=wanted,
         execution=execution,
         qa=qa,
         max_failed_fraction=max_failed_fraction,
@@ -85,8 +90,7 @@ def embed(
     )
     with ExitStack() as stack:
         result = embed_collection(store, collection, scenes, options, steps=TerminalCollectionSteps(stack))
-    search = collection_search_command(result.collection, program=this_program())
-    return summary(result, search)
+    return summary(result, collection_search_command(result.collection, program=this_program()))
 
 
 class TerminalCollectionSteps(CollectionSteps):

@@ -213,6 +213,8 @@ def test_what_is_wrong_is_found_before_anything_is_read(
     assert (status, "there is no such file or folder" in line) == (2, True)
     status, line = refused(capsys, "embed", str(scenes), "--collection", "survey", *place, "--max-failed-fraction", "2")
     assert (status, "--max-failed-fraction" in line) == (2, True)
+    status, line = refused(capsys, "embed", "https://stac.example/", "--collection", "a", *place, "--search", "{]")
+    assert (status, "is no JSON" in line) == (2, True)
     assert "COLLECTION is missing" in refused(capsys, "embed", str(scenes), *place)[1]
     assert not Path(root).exists()
     # Other settings than those of the collection are refused, with the difference.
@@ -220,7 +222,7 @@ def test_what_is_wrong_is_found_before_anything_is_read(
     status, line = refused(
         capsys, "embed", str(scenes), "--collection", "survey", *place, "--size", "64", "--model", str(tiny_vit)
     )
-    assert (status, "grid.size: 32 in the collection, 64 requested" in line) == (2, True)
+    assert (status, "grid.size: 32 in the collection, 64 requested" in line) == (1, True)
 
 
 def test_an_unreadable_collection_is_listed_with_its_problem(root: str) -> None:
