@@ -7,7 +7,6 @@ from collections.abc import Collection as Group
 from collections.abc import Sequence
 
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.collection import list_collections
 from rasterembed.collection.configuration import CollectionConfiguration, configuration_of
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row
@@ -16,6 +15,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import ConfigurationChangedError, DataError
+from rasterembed.store.known_collections import list_collections
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, is_pattern
 from rasterembed.store.object_store import ObjectStore

@@ -24,17 +24,21 @@ class RemovedScene:
     """A scene that was removed from a collection."""
 
     dataset_id: str
-    """Id of the scene's dataset, which was deleted."""
+    """Id of the scene's dataset."""
     source: str | None
     """Address of the scene's file. None if the catalogue did not have the scene any more."""
     listing: str | None
-    """Address of the listing that the scene was found in. None if it is not known."""
+    """Address of the listing that the scene was found in. None or empty if it is not known."""
+    deleted: bool
+    """Whether the dataset was deleted. A dataset that was embedded before it joined the collection stays."""
 
 
 def remove_scene(
     collection: Collection, scene: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
 ) -> RemovedScene:
     """Remove a scene from the catalogue and the table, and delete its dataset. The scene's files are not touched.
+
+    A dataset that was not made for the collection is not deleted. See `rebuild_collection`.
 
     If the process is killed, call the function again. The catalogue is written first, so no reader looks for a dataset
     that is deleted. A scene that still lies at the address of a listing comes back with the next run of that listing.
@@ -65,7 +69,7 @@ def remove_scene(
         write_catalogue(store, layout, rest, footer)
         if store.sizes(layout.table_folder):
             write_table(store, layout, collection.configuration, rest, lease.check)
-        if _has_dataset(store, removed.dataset_id):
+        if removed.deleted and _has_dataset(store, removed.dataset_id):
             lease.check()
             delete_dataset(store, removed.dataset_id, run_id=name, on_wait=on_wait)
         lease.check()
@@ -78,8 +82,11 @@ def _find(collection: Collection, catalogue: Catalogue, scene: str) -> RemovedSc
 
     A killed call may have removed the scene from the catalogue, and left its dataset.
     """
+    prefix = collection.layout.member_prefix
     columns = [catalogue.table[name].to_pylist() for name in ("id", "source", "listing")]
-    rows = {row[0]: RemovedScene(*row) for row in zip(*columns, strict=True)}
+    rows = {
+        row[0]: RemovedScene(row[0], row[1], row[2], row[0].startswith(prefix)) for row in zip(*columns, strict=True)
+    }
     by_source = {str(row.source): row for row in rows.values()}
     if scene in rows or scene in by_source:
         return rows.get(scene) or by_source[scene]
@@ -90,10 +97,10 @@ def _find(collection: Collection, catalogue: Catalogue, scene: str) -> RemovedSc
     if address is not None and address in by_source:
         return by_source[address]
     dataset_id = scene
-    if not scene.startswith(collection.layout.member_prefix) and address is not None:
+    if not scene.startswith(prefix) and address is not None:
         dataset_id = member_id(collection.id, address)
-    if dataset_id.startswith(collection.layout.member_prefix) and _has_dataset(collection.store, dataset_id):
-        return RemovedScene(dataset_id, None, None)
+    if dataset_id.startswith(prefix) and _has_dataset(collection.store, dataset_id):
+        return RemovedScene(dataset_id, None, None, deleted=True)
     known = [*rows, *by_source]
     near = get_close_matches(address or scene, known, n=3, cutoff=0.5) or list(rows)[:3]
     more = ", ..." if len(rows) > len(near) else ""

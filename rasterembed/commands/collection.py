@@ -119,30 +119,36 @@ def remove_scene(
     if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
         return "nothing was deleted"
     removed = remove_scene(opened, scene, on_wait=_on_wait)
-    lines = [f"scene {removed.source or removed.dataset_id!r} was removed; dataset {removed.dataset_id} was deleted"]
+    kept = "was deleted" if removed.deleted else "was embedded before it joined the collection, and stays"
+    lines = [f"scene {removed.source or removed.dataset_id!r} was removed; dataset {removed.dataset_id} {kept}"]
     if removed.listing:
         lines.append(f"note: if the scene still lies at {removed.listing}, the next run from there embeds it again")
     return "\n".join(lines)
 
 
-def rebuild(collection: str, root: str | None = None) -> str:
+def rebuild(collection: str, root: str | None = None, datasets: str | None = None) -> str:
     """Make the catalogue and the table of a collection again, from the manifests of its scenes.
 
     Use it if the catalogue is lost or damaged. Failed scenes are not in the new catalogue. The next run tries them
     again.
 
+    With --datasets, datasets that exist join the collection. A collection that does not exist is made, with the
+    configuration of the first of them.
+
     Args:
         collection: Name of the collection.
         root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+        datasets: Names and patterns of datasets that join the collection, such as scene-*,town.
     """
     store = open_store(root)
-    check_known_collection(store, collection)
-    from rasterembed.collection_pipeline import CollectionSteps, rebuild_collection
+    joining = tuple(filter(None, (name.strip() for name in (datasets or "").split(","))))
+    if not joining:
+        check_known_collection(store, collection)
+    from rasterembed.collection_pipeline import rebuild_collection
+    from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.commands.collection_texts import counts_text
 
-    steps = CollectionSteps()
-    steps.on_wait = _on_wait  # type: ignore[method-assign]
-    catalogue = rebuild_collection(store, collection, steps=steps).catalogue
+    catalogue = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps()).catalogue
     counts = counts_text(catalogue.count, catalogue.counts())
     return f"collection {collection!r} was rebuilt: scenes {counts}; {catalogue.vectors} rows"
 

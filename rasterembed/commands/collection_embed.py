@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
-from typing import Annotated, Never
+from typing import Annotated
 
 from pydantic import Field
-from tqdm import tqdm
 
 from rasterembed.collection.collection import settings_for
-from rasterembed.collection.comparison import Comparison
-from rasterembed.collection.found_scene import Listing
-from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_search import parse_search
-from rasterembed.collection_pipeline import CollectionOptions, CollectionSteps, embed_collection
-from rasterembed.commands.collection_texts import failure_text, summary
+from rasterembed.collection_pipeline import CollectionOptions, embed_collection
+from rasterembed.commands.collection_steps import TerminalCollectionSteps
+from rasterembed.commands.collection_texts import summary
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.command_store import open_command_store
 from rasterembed.commands.next_search import collection_search_command, this_program
-from rasterembed.commands.progress_bar import terminal_bar
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
-from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
@@ -59,7 +53,7 @@ def embed(
             document (.json, .geojson), a stac-geoparquet file (.parquet), the URL of a STAC API, or one raster.
         collection: Name of the collection. A collection that does not exist is made.
         root: Folder or s3://bucket/prefix for the collection. By default the folder rasterembed-store.
-        search: Search of a STAC API as JSON, such as '{"collections": ["sentinel-2-l2a"], "datetime": "2026-06/2026-08"}'.
+        search: Search of a STAC API as JSON: '{"collections": ["sentinel-2-l2a"], "datetime": "2026-06/2026-08"}'.
         assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
             green and blue, else the only data asset.
         grid: The tile grid.
@@ -91,41 +85,6 @@ def embed(
     with ExitStack() as stack:
         result = embed_collection(store, collection, scenes, options, steps=TerminalCollectionSteps(stack))
     return summary(result, collection_search_command(result.collection, program=this_program()))
-
-
-class TerminalCollectionSteps(CollectionSteps):
-    """Runs the steps in this process, and reports on standard error.
-
-    Args:
-        stack: closes the progress bar at its end.
-    """
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
-        self._bar: tqdm[Never] | None = None
-
-    def on_compared(self, comparison: Comparison, listing: Listing) -> None:
-        """Show a progress bar, if standard error is a terminal."""
-        self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
-
-    def on_scene(self, row: SceneRow) -> None:
-        """Move the progress bar, and print why a scene failed."""
-        if row.state is SceneState.FAILED:
-            self._print(f"failed: {failure_text(row)}")
-        if self._bar is not None:
-            self._bar.update()
-
-    def on_wait(self, message: str) -> None:
-        """Print that the run waits for another run of the same collection."""
-        self._print(message)
-
-    def on_warning(self, message: str) -> None:
-        """Print a warning."""
-        self._print(f"warning: {message}")
-
-    def _print(self, message: str) -> None:
-        """Print a line above the progress bar."""
-        tqdm.write(escape_terminal(message), file=sys.stderr)
 
 
 app = command_app("embed", embed)

@@ -186,6 +186,15 @@ def test_rebuild_makes_a_lost_catalogue_again(scenes: Path, root: str, tiny_vit:
     (Path(root) / "collections/survey/items.parquet").unlink()
     printed = command("rebuild", "survey", "--root", root)
     assert printed == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
+    # Datasets that exist become a collection, and are not deleted with it.
+    config = ("--root", root, "--model", str(tiny_vit), "--size", "32", "--device", "cpu")
+    run(app, ["embed", str(scenes / "a.tif"), "--dataset-id", "alone", *config])
+    printed = command("rebuild", "older", "--root", root, "--datasets", "alone")
+    assert printed == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
+    printed = command("remove-scene", "older", "alone", "--root", root, "--yes")
+    assert printed.endswith("dataset alone was embedded before it joined the collection, and stays")
+    assert (Path(root) / "datasets/alone/manifest.json").exists()
+    assert command("show", "older", "--root", root).count("\nscenes: 0\n") == 1
 
 
 @pytest.mark.parametrize("words", [("show",), ("verify",), ("rebuild",), ("remove-scene", "x.tif", "--yes")])

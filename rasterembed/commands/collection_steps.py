@@ -1,0 +1,56 @@
+"""The steps of a collection that a command runs: they report on standard error."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from typing import Never
+
+from tqdm import tqdm
+
+from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.found_scene import Listing
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection_pipeline import CollectionSteps
+from rasterembed.commands.collection_texts import failure_text
+from rasterembed.commands.progress_bar import terminal_bar
+from rasterembed.escape import escape_terminal
+
+
+class QuietSteps(CollectionSteps):
+    """Runs the steps in this process, and prints messages on standard error."""
+
+    def on_wait(self, message: str) -> None:
+        """Print that the run waits for another run of the same collection."""
+        self._print(message)
+
+    def on_warning(self, message: str) -> None:
+        """Print a warning."""
+        self._print(f"warning: {message}")
+
+    def _print(self, message: str) -> None:
+        """Print a line. If a progress bar is shown, the line is above it."""
+        tqdm.write(escape_terminal(message), file=sys.stderr)
+
+
+class TerminalCollectionSteps(QuietSteps):
+    """Shows a progress bar too, and why a scene failed.
+
+    Args:
+        stack: closes the progress bar at its end.
+    """
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._bar: tqdm[Never] | None = None
+
+    def on_compared(self, comparison: Comparison, listing: Listing) -> None:
+        """Show a progress bar, if standard error is a terminal."""
+        self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
+
+    def on_scene(self, row: SceneRow) -> None:
+        """Move the progress bar, and print why a scene failed."""
+        if row.state is SceneState.FAILED:
+            self._print(f"failed: {failure_text(row)}")
+        if self._bar is not None:
+            self._bar.update()
