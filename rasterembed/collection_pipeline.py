@@ -24,7 +24,7 @@ from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
 from rasterembed.collection.stac_search import StacSearch
-from rasterembed.collection.table import write_table
+from rasterembed.collection.table_writing import write_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest

@@ -15,7 +15,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
-from rasterembed.collection.table import TableDescription, read_table
+from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
@@ -171,20 +171,38 @@ class Collection:
         """
         return read_table(self.store, self.layout)
 
+    @cached_property
+    def table_is_current(self) -> bool:
+        """Whether the table has the scenes that the catalogue calls ready, and no others.
+
+        Raises:
+            DataError: if the description of the table or the catalogue cannot be read.
+        """
+        return self.table is not None and self.table.signature == signature_of(self.configuration, self.catalogue)
+
     def vectors(self, columns: Sequence[str] = ("tile_id", "embedding")) -> Iterator[pa.RecordBatch]:
         """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.
 
+        The rows come from the table if it is up to date. They are then in the order of the Hilbert curve. Otherwise they
+        come from the shards, one scene after the other.
+
         Args:
-            columns: columns of the shards to read. docs/datasets.md lists them.
+            columns: columns to read. docs/datasets.md and docs/collections.md list them.
 
         Yields:
             Batches with the column `dataset_id`, and then the chosen columns.
+
+        Raises:
+            DataError: if a file cannot be read.
         """
+        names = [name for name in columns if name != "dataset_id"]
+        if self.table is not None and self.table_is_current:
+            yield from table_batches(self.store, self.layout, self.table, ["dataset_id", *names])
+            return
         for dataset in self.datasets():
-            for batch in dataset.batches(list(columns)):
-                name = pa.array([dataset.id] * len(batch), type=pa.string())
-                names = ["dataset_id", *batch.schema.names]
-                yield pa.RecordBatch.from_arrays([name, *batch.columns], names=names)
+            for batch in dataset.batches(names):
+                ids = pa.repeat(pa.scalar(dataset.id), len(batch))
+                yield pa.RecordBatch.from_arrays([ids, *map(batch.column, names)], names=["dataset_id", *names])
 
 
 def find_collection(store: ObjectStore, collection_id: str) -> Collection | None:

@@ -346,14 +346,15 @@ class CollectionLayout:
         """The description of the table, which lists its files."""
         return self.table_file("table.json")
 
-    def table_part(self, signature: str, number: int) -> str:
-        """Return the key of a file of the table.
+    def table_part(self, first: int, level: int, scenes: str) -> str:
+        """Return the key of a file of the table. In alphabetical order, the files are in the order of the curve.
 
         Args:
-            signature: digest of the scenes in the table, in hexadecimal digits.
-            number: number of the file, from 0.
+            first: smallest key of the file's cell. See `rasterembed.collection.cells`.
+            level: level of the cell.
+            scenes: digest of the scenes in the file, in hexadecimal digits.
         """
-        return self.table_file(f"part-{signature[:12]}-{number:05d}.parquet")
+        return self.table_file(f"part-{first:014x}-{level:02d}-{scenes[:12]}.parquet")
 
     def is_table_part(self, name: str) -> bool:
         """Return whether a name in `table_folder` is that of a file with vectors."""

@@ -14,16 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rasterembed.collection import table as table_module
+from rasterembed.collection import table_writing
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.hilbert import hilbert_keys
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection.table import TableDescription, read_table, write_table
+from rasterembed.collection.table import TableDescription, read_table
+from rasterembed.collection.table_writing import write_table
 from rasterembed.collection_pipeline import embed_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa import pictures
 from rasterembed.raster.grid import Grid
@@ -84,9 +85,9 @@ def contents(store: ObjectStore) -> dict[str, bytes | None]:
 def test_the_table_has_each_vector_once_in_the_order_of_the_curve(
     store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "_PART_BYTES", 64 * 4 * 5)
+    monkeypatch.setattr(table_writing, "_PART_BYTES", 64 * 4 * 5)
     table = make(store)
-    assert [part.rows for part in table.parts] == [5, 5, 5, 1]
+    assert [part.rows for part in table.parts] == [4, 4, 4, 4]
     found = rows(store)
     assert found.num_rows == table.rows == 16
     lon = [np.nan if box is None else (box["xmin"] + box["xmax"]) / 2 for box in found["bbox"].to_pylist()]
@@ -121,19 +122,72 @@ def test_other_programs_read_the_table(store: ObjectStore) -> None:
     assert json.loads(footer[b"raster_embeddings"]) == {"collection": NAME}
 
 
-def test_the_same_scenes_change_no_file_and_other_scenes_change_all(store: ObjectStore) -> None:
-    first = make(store)
-    before = contents(store)
-    times = {path: path.stat().st_mtime_ns for path in Path(store.root).glob("collections/survey/table/*")}
+def times(store: ObjectStore) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in Path(store.root).glob("collections/survey/table/part-*")}
+
+
+def test_the_same_scenes_change_no_file(store: ObjectStore) -> None:
+    first, before = make(store), times(store)
     assert make(store) == first
-    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert times(store) == before
+
+
+@pytest.mark.parametrize("most_rows", [3, 12])
+def test_the_files_do_not_depend_on_the_order_in_which_scenes_came(
+    most_rows: int, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_writing, "_PART_BYTES", 64 * 4 * most_rows)
+    make(store)
+    whole = contents(store)
     collection = Collection.open(store, NAME)
-    fewer = collection.catalogue.updated([], without=[collection.catalogue.table["id"][0].as_py()])
-    second = write_table(store, LAYOUT, collection.configuration, fewer)
-    assert second.rows == 12
-    assert len(contents(store)) == 2
-    assert make(store) == first
-    assert contents(store) == before
+    ids = collection.catalogue.filter(states=[SceneState.READY]).table["id"].to_pylist()
+    rng = np.random.default_rng(most_rows)
+    for order in (ids, ids[::-1], rng.permutation(ids).tolist()):
+        # Scenes come one by one, and the last two of them leave and come back.
+        for count in (0, 1, 2, 3, 4, 3, 2, 4):
+            present = collection.catalogue.updated([], without=order[count:])
+            table = write_table(store, LAYOUT, collection.configuration, present)
+            assert table.rows == 4 * count
+            assert table.scenes == count
+        assert contents(store) == whole
+
+
+def test_only_files_with_changed_scenes_are_written_and_only_their_shards_are_read(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table_writing, "_PART_BYTES", 64 * 4 * 5)
+    collection = Collection.open(store, NAME)
+    ready = collection.catalogue.filter(states=[SceneState.READY]).table["id"].to_pylist()
+    fewer = collection.catalogue.updated([], without=ready[:1])
+    write_table(store, LAYOUT, collection.configuration, fewer)
+    before = times(store)
+    opened: list[str] = []
+    original = Dataset.open
+    monkeypatch.setattr(Dataset, "open", lambda store, name, *rest: (opened.append(name), original(store, name))[1])
+    make(store)
+    assert set(opened) == {ready[0]}
+    after = times(store)
+    # The nearest scene was in the same cell, which is cut now. The files of the others stay.
+    assert (len(before), len(after), len(before.items() & after.items())) == (3, 4, 2)
+    opened.clear()
+    write_table(store, LAYOUT, collection.configuration, fewer)
+    assert opened == []
+    assert len(after.items() & times(store).items()) == 2
+
+
+def test_a_damaged_file_is_not_copied_into_a_new_table(store: ObjectStore) -> None:
+    collection = Collection.open(store, NAME)
+    make(store)
+    whole = contents(store)
+    without = [collection.catalogue.table["id"][1].as_py()]
+    (part,) = write_table(
+        store, LAYOUT, collection.configuration, collection.catalogue.updated([], without=without)
+    ).parts
+    data = bytearray(store.read(part.path) or b"")
+    data[len(data) // 3] ^= 1
+    store.write(part.path, bytes(data))
+    make(store)
+    assert contents(store) == whole
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "extra", "description"])
@@ -145,7 +199,7 @@ def test_a_damaged_table_is_written_again(damage: str, store: ObjectStore) -> No
     elif damage == "cut":
         store.write(part.path, b"PAR1")
     elif damage == "extra":
-        store.write(LAYOUT.table_file("part-0123456789ab-00000.parquet"), b"of a killed run")
+        store.write(LAYOUT.table_file("part-00000000000000-00-0123456789ab.parquet"), b"of a killed run")
     else:
         store.write(LAYOUT.table, b"{}")
         with pytest.raises(DataError, match="cannot read the table"):
@@ -164,7 +218,7 @@ def test_a_description_that_names_other_files_is_refused(store: ObjectStore) -> 
 
 
 def _make_small_parts(root: str) -> None:
-    table_module._PART_BYTES = 64 * 4 * 5
+    table_writing._PART_BYTES = 64 * 4 * 5
     make(ObjectStore(root=root))
 
 
@@ -172,7 +226,7 @@ def _make_small_parts(root: str) -> None:
 def test_after_a_kill_the_next_table_is_the_same(
     change: int, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table_module, "_PART_BYTES", 64 * 4 * 5)
+    monkeypatch.setattr(table_writing, "_PART_BYTES", 64 * 4 * 5)
     make(store)
     whole = contents(store)
     for name in whole:
@@ -181,3 +235,22 @@ def test_after_a_kill_the_next_table_is_the_same(
     assert contents(store) != whole
     make(store)
     assert contents(store) == whole
+
+
+def test_vectors_come_from_the_table_and_without_one_from_the_shards(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = ["embedding", "tile_id", "valid_fraction"]
+
+    def vectors() -> pa.Table:
+        batches = pa.Table.from_batches(Collection.open(store, NAME).vectors(columns))
+        return batches.sort_by([("dataset_id", "ascending"), ("tile_id", "ascending")])
+
+    from_shards = vectors()
+    assert from_shards.column_names == ["dataset_id", *columns]
+    assert from_shards.num_rows == 16
+    make(store)
+    monkeypatch.delattr(Dataset, "open")
+    assert vectors().equals(from_shards)
+    with pytest.raises(UsageError, match="no column 'colour'"):
+        next(Collection.open(store, NAME).vectors(["colour"]))
