@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pystac
 import pytest
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
@@ -295,12 +296,13 @@ def test_the_vectors_of_ready_scenes_come_with_their_dataset(store: ObjectStore,
     (scenes / "bad.tif").write_text("bad")
     result, _ = run(store, scenes, collection_options(tiny_vit, quality_checks=True))
     assert states(result) == {"a.tif": "ready", "b.tif": "ready", "c.tif": "ready", "bad.tif": "failed"}
-    batches = list(result.collection.vectors())
-    ids = sorted(member_id(NAME, str(scenes / name)) for name in ("a.tif", "b.tif", "deeper/c.tif"))
-    assert [set(batch["dataset_id"].to_pylist()) for batch in batches] == [{each} for each in ids]
-    for batch, dataset_id in zip(batches, ids, strict=True):
+    rows = pa.Table.from_batches(result.collection.vectors()).sort_by("tile_id")
+    ids = {member_id(NAME, str(scenes / name)) for name in ("a.tif", "b.tif", "deeper/c.tif")}
+    assert set(rows["dataset_id"].to_pylist()) == ids
+    for dataset_id in ids:
         stored = Dataset.open(store, dataset_id).vectors()
-        np.testing.assert_array_equal(np.stack(batch["embedding"].to_pylist()), stored)
+        own = rows.filter(pa.compute.equal(rows["dataset_id"], dataset_id))
+        np.testing.assert_array_equal(np.stack(own["embedding"].to_pylist()), stored)
     assert result.collection.table is not None
     assert result.collection.table.rows == 12
     assert Collection.open(store, NAME).state == "ready"
