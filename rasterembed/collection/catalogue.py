@@ -10,6 +10,7 @@ from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
 from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, geoparquet_writer, write_metadata
-from rasterembed.dataset.stac import EO_EXTENSION, PARQUET
+from rasterembed.dataset.stac import EO_EXTENSION
+from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_VERSION
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprints
@@ -57,16 +59,28 @@ SCHEMA = pa.schema(
     ]
 )
 """Columns of the catalogue that hold the fields of `SceneRow`. The file has further columns, which these columns give:
-`stac_version`, `stac_extensions`, `bbox`, `links`, `assets` and `collection`, as stac-geoparquet asks for."""
+`type`, `stac_version`, `stac_extensions`, `bbox`, `links`, `assets` and `collection`, as stac-geoparquet asks for."""
 
-_LINKS = pa.list_(pa.struct([pa.field(name, pa.string()) for name in ("href", "rel", "type", "title")]))
+_LINKS = pa.list_(pa.struct([pa.field(name, pa.string()) for name in ("href", "rel", "type")]))
 _ASSET = pa.struct(
     [pa.field("href", pa.string()), pa.field("type", pa.string()), pa.field("roles", pa.list_(pa.string()))]
 )
 _ASSETS = pa.struct([pa.field(name, _ASSET) for name in ("embeddings", "index", "manifest", "source")])
 
+_MEDIA_TYPES = {
+    ".tif": "image/tiff; application=geotiff",
+    ".tiff": "image/tiff; application=geotiff",
+    ".jp2": "image/jp2",
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+}
+"""Media types of scenes by the ending of their names."""
+
 _FILE_SCHEMA = pa.schema(
     [
+        # The specification leaves `type` out, but stac-geoparquet makes Items without a type of such files.
+        pa.field("type", pa.string(), nullable=False),
         pa.field("stac_version", pa.string(), nullable=False),
         pa.field("stac_extensions", pa.list_(pa.string()), nullable=False),
         *SCHEMA,
@@ -325,17 +339,30 @@ def _file_rows(layout: CollectionLayout, part: Catalogue, geo: GeoMetadata) -> p
     )
     columns: dict[str, Any] = {name: part.table[name] for name in SCHEMA.names}
     columns |= {
-        "stac_version": pa.array(["1.1.0"] * part.count, type=pa.string()),
-        "stac_extensions": pa.array(
-            [[] if cover is None else [EO_EXTENSION] for cover in part.table[_CLOUD_COVER].to_pylist()],
-            type=pa.list_(pa.string()),
-        ),
+        "type": pa.array(["Feature"] * part.count, type=pa.string()),
+        "stac_version": pa.array([STAC_VERSION] * part.count, type=pa.string()),
+        "stac_extensions": pa.array(_extensions(part), type=pa.list_(pa.string())),
         "bbox": bbox,
         "links": pa.array([_links(row_id, rows) for row_id, rows in _datasets(part)], type=_LINKS),
         "assets": _assets(part),
         "collection": pa.array([layout.collection_id] * part.count, type=pa.string()),
     }
     return pa.table([columns[name] for name in _FILE_SCHEMA.names], schema=_FILE_SCHEMA)
+
+
+def _extensions(part: Catalogue) -> list[list[str]]:
+    """Return the extensions that each row uses.
+
+    The embedding extension asks for the asset `embeddings`, which a failed scene lacks.
+    """
+    fingerprints, covers = (part.table[name].to_pylist() for name in ("fingerprint", _CLOUD_COVER))
+    return [
+        [
+            *([] if fingerprint is None else [EMBEDDING_EXTENSION]),
+            *([] if cover is None else [EO_EXTENSION]),
+        ]
+        for fingerprint, cover in zip(fingerprints, covers, strict=True)
+    ]
 
 
 def _datasets(part: Catalogue) -> Iterator[tuple[str, str | None]]:
@@ -360,7 +387,9 @@ def _assets(part: Catalogue) -> pa.Array:
     shards, sources = part.table["shards"].to_pylist(), part.table["source"].to_pylist()
     rows = []
     for (dataset_id, fingerprint), count, source in zip(_datasets(part), shards, sources, strict=True):
-        row: dict[str, Any] = {"source": {"href": href_of(source), "roles": ["source"]}}
+        # Readers turn a missing type into null, which STAC does not allow.
+        kind = _MEDIA_TYPES.get(PurePosixPath(source).suffix.lower(), "application/octet-stream")
+        row: dict[str, Any] = {"source": {"href": href_of(source), "type": kind, "roles": ["source"]}}
         if fingerprint is not None:
             dataset = DatasetLayout(dataset_id)
             # Several shards are in one folder, as the dataset's own STAC Item says it.

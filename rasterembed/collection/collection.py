@@ -15,6 +15,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
@@ -229,14 +230,15 @@ def write_collection(
     catalogue: Catalogue,
     state: CollectionState,
 ) -> dict[str, Any]:
-    """Write the STAC Collection, unless the store has the same one already. Return its content.
+    """Write the STAC Collection and the Item of its model, unless the store has the same ones. Return the Collection.
 
     The caller must hold the collection's lease.
     """
     content = stac_collection(layout, configuration, catalogue, state)
-    data = json.dumps(content, indent=1, sort_keys=True).encode()
-    if store.read(layout.stac_collection) != data:
-        store.write(layout.stac_collection, data)
+    for key, document in ((layout.stac_model, stac_model(layout, configuration)), (layout.stac_collection, content)):
+        data = json.dumps(document, indent=1, sort_keys=True).encode()
+        if store.read(key) != data:
+            store.write(key, data)
     return content
 
 

@@ -8,9 +8,14 @@ from typing import Any
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
-from rasterembed.dataset.stac import EMBEDDING_EXTENSION, PARQUET
-from rasterembed.escape import href_of
-from rasterembed.model.checkpoints import DEMO
+from rasterembed.dataset.stac_fields import (
+    EMBEDDING_EXTENSION,
+    PARQUET,
+    STAC_VERSION,
+    asset_metadata,
+    quantization,
+    vector_fields,
+)
 from rasterembed.store.layout import CollectionLayout, name_of
 
 
@@ -39,14 +44,9 @@ def stac_collection(
     """
     bounds, times = catalogue.extent()
     model = configuration.model
-    layout_fields = {
-        "layout_type": "regular_grid",
-        "chip_size": [configuration.grid.size, configuration.grid.size],
-        "stride": [configuration.grid.step, configuration.grid.step],
-    }
     return {
         "type": "Collection",
-        "stac_version": "1.1.0",
+        "stac_version": STAC_VERSION,
         "stac_extensions": [EMBEDDING_EXTENSION],
         "id": layout.collection_id,
         "description": f"Tile embeddings of {catalogue.count} scenes, computed by {model.name}",
@@ -57,7 +57,12 @@ def stac_collection(
             "temporal": {"interval": [[_time(time) for time in times]]},
         },
         "links": [
-            *_model_links(configuration),
+            {
+                "rel": "emb:model",
+                "href": name_of(layout.stac_model),
+                "type": "application/geo+json",
+                "title": model.name,
+            },
             {"rel": "emb:source-data", "href": name_of(layout.catalogue), "type": PARQUET},
         ],
         "assets": {
@@ -68,10 +73,10 @@ def stac_collection(
                 "roles": ["collection-mirror"],
             }
         },
-        "emb:type": "chip",
-        "emb:dimensions": model.dimensions,
-        "data_type": configuration.selection.vector_dtype,
-        "emb:chip_layout": layout_fields,
+        "item_assets": {
+            "embeddings": {"title": "Embeddings, one row a tile", "type": PARQUET, "roles": ["data"]},
+        },
+        **vector_fields(model, configuration.selection.vector_dtype, configuration.grid),
         "rasterembed:state": state.value,
         "rasterembed:scenes": {name.value: number for name, number in catalogue.counts().items()},
         "rasterembed:vectors": catalogue.vectors,
@@ -80,14 +85,26 @@ def stac_collection(
     }
 
 
-def _model_links(configuration: CollectionConfiguration) -> list[dict[str, str]]:
-    """Return a link to the model's page on the hub, or to its folder. The demo model has neither."""
-    model = configuration.model
-    if model.id == DEMO:
-        return []
-    if model.revision is None:
-        return [{"rel": "emb:model", "href": href_of(model.id)}]
-    return [{"rel": "emb:model", "href": f"https://huggingface.co/{model.id}/tree/{model.revision}"}]
+def table_asset(layout: CollectionLayout, configuration: CollectionConfiguration) -> bytes:
+    """Return the value of the footer's key `emb` for the files of the table. Each row names its Item by `dataset_id`.
+
+    Args:
+        layout: layout of the collection.
+        configuration: configuration of the collection.
+    """
+    vector_dtype = configuration.selection.vector_dtype
+    fields = {
+        "title": f"Tile embeddings of collection {layout.collection_id}",
+        **vector_fields(configuration.model, vector_dtype, configuration.grid),
+        **quantization(vector_dtype),
+    }
+    up = ".."
+    links = [
+        {"rel": "collection", "href": f"{up}/{name_of(layout.stac_collection)}", "type": "application/json"},
+        {"rel": "items", "href": f"{up}/{name_of(layout.catalogue)}", "type": PARQUET},
+        {"rel": "emb:model", "href": f"{up}/{name_of(layout.stac_model)}", "type": "application/geo+json"},
+    ]
+    return asset_metadata(fields, links)
 
 
 def _time(time: datetime | None) -> str | None:

@@ -22,6 +22,7 @@ from rasterembed.collection.cells import Cell, cut_into_cells, row_keys
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.lattice import lattice_of
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.stac_collection import table_asset
 from rasterembed.collection.table import (
     TABLE_VERSION,
     TableDescription,
@@ -32,7 +33,9 @@ from rasterembed.collection.table import (
 )
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import GeoMetadata, geoparquet_writer, place_columns, write_metadata
+from rasterembed.dataset.receipts import RECEIPT_KEY
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, vector_encoding
+from rasterembed.dataset.stac_fields import ASSET_KEY
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.store.layout import CollectionLayout, name_of
@@ -392,8 +395,9 @@ class _TableWriter:
             geoparquet_writer(target.path, self._schema, **encoding) as writer,
         ):
             writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
-            receipt = {"collection": self._layout.collection_id}
-            write_metadata(writer, self._schema, {"geo": geo.json(), "raster_embeddings": json.dumps(receipt).encode()})
+            receipt = json.dumps({"collection": self._layout.collection_id}).encode()
+            asset = table_asset(self._layout, self._configuration)
+            write_metadata(writer, self._schema, {"geo": geo.json(), ASSET_KEY: asset, RECEIPT_KEY: receipt})
         file.unlink()
         return TablePart(
             path=key,

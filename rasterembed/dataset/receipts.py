@@ -27,8 +27,25 @@ _PACKAGES = (
 """Packages whose versions a receipt names."""
 
 
+RECEIPT_KEY = "raster_embeddings"
+"""Key of the Parquet footer that holds the receipt."""
+
+_OLD_RECEIPT_KEY = b"emb"
+"""Key of the receipt in files of version 0.1. Later files have the metadata of a STAC asset under this key."""
+
+
+def find_receipt(footer: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the receipt of a Parquet footer as JSON, or None if the footer has none.
+
+    Args:
+        footer: all keys and values of the footer.
+    """
+    receipt = footer.get(RECEIPT_KEY.encode())
+    return footer.get(_OLD_RECEIPT_KEY) if receipt is None else receipt
+
+
 def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
-    """Return the receipt as JSON values, for the `emb` key of a Parquet footer.
+    """Return the receipt as JSON values, for the key `RECEIPT_KEY` of a Parquet footer.
 
     STAC's embedding extension calls this a run receipt.
     """

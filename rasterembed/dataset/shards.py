@@ -30,8 +30,9 @@ from rasterembed.dataset.geoparquet import (
     write_metadata,
 )
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.receipts import receipt_of
+from rasterembed.dataset.receipts import RECEIPT_KEY, find_receipt, receipt_of
 from rasterembed.dataset.selection import Selection
+from rasterembed.dataset.stac_fields import ASSET_KEY, shard_asset
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.model.choice import ResolvedModel
 from rasterembed.model.computation import Computation
@@ -196,7 +197,8 @@ class ShardWriter:
             "computation": None if self.computation is None else self.computation.model_dump(mode="json"),
             "skipped": self._skipped,
         }
-        write_metadata(self._writer, self._schema, metadata | {"emb": json.dumps(receipt).encode()})
+        metadata |= {ASSET_KEY: shard_asset(self._plan), RECEIPT_KEY: json.dumps(receipt).encode()}
+        write_metadata(self._writer, self._schema, metadata)
 
 
 def write_shard(
@@ -308,10 +310,11 @@ def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
     """Read the receipt in a Parquet footer. Return None if the file is incomplete, or has no receipt."""
     try:
         footer = pq.read_metadata(file)
-        receipt = Receipt.model_validate_json((footer.metadata or {})[b"emb"])
-    except (pa.ArrowException, OSError, KeyError, ValueError):  # The class depends on which part is missing.
+        content = find_receipt(footer.metadata or {})
+        receipt = None if content is None else Receipt.model_validate_json(content)
+    except (pa.ArrowException, OSError, ValueError):  # The class depends on which part is missing.
         return None
-    return ReceiptInFile(receipt, footer.num_rows)
+    return None if receipt is None else ReceiptInFile(receipt, footer.num_rows)
 
 
 def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:

@@ -9,6 +9,7 @@ from typing import Any
 import pyproj
 import pystac
 import shapely
+from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import DataType, NoDataStrings, RasterBand, RasterExtension
 
@@ -16,23 +17,21 @@ from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
+from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, model_links, preprocessing, quantization
 from rasterembed.escape import href_of
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.source import Source
 from rasterembed.store.layout import name_of
 
-EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
-"""Schema of the embedding extension."""
-
 EO_EXTENSION = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 """Schema of the extension that has the cloud cover."""
 
-PARQUET = "application/vnd.apache.parquet"
-"""Media type of Parquet files."""
+_MULTIHASH_SHA256 = "1220"
+"""Beginning of a SHA-256 digest in the form of a multihash: the code of SHA-256, and the length of 32 bytes."""
 
 
 def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
-    """Return the dataset as a STAC 1.1 Item with the projection, raster and embedding (v0.0.1) extensions.
+    """Return the dataset as a STAC 1.1 Item with the projection, raster, file and embedding (v0.0.1) extensions.
 
     `datetime` is the raster's time of acquisition. If the raster's file does not hold this time, `datetime` is the time
     of the file's last modification. The property `rasterembed:datetime_from` is `acquired` in the first case, and
@@ -58,6 +57,8 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     )
     _projection(item, plan)
     _assets(item, plan, shards)
+    for link in model_links(plan.model):
+        item.add_link(pystac.Link(link["rel"], link["href"], link.get("type"), link["title"]))
     for _, source, profile in _source_files(plan):
         link = pystac.Link("emb:source-data", href_of(source.uri), media_type=_media_type(profile.driver))
         item.add_link(link)
@@ -98,28 +99,13 @@ def _embedding(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
         "min_valid_fraction",
         "fingerprint",
     )
-    bands, low, high = plan.radiometry.bands, plan.radiometry.low, plan.radiometry.high
-    values = [f"b{band}" for band in bands]
-    if plan.radiometry.palette:
-        values = [f"{colour}(b{bands[0]})" for colour in ("red", "green", "blue")]
-    channels = ", ".join(
-        f"clip(({value} - {lo}) / ({hi} - {lo}), 0, 1)" for value, lo, hi in zip(values, low, high, strict=True)
-    )
-    fields: dict[str, Any] = {
-        "emb:runtime_parameters": {name: receipt[name] for name in parameters}
-        | {"computations": [computation.model_dump(mode="json") for computation in computations]},
-        "emb:preprocessing": {
-            "format": "text",
-            "expression": f"([{channels}] - {list(plan.model.mean)}) / {list(plan.model.std)}",
-        },
+    runtime = {name: receipt[name] for name in parameters}
+    runtime["computations"] = [computation.model_dump(mode="json") for computation in computations]
+    return {
+        "emb:runtime_parameters": runtime,
+        **preprocessing(plan),
+        **quantization(plan.selection.vector_dtype),
     }
-    if plan.selection.vector_dtype != "float32":
-        fields["emb:quantization"] = {
-            "method": "cast",
-            "original_dtype": "float32",
-            "quantized_dtype": plan.selection.vector_dtype,
-        }
-    return fields
 
 
 def _projection(item: pystac.Item, plan: Plan) -> None:
@@ -158,6 +144,10 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
         item.add_asset("embeddings", folder)
         for shard, file in zip(shards, files, strict=True):
             item.add_asset(f"embeddings-{shard.number:05d}", file)
+    for shard, file in zip(shards, files, strict=True):
+        FileExtension.ext(file, add_if_missing=True).apply(
+            size=shard.bytes, checksum=f"{_MULTIHASH_SHA256}{shard.sha256}"
+        )
     item.add_asset(
         "index",
         pystac.Asset(

@@ -17,7 +17,7 @@ from rasterembed.dataset.geoparquet import (
     write_metadata,
 )
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.receipts import receipt_of
+from rasterembed.dataset.receipts import RECEIPT_KEY, receipt_of
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.local_file import local_file
@@ -98,7 +98,7 @@ def write_tile_index(store: ObjectStore, plan: Plan, skipped_tiles: Callable[[in
                 waiting.append(rows)
         writer.write_table(pa.concat_tables(waiting))
         metadata = {"geo": geo.json()} if plan.profile.on_earth else {}
-        write_metadata(writer, schema, metadata | {"emb": json.dumps(receipt_of(plan)).encode()})
+        write_metadata(writer, schema, metadata | {RECEIPT_KEY: json.dumps(receipt_of(plan)).encode()})
     return file.sha256
 
 

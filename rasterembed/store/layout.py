@@ -332,6 +332,11 @@ class CollectionLayout:
         return f"{self.collection_folder}/collection.json"
 
     @property
+    def stac_model(self) -> str:
+        """The STAC Item that describes the model of the collection."""
+        return f"{self.collection_folder}/model.json"
+
+    @property
     def catalogue(self) -> str:
         """The catalogue: a stac-geoparquet file with one row for each scene."""
         return f"{self.collection_folder}/items.parquet"

@@ -14,19 +14,27 @@ import geopandas
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pystac
 import pytest
 import shapely
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from rasterembed.collection.catalogue import SCHEMA, Catalogue, read_catalogue, write_catalogue
 from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
 from rasterembed.errors import DataError, UsageError
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
+from tests.support.stac_schemas import check, check_geoparquet_footer
 
 LAYOUT = CollectionLayout("survey")
-DESCRIPTION = {"type": "Collection", "id": "survey"}
+DESCRIPTION = {
+    "type": "Collection",
+    "stac_version": "1.1.0",
+    "stac_extensions": [],
+    "id": "survey",
+    "description": "Scenes of a test",
+    "license": "other",
+    "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}},
+    "links": [],
+}
 
 
 @pytest.fixture
@@ -143,15 +151,14 @@ def test_a_box_that_is_not_on_earth_is_refused(box: tuple[float, float, float, f
 
 def _item(values: dict[str, Any]) -> dict[str, Any]:
     """Turn a row into a STAC Item, as the specification of stac-geoparquet says: columns become properties again."""
-    core = ("id", "stac_version", "stac_extensions", "geometry", "bbox", "links", "assets", "collection")
+    core = ("type", "id", "stac_version", "stac_extensions", "geometry", "bbox", "links", "assets", "collection")
     properties = {name: value for name, value in values.items() if name not in core and value is not None}
     properties["datetime"] = values["datetime"].isoformat()
     geometry = values["geometry"]
-    item = {name: values[name] for name in ("id", "stac_version", "stac_extensions", "collection")} | {
-        "type": "Feature",
+    item = {name: values[name] for name in ("type", "id", "stac_version", "stac_extensions", "collection")} | {
         "geometry": None if geometry is None else shapely.geometry.mapping(shapely.from_wkb(geometry)),
         "properties": properties,
-        "links": [{name: value for name, value in link.items() if value is not None} for link in values["links"]],
+        "links": [dict(link) for link in values["links"]],
         "assets": {
             name: {field: value for field, value in asset.items() if value is not None}
             for name, asset in values["assets"].items()
@@ -168,7 +175,7 @@ def test_each_row_is_a_valid_stac_item(store: ObjectStore) -> None:
     file = pq.ParquetFile(io.BytesIO(store.read(LAYOUT.catalogue) or b""))
     items = [_item(values) for values in file.read().to_pylist()]
     for item in items:
-        JsonSchemaSTACValidator().validate_core(item, pystac.STACObjectType.ITEM, "1.1.0")
+        check(item)
     assert [sorted(item["assets"]) for item in items] == [
         ["embeddings", "index", "manifest", "source"],
         ["source"],
@@ -180,7 +187,9 @@ def test_each_row_is_a_valid_stac_item(store: ObjectStore) -> None:
     )
     assert items[2]["assets"]["embeddings"]["href"] == "../../embeddings/survey--000002/"
     assert items[1]["properties"]["reason"] == "the file is empty"
+    assert [len(item["stac_extensions"]) for item in items] == [2, 0, 2]
     footer = json.loads(file.metadata.metadata[b"stac-geoparquet"])
+    check_geoparquet_footer(footer)
     assert footer == {"version": "1.1.0", "collections": {"survey": DESCRIPTION}}
 
 

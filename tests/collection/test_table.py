@@ -120,6 +120,13 @@ def test_other_programs_read_the_table(store: ObjectStore) -> None:
     assert len(frame) == 16
     footer = pq.read_schema(store.uri(part.path)).metadata
     assert json.loads(footer[b"raster_embeddings"]) == {"collection": NAME}
+    assert pq.read_metadata(store.uri(part.path)).metadata[b"emb"] == footer[b"emb"]
+    asset = json.loads(footer[b"emb"])
+    assert (asset["emb:type"], asset["emb:dimensions"], asset["data_type"]) == ("chip", 64, "float32")
+    described = json.loads(store.read(LAYOUT.stac_collection) or b"")
+    assert {name: asset[name] for name in asset if name.startswith("emb:")}.items() <= described.items()
+    folder = Path(store.uri(part.path)).parent
+    assert all((folder / link["href"]).resolve().is_file() for link in asset["links"])
 
 
 def times(store: ObjectStore) -> dict[str, int]:

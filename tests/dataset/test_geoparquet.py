@@ -313,9 +313,11 @@ def test_geo_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
 
 def test_metadata_in_the_arrow_schema(scene: Dataset, dateline: Dataset, unplaced: Dataset, empty: Dataset) -> None:
     """Readers that use Arrow see only the metadata of the Arrow schema. It equals the footer's."""
-    for dataset, keys in ((scene, {b"geo", b"emb"}), (dateline, {b"geo", b"emb"}), (empty, {b"geo", b"emb"}),
-                          (unplaced, {b"emb"})):  # fmt: skip
+    for dataset in (scene, dateline, empty, unplaced):
         for path in (dataset.index, *dataset.shards):
+            keys = {b"raster_embeddings"}
+            keys |= set() if dataset is unplaced else {b"geo"}
+            keys |= set() if path == dataset.index else {b"emb"}  # The tile index has no vectors.
             in_footer = pq.read_metadata(path).metadata
             assert set(in_footer) == {b"ARROW:schema", *keys}
             assert pq.read_schema(path).metadata == {key: in_footer[key] for key in keys}
@@ -338,7 +340,7 @@ def test_the_receipt_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
     for dataset, dtype in ((scene, "float32"), (dateline, "float16")):
         plan = dataset.plan
         for path in (dataset.index, *dataset.shards):
-            receipt = footer(path, b"emb")
+            receipt = footer(path, b"raster_embeddings")
             assert receipt["dataset_id"] == plan.dataset_id
             assert receipt["fingerprint"] == dataset.manifest.fingerprint
             assert receipt["source"]["uri"] == plan.source.uri
@@ -353,8 +355,32 @@ def test_the_receipt_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
             assert receipt["grid"] == {"size": SIDE, "stride": SIDE, "edge": "pad"}
             assert {"raster-embeddings", "rasterio", "gdal", "pyarrow"} <= set(receipt["versions"])
         assert "run_id" in receipt
-    skipped = [footer(path, b"emb")["skipped"] for path in scene.shards]
+    skipped = [footer(path, b"raster_embeddings")["skipped"] for path in scene.shards]
     assert sum(len(each.get("no_valid_pixel", [])) for each in skipped) == 4
+
+
+def test_the_stac_asset_in_the_footer(scene: Dataset, dateline: Dataset) -> None:
+    """The footer of a shard has the fields of the asset, and links that lead to the Item and the raster."""
+    for dataset, dtype in ((scene, "float32"), (dateline, "float16")):
+        item = json.loads(dataset.index.parents[2].joinpath(dataset.manifest.stac_item).read_text())
+        for path in dataset.shards:
+            asset = json.loads(pq.read_schema(path).metadata[b"emb"])
+            assert (asset["type"], asset["roles"]) == ("application/vnd.apache.parquet", ["data"])
+            assert (asset["emb:type"], asset["emb:dimensions"], asset["data_type"]) == ("chip", DIMENSIONS, dtype)
+            assert asset["emb:chip_layout"] == {
+                "layout_type": "regular_grid", "chip_size": [SIDE, SIDE], "stride": [SIDE, SIDE],
+            }  # fmt: skip
+            for name in ("emb:preprocessing", "emb:quantization"):
+                assert asset.get(name) == item["properties"].get(name)
+            hrefs = {link["rel"]: link["href"] for link in asset["links"]}
+            assert json.loads((path.parent / hrefs["item"]).read_text())["id"] == dataset.plan.dataset_id
+            assert hrefs["emb:source-data"] == dataset.plan.source.uri
+            assert hrefs["emb:model"] == dataset.plan.model.id
+            stored = pq.ParquetFile(path).schema_arrow.field("embedding").type
+            assert (stored.list_size, str(stored.value_type)) == (
+                DIMENSIONS,
+                {"float16": "halffloat"}.get(dtype, "float"),
+            )
 
 
 def test_a_shard_without_rows_is_a_file_like_any_other(empty: Dataset, db: duckdb.DuckDBPyConnection) -> None:
@@ -370,14 +396,14 @@ def test_a_shard_without_rows_is_a_file_like_any_other(empty: Dataset, db: duckd
         column = footer(path, b"geo")["columns"]["geometry"]
         assert column["geometry_types"] == []
         assert "bbox" not in column
-        assert footer(path, b"emb")["fingerprint"] == empty.manifest.fingerprint
+        assert footer(path, b"raster_embeddings")["fingerprint"] == empty.manifest.fingerprint
 
 
 def test_without_a_crs_footprints_are_in_pixels(unplaced: Dataset, db: duckdb.DuckDBPyConnection) -> None:
     for path in (unplaced.index, *unplaced.shards):
         metadata = pq.read_metadata(path).metadata
         assert b"geo" not in metadata
-        assert json.loads(metadata[b"emb"])["crs"] is None
+        assert json.loads(metadata[b"raster_embeddings"])["crs"] is None
         table = pq.read_table(path)
         windows = zip(*(table[name].to_pylist() for name in NUMBERS[2:]), strict=True)
         for shape, (left, top, width, height) in zip(shapely.from_wkb(table["geometry"]), windows, strict=True):

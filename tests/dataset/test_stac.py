@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -16,8 +18,8 @@ import shapely
 from affine import Affine
 from pystac.extensions.projection import ProjectionExtension
 from pystac.extensions.raster import RasterExtension
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 from rasterio.control import GroundControlPoint
+from referencing.exceptions import NoSuchResource
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
@@ -31,6 +33,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed
+from tests.support.stac_schemas import EMBEDDINGS, check
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 8
@@ -67,37 +70,9 @@ def strict(text: str | bytes) -> Any:
 
 
 def check_item(item: dict[str, Any]) -> None:
-    """STAC 1.1's own schema, from pystac's copy; and what the embedding extension asks of items."""
-    JsonSchemaSTACValidator().validate_core(item, pystac.STACObjectType.ITEM, "1.1.0")
-    assert item["stac_version"] == "1.1.0"
-    assert "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json" in item["stac_extensions"]
-    assert "embeddings" in item["assets"]
-    for asset in item["assets"].values():
-        assert not [name for name in asset if name.startswith("emb:")]
-    fields = {name: value for name, value in item["properties"].items() if name.startswith("emb:")}
-    check: dict[str, Any] = {
-        "emb:runtime_parameters": lambda value: isinstance(value, dict),
-        "emb:preprocessing": expression,
-        "emb:postprocessing": expression,
-        "emb:fit_for_use": lambda value: all(isinstance(use, str) for use in value),
-        "emb:spatial_coverage": lambda value: isinstance(value, str),
-        "emb:uncertainty": lambda value: set(value) <= {"method", "description"},
-        "emb:quantization": quantization,
-        "emb:energy": lambda value: isinstance(value, dict),
-    }
-    assert set(fields) <= set(check)
-    for name, value in fields.items():
-        assert check[name](value), name
-
-
-def expression(value: dict[str, Any]) -> bool:
-    return set(value) == {"format", "expression"} and isinstance(value["format"], str)
-
-
-def quantization(value: dict[str, Any]) -> bool:
-    kinds = {"method": str, "original_dtype": str, "quantized_dtype": str, "scale": list, "offset": list, "link": dict}
-    required = {"method", "original_dtype"}
-    return required <= set(value) <= set(kinds) and all(isinstance(value[name], kinds[name]) for name in value)
+    """Check an item against core STAC 1.1 and the schemas of its extensions."""
+    check(item)
+    assert EMBEDDINGS in item["stac_extensions"]
 
 
 def plan_of(store: ObjectStore, raster: Path, model: Dinov3, dataset_id: str = "planned", **choices: Any) -> Plan:
@@ -303,6 +278,37 @@ def test_nodata_that_json_has_no_number_for(
         raster.write(np.arange(4096, dtype=np.float32).reshape(1, 64, 64))
     item, _ = item_of(plan_of(store, path, model))
     assert item["assets"]["source"]["raster:bands"] == [{"data_type": "float32", "nodata": written}]
+
+
+def test_size_and_digest_of_each_shard_are_in_the_item(store: ObjectStore, scene: Manifest) -> None:
+    item = strict(Path(store.uri(scene.stac_item)).read_bytes())
+    for shard in scene.shards:
+        asset, data = item["assets"][f"embeddings-{shard.number:05d}"], Path(store.uri(shard.path)).read_bytes()
+        assert asset["file:size"] == len(data)
+        # A multihash of SHA-256 is its code, the length 32, and the digest.
+        assert bytes.fromhex(asset["file:checksum"]) == b"\x12\x20" + hashlib.sha256(data).digest()
+
+
+BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "core": lambda item: item.pop("id"),
+    "file": lambda item: item["assets"]["embeddings"].update({"file:checksum": "no digest"}),
+    "projection": lambda item: item["properties"].update({"proj:shape": [1, 2, 3]}),
+    "raster": lambda item: item["assets"]["source"].update({"raster:bands": [{"data_type": "text"}]}),
+    "embeddings": lambda item: item["assets"].pop("embeddings"),
+    "processing": lambda item: item["properties"].update({"emb:preprocessing": {"expression": 1}}),
+    "unknown": lambda item: item["stac_extensions"].append("https://example.com/schema.json"),
+}
+
+
+@pytest.mark.parametrize("spoil", BROKEN.values(), ids=BROKEN)
+def test_the_schemas_find_a_wrong_field(
+    spoil: Callable[[dict[str, Any]], Any], store: ObjectStore, model: Dinov3, rasters: Path
+) -> None:
+    """The tests in this file would notice a wrong Item."""
+    item, _ = item_of(plan_of(store, rasters / "RGB.byte.tif", model))
+    spoil(item)
+    with pytest.raises((AssertionError, NoSuchResource)):
+        check(item)
 
 
 def test_how_the_vectors_were_made(store: ObjectStore, scene: Manifest, model: Dinov3, rasters: Path) -> None:

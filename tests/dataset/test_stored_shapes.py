@@ -294,7 +294,7 @@ def test_a_receipt_of_another_shape_makes_a_shard_incomplete(receipt: Any, store
     table = pq.read_table(path)
     if isinstance(receipt, dict) and "skipped" in receipt:
         receipt = {"dataset_id": DATASET, "fingerprint": plan.fingerprint} | receipt
-    metadata = (table.schema.metadata or {}) | {b"emb": json.dumps(receipt).encode()}
+    metadata = (table.schema.metadata or {}) | {b"raster_embeddings": json.dumps(receipt).encode()}
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
     problems = {finding.problem for finding in check_shards(store, manifest).findings}
@@ -306,6 +306,6 @@ def test_a_receipt_of_another_shape_makes_a_shard_incomplete(receipt: Any, store
 def test_a_receipt_nested_too_deeply_is_no_receipt(store: ObjectStore) -> None:
     manifest = Dataset.open(store, DATASET, states=ALL_STATES).manifest
     path = store.uri(manifest.shards[0].path)
-    pq.write_table(pq.read_table(path).replace_schema_metadata({b"emb": b"[" * 100_000}), path)
+    pq.write_table(pq.read_table(path).replace_schema_metadata({b"raster_embeddings": b"[" * 100_000}), path)
     with open(path, "rb") as file:
         assert read_receipt(file) is None

@@ -5,11 +5,13 @@ tests/data/written-by-0.1/README.md says how its objects were made.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
@@ -108,6 +110,31 @@ def test_the_same_configuration_computes_nothing(store: ObjectStore) -> None:
     assert (outcome.error, outcome.embedded, outcome.loaded) == ("", 0, 0)
     assert Dataset.open(store, DATASET).manifest == manifest
     assert _shards(store) == shards
+
+
+def test_a_dataset_half_written_by_0_1_is_completed(store: ObjectStore) -> None:
+    """A run of 0.1 was killed before its last shard. Its complete shards have the old key, and they stay."""
+    shards, rows = _shards(store), tiles(store)
+    lost = sorted(shards)[-1]
+    for key in (
+        f"embeddings/{DATASET}/{lost}",
+        f"datasets/{DATASET}/manifest.json",
+        f"datasets/{DATASET}/stac-item.json",
+    ):
+        store.delete(key)
+
+    outcome = run(RASTER, store, **CONFIGURATION)
+
+    assert (outcome.error, outcome.embedded) == ("", 1)
+    now = _shards(store)
+    assert {name: now[name] for name in shards if name != lost} == {
+        name: data for name, data in shards.items() if name != lost
+    }
+    assert_tables_agree(rows, tiles(store))
+    keys = [set(pq.read_metadata(io.BytesIO(now[name] or b"")).metadata) for name in (min(shards), lost)]
+    assert b"raster_embeddings" not in keys[0]
+    assert {b"raster_embeddings", b"emb"} <= keys[1]
+    assert Dataset.open(store, DATASET).verify() == ()
 
 
 @pytest.mark.parametrize("number", [1, 2])

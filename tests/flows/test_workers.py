@@ -127,7 +127,7 @@ def test_two_workers_write_the_bytes_of_one_process(
 def _maker(store: ObjectStore, key: str) -> str:
     """Return the run that a shard's receipt names."""
     with store.open(key) as file:
-        return str(json.loads(pq.read_metadata(file).metadata[b"emb"])["run_id"])
+        return str(json.loads(pq.read_metadata(file).metadata[b"raster_embeddings"])["run_id"])
 
 
 @pytest.mark.slow

@@ -470,7 +470,7 @@ def test_the_receipt_names_what_computed(engine: Engine, named: str, tiny_vit: P
     assert len(manifest.shards) > 1
     for shard in manifest.shards:
         footer = pq.read_metadata(store.uri(shard.path)).metadata
-        computation = json.loads(footer[b"emb"])["computation"]
+        computation = json.loads(footer[b"raster_embeddings"])["computation"]
         assert (computation and computation["engine"]) == (named if shard.rows else None)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pystac
 import pytest
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.members import collection_of, member_id
@@ -37,11 +37,12 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.validity import Validity
 from rasterembed.store.known_collections import list_collections
-from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import exit_code_of, files, kill, on_change
 from tests.support.scenes import collection_options, write_bands, write_scene
+from tests.support.stac_schemas import check, check_geoparquet_footer
 
 NAME = "survey"
 LAYOUT = CollectionLayout(NAME)
@@ -276,8 +277,16 @@ def test_a_collection_is_opened_and_described_as_stac(store: ObjectStore, scenes
     assert frame.crs == "OGC:CRS84"
     assert frame["source"].map(lambda source: Path(source).name).tolist() == ["a.tif", "b.tif", "c.tif"]
     content = json.loads(store.read(LAYOUT.stac_collection) or b"")
-    JsonSchemaSTACValidator().validate_core(content, pystac.STACObjectType.COLLECTION, "1.1.0")
+    check(content)
     opened = pystac.Collection.from_file(store.uri(LAYOUT.stac_collection))
+    link = next(link for link in opened.links if link.rel == "emb:model")
+    card = pystac.Item.from_file(str(link.get_absolute_href()))
+    check(card.to_dict(include_self_link=False, transform_hrefs=False))
+    for dataset_id in frame["id"]:
+        check(json.loads(store.read(DatasetLayout(dataset_id).stac_item) or b""))
+    check_geoparquet_footer(json.loads(pq.read_schema(store.uri(LAYOUT.catalogue)).metadata[b"stac-geoparquet"]))
+    assert card.properties["mlm:output"][0]["result"]["shape"] == [-1, content["emb:dimensions"]]
+    assert card.properties["mlm:hyperparameters"]["weights_sha256"] == collection.configuration.model.weights_sha256
     np.testing.assert_allclose(opened.extent.spatial.bboxes[0], frame.total_bounds)
     assert (content["emb:type"], content["emb:dimensions"], content["data_type"]) == ("chip", 64, "float32")
     assert {link["rel"] for link in content["links"]} == {"emb:model", "emb:source-data"}

@@ -324,7 +324,7 @@ def test_two_writers_of_a_shard_agree_on_one_file(
     assert data is not None
     assert hashlib.sha256(data).hexdigest() == results["one"].sha256
     assert list(files(Path(store.root))) == [results["one"].path]
-    receipt = json.loads(pq.read_metadata(Path(store.root) / results["one"].path).metadata[b"emb"])
+    receipt = json.loads(pq.read_metadata(Path(store.root) / results["one"].path).metadata[b"raster_embeddings"])
     assert receipt["run_id"] in results
 
 

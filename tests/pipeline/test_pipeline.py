@@ -198,7 +198,7 @@ def test_a_dataset_that_does_not_exist_is_named_and_so_are_near_ids(
 
 def _receipts(store: ObjectStore) -> list[dict[str, Any]]:
     files = sorted(Path(store.root).glob(f"embeddings/{DATASET}/*.parquet"))
-    return [json.loads(pq.read_metadata(file).metadata[b"emb"]) for file in files]
+    return [json.loads(pq.read_metadata(file).metadata[b"raster_embeddings"]) for file in files]
 
 
 def test_a_run_that_is_resumed_with_another_engine_says_so(

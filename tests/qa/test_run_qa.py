@@ -93,7 +93,7 @@ def _put(store: ObjectStore, key: str, table: pa.Table, footer: dict[bytes, byte
     out = io.BytesIO()
     with pq.ParquetWriter(out, table.schema) as writer:
         writer.write_table(table)
-        writer.add_key_value_metadata({name: footer[name] for name in (b"geo", b"emb")})
+        writer.add_key_value_metadata({name: footer[name] for name in (b"geo", b"raster_embeddings")})
     store.write(key, out.getvalue())
     return {"bytes": len(out.getvalue()), "sha256": hashlib.sha256(out.getvalue()).hexdigest()}
 
@@ -101,7 +101,7 @@ def _put(store: ObjectStore, key: str, table: pa.Table, footer: dict[bytes, byte
 def _change_receipt(store: ObjectStore, key: str, **entries: Any) -> dict[bytes, bytes]:
     """A Parquet object's footer with other entries in its receipt."""
     footer: dict[bytes, bytes] = pq.read_metadata(store.uri(key)).metadata
-    return footer | {b"emb": json.dumps(json.loads(footer[b"emb"]) | entries).encode()}
+    return footer | {b"raster_embeddings": json.dumps(json.loads(footer[b"raster_embeddings"]) | entries).encode()}
 
 
 def _change_shard(store: ObjectStore, number: int, change: Change) -> Manifest:
