@@ -57,8 +57,8 @@ def stac_item(plan: Plan, shards: Sequence[Shard]) -> dict[str, Any]:
     )
     _projection(item, plan)
     _assets(item, plan, shards)
-    for link in model_links(plan.model):
-        item.add_link(pystac.Link(link["rel"], link["href"], link.get("type"), link["title"]))
+    for card in model_links(plan.model):
+        item.add_link(pystac.Link(card["rel"], card["href"], card.get("type"), card["title"]))
     for _, source, profile in _source_files(plan):
         link = pystac.Link("emb:source-data", href_of(source.uri), media_type=_media_type(profile.driver))
         item.add_link(link)
