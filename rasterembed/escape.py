@@ -129,12 +129,15 @@ def href_of(uri: str) -> str:
     `urllib.parse.unquote(urllib.parse.urlsplit(href).path)`.
 
     Args:
-        uri: an absolute path, a path relative to the file with the link, or s3://bucket/key.
+        uri: an absolute path, a path relative to the file with the link, s3://bucket/key, or an https:// address in the
+            form that `canonical_url` gives it.
 
     Example:
         >>> href_of("/data/50% #1.tif")
         '/data/50%25%20%231.tif'
     """
+    if uri.startswith("https://"):
+        return uri  # Such an address is percent-encoded already.
     if uri.startswith("//"):  # A link that starts with // would begin with the name of a host.
         uri = f"/{uri.lstrip('/')}"
     return _NOT_IN_PATHS.sub(lambda match: quote(match[0]), uri)

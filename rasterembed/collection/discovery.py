@@ -155,7 +155,7 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
         if not line or line.startswith("#"):
             continue
         try:
-            yield FoundScene(resolve_href(uri, line))
+            yield FoundScene(resolve_href(store, uri, line))
         except RasterEmbedError as error:
             yield FoundScene(line, problem=one_line(error))
 

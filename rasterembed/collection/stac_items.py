@@ -31,7 +31,7 @@ def scenes_of_document(store: ObjectStore, uri: str, assets: tuple[str, ...]) ->
 
     Args:
         store: gives the credentials for S3.
-        uri: address of the document: absolute path, or s3://bucket/key.
+        uri: address of the document: absolute path, s3://bucket/key, or an https:// address.
         assets: keys or common names of the assets with the pixels. See `register_scene`.
 
     Raises:
@@ -52,7 +52,7 @@ def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]
             elif kind == "FeatureCollection":
                 yield from ((base, item) for item in _dicts(document.get("features")))
             elif kind in ("Catalog", "Collection"):
-                for link in _children(document, base):
+                for link in _children(store, document, base):
                     if link not in seen:
                         seen.add(link)
                         waiting.append(link)
@@ -62,10 +62,10 @@ def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]
             raise DataError(f"{uri}: the catalog has more than {MAX_DOCUMENTS} documents: give a part of it")
 
 
-def _children(document: Mapping[str, Any], base: str) -> Iterator[str]:
+def _children(store: ObjectStore, document: Mapping[str, Any], base: str) -> Iterator[str]:
     for link in _dicts(document.get("links")):
         if link.get("rel") in ("item", "child") and isinstance(link.get("href"), str):
-            yield resolve_href(base, link["href"])
+            yield resolve_href(store, base, link["href"])
 
 
 def _registered(
@@ -90,7 +90,7 @@ def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: t
     uri = f"{base}#{item.get('id')}"  # Address of a scene whose Item has no usable file.
     try:
         parsed = parse_item(base, item)
-        files = item_files(parsed, assets)
+        files = item_files(store, parsed, assets)
         uri = files[0][1]
     except RasterEmbedError as error:
         return FoundScene(uri, geometry=geometry, problem=one_line(error))
@@ -110,7 +110,7 @@ def scenes_of_geoparquet(store: ObjectStore, uri: str, assets: tuple[str, ...]) 
 
     Args:
         store: gives the credentials for S3.
-        uri: address of the file: absolute path, or s3://bucket/key.
+        uri: address of the file: absolute path, s3://bucket/key, or an https:// address.
         assets: keys or common names of the assets with the pixels.
 
     Raises:

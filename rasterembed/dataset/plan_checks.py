@@ -45,7 +45,9 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
     """
     reasons = {
         "dataset_id: it is another dataset's plan": plan.dataset_id == dataset_id,
-        "source.uri: it is no absolute path and no s3://bucket/key": all(map(_is_address, plan.rasters)),
+        "source.uri: it is no absolute path, no s3://bucket/key and no https:// address": all(
+            map(_is_address, plan.rasters)
+        ),
         "source.size: the number is impossible": 0 < plan.source.size <= MAX_OBJECT_BYTES,
         "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
         "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,

@@ -14,6 +14,8 @@ from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.store.gdal import gdal_environment
+from rasterembed.store.https_gdal import GdalOpener
+from rasterembed.store.https_url import is_https
 from rasterembed.store.object_store import ObjectStore
 
 DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
@@ -35,14 +37,18 @@ def open_raster(store: ObjectStore, uri: str, *, cache_bytes: int = _CACHE_BYTES
 
     Args:
         store: gives the credentials for a raster on S3.
-        uri: absolute path, or s3://bucket/key.
+        uri: absolute path, s3://bucket/key, or an https:// address.
         cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
     Raises:
         DataError: if no allowed driver reads the raster, or if the raster refers to another file.
         StoreError: if the raster does not exist or may not be read.
     """
-    with gdal_environment(store, uri, cache_bytes=cache_bytes) as path, _open(store, uri, path) as dataset:
+    with (
+        gdal_environment(store, uri, cache_bytes=cache_bytes) as path,
+        _opener(store, uri) as opener,
+        _open(store, uri, path, opener) as dataset,
+    ):
         if dataset.tags(ns="OVERVIEWS"):
             # These tags can name any file as an overview, and GDAL would open that file with any driver.
             raise DataError(
@@ -52,24 +58,49 @@ def open_raster(store: ObjectStore, uri: str, *, cache_bytes: int = _CACHE_BYTES
         yield dataset
 
 
-def _open(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
+@contextmanager
+def _opener(store: ObjectStore, uri: str) -> Iterator[GdalOpener | None]:
+    """Yield the opener through which GDAL reads a file over https, or None for any other file.
+
+    Raises:
+        DataError: at the end of the block, if GDAL could not read a part of the file. The pixels are then wrong.
+    """
+    if not is_https(uri):
+        yield None
+        return
+    opener = GdalOpener(store.open_remote(uri))
+    try:
+        yield opener
+    except RasterioError as error:
+        if opener.problem is not None:
+            raise opener.problem from error
+        raise
+    if opener.problem is not None:
+        raise opener.problem
+
+
+def _open(store: ObjectStore, uri: str, path: str, opener: GdalOpener | None) -> rasterio.DatasetReader:
     """Open `path`. If the raster is on S3 and cannot be opened, try once more."""
     try:
-        return _open_by_driver(store, uri, path)
-    except DataError:
+        return _open_by_driver(store, uri, path, opener)
+    except DataError as error:
+        if opener is not None:
+            if opener.problem is not None:
+                raise opener.problem from error
+            raise
         # If the raster is missing, this call raises an error that says so. If the server does not answer, this call
         # waits for it.
         store.describe(uri)
         if not uri.startswith("s3://"):
             raise
-    return _open_by_driver(store, uri, path)
+    return _open_by_driver(store, uri, path, opener)
 
 
-def _open_by_driver(store: ObjectStore, uri: str, path: str) -> rasterio.DatasetReader:
+def _open_by_driver(store: ObjectStore, uri: str, path: str, opener: GdalOpener | None) -> rasterio.DatasetReader:
     errors = []
     for driver in DRIVERS:
         try:
-            return rasterio.open(path, driver=driver)
+            return rasterio.open(path, driver=driver, opener=opener)
         except RasterioError as error:
             errors.append(error)
     reason = one_line(errors[0])

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.profile import RasterProfile
-from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.object_store import ObjectStore, is_remote
 
 _CACHE_BYTES = 32 * 2**20
 """Size in bytes of GDAL's block cache while only a few windows are read."""
@@ -346,7 +346,7 @@ def open_pixels(
 
     Args:
         store: gives the credentials for a raster on S3.
-        uri: absolute path, or s3://bucket/key. It is not opened if the profile is that of a scene.
+        uri: absolute path, s3://bucket/key, or an https:// address. It is not opened if the profile is that of a scene.
         profile: the raster's header, from `inspect_raster`.
         cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
@@ -373,7 +373,7 @@ def open_pixels(
             shown = None if mask is None else stack.enter_context(open_raster(store, mask.uri, cache_bytes=cache_bytes))
             yield ScenePixels(profile, files, shown)
             return
-        remote = uri.startswith("s3://") or (mask is not None and mask.remote)
+        remote = is_remote(uri) or (mask is not None and mask.remote)
         direct = profile.striped and profile.compression is None and not remote
         stack.enter_context(rasterio.Env(GTIFF_DIRECT_IO=direct))
         dataset = stack.enter_context(open_raster(store, uri, cache_bytes=cache_bytes))

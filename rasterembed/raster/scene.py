@@ -41,7 +41,7 @@ def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ())
     """Find all files of a scene, and return its identity.
 
     Args:
-        store: gives the credentials for files on S3.
+        store: gives the credentials for files on S3, and the hosts that may be read over https.
         scene: a raster, a STAC Item or a mapping. A name that ends in .json or .geojson is a STAC Item. The text form
             of a mapping has at least two channels; if a file has this name, the file is the raster.
         assets: keys or common names of the STAC Item's assets to use, in this order. By default: the asset `visual`,
@@ -99,14 +99,15 @@ def _register_mapping(store: ObjectStore, channels: Mapping[str, str]) -> Source
 def _register_item(store: ObjectStore, raster: str, wanted: tuple[str, ...]) -> Source:
     source = register(store, raster, what="STAC Item")
     item = read_item(store, source.uri)
-    scene = _register_files(store, item, item_files(item, wanted))
+    scene = _register_files(store, item, item_files(store, item, wanted))
     return source.model_copy(update={"scene": scene})
 
 
-def item_files(item: ItemFile, wanted: tuple[str, ...] = ()) -> list[tuple[ItemAsset, str]]:
+def item_files(store: ObjectStore, item: ItemFile, wanted: tuple[str, ...] = ()) -> list[tuple[ItemAsset, str]]:
     """Return the assets of a STAC Item that are a scene, with the addresses of their files. No file is looked at.
 
     Args:
+        store: tells which hosts may be read over https.
         item: the Item.
         wanted: see `assets` of `register_scene`.
 
@@ -117,7 +118,7 @@ def item_files(item: ItemFile, wanted: tuple[str, ...] = ()) -> list[tuple[ItemA
     chosen = _chosen(item, wanted) if wanted else _default(item)
     if len(chosen) > MAX_FILES:
         raise UsageError(f"{item.uri}: {len(chosen)} assets are too many for a scene: choose at most {MAX_FILES}")
-    return [(asset, asset_uri(item, asset)) for asset in chosen]
+    return [(asset, asset_uri(store, item, asset)) for asset in chosen]
 
 
 def register_item_files(store: ObjectStore, item: ItemFile, files: list[tuple[ItemAsset, str]]) -> Source:
@@ -127,7 +128,7 @@ def register_item_files(store: ObjectStore, item: ItemFile, files: list[tuple[It
     pixels, and what the Item says about them. Its URI is that of the first file.
 
     Args:
-        store: gives the credentials for files on S3.
+        store: gives the credentials for files on S3, and the hosts that may be read over https.
         item: the Item.
         files: the result of `item_files`.
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
-from rasterembed.store.object_store import LOCAL_RASTERS_VARIABLE, ObjectStore, locate
+from rasterembed.store.object_store import LOCAL_RASTERS_VARIABLE, ObjectStore, is_remote, locate
 
 _SLUG_LETTERS, _BUCKET_LETTERS = 96, 48
 """Largest number of characters of the readable part of a default dataset id, and of the bucket in this part."""
@@ -31,20 +31,20 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     uri: str
-    """Absolute path, or s3://bucket/key."""
+    """Absolute path, s3://bucket/key, or an https:// address without a query."""
     size: int
     """Size of the file, in bytes."""
     version: str
-    """ETag of an S3 object, or modification time of a file in nanoseconds since 1970."""
+    """ETag of an S3 object or of a file on a web server, or modification time of a file in nanoseconds since 1970."""
     modified: datetime
-    """Time of the last modification, UTC."""
+    """Time of the last modification, UTC. 1970-01-01 if a web server does not say it."""
     scene: SceneFiles | None = Field(default=None, exclude_if=lambda scene: scene is None)
     """The files of a scene. None if the source is one raster."""
 
     @property
     def remote(self) -> bool:
-        """Whether a file with pixels lies on S3, so that each read waits for a server."""
-        return any(file.uri.startswith("s3://") for file in self.files)
+        """Whether a file with pixels lies on a server, so that each read waits for the network."""
+        return any(is_remote(file.uri) for file in self.files)
 
     @property
     def files(self) -> tuple[Source, ...]:
@@ -106,11 +106,11 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
 
     Args:
         store: gives the credentials for a raster on S3.
-        raster: a path, or s3://bucket/key.
+        raster: a path, s3://bucket/key, or an https:// address of a host that the source store lists.
         what: word for the raster in errors.
 
     Raises:
-        UsageError: if `raster` is neither a path nor an s3:// URI.
+        UsageError: if `raster` is no path and no such address.
         StoreError: if the raster does not exist or may not be read.
         DataError: if the file is empty.
     """
@@ -218,9 +218,12 @@ def default_dataset_id_of_0_1(uri: str) -> str:
 
 
 def _bucket_and_name(uri: str) -> tuple[str, str]:
-    """Return the bucket and the key of a raster on S3, or "" and the name of a file. The suffix is removed."""
-    path = PurePosixPath(uri.removeprefix("s3://"))
-    remote = uri.startswith("s3://")
+    """Return the bucket and the key of a raster on S3, or "" and the name of a file. The suffix is removed.
+
+    Of an https:// address, the host is the bucket, and the path is the key.
+    """
+    remote = is_remote(uri)
+    path = PurePosixPath(uri.partition("://")[2] if remote else uri)
     name = "/".join(path.parts[1:]) if remote else path.name
     return (path.parts[0] if remote else "", name[: -len(path.suffix)] if path.suffix else name)
 

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.acquisition_time import parse_time
 from rasterembed.raster.source import BandFacts
+from rasterembed.store.https_url import is_https, joined_url, shown_url
 from rasterembed.store.object_store import ObjectStore, locate
 
 ITEM_SUFFIXES = (".json", ".geojson")
@@ -64,7 +65,7 @@ class ItemFile:
     """A STAC Item, as far as a scene needs it."""
 
     uri: str
-    """Address of the Item's file: absolute path, or s3://bucket/key."""
+    """Address of the Item's file: absolute path, s3://bucket/key, or an https:// address."""
     id: str
     assets: Mapping[str, ItemAsset]
     """The assets by key."""
@@ -79,7 +80,7 @@ def read_item(store: ObjectStore, uri: str) -> ItemFile:
 
     Args:
         store: gives the credentials for an Item on S3.
-        uri: absolute path, or s3://bucket/key.
+        uri: absolute path, s3://bucket/key, or an https:// address.
 
     Raises:
         DataError: if the file is too large, or is not a STAC Item with assets.
@@ -100,7 +101,7 @@ def parse_item(uri: str, item: object) -> ItemFile:
     """Return the parts of a STAC Item that a scene needs.
 
     Args:
-        uri: address of the document with the Item: absolute path, or s3://bucket/key.
+        uri: address of the document with the Item: absolute path, s3://bucket/key, or an https:// address.
         item: the Item as JSON values.
 
     Raises:
@@ -127,11 +128,15 @@ def parse_item(uri: str, item: object) -> ItemFile:
     )
 
 
-def asset_uri(item: ItemFile, asset: ItemAsset) -> str:
-    """Return the address of an asset's file: an absolute path, or s3://bucket/key.
+def asset_uri(store: ObjectStore, item: ItemFile, asset: ItemAsset) -> str:
+    """Return the address of an asset's file: an absolute path, s3://bucket/key, or an https:// address.
 
-    A relative address is relative to the Item. The first address that can be read is returned. An Item on S3 may name
-    objects on S3 only: somebody else wrote it, and it must not make a worker read the worker's own files.
+    A relative address is relative to the Item. The first address that may be read is returned. See `resolve_href`.
+
+    Args:
+        store: tells which hosts may be read over https.
+        item: the Item.
+        asset: one of its assets.
 
     Raises:
         DataError: if no address of the asset can be read.
@@ -139,42 +144,60 @@ def asset_uri(item: ItemFile, asset: ItemAsset) -> str:
     problems = []
     for href in asset.hrefs:
         try:
-            return resolve_href(item.uri, href)
+            return resolve_href(store, item.uri, href)
         except (DataError, UsageError) as error:
             problems.append(str(error))
     reason = problems[0] if problems else "it has no href"
     raise DataError(f"{item.uri}: asset {asset.key!r}: {reason}")
 
 
-def resolve_href(item_uri: str, href: str) -> str:
-    """Return the address that a document means: an absolute path, or s3://bucket/key.
+def resolve_href(store: ObjectStore, item_uri: str, href: str) -> str:
+    """Return the address that a document means: an absolute path, s3://bucket/key, or an https:// address.
+
+    A document on a server may not name a local file: somebody else wrote the document, and it must not make a worker
+    read the worker's own files.
 
     Args:
+        store: tells which hosts may be read over https.
         item_uri: address of the document, such as a STAC Item. A relative address begins in the document's folder.
         href: address in the document.
 
     Raises:
-        DataError: if the address is on a web server, is a local file named by a document on S3, or leads out of the
-            bucket.
-        UsageError: if the address is no path.
+        DataError: if the address is on a host that may not be read, is a local file named by a document on a server, or
+            leads out of the bucket.
+        UsageError: if the address is no path, or is an https:// address with a query.
     """
-    shown = repr(href[:200])
+    shown = repr(shown_url(href)[:200])
     scheme = href.partition("://")[0].lower() if "://" in href else ""
     on_s3 = item_uri.startswith("s3://")
     if scheme == "s3":
         return locate(href, "asset")
+    if scheme == "https" or (is_https(item_uri) and not scheme):
+        return _checked_https(store, joined_url(item_uri, href) if is_https(item_uri) else href)
     if scheme not in ("", "file"):
-        raise DataError(f"{shown} is neither a path nor s3://bucket/key, so it is not read: copy the file, and name it")
+        raise DataError(
+            f"{shown} is no path, no s3://bucket/key and no https:// address, so it is not read: copy the file, and "
+            "name it"
+        )
     path = unquote(href[len("file://") :]) if scheme else href
+    if is_https(item_uri):
+        raise DataError(f"{shown} is a local file, and an Item on a server may name files on servers only")
     if not on_s3:
         return locate(posixpath.normpath(posixpath.join(posixpath.dirname(item_uri), path)), "asset")
     if scheme or path.startswith("/"):
-        raise DataError(f"{shown} is a local file, and an Item on S3 may name objects on S3 only")
+        raise DataError(f"{shown} is a local file, and an Item on a server may name files on servers only")
     bucket, _, key = item_uri.removeprefix("s3://").partition("/")
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(key), path))
     if joined.startswith(".."):
         raise DataError(f"{shown} is outside the bucket of the Item")
     return locate(f"s3://{bucket}/{joined}", "asset")
+
+
+def _checked_https(store: ObjectStore, url: str) -> str:
+    """Return an https:// address in its one form, if its host may be read."""
+    # The host is checked first, so that the other addresses of an asset on a host that is not listed are tried.
+    store.https.check(url)
+    return locate(url, "asset")
 
 
 def _asset(key: str, asset: Mapping[str, Any], *, offset_applied: bool) -> ItemAsset:

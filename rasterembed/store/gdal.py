@@ -11,10 +11,17 @@ from urllib.parse import urlsplit
 import rasterio
 from rasterio.session import AWSSession
 
+from rasterembed.store.https_url import is_https
 from rasterembed.store.object_store import ObjectStore
 
 MAX_READ_BYTES = 64 * 2**20
 """Largest number of bytes that one call reads. GDAL's cache must hold this many bytes of an S3 object."""
+
+_FEW_READS = {
+    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Most bytes of blocks that GDAL requests together.
+    "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # In most files, this many bytes hold the header and the block index.
+}
+"""GDAL's options for a file on a server, of which each read is a request."""
 
 
 @contextmanager
@@ -27,7 +34,7 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
 
     Args:
         store: store with the endpoint and the credentials for `uri`. See `ObjectStore.source`.
-        uri: an absolute path, or s3://bucket/key.
+        uri: an absolute path, s3://bucket/key, or an https:// address.
         cache_bytes: size in bytes of GDAL's block cache, which belongs to the whole process.
 
     Raises:
@@ -55,6 +62,8 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         "CPL_DEBUG": False,
     }
     if not uri.startswith("s3://"):
+        if is_https(uri):
+            options |= _FEW_READS
         with rasterio.Env(session=None, **options):
             yield uri
         return
@@ -66,15 +75,13 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         endpoint_url=endpoint.netloc or None,
         requester_pays=server.requester_pays,
     )
-    options |= {
+    options |= _FEW_READS | {
         "AWS_HTTPS": "NO" if endpoint.scheme == "http" else "YES",
         "AWS_VIRTUAL_HOSTING": "FALSE" if server.path_style else "TRUE",
         "CPL_VSIL_CURL_NON_CACHED": "/vsis3/",  # Keep nothing after closing: an object may be replaced meanwhile.
         "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-        "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(MAX_READ_BYTES),  # Most bytes of blocks that GDAL requests together.
         # If a read is longer than this cache, GDAL splits the read into parts that overlap.
         "CPL_VSIL_CURL_CACHE_SIZE": str(MAX_READ_BYTES + 2**20),
-        "GDAL_INGESTED_BYTES_AT_OPEN": 65536,  # In most files, this many bytes hold the header and the block index.
         "GDAL_HTTP_MAX_RETRY": 1,  # If the retry fails too, the shard reader opens the raster again.
         "GDAL_HTTP_RETRY_DELAY": 0.5,
         "GDAL_HTTP_CONNECTTIMEOUT": 10,

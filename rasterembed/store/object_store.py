@@ -21,12 +21,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rasterembed.errors import UsageError, os_errors, path_text, validation_reason, why_not_utf8
 from rasterembed.store.folder import FolderStorage
-from rasterembed.store.server_settings import ServerSettings, SourceStore
+from rasterembed.store.https_url import canonical_url, is_https, shown_url
+from rasterembed.store.server_settings import ServerSettings, SourceStore, open_https
 from rasterembed.store.storage import ObjectInfo, Storage
 
 if TYPE_CHECKING:
     from rasterembed.collection.summaries import CollectionSummary
     from rasterembed.dataset.listing import DatasetSummary
+    from rasterembed.store.https import HttpsClient
+    from rasterembed.store.https_file import RemoteFile
     from rasterembed.store.s3 import S3Storage
 
 DEFAULT_ROOT = "rasterembed-store"
@@ -93,7 +96,7 @@ class ObjectStore(StoreSettings):
     model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
 
     source_store: SourceStore | None = None
-    """Server that rasters on S3 are read from. None: the server of this store."""
+    """How rasters are read. None: rasters on S3 from the server of this store, and none over https."""
 
     @field_validator("root")
     @classmethod
@@ -133,9 +136,9 @@ class ObjectStore(StoreSettings):
         before the paths are compared.
 
         Args:
-            uri: an absolute path, or s3://bucket/key.
+            uri: an absolute path, s3://bucket/key, or an https:// address.
         """
-        if not self.is_s3 or uri.startswith("s3://"):
+        if not self.is_s3 or is_remote(uri):
             return True
         variable = os.environ.get(LOCAL_RASTERS_VARIABLE, "").split(os.pathsep)
         path = os.path.realpath(uri)
@@ -172,6 +175,11 @@ class ObjectStore(StoreSettings):
     def source(self) -> ObjectStore | SourceStore:
         """The server and the credentials that rasters on S3 are read with."""
         return self if self.source_store is None else self.source_store
+
+    @property
+    def https(self) -> HttpsClient:
+        """The client that reads files over https. Without a source store, it may read from no host."""
+        return open_https((), private=False) if self.source_store is None else self.source_store.https
 
     @cached_property
     def s3(self) -> S3Storage:
@@ -336,13 +344,15 @@ class ObjectStore(StoreSettings):
         """Return size and version of any file or object that the credentials for rasters reach. See `source`.
 
         Args:
-            uri: an absolute path, or s3://bucket/key.
+            uri: an absolute path, s3://bucket/key, or an https:// address.
 
         Raises:
             ObjectMissingError: if the file or object does not exist.
             StoreError: if the file or object may not be read.
             StoreUnavailableError: if the server does not answer.
         """
+        if is_https(uri):
+            return self.https.describe(uri)
         if uri.startswith("s3://"):
             return self.source.s3.describe(uri.removeprefix("s3://"))
         return FolderStorage().describe(uri)
@@ -351,16 +361,45 @@ class ObjectStore(StoreSettings):
         """Open any file or object that the credentials for rasters reach, as a seekable binary file. See `source`.
 
         Args:
-            uri: an absolute path, or s3://bucket/key. An object on S3 is fetched in pieces of 64 KiB.
+            uri: an absolute path, s3://bucket/key, or an https:// address. A file on a server is fetched in pieces of
+                64 KiB.
 
         Raises:
             ObjectMissingError: if the file or object does not exist.
             StoreError: if the file or object may not be read.
         """
+        if is_https(uri):
+            from rasterembed.store.https_file import HttpsFile
+
+            return io.BufferedReader(HttpsFile(self.open_remote(uri)), 2**16)
         if uri.startswith("s3://"):
             raw = cast(io.RawIOBase, self.source.s3.open(uri.removeprefix("s3://")))
             return io.BufferedReader(raw, 2**16)
         return FolderStorage().open(uri)
+
+    def open_remote(self, uri: str) -> RemoteFile:
+        """Open a file on a web server, and read its beginning.
+
+        Args:
+            uri: an https:// address.
+
+        Raises:
+            ObjectMissingError: if the file does not exist.
+            StoreError: if the file or its host may not be read.
+        """
+        # Import the packages for https only if they are used.
+        from rasterembed.store.https_file import RemoteFile
+
+        return RemoteFile(self.https, uri)
+
+
+def is_remote(uri: str) -> bool:
+    """Return whether a file lies on a server, so that each read waits for the network.
+
+    Args:
+        uri: an absolute path, s3://bucket/key, or an https:// address.
+    """
+    return uri.startswith("s3://") or is_https(uri)
 
 
 def check_not_empty(root: str | None) -> None:
@@ -395,10 +434,12 @@ def open_store(root: str | None = None) -> ObjectStore:
 
 
 def locate(raster: str, what: str = "raster") -> str:
-    """Return the canonical URI of a raster: an absolute path, or s3://bucket/key unchanged.
+    """Return the canonical URI of a raster: an absolute path, s3://bucket/key unchanged, or an https:// address.
+
+    Whether the host of an https:// address may be read is not checked here. See `ObjectStore.https`.
 
     Args:
-        raster: a path, or s3://bucket/key.
+        raster: a path, s3://bucket/key, or an https:// address.
         what: word for the raster in errors, such as "image".
 
     Raises:
@@ -410,13 +451,19 @@ def locate(raster: str, what: str = "raster") -> str:
         raise UsageError(f"{what} {problem}")
     if not raster or min(raster) < " ":
         raise UsageError(f"{what} {raster!r} is no path: give a file or s3://bucket/key")
+    if is_https(raster):
+        url = canonical_url(raster, what)
+        if url.endswith("/") or url.count("/") < 3:
+            raise UsageError(f"{what} {url!r} names no file: use https://host/path")
+        return url
     if raster.startswith("s3://"):
         bucket, _, key = raster.removeprefix("s3://").partition("/")
         if not bucket or not key or key.endswith("/"):
             raise UsageError(f"{what} {raster!r} names no object: use s3://bucket/key")
         return raster
     if "://" in raster or raster.startswith("/vsi"):
-        raise UsageError(f"{what} {raster!r} is neither a file nor s3://bucket/key")
+        shown = shown_url(raster) if "://" in raster else raster
+        raise UsageError(f"{what} {shown!r} is neither a file nor s3://bucket/key nor an https:// address")
     path = str(Path(os.path.expanduser(raster)).absolute())
     problem = why_not_utf8(path)  # The working directory may be the cause.
     if problem is not None:

@@ -26,13 +26,10 @@ from botocore.parsers import ResponseParserError
 
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.store.local_cache import scratch_folder
-from rasterembed.store.storage import ObjectInfo
+from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-
-RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait before each retry of a request. The sum is longer than the time that a server needs to restart."""
 
 _SETTLE_S = 1.0
 """Seconds to wait after a write to a server without conditional writes. After this time, all runs see the object."""

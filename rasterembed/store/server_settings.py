@@ -8,7 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from rasterembed.store.https_url import canonical_host
+
 if TYPE_CHECKING:
+    from rasterembed.store.https import HttpsClient
     from rasterembed.store.s3 import S3Storage
 
 DEFAULT_REGION = "us-east-1"
@@ -86,6 +89,27 @@ class SourceSettings(ServerSettings):
     requester_pays: bool = Field(
         default=False, description="Accept the costs of requests to a bucket whose owner does not pay them."
     )
+    https_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Hosts that rasters and STAC documents with https:// are read from, such as data.example.org or "
+        "stac.internal:8443. Redirects to other hosts are refused. Empty: https:// is not read.",
+    )
+    https_private: bool = Field(
+        default=False,
+        description="Read from these hosts even if their addresses are private, as those of servers in your own "
+        "network are.",
+    )
+
+    @field_validator("https_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, hosts: object) -> object:
+        # An environment variable holds a text, with commas between the hosts.
+        return [part.strip() for part in hosts.split(",") if part.strip()] if isinstance(hosts, str) else hosts
+
+    @field_validator("https_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(canonical_host, hosts)))
 
     @model_validator(mode="after")
     def _check_anonymous(self) -> Self:
@@ -95,7 +119,7 @@ class SourceSettings(ServerSettings):
 
 
 class SourceStore(SourceSettings):
-    """The server that rasters on S3 are read from, if it is not the server of the store.
+    """How rasters are read from other servers than the store's: an S3 server, and web servers over https.
 
     The variables `AWS_ENDPOINT_URL` and `AWS_REGION` are not used: they belong to the store. Without an endpoint, the
     server is AWS. Without keys, the AWS credentials chain gives them.
@@ -128,3 +152,16 @@ class SourceStore(SourceSettings):
             unsigned=self.anonymous,
             requester_pays=self.requester_pays,
         )
+
+    @cached_property
+    def https(self) -> HttpsClient:
+        """The client that reads from the hosts in `https_hosts`."""
+        return open_https(self.https_hosts, private=self.https_private)
+
+
+def open_https(hosts: tuple[str, ...], *, private: bool) -> HttpsClient:
+    """Return a client that reads from these hosts. See `SourceSettings`."""
+    # Import the packages for https only if they are used.
+    from rasterembed.store.https import HttpsClient
+
+    return HttpsClient(hosts, private=private)

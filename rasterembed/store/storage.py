@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+RETRY_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds to wait before each retry of a request. The sum is longer than the time that a server needs to restart."""
+
 MAX_OBJECT_BYTES = 2**63 - 1
 """Largest size of a file on Linux. Objects on S3 are smaller."""
 

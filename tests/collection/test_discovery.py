@@ -75,8 +75,8 @@ def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, s
         "a b.TIFF": None,
         "b.tif": None,
         "none.tif": f"{scenes}/none.tif: there is no such file",
-        "x.tif": "'https://host/x.tif' is neither a path nor s3://bucket/key, so it is not read: copy the file, and "
-        "name it",
+        "x.tif": "https://host/x.tif: the host host is not one of those that may be read: if you trust it, add it to "
+        "`https_hosts` of the source store",
     }
 
 
@@ -173,7 +173,7 @@ def test_an_item_whose_file_is_missing_or_elsewhere_is_recorded(store: ObjectSto
     (scenes / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": [*items, {"type": 3}]}))
     problems = {scene.uri: scene.problem or "" for scene in discover(store, str(scenes / "items.json")).scenes}
     assert "there is no such file" in problems[f"{scenes}/none.tif"]
-    assert "is neither a path nor s3://bucket/key" in problems[f"{scenes}/items.json#web"]
+    assert "the host host is not one of those that may be read" in problems[f"{scenes}/items.json#web"]
     assert "0 data assets" in problems[f"{scenes}/items.json#none"]
     assert "it is not a STAC Item" in problems[f"{scenes}/items.json#None"]
 

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from rasterembed.commands import embed
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.receipts import receipt_of
-from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, UsageError
+from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, StoreError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.pixels import open_pixels
@@ -298,7 +298,9 @@ def test_a_mask_is_opened_as_safely_as_a_raster(store: ObjectStore, tmp_path: Pa
     ):
         with pytest.raises(error, match=text):
             declared(store, path, mask=str(tmp_path / name))
-    with pytest.raises(UsageError, match=r"mask 'https://example.org/m\.tif' is neither a file nor s3"):
+    with pytest.raises(UsageError, match=r"mask 'http://example.org/m\.tif' is neither a file nor s3"):
+        declared(store, path, mask="http://example.org/m.tif")
+    with pytest.raises(StoreError, match=r"https://example.org/m\.tif: the host example.org is not one of those"):
         declared(store, path, mask="https://example.org/m.tif")
 
 

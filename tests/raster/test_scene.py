@@ -39,6 +39,7 @@ from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.search.query import Query
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.server_settings import SourceStore
 
 WIDTH, HEIGHT = 100, 70
 PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
@@ -375,7 +376,10 @@ def test_files_that_do_not_fit_are_refused_with_both_shown(
             '{"type": "Feature", "assets": {"a": 5, "b": {"href": 3, "type": "image/tiff"}}}',
             "asset 'b': it has no href",
         ),
-        ('{"type": "Feature", "assets": {"a": {"href": "https://x/a.tif"}}}', "'https://x/a.tif' is neither a path"),
+        (
+            '{"type": "Feature", "assets": {"a": {"href": "https://x/a.tif"}}}',
+            "the host x is not one of those that may be read",
+        ),
         ('{"type": "Feature", "assets": {"a": {"href": "/vsicurl/x.tif"}}}', "neither a file nor s3"),
         (
             '{"type": "Feature", "assets": {"a": {"href": "a.tif"}, "b": {"href": "b.tif"}}}',
@@ -437,12 +441,13 @@ def test_a_mapping_can_be_written_as_text(tmp_path: Path, store: ObjectStore, mo
     assert register_scene(store, "year=2026,month=6.tif").scene is None
 
 
-def test_an_item_on_s3_names_objects_on_s3_only(tmp_path: Path, store: ObjectStore) -> None:
+def test_an_item_on_a_server_names_files_on_servers_only(tmp_path: Path, store: ObjectStore) -> None:
     asset = ItemAsset("red", ("x",), frozenset(), "image/tiff", ())
     item = ItemFile("s3://bucket/a/b/item.json", "id", {}, None, None)
+    listed = ObjectStore(root=store.root, source_store=SourceStore(https_hosts=("host",)))
 
-    def uri_of(*hrefs: str) -> str:
-        return asset_uri(item, replace(asset, hrefs=hrefs))
+    def uri_of(*hrefs: str, store: ObjectStore = store) -> str:
+        return asset_uri(store, item, replace(asset, hrefs=hrefs))
 
     assert uri_of("./B04.tif") == "s3://bucket/a/b/B04.tif"
     assert uri_of("../B04.tif") == "s3://bucket/a/B04.tif"
@@ -450,6 +455,17 @@ def test_an_item_on_s3_names_objects_on_s3_only(tmp_path: Path, store: ObjectSto
     for href in ("/etc/scene.tif", "file:///etc/scene.tif", "../../../x.tif", "http://169.254.169.254/x.tif"):
         with pytest.raises(DataError, match="asset 'red'"):
             uri_of(href)
+    assert uri_of("https://host/B04.tif", "s3://other/B04.tif", store=listed) == "https://host/B04.tif"
+    assert uri_of("https://other/B04.tif", "s3://other/B04.tif", store=listed) == "s3://other/B04.tif"
+    item = replace(item, uri="https://host/a/b/item.json")
+    assert uri_of("../B04.tif", store=listed) == "https://host/a/B04.tif"
+    assert uri_of("/c d.tif", store=listed) == "https://host/c%20d.tif"
+    assert uri_of("s3://other/B04.tif") == "s3://other/B04.tif"
+    for href in ("file:///etc/scene.tif", "//other/x.tif", "http://host/x.tif", "https://u:p@host/x.tif", "x.tif?a=b"):
+        with pytest.raises(DataError, match="asset 'red'") as caught:
+            uri_of(href, store=listed)
+        assert "a=b" not in str(caught.value)
+        assert "u:p" not in str(caught.value)
 
 
 def bilinear(coarse: NDArray[Any], factor: int) -> NDArray[np.float64]:
@@ -569,7 +585,10 @@ _NAMES = ["href", "type", "roles", "bands", "eo:bands", "raster:bands", "common_
           "raster:offset", "alternate", "datetime", "eo:cloud_cover", "visual", "red"]  # fmt: skip
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(_NAMES)
 _JSON = st.recursive(
-    _LEAVES | st.sampled_from(["image/tiff", "a.tif", "s3://b/a.tif", "file:///a.tif", "http://[", "10" * 400]),
+    _LEAVES
+    | st.sampled_from(
+        ["image/tiff", "a.tif", "s3://b/a.tif", "file:///a.tif", "http://[", "https://[", "https://host/a", "10" * 400]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=5),
     max_leaves=15,
 )
@@ -577,12 +596,14 @@ _JSON = st.recursive(
 
 @given(properties=_JSON, assets=st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=4))
 def test_an_item_with_any_content_is_read_or_refused(properties: Any, assets: Any) -> None:
+    store = ObjectStore(root="s3://results", source_store=SourceStore(https_hosts=("host",)))
     value = {"type": "Feature", "id": properties, "properties": properties, "assets": assets}
-    for uri in ("/data/item.json", "s3://bucket/item.json"):
+    servers = ("s3://", "https://host/")
+    for uri in ("/data/item.json", "s3://bucket/item.json", "https://host/item.json"):
         item = parse_item(uri, value)
         for asset in item.assets.values():
             try:
-                found = asset_uri(item, asset)
+                found = asset_uri(store, item, asset)
             except RasterEmbedError:
                 continue
-            assert found.startswith("s3://" if uri.startswith("s3://") else ("s3://", "/"))
+            assert found.startswith((*servers, "/") if uri.startswith("/") else servers)

@@ -534,7 +534,13 @@ def test_a_root_that_is_a_file_is_said_so(tmp_path: Path) -> None:
         "s3:///key",
         "s3://bucket/folder/",
         "http://host/scene.tif",
-        "https://host/scene.tif",
+        "https://host",
+        "https://host/folder/",
+        "https://host/scene.tif?token=hush",
+        "https://user:hush@host/scene.tif",
+        "https://*/scene.tif",
+        "https://127.1/scene.tif",
+        "https://host:a/scene.tif",
         "file:///scene.tif",
         "gs://bucket/scene.tif",
         "/vsicurl/http://host/scene.tif",
@@ -548,6 +554,7 @@ def test_rasters_that_gdal_would_go_elsewhere_for_are_refused(raster: str) -> No
     with pytest.raises(UsageError) as error:
         locate(raster)
     assert "\n" not in str(error.value)
+    assert "hush" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -558,6 +565,9 @@ def test_rasters_that_gdal_would_go_elsewhere_for_are_refused(raster: str) -> No
         ("NETCDF:scene.nc:var", "{here}/NETCDF:scene.nc:var"),
         ("/data/scene.tif", "/data/scene.tif"),
         ("s3://bucket/a/scene #1?.tif", "s3://bucket/a/scene #1?.tif"),
+        ("https://host/a/scene.tif", "https://host/a/scene.tif"),
+        ("HTTPS://Host.Example:443/a b%20ü.tif", "https://host.example/a%20b%20%C3%BC.tif"),
+        ("https://[::1]:8443/scene.tif", "https://[::1]:8443/scene.tif"),
     ],
 )
 def test_other_rasters_are_paths_or_objects(
