@@ -79,6 +79,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
     from rasterembed.search.index_options import VectorIndexOptions
+    from rasterembed.search.vector_files import VectorFiles
     from rasterembed.search.vector_index import build_vector_index
     from rasterembed.store.object_store import ObjectStore
 
@@ -92,7 +93,7 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
         )
         assert len(manifest.shards) == shards, len(manifest.shards)
         run_qa(store, manifest)
-        build_vector_index(Dataset(store, manifest), VectorIndexOptions())
+        build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), VectorIndexOptions())
 
     def flow() -> None:
         name = f"flow-{next(numbers)}"

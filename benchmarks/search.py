@@ -32,6 +32,7 @@ from rasterembed.search.filters import Filters
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -160,7 +161,7 @@ def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
 def _build(root: Path) -> dict[str, Any]:
     begun = time.process_time()
     dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    info = build_vector_index(dataset, VectorIndexOptions(index="always")).info
+    info = build_vector_index(VectorFiles.of_dataset(dataset), VectorIndexOptions(index="always")).info
     assert info is not None
     return {
         "seconds": time.process_time() - begun,
@@ -174,7 +175,7 @@ def _build(root: Path) -> dict[str, Any]:
 def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "auto")
     store = ObjectStore(root=str(root / "store"))
-    engine = VssEngine(Dataset.open(store, "made-up"))
+    engine = VssEngine(VectorFiles.of_dataset(Dataset.open(store, "made-up")))
     seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 

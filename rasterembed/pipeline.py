@@ -139,9 +139,10 @@ class Steps:
 
     def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
         """Build the vector index, if the options ask for one."""
+        from rasterembed.search.vector_files import VectorFiles
         from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
-        build_vector_index(Dataset(store, manifest), options)
+        build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
         """Return a context manager that shows the progress while shards are computed. This class shows nothing."""

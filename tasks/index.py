@@ -9,6 +9,7 @@ from prefect import get_run_logger, task
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
@@ -21,7 +22,7 @@ def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOp
     """Build the vector index if the options require one; see `rasterembed.search.vector_index.build_vector_index`."""
     from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
-    result = build_vector_index(Dataset(store, manifest), options)
+    result = build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
     info = result.info
     log = get_run_logger()
     if info is None:

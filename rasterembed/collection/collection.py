@@ -184,8 +184,8 @@ class Collection:
     def vectors(self, columns: Sequence[str] = ("tile_id", "embedding")) -> Iterator[pa.RecordBatch]:
         """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.
 
-        The rows come from the table if it is up to date, in the order of the Hilbert curve. Otherwise they come from the
-        shards, one scene after the other.
+        The rows come from the table if it is up to date, in the order of the Hilbert curve. Otherwise they come from
+        the shards, one scene after the other.
 
         Args:
             columns: columns to read. docs/datasets.md and docs/collections.md list them.

@@ -11,7 +11,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_ca
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.members import member_id
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
-from rasterembed.collection.table import write_table
+from rasterembed.collection.table_writing import write_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout

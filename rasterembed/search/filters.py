@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,21 @@ import pyarrow.compute as pc
 import shapely
 
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
+
+
+class TileFilters(Protocol):
+    """Filters for tiles, as an engine with a vector index uses them."""
+
+    @property
+    def restrictive(self) -> bool:
+        """Whether the filters can reject a tile that is not excluded."""
+
+    @property
+    def excluded_count(self) -> int:
+        """Largest number of tiles that the filters reject because they are tiles of the query."""
+
+    def keep_passing(self, rows: pa.Table) -> pa.Table:
+        """Return the rows that pass all filters. The rows have the columns `VectorFiles.columns`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +43,11 @@ class Filters:
     def restrictive(self) -> bool:
         """Whether the filters can reject a tile that is not in `excluded`."""
         return bool(self.areas) or self.min_valid_fraction > 0
+
+    @property
+    def excluded_count(self) -> int:
+        """Number of tiles in `excluded`."""
+        return len(self.excluded)
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters.

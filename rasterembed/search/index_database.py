@@ -16,16 +16,20 @@ from pathlib import Path
 import duckdb
 
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
 _TABLE = (
-    'CREATE TABLE vectors(tile_id VARCHAR, "row" INTEGER, col INTEGER, col_off INTEGER, row_off INTEGER, '
+    'CREATE TABLE vectors({dataset_id}tile_id VARCHAR, "row" INTEGER, col INTEGER, col_off INTEGER, row_off INTEGER, '
     "width INTEGER, height INTEGER, valid_fraction FLOAT, geometry {geometry}, embedding FLOAT[{dimensions}]);"
 )
 """The SQL text that DuckDB returns for the table of a build. The table of a database must have the same text."""
 
 _GEOMETRY_TYPES = ("GEOMETRY", "BLOB")
 """Types of the footprints. The type is `BLOB` if the raster has no place on Earth."""
+
+_DATASET_ID = "dataset_id VARCHAR, "
+"""The column that only the table of a collection has."""
 
 
 def load_vss(con: duckdb.DuckDBPyConnection) -> None:
@@ -38,14 +42,14 @@ def load_vss(con: duckdb.DuckDBPyConnection) -> None:
         raise IndexUnusableError(NoIndexReason.NO_EXTENSION, duckdb.__version__)
 
 
-def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBPyConnection:
+def open_database(path: Path, files: VectorFiles, ef_search: int) -> duckdb.DuckDBPyConnection:
     """Open a connection, and attach the database of an index as `ix`. The database is read-only.
 
     The connection can read no other file.
 
     Args:
         path: the database.
-        dimensions: length of a vector.
+        files: the files whose vectors are in the index.
         ef_search: number of candidates in a search.
 
     Raises:
@@ -72,14 +76,14 @@ def open_database(path: Path, dimensions: int, ef_search: int) -> duckdb.DuckDBP
         # columns of the nearest rows. This was slower in measurements.
         con.execute("SET late_materialization_max_rows = 0")
         con.execute("SET lock_configuration = true")
-        _check_contents(con, dimensions)
+        _check_contents(con, files)
     except BaseException:
         con.close()
         raise
     return con
 
 
-def _check_contents(con: duckdb.DuckDBPyConnection, dimensions: int) -> None:
+def _check_contents(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> None:
     """Check that the database holds the table and the index of a build, and nothing else.
 
     The table is compared by its SQL text, because this text also shows defaults, constraints and generated columns.
@@ -90,7 +94,8 @@ def _check_contents(con: duckdb.DuckDBPyConnection, dimensions: int) -> None:
     tables = con.execute(
         "SELECT schema_name, table_name, sql FROM duckdb_tables() WHERE database_name = 'ix'"
     ).fetchall()
-    allowed = [_TABLE.format(geometry=kind, dimensions=dimensions) for kind in _GEOMETRY_TYPES]
+    first = _DATASET_ID if files.of_collection else ""
+    allowed = [_TABLE.format(dataset_id=first, geometry=kind, dimensions=files.dimensions) for kind in _GEOMETRY_TYPES]
     if tables not in [[("main", "vectors", sql)] for sql in allowed]:
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
     # In every database, DuckDB has its own schemas, views, functions and types. They are marked as internal, and are

@@ -1,4 +1,4 @@
-"""The files of a dataset's vector index: the database, and `index.json`, which holds the name of the database.
+"""The files of a vector index: the database, and `index.json`, which holds the name of the database.
 
 The vector index is a cache. It may be missing, stale or damaged at any time. Search then uses the exact scan.
 """
@@ -13,11 +13,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import os_errors
+from rasterembed.raster.grid import MAX_TILES
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import VECTOR_INDEX_NAME
 from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.storage import MAX_OBJECT_BYTES
 from rasterembed.store.stored_model import MAX_BYTES
 from rasterembed.store.write_aside import new_file
 
@@ -27,30 +30,30 @@ class VectorIndexInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fingerprint: str
-    """Fingerprint of the dataset whose vectors are in the index."""
+    fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
+    """Digest of the vectors in the index: the dataset's fingerprint, or the signature of the collection's table."""
     file: str = Field(pattern=VECTOR_INDEX_NAME)
     """File name of the database. The database is in the folder of `index.json`."""
-    bytes: int
+    bytes: int = Field(ge=1, le=MAX_OBJECT_BYTES)
     """Size of the database in bytes."""
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
     """SHA-256 digest of the whole database."""
-    rows: int
+    rows: int = Field(ge=1, le=MAX_TILES)
     """Number of vectors in the index."""
     metric: Literal["cosine"] = "cosine"
-    m: int
+    m: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Number of links of a vector in the graph (HNSW's M)."""
-    ef_construction: int
+    ef_construction: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Number of candidates that the build considered for each vector."""
-    ef_search: int
+    ef_search: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Default number of candidates in a search. Recall was measured with this number."""
-    recall: float
+    recall: float = Field(ge=0.0, le=1.0)
     """Share of the exact nearest neighbours that the index finds, 0 to 1. The vector itself is not a neighbour."""
-    recall_at: int
+    recall_at: int = Field(ge=1, le=MAX_TILES)
     """Number of neighbours of each vector in the measurement of recall."""
-    recall_sample: int
+    recall_sample: int = Field(ge=0, le=MAX_TILES)
     """Number of vectors in the measurement of recall."""
-    build_seconds: float
+    build_seconds: float = Field(ge=0.0, allow_inf_nan=False)
     """Elapsed time of the build in seconds, without the measurement of recall."""
     duckdb: str
     """Version of DuckDB that built the index."""
@@ -58,35 +61,35 @@ class VectorIndexInfo(BaseModel):
     """End of the build, UTC."""
 
 
-def read_info(dataset: Dataset) -> VectorIndexInfo:
-    """Read the description of the dataset's vector index.
+def read_info(files: VectorFiles) -> VectorIndexInfo:
+    """Read the description of a vector index.
 
     Raises:
-        IndexUnusableError: if the dataset has no index, if the description cannot be read, or if the index holds other
-            vectors than the dataset.
+        IndexUnusableError: if there is no index, if the description cannot be read, or if the index holds other vectors
+            than the files.
     """
-    data = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES)
+    data = files.store.read(files.layout.vector_index_info, MAX_BYTES)
     if data is None:
         raise IndexUnusableError(NoIndexReason.ABSENT)
     try:
         info = VectorIndexInfo.model_validate_json(data)
     except ValidationError as error:
         raise IndexUnusableError(NoIndexReason.INFO_UNREADABLE) from error
-    if info.fingerprint != dataset.manifest.fingerprint or info.rows != dataset.manifest.rows:
+    if info.fingerprint != files.digest or info.rows != files.rows:
         raise IndexUnusableError(NoIndexReason.STALE)
     return info
 
 
-def local_database(dataset: Dataset, info: VectorIndexInfo) -> Path:
+def local_database(files: VectorFiles, info: VectorIndexInfo) -> Path:
     """Return the path of the index's database on this machine. A database on S3 is downloaded once.
 
     Raises:
         IndexUnusableError: if the database is missing, or if its size or sha256 differs from `info`.
         StoreError: if the store refuses or does not answer, or if the local file cannot be written.
     """
-    store = dataset.store
-    key = dataset.layout.vector_index_file(info.file)
-    path = _download(dataset, key, info) if store.is_s3 else Path(store.uri(key))
+    store = files.store
+    key = files.layout.vector_index_file(info.file)
+    path = _download(files, key, info) if store.is_s3 else Path(store.uri(key))
     # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a checksum
     # error at a place where exceptions are forbidden. This ends the whole process.
     if not _is_undamaged(path, info):
@@ -103,13 +106,13 @@ def _is_undamaged(path: Path, info: VectorIndexInfo) -> bool:
         return hashlib.file_digest(handle, "sha256").hexdigest() == info.sha256
 
 
-def _download(dataset: Dataset, key: str, info: VectorIndexInfo) -> Path:
+def _download(files: VectorFiles, key: str, info: VectorIndexInfo) -> Path:
     """Return the path of the database in the user's cache folder. Download the database if the cache lacks it.
 
-    The cache keeps one database for each dataset.
+    The cache keeps one database for each dataset or collection.
     """
-    store = dataset.store
-    origin = f"{store.endpoint_url} {store.uri(dataset.layout.vector_index_folder)}"
+    store = files.store
+    origin = f"{store.endpoint_url} {store.uri(files.layout.vector_index_folder)}"
     folder = cache_folder() / "indexes" / hashlib.sha256(origin.encode()).hexdigest()[:16]
     path = folder / info.file
     with os_errors(str(path)):

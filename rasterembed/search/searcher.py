@@ -27,6 +27,7 @@ from rasterembed.search.examples import ResolvedExamples, resolve_examples, scal
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
@@ -107,7 +108,7 @@ class Searcher:
         if engine == "scan":
             return _Engines(scan, None, NoIndexReason.SCAN_REQUESTED, "")
         try:
-            return _Engines(scan, VssEngine(dataset, ef_search), None, "")
+            return _Engines(scan, VssEngine(VectorFiles.of_dataset(dataset), ef_search), None, "")
         except IndexUnusableError as error:
             return _Engines(scan, None, error.reason, error.detail)
 
@@ -299,7 +300,7 @@ def _hint(where: Where, datasets: Sequence[Dataset]) -> str:
 
 
 def _used(
-    dataset: Dataset, engine: SearchEngine, no_index: NoIndexReason | None = None, detail: str = ""
+    dataset: Dataset, engine: SearchEngine | ScanEngine, no_index: NoIndexReason | None = None, detail: str = ""
 ) -> UsedEngine:
     return UsedEngine(
         dataset_id=dataset.id,

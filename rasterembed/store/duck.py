@@ -98,7 +98,9 @@ def load_vss(con: duckdb.DuckDBPyConnection) -> bool:
     return True
 
 
-def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]) -> duckdb.DuckDBPyRelation:
+def scan(
+    con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str], *, row_numbers: bool = False
+) -> duckdb.DuckDBPyRelation:
     """Return the rows of some Parquet objects, in the order of `keys`.
 
     The vectors have the type `FLOAT[]`. DuckDB's array functions need a cast to `FLOAT[dimensions]`. The column
@@ -108,6 +110,7 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
         con: a connection from `connect`.
         store: store of the objects.
         keys: keys of the objects, at least one. Take the keys from a manifest, not from a listing of the store.
+        row_numbers: whether the column `file_row_number` has the number of each row in its file, from 0.
 
     Raises:
         duckdb.Error: if an object does not exist or is not a Parquet file. Call this function and run its queries in a
@@ -120,7 +123,7 @@ def scan(con: duckdb.DuckDBPyConnection, store: ObjectStore, keys: Sequence[str]
         paths = [_literal(store.uri(key)) for key in keys]
     # Turn Hive partitioning off. With it, a root such as /data/year=2026 would add a column to the table.
     try:
-        return con.read_parquet(paths, filename=True, hive_partitioning=False)
+        return con.read_parquet(paths, filename=True, file_row_number=row_numbers, hive_partitioning=False)
     except duckdb.IOException as error:
         if not store.is_s3:
             for file in map(store.uri, keys):

@@ -155,7 +155,7 @@ def dead_letter(digest: str) -> str:
 
 
 def new_vector_index_name(fingerprint: str) -> str:
-    """Return a new, unique file name for a vector index of the dataset with this fingerprint."""
+    """Return a new, unique file name for a vector index of the vectors with this digest."""
     return f"hnsw-{fingerprint[:12]}-{uuid.uuid4().hex[:8]}.duckdb"
 
 
@@ -368,6 +368,20 @@ class CollectionLayout:
     def table_file(self, name: str) -> str:
         """Return the key of a file in `table_folder`."""
         return key_in(self.table_folder, name)
+
+    @property
+    def vector_index_folder(self) -> str:
+        """Folder of the vector index of the table."""
+        return f"{self.collection_folder}/index"
+
+    @property
+    def vector_index_info(self) -> str:
+        """Description of the vector index. It holds the name of the index file."""
+        return self.vector_index_file("index.json")
+
+    def vector_index_file(self, name: str) -> str:
+        """Return the key of a file in the folder of the vector index."""
+        return key_in(self.vector_index_folder, name)
 
     @property
     def lease_folder(self) -> str:

@@ -28,6 +28,7 @@ from rasterembed.search.index_file import VectorIndexInfo
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
@@ -137,7 +138,7 @@ class Indexed:
 
 def build(dataset: Dataset, options: VectorIndexOptions) -> tuple[VectorIndexInfo | None, str]:
     """Build an index; return it, and what the build says of it."""
-    result = build_vector_index(dataset, options)
+    result = build_vector_index(VectorFiles.of_dataset(dataset), options)
     return result.info, result.describe()
 
 
@@ -258,7 +259,7 @@ BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
     "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is missing, cut off or damaged"),
     "no json": (lambda i: (i.folder / "index.json").write_text("{"), "the index is broken: index.json cannot be read"),
     "led astray": (lambda i: rewrite(i, file="../../../x.duckdb"), "the index is broken: index.json cannot be read"),
-    "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: the dataset has other vectors now"),
+    "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: it was built from other vectors"),
 }
 
 
@@ -354,7 +355,7 @@ def test_a_planted_database_is_not_read(indexed: Indexed, tmp_path: Path, how: s
 def test_a_connection_to_an_index_opens_no_other_file(indexed: Indexed, tmp_path: Path) -> None:
     secret = tmp_path / "secret.txt"
     secret.write_text("secret")
-    con = open_database(indexed.folder / indexed.info.file, 24, 128)
+    con = open_database(indexed.folder / indexed.info.file, VectorFiles.of_dataset(indexed.dataset), 128)
     for statement in (
         f"SELECT * FROM read_text({quote_path(secret)})",
         f"SELECT * FROM glob({quote_path(tmp_path / '*')})",
@@ -387,7 +388,7 @@ def test_a_log_beside_an_index_is_not_executed(indexed: Indexed) -> None:
 def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_path: Path) -> None:
     new = make(indexed.dataset.store, tmp_path, vectors_of(400, seed=5), vector_dtype="float16")
     assert new.manifest.fingerprint != indexed.dataset.manifest.fingerprint
-    assert indexed.search()[:2] == ("scan", "the index is stale: the dataset has other vectors now")
+    assert indexed.search()[:2] == ("scan", "the index is stale: it was built from other vectors")
     info, _ = build(new, ALWAYS)
     assert info is not None
     assert indexed.search()[0] == "vss"
@@ -395,7 +396,7 @@ def test_vectors_that_were_replaced_make_the_index_stale(indexed: Indexed, tmp_p
 
 def test_a_build_that_fails_leaves_the_old_index(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {path.name: path.read_bytes() for path in indexed.folder.iterdir()}
-    monkeypatch.setattr("rasterembed.search.vector_index.measure_recall", lambda _: 1 / 0)
+    monkeypatch.setattr("rasterembed.search.vector_index.measure_recall", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build(indexed.dataset, VectorIndexOptions(index="always", index_m=8))
     assert {path.name: path.read_bytes() for path in indexed.folder.iterdir()} == before
@@ -472,7 +473,7 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     dataset = Dataset.open(store, "made")
     poor, _ = build(dataset, VectorIndexOptions(index="always", index_m=2, index_ef_construction=8, index_ef_search=8))
     assert poor is not None
-    index = VssEngine(dataset)
+    index = VssEngine(VectorFiles.of_dataset(dataset))
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     found = 0
     asked = range(0, 3000, 15)

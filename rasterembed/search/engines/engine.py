@@ -9,17 +9,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed.search.filters import Filters
+from rasterembed.search.filters import TileFilters
 
 EngineName = Literal["scan", "vss"]
 """`scan` compares the query with every vector. `vss` uses the HNSW index of DuckDB's extension `vss`."""
 
-COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
-"""Columns of a shard, as SQL. Every engine returns these columns and the column `distance`."""
-
 
 class SearchEngine(Protocol):
-    """Finds the nearest vectors of one dataset. Only one thread at a time may use an engine."""
+    """Finds the nearest vectors of one `VectorFiles`. Only one thread at a time may use an engine."""
 
     @property
     def name(self) -> EngineName:
@@ -33,7 +30,7 @@ class SearchEngine(Protocol):
     def recall(self) -> float | None:
         """Recall that was measured when the index was built, 0 to 1. None if the engine is exact."""
 
-    def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table | None:
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table | None:
         """Return the k nearest tiles that pass the filters.
 
         Args:
@@ -42,9 +39,10 @@ class SearchEngine(Protocol):
             filters: filters for the tiles.
 
         Returns:
-            A table with the columns `COLUMNS` and `distance` (cosine distance, 0 to 2). The rows are in the order of
-            distance. Rows with the same distance are in the order of tile id. If fewer than k tiles pass the filters,
-            the table has fewer rows. The result is None if the engine is not sure that it found the nearest tiles.
+            A table with the columns `VectorFiles.columns` and `distance` (cosine distance, 0 to 2). The rows are in the
+            order of distance. Rows with the same distance are in the order of `VectorFiles.identity`. If fewer than k
+            tiles pass the filters, the table has fewer rows. The result is None if the engine is not sure that it found
+            the nearest tiles.
 
         Raises:
             IndexUnusableError: if the engine's index is broken. The engine must then not be used again.
@@ -56,14 +54,14 @@ class SearchEngine(Protocol):
 
 
 class NoIndexReason(StrEnum):
-    """Reason why a dataset was searched by the exact scan, and not with a vector index."""
+    """Reason why a dataset or a collection was searched by the exact scan, and not with a vector index."""
 
     SCAN_REQUESTED = "scan_requested"
     """The caller chose the engine `scan`."""
     ABSENT = "absent"
-    """The dataset has no index."""
+    """There is no index."""
     STALE = "stale"
-    """The index was built from other vectors than the dataset has now."""
+    """The index was built from other vectors than the dataset or the table has now."""
     INFO_UNREADABLE = "info_unreadable"
     """`index.json` has no valid content."""
     FILE_DAMAGED = "file_damaged"
@@ -87,7 +85,7 @@ class NoIndexReason(StrEnum):
 
         Example:
             >>> NoIndexReason.STALE.describe()
-            'the index is stale: the dataset has other vectors now'
+            'the index is stale: it was built from other vectors'
         """
         match self:
             case NoIndexReason.SCAN_REQUESTED:
@@ -95,7 +93,7 @@ class NoIndexReason(StrEnum):
             case NoIndexReason.ABSENT:
                 return "there is no index"
             case NoIndexReason.STALE:
-                return "the index is stale: the dataset has other vectors now"
+                return "the index is stale: it was built from other vectors"
             case NoIndexReason.INFO_UNREADABLE:
                 return "the index is broken: index.json cannot be read"
             case NoIndexReason.FILE_DAMAGED:
@@ -113,7 +111,7 @@ class NoIndexReason(StrEnum):
 
 
 class IndexUnusableError(Exception):
-    """A dataset's vector index cannot be used. The search then uses the exact scan.
+    """A vector index cannot be used. The search then uses the exact scan.
 
     Args:
         reason: the reason.

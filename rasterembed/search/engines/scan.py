@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -10,9 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.search.engines.engine import COLUMNS, EngineName
+from rasterembed.search.engines.engine import EngineName
 from rasterembed.search.filters import Filters
 from rasterembed.search.tile_lookup import tiles_in_areas
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
 
@@ -23,6 +25,40 @@ def connect() -> duckdb.DuckDBPyConnection:
     # fetches the remaining columns of the nearest rows.
     con.execute("SET late_materialization_max_rows = 0")
     return con
+
+
+def nearest_exactly(
+    con: duckdb.DuckDBPyConnection,
+    files: VectorFiles,
+    keys: Sequence[str],
+    vector: NDArray[np.float32],
+    k: int,
+    condition: str,
+    parameters: Mapping[str, Any],
+) -> pa.Table:
+    """Return the k nearest tiles for which a condition is true. See `SearchEngine.nearest`.
+
+    Args:
+        con: a connection from `connect`.
+        files: describes the files.
+        keys: keys of the files to read, at least one.
+        vector: the query, shape (dimensions,).
+        k: largest number of rows.
+        condition: SQL condition on the columns of the files.
+        parameters: values of the condition's parameters.
+
+    Raises:
+        DataError: if a file cannot be read.
+    """
+    array = f"FLOAT[{files.dimensions}]"
+    query = (
+        f"SELECT {files.columns}, array_cosine_distance(embedding::{array}, $vector::{array}) AS distance "
+        f"FROM vectors WHERE {condition} ORDER BY distance, {', '.join(files.identity)} LIMIT $k"
+    )
+    values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
+    with duck.readable_errors(con, files.name):
+        duck.scan(con, files.store, keys).create_view("vectors", replace=True)
+        return con.execute(query, values).to_arrow_table()
 
 
 class ScanEngine:
@@ -39,7 +75,7 @@ class ScanEngine:
     recall = None
 
     def __init__(self, dataset: Dataset, con: duckdb.DuckDBPyConnection) -> None:
-        self._dataset = dataset
+        self._dataset, self._files = dataset, VectorFiles.of_dataset(dataset)
         self._con = con
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table:
@@ -63,16 +99,8 @@ class ScanEngine:
         if not shards:
             # No row passes the filters. One shard is read to get an empty table with the right columns.
             shards = [manifest.shards[0]]
-        array = f"FLOAT[{manifest.dimensions}]"
-        query = (
-            f"SELECT {COLUMNS}, array_cosine_distance(embedding::{array}, $vector::{array}) AS distance "
-            f"FROM vectors WHERE {condition} ORDER BY distance, tile_id LIMIT $k"
-        )
-        values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
-        with duck.readable_errors(self._con, f"dataset {self._dataset.id!r}"):
-            files = duck.scan(self._con, self._dataset.store, [shard.path for shard in shards])
-            files.create_view("vectors", replace=True)
-            return self._con.execute(query, values).to_arrow_table()
+        keys = [shard.path for shard in shards]
+        return nearest_exactly(self._con, self._files, keys, vector, k, condition, parameters)
 
     def close(self) -> None:
         """Do nothing: the connection belongs to the caller."""

@@ -1,6 +1,6 @@
 """Engine `vss`: DuckDB's extension `vss` finds the nearest vectors in an HNSW index. The answer is approximate.
 
-A DuckDB database holds the rows of all shards and the index of their vectors. If a query has a condition or an OFFSET,
+A DuckDB database holds the rows of all files and the index of their vectors. If a query has a condition or an OFFSET,
 `vss` returns wrong rows and reports no error. If a query has a join, `vss` does not use the index. docs/search.md lists
 these cases. This engine therefore sends only one form of query: it asks for the k rows nearest to a constant. It then
 applies the filters to the returned rows.
@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import StoreError
-from rasterembed.search.engines.engine import COLUMNS, EngineName, IndexUnusableError, NoIndexReason
-from rasterembed.search.filters import Filters
+from rasterembed.search.engines.engine import EngineName, IndexUnusableError, NoIndexReason
+from rasterembed.search.filters import TileFilters
 from rasterembed.search.index_database import open_database
 from rasterembed.search.index_file import local_database, read_info
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
 MAX_FETCH = 4096
@@ -30,10 +30,10 @@ _OVERFETCH = 8
 
 
 class VssEngine:
-    """Searches the vector index of one dataset. The whole index is loaded into memory.
+    """Searches the vector index of a dataset or of a collection's table. The whole index is loaded into memory.
 
     Args:
-        dataset: the dataset to search.
+        files: the files whose vectors are in the index.
         ef_search: number of candidates in a search. None means the default of the index.
 
     Raises:
@@ -42,13 +42,14 @@ class VssEngine:
 
     name: EngineName = "vss"
 
-    def __init__(self, dataset: Dataset, ef_search: int | None = None) -> None:
-        self.info = read_info(dataset)
+    def __init__(self, files: VectorFiles, ef_search: int | None = None) -> None:
+        self._files = files
+        self.info = read_info(files)
         self.ef_search = ef_search or self.info.ef_search
         try:
-            path = local_database(dataset, self.info)
-            self._con = open_database(path, dataset.manifest.dimensions, self.ef_search)
-            self._load_index(dataset.manifest.dimensions)
+            path = local_database(files, self.info)
+            self._con = open_database(path, files, self.ef_search)
+            self._load_index(files.dimensions)
         except (duckdb.Error, StoreError) as error:
             raise _failed(error) from error
 
@@ -71,7 +72,7 @@ class VssEngine:
         """See `SearchEngine.recall`."""
         return self.info.recall
 
-    def nearest(self, vector: NDArray[np.float32], k: int, filters: Filters) -> pa.Table | None:
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table | None:
         """Return the k nearest tiles that pass the filters, or None. See `SearchEngine.nearest`.
 
         The result is None in three cases: fewer than k of the fetched rows pass the filters; a row that was not fetched
@@ -82,15 +83,16 @@ class VssEngine:
         """
         # Fetch one additional row. If it is farther away than the k-th row, every row that was not fetched is farther
         # away too.
-        fetch = (k * _OVERFETCH if filters.restrictive else k) + len(filters.excluded) + 1
+        fetch = (k * _OVERFETCH if filters.restrictive else k) + filters.excluded_count + 1
         if fetch > MAX_FETCH:
             return None
-        query = nearest_sql(COLUMNS, len(vector))
+        query = nearest_sql(self._files.columns, len(vector))
         try:
             fetched = self._con.execute(query, {"vector": vector.tolist(), "n": fetch}).to_arrow_table()
         except duckdb.Error as error:
             raise _failed(error) from error
-        passing = filters.keep_passing(fetched).sort_by([("distance", "ascending"), ("tile_id", "ascending")])
+        order = [(name, "ascending") for name in ("distance", *self._files.identity)]
+        passing = filters.keep_passing(fetched).sort_by(order)
         if len(passing) < k or not passing["distance"][k - 1].as_py() < pc.max(fetched["distance"]).as_py():
             return None
         return passing.slice(0, k)
