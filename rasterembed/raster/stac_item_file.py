@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,6 +31,13 @@ _MAX_BYTES = 16 * 2**20
 _OFFSET_APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
 """Properties of an Item that say: the pixels have no offset any more, although the Item still gives one. Earth Search
 removed the offset of Sentinel-2's baseline 04.00 from its files, and kept -0.1 in `raster:bands`."""
+
+_BASELINE = re.compile(r"\d\d\.\d\d")
+_BASELINE_WITH_OFFSET = "04.00"
+"""Processing baseline of Sentinel-2 since which 1000 is added to all pixels. Baselines compare as texts."""
+
+_SENTINEL2_BAND = re.compile(r"B(0[1-9]|1[0-2]|8A)")
+"""Key of an asset that holds reflectances of Sentinel-2, and not a picture or a classification."""
 
 _NOT_DATA = {"thumbnail", "overview", "metadata", "data-mask", "cloud", "cloud-shadow", "saturation", "snow-ice"}
 """Roles of assets that are not the image itself."""
@@ -113,8 +121,9 @@ def parse_item(uri: str, item: object) -> ItemFile:
         raise DataError(f"{uri}: it is not a STAC Item{what}: give a Feature with `assets`, or a raster")
     properties = _mapping(item.get("properties"))
     applied = any(properties.get(name) is True for name in _OFFSET_APPLIED)
+    baseline = _baseline_facts(properties)
     assets = {
-        key: _asset(key, asset, offset_applied=applied)
+        key: _asset(key, asset, baseline if _SENTINEL2_BAND.fullmatch(key) else None, offset_applied=applied)
         for key, asset in item["assets"].items()
         if isinstance(asset, dict)
     }
@@ -200,7 +209,22 @@ def _checked_https(store: ObjectStore, url: str) -> str:
     return locate(url, "asset")
 
 
-def _asset(key: str, asset: Mapping[str, Any], *, offset_applied: bool) -> ItemAsset:
+def _baseline_facts(properties: Mapping[str, Any]) -> BandFacts | None:
+    """Return scale and offset that follow from the processing baseline of a Sentinel-2 Item, or None if it has none.
+
+    The Items of some catalogues, such as the Planetary Computer, give the baseline and no scale or offset.
+    """
+    baseline = properties.get("s2:processing_baseline")
+    if not isinstance(baseline, str) or not _BASELINE.fullmatch(baseline):
+        return None
+    return BandFacts(scale=0.0001, offset=-0.1 if baseline >= _BASELINE_WITH_OFFSET else 0.0)
+
+
+def _asset(key: str, asset: Mapping[str, Any], baseline: BandFacts | None, *, offset_applied: bool) -> ItemAsset:
+    bands = _bands(asset, offset_applied=offset_applied)
+    if baseline is not None and all(band.scale is None and band.offset is None for band in bands):
+        offset = 0.0 if offset_applied else baseline.offset
+        bands = tuple(band.model_copy(update={"scale": baseline.scale, "offset": offset}) for band in bands)
     alternates = [_mapping(value).get("href") for value in _mapping(asset.get("alternate")).values()]
     roles = asset.get("roles")
     return ItemAsset(
@@ -208,7 +232,7 @@ def _asset(key: str, asset: Mapping[str, Any], *, offset_applied: bool) -> ItemA
         hrefs=tuple(href for href in (asset.get("href"), *alternates) if isinstance(href, str) and href),
         roles=frozenset(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else frozenset(),
         media_type=str(asset.get("type") or "").lower(),
-        bands=_bands(asset, offset_applied=offset_applied),
+        bands=bands,
     )
 
 
