@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CollectionOptions,
         CollectionResult,
         CollectionSteps,
+        check_collection,
         embed_collection,
         rebuild_collection,
     )
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
     from rasterembed.model.choice import Dinov3
     from rasterembed.pipeline import EmbedOptions, EmbedResult, check_dataset, embed_raster
+    from rasterembed.qa.collection_report import CollectionReport
+    from rasterembed.qa.collection_thresholds import CollectionThresholds
     from rasterembed.qa.report import QaReport
     from rasterembed.qa.thresholds import QaThresholds
     from rasterembed.raster.grid import Grid
@@ -51,9 +54,11 @@ _MODULES = {
     "Answer": "search.answer",
     "Collection": "collection.collection",
     "CollectionOptions": "collection_pipeline",
+    "CollectionReport": "qa.collection_report",
     "CollectionResult": "collection_pipeline",
     "CollectionSteps": "collection_pipeline",
     "CollectionSummary": "collection.summaries",
+    "CollectionThresholds": "qa.collection_thresholds",
     "DataError": "errors",
     "Dataset": "dataset.dataset",
     "Dinov3": "model.choice",
@@ -78,6 +83,7 @@ _MODULES = {
     "Validity": "raster.validity",
     "VectorIndexOptions": "search.index_options",
     "Where": "search.query",
+    "check_collection": "collection_pipeline",
     "check_dataset": "pipeline",
     "embed_collection": "collection_pipeline",
     "embed_raster": "pipeline",
@@ -89,9 +95,11 @@ __all__ = [
     "Answer",
     "Collection",
     "CollectionOptions",
+    "CollectionReport",
     "CollectionResult",
     "CollectionSteps",
     "CollectionSummary",
+    "CollectionThresholds",
     "DataError",
     "Dataset",
     "Dinov3",
@@ -116,6 +124,7 @@ __all__ = [
     "Validity",
     "VectorIndexOptions",
     "Where",
+    "check_collection",
     "check_dataset",
     "embed_collection",
     "embed_raster",

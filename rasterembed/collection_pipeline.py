@@ -32,6 +32,8 @@ from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, check_type
 from rasterembed.model.choice import Device
 from rasterembed.pipeline import EmbedOptions
+from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
+from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
 from rasterembed.search.index_options import VectorIndexOptions
@@ -61,10 +63,12 @@ class CollectionOptions(BaseModel):
     """Settings for speed and memory. They change the vectors only by rounding."""
     qa: QaThresholds = QaThresholds()
     """Bounds that each scene must keep to become `ready`."""
+    collection_qa: CollectionThresholds = CollectionThresholds()
+    """Bounds that the collection as a whole must keep to pass its quality checks."""
     quality_checks: bool = Field(
         default=True,
-        description="Check the quality of each scene. Without these checks the state of the scenes stays `embedded`, "
-        "and they are not searched.",
+        description="Check the quality of each scene, and of the collection as a whole. Without these checks the "
+        "state of the scenes stays `embedded`, and they are not searched.",
     )
     max_failed_fraction: float = Field(
         default=0.1,
@@ -99,6 +103,8 @@ class CollectionResult:
     """Scenes of the listing that could not be embedded, with their reasons."""
     pruned: tuple[str, ...]
     """Ids of the datasets that were deleted, because their scenes are gone."""
+    report: CollectionReport | None
+    """Quality report of the collection as a whole. None if the quality checks were turned off."""
 
 
 class CollectionSteps(SceneMessages):
@@ -128,6 +134,23 @@ class CollectionSteps(SceneMessages):
             hub_token: access token for gated weights.
         """
         return embed_scenes(store, job, scenes, lease, hub_token=hub_token, messages=self)
+
+    def check_quality(
+        self,
+        store: ObjectStore,
+        layout: CollectionLayout,
+        configuration: CollectionConfiguration,
+        catalogue: Catalogue,
+        thresholds: CollectionThresholds,
+        *,
+        dry_run: bool = False,
+    ) -> CollectionReport:
+        """Measure the collection as a whole, and write the quality report. With `dry_run`, write nothing."""
+        # pyproj takes long to import.
+        from rasterembed.qa.collection_run import check_collection_quality, judge_collection
+
+        check = judge_collection if dry_run else check_collection_quality
+        return check(store, layout, configuration, catalogue, thresholds)
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Report what the run will do. This class reports nothing."""
@@ -203,13 +226,19 @@ def embed_collection(
             if dataset_id.startswith(layout.member_prefix):  # Others were embedded before the collection was made.
                 _delete(store, dataset_id, run_id, steps)
         writer.finish(comparison, listing, pruned)
+        report: CollectionReport | None = None
+        if options.quality_checks:
+            lease.check()
+            report = steps.check_quality(store, layout, configuration, writer.catalogue, options.collection_qa)
+            if not report.passed:  # Each scene has a state of its own, so this is no reason to fail.
+                steps.on_warning(str(CollectionQaError(report)))
         if options.table and _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     _check_failed(store, layout, failed, listing, options.max_failed_fraction)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
-    return CollectionResult(collection, listing, comparison, failed, pruned)
+    return CollectionResult(collection, listing, comparison, failed, pruned, report)
 
 
 def rebuild_collection(
@@ -265,6 +294,52 @@ def rebuild_collection(
             write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()
     return Collection.open(store, collection_id)
+
+
+def check_collection(
+    store: ObjectStore,
+    collection_id: str,
+    thresholds: CollectionThresholds = CollectionThresholds(),
+    *,
+    dry_run: bool = False,
+    steps: CollectionSteps | None = None,
+    run_id: str | None = None,
+) -> CollectionReport:
+    """Check the quality of a collection as a whole, and write the report and the verdict.
+
+    The scenes keep their states: each has quality checks of its own. With `dry_run`, nothing is written.
+
+    Args:
+        store: store of the collection.
+        collection_id: name of the collection.
+        thresholds: bounds that the collection must keep.
+        dry_run: only return the report.
+        steps: how the step runs. By default, it is a plain call in this process.
+        run_id: name of the run in the lease. The default name is random.
+
+    Returns:
+        The report. `CollectionReport.check` raises an error if a threshold is breached.
+
+    Raises:
+        UsageError: if the store has no collection of this name.
+        DataError: if the catalogue cannot be read.
+        LeaseHeldError: if another run is still writing the collection.
+    """
+    steps = steps or CollectionSteps()
+    collection = Collection.open(store, collection_id)
+    layout, configuration = collection.layout, collection.configuration
+    if dry_run:
+        return steps.check_quality(store, layout, configuration, collection.catalogue, thresholds, dry_run=True)
+    name = run_id or uuid.uuid4().hex
+    # The lease of a dead run expires during this wait.
+    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+        collection = Collection.open(store, collection_id)
+        writer = _Writer(store, layout, configuration, lease, collection.catalogue)
+        lease.check()
+        report = steps.check_quality(store, layout, configuration, writer.catalogue, thresholds)
+        if collection.state is CollectionState.READY:  # Only a run of `embed_collection` completes a collection.
+            writer.ready()
+    return report
 
 
 def _known_ids(store: ObjectStore, layout: CollectionLayout) -> frozenset[str]:
@@ -399,8 +474,11 @@ class _Writer:
 
     def ready(self) -> None:
         """Write the STAC Collection in its final state, unless the store has the same one."""
+        from rasterembed.qa.collection_run import current_verdict  # pyproj takes long to import.
+
+        quality = current_verdict(self._store, self._layout, self._configuration, self.catalogue)
         self._lease.check()
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.READY)
+        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.READY, quality)
 
     def _save(self) -> None:
         """Write the catalogue with all rows so far."""

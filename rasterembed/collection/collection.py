@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.stac_collection import CollectionState, CollectionVerdict, stac_collection
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.dataset import Dataset
@@ -229,12 +229,13 @@ def write_collection(
     configuration: CollectionConfiguration,
     catalogue: Catalogue,
     state: CollectionState,
+    quality: CollectionVerdict | None = None,
 ) -> dict[str, Any]:
     """Write the STAC Collection and the Item of its model, unless the store has the same ones. Return the Collection.
 
     The caller must hold the collection's lease.
     """
-    content = stac_collection(layout, configuration, catalogue, state)
+    content = stac_collection(layout, configuration, catalogue, state, quality)
     for key, document in ((layout.stac_model, stac_model(layout, configuration)), (layout.stac_collection, content)):
         data = json.dumps(document, indent=1, sort_keys=True).encode()
         if store.read(key) != data:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.scene_row import QaVerdict
 from rasterembed.dataset.stac_fields import (
     EMBEDDING_EXTENSION,
     PARQUET,
@@ -28,8 +30,21 @@ class CollectionState(StrEnum):
     """The last run worked through all scenes of its listing, and the catalogue is complete."""
 
 
+@dataclass(frozen=True)
+class CollectionVerdict:
+    """Result of the quality checks of a whole collection."""
+
+    verdict: QaVerdict
+    breached: tuple[str, ...]
+    """Names of the metrics that breach their threshold."""
+
+
 def stac_collection(
-    layout: CollectionLayout, configuration: CollectionConfiguration, catalogue: Catalogue, state: CollectionState
+    layout: CollectionLayout,
+    configuration: CollectionConfiguration,
+    catalogue: Catalogue,
+    state: CollectionState,
+    quality: CollectionVerdict | None = None,
 ) -> dict[str, Any]:
     """Return the STAC 1.1 Collection with the fields of the embedding extension (v0.0.1).
 
@@ -41,7 +56,9 @@ def stac_collection(
         configuration: configuration of the collection.
         catalogue: all scenes.
         state: state of the collection.
+        quality: result of the quality checks. None if they were not made for this catalogue.
     """
+    checked = {} if quality is None else {"rasterembed:qa": {"verdict": quality.verdict, "breached": quality.breached}}
     bounds, times = catalogue.extent()
     model = configuration.model
     return {
@@ -82,6 +99,7 @@ def stac_collection(
         "rasterembed:vectors": catalogue.vectors,
         "rasterembed:fingerprint": configuration.fingerprint,
         "rasterembed:configuration": configuration.model_dump(mode="json"),
+        **checked,
     }
 
 

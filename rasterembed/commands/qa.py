@@ -1,22 +1,50 @@
-"""`rasterembed qa`: check the quality of an existing dataset."""
+"""`rasterembed qa`: check the quality of an existing dataset or collection."""
 
 from __future__ import annotations
 
-from rasterembed.commands.command_app import command_app
+from typing import Annotated
+
+from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.commands.command_store import open_command_store
+from rasterembed.errors import UsageError
+from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.known_collections import check_known_collection
+from rasterembed.store.layout import CollectionLayout, DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 
 
-def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThresholds(), dry_run: bool = False) -> str:
+def qa(
+    dataset: Annotated[str | None, POSITIONAL] = None,
+    root: str | None = None,
+    collection: str | None = None,
+    thresholds: QaThresholds = QaThresholds(),
+    collection_thresholds: CollectionThresholds = CollectionThresholds(),
+    dry_run: bool = False,
+) -> str:
     """Check a dataset's vectors, write the report, and set the dataset's state to ready or failed_qa.
+
+    With --collection, check a collection as a whole: failed scenes, scenes that differ from the others, scenes that
+    occur twice, and the area. Its scenes keep their states.
 
     Args:
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
+        collection: Name of a collection to check, in place of a dataset.
         thresholds: Bounds that the dataset must keep.
-        dry_run: Only print the result. The dataset keeps its state and its report.
+        collection_thresholds: Bounds that the collection must keep, only with --collection.
+        dry_run: Only print the result. The dataset or the collection keeps its state and its report.
     """
+    store = open_command_store(root)
+    if (dataset is None) == (collection is None):
+        raise UsageError("give either the name of a dataset, or --collection with the name of a collection")
+    if collection is not None:
+        return _qa_of_collection(store, collection, collection_thresholds, dry_run)
+    assert dataset is not None
+    return _qa_of_dataset(store, dataset, thresholds, dry_run)
+
+
+def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, dry_run: bool) -> str:
     # These imports take too long for a command that only prints its help.
     from rasterembed.commands.embed import TerminalSteps
     from rasterembed.commands.next_search import search_command, this_program
@@ -24,7 +52,6 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
 
-    store = open_command_store(root)
     report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())
     print(report.summary())
@@ -38,6 +65,22 @@ def qa(dataset: str, root: str | None = None, thresholds: QaThresholds = QaThres
         command = search_command(store, manifest, program=this_program())
         lines += [f"search: {command}"] if command else []
     return "\n".join(lines)
+
+
+def _qa_of_collection(store: ObjectStore, collection: str, thresholds: CollectionThresholds, dry_run: bool) -> str:
+    check_known_collection(store, collection)
+    # These imports take too long for a command that only prints its help.
+    from rasterembed.collection_pipeline import check_collection
+    from rasterembed.commands.collection_steps import QuietSteps
+
+    report = check_collection(store, collection, thresholds, dry_run=dry_run, steps=QuietSteps())
+    print(report.table())
+    print(report.summary())
+    report.check(dry_run=dry_run)
+    where = "dry run: nothing was changed"
+    if not dry_run:
+        where = f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}"
+    return f"collection id: {collection}\n{where}"
 
 
 app = command_app("qa", qa)

@@ -1,11 +1,12 @@
-"""Metrics: the measured values of a dataset, and the comparison of each value with its threshold.
+"""Metrics: the measured values of a dataset or a collection, and the comparison of each value with its threshold.
 
 To add a metric:
 
-1. Add a field to `rasterembed.qa.thresholds.QaThresholds`. The field holds the metric's name, bound, title and default
-   threshold.
-2. Write a function that returns the `Measurement` of the metric, or extend one. `rasterembed.qa.measure` lists the
-   existing functions.
+1. Add a field to `rasterembed.qa.thresholds.QaThresholds`, or for a collection to
+   `rasterembed.qa.collection_thresholds.CollectionThresholds`. The field holds the metric's name, bound, title and
+   default threshold.
+2. Write a function that returns the `Measurement` of the metric, or extend one. `rasterembed.qa.measure` and
+   `rasterembed.qa.collection_run` list the existing functions.
 3. Describe the metric in `docs/qa.md`.
 """
 
@@ -14,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.qa.thresholds import Bound, Limits, QaThresholds
+from rasterembed.qa.thresholds import Bound, Limits
 
 
 class Status(StrEnum):
@@ -30,28 +32,30 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class MetricDefinition:
-    """Definition of a metric. It is read from a field of `QaThresholds`."""
+    """Definition of a metric. It is read from a field of a model of thresholds, such as `QaThresholds`."""
 
     name: str
     bound: Bound
     title: str
     """Description of the value in one line."""
     threshold_field: str
-    """Name of the field of `QaThresholds`."""
+    """Name of the field of the thresholds."""
 
 
-def _read_definitions() -> dict[str, MetricDefinition]:
+@cache
+def metric_definitions(thresholds: type[BaseModel]) -> Mapping[str, MetricDefinition]:
+    """Return all metrics of a model of thresholds by name, in the order of the report.
+
+    Args:
+        thresholds: a model whose fields are marked with `Limits`, such as `QaThresholds`.
+    """
     definitions = [
         MetricDefinition(limits.metric, limits.bound, str(field.description).rstrip("."), field_name)
-        for field_name, field in QaThresholds.model_fields.items()
+        for field_name, field in thresholds.model_fields.items()
         for limits in field.metadata
         if isinstance(limits, Limits)
     ]
     return {definition.name: definition for definition in definitions}
-
-
-METRICS: Mapping[str, MetricDefinition] = _read_definitions()
-"""All metrics by name, in the order of the report."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Measurement:
     """Value of one metric, before the comparison with the threshold."""
 
     metric: str
-    """Name of the metric, a key of `METRICS`."""
+    """Name of the metric, a key of `metric_definitions`."""
     value: int | float | None
     """The value. None if it could not be measured."""
     rows: int | None = None
@@ -67,7 +71,7 @@ class Measurement:
     note: str = ""
     """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()
-    """Up to ten of the tiles or files that the value counts."""
+    """Up to ten of the tiles, files or scenes that the value counts."""
 
 
 def not_judged(metrics: Iterable[str], reason: str, rows: int | None = None) -> tuple[Measurement, ...]:
@@ -99,38 +103,40 @@ class Metric(BaseModel):
     note: str = ""
     """Explanation of the value, or the reason why the metric is not judged."""
     examples: tuple[str, ...] = ()
-    """Up to ten of the tiles or files that the value counts."""
+    """Up to ten of the tiles, files or scenes that the value counts."""
 
     def sentence(self) -> str:
         """Return one line with value and threshold. Use it only for a breached metric."""
         relation = "more than" if self.bound is Bound.MAX else "less than"
-        threshold = f"{METRICS[self.name].threshold_field} {format_number(self.threshold)}"
+        # The name of a threshold's field is the metric's name with `max_` or `min_` before it.
+        threshold = f"{self.bound.value}_{self.name} {format_number(self.threshold)}"
         more = ", ..." if len(self.examples) > 3 else ""
         examples = f" ({', '.join(self.examples[:3])}{more})" if self.examples else ""
         return f"{self.name} is {format_number(self.value)}, {relation} {threshold}{examples}"
 
 
-def judge(measurements: Iterable[Measurement], thresholds: QaThresholds) -> tuple[Metric, ...]:
+def judge(measurements: Iterable[Measurement], thresholds: BaseModel) -> tuple[Metric, ...]:
     """Compare every measurement with its threshold.
 
     Args:
-        measurements: one measurement for each metric of `METRICS`, in any order.
-        thresholds: the thresholds.
+        measurements: one measurement for each metric of the thresholds, in any order.
+        thresholds: the thresholds, such as `QaThresholds`.
 
     Returns:
-        The metrics in the order of `METRICS`.
+        The metrics in the order of the thresholds.
 
     Raises:
         ValueError: if a metric was not measured exactly once. This is a bug in this package.
     """
     measurements = list(measurements)
+    definitions = metric_definitions(type(thresholds))
     by_metric = {measurement.metric: measurement for measurement in measurements}
-    if by_metric.keys() != METRICS.keys() or len(by_metric) != len(measurements):
-        raise ValueError(f"measured {sorted(m.metric for m in measurements)}, but declared are {sorted(METRICS)}")
-    return tuple(_judge_one(by_metric[name], definition, thresholds) for name, definition in METRICS.items())
+    if by_metric.keys() != definitions.keys() or len(by_metric) != len(measurements):
+        raise ValueError(f"measured {sorted(m.metric for m in measurements)}, but declared are {sorted(definitions)}")
+    return tuple(_judge_one(by_metric[name], definition, thresholds) for name, definition in definitions.items())
 
 
-def _judge_one(measurement: Measurement, definition: MetricDefinition, thresholds: QaThresholds) -> Metric:
+def _judge_one(measurement: Measurement, definition: MetricDefinition, thresholds: BaseModel) -> Metric:
     threshold: int | float = getattr(thresholds, definition.threshold_field)
     return Metric(
         name=definition.name,

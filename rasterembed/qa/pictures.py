@@ -5,17 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import math
-import textwrap
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
 import pyproj
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
 from matplotlib.patches import Patch
-from matplotlib.text import Text
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
@@ -23,14 +19,12 @@ from PIL import Image
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import cut
 from rasterembed.qa.coverage import Overview
+from rasterembed.qa.figure import INK, PAPER, SOFT, WIDTH_IN, Heading, new_figure, style_axes, to_png
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.metrics import format_number
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.vector_statistics import Principal
 
-_DPI = 110
-_WIDTH_IN = 8.6
-"""Width of a figure, in inches."""
 _MAP_HEIGHT_IN = (1.6, 8.0)
 """Smallest and largest height of a map's panel, in inches."""
 _LEFT_IN, _RIGHT_IN, _BELOW_IN = 0.95, 0.15, 1.15
@@ -46,21 +40,9 @@ _WEBP_QUALITY = 80
 """Quality of the WebP pictures in a Markdown text, 0 to 100. At this quality, a picture has a fifth of the size of the
 PNG, and its letters are still sharp."""
 
-# The palette of Okabe and Ito. People with colour blindness can distinguish its colours.
-_INK, _SOFT, _PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
+# Colours of the palette of Okabe and Ito, as in `rasterembed.qa.figure`.
 _CLASS_COLOURS = {EMBEDDED: "#0072B2", MISSING: "#D55E00"}
 _SKIPPED_COLOURS = ("#E69F00", "#CC79A7", "#F0E442", "#009E73", "#56B4E9")
-
-
-@dataclass(frozen=True)
-class Heading:
-    """The text at the top of every picture."""
-
-    dataset_id: str
-    model: str
-    """Id of the model, or `demo (untrained)`."""
-    untrained: bool
-    """Whether the model is the untrained demo model. The model's name is then drawn in a warning colour."""
 
 
 def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Overview | None) -> bytes:
@@ -80,7 +62,7 @@ def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Ove
     handles = [
         Patch(
             facecolor=(colours[i], _ALPHAS.get(i, _SKIPPED_ALPHA) / 255),
-            edgecolor=_SOFT,
+            edgecolor=SOFT,
             linewidth=0.6,
             label=f"{label}: {format_number(count)}",
         )
@@ -102,7 +84,7 @@ def draw_coverage(heading: Heading, plan: Plan, status: StatusMap, overview: Ove
     axes.imshow(paint, extent=frame.cells(plan), aspect=frame.aspect, interpolation="nearest")
     _grid_lines(axes, plan, frame)
     frame.limit(axes)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArray[np.uint8]) -> bytes:
@@ -125,7 +107,7 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
         for i, (name, colour) in enumerate((("red", "#e03131"), ("green", "#2f9e44"), ("blue", "#1c5fd4")))
     ]
     if empty.any():
-        handles.append(Patch(facecolor=_PAPER, edgecolor=_SOFT, linewidth=0.6, label="no vector"))
+        handles.append(Patch(facecolor=PAPER, edgecolor=SOFT, linewidth=0.6, label="no vector"))
     figure, axes = _map_figure(
         heading,
         frame,
@@ -135,10 +117,10 @@ def draw_pca(heading: Heading, plan: Plan, principal: Principal, colours: NDArra
         "computed differently. A single colour can mean that the model does not distinguish the tiles.",
         handles,
     )
-    paint = np.where(empty[..., None], np.array(_rgb(_PAPER), dtype=np.uint8), shown)
+    paint = np.where(empty[..., None], np.array(_rgb(PAPER), dtype=np.uint8), shown)
     axes.imshow(paint, extent=frame.cells(plan), aspect=frame.aspect, interpolation="nearest")
     frame.limit(axes)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distribution) -> bytes:
@@ -156,13 +138,13 @@ def draw_norms(heading: Heading, norm: Distribution, valid_fraction: Distributio
         "Norms should form one compact hump. A bar at zero or far from the other bars means broken vectors. Most valid "
         "fractions are 1. Tiles at the raster's edge and at gaps in its data have smaller valid fractions."
     )
-    figure = _figure(heading, "Norms and valid fractions", 4.4, caption)
+    figure = new_figure(heading, "Norms and valid fractions", 4.4, caption)
     left, right = figure.subplots(
         1, 2, gridspec_kw={"left": 0.07, "right": 0.985, "top": 0.84, "bottom": 0.235, "wspace": 0.2}
     )
     _histogram(left, norm, "Euclidean norm of the vector (no unit)")
     _histogram(right, valid_fraction, "Valid pixels / pixels of the tile")
-    return _png(figure)
+    return to_png(figure)
 
 
 _ALPHAS = {EMBEDDED: 45, MISSING: 225}
@@ -259,37 +241,15 @@ class _Frame:
         axes.set_ylim(bottom, top)
 
 
-def _figure(heading: Heading, title: str, height: float, caption: str) -> Figure:
-    """Return a figure with a title at the top and a caption at the bottom. `height` is in inches."""
-    figure = Figure(figsize=(_WIDTH_IN, height), dpi=_DPI, facecolor="white")
-    top, left, right = 1 - 0.12 / height, 0.012, 0.988
-    figure.text(
-        left, top, f"{title}: {cut(heading.dataset_id, 50)}", va="top", fontsize=12.5, color=_INK, weight="bold"
-    )
-    figure.text(
-        right,
-        top,
-        f"model: {cut(heading.model, 40)}",
-        ha="right",
-        va="top",
-        fontsize=9.5,
-        color=_ALARM if heading.untrained else _SOFT,
-        weight="bold" if heading.untrained else "normal",
-    )
-    lines = textwrap.wrap(caption, 128)
-    figure.text(left, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=_SOFT, linespacing=1.35)
-    return figure
-
-
 def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handles: list[Patch]) -> tuple[Figure, Axes]:
     """Return a figure with a legend and one panel of the raster's shape."""
-    width = _WIDTH_IN - _LEFT_IN - _RIGHT_IN
+    width = WIDTH_IN - _LEFT_IN - _RIGHT_IN
     tall = min(max(width * frame.shape, _MAP_HEIGHT_IN[0]), _MAP_HEIGHT_IN[1])
     letters = sum(len(str(handle.get_label())) + _SWATCH_LETTERS for handle in handles)
     columns = len(handles) if letters <= _LINE_LETTERS else _LEGEND_COLUMNS
     above = 0.5 + 0.22 * -(-len(handles) // columns)
     height = above + tall + _BELOW_IN
-    figure = _figure(heading, title, height, caption)
+    figure = new_figure(heading, title, height, caption)
     figure.legend(
         handles=handles,
         loc="upper left",
@@ -297,17 +257,17 @@ def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handl
         ncols=columns,
         frameon=False,
         fontsize=9,
-        labelcolor=_INK,
+        labelcolor=INK,
         borderaxespad=0,
         borderpad=0,
         handlelength=1.4,
         columnspacing=1.6,
     )
-    axes = figure.add_axes((_LEFT_IN / _WIDTH_IN, _BELOW_IN / height, width / _WIDTH_IN, tall / height))
+    axes = figure.add_axes((_LEFT_IN / WIDTH_IN, _BELOW_IN / height, width / WIDTH_IN, tall / height))
     axes.set_anchor("W")
-    axes.set_xlabel(frame.x_label, color=_SOFT, loc="left")
-    axes.set_ylabel(frame.y_label, color=_SOFT)
-    _style(axes)
+    axes.set_xlabel(frame.x_label, color=SOFT, loc="left")
+    axes.set_ylabel(frame.y_label, color=SOFT)
+    style_axes(axes)
     axes.ticklabel_format(useOffset=False, style="plain")
     drawn = min(width, tall / frame.shape)
     if drawn < 1.2:  # The panel has no room for two numbers side by side.
@@ -317,12 +277,6 @@ def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handl
         axes.locator_params(axis="x", nbins=max(1, min(7, int(drawn))))
     axes.locator_params(axis="y", nbins=max(2, min(7, int(drawn * frame.shape))))
     return figure, axes
-
-
-def _style(axes: Axes) -> None:
-    axes.tick_params(colors=_SOFT, labelsize=8)
-    for side in axes.spines.values():
-        side.set_color(_SOFT)
 
 
 def _grid_lines(axes: Axes, plan: Plan, frame: _Frame) -> None:
@@ -347,23 +301,23 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
         axes.set_ylim(bottom=0.7)
     quantiles = distribution.quantiles
     if quantiles:
-        axes.axvspan(quantiles["p01"], quantiles["p99"], color=_PAPER, zorder=0, label="1st to 99th percentile")
+        axes.axvspan(quantiles["p01"], quantiles["p99"], color=PAPER, zorder=0, label="1st to 99th percentile")
         axes.axvline(
             quantiles["p50"], color="#D55E00", linewidth=1.6, label=f"median {format_number(quantiles['p50'])}"
         )
     axes.set_xlim(distribution.edges[0], distribution.edges[-1])
-    axes.set_xlabel(label, color=_SOFT)
-    axes.set_ylabel("Tiles", color=_SOFT)
+    axes.set_xlabel(label, color=SOFT)
+    axes.set_ylabel("Tiles", color=SOFT)
     rows, minimum, maximum = map(format_number, (distribution.rows, distribution.minimum, distribution.maximum))
     axes.set_title(
         f"{rows} vectors, {minimum} to {maximum}",
         fontsize=9.5,
-        color=_INK,
+        color=INK,
         loc="left",
     )
     axes.ticklabel_format(axis="x", useOffset=False, style="plain")
-    axes.legend(frameon=False, fontsize=8.5, labelcolor=_INK, loc="upper left")
-    _style(axes)
+    axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
+    style_axes(axes)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
 
@@ -371,35 +325,6 @@ def _histogram(axes: Axes, distribution: Distribution, label: str) -> None:
 def _thinned(cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
     every = -(-max(cells.shape[:2]) // _CELLS)
     return cells[::every, ::every]
-
-
-def _literal(text: Text) -> None:
-    """Make matplotlib draw a text without reading formulas in it.
-
-    Names of models, CRSs and units come from files. Matplotlib would read `$...$` in such a name as a formula, and
-    raise an error if the formula is wrong. Control characters, and letters that the font lacks, are replaced by a
-    replacement character. Matplotlib would warn about them.
-    """
-    text.set_parse_math(False)
-    text.set_usetex(False)
-    font = get_font(findfont(text.get_fontproperties()))
-    shown = "".join(
-        letter
-        if letter == "\n" or (font.get_char_index(ord(letter)) and unicodedata.category(letter)[0] != "C")
-        else "�"
-        for letter in text.get_text()
-    )
-    if shown != text.get_text():
-        text.set_text(shown)
-
-
-def _png(figure: Figure) -> bytes:
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        _literal(text)
-    data = io.BytesIO()
-    figure.savefig(data, format="png")
-    return data.getvalue()
 
 
 def data_uri(png: bytes) -> str:

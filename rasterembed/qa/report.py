@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -127,33 +127,44 @@ class QaReport(BaseModel):
             raise QaError(self, dry_run=dry_run)
 
     def summary(self) -> str:
-        """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
-
-        The line names the breached metrics. It gives the reasons why metrics were not judged.
-
-        Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
-        """
-        parts = [f"{sum(metric.status is Status.PASSED for metric in self.metrics)} passed"]
-        if self.breaches:
-            parts.append(f"{len(self.breaches)} breached ({', '.join(metric.name for metric in self.breaches)})")
-        reasons = Counter(metric.note for metric in self.metrics if metric.status is Status.NOT_JUDGED)
-        parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
-        return escape_terminal(", ".join(parts))
+        """Return one line with the numbers of metrics. See `summary_of`."""
+        return summary_of(self.metrics)
 
     def table(self) -> str:
         """Return the metrics as a text table with one line for each metric."""
-        lines = [("metric", "value", "bound", "status")]
-        for metric in self.metrics:
-            sign = "<=" if metric.bound is Bound.MAX else ">="
-            bound = f"{sign} {format_number(metric.threshold)}"
-            lines.append((metric.name, format_number(metric.value), bound, _verdict(metric)))
-        widths = [max(len(line[i]) for line in lines) for i in range(3)]
-        return escape_lines(
-            "\n".join(
-                f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
-                for name, value, bound, status in lines
-            )
+        return table_of(self.metrics)
+
+
+def summary_of(metrics: Sequence[Metric]) -> str:
+    """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
+
+    The line names the breached metrics. It gives the reasons why metrics were not judged.
+
+    Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
+    """
+    parts = [f"{sum(metric.status is Status.PASSED for metric in metrics)} passed"]
+    breaches = [metric.name for metric in metrics if metric.status is Status.BREACHED]
+    if breaches:
+        parts.append(f"{len(breaches)} breached ({', '.join(breaches)})")
+    reasons = Counter(metric.note for metric in metrics if metric.status is Status.NOT_JUDGED)
+    parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
+    return escape_terminal(", ".join(parts))
+
+
+def table_of(metrics: Sequence[Metric]) -> str:
+    """Return metrics as a text table for a terminal, with one line for each metric."""
+    lines = [("metric", "value", "bound", "status")]
+    for metric in metrics:
+        sign = "<=" if metric.bound is Bound.MAX else ">="
+        bound = f"{sign} {format_number(metric.threshold)}"
+        lines.append((metric.name, format_number(metric.value), bound, _verdict(metric)))
+    widths = [max(len(line[i]) for line in lines) for i in range(3)]
+    return escape_lines(
+        "\n".join(
+            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
+            for name, value, bound, status in lines
         )
+    )
 
 
 class QaError(DataError):
@@ -183,7 +194,7 @@ def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:
     report = read_model(store, key, QaReport, name="report", remedy=_REMEDY)
     if report is None:
         return None
-    reason = next(_impossible_numbers(report.model_dump()), None)
+    reason = next(impossible_numbers(report.model_dump()), None)
     if report.dataset_id != dataset_id:
         reason = "dataset_id: it is another dataset's report"
     if reason is not None:
@@ -191,7 +202,7 @@ def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:
     return report
 
 
-def _impossible_numbers(value: object, place: str = "") -> Iterator[str]:
+def impossible_numbers(value: object, place: str = "") -> Iterator[str]:
     """Yield the place of each number that is not finite, or too large to be a count, with the reason."""
     if isinstance(value, dict):
         parts = [(str(name), inner) for name, inner in value.items()]
@@ -204,7 +215,7 @@ def _impossible_numbers(value: object, place: str = "") -> Iterator[str]:
             yield f"{place}: the number is impossible"
         return
     for name, inner in parts:
-        yield from _impossible_numbers(inner, f"{place}.{name}" if place else name)
+        yield from impossible_numbers(inner, f"{place}.{name}" if place else name)
 
 
 def _verdict(metric: Metric) -> str:
@@ -251,8 +262,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
             lines += ["", f"## {_CAPTIONS[name]}", "", f"![{_CAPTIONS[name]}]({address})"]
     if "pca.tif" in report.pictures:
         lines += ["", "`pca.tif`, in the same folder of the store, is this colour map as a georeferenced raster."]
-    lines += ["", "## Metrics", "", "| | metric | value | bound | meaning |", "|---|---|---:|---|---|"]
-    lines += [_row(metric) for metric in report.metrics]
+    lines += ["", "## Metrics", "", *metric_lines(report.metrics)]
     if report.counts.skipped:
         lines += ["", "## Skipped tiles", "", "| reason | tiles |", "|---|---:|"]
         lines += [
@@ -262,6 +272,11 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
 
 
 _MARKS = {Status.PASSED: "✓", Status.BREACHED: "✗", Status.NOT_JUDGED: "–"}
+
+
+def metric_lines(metrics: Sequence[Metric]) -> list[str]:
+    """Return metrics as the lines of a Markdown table."""
+    return ["| | metric | value | bound | meaning |", "|---|---|---:|---|---|", *map(_row, metrics)]
 
 
 def _row(metric: Metric) -> str:

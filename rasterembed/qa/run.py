@@ -128,10 +128,11 @@ def _draw_pictures(measures: DatasetMeasures) -> _Pictures:
     """
     # Matplotlib takes long to import, and only this function needs it.
     from rasterembed.qa import pictures
+    from rasterembed.qa.figure import Heading
 
     manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
     untrained = manifest.configuration["model"]["id"] == DEMO
-    heading = pictures.Heading(manifest.dataset_id, manifest.model, untrained)
+    heading = Heading(manifest.dataset_id, manifest.model, untrained)
     files: dict[str, bytes] = {}
     notes: list[str] = []
 

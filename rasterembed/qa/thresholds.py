@@ -20,7 +20,7 @@ class Bound(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """Marks a field of `QaThresholds` as the threshold of a metric."""
+    """Marks a field as the threshold of a metric. The field's name is the metric's name after `max_` or `min_`."""
 
     metric: str
     """Name of the metric in the report."""

@@ -342,6 +342,30 @@ class CollectionLayout:
         return f"{self.collection_folder}/items.parquet"
 
     @property
+    def qa_folder(self) -> str:
+        """Folder of the QA report of the collection and its pictures."""
+        return f"{self.collection_folder}/qa"
+
+    @property
+    def qa_report(self) -> str:
+        """The QA report as JSON."""
+        return self.qa_file("report.json")
+
+    @property
+    def qa_report_markdown(self) -> str:
+        """The QA report as Markdown."""
+        return self.qa_file("report.md")
+
+    @property
+    def scene_means(self) -> str:
+        """The mean vector of each scene, as a Parquet file. It is derived from the shards."""
+        return self.qa_file("means.parquet")
+
+    def qa_file(self, name: str) -> str:
+        """Return the key of a picture or another file in the folder of the QA report."""
+        return key_in(self.qa_folder, name)
+
+    @property
     def table_folder(self) -> str:
         """Folder of the table, which holds the vectors of all scenes."""
         return f"{self.collection_folder}/table"

@@ -31,9 +31,10 @@ from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, check_dataset, embed_raster
+from rasterembed.qa.figure import Heading
 from rasterembed.qa.maps import StatusMap
 from rasterembed.qa.metrics import Metric
-from rasterembed.qa.pictures import Heading, draw_coverage
+from rasterembed.qa.pictures import draw_coverage
 from rasterembed.qa.report import QaError, QaReport, markdown
 from rasterembed.qa.run import judge_dataset, run_qa
 from rasterembed.qa.thresholds import QaThresholds

@@ -1,0 +1,247 @@
+"""The quality report of a collection: its fields, its verdict, and its Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.errors import DataError
+from rasterembed.escape import escape_markdown, markdown_code
+from rasterembed.qa.collection_thresholds import CollectionThresholds
+from rasterembed.qa.metrics import Metric, Status, format_number
+from rasterembed.qa.report import metric_lines, summary_of, table_of
+
+COLLECTION_REPORT_VERSION = 1
+"""Version of `report.json` of a collection. Increase it when a field is removed or its meaning changes."""
+
+
+class SceneCounts(BaseModel):
+    """Numbers of scenes and vectors."""
+
+    model_config = ConfigDict(frozen=True)
+
+    scenes: int
+    states: dict[str, int]
+    """Number of scenes in each state that occurs."""
+    gone: int
+    """Scenes that the last listing from their address did not have."""
+    unplaced: int
+    """Scenes without a place on Earth."""
+    vectors: int
+    skipped: int
+    """Skipped tiles of all scenes."""
+
+
+class CoverageReport(BaseModel):
+    """The ground that the embedded scenes cover."""
+
+    model_config = ConfigDict(frozen=True)
+
+    area_km2: float
+    """Area of the union of all footprints, in square kilometres."""
+    mean_overlap: float
+    """Sum of the areas of all footprints, divided by the area of their union. 1 if no two scenes overlap."""
+    overlapping_scenes: int
+    """Scenes whose middle lies in another scene."""
+    most_overlap: int
+    """Largest number of scenes that contain the middle of a scene."""
+
+
+class OutlierScene(BaseModel):
+    """A scene that is far from the others."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    source: str
+    norm_score: float
+    """Modified z-score of the mean norm. Negative if the norm is smaller than the median."""
+    vector_score: float
+    """Modified z-score of the distance of the mean vector's direction from the median direction."""
+
+
+class DuplicateScene(BaseModel):
+    """A scene that repeats another one."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    source: str
+    repeats: str
+    """Id of the scene that is repeated."""
+    repeats_source: str
+    distance: float
+    """Distance between the mean vectors, as a share of the standard deviation of the vectors within a scene."""
+    overlap: float | None
+    """Share of the smaller footprint that both have in common. None if one of them has no place on Earth."""
+
+
+class FailureCount(BaseModel):
+    """A reason why scenes failed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    """The reason, with `…` in place of the scene's address."""
+    scenes: int
+    example: str
+    """Address of one of these scenes."""
+
+
+class CollectionReport(BaseModel):
+    """The quality report of a collection. It holds no time, so equal collections have equal reports."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: int = COLLECTION_REPORT_VERSION
+    collection_id: str
+    fingerprint: str
+    """Fingerprint of the collection's configuration."""
+    signature: str
+    """Digest of the catalogue and the thresholds. A catalogue with the same digest has the same report."""
+    model: str
+    """Id of the model, or `demo (untrained)`."""
+    passed: bool
+    """Whether no threshold is breached."""
+    counts: SceneCounts
+    coverage: CoverageReport | None
+    """None if no embedded scene has a place on Earth."""
+    metrics: tuple[Metric, ...]
+    failures: tuple[FailureCount, ...]
+    """The most frequent reasons of failed scenes."""
+    unreadable: dict[str, str]
+    """Some of the embedded scenes without usable vectors, by id, and why."""
+    outliers: tuple[OutlierScene, ...]
+    """The outliers that are farthest from the others."""
+    duplicates: tuple[DuplicateScene, ...]
+    """Some of the scenes that repeat another scene."""
+    notes: tuple[str, ...]
+    """Sentences about things that were not measured, with the reasons."""
+    pictures: tuple[str, ...]
+    """Names of the picture files in the report's folder."""
+    thresholds: CollectionThresholds
+
+    @property
+    def breaches(self) -> tuple[Metric, ...]:
+        """Metrics that breach their threshold."""
+        return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
+
+    def check(self, *, dry_run: bool = False) -> None:
+        """Raise an error if the collection did not pass.
+
+        Args:
+            dry_run: whether this was a dry run. The report is then not in the store, and the error does not name it.
+
+        Raises:
+            CollectionQaError: if a threshold is breached. The text names each breached metric.
+        """
+        if not self.passed:
+            raise CollectionQaError(self, dry_run=dry_run)
+
+    def summary(self) -> str:
+        """Return one line with the numbers of metrics. See `rasterembed.qa.report.summary_of`."""
+        return summary_of(self.metrics)
+
+    def table(self) -> str:
+        """Return the metrics as a text table with one line for each metric."""
+        return table_of(self.metrics)
+
+
+class CollectionQaError(DataError):
+    """A collection breaches a threshold of its quality checks."""
+
+    def __init__(self, report: CollectionReport, *, dry_run: bool = False) -> None:
+        breaches = "; ".join(metric.sentence() for metric in report.breaches)
+        name = f"collection {report.collection_id!r}"
+        if dry_run:
+            text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
+        else:
+            text = (
+                f"{name} did not pass its quality checks: {breaches}; see "
+                f"collections/{report.collection_id}/qa/report.md in the store"
+            )
+        super().__init__(text)
+
+
+_CAPTIONS = {"scenes.png": "Scenes by state", "vectors.png": "Mean vectors of the scenes"}
+
+
+def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] | None = None) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        report: the report.
+        addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
+    """
+    verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
+    counts = report.counts
+    states = ", ".join(f"{number:,} {state}" for state, number in counts.states.items())
+    lines = [
+        f"# Quality of collection {escape_markdown(report.collection_id)}: {verdict}",
+        "",
+        f"**model: {escape_markdown(report.model)}**. {counts.scenes:,} scenes: {escape_markdown(states or 'none')}. "
+        f"{counts.gone:,} are gone, {counts.unplaced:,} have no place on Earth. {counts.vectors:,} vectors, "
+        f"{counts.skipped:,} skipped tiles. Fingerprint {markdown_code(report.fingerprint[:12])}.",
+        "",
+        f"Metrics: {escape_markdown(report.summary())}.",
+        "",
+    ]
+    lines += [f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches]
+    lines += [f"- {escape_markdown(note)}" for note in report.notes]
+    if report.coverage is not None:
+        lines += ["", "## Coverage", "", _coverage(report.coverage)]
+    for name in report.pictures:
+        if name in _CAPTIONS:
+            address = name if addresses is None else addresses[name]
+            lines += ["", f"## {_CAPTIONS[name]}", "", f"![{_CAPTIONS[name]}]({address})"]
+    lines += ["", "## Metrics", "", *metric_lines(report.metrics)]
+    lines += _failures(report) + _outliers(report) + _duplicates(report)
+    return "\n".join(lines) + "\n"
+
+
+def _coverage(coverage: CoverageReport) -> str:
+    return (
+        f"The embedded scenes cover {format_number(coverage.area_km2)} km². A covered place lies in "
+        f"{format_number(coverage.mean_overlap)} scenes on average. The middle of {coverage.overlapping_scenes:,} "
+        f"scenes lies in another scene too; the largest number of scenes there is {coverage.most_overlap:,}."
+    )
+
+
+def _failures(report: CollectionReport) -> list[str]:
+    lines: list[str] = []
+    if report.failures:
+        lines += ["", "## Failed scenes", "", "| scenes | example | reason |", "|---:|---|---|"]
+        lines += [
+            f"| {format_number(found.scenes)} | {markdown_code(found.example)} | {escape_markdown(found.reason)} |"
+            for found in report.failures
+        ]
+    if report.unreadable:
+        lines += ["", "## Scenes without usable vectors", "", "| scene | reason |", "|---|---|"]
+        lines += [
+            f"| {markdown_code(dataset_id)} | {escape_markdown(reason)} |"
+            for dataset_id, reason in report.unreadable.items()
+        ]
+    return lines
+
+
+def _outliers(report: CollectionReport) -> list[str]:
+    if not report.outliers:
+        return []
+    lines = ["", "## Outliers", "", "| score of the norm | score of the vector | scene |", "|---:|---:|---|"]
+    return lines + [
+        f"| {format_number(found.norm_score)} | {format_number(found.vector_score)} | {markdown_code(found.source)} |"
+        for found in report.outliers
+    ]
+
+
+def _duplicates(report: CollectionReport) -> list[str]:
+    if not report.duplicates:
+        return []
+    lines = ["", "## Scenes that repeat another scene", "", "| distance | overlap | scene | repeats |"]
+    lines.append("|---:|---:|---|---|")
+    return lines + [
+        f"| {format_number(found.distance)} | {format_number(found.overlap)} | {markdown_code(found.source)} | "
+        f"{markdown_code(found.repeats_source)} |"
+        for found in report.duplicates
+    ]
