@@ -105,7 +105,7 @@ def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
     except DataError as error:
         yield "plan", str(error)
         return
-    profile = plan.profile
+    profile = plan.profile.original
     yield "format", f"{profile.driver}, {profile.width}x{profile.height} px, {profile.count} bands of {profile.dtype}"
     yield "acquired", f"{profile.acquired:%Y-%m-%d %H:%M:%S} UTC" if profile.acquired else "not known"
     yield "place on Earth", "yes" if profile.on_earth else "no"

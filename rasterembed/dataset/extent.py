@@ -11,14 +11,18 @@ from rasterembed.raster.grid import Tiles
 
 
 def outline(plan: Plan) -> shapely.Geometry | None:
-    """Return the footprint of the whole raster, or None if the raster has no place on Earth."""
-    if not plan.profile.on_earth:
+    """Return the footprint of the whole raster, or None if the raster has no place on Earth.
+
+    It is the outline of the raster as its files have it, also if the raster is warped.
+    """
+    profile = plan.profile.original
+    if not profile.on_earth:
         return None
     zero = np.zeros(1, dtype=np.int32)
-    width = np.array([plan.profile.width], dtype=np.int32)
-    height = np.array([plan.profile.height], dtype=np.int32)
+    width = np.array([profile.width], dtype=np.int32)
+    height = np.array([profile.height], dtype=np.int32)
     whole = Tiles(row=zero, col=zero, col_off=zero, row_off=zero, width=width, height=height)
-    return Footprinter(plan.profile)(whole).geometry[0]
+    return Footprinter(profile)(whole).geometry[0]
 
 
 def bounding_box(geometry: shapely.Geometry) -> tuple[float, float, float, float]:

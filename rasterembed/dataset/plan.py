@@ -19,6 +19,7 @@ from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.sharding import Sharding, plan_shards
 from rasterembed.raster.source import Source
 from rasterembed.raster.validity import Validity, apply_validity
+from rasterembed.raster.warp import warp_profile
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model, unreadable
@@ -150,7 +151,7 @@ class Plan(BaseModel):
 
 def _scene_configuration(profile: RasterProfile) -> dict[str, Any]:
     """Return the values of a scene's files for the fingerprint. Empty for a raster of one file."""
-    assets = [_asset_configuration(asset, profile) for asset in profile.assets]
+    assets = [_asset_configuration(asset, profile.original) for asset in profile.assets]
     return {"assets": assets} if assets else {}
 
 
@@ -202,11 +203,13 @@ def make_plan(
     profile = apply_validity(store, source.uri, profile, settings.validity)
     stretch_of = settings.radiometry.stretch_of
     shared = None if stretch_of is None else _radiometry_of(store, stretch_of)
+    warped = warp_profile(profile, settings.grid, source.uri)
     return Plan(
         dataset_id=dataset_id,
         source=source,
-        profile=profile,
-        sharding=plan_shards(settings.grid, profile, settings.selection.shard_tiles),
+        profile=warped,
+        sharding=plan_shards(settings.grid, warped, settings.selection.shard_tiles),
+        # Percentiles are those of the raster's own pixels.
         radiometry=resolve_radiometry(store, source.uri, profile, settings.radiometry, shared),
         model=resolve_model(settings.model, settings.grid.size, hub_token),
         selection=settings.selection,

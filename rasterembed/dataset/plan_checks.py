@@ -7,13 +7,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rasterio.errors import CRSError
 
 from rasterembed.errors import RasterEmbedError
 from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.crs_files import named_path, refusal
 from rasterembed.raster.grid import grid_shape
 from rasterembed.raster.profile import RasterProfile, ValidMask
+from rasterembed.raster.same_grid import same_crs
 from rasterembed.raster.sharding import Sharding
+from rasterembed.raster.warp import MAX_SAMPLES, WARPED_FIELDS, crs_of_grid
 from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.object_store import locate
 from rasterembed.store.storage import MAX_OBJECT_BYTES
@@ -58,7 +61,45 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
         "radiometry.palette: the raster has no palette": not plan.radiometry.palette or bool(plan.profile.palette),
     }
     own = next((reason for reason, right in reasons.items() if not right), None)
-    return own or _profile_reason(plan.profile) or _scene_reason(plan) or _sharding_reason(plan.sharding, plan.profile)
+    return (
+        own
+        or _profile_reason(plan.profile)
+        or _warp_reason(plan)
+        or _scene_reason(plan)
+        or _sharding_reason(plan.sharding, plan.profile)
+    )
+
+
+def _warp_reason(plan: Plan) -> str | None:
+    """Return what is impossible about the warp of a raster, or None. A raster that is read unchanged has no warp."""
+    profile, grid = plan.profile, plan.sharding.grid
+    if profile.warp is None:
+        return None
+    original = profile.warp.unwarped
+    reason = _profile_reason(original)
+    if reason is not None:
+        return f"profile.warp: {reason}"
+    try:
+        crs = original.crs_wkt if grid.crs is None else crs_of_grid(grid.crs)
+        if not profile.crs_wkt or not same_crs(profile.crs_wkt, crs):
+            return "profile.warp: the CRS is not that of the grid"
+        anchor = find_anchor(profile, grid)
+    except (RasterEmbedError, CRSError) as error:
+        return f"profile.warp: {error}"
+    own = original.model_dump(exclude=set(WARPED_FIELDS))
+    reasons = {
+        "profile.warp: the raster was warped before, or has no place": original.warp is None
+        and original.on_earth
+        and not original.gcps
+        and bool(original.crs_wkt)
+        and original.transform[0] * original.transform[4] != original.transform[1] * original.transform[3],
+        "profile.warp: the number of samples is impossible": 1 <= profile.warp.samples <= MAX_SAMPLES,
+        "profile.warp: its anchor is another raster's": profile.warp.anchor == anchor,
+        "profile.warp: the pixel size is not that of the grid": (profile.transform[0], -profile.transform[4])
+        == (grid.resolution, grid.resolution),
+        "profile.warp: it is another raster": profile.model_dump(exclude=set(WARPED_FIELDS)) == own,
+    }
+    return next((reason for reason, right in reasons.items() if not right), None)
 
 
 def _scene_reason(plan: Plan) -> str | None:
@@ -83,7 +124,8 @@ def _scene_reason(plan: Plan) -> str | None:
         and sum(len(asset.bands) for asset in profile.assets) == profile.count
         and all(len(asset.band_names) == asset.profile.count for asset in profile.assets),
         "profile.assets: a file is larger than the scene": all(
-            asset.profile.width <= profile.width and asset.profile.height <= profile.height for asset in profile.assets
+            asset.profile.width <= profile.original.width and asset.profile.height <= profile.original.height
+            for asset in profile.assets
         ),
     }
     return next((reason for reason, right in reasons.items() if not right), None)

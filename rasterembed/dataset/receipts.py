@@ -56,6 +56,7 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
         "fingerprint": plan.fingerprint,
         "source": plan.source.model_dump(mode="json"),
         **({"validity": declared} if declared else {}),
+        **_warp(plan),
         "crs": plan.profile.crs_wkt,
         "transform": plan.profile.transform,
         "model": plan.model.name,
@@ -73,6 +74,14 @@ def receipt_of(plan: Plan, run_id: str | None = None) -> dict[str, Any]:
         "run_id": run_id,
         "versions": dict(library_versions()),
     }
+
+
+def _warp(plan: Plan) -> dict[str, Any]:
+    """Return the raster's own CRS and transform, if it is warped while it is read. Else return nothing."""
+    original = plan.profile.original
+    if original is plan.profile:
+        return {}
+    return {"source_crs": original.crs_wkt, "source_transform": original.transform, "resampling": "bilinear"}
 
 
 @cache  # To find the versions takes 10 ms, and each receipt needs them.

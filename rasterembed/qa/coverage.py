@@ -122,12 +122,14 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
         plan: the dataset's plan.
 
     Returns:
-        The overview, or None if too many pixels would have to be decoded.
+        The overview, or None if the raster is warped, or if too many pixels would have to be decoded.
 
     Raises:
         DataError: if the raster is missing, was changed after it was embedded, or cannot be read.
     """
     profile, sharding = plan.profile, plan.sharding
+    if profile.warp is not None:
+        return None  # Warped pixels are computed one by one, so a small overview would need all of them.
     if profile.width * profile.height / max(profile.overviews, default=1) ** 2 > _DECODED_PIXELS:
         return None
     step, longest = sharding.grid.step, max(profile.width, profile.height)

@@ -178,10 +178,7 @@ class Georeference:
     @cached_property
     def _native_degrees(self) -> float | None:
         """Degrees in one unit of the native x, if the native x is a longitude; else None."""
-        # PROJ also calls a CRS with a rotated pole geographic, but its x is not a longitude. PROJ marks it as derived.
-        if self._crs is None or not self._crs.is_geographic or self._crs.is_derived:
-            return None
-        return float(np.degrees(self._crs.axis_info[0].unit_conversion_factor))
+        return None if self._crs is None else native_degrees(self._crs)
 
     @cached_property
     def _gcps(self) -> GCPTransformer | None:
@@ -194,3 +191,11 @@ class Georeference:
             xs = np.where(xs < 0.0, xs + 360.0 / self._native_degrees, xs)
         points = [RasterioGCP(p.row, p.col, x, p.y, p.z) for p, x in zip(self._profile.gcps, xs.tolist(), strict=True)]
         return GCPTransformer(points)
+
+
+def native_degrees(crs: pyproj.CRS) -> float | None:
+    """Return the degrees in one unit of x, if x is a longitude in this CRS; else None."""
+    # PROJ also calls a CRS with a rotated pole geographic, but its x is not a longitude. PROJ marks it as derived.
+    if not crs.is_geographic or crs.is_derived:
+        return None
+    return float(np.degrees(crs.axis_info[0].unit_conversion_factor))

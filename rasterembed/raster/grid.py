@@ -40,7 +40,8 @@ class Grid(BaseModel):
     With `anchor="raster"`, the first tile begins at the raster's upper left corner. With `anchor="crs"`, tile x reaches
     from `x * step` to `x * step + size` px east of the grid's origin, and tile y in the same way to the north. The grid
     then has every tile that shares a pixel with the raster. Each tile is whole: its part outside the raster is padding.
-    By default, the grid's origin is that of the CRS.
+    By default, the grid's origin is that of the CRS. With `resolution`, and perhaps `crs`, rasters that are not on this
+    lattice are warped to it while they are read.
 
     Example:
         >>> grid = Grid(size=224, stride=112)
@@ -81,12 +82,32 @@ class Grid(BaseModel):
     origin: tuple[FiniteFloat, FiniteFloat] = Field(
         default=(0.0, 0.0),
         exclude_if=lambda origin: tuple(origin) == (0.0, 0.0),
-        description="With anchor=crs: x and y of the point that tiles are counted from, in units of the CRS. Pixel edges "
-        "must be whole numbers of pixels from it. Landsat needs 15 15.",
+        description="With anchor=crs: x and y of the point that tiles are counted from, in units of the CRS. Pixel "
+        "edges must be whole numbers of pixels from it. Landsat needs 15 15.",
+    )
+
+    resolution: float | None = Field(
+        default=None,
+        gt=0.0,
+        allow_inf_nan=False,
+        exclude_if=lambda resolution: resolution is None,
+        description="With anchor=crs: side of a pixel, in units of the CRS. Rasters with other pixels are warped to "
+        "these pixels while they are read.",
+    )
+    crs: str | None = Field(
+        default=None,
+        max_length=10_000,
+        exclude_if=lambda crs: crs is None,
+        description="With resolution: CRS that rasters are warped to while they are read, such as EPSG:32635. By "
+        "default each raster keeps its CRS.",
     )
 
     @model_validator(mode="after")
     def _check(self) -> Grid:
+        if self.crs is not None and self.resolution is None:
+            raise ValueError("`crs` warps rasters to pixels of one size: give `resolution` too, in units of the CRS")
+        if self.anchor != "crs" and self.resolution is not None:
+            raise ValueError("`resolution` warps rasters to the lattice of an anchored grid: give `anchor=crs` too")
         if self.anchor != "crs" and self.origin != (0.0, 0.0):
             raise ValueError("`origin` is the point that tiles of `anchor=crs` are counted from: give `anchor=crs` too")
         if self.anchor == "crs" and self.edge == "shift":

@@ -347,12 +347,18 @@ def open_pixels(
     Args:
         store: gives the credentials for a raster on S3.
         uri: absolute path, s3://bucket/key, or an https:// address. It is not opened if the profile is that of a scene.
-        profile: the raster's header, from `inspect_raster`.
+        profile: the raster's header, from `inspect_raster` or `warp_profile`.
         cache_bytes: size in bytes of GDAL's block cache, which the whole process shares.
 
     Raises:
         DataError: if no allowed driver reads the raster or a mask.
     """
+    if profile.warp is not None:
+        from rasterembed.raster.warped_pixels import WarpedPixels  # It imports this module.
+
+        with open_pixels(store, uri, profile.warp.unwarped, cache_bytes=cache_bytes) as original:
+            yield WarpedPixels(profile, original)
+        return
     with ExitStack() as stack:
         # With GTIFF_DIRECT_IO, GDAL copies rows from the file directly into the buffer. Use it only for local files
         # without compression whose blocks are as wide as the raster.

@@ -42,7 +42,7 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
     georeferenced = bool(profile.gcps) or profile.transform != _IDENTITY
     if profile.crs_wkt is None:
         return f"it has no CRS: {_how_to_assign_crs(profile.driver, georeferenced=georeferenced, has_rpcs=has_rpcs)}"
-    problem = _why_crs_is_not_of_earth(profile.crs_wkt)
+    problem = why_crs_is_not_of_earth(profile.crs_wkt)
     if problem is not None:
         advice = _how_to_assign_crs(profile.driver, georeferenced=georeferenced, has_rpcs=has_rpcs)
         return f"{problem}: {advice}"
@@ -63,7 +63,12 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
     )
 
 
-def _why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
+def why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
+    """Return the reason why a CRS gives no places on Earth, or None if it does. The reason begins with "its CRS".
+
+    Args:
+        crs_wkt: the CRS as WKT.
+    """
     path = named_path(crs_wkt)
     if path is not None:
         return f"its CRS names a file ({path[:100]!r}), and no file but the raster is opened"

@@ -22,6 +22,7 @@ from rasterembed.errors import DataError, one_line
 from rasterembed.raster.acquisition_time import acquisition_time
 from rasterembed.raster.crs_files import check_crs_files
 from rasterembed.raster.drivers import open_raster
+from rasterembed.raster.grid import Anchor
 from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import Source, check_unchanged, mask_file_state
 from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
@@ -141,6 +142,15 @@ class RasterProfile(BaseModel):
     band has them. Only presets of scenes use them."""
     assets: tuple[AssetProfile, ...] = Field(default=(), exclude_if=lambda assets: not assets)
     """The files of a scene. Empty if this is the header of one file."""
+    warp: Warp | None = Field(default=None, exclude_if=lambda warp: warp is None)
+    """If the pixels are moved onto another grid of pixels while they are read: how this is done. Then `width`,
+    `height`, `crs_wkt`, `transform`, the blocks and the overviews are those of the warped raster. None for a raster
+    that is read unchanged."""
+
+    @property
+    def original(self) -> RasterProfile:
+        """The header of the raster as its files have it, before any warp."""
+        return self if self.warp is None else self.warp.unwarped
 
     @property
     def affine(self) -> Affine:
@@ -230,6 +240,19 @@ class AssetProfile(BaseModel):
     def is_coarser_than(self, scene: RasterProfile) -> bool:
         """Return whether the file has larger pixels than the scene, so that it is resampled."""
         return (self.profile.width, self.profile.height) != (scene.width, scene.height)
+
+
+class Warp(BaseModel):
+    """How a raster is seen on another grid of pixels. See `rasterembed.raster.warp`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    unwarped: RasterProfile
+    """Header of the raster as its files have it."""
+    anchor: Anchor
+    """Position of the warped raster on the common lattice."""
+    samples: int
+    """Number of samples along each side of a pixel. The mean of `samples` x `samples` samples is its colour."""
 
 
 def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) -> RasterProfile:

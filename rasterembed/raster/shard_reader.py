@@ -33,6 +33,7 @@ from rasterembed.raster.sharding import Sharding
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source
 from rasterembed.raster.tile_batch import BatchBuilder, SkippedTile, TileBatch, TileWindow
+from rasterembed.raster.warped_places import WarpedPlaces
 from rasterembed.store.gdal import MAX_READ_BYTES
 from rasterembed.store.object_store import ObjectStore
 
@@ -287,26 +288,35 @@ def block_cache_bytes(source: Source, profile: RasterProfile, sharding: Sharding
         threads: number of threads that read shards at the same time.
     """
     grid = sharding.grid
+    row = (grid.size, sharding.shard_cols * grid.step + grid.size)
+    if profile.warp is not None:
+        row = WarpedPlaces(profile, profile.warp).extent(*row)
+    raster = profile.original
     needed = sum(
-        _cached_bytes(header, sharding, remote=file.remote)
-        for file, header in zip(source.files, [a.profile for a in profile.assets] or [profile], strict=True)
+        _cached_bytes(header, row, remote=file.remote)
+        for file, header in zip(source.files, [a.profile for a in raster.assets] or [raster], strict=True)
     )
     # GDAL also keeps the pixels of a file that is resampled, once for the values and once for the validity.
-    resampled = sum(2 * len(asset.bands) for asset in profile.assets if asset.is_coarser_than(profile))
+    resampled = sum(2 * len(asset.bands) for asset in raster.assets if asset.is_coarser_than(raster))
     if resampled:
-        needed += _cached_bytes(profile.model_copy(update={"count": resampled}), sharding, remote=False)
-    mask = profile.valid_mask
+        needed += _cached_bytes(raster.model_copy(update={"count": resampled}), row, remote=False)
+    mask = raster.valid_mask
     if mask is not None:
-        columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + mask.block_width)
-        needed += columns * (grid.size + 2 * mask.block_height) * np.dtype(mask.dtype).itemsize
+        columns = min(raster.width, row[1] + mask.block_width)
+        needed += columns * (row[0] + 2 * mask.block_height) * np.dtype(mask.dtype).itemsize
     return int(min(max(needed * threads, 16 * 2**20), 2**30))
 
 
-def _cached_bytes(profile: RasterProfile, sharding: Sharding, *, remote: bool) -> int:
-    """Return the size in bytes of the blocks of one file that one row of tiles covers. See `block_cache_bytes`."""
-    grid = sharding.grid
-    columns = min(profile.width, sharding.shard_cols * grid.step + grid.size + profile.block_width)
-    rows = grid.size + 2 * profile.block_height
+def _cached_bytes(profile: RasterProfile, row: tuple[int, int], *, remote: bool) -> int:
+    """Return the size in bytes of the blocks of one file that one row of tiles covers. See `block_cache_bytes`.
+
+    Args:
+        profile: header of the file.
+        row: height and width of the part of the raster that a row of tiles shows, px.
+        remote: whether the file is on S3.
+    """
+    columns = min(profile.width, row[1] + profile.block_width)
+    rows = row[0] + 2 * profile.block_height
     apart = profile.interleave != "pixel"
     bands = 4 if apart else profile.count
     needed = columns * rows * bands * np.dtype(profile.dtype).itemsize
