@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rasterembed.collection.collection import Collection
     from rasterembed.collection.scene_row import SceneState
+    from rasterembed.collection.stac_search import StacSearch
     from rasterembed.collection.summaries import CollectionSummary
     from rasterembed.collection_pipeline import (
         CollectionOptions,
@@ -78,6 +79,7 @@ _MODULES = {
     "Searcher": "search.searcher",
     "Selection": "dataset.selection",
     "SourceStore": "store.server_settings",
+    "StacSearch": "collection.stac_search",
     "StoreError": "errors",
     "UsageError": "errors",
     "Validity": "raster.validity",
@@ -119,6 +121,7 @@ __all__ = [
     "Searcher",
     "Selection",
     "SourceStore",
+    "StacSearch",
     "StoreError",
     "UsageError",
     "Validity",

@@ -10,12 +10,13 @@ from functools import cache
 from itertools import takewhile
 
 from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
-from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet
+from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet, scenes_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.folder import FolderStorage
+from rasterembed.store.https_url import canonical_url, is_https
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
@@ -34,7 +35,7 @@ def discover(
     its problem. It is then recorded in the catalogue.
 
     Args:
-        store: gives the credentials for S3.
+        store: gives the credentials for S3, and the hosts that may be read over https.
         address: one of these:
 
             - a folder, or s3://bucket/prefix/: all rasters below it, by the endings `RASTER_SUFFIXES`
@@ -43,6 +44,9 @@ def discover(
             - a STAC Item, ItemCollection, Catalog or Collection (.json, .geojson)
             - a stac-geoparquet file (.parquet)
             - a single raster
+            - the first page of a STAC API (https://), with `search`
+
+            All but a folder and a pattern may also be https:// addresses of a host that the source store lists.
         assets: for STAC, keys or common names of the assets with the pixels. See `register_scene`.
         search: which Items of a STAC API are scenes. Only with the address of a STAC API.
 
@@ -55,11 +59,11 @@ def discover(
         >>> discover(store, "s3://rasters/2026/").scenes[0].uri  # doctest: +SKIP
         's3://rasters/2026/a.tif'
     """
-    if search is not None and not address.lower().startswith("https://"):
-        raise UsageError(f"`search` needs the address of a STAC API, which begins with https://, not {address!r}")
+    if search is not None:
+        return _searched(store, address, assets, search)
     uri = _located(address)
     lower = uri.lower()
-    if is_pattern(uri) and not os.path.exists(uri):
+    if is_pattern(uri) and not is_https(uri) and not os.path.exists(uri):
         listing = listing_of(uri, list(_matching(store, uri)))
     elif lower.endswith(".txt"):
         listing = listing_of(uri, _described(store, _listed(store, uri)))
@@ -69,10 +73,29 @@ def discover(
         listing = listing_of(uri, scenes_of_geoparquet(store, uri, assets))
     elif lower.endswith(RASTER_SUFFIXES) or os.path.isfile(uri):
         listing = listing_of(uri, _described(store, [FoundScene(uri)]))
+    elif is_https(uri):
+        raise UsageError(
+            f"{uri}: a web server has no listing of files. For a STAC API, give `search`; else give a STAC document "
+            "(.json), a list (.txt), a stac-geoparquet file (.parquet) or a raster"
+        )
     else:
         listing = listing_of(uri, list(_below(store, uri)))
     if not listing.scenes:
         raise DataError(f"{uri}: no scene was found: check the address")
+    return listing
+
+
+def _searched(store: ObjectStore, address: str, assets: tuple[str, ...], search: StacSearch) -> Listing:
+    """Return the scenes that a STAC API finds. The address of the listing holds the search.
+
+    Scenes are therefore gone only if the same search does not find them any more.
+    """
+    if not is_https(address):
+        raise UsageError(f"`search` needs the address of a STAC API, which begins with https://, not {address!r}")
+    api = canonical_url(address, "scenes").rstrip("/")
+    listing = listing_of(search.address(api), scenes_of_search(store, api, search, assets))
+    if not listing.scenes:
+        raise DataError(f"{listing.address}: the search finds nothing: check its place, dates and conditions")
     return listing
 
 

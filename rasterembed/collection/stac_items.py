@@ -1,4 +1,4 @@
-"""Scenes of STAC documents: an Item, an ItemCollection, a static Catalog or Collection, and stac-geoparquet."""
+"""Scenes of STAC documents: an Item, an ItemCollection, a static Catalog or Collection, stac-geoparquet, a STAC API."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import shapely
 
 from rasterembed.collection.found_scene import FoundScene, state_of
+from rasterembed.collection.stac_api import items_of_search
+from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.raster.scene import item_files, register_item_files
@@ -38,6 +40,23 @@ def scenes_of_document(store: ObjectStore, uri: str, assets: tuple[str, ...]) ->
         DataError: if a document cannot be read, or is no STAC document.
     """
     return _registered(store, _items(store, uri), assets)
+
+
+def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: tuple[str, ...]) -> list[FoundScene]:
+    """Return the scenes of the Items that a STAC API finds.
+
+    Args:
+        store: its source store lists the hosts that may be read, and gives the credentials for S3.
+        api: https:// address of the STAC API.
+        search: the search.
+        assets: keys or common names of the assets with the pixels. See `register_scene`.
+
+    Raises:
+        UsageError: if the API has no such search.
+        DataError: if the answer cannot be read.
+        StoreError: if a host may not be read, or the server refuses.
+    """
+    return _registered(store, items_of_search(store, api, search), assets)
 
 
 def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:

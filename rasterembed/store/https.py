@@ -464,13 +464,17 @@ def _whole(answer: Answer) -> FilePart:
             f"{shown}: the server sends no parts of files (HTTP ranges), and the file has more than "
             f"{MAX_WHOLE_BYTES // 2**20} MiB: copy the file"
         )
-    data = decoded(answer)
+    data = decoded(answer, MAX_WHOLE_BYTES)
     version = _version(answer) or (f"sha256-{hashlib.sha256(data).hexdigest()}", 0.0)
     return FilePart(ObjectInfo(len(data), *version), data, whole=True)
 
 
-def decoded(answer: Answer) -> bytes:
-    """Return the body of an answer without its compression. A body that would grow too much is refused.
+def decoded(answer: Answer, most: int) -> bytes:
+    """Return the body of an answer without its compression.
+
+    Args:
+        answer: the answer.
+        most: largest number of bytes of the body without its compression.
 
     Raises:
         StoreError: if the body is compressed in another way than gzip, or is damaged.
@@ -484,7 +488,6 @@ def decoded(answer: Answer) -> bytes:
             f"{shown}: the server compresses its answer as {encoding[:20]!r}, although nobody asked for it"
         )
     reader = zlib.decompressobj(wbits=31)
-    most = max(MAX_WHOLE_BYTES, 20 * len(answer.data))
     try:
         data = reader.decompress(answer.data, most)
     except zlib.error as error:
