@@ -15,6 +15,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 from prefect import flow
+from prefect.runtime import flow_run
 from pydantic import Field
 
 from blocks.object_store import open_store
@@ -31,10 +32,17 @@ from tasks.policy import log_expected_errors_in_one_line
 from tasks.search import SearchRequest, search_datasets, write_results
 
 
-@flow(name="search-embeddings", flow_run_name="{dataset}")
+def _run_name() -> str:
+    """Return the name of a run: what it searches."""
+    parameters = flow_run.parameters
+    return str(parameters.get("collection") or parameters.get("dataset") or "all datasets")
+
+
+@flow(name="search-embeddings", flow_run_name=_run_name)
 def search_embeddings(
     dataset: Annotated[str | None, POSITIONAL] = None,
     all_datasets: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    collection: str | None = None,
     root: str | None = None,
     store: str | None = None,
     source_store: str | None = None,
@@ -54,7 +62,8 @@ def search_embeddings(
         dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. Of
             the datasets that only a pattern names, those that cannot be searched are left out. The answer names them.
         all_datasets: Search all datasets of the store.
-        root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
+        collection: Search the table of this collection: the vectors of all its scenes.
+        root: Folder or s3://bucket/prefix of the datasets and collections. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
         source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
         query: The example to look for.
@@ -71,10 +80,12 @@ def search_embeddings(
         weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
-    names, target = dataset_names(dataset, all_datasets), open_store(root, store, source_store)
+    names, target = dataset_names(dataset, all_datasets, collection), open_store(root, store, source_store)
     tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container())
     _, hub_token = choose_weights(Dinov3(), weights)
-    answer = search_datasets(target, SearchRequest(names, query, where, k, engine, ef_search, device, hub_token))
+    answer = search_datasets(
+        target, SearchRequest(names, collection, query, where, k, engine, ef_search, device, hub_token)
+    )
     if tiles or picture:
         write_results(target, answer, tiles, picture)
     return answer

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from rasterembed.raster.radiometry import Radiometry
     from rasterembed.raster.validity import Validity
     from rasterembed.search.answer import Answer
+    from rasterembed.search.collection_searcher import CollectionSearcher
     from rasterembed.search.index_options import VectorIndexOptions
     from rasterembed.search.query import Query, Where
     from rasterembed.search.searcher import Searcher
@@ -57,6 +58,7 @@ _MODULES = {
     "CollectionOptions": "collection_pipeline",
     "CollectionReport": "qa.collection_report",
     "CollectionResult": "collection_pipeline",
+    "CollectionSearcher": "search.collection_searcher",
     "CollectionSteps": "collection_pipeline",
     "CollectionSummary": "collection.summaries",
     "CollectionThresholds": "qa.collection_thresholds",
@@ -99,6 +101,7 @@ __all__ = [
     "CollectionOptions",
     "CollectionReport",
     "CollectionResult",
+    "CollectionSearcher",
     "CollectionSteps",
     "CollectionSummary",
     "CollectionThresholds",

@@ -12,21 +12,23 @@ from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
 from rasterembed.search.answer_markdown import answer_markdown
+from rasterembed.search.collection_searcher import open_searcher
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import OutputFile
 from rasterembed.search.query import EngineChoice, Query, Where
-from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP, artifact_key
 
 
 @dataclass(frozen=True)
 class SearchRequest:
-    """A query, the datasets to search, and how to search them."""
+    """A query, the datasets or the collection to search, and how to search them."""
 
     dataset_ids: Sequence[str]
-    """Names of the datasets, and patterns such as `incoming-*`."""
+    """Names of the datasets, and patterns such as `incoming-*`. Empty if a collection is searched."""
+    collection: str | None
+    """Name of the collection to search. None if datasets are searched."""
     query: Query
     """The example to look for."""
     where: Where
@@ -45,10 +47,11 @@ class SearchRequest:
 
 @task(name="search", **STEP)
 def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
-    """Search, and show the answer as an artifact of the run; see `rasterembed.search.searcher.Searcher`."""
-    with Searcher(
+    """Search, and show the answer as an artifact of the run. See `open_searcher` of the library."""
+    with open_searcher(
         store,
         request.dataset_ids,
+        request.collection,
         engine=request.engine,
         ef_search=request.ef_search,
         device=request.device,
@@ -56,9 +59,9 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         model_of=request.query.dataset_of_example,
     ) as searcher:
         answer = searcher.ask(request.query, request.where, request.k)
-        markdown = answer_markdown(answer, searcher.datasets)
+        markdown = answer_markdown(answer, searcher.datasets_of(answer))
     create_markdown_artifact(
-        key=artifact_key("search", request.dataset_ids[0]),
+        key=artifact_key("search", request.collection or request.dataset_ids[0]),
         description=f"{len(answer.hits)} tiles most similar to {escape_markdown(answer.summary())}",
         markdown=markdown,
     )

@@ -33,7 +33,7 @@ from rasterembed.store.object_store import ObjectStore
 
 _TIME = pa.timestamp("us", tz="UTC")
 
-_CLOUD_COVER = "eo:cloud_cover"
+CLOUD_COVER = "eo:cloud_cover"
 """Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` has it."""
 
 
@@ -51,7 +51,7 @@ SCHEMA = pa.schema(
         pa.field("shards", pa.int32(), nullable=False),
         pa.field("fingerprint", pa.string()),
         pa.field("datetime", _TIME),
-        pa.field(_CLOUD_COVER, pa.float64()),
+        pa.field(CLOUD_COVER, pa.float64()),
         pa.field("geometry", pa.binary()),
         pa.field("item", pa.string()),
         pa.field("listing", pa.string(), nullable=False),
@@ -132,6 +132,11 @@ class Catalogue:
         """Number of vectors of all scenes together."""
         return int(pc.sum(self.table["rows"]).as_py() or 0)
 
+    def state_of(self, dataset_id: str) -> SceneState | None:
+        """Return the state of the scene with this dataset id, or None if the catalogue does not have it."""
+        found = self.table.filter(pc.equal(self.table["id"], dataset_id))["state"].to_pylist()
+        return SceneState(found[0]) if found else None
+
     def rows(self) -> Iterator[SceneRow]:
         """Yield all rows, in the order of the ids."""
         for values in self.table.rename_columns([_field(name) for name in SCHEMA.names]).to_pylist():
@@ -201,7 +206,7 @@ class Catalogue:
         if end is not None:
             keep = pc.and_(keep, pc.less_equal(self.table["datetime"], _scalar(end)))
         if max_cloud_cover is not None:
-            keep = pc.and_(keep, pc.less_equal(self.table[_CLOUD_COVER], max_cloud_cover))
+            keep = pc.and_(keep, pc.less_equal(self.table[CLOUD_COVER], max_cloud_cover))
         chosen = Catalogue(self.table.filter(pc.fill_null(keep, False)))
         return chosen if bbox is None else chosen._in_box(bbox)
 
@@ -229,12 +234,12 @@ class Catalogue:
 
 
 def _field(column: str) -> str:
-    return "cloud_cover" if column == _CLOUD_COVER else column
+    return "cloud_cover" if column == CLOUD_COVER else column
 
 
 def _values(row: SceneRow) -> dict[str, Any]:
     values = asdict(row)
-    values[_CLOUD_COVER] = values.pop("cloud_cover")
+    values[CLOUD_COVER] = values.pop("cloud_cover")
     return values
 
 
@@ -355,7 +360,7 @@ def _extensions(part: Catalogue) -> list[list[str]]:
 
     The embedding extension asks for the asset `embeddings`, which a failed scene lacks.
     """
-    fingerprints, covers = (part.table[name].to_pylist() for name in ("fingerprint", _CLOUD_COVER))
+    fingerprints, covers = (part.table[name].to_pylist() for name in ("fingerprint", CLOUD_COVER))
     return [
         [
             *([] if fingerprint is None else [EMBEDDING_EXTENSION]),

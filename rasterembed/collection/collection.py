@@ -29,8 +29,11 @@ from rasterembed.store.stored_model import read_model, unreadable
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
+    from numpy.typing import ArrayLike
 
     from rasterembed.dataset.verify import Damage
+    from rasterembed.search.answer import Answer
+    from rasterembed.search.query import Query, Where
 
 _REMEDY = "restore the file, or embed the scenes into another collection"
 """Advice for a STAC Collection that cannot be used."""
@@ -204,6 +207,36 @@ class Collection:
             for batch in dataset.batches(names):
                 ids = pa.repeat(pa.scalar(dataset.id), len(batch))
                 yield pa.RecordBatch.from_arrays([ids, *map(batch.column, names)], names=["dataset_id", *names])
+
+    def search(
+        self,
+        query: Query | None = None,
+        where: Where | None = None,
+        k: int | None = None,
+        *,
+        vector: ArrayLike | None = None,
+    ) -> Answer:
+        """Find the tiles of all ready scenes whose vectors are nearest to the query's.
+
+        For several queries, a `CollectionSearcher` is faster.
+
+        Args:
+            query: an example, such as a place, a tile of a scene, or an image. Give either `query` or `vector`.
+            vector: a vector of the collection's model, shape (dimensions,). It need not be normalised.
+            where: filters for the tiles of the answer, and the choice between scenes of the same ground.
+            k: number of tiles. The default is 12.
+
+        Raises:
+            UsageError: if the query or the vector does not fit the collection.
+            DataError: if the collection has no table, or if it cannot be read.
+
+        Example:
+            >>> print(collection.search(Query(lonlat=(24.94, 60.17)), Where(pick="latest"), k=20))  # doctest: +SKIP
+        """
+        from rasterembed.search.ask_once import ask_once
+        from rasterembed.search.collection_searcher import CollectionSearcher
+
+        return ask_once(lambda: CollectionSearcher(self.store, self.id), query, where, k, vector)
 
 
 def find_collection(store: ObjectStore, collection_id: str) -> Collection | None:

@@ -12,6 +12,7 @@ from rasterembed.commands.command_store import open_command_store
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
+from rasterembed.store.known_collections import check_known_collection
 from rasterembed.store.known_datasets import check_known
 from rasterembed.store.layout import is_pattern
 
@@ -19,6 +20,7 @@ from rasterembed.store.layout import is_pattern
 def search(
     dataset: Annotated[str | None, POSITIONAL] = None,
     all_datasets: Annotated[bool, Parameter(name="--all", negative=())] = False,
+    collection: str | None = None,
     root: str | None = None,
     query: Query = Query(),
     where: Where = Where(),
@@ -35,7 +37,8 @@ def search(
         dataset: Name of the dataset, or a pattern such as 'incoming-*'. Commas separate several names and patterns. A
             dataset that only a pattern names is left out if it cannot be searched, and the answer says so.
         all_datasets: Search all datasets of the store.
-        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
+        collection: Search the table of this collection: the vectors of all its scenes.
+        root: Folder or s3://bucket/prefix of the datasets and collections. The default is the folder rasterembed-store.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.
@@ -46,14 +49,19 @@ def search(
             longer.
         device: Device that runs the model, if the example is an image.
     """
-    names, store = dataset_names(dataset, all_datasets), open_command_store(root)
+    names, store = dataset_names(dataset, all_datasets, collection), open_command_store(root)
     tiles, picture = find_outputs(store, out, sheet)
-    check_known(store, [name for name in names if not is_pattern(name)])
+    if collection is None:
+        check_known(store, [name for name in names if not is_pattern(name)])
+    else:
+        check_known_collection(store, collection)
     # Import the searcher only when the command runs. It imports DuckDB and pyarrow, which would delay the help.
-    from rasterembed.search.searcher import Searcher
+    from rasterembed.search.collection_searcher import open_searcher
 
     model_of = query.dataset_of_example
-    with Searcher(store, names, engine=engine, ef_search=ef_search, device=device, model_of=model_of) as searcher:
+    with open_searcher(
+        store, names, collection, engine=engine, ef_search=ef_search, device=device, model_of=model_of
+    ) as searcher:
         answer = searcher.ask(query, where, k)
         if tiles is not None:
             from rasterembed.search.output import write_answer
@@ -62,7 +70,7 @@ def search(
         if picture is not None:
             from rasterembed.search.contact_sheet import write_sheet
 
-            write_sheet(answer, searcher.datasets, picture)
+            write_sheet(answer, searcher.datasets_of(answer), picture)
     return str(answer)
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
-from rasterembed.errors import DataError, ObjectMissingError, UsageError, check_type, one_line, validation_reason
+from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
@@ -326,25 +326,10 @@ class Dataset:
             >>> print(dataset.search(Query(tile="r000008_c000008"), k=5))  # doctest: +SKIP
             >>> print(dataset.search(vector=dataset.vectors()[:10].mean(axis=0)))  # doctest: +SKIP
         """
-        from rasterembed.search.query import DEFAULT_K, Query, Where
+        from rasterembed.search.ask_once import ask_once
         from rasterembed.search.searcher import Searcher
 
-        if query is not None:
-            check_type(query, Query, "query", 'a Query, such as Query(tile="r000000_c000000")')
-        if where is not None:
-            check_type(where, Where, "where", "a Where, such as Where(min_valid_fraction=0.9)")
-
-        count = DEFAULT_K if k is None else k
-        with Searcher(self.store, [self.id]) as searcher:
-            if query is None and vector is not None:
-                try:
-                    values = np.asarray(vector)
-                except ValueError as error:
-                    raise UsageError(f"the vector is no list of numbers: {one_line(error)}") from error
-                return searcher.ask_vector(values, where or Where(), count)
-            if query is not None and vector is None:
-                return searcher.ask(query, where or Where(), count)
-        raise UsageError("give a query or a vector to search for, and not both")
+        return ask_once(lambda: Searcher(self.store, [self.id]), query, where, k, vector)
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.

@@ -15,6 +15,7 @@ from rasterembed.escape import escape_terminal
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
+from rasterembed.search.searched_collection import SearchedCollection
 from rasterembed.search.tile_lookup import Tile
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pandas
 
     from rasterembed.dataset.dataset import Dataset
+    from rasterembed.store.object_store import ObjectStore
 
 Role = Literal["query", "like", "unlike"]
 """Role of an example. `query`: the tile, place or image to look for. `like`, `unlike`: a liked or an unliked tile."""
@@ -65,13 +67,26 @@ class Hit(BaseModel):
     valid_fraction: float
     """Number of valid pixels divided by the number of pixels in the window, 0 to 1. Padding does not count."""
     acquired: datetime | None
-    """The raster's time of acquisition. None if the raster's file does not hold this time."""
+    """The raster's time of acquisition. None if the raster's file does not hold this time. In an answer over a
+    collection, the time is from the catalogue, which may know it from a STAC Item."""
+    scene: str | None = None
+    """Address of the scene's file. Only an answer over a collection has it."""
+    cloud_cover: float | None = None
+    """Share of the scene that clouds cover, in percent. None if it is not known, or if no collection was searched."""
     geometry: bytes
     """Footprint as WKB, in longitude and latitude. If the raster has no place on Earth, the unit is pixels."""
 
     def distance_text(self) -> str:
         """Return the distance as text for people, with enough digits to tell close tiles apart."""
         return f"{self.distance:.6f}" if abs(self.distance) >= 1e-4 else f"{self.distance:.3g}"
+
+    def date_text(self) -> str:
+        """Return the day of acquisition as text for people. Empty if it is not known."""
+        return "" if self.acquired is None else self.acquired.date().isoformat()
+
+    def cloud_text(self) -> str:
+        """Return the cloud cover as text for people. Empty if it is not known."""
+        return "" if self.cloud_cover is None else f"{self.cloud_cover:.0f}%"
 
     def place(self) -> str:
         """Return the position of the tile's centre as text for people."""
@@ -95,25 +110,29 @@ class Example(BaseModel):
     """Longitude and latitude in degrees, if the example was given as a place. `tile` is the tile at this place."""
     remark: str = ""
     """Remark about the example, as text for people. Empty if there is nothing to say."""
+    read_like: str | None = None
+    """Id of the dataset whose radiometry and tile size an image was read with. None if the example is a tile."""
 
     def place_text(self) -> str:
         """Return a text that names the tile at the example's place. Empty if the example is not a place."""
         if self.lonlat is None or self.tile is None:
             return ""
-        row, col = (int(number) for number in self.tile.tile_id.removeprefix("r").split("_c"))
         lon, lat = self.lonlat
-        return (
-            f"longitude {lon:.5f}, latitude {lat:.5f} is in tile {self.tile.tile_id} of dataset "
-            f"{self.tile.dataset_id} (column {col}, row {row})"
+        text = (
+            f"longitude {lon:.5f}, latitude {lat:.5f} is in tile {self.tile.tile_id} of dataset {self.tile.dataset_id}"
         )
+        numbers = self.tile.tile_id.removeprefix("r").split("_c")
+        # The id of a tile in an anchored grid has no row and no column.
+        return text + (f" (column {int(numbers[1])}, row {int(numbers[0])})" if len(numbers) == 2 else "")
 
 
 class UsedEngine(BaseModel):
-    """The search engine that was used for one dataset."""
+    """The search engine that was used for one dataset, or for a collection."""
 
     model_config = ConfigDict(frozen=True)
 
     dataset_id: str
+    """Id of the dataset or the collection."""
     name: EngineName
     settings: str = ""
     """Settings and measured recall of the engine, as text for people. Empty for the exact scan."""
@@ -179,12 +198,25 @@ class Answer(BaseModel):
     The same ground has different colours in each group. Two vectors of the same ground are therefore far apart if they
     are from different groups."""
 
+    collection: SearchedCollection | None = None
+    """The collection that was searched. None if datasets were searched."""
+
     hint: str = ""
     """What the caller may have meant instead, if no tile was found. Usually empty."""
 
     _datasets: tuple[Any, ...] = PrivateAttr(default=())
     """The searched datasets. A notebook's pictures are cut from their rasters. A dataset holds the credentials of its
     store, so the datasets are never stored with the answer."""
+
+    _store: Any = PrivateAttr(default=None)
+    """The store of a collection that was searched. A notebook opens the datasets of the shown tiles. It is never stored
+    with the answer, because it holds credentials."""
+
+    def with_store(self, store: ObjectStore) -> Answer:
+        """Return a copy of this answer that can open datasets. A notebook can then show pictures of the tiles."""
+        answer = self.model_copy()
+        answer._store = store
+        return answer
 
     def with_datasets(self, datasets: Sequence[Dataset]) -> Answer:
         """Return a copy of this answer that holds the datasets. A notebook can then show pictures of the tiles."""
@@ -198,27 +230,30 @@ class Answer(BaseModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         """Return the state for pickle. The datasets are left out, because they hold the credentials of the store."""
-        return super().__getstate__() | {"__pydantic_private__": {"_datasets": ()}}
+        return super().__getstate__() | {"__pydantic_private__": {"_datasets": (), "_store": None}}
 
     def _repr_html_(self) -> str:
         """Return the answer as a table with pictures. Jupyter calls this method."""
-        from rasterembed.search.answer_html import answer_html  # This import is slow: it imports rasterio and PIL.
+        from rasterembed.search.answer_html import answer_html  # These imports are slow: they import rasterio and PIL.
+        from rasterembed.search.answer_table import MAX_PICTURES
+        from rasterembed.search.contact_sheet import shown_datasets
 
-        return answer_html(self, self._datasets)
+        datasets = self._datasets if self._store is None else shown_datasets(self._store, self, MAX_PICTURES)
+        return answer_html(self, datasets)
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Return the tiles as a table of pandas, with a row for each tile. Footprints are left out.
 
         Returns:
             The columns `rank`, `dataset_id`, `tile_id`, `distance`, `lon`, `lat` (degrees), `row`, `col`, `col_off`,
-            `row_off`, `width`, `height` (px), `valid_fraction`, `acquired` (UTC) and `model`.
+            `row_off`, `width`, `height` (px), `valid_fraction`, `acquired` (UTC) and `model`. If a collection was
+            searched, also `scene` and `cloud_cover` (percent).
 
         Raises:
             UsageError: if pandas is not installed.
         """
         pandas = _import("pandas")
-        names = [name for name in Hit.model_fields if name != "geometry"]
-        frame = pandas.DataFrame({name: [getattr(hit, name) for hit in self.hits] for name in names})
+        frame = pandas.DataFrame({name: [getattr(hit, name) for hit in self.hits] for name in self.columns})
         frame["acquired"] = pandas.to_datetime(frame["acquired"], utc=True)
         frame["model"] = self.model
         return frame
@@ -239,14 +274,21 @@ class Answer(BaseModel):
         return geopandas.GeoDataFrame(frame, geometry=geometry.array, crs="OGC:CRS84" if placed else None)
 
     @property
+    def columns(self) -> list[str]:
+        """Names of a hit's fields that tables show. The footprint is left out."""
+        hidden = {"geometry"} if self.collection is not None else {"geometry", "scene", "cloud_cover"}
+        return [name for name in Hit.model_fields if name not in hidden]
+
+    @property
     def several_datasets(self) -> bool:
-        """Whether more than one dataset was searched. Tables and pictures then show the dataset of each tile."""
-        return len(self.engines) > 1
+        """Whether tiles may be of several datasets. Tables and pictures then show the dataset of each tile."""
+        return self.collection is not None or len(self.engines) > 1
 
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""
-        several = self.several_datasets
+        several, dated = self.several_datasets, self.collection is not None
         heads = ["#", *(["dataset"] if several else []), "tile", "distance", "place", "valid"]
+        heads += ["date", "cloud"] if dated else []
         rows = [
             [
                 str(hit.rank),
@@ -255,6 +297,7 @@ class Answer(BaseModel):
                 hit.distance_text(),
                 hit.place(),
                 f"{hit.valid_fraction:.0%}",
+                *([hit.date_text(), hit.cloud_text()] if dated else []),
             ]
             for hit in self.hits
         ]
@@ -272,12 +315,16 @@ class Answer(BaseModel):
 
         - the tile at an example's place, and remarks about examples;
         - the search engine that was used for each dataset;
+        - the number of searched scenes of a collection;
         - the datasets that were not searched, with the reasons;
         - the groups of datasets with different radiometry;
         - the number of tiles, if it is smaller than k;
         - the hint.
         """
-        notes = [text for example in self.examples if (text := example.place_text())]
+        places = [text for example in self.examples if (text := example.place_text())]
+        notes = places[:_LISTED]
+        if len(places) > _LISTED:
+            notes.append(f"and in tiles of {len(places) - _LISTED} more scenes")
         notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
         notes += self._engine_notes()
         if self.not_searched:
@@ -293,7 +340,10 @@ class Answer(BaseModel):
     def _engine_notes(self) -> list[str]:
         """Return lines that name the search engine of each dataset. Many datasets have one line for each engine."""
         asked = len(self.engines) + len(self.not_searched)
-        notes = [] if asked == 1 and self.engines else [f"searched {len(self.engines)} of {asked} datasets"]
+        if self.collection is not None:
+            notes = self.collection.notes()
+        else:
+            notes = [] if asked == 1 and self.engines else [f"searched {len(self.engines)} of {asked} datasets"]
         if len(self.engines) <= _LISTED:
             return notes + [
                 f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})"

@@ -23,7 +23,8 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
     table = answer_table(answer, datasets, _SIDE)
-    heads = ["#", "", "dataset", "tile", "distance", "place", "valid"]
+    dated = answer.collection is not None
+    heads = ["#", "", "dataset", "tile", "distance", "place", "valid", *(["date", "cloud"] if dated else [])]
     rows = [
         [
             str(hit.rank),
@@ -32,6 +33,7 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
                 escape_html(text)
                 for text in (
                     hit.dataset_id, hit.tile_id, hit.distance_text(), hit.place(), f"{hit.valid_fraction:.0%}",
+                    *((hit.date_text(), hit.cloud_text()) if dated else ()),
                 )
             ),
         ]

@@ -27,19 +27,20 @@ def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
     table = answer_table(answer, datasets, _SIDE)
+    dated = answer.collection is not None
     lines = [
         escape_markdown(answer.summary()),
         "",
-        "| # | | dataset | tile | distance | place | valid |",
-        "|---:|---|---|---|---:|---|---:|",
-        *(_row(hit, picture) for hit, picture in table.rows),
+        f"| # | | dataset | tile | distance | place | valid |{' date | cloud |' if dated else ''}",
+        f"|---:|---|---|---|---:|---|---:|{'---|---:|' if dated else ''}",
+        *(_row(hit, picture, dated) for hit, picture in table.rows),
         "",
         *(f"- {escape_markdown(note)}" for note in table.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(hit: Hit, picture: str | None) -> str:
+def _row(hit: Hit, picture: str | None, dated: bool) -> str:
     tile = escape_markdown(hit.tile_id)
     cells = [
         str(hit.rank),
@@ -49,5 +50,6 @@ def _row(hit: Hit, picture: str | None) -> str:
         hit.distance_text(),
         escape_markdown(hit.place()),
         f"{hit.valid_fraction:.0%}",
+        *([hit.date_text(), hit.cloud_text()] if dated else []),
     ]
     return f"| {' | '.join(cells)} |"

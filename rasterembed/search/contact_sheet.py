@@ -29,6 +29,9 @@ _HEADING, _SECTION = 78, 34
 _NAMED = 4
 """Largest number of datasets that are named in the heading."""
 
+_MAX_EXAMPLES = 24
+"""Largest number of examples on a sheet. A place in a collection gives an example of each scene."""
+
 _MAX_COLUMNS = 8
 """Largest number of thumbnails side by side."""
 
@@ -66,7 +69,8 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
     """
     output = find_output(None, file, ".png") if isinstance(file, Path) else file
     by_id = {dataset.id: dataset for dataset in datasets}
-    tiles = [example.tile for example in answer.examples if example.tile]
+    shown_examples = answer.examples[:_MAX_EXAMPLES]
+    tiles = [example.tile for example in shown_examples if example.tile]
     pictures: dict[tuple[str, str], Image.Image] = {}
     for dataset in datasets:
         shown: tuple[Tile | Hit, ...] = (*tiles, *answer.hits[:MAX_SHOWN])
@@ -74,25 +78,31 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
         if own:
             pictures |= thumbnails(dataset, own, _THUMB)
     several = answer.several_datasets
-    examples = [_example_card(example, by_id, pictures, several) for example in answer.examples]
-    hits = [_hit_card(hit, pictures, several) for hit in answer.hits[:MAX_SHOWN]]
+    examples = [_example_card(example, by_id, pictures, several) for example in shown_examples]
+    dated = answer.collection is not None
+    hits = [_hit_card(hit, pictures, several, dated) for hit in answer.hits[:MAX_SHOWN]]
     sheet = _draw(answer, examples, hits)
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
     output.write(data.getvalue())
 
 
-def shown_datasets(store: ObjectStore, answer: Answer) -> list[Dataset]:
+def shown_datasets(store: ObjectStore, answer: Answer, most: int = MAX_SHOWN) -> list[Dataset]:
     """Open the datasets that a contact sheet of the answer needs.
 
     Args:
         store: the store that was searched.
         answer: the answer.
+        most: largest number of hits that are shown.
     """
-    # An example image is shown with the tile size and the radiometry of the first dataset.
-    first = [engine.dataset_id for engine in answer.engines[:1]] or [one.dataset_id for one in answer.not_searched[:1]]
-    tiles = [example.tile.dataset_id for example in answer.examples if example.tile]
-    ids = dict.fromkeys([*first, *tiles, *(hit.dataset_id for hit in answer.hits[:MAX_SHOWN])])
+    examples = answer.examples[:_MAX_EXAMPLES]
+    ids = dict.fromkeys(
+        [
+            *(example.read_like for example in examples if example.read_like is not None),
+            *(example.tile.dataset_id for example in examples if example.tile),
+            *(hit.dataset_id for hit in answer.hits[:most]),
+        ]
+    )
     return [Dataset.open(store, dataset_id) for dataset_id in ids]
 
 
@@ -104,7 +114,7 @@ def _example_card(
         place = _place(datasets[example.tile.dataset_id], example.tile)
         lines = (place, example.label, *([example.tile.dataset_id] if several else []))
         return _Card(thumbnail, example.role, lines, _FRAMES[example.role])
-    first = next(iter(datasets.values()))
+    first = datasets[example.read_like] if example.read_like in datasets else next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
     return _Card(
@@ -112,9 +122,13 @@ def _example_card(
     )
 
 
-def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool) -> _Card:
+def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool) -> _Card:
     head = f"{hit.rank}    {hit.distance_text()}"
-    lines = (hit.place(), hit.tile_id, *([hit.dataset_id] if several else []))
+    owner = hit.dataset_id
+    if dated:  # Ids of a collection's datasets are long, and all begin with the id of the collection.
+        name = (hit.scene or hit.dataset_id).rsplit("/", 1)[-1]
+        owner = ", ".join(filter(None, (hit.date_text(), name)))
+    lines = (hit.place(), hit.tile_id, *([owner] if several else []))
     return _Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import duckdb
 import numpy as np
@@ -49,9 +50,52 @@ class ResolvedExamples:
         return frozenset(tile.tile_id for tile in tiles if tile and tile.dataset_id == dataset_id)
 
 
+class TileSource(Protocol):
+    """Finds the examples of a query: in datasets, or in a collection."""
+
+    def named(self, text: str) -> Tile:
+        """Return the tile with a name such as `r000012_c000034` or `dataset/r000012_c000034`."""
+
+    def at(self, lon: float, lat: float) -> Sequence[Tile]:
+        """Return the tiles at a place, at least one."""
+
+    def vectors(self, tiles: Sequence[Tile]) -> dict[Tile, NDArray[np.float32]]:
+        """Read the vectors of tiles from `named` and `at`. Each has shape (dimensions,)."""
+
+    def dataset_of_image(self) -> Dataset:
+        """Return the dataset whose model, radiometry and tile size an image is read with."""
+
+
+class DatasetTiles:
+    """The tiles of one or several datasets.
+
+    Args:
+        con: a connection from `duck.connect`.
+        datasets: the datasets. They have the same model.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset]) -> None:
+        self._con, self._datasets = con, datasets
+
+    def named(self, text: str) -> Tile:
+        """Return the tile with a name. See `TileSource.named`."""
+        return _find_named_tile(self._con, self._datasets, text)
+
+    def at(self, lon: float, lat: float) -> Sequence[Tile]:
+        """Return the tile at a place, from the first dataset that has one. See `find_tile_at`."""
+        return [find_tile_at(self._con, self._datasets, lon, lat)]
+
+    def vectors(self, tiles: Sequence[Tile]) -> dict[Tile, NDArray[np.float32]]:
+        """Read the vectors of tiles. See `TileSource.vectors`."""
+        return _read_tile_vectors(self._con, self._datasets, tiles)
+
+    def dataset_of_image(self) -> Dataset:
+        """Return the first dataset."""
+        return self._datasets[0]
+
+
 def resolve_examples(
-    con: duckdb.DuckDBPyConnection,
-    datasets: Sequence[Dataset],
+    source: TileSource,
     query: Query,
     *,
     device: Device = "auto",
@@ -60,9 +104,7 @@ def resolve_examples(
     """Find the examples of a query and combine their vectors.
 
     Args:
-        con: a connection from `duck.connect`.
-        datasets: the datasets of the search. Example tiles belong to these datasets. An example image is embedded with
-            the model that all these datasets have in common.
+        source: finds the example tiles.
         query: the query.
         device: device that runs the model for an image.
         hub_token: access token of the Hugging Face Hub, for gated weights.
@@ -75,14 +117,14 @@ def resolve_examples(
     """
     if not query.has_example:
         raise UsageError("give an example of what to look for: `tile`, `lonlat`, `image` or `like`")
-    examples = _find_examples(con, datasets, query)
-    tile_vectors = _read_tile_vectors(con, datasets, [example.tile for example in examples if example.tile])
+    examples = _find_examples(source, query)
+    tile_vectors = source.vectors([example.tile for example in examples if example.tile])
     by_role: dict[Role, list[NDArray[np.float64]]] = {"query": [], "like": [], "unlike": []}
     for example in examples:
         if example.tile is not None:
             vector = tile_vectors[example.tile]
         else:
-            store, plan = datasets[0].store, datasets[0].plan
+            store, plan = source.dataset_of_image().store, source.dataset_of_image().plan
             vector = embed_chip(store, plan, str(example.image), device=device, hub_token=hub_token)
         by_role[example.role].append(_unit(vector, example.label))
     parts = [WEIGHTS[role] * np.mean(vectors, axis=0) for role, vectors in by_role.items() if vectors]
@@ -114,22 +156,40 @@ def scaled(vector: NDArray[np.generic]) -> NDArray[np.float32]:
     return result
 
 
-def _find_examples(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], query: Query) -> list[Example]:
+def vector_example(vector: NDArray[np.generic], dimensions: int) -> ResolvedExamples:
+    """Return a vector that a caller gave, as the result of `resolve_examples`.
+
+    Args:
+        vector: a vector of real numbers.
+        dimensions: length of the vectors that are searched.
+
+    Raises:
+        UsageError: if the vector has another shape, is zero, or is not made of finite real numbers.
+    """
+    if vector.shape != (dimensions,):
+        raise UsageError(f"the vector has shape {vector.shape}: give {dimensions} numbers, as the datasets have")
+    return ResolvedExamples((), scaled(vector))
+
+
+def _find_examples(source: TileSource, query: Query) -> list[Example]:
     def of_tile(role: Role, tile: Tile) -> Example:
         return Example(role=role, label=tile.tile_id, tile=tile)
 
     examples: list[Example] = []
     if query.tile is not None:
-        examples.append(of_tile("query", _find_named_tile(con, datasets, query.tile)))
+        examples.append(of_tile("query", source.named(query.tile)))
     if query.lonlat is not None:
-        tile = find_tile_at(con, datasets, *query.lonlat)
-        examples.append(Example(role="query", label=tile.tile_id, tile=tile, lonlat=query.lonlat))
+        examples += [
+            Example(role="query", label=tile.tile_id, tile=tile, lonlat=query.lonlat)
+            for tile in source.at(*query.lonlat)
+        ]
     if query.image is not None:
-        remark = chip_remark(datasets[0].store, datasets[0].plan, query.image)
+        dataset = source.dataset_of_image()
+        remark = chip_remark(dataset.store, dataset.plan, query.image)
         label = query.image.rsplit("/", 1)[-1]
-        examples.append(Example(role="query", label=label, image=query.image, remark=remark))
-    examples += [of_tile("like", _find_named_tile(con, datasets, text)) for text in query.like]
-    examples += [of_tile("unlike", _find_named_tile(con, datasets, text)) for text in query.unlike]
+        examples.append(Example(role="query", label=label, image=query.image, remark=remark, read_like=dataset.id))
+    examples += [of_tile("like", source.named(text)) for text in query.like]
+    examples += [of_tile("unlike", source.named(text)) for text in query.unlike]
     return examples
 
 

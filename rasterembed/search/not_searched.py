@@ -25,6 +25,10 @@ class NotSearchedReason(StrEnum):
     """The raster has no place on Earth, but the search asked for a place or an area."""
     OUTSIDE_DATES = "outside_dates"
     """The raster was not acquired in the requested time."""
+    TOO_CLOUDY = "too_cloudy"
+    """The scene has more clouds than requested, or its cloud cover is not known."""
+    OTHER_SCENE = "other_scene"
+    """The search asked for other scenes."""
 
 
 class NotSearched(BaseModel):
@@ -59,6 +63,10 @@ class NotSearched(BaseModel):
                 return "no place on Earth"
             case NotSearchedReason.OUTSIDE_DATES:
                 return "not acquired in the requested time"
+            case NotSearchedReason.TOO_CLOUDY:
+                return "too many clouds, or an unknown cloud cover"
+            case NotSearchedReason.OTHER_SCENE:
+                return "other scenes were asked for"
 
 
 def describe_all(not_searched: Sequence[NotSearched]) -> str:

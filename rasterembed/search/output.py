@@ -38,7 +38,7 @@ def write_answer(answer: Answer, file: OutputFile | Path) -> None:
 
 
 def _properties(answer: Answer, hit: Hit) -> dict[str, Any]:
-    return hit.model_dump(mode="json", exclude={"geometry"}) | {"model": answer.model}
+    return hit.model_dump(mode="json", include=set(answer.columns)) | {"model": answer.model}
 
 
 def _geojson(answer: Answer) -> bytes:
@@ -60,8 +60,7 @@ def _geojson(answer: Answer) -> bytes:
 def _csv(answer: Answer) -> bytes:
     """Return CSV with a header line. The column `wkt` holds the footprint."""
     text = io.StringIO(newline="")
-    names = [name for name in Hit.model_fields if name != "geometry"]
-    writer = csv.DictWriter(text, [*names, "model", "wkt"])
+    writer = csv.DictWriter(text, [*answer.columns, "model", "wkt"])
     writer.writeheader()
     for hit in answer.hits:
         writer.writerow(_properties(answer, hit) | {"wkt": shapely.from_wkb(hit.geometry).wkt})
@@ -89,6 +88,8 @@ def _parquet(answer: Answer) -> bytes:
             **{name: column(name, pa.int32()) for name in _NUMBERS},
             "valid_fraction": column("valid_fraction", pa.float32()),
             "acquired": column("acquired", pa.timestamp("ms", tz="UTC")),
+            **({"scene": column("scene", pa.string())} if answer.collection is not None else {}),
+            **({"cloud_cover": column("cloud_cover", pa.float64())} if answer.collection is not None else {}),
             "model": pa.array([answer.model] * len(hits), pa.string()),
             "bbox": bbox,
             "geometry": wkb,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
+from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,6 +17,9 @@ DEFAULT_K = 12
 MAX_K = 10_000
 """Largest number of tiles in an answer. If you need more vectors, read the shards."""
 
+Pick = Literal["all", "latest", "clearest"]
+"""Scenes of a tile that may answer, if several scenes cover it. See `Where.pick`."""
+
 EngineChoice = Literal["auto", "scan"]
 """Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""
 
@@ -24,22 +28,28 @@ _TILE = re.compile(
 )
 
 
-def dataset_names(dataset: str | None, every: bool) -> list[str]:
-    """Return the names and patterns of datasets that a person typed.
+def dataset_names(dataset: str | None, every: bool, collection: str | None = None) -> list[str]:
+    """Return the names and patterns of datasets that a person typed. Empty if a collection is searched.
 
     Args:
         dataset: names and patterns, separated by commas, or None.
         every: whether all datasets of the store are meant.
+        collection: name of a collection, or None.
 
     Raises:
-        UsageError: if names and `every` are both given, or if none of them is given.
+        UsageError: if not exactly one of names, `every` and a collection is given.
     """
     names = [name.strip() for name in (dataset or "").split(",") if name.strip()]
+    if collection is not None:
+        if every or names:
+            raise UsageError("give a collection, or datasets, but not both")
+        return []
     if every and names:
         raise UsageError("give names of datasets, or `all`, but not both")
     if not every and not names:
         raise UsageError(
-            "give the name of a dataset, several names with commas, a pattern such as 'incoming-*', or `all`"
+            "give the name of a dataset, several names with commas, a pattern such as 'incoming-*', `all`, or a "
+            "`collection`"
         )
     return names or ["*"]
 
@@ -75,6 +85,14 @@ class TileRef(BaseModel):
         return cls(tile_id=match["tile"], dataset_id=match["dataset"])
 
 
+def _split(value: Any) -> Any:
+    """Split each word at its commas. `--like A,B` then means the same as `--like A --like B`."""
+    words = [value] if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        return value
+    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+
+
 class Query(BaseModel):
     """Examples for a search. Give a tile, a place, an image or liked tiles.
 
@@ -107,14 +125,7 @@ class Query(BaseModel):
 
     _path_of_image = field_validator("image", mode="before")(path_text)
 
-    @field_validator("like", "unlike", mode="before")
-    @classmethod
-    def _split(cls, value: Any) -> Any:
-        """Split each word at its commas. `--like A,B` then means the same as `--like A --like B`."""
-        words = [value] if isinstance(value, str) else value
-        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
-            return value
-        return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+    _split_words = field_validator("like", "unlike", mode="before")(_split)
 
     @field_validator("tile", "like", "unlike")
     @classmethod
@@ -199,8 +210,26 @@ class Where(BaseModel):
         description="Only datasets whose raster was acquired at or before this time (UTC). A date includes the whole "
         "day.",
     )
+    max_cloud_cover: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=100.0,
+        description="Only scenes with at most this cloud cover in percent, as their STAC Items say. A scene without a "
+        "known cloud cover has no tile in the answer.",
+    )
+    scenes: tuple[str, ...] = Field(
+        default=(),
+        description="Only scenes whose dataset id or address matches one of these names or patterns, such as "
+        "'*/2026-*', separated by commas.",
+    )
+    pick: Pick = Field(
+        default="all",
+        description="Of a collection with an anchored grid, if several scenes cover a tile: all of them may answer, or "
+        "only the latest, or only the clearest (most valid pixels, then fewest clouds, then latest).",
+    )
 
     _path_within = field_validator("within", mode="before")(path_text)
+    _split_scenes = field_validator("scenes", mode="before")(_split)
 
     @field_validator("since", "until", mode="before")
     @classmethod
@@ -229,9 +258,21 @@ class Where(BaseModel):
             return True
         if acquired is None:
             return False
-        first = self.since is None or acquired >= _instant(self.since, time.min)
-        last = self.until is None or acquired <= _instant(self.until, time.max)
-        return first and last
+        start, end = self.interval()
+        return (start is None or acquired >= start) and (end is None or acquired <= end)
+
+    def interval(self) -> tuple[datetime | None, datetime | None]:
+        """Return the first and the last allowed time of acquisition, with a time zone. None if it is not limited."""
+        start = None if self.since is None else _instant(self.since, time.min)
+        return start, None if self.until is None else _instant(self.until, time.max)
+
+    def allows_clouds(self, cloud_cover: float | None) -> bool:
+        """Return whether `max_cloud_cover` allows a scene with this cloud cover in percent, or with an unknown one."""
+        return self.max_cloud_cover is None or (cloud_cover is not None and cloud_cover <= self.max_cloud_cover)
+
+    def names_scene(self, *names: str) -> bool:
+        """Return whether one of the names of a scene matches one of `scenes`, or `scenes` is empty."""
+        return not self.scenes or any(fnmatchcase(name, pattern) for name in names for pattern in self.scenes)
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:

@@ -23,7 +23,7 @@ from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
-from rasterembed.search.examples import ResolvedExamples, resolve_examples, scaled
+from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
@@ -129,6 +129,10 @@ class Searcher:
                 engines.index.close()
         self._con.close()
 
+    def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
+        """Return the datasets whose rasters have the tiles of an answer."""
+        return self.datasets
+
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles that are nearest to the query's examples and pass the filters.
 
@@ -145,11 +149,13 @@ class Searcher:
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
                 or if an area is given, but a dataset has no place on Earth.
         """
-        _check_k(k)
+        check_k(k)
+        _check_pick(where)
         started = time.monotonic()
         areas = read_areas(where)
         placed, unreadable = self._for_lookup(query)
-        examples = resolve_examples(self._con, placed, query, device=self._device, hub_token=self._hub_token)
+        tiles = DatasetTiles(self._con, placed)
+        examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
         return self._answer(query, examples, where, areas, k, started, unreadable)
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
@@ -165,13 +171,11 @@ class Searcher:
                 from 1 to `MAX_K`.
             DataError: see `ask`.
         """
-        _check_k(k)
+        check_k(k)
+        _check_pick(where)
         started = time.monotonic()
         areas = read_areas(where)
-        dimensions = self.datasets[0].manifest.dimensions
-        if vector.shape != (dimensions,):
-            raise UsageError(f"the vector has shape {vector.shape}: give {dimensions} numbers, as the datasets have")
-        examples = ResolvedExamples((), scaled(vector))
+        examples = vector_example(vector, self.datasets[0].manifest.dimensions)
         return self._answer(None, examples, where, areas, k, started)
 
     def _answer(
@@ -195,8 +199,9 @@ class Searcher:
         not_searched = [*self._not_searched, *unreadable]
         left_out = {one.dataset_id for one in unreadable}
         for dataset in (dataset for dataset in self.datasets if dataset.id not in left_out):
-            if not where.acquired_within(dataset.plan.profile.acquired):
-                not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.OUTSIDE_DATES))
+            reason = _why_left_out(dataset, where)
+            if reason is not None:
+                not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason))
                 continue
             if areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
                 not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
@@ -279,9 +284,29 @@ class Searcher:
         return rows, _used(dataset, engines.scan, reason, engines.detail)
 
 
-def _check_k(k: int) -> None:
+def check_k(k: int) -> None:
+    """Refuse a number of tiles that is not from 1 to `MAX_K`."""
     if not 1 <= k <= MAX_K:
         raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
+
+
+def _check_pick(where: Where) -> None:
+    """Refuse to pick scenes of single datasets: their catalogue, which has dates and clouds, does not exist."""
+    if where.pick != "all":
+        raise UsageError(f"`pick={where.pick}` chooses between the scenes of a collection: give a `collection`")
+
+
+def _why_left_out(dataset: Dataset, where: Where) -> NotSearchedReason | None:
+    """Return the reason why filters leave out a whole dataset, or None."""
+    plan = dataset.plan
+    scene = plan.source.scene
+    if not where.acquired_within(plan.profile.acquired):
+        return NotSearchedReason.OUTSIDE_DATES
+    if not where.allows_clouds(None if scene is None else scene.cloud_cover):
+        return NotSearchedReason.TOO_CLOUDY
+    if not where.names_scene(dataset.id, plan.source.uri):
+        return NotSearchedReason.OTHER_SCENE
+    return None
 
 
 def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.tile_index import TileStatus
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, one_line, validation_reason
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
 from rasterembed.store import duck
@@ -43,8 +43,50 @@ class Tile(BaseModel):
     """Width of the window, px."""
     height: int
     """Height of the window, px."""
-    shard: int
-    """Number of the shard that holds the tile's vector."""
+    shard: int | None = None
+    """Number of the shard that holds the tile's vector. None if the tile was found in the table of a collection."""
+
+
+class Place:
+    """A point on Earth, and the tiles that contain it.
+
+    Args:
+        lon: longitude in degrees, -360 to 360. Longitudes that differ by 360 degrees are the same place.
+        lat: latitude in degrees.
+    """
+
+    def __init__(self, lon: float, lat: float) -> None:
+        self.east = float(lon - 360.0 * np.round(lon / 360.0))
+        """Longitude from -180 to 180."""
+        # A point on the antimeridian has two longitudes, -180 and 180. Tiles are looked for at both.
+        self._west = -180.0 if self.east == 180.0 else 180.0 if self.east == -180.0 else self.east
+        self.lat = lat
+        self._points = shapely.points([self.east, self._west], [lat, lat])
+
+    def sql_condition(self) -> tuple[str, dict[str, float]]:
+        """Return an SQL condition on the column `bbox`, and the values of its parameters."""
+        return (
+            "bbox.ymin <= $lat AND bbox.ymax >= $lat "
+            "AND (bbox.xmin <= $east AND bbox.xmax >= $east OR bbox.xmin <= $west AND bbox.xmax >= $west)",
+            {"east": self.east, "west": self._west, "lat": self.lat},
+        )
+
+    def covered_by(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Return the rows whose footprints contain the point. The tile with the nearest centre comes first.
+
+        Args:
+            rows: rows with the columns `tile_id` and `geometry` (WKB).
+
+        Raises:
+            DataError: if a footprint cannot be read.
+        """
+        try:
+            footprints = shapely.from_wkb([row["geometry"] for row in rows])
+        except (shapely.errors.ShapelyError, TypeError) as error:
+            raise DataError(f"the footprint of a tile cannot be read ({one_line(error)})") from error
+        pairs = [pair for pair in zip(rows, footprints, strict=True) if shapely.covers(pair[1], self._points).any()]
+        pairs.sort(key=lambda pair: (shapely.distance(pair[1].centroid, self._points).min(), pair[0]["tile_id"]))
+        return [row for row, _ in pairs]
 
 
 def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) -> Tile:
@@ -86,29 +128,17 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
         DataError: if no tile contains the point, if all tiles that contain the point were skipped, or if a raster has
             no place on Earth.
     """
-    east = lon - 360.0 * np.round(lon / 360.0)
-    # A point on the antimeridian has two longitudes, -180 and 180. Look for tiles at both.
-    west = -180.0 if east == 180.0 else 180.0 if east == -180.0 else east
-    points, skipped = shapely.points([east, west], [lat, lat]), ""
+    place, skipped = Place(lon, lat), ""
     for dataset in datasets:
         dataset.check_on_earth()
-        rows = _query_index(
-            con,
-            dataset,
-            f"SELECT {_COLUMNS}, geometry FROM tile_index WHERE bbox.ymin <= $lat AND bbox.ymax >= $lat "
-            "AND (bbox.xmin <= $east AND bbox.xmax >= $east OR bbox.xmin <= $west AND bbox.xmax >= $west)",
-            {"east": float(east), "west": float(west), "lat": lat},
-        )
-        footprints = shapely.from_wkb([row["geometry"] for row in rows])
-        containing = [pair for pair in zip(rows, footprints, strict=True) if shapely.covers(pair[1], points).any()]
-        embedded = [pair for pair in containing if pair[0]["status"] == TileStatus.EMBEDDED]
+        condition, parameters = place.sql_condition()
+        query = f"SELECT {_COLUMNS}, geometry FROM tile_index WHERE {condition}"
+        containing = place.covered_by(_query_index(con, dataset, query, parameters))
+        embedded = [row for row in containing if row["status"] == TileStatus.EMBEDDED]
         if embedded:
-            row, _ = min(
-                embedded, key=lambda pair: (shapely.distance(pair[1].centroid, points).min(), pair[0]["tile_id"])
-            )
-            return _tile(dataset, row)
+            return _tile(dataset, embedded[0])
         if containing:
-            row = containing[0][0]
+            row = containing[0]
             status = _describe_status(dataset, row)
             skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} does, but was {status}"
     names = ", ".join(repr(dataset.id) for dataset in datasets)
@@ -178,7 +208,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
                 f"manifest has no such shard: run `rasterembed datasets verify {dataset.id}`"
             )
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
-        for number in sorted({tile.shard for tile in tiles}):
+        for number in sorted({tile.shard for tile in tiles if tile.shard is not None}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
             # Send one query for each tile, and not one query with IN: DuckDB skips row groups only for =.
             for tile_id in [tile.tile_id for tile in tiles if tile.shard == number]:
@@ -208,7 +238,13 @@ def _query_index(
 
 
 def _tile(dataset: Dataset, row: dict[str, Any]) -> Tile:
-    return Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name != "dataset_id"})
+    try:
+        return Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name != "dataset_id"})
+    except ValidationError as error:
+        raise DataError(
+            f"dataset {dataset.id!r}: a row of its tile index has an impossible value ({validation_reason(error)}): "
+            f"run `rasterembed datasets verify {dataset.id}`"
+        ) from error
 
 
 def _describe_status(dataset: Dataset, row: dict[str, Any]) -> str:

@@ -1,0 +1,351 @@
+"""Search the table of a collection: the vectors of all its scenes at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import shapely
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from rasterembed.collection.catalogue import CLOUD_COVER, Catalogue
+from rasterembed.collection.collection import Collection
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import DataError, UsageError, one_line, validation_reason
+from rasterembed.model.choice import Device
+from rasterembed.search.answer import Answer, Hit, UsedEngine
+from rasterembed.search.areas import Areas, read_areas, swapped_box
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.scan import connect, nearest_exactly
+from rasterembed.search.engines.vss import VssEngine
+from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
+from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
+from rasterembed.search.searched_collection import LeftOut, SearchedCollection
+from rasterembed.search.searcher import Searcher, check_k
+from rasterembed.search.table_filters import TableFilters, open_table
+from rasterembed.search.table_tiles import TableTiles
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.layout import name_of
+from rasterembed.store.object_store import ObjectStore
+
+_STATES = {
+    SceneState.EMBEDDED: "quality checks have not passed yet",
+    SceneState.FAILED_QA: "failed their quality checks",
+    SceneState.FAILED: "failed to embed",
+}
+"""Reasons why scenes in a state are not searched, for people."""
+
+
+class CollectionSearcher:
+    """Searches a collection any number of times. The table's vector index stays in memory.
+
+    The catalogue and the description of the table are read once, and no manifest of a scene. Use a searcher as a
+    context manager, or call `close` at the end. Only one thread at a time may use a searcher.
+
+    Args:
+        store: the store that holds the collection.
+        collection_id: name of the collection.
+        engine: `auto` uses the table's vector index if there is one. `scan` compares the query with every vector.
+        ef_search: number of candidates in a search of the vector index. None means the default of the index.
+        device: device that runs the model for images.
+        hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
+
+    Raises:
+        UsageError: if the store has no collection of this name.
+        DataError: if the collection has no table or no vector, or if a file of it cannot be read.
+
+    Example:
+        >>> with CollectionSearcher(store, "survey-2026") as searcher:  # doctest: +SKIP
+        ...     answer = searcher.ask(Query(lonlat=(24.94, 60.17)), Where(pick="latest"), k=20)
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        collection_id: str,
+        *,
+        engine: EngineChoice = "auto",
+        ef_search: int | None = None,
+        device: Device = "auto",
+        hub_token: str | None = None,
+    ) -> None:
+        self.collection = Collection.open(store, collection_id)
+        self._device, self._hub_token = device, hub_token
+        self._files = _open_files(self.collection)
+        ready = self.collection.catalogue.filter(states=[SceneState.READY]).table
+        self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
+        if not self._ready.count:
+            raise DataError(f"{self._files.name} has no scene that is ready: its catalogue and its table disagree")
+        self._con = connect()
+        open_table(self._con, self._files)
+        self._index: VssEngine | None = None
+        self._no_index, self._detail = NoIndexReason.SCAN_REQUESTED, ""
+        if engine == "auto":
+            try:
+                self._index = VssEngine(self._files, ef_search)
+            except IndexUnusableError as error:
+                self._no_index, self._detail = error.reason, error.detail
+
+    def __enter__(self) -> CollectionSearcher:
+        """Return the searcher. It is closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the searcher."""
+        self.close()
+
+    def close(self) -> None:
+        """Release the memory of the index and of the data that was read."""
+        if self._index is not None:
+            self._index.close()
+        self._con.close()
+
+    def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
+        """Open the datasets whose rasters have the tiles that pictures of an answer show."""
+        from rasterembed.search.contact_sheet import shown_datasets  # PIL takes long to import.
+
+        return shown_datasets(self.collection.store, answer)
+
+    def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
+        """Return the k tiles that are nearest to the query's examples and pass the filters.
+
+        Tiles with the same distance are in the order of their tile ids, and then of their dataset ids. If the example
+        is a place, the tile of each scene at this place is an example.
+
+        Args:
+            query: the examples.
+            where: filters for the tiles of the answer, and the choice between scenes of the same ground.
+            k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
+
+        Raises:
+            UsageError: if the query has no example, or a tile that is not in the collection; if k is not from 1 to
+                `MAX_K`; or if `where.pick` does not fit the grid.
+            DataError: if a tile of the query has no vector, or if a file cannot be read.
+        """
+        check_k(k)
+        started = time.monotonic()
+        self._check_pick(where)
+        areas = read_areas(where)
+        picking = TableFilters(self._con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
+        tiles = TableTiles(self._con, self.collection, self._files, picking)
+        examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+        return self._answer(query, examples, where, areas, k, started)
+
+    def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
+        """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
+
+        Args:
+            vector: a vector of the collection's model, shape (dimensions,). It need not be normalised.
+            where: filters for the tiles of the answer.
+            k: number of tiles.
+
+        Raises:
+            UsageError: if the vector has another shape, is zero, or is not made of finite real numbers; or see `ask`.
+            DataError: see `ask`.
+        """
+        check_k(k)
+        started = time.monotonic()
+        self._check_pick(where)
+        examples = vector_example(vector, self._files.dimensions)
+        return self._answer(None, examples, where, read_areas(where), k, started)
+
+    def _check_pick(self, where: Where) -> None:
+        """Refuse `pick` if tile ids do not name the same ground in all scenes."""
+        grid = self.collection.configuration.grid
+        if where.pick != "all" and grid.anchor != "crs":
+            raise UsageError(
+                f"`pick={where.pick}` needs scenes that give the same ground the same tile id, but the grid of "
+                f"{self._files.name} begins at the corner of each raster: embed a collection with `anchor=crs`, or "
+                "give `pick=all`"
+            )
+
+    def _answer(
+        self, query: Query | None, examples: ResolvedExamples, where: Where, areas: Areas, k: int, started: float
+    ) -> Answer:
+        """Return the tiles that are nearest to the examples' vector. `query` is None if the caller gave a vector."""
+        scenes = self._scenes(where)
+        include_query = query is None or query.include_query
+        tiles = [example.tile for example in examples.examples if example.tile is not None]
+        filters = TableFilters(
+            self._con,
+            self._files,
+            _columns(scenes),
+            every_scene=scenes.count == self._ready.count and self.collection.table_is_current,
+            min_valid_fraction=where.min_valid_fraction or 0.0,
+            areas=areas,
+            excluded=frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles),
+            pick=where.pick,
+        )
+        rows, engine = self._nearest(examples.vector, k, filters)
+        hits = self._hits(rows.to_pylist())
+        outlines = self.collection.catalogue.geometry()
+        answer = Answer(
+            query="a vector" if query is None else query.text(),
+            examples=examples.examples,
+            model=self.collection.configuration.model.name,
+            k=k,
+            hits=hits,
+            engines=(engine,),
+            seconds=round(time.monotonic() - started, 4),
+            collection=self._searched(scenes),
+            hint="" if hits else swapped_box(where, list(outlines[~shapely.is_missing(outlines)])),
+        )
+        return answer.with_store(self.collection.store)
+
+    def _scenes(self, where: Where) -> Catalogue:
+        """Return the scenes that pass the filters for whole scenes."""
+        start, end = where.interval()
+        scenes = self._ready.filter(start=start, end=end, max_cloud_cover=where.max_cloud_cover)
+        if where.scenes:
+            names = zip(*(scenes.table[name].to_pylist() for name in ("id", "source")), strict=True)
+            scenes = Catalogue(scenes.table.filter(pa.array([where.names_scene(*pair) for pair in names], pa.bool_())))
+        return scenes
+
+    def _searched(self, scenes: Catalogue) -> SearchedCollection:
+        catalogue = self.collection.catalogue
+        counts = catalogue.counts()
+        left_out = [(self._ready.count - scenes.count, "left out by the filters")]
+        left_out.append((counts.get(SceneState.READY, 0) - self._ready.count, "all tiles were skipped"))
+        left_out += [(counts.get(state, 0), reason) for state, reason in _STATES.items()]
+        return SearchedCollection(
+            id=self.collection.id,
+            scenes=catalogue.count,
+            searched=scenes.count,
+            left_out=tuple(LeftOut(scenes=count, reason=reason) for count, reason in left_out if count),
+            is_current=self.collection.table_is_current,
+        )
+
+    def _nearest(self, vector: NDArray[np.float32], k: int, filters: TableFilters) -> tuple[pa.Table, UsedEngine]:
+        """Return the k nearest tiles, and the engine that found them. The engine with the index is used first."""
+        reason, detail = self._no_index, self._detail
+        if self._index is not None:
+            reason, detail = NoIndexReason.UNDECIDED, ""
+            try:
+                rows = self._index.nearest(vector, k, filters)
+            except IndexUnusableError as error:
+                self._index.close()
+                self._index, self._no_index, self._detail = None, error.reason, error.detail
+                reason, detail = error.reason, error.detail
+            else:
+                if rows is not None:
+                    index = self._index
+                    return rows, UsedEngine(
+                        dataset_id=self.collection.id, name="vss", settings=index.settings, recall=index.recall
+                    )
+        condition, parameters = filters.sql_condition()
+        rows = nearest_exactly(self._con, self._files, self._files.keys, vector, k, condition, parameters)
+        return rows, UsedEngine(dataset_id=self.collection.id, name="scan", no_index=reason, detail=detail)
+
+    def _hits(self, rows: Sequence[dict[str, Any]]) -> tuple[Hit, ...]:
+        """Return the rows of an engine as hits, with the scenes' addresses, dates and clouds from the catalogue."""
+        table = self._ready.table
+        ids = sorted({str(row["dataset_id"]) for row in rows})
+        chosen = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
+        scenes = {scene["id"]: scene for scene in chosen.select(["id", "source", "datetime", CLOUD_COVER]).to_pylist()}
+        hits = []
+        for rank, row in enumerate(rows, start=1):
+            try:
+                scene = scenes[row["dataset_id"]]
+                lon, lat, geometry = _place(row)
+                hit = row | {"rank": rank, "lon": lon, "lat": lat, "geometry": geometry}
+                hit |= {"scene": scene["source"], "acquired": scene["datetime"], "cloud_cover": scene[CLOUD_COVER]}
+                hits.append(Hit.model_validate(hit))
+            except (ValidationError, shapely.errors.ShapelyError, TypeError, LookupError) as error:
+                reason = validation_reason(error) if isinstance(error, ValidationError) else one_line(error)
+                raise DataError(
+                    f"{self._files.name}: a row of its table has an impossible value ({reason}): run `rasterembed "
+                    f"collection rebuild {self.collection.id}`"
+                ) from error
+        return tuple(hits)
+
+
+def open_searcher(
+    store: ObjectStore,
+    dataset_ids: Sequence[str],
+    collection_id: str | None,
+    *,
+    engine: EngineChoice = "auto",
+    ef_search: int | None = None,
+    device: Device = "auto",
+    hub_token: str | None = None,
+    model_of: str | None = None,
+) -> Searcher | CollectionSearcher:
+    """Return a searcher of a collection, or of datasets if `collection_id` is None.
+
+    See `CollectionSearcher` and `rasterembed.search.searcher.Searcher` for the parameters.
+    """
+    if collection_id is None:
+        return Searcher(
+            store,
+            dataset_ids,
+            engine=engine,
+            ef_search=ef_search,
+            device=device,
+            hub_token=hub_token,
+            model_of=model_of,
+        )
+    return CollectionSearcher(
+        store, collection_id, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token
+    )
+
+
+def _open_files(collection: Collection) -> VectorFiles:
+    """Return the files of a collection's table, after a check of their sizes. The folder is listed once.
+
+    Raises:
+        DataError: if there is no table, if it has no vector, or if a file is missing or has another size.
+    """
+    table, layout = collection.table, collection.layout
+    remedy = f"run `rasterembed collection rebuild {collection.id}`"
+    if table is None:
+        ready = collection.catalogue.counts().get(SceneState.READY, 0)
+        advice = (
+            remedy if ready else "a scene is ready after its quality checks passed; see `rasterembed collection show`"
+        )
+        raise DataError(f"{layout.owner} has no table, and {ready} of its scenes are ready: {advice}")
+    if not table.rows:
+        raise DataError(f"{layout.owner} has no vector: all tiles of its ready scenes were skipped")
+    sizes = collection.store.sizes(layout.table_folder)
+    for part in table.parts:
+        size = sizes.get(name_of(part.path))
+        if size != part.bytes:
+            found = "is missing" if size is None else f"has {size} bytes, and table.json says {part.bytes}"
+            raise DataError(f"{layout.owner}: {collection.store.uri(part.path)} {found}: {remedy}")
+    return VectorFiles.of_table(collection, table)
+
+
+def _columns(scenes: Catalogue) -> pa.Table:
+    """Return scenes as `TableFilters` needs them."""
+    table = scenes.table
+    return pa.table(
+        {
+            "dataset_id": table["id"],
+            "time": pc.cast(table["datetime"], pa.int64()),
+            "cloud_cover": table[CLOUD_COVER],
+        }
+    )
+
+
+def _place(row: dict[str, Any]) -> tuple[float | None, float | None, bytes]:
+    """Return longitude and latitude of the middle of a tile's footprint, and the footprint as WKB.
+
+    A tile without a place on Earth has no longitude and latitude, and its footprint is in pixels.
+    """
+    if row["geometry"] is None:
+        left, top = row["col_off"], row["row_off"]
+        return None, None, shapely.to_wkb(shapely.box(left, top, left + row["width"], top + row["height"]))
+    footprint = shapely.from_wkb(row["geometry"])
+    west, _, east, _ = footprint.bounds
+    if east - west > 180.0:  # The tile crosses the antimeridian.
+        footprint = shapely.transform(footprint, lambda places: places + (places[:, :1] < 0) * [360.0, 0.0])
+    centre = footprint.centroid
+    return (centre.x + 180.0) % 360.0 - 180.0, centre.y, row["geometry"]

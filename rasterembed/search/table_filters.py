@@ -1,0 +1,176 @@
+"""Filters for the tiles of a collection's table, and the choice between scenes of the same ground."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import shapely
+
+from rasterembed.errors import DataError, one_line
+from rasterembed.search.areas import Areas, bounds_condition, meets_all
+from rasterembed.search.query import Pick
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store import duck
+
+TileName = tuple[str, str]
+"""Name of a tile in a table: dataset id and tile id."""
+
+_BEST = "time DESC NULLS LAST, dataset_id"
+_ORDERS: dict[Pick, str] = {
+    "latest": _BEST,
+    "clearest": f"valid_fraction DESC, cloud_cover ASC NULLS LAST, {_BEST}",
+}
+"""Order of the scenes of a tile, as SQL. The first scene is picked. Unknown clouds and dates come last."""
+
+_BATCH_ROWS = 65_536
+
+
+def open_table(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> None:
+    """Make the view `tiles` of a table. All functions of this module read it.
+
+    Args:
+        con: a connection from `rasterembed.search.engines.scan.connect`.
+        files: files of the table.
+
+    Raises:
+        DataError: if a file cannot be read, or lacks a column.
+    """
+    with duck.readable_errors(con, files.name):
+        duck.scan(con, files.store, files.keys, row_numbers=True).create_view("tiles", replace=True)
+
+
+@dataclass(frozen=True)
+class TableFilters:
+    """Filters for the tiles of a table.
+
+    First, all filters are applied. Then, with `pick`, one scene of each tile stays.
+    """
+
+    con: duckdb.DuckDBPyConnection
+    """Connection with the view of `open_table`."""
+    files: VectorFiles
+    """Files of the table."""
+    scenes: pa.Table
+    """Scenes that may answer, with the columns `dataset_id`, `time` (microseconds since 1970) and `cloud_cover`."""
+    every_scene: bool
+    """Whether `scenes` has all scenes of the table."""
+    min_valid_fraction: float = 0.0
+    """Smallest share of valid pixels, 0 to 1."""
+    areas: Areas = ()
+    """Areas in longitude and latitude. A tile's footprint must intersect every area."""
+    excluded: frozenset[TileName] = frozenset()
+    """Tiles that must not be in the answer. With `pick`, all scenes of their ground are excluded."""
+    pick: Pick = "all"
+
+    @property
+    def restrictive(self) -> bool:
+        """Whether the filters can reject a tile that is not in `excluded`."""
+        return bool(self.areas) or self.min_valid_fraction > 0 or not self.every_scene or self.pick != "all"
+
+    @property
+    def excluded_count(self) -> int:
+        """Number of tiles in `excluded`."""
+        return len(self.excluded)
+
+    def sql_condition(self) -> tuple[str, dict[str, Any]]:
+        """Return an SQL condition that is true for the tiles that pass, and the values of its parameters.
+
+        Raises:
+            DataError: if the table cannot be read.
+        """
+        condition, parameters = self._simple_condition()
+        if self.areas or self.pick != "all":
+            self.con.register("selected", self.selected())
+            condition += " AND (dataset_id, tile_id) IN (SELECT dataset_id, tile_id FROM selected)"
+        return condition, parameters
+
+    def keep_passing(self, rows: pa.Table) -> pa.Table:
+        """Return the rows that pass all filters. See `TileFilters.keep_passing`."""
+        names = list(zip(rows["dataset_id"].to_pylist(), rows["tile_id"].to_pylist(), strict=True))
+        if self.restrictive:
+            kept = self.selected([tile_id for _, tile_id in names])
+            passing = set(zip(kept["dataset_id"].to_pylist(), kept["tile_id"].to_pylist(), strict=True))
+        else:
+            passing = set(names) - self.excluded
+        return rows.filter(pa.array([name in passing for name in names], pa.bool_()))
+
+    def selected(self, tile_ids: Sequence[str] | None = None) -> pa.Table:
+        """Return the tiles that pass all filters, and are picked.
+
+        Args:
+            tile_ids: ids of the tiles to look at. By default, all tiles of the table.
+
+        Returns:
+            The columns `dataset_id` and `tile_id`.
+
+        Raises:
+            DataError: if the table cannot be read.
+        """
+        condition, parameters = self._simple_condition()
+        if tile_ids is not None:
+            self.con.register("asked", pa.table({"tile_id": pa.array(sorted(set(tile_ids)), pa.string())}))
+            condition += " AND tile_id IN (SELECT tile_id FROM asked)"
+        geometry = ", geometry" if self.areas else ""
+        query = (
+            f"SELECT dataset_id, tile_id, lattice, valid_fraction, time, cloud_cover{geometry} "
+            f"FROM tiles JOIN scenes USING (dataset_id) WHERE {condition}"
+        )
+        with duck.readable_errors(self.con, self.files.name):
+            reader = self.con.execute(query, parameters).to_arrow_reader(_BATCH_ROWS)
+            batches = [self._inside(batch) for batch in reader]
+            passing = pa.Table.from_batches(batches, _PASSING)
+            if self.pick == "all":
+                return passing.select(["dataset_id", "tile_id"])
+            self.con.register("passing", passing)
+            return self.con.execute(
+                "SELECT dataset_id, tile_id FROM passing QUALIFY row_number() OVER "
+                f"(PARTITION BY lattice, tile_id ORDER BY {_ORDERS[self.pick]}) = 1"
+            ).to_arrow_table()
+
+    def _simple_condition(self) -> tuple[str, dict[str, Any]]:
+        """Return the condition of all filters without the exact form of the areas, and without `pick`."""
+        self.con.register("scenes", self.scenes)
+        bounds, parameters = bounds_condition(self.areas)
+        condition = f"valid_fraction >= $valid::FLOAT AND {bounds}"
+        if not self.every_scene:
+            condition += " AND dataset_id IN (SELECT dataset_id FROM scenes)"
+        if self.excluded:
+            datasets, tiles = zip(*sorted(self.excluded), strict=True)
+            self.con.register("excluded", pa.table({"dataset_id": list(datasets), "tile_id": list(tiles)}))
+            condition += " AND (dataset_id, tile_id) NOT IN (SELECT dataset_id, tile_id FROM excluded)"
+            if self.pick != "all":
+                condition += (
+                    " AND (lattice, tile_id) NOT IN (SELECT lattice, tile_id FROM tiles "
+                    "SEMI JOIN excluded USING (dataset_id, tile_id))"
+                )
+        return condition, {"valid": self.min_valid_fraction, **parameters}
+
+    def _inside(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Return the rows of a batch in all areas, without the footprints."""
+        if not self.areas:
+            return batch.cast(_PASSING)
+        try:
+            footprints = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
+        except (shapely.errors.ShapelyError, TypeError) as error:
+            raise DataError(
+                f"{self.files.name}: a footprint of its table cannot be read ({one_line(error)})"
+            ) from error
+        inside = meets_all(self.areas, np.asarray(footprints, dtype=object))
+        return batch.drop_columns(["geometry"]).filter(pa.array(inside)).cast(_PASSING)
+
+
+_PASSING = pa.schema(
+    [
+        ("dataset_id", pa.string()),
+        ("tile_id", pa.string()),
+        ("lattice", pa.string()),
+        ("valid_fraction", pa.float32()),
+        ("time", pa.int64()),
+        ("cloud_cover", pa.float64()),
+    ]
+)
