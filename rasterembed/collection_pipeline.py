@@ -20,6 +20,7 @@ from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene, Listing
+from rasterembed.collection.lattice import collection_lattice
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
@@ -214,7 +215,10 @@ def embed_collection(
         if comparison.to_embed_count:
             writer.begin()
         job = SceneJob(
-            collection_id=collection_id, listing=listing.address, options=_scene_options(configuration, options)
+            collection_id=collection_id,
+            listing=listing.address,
+            options=_scene_options(configuration, options),
+            lattice=collection_lattice(store, configuration, writer.catalogue, comparison.to_embed, options.assets),
         )
         with writer.kept_on_error():
             for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):

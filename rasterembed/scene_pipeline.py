@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.lattice import Lattice
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row, failed_row
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.plan import Plan, PlanSettings
 from rasterembed.errors import Cancelled, StoreUnavailableError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.report import QaError
+from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene
 from rasterembed.raster.source import Source, check_unchanged
 from rasterembed.store.lease import Lease
@@ -32,6 +35,8 @@ class SceneJob(BaseModel):
     """Address of the listing that the scenes were found in."""
     options: EmbedOptions
     """Options of every scene, without the dataset id."""
+    lattice: Lattice | None = None
+    """CRS and pixel size that every scene must have. None if any scene is right."""
 
 
 class SceneMessages:
@@ -106,7 +111,7 @@ class _SceneWorker:
 
     def _embed(self, scene: FoundScene, dataset_id: str) -> EmbedResult:
         options = self.job.options.model_copy(update={"dataset_id": dataset_id})
-        steps = _SceneSteps(self.messages, scene)
+        steps = _SceneSteps(self.messages, scene, self.job.lattice)
         return embed_raster(
             self.store, scene.uri, options, steps=steps, hub_token=self.hub_token, run_id=self.lease.run_id
         )
@@ -118,8 +123,8 @@ class _SceneWorker:
 class _SceneSteps(Steps):
     """The steps of one scene. Messages go to the receiver of the run."""
 
-    def __init__(self, messages: SceneMessages, scene: FoundScene) -> None:
-        self._messages, self._scene = messages, scene
+    def __init__(self, messages: SceneMessages, scene: FoundScene, lattice: Lattice | None) -> None:
+        self._messages, self._scene, self._lattice = messages, scene, lattice
 
     def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
         """Return the files that the STAC Item of the scene names, or find the raster."""
@@ -128,6 +133,21 @@ class _SceneSteps(Steps):
         for file in self._scene.source.files:
             check_unchanged(store.allowing(file.uri), file)
         return self._scene.source
+
+    def plan(
+        self,
+        store: ObjectStore,
+        source: Source,
+        dataset_id: str,
+        settings: PlanSettings,
+        profile: RasterProfile,
+        hub_token: str | None,
+    ) -> Plan:
+        """Return the plan, or refuse a scene whose CRS or pixel size is not that of the collection."""
+        plan = super().plan(store, source, dataset_id, settings, profile, hub_token)
+        if self._lattice is not None:
+            self._lattice.check(plan)
+        return plan
 
     def on_wait(self, message: str) -> None:
         """Pass the message on."""

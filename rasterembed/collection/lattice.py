@@ -3,11 +3,133 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import lru_cache
 
+from pydantic import BaseModel, ConfigDict
 from rasterio.crs import CRS
 
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
+from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.raster.anchor import find_anchor
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.profile import RasterProfile
+from rasterembed.raster.same_grid import crs_name, same_crs
+from rasterembed.raster.scene import register_scene
+from rasterembed.raster.scene_profile import inspect_scene
+from rasterembed.raster.warp import warp_profile
+from rasterembed.store.object_store import ObjectStore
+
+_SAME_SIZE = 1e-9
+"""Two pixel sizes are the same if they differ by at most this share. With a larger share, tiles far from the origin
+would lie at other places."""
+
+
+class Lattice(BaseModel):
+    """CRS and pixel size of an anchored grid. Scenes with the same lattice give the same ground the same tile id."""
+
+    model_config = ConfigDict(frozen=True)
+
+    crs_wkt: str
+    """CRS as WKT2."""
+    width: float
+    """Width of a pixel, in units of the CRS."""
+    height: float
+    """Height of a pixel, in units of the CRS."""
+
+    @classmethod
+    def of(cls, profile: RasterProfile) -> Lattice:
+        """Return the lattice of a raster with a CRS and north up."""
+        return cls(crs_wkt=profile.crs_wkt or "", width=profile.transform[0], height=-profile.transform[4])
+
+    def check(self, plan: Plan) -> None:
+        """Refuse a scene whose grid has another lattice. Its tile ids would name other ground.
+
+        Raises:
+            DataError: if CRS or pixel size differ. The text shows both.
+        """
+        own = Lattice.of(plan.profile)
+        if not same_crs(own.crs_wkt, self.crs_wkt):
+            problem = f"its CRS is {crs_name(own.crs_wkt)}, and that of the collection's tiles is "
+            problem += crs_name(self.crs_wkt)
+        elif max(abs(own.width / self.width - 1), abs(own.height / self.height - 1)) > _SAME_SIZE:
+            problem = f"its pixels are {own.width:.12g} x {own.height:.12g}, and those of the collection's tiles are "
+            problem += f"{self.width:.12g} x {self.height:.12g}"
+        else:
+            return
+        raise DataError(
+            f"{plan.source.uri}: {problem}: choose another collection for it, or make a new one with `crs` and "
+            "`resolution`, which warp every scene to one grid"
+        )
+
+
+def collection_lattice(
+    store: ObjectStore,
+    configuration: CollectionConfiguration,
+    catalogue: Catalogue,
+    scenes: Iterable[FoundScene],
+    assets: tuple[str, ...],
+) -> Lattice | None:
+    """Return the lattice that every scene of a collection must have.
+
+    It is that of the scenes in the catalogue. For a new collection, it is that of the first scene in the listing whose
+    header can be read.
+
+    Args:
+        store: store of the collection.
+        configuration: configuration of the collection.
+        catalogue: catalogue of the collection, before the run.
+        scenes: the scenes that will be embedded.
+        assets: keys or common names of the assets to use, if the scenes are STAC Items.
+
+    Returns:
+        The lattice. None if any scene is right: because the grid is not anchored, or because all scenes are warped to
+        one CRS.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    grid = configuration.grid
+    if grid.anchor != "crs" or grid.crs is not None:
+        return None
+    scenes = tuple(scenes)
+    changed = {scene.uri for scene in scenes}
+    table = catalogue.table
+    for dataset_id, uri, state in zip(*(table[name].to_pylist() for name in ("id", "source", "state")), strict=True):
+        if state == SceneState.FAILED or uri in changed:
+            continue
+        try:
+            return Lattice.of(Dataset.open(store, dataset_id, ALL_STATES).plan.profile)
+        except StoreUnavailableError:
+            raise
+        except DataError:
+            continue  # Its dataset was deleted or damaged.
+    for scene in scenes:
+        found = _lattice_of_scene(store, grid, scene, assets)
+        if found is not None:
+            return found
+    return None
+
+
+def _lattice_of_scene(store: ObjectStore, grid: Grid, scene: FoundScene, assets: tuple[str, ...]) -> Lattice | None:
+    """Return the lattice of a scene that is not embedded yet, or None if it cannot be embedded."""
+    if scene.problem is not None:
+        return None
+    try:
+        source = scene.source or register_scene(store, scene.uri, assets)
+        profile = warp_profile(inspect_scene(store, source), grid, source.uri)
+        find_anchor(profile, grid)
+    except StoreUnavailableError:
+        raise
+    except Exception:  # Nobody can know every way in which a library fails at a damaged file. The scene fails later.
+        return None
+    return Lattice.of(profile)
 
 
 def lattice_of(plan: Plan) -> str | None:
