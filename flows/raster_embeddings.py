@@ -53,6 +53,8 @@ class Summary(BaseModel):
     """Speed while shards were computed. 0 if no shard was computed."""
     search: str | None = None
     """Command that searches the dataset. None if no tile was embedded."""
+    note: str | None = None
+    """A sentence if the dataset was complete before this run. Nothing was computed then."""
 
 
 @flow(name="raster-embeddings", flow_run_name="{raster}")
@@ -133,6 +135,7 @@ def raster_embeddings(
         seconds=round(time.monotonic() - started, 2),
         tiles_per_second=round(manifest.tiles / seconds, 2) if seconds else 0.0,
         search=search_command(target, manifest, store),
+        note="the dataset was already complete, so nothing was computed" if result.already_complete else None,
     )
 
 

@@ -159,6 +159,9 @@ class CollectionSteps(SceneMessages):
     def on_scene(self, row: SceneRow) -> None:
         """Report that a scene was embedded or failed. This class reports nothing."""
 
+    def on_end(self, result: CollectionResult) -> None:
+        """Report the end of a run. This method is also called if too many scenes failed. This class reports nothing."""
+
 
 def embed_collection(
     store: ObjectStore,
@@ -240,9 +243,11 @@ def embed_collection(
             write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()
     failed = _failed(writer.catalogue, listing)
-    _check_failed(store, layout, failed, listing, options.max_failed_fraction)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
-    return CollectionResult(collection, listing, comparison, failed, pruned, report)
+    result = CollectionResult(collection, listing, comparison, failed, pruned, report)
+    steps.on_end(result)
+    _check_failed(store, layout, failed, listing, options.max_failed_fraction)
+    return result
 
 
 def rebuild_collection(

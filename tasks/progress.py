@@ -30,21 +30,26 @@ _WINDOW_S = 60.0
 
 
 class Pace:
-    """Measures the rate of a run, and estimates the time left."""
+    """Measures the rate of a run, and estimates the time left.
 
-    def __init__(self) -> None:
+    Args:
+        unit: word for one unit of the work, such as `tile`.
+    """
+
+    def __init__(self, unit: str = "tile") -> None:
+        self._units = f"{unit}s"
         self._samples: deque[tuple[float, int]] = deque()
 
     def describe(self, progress: Progress, now: float) -> str:
-        """Return numbers of tiles, the rate and the time left, as text for people.
+        """Return numbers of units, the rate and the time left, as text for people.
 
-        Tiles that an earlier run computed count as done. They do not count for the rate.
+        Units that an earlier run computed count as done. They do not count for the rate.
 
         Args:
             progress: the progress of the run.
             now: time of a monotonic clock in seconds, later than in the call before.
         """
-        text = f"{progress.shown:,} of {progress.total:,} tiles"
+        text = f"{progress.shown:,} of {progress.total:,} {self._units}"
         tiles = progress.computed + progress.underway
         self._samples.append((now, tiles))
         while self._samples[-1][0] - self._samples[0][0] > _WINDOW_S and len(self._samples) > 2:
@@ -54,14 +59,14 @@ class Pace:
             return text
         rate = (tiles - before) / (now - since)
         left = (progress.total - progress.shown) / rate
-        return f"{text}, {rate:.3g} tiles/s, about {describe_seconds(left)} left"
+        return f"{text}, {rate:.3g} {self._units}/s, about {describe_seconds(left)} left"
 
     def describe_end(self, progress: Progress, seconds: float) -> str:
-        """Return numbers of tiles, the time and the mean rate of a run that has ended, as text for people."""
-        text = f"{progress.done:,} of {progress.total:,} tiles"
+        """Return numbers of units, the time and the mean rate of a run that has ended, as text for people."""
+        text = f"{progress.done:,} of {progress.total:,} {self._units}"
         if progress.computed == 0:
             return text
-        return f"{text} in {describe_seconds(seconds)}, {progress.computed / seconds:.3g} tiles/s"
+        return f"{text} in {describe_seconds(seconds)}, {progress.computed / seconds:.3g} {self._units}/s"
 
 
 def describe_seconds(seconds: float) -> str:
@@ -78,16 +83,17 @@ def describe_seconds(seconds: float) -> str:
 
 
 @contextmanager
-def shown(progress: Progress, name: str) -> Iterator[None]:
+def shown(progress: Progress, name: str, unit: str = "tile") -> Iterator[None]:
     """Show the progress as an artifact of the run, and on a terminal also as a progress bar.
 
     Args:
         progress: the progress of the run.
         name: name in the artifact's key, such as the dataset's id.
+        unit: word for one unit of the work.
     """
-    pace, started = Pace(), time.monotonic()
+    pace, started = Pace(unit), time.monotonic()
     artifact = create_progress_artifact(
-        0.0, key=artifact_key("tiles", name), description=pace.describe(progress, started)
+        0.0, key=artifact_key(f"{unit}s", name), description=pace.describe(progress, started)
     )
     assert isinstance(artifact, UUID)  # Inside an event loop, the call would return a coroutine.
     ended = threading.Event()
@@ -95,7 +101,7 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
     def update(text: str) -> None:
         # Ignore a server that does not answer, because the run must continue. The next update shows the progress.
         with suppress(httpx.HTTPError, PrefectException):
-            update_progress_artifact(artifact, 100.0 * progress.shown / progress.total, description=text)
+            update_progress_artifact(artifact, 100.0 * progress.shown / max(progress.total, 1), description=text)
 
     def follow() -> None:
         while not ended.wait(_UPDATE_S):
@@ -104,7 +110,7 @@ def shown(progress: Progress, name: str) -> Iterator[None]:
     terminal = sys.stderr
     thread = threading.Thread(target=copy_context().run, args=(follow,), name="progress", daemon=True)
     try:
-        with progress_bar(progress), _logs_above_the_bar(terminal):
+        with progress_bar(progress, unit), _logs_above_the_bar(terminal):
             thread.start()
             try:
                 yield

@@ -24,6 +24,7 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import publish_summary
 from tasks.commit import commit_dataset
 from tasks.embed import embed_shards
+from tasks.events import report_dataset
 from tasks.index import index_vectors
 from tasks.inspect import inspect_raster
 from tasks.plan import plan_tiles, prepare_dataset
@@ -104,10 +105,13 @@ class PrefectSteps(Steps):
         get_run_logger().info(message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
-        """Log the dataset's id and a search command, and show a description of the dataset as an artifact."""
+        """Log the dataset's id and a search command, show a description of the dataset, and send its event."""
         manifest = result.manifest
         search = search_command(store, manifest, self._block) if manifest.state == "ready" else None
         publish_summary(store, result.plan, manifest, search)
-        get_run_logger().info(
-            "dataset %s is %s%s", manifest.dataset_id, manifest.state, f"; search it: {search}" if search else ""
-        )
+        log = get_run_logger()
+        if result.already_complete:
+            log.info("dataset %s was already complete, so nothing was computed", manifest.dataset_id)
+        else:
+            report_dataset(store, result.plan, manifest, result.report)
+        log.info("dataset %s is %s%s", manifest.dataset_id, manifest.state, f"; search it: {search}" if search else "")

@@ -27,6 +27,8 @@ class Comparison:
     """Ids of the datasets of unchanged scenes that the catalogue calls gone, or found in another listing."""
     gone: tuple[str, ...]
     """Ids of the datasets of scenes that an earlier listing from the same address had, and that are missing now."""
+    newly_gone: tuple[str, ...]
+    """Those of `gone` that the catalogue does not call gone yet."""
 
     @property
     def to_embed(self) -> Iterator[FoundScene]:
@@ -72,5 +74,13 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
             if gone or address != listing.address:
                 found_again.append(dataset_id)
     listed = {scene.uri for scene in listing.scenes}
-    missing = tuple(row[0] for uri, row in known.items() if row[4] == listing.address and uri not in listed)
-    return Comparison(tuple(new), tuple(changed), tuple(again), tuple(unchanged), tuple(found_again), missing)
+    missing = [row for uri, row in known.items() if row[4] == listing.address and uri not in listed]
+    return Comparison(
+        tuple(new),
+        tuple(changed),
+        tuple(again),
+        tuple(unchanged),
+        tuple(found_again),
+        gone=tuple(row[0] for row in missing),
+        newly_gone=tuple(row[0] for row in missing if not row[5]),
+    )

@@ -21,6 +21,10 @@ _SHOWN_AFTER_RUN = 3
 """Largest number of failed scenes that are shown at the end of a run."""
 
 
+ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
+"""Sentence after a run that found no scene to embed."""
+
+
 def table(collections: Sequence[CollectionSummary]) -> str:
     """Return a text table with one line for each collection, and below it one line for each unreadable collection."""
     heads = ("collection", "state", "scenes", "rows", "dates (UTC)", "model")
@@ -85,7 +89,9 @@ def summary(result: CollectionResult, search: str | None) -> str:
     """
     collection, comparison = result.collection, result.comparison
     catalogue, store = collection.catalogue, collection.store
-    lines = [
+    # A person who sees this after a second looks for an error, so it is said first.
+    lines = [f"note: {ALREADY_COMPLETE}"] if comparison.to_embed_count == 0 else []
+    lines += [
         f"collection: {collection.id}",
         f"model: {collection.configuration.model.name}",
         f"state: {collection.state.value}",
@@ -105,8 +111,6 @@ def summary(result: CollectionResult, search: str | None) -> str:
         lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
     if result.listing.repeated:
         lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
-    if comparison.to_embed_count == 0:
-        lines.append("note: the collection was complete before, so nothing was computed")
     if search is not None:
         lines.append(f"search: {search}")
     return "\n".join(lines)

@@ -78,7 +78,9 @@ def embed(
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
     """Return the result as text for people, with a command that searches the new dataset."""
     manifest = result.manifest
-    lines = [
+    # A person who sees this after a second looks for an error, so it is said first.
+    lines = ["note: the dataset was already complete, so nothing was computed"] if result.already_complete else []
+    lines += [
         f"dataset id: {manifest.dataset_id}",
         f"model: {manifest.model}",
         f"state: {manifest.state}",
@@ -88,8 +90,6 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
     ]
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
-    if result.already_complete:
-        lines.append("note: the dataset was complete before, so nothing was computed")
     command = search_command(store, manifest, program=this_program())
     if command is None:
         lines.append("note: every tile was skipped, so there is nothing to search")

@@ -15,13 +15,13 @@ from rasterembed.dataset.embedding import Progress
 
 
 @contextmanager
-def progress_bar(progress: Progress) -> Iterator[None]:
+def progress_bar(progress: Progress, unit: str = "tile") -> Iterator[None]:
     """Show a progress bar on standard error until the end of the block, if standard error is a terminal.
 
     The bar moves after each batch of tiles. Meanwhile, each line that something writes to `sys.stderr` is printed above
     the bar. A logging handler that keeps its own reference to the stream is not redirected; see `tasks.progress`.
     """
-    with terminal_bar(progress.total, "tile") as bar:
+    with terminal_bar(progress.total, unit) as bar:
         progress.on_change = bar.update
         if bar.disable:
             yield

@@ -84,7 +84,7 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert facts(again)["this run"] == "1 tried again, 2 unchanged"
     (scenes / "no-crs.tif").unlink()
     complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
-    assert facts(complete)["note"] == "the collection was complete before, so nothing was computed"
+    assert facts(complete)["note"] == "the collection was already complete, so nothing was computed"
     assert facts(complete)["pruned"] == "1 scenes that are gone"
     assert facts(complete)["scenes"] == "2: 2 ready"
 

@@ -109,7 +109,7 @@ def test_embed_writes_a_dataset_and_prints_where_it_is(folder: Path) -> None:
     assert lines["state"] == "ready"
     assert lines["manifest"] == str(manifest)
     assert (lines["rows"], lines["skipped"]) == ("64", "0")
-    assert lines["note"] == "the dataset was complete before, so nothing was computed"
+    assert lines["note"] == "the dataset was already complete, so nothing was computed"
     pasted = _rasterembed(folder, *shlex.split(lines["search"])[1:])
     assert pasted.returncode == 0, pasted.stderr
     assert pasted.stdout.startswith("tile r000000_c000000; model: ")

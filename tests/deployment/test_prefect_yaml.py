@@ -20,13 +20,16 @@ import yaml
 from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.events.schemas.deployment_triggers import DeploymentEventTrigger, DeploymentTriggerTypes
 from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.templating import apply_values
 from prefect_docker import DockerWorker
+from pydantic import TypeAdapter
 
 from scripts.work_pools import POOLS, base_job_template, default_limit, make_pools
+from tasks.events import COLLECTION_EVENT
 from tests.support.deployed import deploy
 from tests.support.prefect_server import PrefectServer, prefect_server
 
@@ -39,7 +42,7 @@ DEPLOYMENTS: list[dict[str, Any]] = FILE["deployments"]
 TOP_KEYS = {"name", "prefect-version", "definitions", "deployments"}
 DEPLOYMENT_KEYS = {
     "name", "version", "tags", "description", "schedules", "concurrency_limit", "entrypoint", "parameters",
-    "enforce_parameter_schema", "build", "push", "pull", "work_pool",
+    "enforce_parameter_schema", "build", "push", "pull", "work_pool", "triggers",
 }  # fmt: skip
 REQUIRED_KEYS = {"name", "version", "tags", "description", "entrypoint", "enforce_parameter_schema", "work_pool"}
 STEPS = {
@@ -105,7 +108,19 @@ def test_every_placeholder_is_filled_by_an_earlier_step_or_the_environment(deplo
     for step in deployment.get("build", []):
         assert unfilled(step) == []
         known |= {inputs["id"] for inputs in step.values()}
-    assert unfilled({key: value for key, value in deployment.items() if key != "build"}) == []
+    # Prefect's server fills the placeholders of a trigger, when an event arrives.
+    assert unfilled({key: value for key, value in deployment.items() if key not in ("build", "triggers")}) == []
+
+
+@every_deployment
+def test_the_parameters_of_a_trigger_are_those_of_the_flow(deployment: dict[str, Any]) -> None:
+    schema = parameter_schema(load_flow_from_entrypoint(str(PROJECT / deployment["entrypoint"]))).model_dump()
+    for given in deployment.get("triggers", []):
+        trigger = TypeAdapter(DeploymentTriggerTypes).validate_python(given)
+        assert isinstance(trigger, DeploymentEventTrigger)
+        assert trigger.expect == {COLLECTION_EVENT}
+        assert set(trigger.parameters or {}) <= set(schema["properties"])
+        assert trigger.match_related.root["prefect.resource.name"] == deployment["work_pool"]["name"]
 
 
 @every_deployment

@@ -1,0 +1,253 @@
+"""The steps of a collection as Prefect tasks: discovery, and one task run for each batch of scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.found_scene import FoundScene, Listing
+from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.stac_search import StacSearch
+from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
+from rasterembed.commands.collection_texts import counts_text, failure_text, work_text
+from rasterembed.commands.next_search import collection_search_command
+from rasterembed.dataset.embedding import Progress
+from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
+from rasterembed.scene_pipeline import SceneJob, embed_scenes
+from rasterembed.store.lease import Lease
+from rasterembed.store.object_store import ObjectStore
+from tasks.artifacts import shortened
+from tasks.events import report_collection, report_scene
+from tasks.policy import STEP, artifact_key
+from tasks.progress import shown
+
+_BATCH_SCENES = 256
+"""Largest number of scenes in a task run."""
+
+_BATCH_BYTES = 64 * 2**20
+"""Size in bytes after which a task run gets no further scene. A large scene has a task run for itself."""
+
+_TABLE_ROWS = 200
+"""Largest number of scenes in the table artifact."""
+
+_REASON_LETTERS = 300
+"""Largest length of a reason in the table artifact."""
+
+
+@task(name="discover-scenes", **STEP)
+def discover_scenes(store: ObjectStore, scenes: str, assets: tuple[str, ...], search: StacSearch | None) -> Listing:
+    """Find the scenes; see `rasterembed.collection.discovery.discover`."""
+    return CollectionSteps().discover(store, scenes, assets, search)
+
+
+@task(name="embed-scenes", task_run_name="scenes-{first:06d}", **STEP)
+def embed_batch(first: int, embed: Callable[[], list[SceneRow]]) -> list[SceneRow]:
+    """Embed a batch of scenes; see `rasterembed.scene_pipeline.embed_scenes`.
+
+    If the store was away, the task is tried again. Complete scenes are then found, and not computed again.
+
+    Args:
+        first: number of the batch's first scene, from 0. The name of the task run holds it.
+        embed: function that embeds the batch. Prefect would look into every scene for results of other tasks, if the
+            scenes were an argument.
+    """
+    return embed()
+
+
+def deal(scenes: Sequence[FoundScene]) -> Iterator[tuple[int, list[FoundScene]]]:
+    """Deal scenes to batches, in their order. Yield the number of the first scene and the scenes of each batch.
+
+    Example:
+        >>> [(first, len(batch)) for first, batch in deal([FoundScene("a", 9), FoundScene("b", 9)])]
+        [(0, 2)]
+        >>> [(first, len(batch)) for first, batch in deal([FoundScene("a", 2**30), FoundScene("b", 9)])]
+        [(0, 1), (1, 1)]
+    """
+    batch: list[FoundScene] = []
+    size = 0
+    for number, scene in enumerate(scenes):
+        batch.append(scene)
+        # If the size is not known, nobody knows how long the scene takes.
+        size += _BATCH_BYTES if scene.size is None else scene.size
+        if len(batch) == _BATCH_SCENES or size >= _BATCH_BYTES:
+            yield number + 1 - len(batch), batch
+            batch, size = [], 0
+    if batch:
+        yield len(scenes) - len(batch), batch
+
+
+class PrefectCollectionSteps(CollectionSteps):
+    """Runs the steps of a collection as tasks of the current flow run, with progress, artifacts and events.
+
+    Use an object as a context manager. At the end of its block, the progress stops.
+
+    Args:
+        store: store of the collection.
+        block: name of the object-store block, for the search command that is shown at the end.
+    """
+
+    def __init__(self, store: ObjectStore, block: str | None = None) -> None:
+        self._store = store
+        self._block = block
+        self._rows: list[SceneRow] = []
+        self._shown = ExitStack()
+
+    def __enter__(self) -> PrefectCollectionSteps:
+        """Return the steps."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop the progress."""
+        self._shown.close()
+
+    @property
+    def embedded(self) -> int:
+        """Number of scenes that this run embedded so far."""
+        return sum(row.state is not SceneState.FAILED for row in self._rows)
+
+    def discover(
+        self, store: ObjectStore, scenes: str, assets: tuple[str, ...], search: StacSearch | None = None
+    ) -> Listing:
+        """Find the scenes in a task."""
+        return discover_scenes(store, scenes, assets, search)
+
+    def on_compared(self, comparison: Comparison, listing: Listing) -> None:
+        """Log what the run will do."""
+        log = get_run_logger()
+        log.info(
+            "%d scenes: %d new, %d changed, %d to be tried again, %d unchanged, %d gone",
+            len(listing.scenes),
+            len(comparison.new),
+            len(comparison.changed),
+            len(comparison.again),
+            len(comparison.unchanged),
+            len(comparison.gone),
+        )
+        if listing.repeated:
+            log.warning("%d scenes are named more than once; each is taken once", len(listing.repeated))
+
+    def embed_scenes(
+        self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
+    ) -> Iterator[SceneRow]:
+        """Embed the scenes. Each batch is a task run."""
+        if not scenes:
+            return
+        progress, seen = Progress(len(scenes)), set[str]()
+        self._shown.enter_context(shown(progress, job.collection_id, "scene"))
+
+        def on_row(row: SceneRow) -> None:
+            if row.id not in seen:  # A task that is tried again finds its first scenes complete.
+                seen.add(row.id)
+                progress.add(1)
+
+        def embed(batch: Sequence[FoundScene]) -> list[SceneRow]:
+            rows = []
+            for row in embed_scenes(store, job, batch, lease, hub_token=hub_token, messages=self):
+                rows.append(row)
+                on_row(row)
+            return rows
+
+        for first, batch in deal(scenes):
+            yield from embed_batch(first, partial(embed, batch))
+        self._shown.close()
+
+    def on_scene(self, row: SceneRow) -> None:
+        """Log why a scene failed. Send the event of a scene that was embedded."""
+        self._rows.append(row)
+        if row.state is SceneState.FAILED:
+            get_run_logger().warning("failed: %s", failure_text(row))
+        else:
+            report_scene(self._store, row)
+
+    def on_wait(self, message: str) -> None:
+        """Log that the run waits for another run of the same collection."""
+        get_run_logger().info(message)
+
+    def on_warning(self, message: str) -> None:
+        """Log a warning."""
+        get_run_logger().warning(message)
+
+    def on_end(self, result: CollectionResult) -> None:
+        """Show the collection and its scenes as artifacts, send its event, and log a search command."""
+        collection = result.collection
+        search = collection_search_command(collection, self._block)
+        _publish_collection(result, search)
+        _publish_scenes(result, self._rows)
+        report_collection(result)
+        log = get_run_logger()
+        if result.comparison.to_embed_count == 0:
+            log.info("collection %s was already complete, so nothing was computed", collection.id)
+        log.info(
+            "collection %s is %s%s", collection.id, collection.state.value, f"; search it: {search}" if search else ""
+        )
+
+
+def _publish_collection(result: CollectionResult, search: str | None) -> None:
+    """Create a markdown artifact that describes the collection after a run."""
+    collection = result.collection
+    catalogue, store, layout = collection.catalogue, collection.store, collection.layout
+    grid, model = collection.configuration.grid, collection.configuration.model
+    scenes = counts_text(catalogue.count, catalogue.counts())
+    whole = {
+        "scenes": result.listing.address,
+        "catalogue": store.uri(layout.catalogue),
+        **({"table": store.uri(layout.table)} if collection.table is not None else {}),
+        "fingerprint": collection.configuration.fingerprint,
+        **({"search": search} if search else {}),
+    }
+    lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
+    create_markdown_artifact(
+        key=artifact_key("collection", collection.id),
+        description=f"Collection {escape_markdown(collection.id)} is {collection.state.value}; scenes: {scenes}",
+        markdown=f"""# {escape_markdown(collection.id)}: {collection.state.value}
+
+| | |
+|---|---|
+| scenes | {scenes} |
+| this run | {work_text(result) or "no scene to embed"} |
+| from | {markdown_code(shortened(result.listing.address))} |
+| vectors | {catalogue.vectors:,} of {model.dimensions} dimensions |
+| grid | {grid.size} px, stride {grid.step} px, edge {grid.edge}, anchor {grid.anchor} |
+| model | {escape_markdown(shortened(model.name))} |
+
+```
+{lines}
+```
+""",
+    )
+
+
+def _publish_scenes(result: CollectionResult, rows: Sequence[SceneRow]) -> None:
+    """Create a table artifact: the scenes of this run, and those that failed before, with state and reason.
+
+    Args:
+        result: result of the run.
+        rows: rows of the scenes that this run worked on.
+    """
+    worked = {row.id for row in rows}
+    wanted = [SceneState.FAILED, SceneState.FAILED_QA]
+    troubled = list(result.collection.catalogue.filter(states=wanted).rows())
+    others = [row for row in rows if row.state not in wanted]
+    chosen = [*troubled, *others]
+    table = [
+        {
+            "scene": escape_terminal(shortened(row.source)),
+            "state": row.state.value,
+            "rows": row.rows,
+            "this run": "yes" if row.id in worked else "no",
+            "reason": escape_terminal(cut(row.reason or "", _REASON_LETTERS)),
+        }
+        for row in chosen[:_TABLE_ROWS]
+    ]
+    left = f"; {len(chosen) - _TABLE_ROWS} more are in the catalogue" if len(chosen) > _TABLE_ROWS else ""
+    create_table_artifact(
+        table,
+        key=artifact_key("collection-scenes", result.collection.id),
+        description=f"Collection {escape_markdown(result.collection.id)}: {len(troubled)} scenes failed or did not "
+        f"pass their quality checks, {len(others)} others were embedded{left}",
+    )
