@@ -22,6 +22,7 @@ from rasterembed.scene_pipeline import SceneJob, embed_scenes
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import shortened
+from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
 from tasks.policy import STEP, artifact_key
 from tasks.progress import shown
@@ -81,7 +82,7 @@ def deal(scenes: Sequence[FoundScene]) -> Iterator[tuple[int, list[FoundScene]]]
         yield len(scenes) - len(batch), batch
 
 
-class PrefectCollectionSteps(CollectionSteps):
+class PrefectCollectionSteps(CollectionQaSteps):
     """Runs the steps of a collection as tasks of the current flow run, with progress, artifacts and events.
 
     Use an object as a context manager. At the end of its block, the progress stops.
@@ -163,14 +164,6 @@ class PrefectCollectionSteps(CollectionSteps):
             get_run_logger().warning("failed: %s", failure_text(row))
         else:
             report_scene(self._store, row)
-
-    def on_wait(self, message: str) -> None:
-        """Log that the run waits for another run of the same collection."""
-        get_run_logger().info(message)
-
-    def on_warning(self, message: str) -> None:
-        """Log a warning."""
-        get_run_logger().warning(message)
 
     def on_end(self, result: CollectionResult) -> None:
         """Show the collection and its scenes as artifacts, send its event, and log a search command."""

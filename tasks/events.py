@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from prefect.assets import Asset
@@ -25,6 +25,7 @@ from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import cut, escape_terminal
+from rasterembed.qa.metrics import Metric
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
@@ -95,7 +96,7 @@ def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: Q
         manifest: the dataset's manifest, in its final state.
         report: report of the quality checks. None if they did not run.
     """
-    figures = {} if report is None else _figures(report)
+    figures = {} if report is None else _figures(report.metrics)
     files = tuple(file.uri for file in plan.source.files)[:_MAX_FILES]
     _report(store, manifest.dataset_id, manifest.state, manifest.rows, manifest.skipped, files, figures, None)
 
@@ -138,7 +139,7 @@ def report_collection(result: CollectionResult) -> None:
         "changed": len(comparison.changed),
         "gone": len(comparison.gone),
         "coverage": {"bbox": bbox, "first": first, "last": last},
-        "qa": {"passed": counts.get("ready", 0), "failed": counts.get("failed_qa", 0)},
+        "qa": {} if result.report is None else _figures(result.report.metrics),
         "links": _links(store, collection),
     }
     resource = {
@@ -213,13 +214,9 @@ def _materialise(key: str, name: str, description: str, upstream: list[str], met
     context.emit_events(Completed())
 
 
-def _figures(report: QaReport) -> dict[str, float]:
-    """Return the measured values of the quality checks by name. JSON has no word for NaN and infinity."""
-    return {
-        metric.name: metric.value
-        for metric in report.metrics
-        if metric.value is not None and math.isfinite(metric.value)
-    }
+def _figures(metrics: Iterable[Metric]) -> dict[str, float]:
+    """Return the measured values of quality checks by name. JSON has no word for NaN and infinity."""
+    return {each.name: each.value for each in metrics if each.value is not None and math.isfinite(each.value)}
 
 
 def _links(store: ObjectStore, collection: Collection) -> dict[str, str]:

@@ -19,6 +19,7 @@ from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
+from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
@@ -40,6 +41,7 @@ def embed(
     selection: Selection = Selection(),
     execution: Execution = Execution(),
     qa: QaThresholds = QaThresholds(),
+    collection_thresholds: CollectionThresholds = CollectionThresholds(),
     max_failed_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1,
     prune: bool = False,
     table: bool = True,
@@ -63,6 +65,7 @@ def embed(
         selection: Which tiles are embedded, and how their vectors are stored.
         execution: Settings for speed and memory. They change the vectors only by rounding.
         qa: Bounds that each scene must keep to become ready.
+        collection_thresholds: Bounds for the collection as a whole. A breach is shown, and fails no run.
         max_failed_fraction: Largest share of failed scenes with which the run succeeds. The other scenes are embedded
             in any case.
         prune: Delete the datasets of scenes that are gone.
@@ -78,6 +81,7 @@ def embed(
         search=wanted,
         execution=execution,
         qa=qa,
+        collection_qa=collection_thresholds,
         max_failed_fraction=max_failed_fraction,
         table=table,
         prune=prune,

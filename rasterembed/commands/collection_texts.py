@@ -101,6 +101,8 @@ def summary(result: CollectionResult, search: str | None) -> str:
     ]
     if collection.table is not None:
         lines.append(f"table: {store.uri(collection.layout.table)}")
+    if result.report is not None:
+        lines.append(f"quality: {result.report.summary()}")
     lines.append(f"this run: {work_text(result)}")
     lines += [f"failed: {failure_text(row)}" for row in result.failed[:_SHOWN_AFTER_RUN]]
     if len(result.failed) > _SHOWN_AFTER_RUN:

@@ -97,7 +97,7 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     assert result.rows == rows[0] == 8
     # One task run for the batch, and none for a scene or its steps.
     names = [name.rsplit("-", 1)[0] for name in _task_runs(prefect_api, run)]
-    assert sorted(names) == ["discover-scenes", "scenes"]
+    assert sorted(names) == ["collection-qa", "discover-scenes", "scenes"]
 
     progress = _artifact(prefect_api, "scenes-survey")
     assert (progress["type"], progress["data"]) == ("progress", 100.0)
@@ -121,7 +121,10 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     complete = _run(root, scenes, tiny_vit, grid=Grid(), dinov3=Dinov3())
     assert complete.result().note == "the collection was already complete, so nothing was computed"
     assert "collection survey was already complete" in caplog.text
-    assert [name.rsplit("-", 1)[0] for name in _task_runs(prefect_api, complete)] == ["discover-scenes"]
+    assert [name.rsplit("-", 1)[0] for name in _task_runs(prefect_api, complete)] == [
+        "collection-qa",
+        "discover-scenes",
+    ]
 
 
 def test_events_and_assets_tell_what_was_committed(
