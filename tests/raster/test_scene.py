@@ -572,13 +572,27 @@ def test_vectors_of_two_resolutions_equal_those_of_an_independent_warp(
         "quality_checks": False,
     }
     scenes: dict[str, Any] = {"by-file": files, "stack": str(stack)}
-    found, expected = (
-        vectors(store, embed_raster(store, scene, EmbedOptions(dataset_id=name, **options)).manifest)
+    manifests = [
+        set_state(store, embed_raster(store, scene, EmbedOptions(dataset_id=name, **options)).manifest, "ready")
         for name, scene in scenes.items()
-    )
+    ]
+    found, expected = (vectors(store, manifest) for manifest in manifests)
     assert found.keys() == expected.keys()
     for tile, vector in expected.items():
         np.testing.assert_allclose(found[tile], vector, rtol=0, atol=1e-4 * np.abs(vector).max())
+    # Quality checks, searches and pictures read the resampled pixels too.
+    judged = [
+        {metric.name: metric.value or 0.0 for metric in judge_dataset(store, manifest, QaThresholds()).metrics}
+        for manifest in manifests
+    ]
+    assert judged[0] == pytest.approx(judged[1], rel=1e-3, abs=1e-4)
+    answers = [Dataset(store, manifest).search(Query(tile=min(expected)), k=5).hits for manifest in manifests]
+    assert [hit.tile_id for hit in answers[0]] == [hit.tile_id for hit in answers[1]]
+    drawn, whole = (
+        np.stack([np.asarray(picture) for picture in thumbnails(Dataset(store, manifest), hits, 32).values()])
+        for manifest, hits in zip(manifests, answers, strict=True)
+    )
+    assert np.abs(drawn.astype(int) - whole.astype(int)).max() <= 1
 
 
 _NAMES = ["href", "type", "roles", "bands", "eo:bands", "raster:bands", "common_name", "name", "nodata", "scale",
