@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import runpy
 import shlex
 import sys
 import tomllib
@@ -89,6 +90,9 @@ def execute(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         if command.module and command.module.startswith("flows."):
             run_flow(_flow(command.module), command.words[3:])
+        elif command.module and command.module.startswith("examples."):
+            monkeypatch.setattr(sys, "argv", [command.module, *command.words[3:]])
+            runpy.run_module(command.module, run_name="__main__")
         elif command.is_rasterembed:
             monkeypatch.setattr(sys, "argv", command.words)
             _console()()
