@@ -1,21 +1,19 @@
 """The pipeline of a collection: the one sequence of steps that turns a listing of scenes into a collection.
 
-Each scene becomes a dataset, by the sequence of `rasterembed.pipeline`. A notebook, the command and the Prefect flow
-all run `embed_collection`. They differ in the `CollectionSteps` that they pass.
+Each scene becomes a dataset, by the sequence of `rasterembed.scene_pipeline`. A notebook, the command and the Prefect
+flow all run `embed_collection`. They differ in the `CollectionSteps` that they pass.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
-from rasterembed.collection.collection import Collection, check_configuration, find_collection, write_collection
+from rasterembed.collection.catalogue import Catalogue, read_catalogue
+from rasterembed.collection.collection import Collection, check_configuration, find_collection
 from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
@@ -23,27 +21,26 @@ from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import collection_lattice
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table_writing import write_table
+from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import DataError, RasterEmbedError, StoreError, check_type
+from rasterembed.errors import DataError, StoreError, check_type
 from rasterembed.model.choice import Device
+from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
+from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
-
-_CATALOGUE_EVERY_S = 60.0
-"""Seconds between two writes of the catalogue during a run. The catalogue of 100,000 scenes takes seconds to write."""
 
 
 class CollectionOptions(BaseModel):
@@ -212,17 +209,24 @@ def embed_collection(
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
         configuration = _configuration(store, collection_id, options, hub_token)
-        writer = _Writer(store, layout, configuration, lease, read_catalogue(store, layout))
+        writer = CollectionWriter(store, layout, configuration, lease, read_catalogue(store, layout))
         comparison = compare(writer.catalogue, listing)
         steps.on_compared(comparison, listing)
         if comparison.to_embed_count:
             writer.begin()
+        lattice = collection_lattice(store, configuration, writer.catalogue, comparison.to_embed, options.assets)
         job = SceneJob(
             collection_id=collection_id,
             listing=listing.address,
             options=_scene_options(configuration, options),
-            lattice=collection_lattice(store, configuration, writer.catalogue, comparison.to_embed, options.assets),
+            lattice=lattice,
+            model=configuration.model,
+            tiles=estimated_tiles(listing.scenes, configuration.grid.step),
         )
+        if options.settings is not None:
+            doubt = doubtful_normalisation(options.settings.model, configuration.model)
+            if doubt is not None:
+                steps.on_warning(doubt)
         with writer.kept_on_error():
             for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):
                 writer.add(row)
@@ -231,7 +235,7 @@ def embed_collection(
         for dataset_id in pruned:
             lease.check_often()
             if dataset_id.startswith(layout.member_prefix):  # Others were embedded before the collection was made.
-                _delete(store, dataset_id, run_id, steps)
+                _delete(store, dataset_id, lease)
         writer.finish(comparison, listing, pruned)
         report: CollectionReport | None = None
         if options.quality_checks:
@@ -297,7 +301,7 @@ def rebuild_collection(
             configuration, adopted = adopt(store, layout, datasets, wanted)
         else:
             configuration = Collection.open(store, collection_id).configuration
-        writer = _Writer(store, layout, configuration, lease, None)
+        writer = CollectionWriter(store, layout, configuration, lease, None)
         writer.replace(catalogue_of_manifests(store, layout, adopted, _known_ids(store, layout)))
         if _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
@@ -343,7 +347,7 @@ def check_collection(
     # The lease of a dead run expires during this wait.
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
         collection = Collection.open(store, collection_id)
-        writer = _Writer(store, layout, configuration, lease, collection.catalogue)
+        writer = CollectionWriter(store, layout, configuration, lease, collection.catalogue)
         lease.check()
         report = steps.check_quality(store, layout, configuration, writer.catalogue, thresholds)
         if collection.state is CollectionState.READY:  # Only a run of `embed_collection` completes a collection.
@@ -389,11 +393,11 @@ def _scene_options(configuration: CollectionConfiguration, options: CollectionOp
     )
 
 
-def _delete(store: ObjectStore, dataset_id: str, run_id: str, steps: CollectionSteps) -> None:
+def _delete(store: ObjectStore, dataset_id: str, lease: Lease) -> None:
     """Delete the dataset of a scene that is gone."""
     # The scene may have failed, or a killed run may have deleted its dataset.
     if read_manifest(store, dataset_id) is not None:
-        delete_dataset(store, dataset_id, run_id=run_id, on_wait=steps.on_wait)
+        delete_dataset(store, dataset_id, lease=lease)
 
 
 def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
@@ -421,89 +425,3 @@ def _check_failed(
             f"{layout.owner}: {len(failed)} of {len(listing.scenes)} scenes failed, more than `max_failed_fraction` "
             f"allows ({examples}): see the column reason of {store.uri(layout.catalogue)}"
         )
-
-
-class _Writer:
-    """Writes the catalogue and the STAC Collection of a run that holds the collection's lease."""
-
-    def __init__(
-        self,
-        store: ObjectStore,
-        layout: CollectionLayout,
-        configuration: CollectionConfiguration,
-        lease: Lease,
-        stored: Catalogue | None,
-    ) -> None:
-        self.catalogue = stored or Catalogue.of([])
-        self._store, self._layout, self._configuration, self._lease = store, layout, configuration, lease
-        self._stored = stored
-        self._waiting: list[SceneRow] = []
-        self._saved = time.monotonic()
-
-    def begin(self) -> None:
-        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work.
-
-        Delete the unfinished files of a killed run.
-        """
-        self._store.clear_scratch(self._layout.collection_folder)
-        self._lease.check()
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
-
-    def add(self, row: SceneRow) -> None:
-        """Add a row to the catalogue. The file is written at most every `_CATALOGUE_EVERY_S` seconds."""
-        self._waiting.append(row)
-        if time.monotonic() - self._saved > _CATALOGUE_EVERY_S:
-            self._save()
-
-    @contextmanager
-    def kept_on_error(self) -> Iterator[None]:
-        """Write the rows so far if the block raises an error, so that the next run need not look at these scenes."""
-        try:
-            yield
-        except BaseException:
-            with suppress(RasterEmbedError):  # The error of the block is the one that people must see.
-                self._save()
-            raise
-
-    def finish(self, comparison: Comparison, listing: Listing, pruned: Sequence[str]) -> None:
-        """Write the catalogue with all rows of the run, unless the store has the same one."""
-        gone = [] if pruned else comparison.gone
-        self.catalogue = (
-            self.catalogue.updated(self._waiting, without=pruned)
-            .with_values(comparison.found_again, listing=listing.address, gone=False)
-            .with_values(gone, gone=True)
-        )
-        self._waiting = []
-        self._write()
-
-    def replace(self, catalogue: Catalogue) -> None:
-        """Write another catalogue."""
-        self.catalogue = catalogue
-        self._write()
-
-    def ready(self) -> None:
-        """Write the STAC Collection in its final state, unless the store has the same one."""
-        from rasterembed.qa.collection_run import current_verdict  # pyproj takes long to import.
-
-        quality = current_verdict(self._store, self._layout, self._configuration, self.catalogue)
-        self._lease.check()
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.READY, quality)
-
-    def _save(self) -> None:
-        """Write the catalogue with all rows so far."""
-        if self._waiting:
-            self.catalogue = self.catalogue.updated(self._waiting)
-            self._waiting = []
-            self._write()
-        self._saved = time.monotonic()
-
-    def _write(self) -> None:
-        """Write the catalogue, if it differs from the stored one, and the STAC Collection of an unfinished run."""
-        if self._stored is not None and self._stored.table.equals(self.catalogue.table):
-            return
-        self._lease.check()
-        # The footer always holds the finished collection, so that equal scenes give equal bytes.
-        footer = stac_collection(self._layout, self._configuration, self.catalogue, CollectionState.READY)
-        write_catalogue(self._store, self._layout, self.catalogue, footer)
-        self._stored = self.catalogue
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)

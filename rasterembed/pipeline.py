@@ -10,34 +10,37 @@ import os
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from pydantic import Field
 
+from rasterembed.collection.members import collection_of, member_id
+from rasterembed.collection_writer import record_check
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
+from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard, in_threads
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, skipped_positions
-from rasterembed.dataset.tile_index import write_tile_index
-from rasterembed.errors import Cancelled, ObjectMissingError, check_type
+from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
+from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.qa.verdict import breaches_text
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.layout import check_dataset_id, folder_of
+from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease_owner import collection_of_member
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -208,6 +211,7 @@ def embed_raster(
     source = steps.register(store, raster, options.assets)
     profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
     dataset_id = options.dataset_id or choose_dataset_id(store, source.uri, *source.other_files)
+    _check_no_member(store, dataset_id, source)
     plan = steps.plan(store, source, dataset_id, options, profile, hub_token)
     doubt = doubtful_normalisation(options.model, plan.model)
     if doubt is not None:
@@ -224,18 +228,49 @@ def embed_raster(
             else:
                 plan.write(store)  # The dataset is complete, but the plan is missing. A search needs it.
     if result.manifest.rows == 0:
-        steps.on_warning(_why_nothing_was_embedded(store, plan))
+        skipped = [skipped_positions(store, plan, number) for number in range(plan.sharding.count)]
+        steps.on_warning(why_nothing_was_embedded(plan, skipped))
     steps.on_end(store, result)
     if result.report is not None:
         result.report.check()
     return result
 
 
-def _why_nothing_was_embedded(store: ObjectStore, plan: Plan) -> str:
-    """Return one line about a complete dataset without vectors: why its tiles were skipped, and what to do."""
+def _check_no_member(store: ObjectStore, dataset_id: str, source: Source) -> None:
+    """Refuse the dataset of a scene in a collection. Only a run over the collection may write it.
+
+    Raises:
+        UsageError: if the store has a collection that the id belongs to, or if a new collection would use the id for
+            this raster.
+    """
+    if MEMBER_MARK not in dataset_id:
+        return
+    collection_id = collection_of(dataset_id) or ""
+    layout = collection_of_member(store, dataset_id)
+    if layout is not None or _is_member_of(collection_id, dataset_id, source):
+        raise UsageError(
+            f"dataset id {dataset_id!r} belongs to collection {collection_id!r}: embed the scene with the collection "
+            "(`rasterembed collection embed`), or choose another dataset id"
+        )
+
+
+def _is_member_of(collection_id: str, dataset_id: str, source: Source) -> bool:
+    try:
+        return member_id(collection_id, source.uri) == dataset_id
+    except UsageError:  # The first part of the id is not the id of a collection.
+        return False
+
+
+def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str:
+    """Return one line about a complete dataset without vectors: why its tiles were skipped, and what to do.
+
+    Args:
+        plan: plan of the dataset.
+        skipped: the skipped tiles of each shard.
+    """
     counts: Counter[SkipReason] = Counter()
-    for number in range(plan.sharding.count):
-        counts.update({reason: len(tiles) for reason, tiles in skipped_positions(store, plan, number).items()})
+    for positions in skipped:
+        counts.update({reason: len(tiles) for reason, tiles in positions.items()})
     reasons = ", ".join(
         f"{count} x {reason.describe(plan.selection.min_valid_fraction)}" for reason, count in counts.most_common()
     )
@@ -275,7 +310,8 @@ def _carry_out(
     report = steps.check_quality(store, manifest, options.qa)
     if report.passed:
         steps.index_vectors(store, manifest, options.search)
-    manifest = set_state(store, manifest, "ready" if report.passed else "failed_qa")
+    state: State = "ready" if report.passed else "failed_qa"
+    manifest = set_state(store, manifest, state, breaches_text(report.metrics))
     return EmbedResult(plan, manifest, report, seconds)
 
 
@@ -291,6 +327,8 @@ def check_dataset(
     """Check the quality of an existing dataset, write the report, and set the dataset's state.
 
     With `dry_run`, nothing is written: the dataset keeps its state and its report. Use it to try thresholds.
+
+    If the dataset is a scene of a collection, the catalogue and the table of the collection are brought up to date.
 
     Args:
         store: store of the dataset. The store's credentials are also used to read the source raster.
@@ -311,11 +349,16 @@ def check_dataset(
     dataset = Dataset.open(store, dataset_id, states=ALL_STATES)
     if dry_run:
         return steps.judge_quality(store, dataset.manifest, thresholds)
+    collection, name = collection_of_member(store, dataset_id), run_id or uuid.uuid4().hex
     # The lease of a dead run expires during this wait.
-    with hold_lease(store, dataset.layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait):
+    with hold_lease(store, collection or dataset.layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
         manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
         report = steps.check_quality(store, manifest, thresholds)
-        set_state(store, manifest, "ready" if report.passed else "failed_qa")
+        lease.check()
+        state: State = "ready" if report.passed else "failed_qa"
+        manifest = set_state(store, manifest, state, breaches_text(report.metrics))
+        if collection is not None:
+            record_check(store, collection, lease, manifest)
     return report
 
 
@@ -333,14 +376,9 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
 
 def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:
     """Compute all shards in this process, several at a time. The first failure stops all other shards."""
-    with ThreadPoolExecutor(job.execution.shard_threads, thread_name_prefix="shard") as pool:
-        futures = [
-            pool.submit(embed_shard, store, plan, number, job, progress) for number in range(plan.sharding.count)
-        ]
-        try:
-            return [future.result() for future in as_completed(futures)]
-        except BaseException:
-            progress.stop.set()
-            for future in futures:
-                future.cancel()
-            raise
+    return in_threads(
+        lambda number: embed_shard(store, plan, number, job, progress),
+        plan,
+        job.execution.shard_threads,
+        progress.stop,
+    )

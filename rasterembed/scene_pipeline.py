@@ -1,9 +1,21 @@
-"""The pipeline of the scenes of a collection: embed many scenes with one loaded model, and return a row for each."""
+"""The pipeline of the scenes of a collection: embed many scenes with one loaded model, and return a row for each.
+
+A scene becomes a dataset with the same files as those of `rasterembed.pipeline`. Three things differ, because an
+archive may have a hundred thousand small scenes:
+
+- The run holds one lease, that of the collection. Only a run with this lease writes the datasets of the collection.
+- If the store has nothing of a dataset yet, nothing is looked for. One listing of the dataset's folder tells this,
+  because a run writes the plan before everything else.
+- The quality of a scene is judged by the vectors while they are in memory. `check_dataset` writes the full report.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from datetime import UTC, datetime
+from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,17 +23,34 @@ from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.lattice import Lattice
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row, failed_row
-from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.plan import Plan, PlanSettings
-from rasterembed.errors import Cancelled, StoreUnavailableError, one_line
+from rasterembed.dataset.embedding import EmbeddingJob, Progress, embed_summarised_shard, in_threads
+from rasterembed.dataset.manifest import ALL_STATES, Commit, Manifest, State, commit, find_complete, set_state
+from rasterembed.dataset.plan import Plan, make_plan
+from rasterembed.dataset.shards import Shard
+from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summary_of
+from rasterembed.errors import (
+    Cancelled,
+    DataError,
+    LeaseLostError,
+    ObjectMissingError,
+    StoreUnavailableError,
+    one_line,
+)
 from rasterembed.escape import escape_terminal
-from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
-from rasterembed.qa.report import QaError
-from rasterembed.raster.profile import RasterProfile
-from rasterembed.raster.scene import Scene
-from rasterembed.raster.source import Source, check_unchanged
+from rasterembed.model.choice import ResolvedModel, resolve_device
+from rasterembed.pipeline import EmbedOptions, why_nothing_was_embedded
+from rasterembed.qa.verdict import judge_vectors
+from rasterembed.raster.scene import register_scene
+from rasterembed.raster.scene_profile import inspect_scene
+from rasterembed.raster.source import Source
+from rasterembed.raster.stac_item_file import ITEM_SUFFIXES
+from rasterembed.store.layout import folder_of
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
+
+_MORE_SCENES, _MORE_SCENES_S3 = 1, 6
+"""Scenes that are at work beyond those that compute, with a store in a folder and on S3. While two scenes compute, the
+next ones are opened and the last ones are committed. On S3, each of these steps waits for several answers."""
 
 
 class SceneJob(BaseModel):
@@ -37,6 +66,10 @@ class SceneJob(BaseModel):
     """Options of every scene, without the dataset id."""
     lattice: Lattice | None = None
     """CRS and pixel size that every scene must have. None if any scene is right."""
+    model: ResolvedModel
+    """The model of the collection."""
+    tiles: int
+    """Estimated number of tiles of all scenes in the listing. The engine `auto` is chosen by it, once for the run."""
 
 
 class SceneMessages:
@@ -60,17 +93,18 @@ def embed_scenes(
     hub_token: str | None = None,
     messages: SceneMessages,
 ) -> Iterator[SceneRow]:
-    """Embed scenes in this process, and yield the row of each scene when it is complete.
+    """Embed scenes in this process, and yield the row of each scene when it is complete, in any order.
 
-    A scene that fails gets a row with the reason, and does not stop the others.
+    A scene that fails gets a row with the reason, and does not stop the others. While the model computes some scenes,
+    the next ones are opened and read.
 
     Args:
         store: store of the collection.
         job: what the scenes have in common.
         scenes: the scenes.
-        lease: the lease on the collection.
+        lease: the lease on the collection. It is checked before each commit.
         hub_token: access token for gated weights.
-        messages: receives the messages.
+        messages: receives the messages. Several threads call it.
 
     Raises:
         StoreUnavailableError: if the store does not answer. All other scenes would fail too.
@@ -78,81 +112,179 @@ def embed_scenes(
         Cancelled: if the run was told to stop.
     """
     worker = _SceneWorker(store, job, lease, messages, hub_token)
-    for scene in scenes:
-        lease.check_often()
-        yield worker.embed(scene)
+    rest = iter(scenes)
+    more = _MORE_SCENES_S3 if store.is_s3 else _MORE_SCENES
+    with ThreadPoolExecutor(job.options.execution.shard_threads + more, thread_name_prefix="scene") as pool:
+        working: set[Future[SceneRow]] = set()
+        try:
+            while True:
+                # One more scene waits in the queue, so that a thread finds work at once.
+                new = islice(rest, job.options.execution.shard_threads + more + 1 - len(working))
+                working |= {pool.submit(worker.embed, scene) for scene in new}
+                if not working:
+                    return
+                done, working = wait(working, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BaseException:
+            worker.stop.set()
+            for future in working:
+                future.cancel()
+            raise
 
 
-@dataclass(frozen=True)
+def estimated_tiles(scenes: Iterable[FoundScene], step: int) -> int:
+    """Return the estimated number of tiles of scenes, without reading them. Compressed files have more tiles.
+
+    A run that goes on after a kill lists the same scenes, and so gets the same number.
+
+    Args:
+        scenes: all scenes of a listing.
+        step: distance between the corners of neighbouring tiles, px.
+    """
+    return sum(max(1, (scene.size or 0) // (3 * step**2)) for scene in scenes)
+
+
+class _Stop(threading.Event):
+    """Stops one scene, whose shards may run at the same time. It is also set if the whole run must stop."""
+
+    def __init__(self, run: threading.Event) -> None:
+        super().__init__()
+        self._run = run
+
+    def is_set(self) -> bool:
+        """Return whether the scene must stop."""
+        return super().is_set() or self._run.is_set()
+
+
 class _SceneWorker:
-    """Embeds scenes of a collection, one after the other."""
+    """Embeds scenes of a collection. Several threads may use it."""
 
-    store: ObjectStore
-    job: SceneJob
-    lease: Lease
-    messages: SceneMessages
-    hub_token: str | None = field(repr=False)
+    def __init__(
+        self, store: ObjectStore, job: SceneJob, lease: Lease, messages: SceneMessages, hub_token: str | None
+    ) -> None:
+        self._store, self._job, self._lease, self._messages = store, job, lease, messages
+        execution = job.options.execution
+        device = resolve_device(job.options.model.device)
+        self._shards = EmbeddingJob(execution, device, hub_token, lease.run_id, job.tiles)
+        # Shards of all scenes together that are computed at the same time. Their pixels and vectors are in memory.
+        self._slots = threading.BoundedSemaphore(execution.shard_threads)
+        self.stop = threading.Event()
+        lease.on_lost = self.stop.set
 
     def embed(self, scene: FoundScene) -> SceneRow:
         """Embed one scene, and return its row. A scene that fails gets a row with the reason."""
+        if self.stop.is_set():
+            raise Cancelled("the run was told to stop")
         if scene.problem is not None:
             return self._failed(scene, scene.problem)
-        dataset_id = member_id(self.job.collection_id, scene.uri)
         try:
-            result = self._embed(scene, dataset_id)
-            return embedded_row(self.job.listing, result.plan, result.manifest)
-        except QaError:
-            dataset = Dataset.open(self.store, dataset_id, ("failed_qa",))
-            return embedded_row(self.job.listing, dataset.plan, dataset.manifest)
-        except (StoreUnavailableError, Cancelled):
+            plan = self._plan(scene)
+            return embedded_row(self._job.listing, plan, self._dataset(self._store.allowing(*plan.rasters), plan))
+        except (StoreUnavailableError, LeaseLostError):
             raise
+        except (Cancelled, ObjectMissingError) as error:
+            # Another run may have taken the collection over, and caused this error. `check` then raises LeaseLostError.
+            self._lease.check()
+            if isinstance(error, Cancelled):
+                raise
+            return self._failed(scene, one_line(error))
         except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.
             return self._failed(scene, one_line(error))
 
-    def _embed(self, scene: FoundScene, dataset_id: str) -> EmbedResult:
-        options = self.job.options.model_copy(update={"dataset_id": dataset_id})
-        steps = _SceneSteps(self.messages, scene, self.job.lattice)
-        return embed_raster(
-            self.store, scene.uri, options, steps=steps, hub_token=self.hub_token, run_id=self.lease.run_id
-        )
-
     def _failed(self, scene: FoundScene, reason: str) -> SceneRow:
-        return failed_row(self.job.collection_id, scene, self.job.listing, reason)
+        return failed_row(self._job.collection_id, scene, self._job.listing, reason)
 
-
-class _SceneSteps(Steps):
-    """The steps of one scene. Messages go to the receiver of the run."""
-
-    def __init__(self, messages: SceneMessages, scene: FoundScene, lattice: Lattice | None) -> None:
-        self._messages, self._scene, self._lattice = messages, scene, lattice
-
-    def register(self, store: ObjectStore, raster: Scene, assets: Sequence[str]) -> Source:
-        """Return the files that the STAC Item of the scene names, or find the raster."""
-        if self._scene.source is None:
-            return super().register(store, raster, assets)
-        for file in self._scene.source.files:
-            check_unchanged(store.allowing(file.uri), file)
-        return self._scene.source
-
-    def plan(
-        self,
-        store: ObjectStore,
-        source: Source,
-        dataset_id: str,
-        settings: PlanSettings,
-        profile: RasterProfile,
-        hub_token: str | None,
-    ) -> Plan:
-        """Return the plan, or refuse a scene whose CRS or pixel size is not that of the collection."""
-        plan = super().plan(store, source, dataset_id, settings, profile, hub_token)
-        if self._lattice is not None:
-            self._lattice.check(plan)
+    def _plan(self, scene: FoundScene) -> Plan:
+        options = self._job.options
+        source = _source_of(self._store, scene)
+        profile = inspect_scene(self._store, source, allow_no_crs=options.selection.allow_no_crs)
+        dataset_id = member_id(self._job.collection_id, scene.uri)
+        plan = make_plan(self._store, source, dataset_id, options, profile=profile, model=self._job.model)
+        if self._job.lattice is not None:
+            self._job.lattice.check(plan)
         return plan
 
-    def on_wait(self, message: str) -> None:
-        """Pass the message on."""
-        self._messages.on_wait(message)
+    def _dataset(self, store: ObjectStore, plan: Plan) -> Manifest:
+        """Write the dataset of a scene, unless it is complete, and return its manifest."""
+        store.clear_scratch(plan.layout.dataset_folder)
+        first = not store.sizes(plan.layout.dataset_folder)
+        if not first:
+            manifest = self._complete(store, plan)
+            if manifest is not None:
+                return manifest
+            for key in (plan.layout.tile_index, plan.layout.shard(plan.fingerprint, 0)):
+                store.clear_scratch(folder_of(key))
+        self._lease.check_often()
+        plan.write(store)
+        shards, summaries = self._embed(store, plan, first=first)
+        state, reason = self._judge(plan, summaries)
+        skipped = {number: summary.skipped for number, summary in summaries.items()}
+        manifest = commit(store, plan, shards, self._lease, Commit(state, reason, skipped, first))
+        if manifest.rows == 0:
+            self._messages.on_warning(why_nothing_was_embedded(plan, skipped.values()))
+        return manifest
 
-    def on_warning(self, message: str) -> None:
-        """Pass the warning on."""
-        self._messages.on_warning(message)
+    def _embed(self, store: ObjectStore, plan: Plan, *, first: bool) -> tuple[list[Shard], dict[int, VectorSummary]]:
+        """Compute the shards that are missing. Return all shards, and the summary of each by its number."""
+        progress = Progress(plan.sharding.tile_count, stop=_Stop(self.stop))
+        rows = self._job.options.qa.sample_rows
+
+        def one(number: int) -> tuple[Shard, VectorSummary]:
+            with self._slots:
+                if self.stop.is_set():
+                    raise Cancelled("the run was told to stop")
+                return embed_summarised_shard(
+                    store, plan, number, self._shards, progress, sample_rows=rows, first=first
+                )
+
+        if plan.sharding.count == 1:
+            found = [one(0)]
+        else:
+            found = in_threads(one, plan, self._job.options.execution.shard_threads, progress.stop)
+        return [shard for shard, _ in found], {shard.number: summary for shard, summary in found}
+
+    def _judge(self, plan: Plan, summaries: dict[int, VectorSummary]) -> tuple[State, str | None]:
+        """Return the state of a dataset, and the reason why it did not pass its quality checks."""
+        if not self._job.options.quality_checks:
+            return "embedded", None
+        reason = judge_vectors(plan.sharding.tile_count, list(summaries.values()), self._job.options.qa).reason
+        return "ready" if reason is None else "failed_qa", reason
+
+    def _complete(self, store: ObjectStore, plan: Plan) -> Manifest | None:
+        """Return the manifest of a dataset that an interrupted run completed, or None if it is not complete."""
+        manifest = find_complete(store, plan, replace=True, states=ALL_STATES)
+        if manifest is None:
+            return None
+        if not plan.is_stored(store):
+            self._lease.check_often()
+            plan.write(store)
+        if self._job.options.quality_checks and manifest.state == "embedded":
+            rows = self._job.options.qa.sample_rows
+            summaries = {
+                shard.number: summarise_shard(store, plan, shard.path, summary_of(plan, rows))
+                for shard in manifest.shards
+            }
+            state, reason = self._judge(plan, summaries)
+            self._lease.check_often()
+            return set_state(store, manifest, state, reason)
+        return manifest
+
+
+def _source_of(store: ObjectStore, scene: FoundScene) -> Source:
+    """Return the identity of a scene. The listing knows that of a single file, so the file is not looked at again.
+
+    If the file changed since the listing, the reader of its pixels finds it out.
+    """
+    if scene.source is not None:
+        return scene.source
+    known = scene.size is not None and scene.version is not None and scene.modified is not None
+    if not known or scene.uri.lower().endswith(ITEM_SUFFIXES):
+        return register_scene(store, scene.uri)
+    assert scene.size is not None
+    assert scene.version is not None
+    assert scene.modified is not None
+    if scene.size == 0:
+        raise DataError(f"{scene.uri}: the file is empty")
+    modified = datetime.fromtimestamp(scene.modified, tz=UTC)
+    return Source(uri=scene.uri, size=scene.size, version=scene.version, modified=modified)

@@ -137,6 +137,11 @@ class Catalogue:
         found = self.table.filter(pc.equal(self.table["id"], dataset_id))["state"].to_pylist()
         return SceneState(found[0]) if found else None
 
+    def row(self, dataset_id: str) -> SceneRow | None:
+        """Return the row of a scene, or None if the catalogue does not have it."""
+        chosen = Catalogue(self.table.filter(pc.equal(self.table["id"], dataset_id)))
+        return next(chosen.rows(), None)
+
     def rows(self) -> Iterator[SceneRow]:
         """Yield all rows, in the order of the ids."""
         for values in self.table.rename_columns([_field(name) for name in SCHEMA.names]).to_pylist():

@@ -71,7 +71,7 @@ def remove_scene(
             write_table(store, layout, collection.configuration, rest, lease.check)
         if removed.deleted and _has_dataset(store, removed.dataset_id):
             lease.check()
-            delete_dataset(store, removed.dataset_id, run_id=name, on_wait=on_wait)
+            delete_dataset(store, removed.dataset_id, lease=lease)
         lease.check()
         write_collection(store, layout, collection.configuration, rest, collection.state)
     return removed

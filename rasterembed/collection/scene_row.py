@@ -56,7 +56,7 @@ class SceneRow:
     """Version of the scene's files. See `state_of`."""
     state: SceneState
     reason: str | None
-    """Why the scene failed, in one line. None if it did not fail."""
+    """Why the scene failed or did not pass its quality checks, in one line. None for other scenes."""
     qa: QaVerdict | None
     """Result of the quality checks. None if the scene was not checked."""
     rows: int
@@ -99,7 +99,7 @@ def embedded_row(listing: str, plan: Plan, manifest: Manifest) -> SceneRow:
         source_size=size,
         source_version=version,
         state=state,
-        reason=None,
+        reason=manifest.reason,
         qa=_VERDICTS.get(state),
         rows=manifest.rows,
         skipped=manifest.skipped,

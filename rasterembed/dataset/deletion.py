@@ -8,12 +8,18 @@ from collections.abc import Callable
 from rasterembed.errors import StoreError
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
-from rasterembed.store.lease import DURATION_S, hold_lease
+from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease_owner import lease_owner
 from rasterembed.store.object_store import ObjectStore
 
 
 def delete_dataset(
-    store: ObjectStore, dataset_id: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
+    store: ObjectStore,
+    dataset_id: str,
+    *,
+    lease: Lease | None = None,
+    run_id: str | None = None,
+    on_wait: Callable[[str], None] = print,
 ) -> int:
     """Delete a dataset, complete or not, with its report and its vector index. The raster is not touched.
 
@@ -26,6 +32,8 @@ def delete_dataset(
     Args:
         store: store of the dataset.
         dataset_id: name of the dataset.
+        lease: lease on the dataset's collection, if the caller holds it. Otherwise this function takes the lease of the
+            dataset, or of the collection that the dataset belongs to.
         run_id: name of the caller in the lease. The default name is random.
         on_wait: function that is called with a sentence for people if another run holds the dataset. The lease of a
             dead run expires during the wait.
@@ -45,19 +53,29 @@ def delete_dataset(
     if not found:
         raise unknown_dataset(store, dataset_id)
     linked = [_unlink(store, layout, key) for key in found if key in (layout.dataset_folder, layout.lease_folder)]
-    name = run_id or uuid.uuid4().hex
-    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
-        keys = sorted(_keys(store, layout), key=lambda key: _turn(layout, key))
-        for key in keys:
-            lease.check_often()
-            store.delete(key)
-        lease.check()
-        for folder in layout.folders:
-            if folder != layout.lease_folder:
-                store.clear_scratch(folder)
-    # Another run may already hold a lease with a higher number. That lease stays.
-    store.delete(layout.lease(lease.number))
-    return len(linked) + len(keys)
+    if lease is None:
+        owner, name = lease_owner(store, dataset_id), run_id or uuid.uuid4().hex
+        with hold_lease(store, owner, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as held:
+            count = _delete_all(store, layout, held)
+        if owner == layout:
+            # Another run may already hold a lease with a higher number. That lease stays.
+            store.delete(layout.lease(held.number))
+    else:
+        count = _delete_all(store, layout, lease)
+    return len(linked) + count
+
+
+def _delete_all(store: ObjectStore, layout: DatasetLayout, lease: Lease) -> int:
+    """Delete all objects of a dataset, and return their number. The caller holds the lease."""
+    keys = sorted(_keys(store, layout), key=lambda key: _turn(layout, key))
+    for key in keys:
+        lease.check_often()
+        store.delete(key)
+    lease.check()
+    for folder in layout.folders:
+        if folder != layout.lease_folder:
+            store.clear_scratch(folder)
+    return len(keys)
 
 
 def _unlink(store: ObjectStore, layout: DatasetLayout, key: str) -> str:

@@ -6,10 +6,11 @@ import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import EmbeddedBatch, Shard, find_shard, write_shard
+from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summarised, summary_of
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.model.choice import Engine
 from rasterembed.raster.radiometry import palette_table
@@ -27,6 +29,8 @@ from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.model.embedder import Embedder, Pending
+
+_Result = TypeVar("_Result")
 
 _BATCH_BYTES = 64 * 2**20
 """Largest size in bytes of a batch's pixels, if the batch size is not given. Several batches are in memory at once."""
@@ -79,6 +83,8 @@ class EmbeddingJob:
     """Access token for gated weights."""
     run_id: str | None = None
     """Name of the run in the receipts."""
+    tiles: int | None = None
+    """Number of tiles for which the engine `auto` chooses. None: the planned tiles of the dataset."""
 
 
 @dataclass
@@ -154,6 +160,67 @@ def embed_shard(
         _return_memory()
 
 
+def embed_summarised_shard(
+    store: ObjectStore,
+    plan: Plan,
+    number: int,
+    job: EmbeddingJob,
+    progress: Progress,
+    *,
+    sample_rows: int,
+    first: bool,
+) -> tuple[Shard, VectorSummary]:
+    """Compute one shard as `embed_shard` does, and return numbers about its vectors too.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+        number: number of the shard, from 0.
+        job: how the work is done.
+        progress: counts the finished tiles, and can stop the work.
+        sample_rows: approximate number of vectors in the samples of all shards together.
+        first: whether the store had nothing of this dataset before this run, so that no shard has to be looked for.
+
+    Raises:
+        Exception: as `embed_shard` does.
+    """
+    summary = summary_of(plan, sample_rows)
+    existing = None if first else find_shard(store, plan, number)
+    if existing is not None:
+        progress.add(plan.sharding.planned(number), found=True)
+        return existing, summarise_shard(store, plan, existing.path, summary)
+    batches = _embedded_batches(store, plan, number, job, progress)
+    try:
+        with closing(batches):
+            shard = write_shard(store, plan, number, summarised(batches, plan, summary), job.run_id)
+    finally:
+        _return_memory()
+    return shard, summary
+
+
+def in_threads(function: Callable[[int], _Result], plan: Plan, threads: int, stop: threading.Event) -> list[_Result]:
+    """Call a function for the number of each shard, several at a time. The first failure stops all other calls.
+
+    Args:
+        function: function of a shard's number.
+        plan: plan of the dataset.
+        threads: number of calls at the same time.
+        stop: event that is set if a call fails.
+
+    Returns:
+        The results in any order.
+    """
+    with ThreadPoolExecutor(threads, thread_name_prefix="shard") as pool:
+        futures = [pool.submit(function, number) for number in range(plan.sharding.count)]
+        try:
+            return [future.result() for future in as_completed(futures)]
+        except BaseException:
+            stop.set()
+            for future in futures:
+                future.cancel()
+            raise
+
+
 def _return_memory() -> None:
     """Return the memory of a shard's arrays to the system.
 
@@ -208,7 +275,7 @@ def _embedded_batches(
                         job.device,
                         job.hub_token,
                         engine=job.execution.engine,
-                        tiles=plan.sharding.tile_count,
+                        tiles=plan.sharding.tile_count if job.tiles is None else job.tiles,
                     )
                     pending = embedder.submit(batch.pixels, batch.valid, plan.radiometry)
                 computing.append((batch, embedder, pending))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import shapely
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import Tiles
+from rasterembed.raster.profile import RasterProfile
 
 
 def outline(plan: Plan) -> shapely.Geometry | None:
@@ -16,8 +19,11 @@ def outline(plan: Plan) -> shapely.Geometry | None:
     It is the outline of the raster as its files have it, also if the raster is warped.
     """
     profile = plan.profile.original
-    if not profile.on_earth:
-        return None
+    return _outline(profile) if profile.on_earth else None
+
+
+@lru_cache(maxsize=16)  # The STAC Item of a dataset and the row of a catalogue both need it.
+def _outline(profile: RasterProfile) -> shapely.Geometry:
     zero = np.zeros(1, dtype=np.int32)
     width = np.array([profile.width], dtype=np.int32)
     height = np.array([profile.height], dtype=np.int32)

@@ -6,7 +6,8 @@ A run writes the manifest last. Every reader reads the manifest first.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.receipts import library_versions
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
 from rasterembed.dataset.stac import stac_item
-from rasterembed.dataset.tile_index import write_tile_index
+from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
 from rasterembed.model.normalisation import StoredDeviation, StoredMean
@@ -79,6 +80,9 @@ class Manifest(BaseModel):
     schema_version: int = Field(ge=0, le=MAX_TILES)
     dataset_id: str
     state: State
+    reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    """The metrics that did not pass, with their values and thresholds, in state `failed_qa`. None in other states, and
+    if version 0.1 wrote the manifest."""
     fingerprint: str = Field(pattern="^[0-9a-f]{64}$")
     configuration: dict[str, Any]
     """The values that the fingerprint is computed from. See `Plan.configuration`."""
@@ -282,17 +286,32 @@ def _flat(value: Any, name: str = "") -> dict[str, str]:
     return {name: json.dumps(value)}
 
 
-def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease) -> Manifest:
+@dataclass(frozen=True)
+class Commit:
+    """Knowledge of a caller of `commit` about a dataset. The defaults fit every dataset."""
+
+    state: State = "embedded"
+    """State in the manifest."""
+    reason: str | None = None
+    """See `Manifest.reason`."""
+    skipped: Mapping[int, SkippedTiles] | None = None
+    """The skipped tiles of each shard, by the shard's number. Without it, the shards are read."""
+    first: bool = False
+    """Whether the store had nothing of this dataset before this run, so that there is nothing to delete."""
+
+
+def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease, known: Commit = Commit()) -> Manifest:
     """Write the tile index, the STAC Item and, last, the manifest, so that the shards become a dataset.
 
-    The state in the manifest is `embedded`. When the manifest is written, readers see the new dataset. Then the objects
-    of other configurations are deleted.
+    When the manifest is written, readers see the new dataset. Then the objects of other configurations are deleted.
 
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
         shards: all shards, in any order.
-        lease: the run's lease on the dataset. The manifest holds the run's name from the lease.
+        lease: the run's lease on the dataset, or on the collection of the dataset. The manifest holds the run's name
+            from the lease.
+        known: the dataset's state, and what the caller knows about the dataset.
 
     Raises:
         DataError: if a shard is missing.
@@ -303,16 +322,19 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
     if missing:
         raise DataError(f"dataset {plan.dataset_id!r}: shards {missing[:10]} are missing; run again")
     ordered = tuple(by_number[number] for number in range(plan.sharding.count))
-    lease.check()
-    index_sha256 = write_tile_index(
-        store,
-        plan,
-        lambda number: skipped_positions(store, plan, number) if by_number[number].skipped else {},
-    )
+
+    def skipped(number: int) -> SkippedTiles:
+        if not by_number[number].skipped:
+            return {}
+        return skipped_positions(store, plan, number) if known.skipped is None else known.skipped[number]
+
+    lease.check_often()
+    index_sha256 = write_tile_index(store, plan, skipped)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         dataset_id=plan.dataset_id,
-        state="embedded",
+        state=known.state,
+        reason=known.reason,
         fingerprint=plan.fingerprint,
         configuration=plan.configuration(),
         model=plan.model.name,
@@ -331,25 +353,32 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
         versions=dict(library_versions()),
     )
     item = stac_item(plan, manifest.shards)
-    lease.check()  # Writing the tile index of a large raster takes long. The lease may be lost in the meantime.
+    lease.check_often()  # Writing the tile index of a large raster takes long. The lease may be lost in the meantime.
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())
     store.write(plan.layout.manifest, manifest.model_dump_json(indent=1).encode())
-    for key in _leftovers(_sizes(store, plan), plan):
+    for key in () if known.first else _leftovers(_sizes(store, plan), plan):
         lease.check_often()
         store.delete(key)
     return manifest
 
 
-def set_state(store: ObjectStore, manifest: Manifest, state: State) -> Manifest:
+def set_state(store: ObjectStore, manifest: Manifest, state: State, reason: str | None = None) -> Manifest:
     """Write the manifest with another state, and return the new manifest. The caller must hold the dataset's lease.
+
+    Args:
+        store: store of the dataset.
+        manifest: the manifest as it was read.
+        state: the new state.
+        reason: see `Manifest.reason`.
 
     Raises:
         DataError: if another run wrote the manifest in the meantime.
     """
     current = read_manifest(store, manifest.dataset_id)
-    if current is None or current.model_copy(update={"state": manifest.state}) != manifest:
+    before = {"state": manifest.state, "reason": manifest.reason}
+    if current is None or current.model_copy(update=before) != manifest:
         raise DataError(f"dataset {manifest.dataset_id!r} was written by another run in the meantime: run again")
-    changed = manifest.model_copy(update={"state": state})
+    changed = manifest.model_copy(update={"state": state, "reason": reason})
     store.write(DatasetLayout(manifest.dataset_id).manifest, changed.model_dump_json(indent=1).encode())
     return changed
 

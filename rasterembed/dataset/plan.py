@@ -179,6 +179,7 @@ def make_plan(
     settings: PlanSettings = PlanSettings(),
     *,
     profile: RasterProfile | None = None,
+    model: ResolvedModel | None = None,
     hub_token: str | None = None,
 ) -> Plan:
     """Replace every default and `auto` in the settings by its actual value, and return the plan.
@@ -192,6 +193,7 @@ def make_plan(
         dataset_id: name of the dataset.
         settings: grid, radiometry, validity, model and selection.
         profile: the raster's profile. Without it, the function inspects the raster.
+        model: the resolved model. Without it, the function finds the checkpoint that the settings name.
         hub_token: access token for gated weights.
 
     Raises:
@@ -211,7 +213,7 @@ def make_plan(
         sharding=plan_shards(settings.grid, warped, settings.selection.shard_tiles),
         # Percentiles are those of the raster's own pixels.
         radiometry=resolve_radiometry(store, source.uri, profile, settings.radiometry, shared),
-        model=resolve_model(settings.model, settings.grid.size, hub_token),
+        model=model or resolve_model(settings.model, settings.grid.size, hub_token),
         selection=settings.selection,
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
-import pyproj
 import pystac
 import shapely
 from pystac.extensions.file import FileExtension
@@ -19,6 +19,7 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, model_links, preprocessing, quantization
 from rasterembed.escape import href_of
+from rasterembed.raster.georeference import crs_of
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.source import Source
 from rasterembed.store.layout import name_of
@@ -116,12 +117,18 @@ def _projection(item: pystac.Item, plan: Plan) -> None:
         projection.transform = list(profile.transform)
     if profile.crs_wkt is None:
         return
-    crs = pyproj.CRS.from_wkt(profile.crs_wkt)
-    authority = crs.to_authority(min_confidence=90)  # With a lower confidence, the datum could be wrong.
-    if authority:
-        projection.code = ":".join(authority)
+    code = _code_of(profile.crs_wkt)
+    if code is not None:
+        projection.code = code
     else:
         projection.wkt2 = profile.crs_wkt
+
+
+@lru_cache(maxsize=64)  # PROJ needs milliseconds to find the code, and the scenes of an archive have few CRSs.
+def _code_of(crs_wkt: str) -> str | None:
+    """Return the code of a CRS, such as `EPSG:32635`, or None if it has none."""
+    authority = crs_of(crs_wkt).to_authority(min_confidence=90)  # With a lower confidence, the datum could be wrong.
+    return ":".join(authority) if authority else None
 
 
 def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:

@@ -34,7 +34,7 @@ from shapely.geometry.base import BaseGeometry
 
 from rasterembed.errors import DataError
 from rasterembed.raster.anchor import on_lattice
-from rasterembed.raster.georeference import POLE_GAP_PX, Floats, Georeference
+from rasterembed.raster.georeference import POLE_GAP_PX, Floats, georeference_of
 from rasterembed.raster.grid import Tiles
 from rasterembed.raster.outlines import lattice, middles, part_on_earth
 from rasterembed.raster.profile import RasterProfile
@@ -119,7 +119,7 @@ class Footprinter:
     """
 
     def __init__(self, profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> None:
-        self._georeference = Georeference(profile, extent)
+        self._georeference = georeference_of(profile, extent)
 
     @classmethod
     def of_grid(cls, profile: RasterProfile, sharding: Sharding) -> Footprinter:

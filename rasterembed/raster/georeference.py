@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,34 @@ POLE_GAP_PX = 0.002
 """A border that runs through a pole is led around it at this distance, in px, because a pole has no longitude."""
 
 
+# PROJ needs milliseconds to read a CRS and to find a conversion. The scenes of an archive have few different CRSs.
+# pyproj keeps a PROJ object for each thread, so several threads may share these objects.
+@lru_cache(maxsize=64)
+def crs_of(wkt: str) -> pyproj.CRS:
+    """Return the CRS that a WKT text describes. The last ones are kept.
+
+    Raises:
+        CRSError: if PROJ does not understand the text.
+    """
+    return pyproj.CRS.from_wkt(wkt)
+
+
+@lru_cache(maxsize=64)
+def transformer_to_lonlat(wkt: str) -> pyproj.Transformer:
+    """Return the conversion from a CRS, given as WKT, to `CRS84`. The last ones are kept.
+
+    Raises:
+        ProjError: if the CRS cannot be converted to longitude and latitude.
+    """
+    return pyproj.Transformer.from_crs(crs_of(wkt), CRS84, always_xy=True)
+
+
+@lru_cache(maxsize=64)
+def _domain_of(wkt: str, linear: tuple[float, float, float, float]) -> MapDomain:
+    """Return the domain of a CRS for pixels of one size. The last ones are kept."""
+    return MapDomain(crs_of(wkt), linear)
+
+
 @dataclass(frozen=True)
 class Pole:
     """A pole of the Earth that is a single point on the raster's map."""
@@ -57,8 +85,9 @@ class Georeference:
     def __init__(self, profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> None:
         self._profile = profile
         self._extent = extent or (0, 0, profile.width, profile.height)
-        self._crs = pyproj.CRS.from_wkt(profile.crs_wkt) if profile.on_earth and profile.crs_wkt else None
-        self._to_lonlat = pyproj.Transformer.from_crs(self._crs, CRS84, always_xy=True) if self._crs else None
+        self._wkt = (profile.crs_wkt or None) if profile.on_earth else None
+        self._crs = None if self._wkt is None else crs_of(self._wkt)
+        self._to_lonlat = None if self._wkt is None else transformer_to_lonlat(self._wkt)
 
     @property
     def on_earth(self) -> bool:
@@ -111,13 +140,13 @@ class Georeference:
     @cached_property
     def domain(self) -> MapDomain:
         """The part of the native CRS's plane that shows the Earth."""
-        assert self._crs is not None
+        assert self._wkt is not None
         a, b, _, d, e, _ = self._profile.transform
         if self._gcps is not None:
             width, height = self._profile.width, self._profile.height
             x, y = self.native(np.array([0.0, width, 0.0]), np.array([0.0, 0.0, height]))
             a, b, d, e = (x[1] - x[0]) / width, (x[2] - x[0]) / height, (y[1] - y[0]) / width, (y[2] - y[0]) / height
-        return MapDomain(self._crs, (a, b, d, e))
+        return _domain_of(self._wkt, (float(a), float(b), float(d), float(e)))
 
     def exist(self, cols: Floats, rows: Floats) -> NDArray[np.bool_]:
         """Return which pixel positions are on Earth. Some are not if the edge of the map runs through the raster.
@@ -199,3 +228,17 @@ def native_degrees(crs: pyproj.CRS) -> float | None:
     if not crs.is_geographic or crs.is_derived:
         return None
     return float(np.degrees(crs.axis_info[0].unit_conversion_factor))
+
+
+def georeference_of(profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> Georeference:
+    """Return the georeference of a raster. Those of the last rasters are kept, because several steps need them.
+
+    The arguments are those of `Georeference`.
+    """
+    # The transformer of ground control points holds an object of GDAL, which threads may not share.
+    return Georeference(profile, extent) if profile.gcps else _kept_georeference(profile, extent)
+
+
+@lru_cache(maxsize=16)
+def _kept_georeference(profile: RasterProfile, extent: tuple[int, int, int, int] | None) -> Georeference:
+    return Georeference(profile, extent)

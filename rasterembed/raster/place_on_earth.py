@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import pyproj
 from pyproj.exceptions import CRSError, ProjError
 from rasterio._err import CPLE_BaseError
 from rasterio.control import GroundControlPoint as RasterioGCP
@@ -14,7 +13,7 @@ from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import one_line
 from rasterembed.raster.crs_files import named_path
-from rasterembed.raster.georeference import Georeference
+from rasterembed.raster.georeference import Georeference, crs_of, transformer_to_lonlat
 
 if TYPE_CHECKING:
     from rasterembed.raster.profile import RasterProfile
@@ -73,7 +72,7 @@ def why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
     if path is not None:
         return f"its CRS names a file ({path[:100]!r}), and no file but the raster is opened"
     try:
-        crs = pyproj.CRS.from_wkt(crs_wkt)
+        crs = crs_of(crs_wkt)
     except CRSError as error:
         return f"its CRS is not understood ({one_line(error)})"
     if crs.ellipsoid is None:
@@ -83,7 +82,7 @@ def why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
     if not low < radius < high:
         return f"its CRS {crs.name!r} is of another body (radius {radius:.0f} m)"
     try:
-        pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+        transformer_to_lonlat(crs_wkt)
     except ProjError as error:
         return f"its CRS {crs.name!r} cannot be converted to longitude and latitude ({one_line(error)})"
     return None

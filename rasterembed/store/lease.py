@@ -80,6 +80,8 @@ class Lease:
     run_id: str
     on_lost: Callable[[], object] = lambda: None
     """Function that is called when this run notices that it lost the dataset. Any thread may call it."""
+    borrowed: bool = False
+    """Whether another process holds and renews the lease. That process may be dead, so each check asks the store."""
     _released: threading.Event = field(default_factory=threading.Event)
     _lost: bool = False
     _checked: float = -math.inf
@@ -101,15 +103,16 @@ class Lease:
             raise LeaseLostError(f"{where}: another run took the {self.layout.kind} over; this run stops")
 
     def check_often(self) -> None:
-        """Check that this run still holds the dataset. Call this method before each deletion.
+        """Check that this run still holds the dataset. Call this method before each deletion and each commit.
 
         A process can be stopped at any time, and go on after another run has completed the dataset. On S3, a check is a
-        request, so the answer of the last two seconds is used again.
+        request, so the answer of the last two seconds is used again. Within them, the run can lose the lease only if
+        its own renewals fail for a whole minute.
 
         Raises:
             LeaseLostError: if another run took the dataset over.
         """
-        if self._lost or not self.store.is_s3 or time.monotonic() - self._checked > _FRESH_S:
+        if self._lost or self.borrowed or not self.store.is_s3 or time.monotonic() - self._checked > _FRESH_S:
             self.check()
 
     def _claim(self) -> bool:

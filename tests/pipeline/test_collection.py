@@ -27,13 +27,18 @@ from rasterembed.collection_pipeline import (
     rebuild_collection,
 )
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import PlanSettings
+from rasterembed.dataset.vector_summary import summarise_shard, summary_of
 from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, StoreUnavailableError, UsageError
 from rasterembed.model import embedder
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.pipeline import EmbedOptions, check_dataset, embed_raster
+from rasterembed.qa.metrics import Status
+from rasterembed.qa.run import judge_dataset
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.validity import Validity
 from rasterembed.store.known_collections import list_collections
@@ -240,18 +245,100 @@ def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
     assert collection.catalogue.counts() == {SceneState.EMBEDDED: 3, SceneState.FAILED: 1}
 
 
-@pytest.mark.usefixtures("plain_pictures")
+def _strict(tiny_vit: Path) -> CollectionOptions:
+    return collection_options(tiny_vit, quality_checks=True, qa=QaThresholds(min_rows=2, max_norm_ratio=1.0))
+
+
 def test_a_scene_that_fails_its_quality_checks_is_recorded_and_not_tried_again(
     store: ObjectStore, tmp_path: Path, tiny_vit: Path
 ) -> None:
     scenes = tmp_path / "scenes"
     write_scene(scenes / "a.tif")
-    options = collection_options(tiny_vit, quality_checks=True, qa=QaThresholds(min_rows=2, max_norm_ratio=1.0))
+    options = _strict(tiny_vit)
     result, _ = run(store, scenes, options)
     (row,) = result.collection.catalogue.rows()
-    assert (row.state, row.qa, row.rows, row.reason) == ("failed_qa", "failed", 4, None)
+    assert (row.state, row.qa, row.rows) == ("failed_qa", "failed", 4)
+    norms = np.linalg.norm(Dataset.open(store, row.id, ALL_STATES).vectors(), axis=1)
+    assert row.reason == f"norm_ratio is {norms.max() / norms.min():.4g}, more than max_norm_ratio 1"
     assert list(result.collection.vectors()) == []
     assert run(store, scenes, options)[1] == {}
+    assert [replace(each, listing=row.listing) for each in rebuild_collection(store, NAME).catalogue.rows()] == [row]
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_scene_that_is_checked_with_other_thresholds_changes_catalogue_and_table(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    for number, name in enumerate(("a.tif", "b.tif")):
+        write_scene(scenes / name, number)
+    run(store, scenes, collection_options(tiny_vit, quality_checks=True))
+    passed = outputs(store)
+    member = member_id(NAME, str(scenes / "a.tif"))
+    # No picture and no report was written for a scene.
+    assert not any(name.startswith("qa/") for name in passed)
+    report = check_dataset(store, member, QaThresholds(min_rows=2, max_norm_ratio=1.0))
+    collection = Collection.open(store, NAME)
+    row = collection.catalogue.row(member)
+    assert row is not None
+    assert (row.state, row.qa, row.reason) == ("failed_qa", "failed", report.breaches[0].sentence())
+    assert collection.table is not None
+    assert (collection.state, collection.table.rows) == ("ready", 4)
+    check_dataset(store, member)
+    # The full checks give the verdict of the run, and the same files.
+    same = {name: state[0] for name, state in passed.items() if not name.startswith("datasets/")}
+    now = {name: state[0] for name, state in outputs(store).items() if not name.startswith(("datasets/", "qa/"))}
+    assert now == same
+
+
+def test_the_verdict_about_a_scene_has_the_values_of_the_full_checks(
+    store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    scene = write_scene(tmp_path / "scenes" / "a.tif")
+    thresholds = QaThresholds(min_rows=2)
+    run(store, scene.parent, collection_options(tiny_vit, quality_checks=True, qa=thresholds))
+    dataset = Dataset.open(store, member_id(NAME, str(scene)))
+    (shard,) = dataset.manifest.shards
+    summary = summarise_shard(store, dataset.plan, shard.path, summary_of(dataset.plan, thresholds.sample_rows))
+    verdict = judge_vectors(dataset.manifest.tiles, [summary], thresholds)
+    full = {metric.name: metric for metric in judge_dataset(store, dataset.manifest, thresholds).metrics}
+    judged = [metric for metric in verdict.metrics if metric.status is not Status.NOT_JUDGED]
+    assert {"tiles_unaccounted", "vectors_not_finite", "vectors_zero", "norm_ratio", "effective_rank"} <= {
+        metric.name for metric in judged
+    }
+    for metric in judged:
+        assert metric.value == pytest.approx(full[metric.name].value, rel=1e-5, abs=1e-6), metric.name
+        assert metric.status is full[metric.name].status
+
+
+def test_a_dataset_of_a_collection_is_embedded_by_its_collection_only(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    options = collection_options(tiny_vit)
+    member = member_id(NAME, str(scenes / "a.tif"))
+    wanted = EmbedOptions(**dict(options.settings or {}), dataset_id=member, quality_checks=False)
+    said = rf"dataset id '{member}' belongs to collection 'survey': embed the scene with the collection"
+    with pytest.raises(UsageError, match=said):
+        embed_raster(store, scenes / "a.tif", wanted)
+    run(store, scenes, options)
+    for raster in ("a.tif", "b.tif"):
+        with pytest.raises(UsageError, match=said):
+            embed_raster(store, scenes / raster, wanted)
+    # Whoever writes or deletes it needs the lease of the collection.
+    with hold_lease(store, LAYOUT, "a run over the collection", wait_s=0, on_wait=print):
+        stopped: list[str] = []
+        with pytest.raises(InterruptedError):
+            delete_dataset(store, member, on_wait=lambda message: _stop(stopped, message))
+        assert "collection 'survey' is being written by run a run over the collection" in stopped[0]
+    delete_dataset(store, member)
+    # An id that only looks like that of a scene is free.
+    other = wanted.model_copy(update={"dataset_id": "another--name"})
+    assert embed_raster(store, scenes / "a.tif", other).manifest.rows == 4
+
+
+def _stop(said: list[str], message: str) -> None:
+    said.append(message)
+    raise InterruptedError
 
 
 def test_another_configuration_is_refused(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
@@ -386,7 +473,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tup
     return folder / "scenes", store
 
 
-@pytest.mark.parametrize("change", [1, 2, 5, 7, 8, 9, 12, 14, 15, 16])
+@pytest.mark.parametrize("change", [1, 2, 4, 5, 7, 8, 10, 12, 13, 14])
 def test_after_a_kill_the_next_run_gives_the_same_collection(
     change: int, undisturbed: tuple[Path, ObjectStore], tmp_path: Path, tiny_vit: Path
 ) -> None:

@@ -1,0 +1,92 @@
+"""Judge a dataset by the numbers that were collected while it was written. Nothing is read again.
+
+The metrics and their thresholds are those of the full quality checks. Metrics that need the files, the tile index, the
+raster's overview or the neighbours of a tile are not judged. `rasterembed.qa.run` judges them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rasterembed.dataset.vector_summary import VectorSummary
+from rasterembed.qa.metrics import Measurement, Metric, Status, judge, metric_definitions, not_judged
+from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.qa.vector_statistics import dead_dimensions, effective_rank, mean_cosine
+from rasterembed.raster.skip_reason import SkipReason
+
+_OF_DISTRIBUTION = (
+    "norm_ratio",
+    "valid_fraction_mean",
+    "duplicate_share",
+    "effective_rank",
+    "mean_cosine",
+    "dead_dimension_share",
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement about a dataset."""
+
+    metrics: tuple[Metric, ...]
+    """All metrics of the full quality checks, in their order."""
+
+    @property
+    def reason(self) -> str | None:
+        """The breached metrics with their values and thresholds, in one line. None if the dataset passed."""
+        return breaches_text(self.metrics)
+
+
+def breaches_text(metrics: Sequence[Metric]) -> str | None:
+    """Return one line with the breached metrics, their values and their thresholds. None if none is breached."""
+    breached = [metric.sentence() for metric in metrics if metric.status is Status.BREACHED]
+    return "; ".join(breached) or None
+
+
+def judge_vectors(planned: int, summaries: Sequence[VectorSummary], thresholds: QaThresholds) -> Verdict:
+    """Judge a dataset by the summaries of its shards.
+
+    Args:
+        planned: number of planned tiles.
+        summaries: the summary of each shard.
+        thresholds: bounds that the dataset must keep.
+    """
+    rows = sum(each.rows for each in summaries)
+    skipped = sum(len(positions) for each in summaries for positions in each.skipped.values())
+    undecodable = sum(len(each.skipped.get(SkipReason.UNDECODABLE, ())) for each in summaries)
+    found = [
+        Measurement("tiles_unaccounted", abs(planned - rows - skipped)),
+        Measurement("undecodable_share", undecodable / max(planned, 1)),
+        Measurement("vectors_not_finite", sum(each.not_finite for each in summaries)),
+        Measurement("vectors_zero", sum(each.zero for each in summaries)),
+        Measurement("valid_fractions_wrong", sum(each.valid_wrong for each in summaries)),
+        *_distribution(summaries, thresholds),
+    ]
+    rest = metric_definitions(QaThresholds).keys() - {each.metric for each in found}
+    return Verdict(judge([*found, *not_judged(rest, "only the full quality checks measure it")], thresholds))
+
+
+def _distribution(summaries: Sequence[VectorSummary], thresholds: QaThresholds) -> tuple[Measurement, ...]:
+    """Return the metrics about the distribution of the good vectors."""
+    good = sum(each.good for each in summaries)
+    if good < thresholds.min_rows:
+        return not_judged(_OF_DISTRIBUTION, f"not enough rows: {good}, but at least {thresholds.min_rows} are needed")
+    parts = [part for each in summaries for part in each.sample]
+    count = sum(map(len, parts))
+    if count < 2:
+        return not_judged(_OF_DISTRIBUTION, f"not enough rows in the sample: {count}, but at least 2 are needed")
+    sample = np.concatenate(parts)
+    unit = (sample / np.linalg.norm(sample.astype(np.float64), axis=1)[:, None]).astype(np.float32)
+    different = len({vector.tobytes() for vector in sample})
+    lowest = min(each.norm_low for each in summaries)
+    return (
+        Measurement("norm_ratio", max(each.norm_high for each in summaries) / lowest),
+        Measurement("valid_fraction_mean", sum(each.valid_sum for each in summaries) / good),
+        Measurement("duplicate_share", 1.0 - different / count, rows=count),
+        Measurement("effective_rank", effective_rank(sample), rows=count),
+        Measurement("mean_cosine", mean_cosine(unit), rows=count),
+        Measurement("dead_dimension_share", float(dead_dimensions(sample).mean()), rows=count),
+    )
