@@ -18,7 +18,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --q
 PARALLEL ?= --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test test-processors lint style format docs test-s3 images deploy stack upload bench constraints clean
+.PHONY: help .venv demo test test-processors lint types style format docs test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -36,15 +36,15 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: .venv ## generate a scene, embed it, check it and search it, in one process
 	$(BIN)/python -m examples.demo
 
-# The types are checked beside the tests, because three test processes do not always keep two cores busy. The last line is
-# pytest's summary. A failure of either is a failure of both.
-test: style ## all checks and the tests that need nothing but this machine
-	@$(BIN)/mypy & types=$$!; $(BIN)/pytest $(PARALLEL); tests=$$?; wait $$types && exit $$tests
+test: style ## formatting, style, imports, and the tests that need nothing but this machine
+	$(BIN)/pytest $(PARALLEL)
 
 test-processors: .venv ## the tests that compare vectors, with the math kernels of other processors
-	scripts/test_processors.sh $(BIN)/pytest $(PARALLEL)
+	scripts/test_processors.sh $(BIN)/pytest
 
-lint: style ## formatting, style, types and the direction of imports
+lint: style types ## formatting, style, types and the direction of imports
+
+types: .venv
 	$(BIN)/mypy
 
 style: .venv

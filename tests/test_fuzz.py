@@ -17,11 +17,12 @@ from tests.fuzz.child import Outcome, run_limited
 from tests.fuzz.mutations import damage_bytes, damage_json
 
 
-def test_a_short_run_finds_nothing() -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--cases", "40"]
+@pytest.mark.parametrize("cases", [12, pytest.param(60, marks=pytest.mark.slow)])
+def test_a_short_run_finds_nothing(cases: int) -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--cases", str(cases)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "| all | 40 |" in done.stdout
+    assert f"| all | {cases} |" in done.stdout
 
 
 def _fail(error: BaseException) -> Callable[[], NoReturn]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import runpy
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,13 @@ import httpx
 import pytest
 
 from examples.landscape import make_scene
-from tests.conftest import PROJECT
+from tests.support.airflow_environment import SOURCES, airflow_environment
 from tests.support.prefect_server import PrefectServer
 from tests.support.proxy import Fault, Proxy, proxy_before
 from tests.support.servers import HOST, ServerProcess, free_port
 from tests.support.webhook import Deployment, ask, deploy, deploy_to, process_worker, wait_for
 
 DAG = "raster_prep_and_embeddings"
-SOURCES = PROJECT / "airflow"
 START_S = 180.0
 OVER = ("success", "failed")
 """States in which a task, and a DAG run of one task, has ended."""
@@ -38,17 +35,8 @@ def test_the_dags_form_is_the_flows() -> None:
 
 @pytest.fixture(scope="session")
 def airflow_python() -> Path:
-    """Return the Python of an environment with Airflow as airflow/constraints.txt pins it. Later runs use it again."""
-    requirements, pins = SOURCES / "requirements.txt", SOURCES / "constraints.txt"
-    folder = PROJECT / ".venv-airflow"
-    python, stamp = folder / "bin" / "python", folder / "installed"
-    digest = hashlib.sha256(requirements.read_bytes() + pins.read_bytes()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != digest:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--constraint", pins, "--requirement", requirements]
-        subprocess.run(install, check=True, timeout=900)
-        stamp.write_text(digest)
-    return python
+    """Return the Python of an environment with Airflow."""
+    return airflow_environment()
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ def _exists(page: Path, link: str) -> bool:
 
 
 def test_hosted_ci_runs_the_suites_of_ci_run() -> None:
-    (suites,) = re.findall(r"^suites=\((.+)\)", (PROJECT / ".ci/run").read_text(), re.MULTILINE)
+    suites = re.findall(r"^suite (\w+)", (PROJECT / ".ci/run").read_text(), re.MULTILINE)
+    assert len(suites) > 3
     workflow = yaml.safe_load((PROJECT / ".github/workflows/ci.yaml").read_text())
-    assert workflow["jobs"]["suites"]["strategy"]["matrix"]["suite"] == suites.split()
+    assert workflow["jobs"]["suites"]["strategy"]["matrix"]["suite"] == suites

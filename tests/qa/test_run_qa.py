@@ -179,6 +179,7 @@ def test_examples_in_docstrings_run(name: str, good: Path, tmp_path: Path, monke
     assert doctest.testmod(importlib.import_module(f"rasterembed.qa.{name}")).failed == 0
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_metrics_are_what_numpy_gives(store: ObjectStore) -> None:
     manifest = _manifest(store)
     table = _all_rows(store, manifest)
@@ -216,6 +217,7 @@ def test_metrics_are_what_numpy_gives(store: ObjectStore) -> None:
         assert found.counts == tuple(np.histogram(values, found.edges)[0])
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_large_dataset_is_sampled_and_the_sample_is_the_same_every_time(store: ObjectStore) -> None:
     manifest = _manifest(store)
     whole = judge_dataset(store, manifest)
@@ -249,6 +251,7 @@ def test_a_shard_removed_is_found(store: ObjectStore) -> None:
         report.check()
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_shard_cut_short_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     path = Path(store.uri(manifest.shards[0].path))
@@ -258,6 +261,7 @@ def test_a_shard_cut_short_is_found(store: ObjectStore) -> None:
     assert _metric(report, "tiles_missing").value == 64
 
 
+@pytest.mark.usefixtures("plain_pictures")
 @pytest.mark.parametrize("how", ["beside", "listed"])
 def test_a_shard_doubled_is_found(how: str, store: ObjectStore) -> None:
     manifest = _manifest(store)
@@ -279,6 +283,7 @@ def test_a_shard_doubled_is_found(how: str, store: ObjectStore) -> None:
     assert (report.counts.rows, report.counts.embedded) == (320, 256)
 
 
+@pytest.mark.usefixtures("plain_pictures")
 @pytest.mark.parametrize(("value", "name"), [(np.nan, "vectors_not_finite"), (-np.inf, "vectors_not_finite")])
 def test_one_bad_number_is_found(value: float, name: str, store: ObjectStore) -> None:
     bad: list[str] = []
@@ -296,6 +301,7 @@ def test_one_bad_number_is_found(value: float, name: str, store: ObjectStore) ->
     assert report.norm.rows == 255
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_null_and_a_zero_vector_are_found(store: ObjectStore) -> None:
     def spoil(table: pa.Table) -> pa.Table:
         values = _vectors(table).tolist()
@@ -311,6 +317,7 @@ def test_a_null_and_a_zero_vector_are_found(store: ObjectStore) -> None:
     assert _metric(report, "vectors_zero").examples == ("r000000_c000001",)
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_vectors_that_are_all_equal_are_found(store: ObjectStore) -> None:
     first = _vectors(pq.read_table(store.uri(_manifest(store).shards[0].path)))[:1]
     for number in range(4):
@@ -324,6 +331,7 @@ def test_vectors_that_are_all_equal_are_found(store: ObjectStore) -> None:
     assert _metric(report, "neighbour_z").status == "not judged"
 
 
+@pytest.mark.usefixtures("plain_pictures")
 @pytest.mark.parametrize("within_shards", [True, False])
 def test_vectors_shuffled_between_tiles_are_found(within_shards: bool, store: ObjectStore) -> None:
     """A shard whose rows were mixed up keeps its vectors in their region; neighbours tell all the same."""
@@ -354,6 +362,7 @@ def test_a_manifest_that_lists_another_fingerprint_is_found(store: ObjectStore) 
     assert store.read(f"qa/{ID}/report.json") is not None
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_shard_of_another_dataset_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     key = manifest.shards[0].path
@@ -363,6 +372,7 @@ def test_a_shard_of_another_dataset_is_found(store: ObjectStore) -> None:
     assert _metric(report, "tiles_missing").value == 64
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_rows_that_the_manifest_does_not_count_are_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     first = manifest.shards[0]
@@ -372,6 +382,7 @@ def test_rows_that_the_manifest_does_not_count_are_found(store: ObjectStore) -> 
     assert "it has 64 rows, but the manifest says 63" in _metric(report, "shards_mismatched").examples[0]
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_tile_in_another_place_is_found(store: ObjectStore) -> None:
     def move(table: pa.Table) -> pa.Table:
         geometry = table["geometry"].to_pylist()
@@ -382,6 +393,7 @@ def test_a_tile_in_another_place_is_found(store: ObjectStore) -> None:
     assert _metric(report, "tiles_misplaced").examples == ("r000000_c000000",)
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_columns_that_do_not_fit_the_vectors_are_found(store: ObjectStore) -> None:
     def spoil(table: pa.Table) -> pa.Table:
         norm = table["norm"].to_numpy().copy()
@@ -396,6 +408,7 @@ def test_columns_that_do_not_fit_the_vectors_are_found(store: ObjectStore) -> No
     assert _metric(report, "valid_fractions_wrong").value == 2
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_lost_or_foreign_tile_index_is_found(store: ObjectStore) -> None:
     manifest = _manifest(store)
     _rewrite(store, manifest.index, lambda table: table.slice(0, 200))
@@ -409,6 +422,7 @@ def test_a_lost_or_foreign_tile_index_is_found(store: ObjectStore) -> None:
     assert _metric(report, "tiles_missing").status == "not judged"
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_valid_ground_without_a_vector_is_found_though_shards_and_index_agree(store: ObjectStore) -> None:
     """As if the run had taken valid pixels for nodata: only the raster itself can tell."""
     manifest = _manifest(store)
@@ -437,6 +451,7 @@ def test_valid_ground_without_a_vector_is_found_though_shards_and_index_agree(st
     assert 0.96 < float(_metric(report, "coverage").value or 0) < 1 - 6 / 256
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_reasons_that_version_01_wrote_are_judged_alike(good: Path, tmp_path: Path, tiny_vit: Path) -> None:
     """Version 0.1 wrote reasons as sentences into tile index and receipts."""
     raster = tmp_path / "holes.tif"
@@ -643,6 +658,7 @@ def _content(store: ObjectStore) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in Path(store.root).rglob("*") if path.is_file()}
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_a_dry_run_tries_thresholds_and_changes_no_file(store: ObjectStore) -> None:
     run_qa(store, _manifest(store))
     before = _content(store)
@@ -728,6 +744,7 @@ def test_a_report_replaces_an_earlier_one_whole(store: ObjectStore) -> None:
     )
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> None:
     store = ObjectStore(root=str(tmp_path))
     manifest = embed_raster(
@@ -782,6 +799,7 @@ def test_the_vss_extension_loads_from_its_wheel() -> None:
         assert con.execute("SELECT current_setting('allow_unsigned_extensions')").fetchone() == (False,)
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_the_state_of_another_runs_manifest_is_not_changed(store: ObjectStore) -> None:
     manifest = _manifest(store)
     failed = set_state(store, manifest, "failed_qa")
