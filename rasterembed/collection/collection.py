@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection.stac_collection import CollectionState, CollectionVerdict, stac_collection
+from rasterembed.collection.stac_collection import CollectionState, CollectionVerdict, stac_collection, stac_text
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.dataset import Dataset
@@ -270,7 +270,7 @@ def write_collection(
     """
     content = stac_collection(layout, configuration, catalogue, state, quality)
     for key, document in ((layout.stac_model, stac_model(layout, configuration)), (layout.stac_collection, content)):
-        data = json.dumps(document, indent=1, sort_keys=True).encode()
+        data = stac_text(document)
         if store.read(key) != data:
             store.write(key, data)
     return content

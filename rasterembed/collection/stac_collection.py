@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -101,6 +102,11 @@ def stac_collection(
         "rasterembed:configuration": configuration.model_dump(mode="json"),
         **checked,
     }
+
+
+def stac_text(document: dict[str, Any]) -> bytes:
+    """Return a STAC document as it is stored: JSON with sorted keys, so that equal documents have equal bytes."""
+    return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
 def table_asset(layout: CollectionLayout, configuration: CollectionConfiguration) -> bytes:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.stac_collection import CollectionState, stac_text
+from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.summaries import stored_numbers
 from rasterembed.collection.table import read_table, signature_of
 from rasterembed.dataset.manifest import Manifest, read_manifest
@@ -21,6 +22,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     """Read all files of a collection and of its scenes, and yield the result for each file: its damage, or None.
 
     - The numbers in the STAC Collection are compared with the catalogue.
+    - The STAC Item of the model is compared with the configuration.
     - Each row of the catalogue is compared with the manifest of the scene. A manifest without a row is reported too.
     - The files of the table are compared with the sizes and digests in its description, and the description with the
       catalogue.
@@ -43,6 +45,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
         yield _unreadable(collection, collection.layout.catalogue, error)
         return
     yield _check_numbers(collection, catalogue, rebuild)
+    yield _check_model(collection, rebuild)
     yield from _check_table(collection, catalogue, rebuild)
     known, prefix = set(), collection.layout.member_prefix
     for row in catalogue.rows():
@@ -76,6 +79,22 @@ def _check_numbers(collection: Collection, catalogue: Catalogue, rebuild: str) -
     found = f"it says {stored[1]} vectors in {sum(stored[0].values())} scenes, and the catalogue has "
     found += f"{catalogue.vectors} in {catalogue.count}"
     return Damage(key, DamageKind.OTHER_CONTENT, found, rebuild)
+
+
+def _check_model(collection: Collection, rebuild: str) -> Damage | None:
+    """Compare the STAC Item of the model with the collection's configuration."""
+    key, expected = collection.layout.stac_model, stac_text(stac_model(collection.layout, collection.configuration))
+    try:
+        found = collection.store.read(key, len(expected) + 1)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return _unreadable(collection, key, error)
+    if found is None:
+        return Damage(key, DamageKind.MISSING, "the file is missing", rebuild)
+    if found != expected:
+        return Damage(key, DamageKind.OTHER_CONTENT, "it does not describe the model of the collection", rebuild)
+    return None
 
 
 def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> Iterator[Damage | None]:

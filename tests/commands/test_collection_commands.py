@@ -123,6 +123,7 @@ def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
     store = Path(root)
     (part,) = (store / "collections/survey/table").glob("part-*.parquet")
     (shard, _) = sorted(store.glob("embeddings/survey--*/*.parquet"))
+    (store / "collections/survey/model.json").unlink()
     for file in (part, shard):
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
@@ -133,10 +134,11 @@ def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
     assert error.value.code == 1
     printed = capsys.readouterr()
     damages = printed.out.splitlines()
-    assert len(damages) == 2
-    assert damages[0].startswith(f"{part}: its sha256 is ")
-    assert damages[1].startswith(f"{shard}: its sha256 is ")
-    assert "2 of " in printed.err
+    assert len(damages) == 3
+    assert damages[0].startswith(f"{store}/collections/survey/model.json: the file is missing: run ")
+    assert damages[1].startswith(f"{part}: its sha256 is ")
+    assert damages[2].startswith(f"{shard}: its sha256 is ")
+    assert "3 of " in printed.err
 
     # The advice in the lines repairs the collection.
     part.unlink()

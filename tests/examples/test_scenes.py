@@ -19,6 +19,7 @@ from rasterembed import Dataset, Dinov3, EmbedResult, ObjectStore, Query
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.raster.stac_item_file import parse_item
 from rasterembed.search.thumbnails import thumbnails
+from tests.support.stac_schemas import check
 
 TILE = 32
 
@@ -37,8 +38,8 @@ def tiles(folder: Path, result: EmbedResult) -> dict[str, dict[str, Any]]:
 
 
 def stac_item(folder: Path, result: EmbedResult) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "store" / result.manifest.stac_item).read_text())
-    return content
+    """Return the STAC Item of a dataset. It must be valid."""
+    return check(json.loads((folder / "store" / result.manifest.stac_item).read_text()))
 
 
 def picture(folder: Path, result: EmbedResult, tile: str) -> np.ndarray[Any, Any]:
