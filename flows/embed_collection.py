@@ -36,6 +36,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
+from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.store.layout import check_collection_id
 from tasks.collection import PrefectCollectionSteps
 from tasks.policy import log_expected_errors_in_one_line
@@ -87,6 +88,7 @@ def embed_collection_flow(
     max_failed_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1,
     prune: bool = False,
     table: bool = True,
+    vector_index: TableIndexOptions = TableIndexOptions(),
 ) -> CollectionSummary:
     """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
 
@@ -114,7 +116,8 @@ def embed_collection_flow(
         max_failed_fraction: Largest share of failed scenes with which the run succeeds. The other scenes are embedded
             in any case.
         prune: Delete the datasets of scenes that are gone.
-        table: Write the table with the vectors of all ready scenes.
+        table: Write the table with the vectors of all ready scenes. Searches of the collection need it.
+        vector_index: Whether a vector index of the table is built.
     """
     log_expected_errors_in_one_line()
     started = time.monotonic()
@@ -131,6 +134,7 @@ def embed_collection_flow(
         collection_qa=collection_thresholds,
         max_failed_fraction=max_failed_fraction,
         table=table,
+        vector_index=vector_index,
         prune=prune,
     )
     with PrefectCollectionSteps(target, store) as steps:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rasterembed.raster.validity import Validity
     from rasterembed.search.answer import Answer
     from rasterembed.search.collection_searcher import CollectionSearcher
-    from rasterembed.search.index_options import VectorIndexOptions
+    from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
     from rasterembed.search.query import Query, Where
     from rasterembed.search.searcher import Searcher
     from rasterembed.store.object_store import ObjectStore
@@ -83,6 +83,7 @@ _MODULES = {
     "SourceStore": "store.server_settings",
     "StacSearch": "collection.stac_search",
     "StoreError": "errors",
+    "TableIndexOptions": "search.index_options",
     "UsageError": "errors",
     "Validity": "raster.validity",
     "VectorIndexOptions": "search.index_options",
@@ -126,6 +127,7 @@ __all__ = [
     "SourceStore",
     "StacSearch",
     "StoreError",
+    "TableIndexOptions",
     "UsageError",
     "Validity",
     "VectorIndexOptions",

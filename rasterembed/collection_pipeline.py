@@ -23,6 +23,7 @@ from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
+from rasterembed.collection.table import TableDescription
 from rasterembed.collection.table_writing import write_table
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
@@ -37,7 +38,7 @@ from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
-from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -77,9 +78,11 @@ class CollectionOptions(BaseModel):
     )
     table: bool = Field(
         default=True,
-        description="Write the table: the vectors of all ready scenes in the order of a Hilbert curve. The whole table "
-        "is written again if a ready scene is new, changed or gone.",
+        description="Write the table: the vectors of all ready scenes in the order of a Hilbert curve. Searches of the "
+        "collection need it. Only files with scenes that are new, changed or gone are written again.",
     )
+    vector_index: TableIndexOptions = TableIndexOptions()
+    """Whether a vector index of the table is built."""
     prune: bool = Field(
         default=False,
         description="Leave scenes out that are gone, and delete their datasets. A dataset that was not made for the "
@@ -149,6 +152,13 @@ class CollectionSteps(SceneMessages):
 
         check = judge_collection if dry_run else check_collection_quality
         return check(store, layout, configuration, catalogue, thresholds)
+
+    def index_vectors(self, collection: Collection, table: TableDescription, options: TableIndexOptions) -> None:
+        """Build the vector index of the table, if the options ask for one."""
+        from rasterembed.search.vector_files import VectorFiles
+        from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
+
+        build_vector_index(VectorFiles.of_table(collection, table), options)
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Report what the run will do. This class reports nothing."""
@@ -244,7 +254,11 @@ def embed_collection(
             if not report.passed:  # Each scene has a state of its own, so this is no reason to fail.
                 steps.on_warning(str(CollectionQaError(report)))
         if options.table and _has_table(store, layout, writer.catalogue):
-            write_table(store, layout, configuration, writer.catalogue, lease.check)
+            table = write_table(store, layout, configuration, writer.catalogue, lease.check)
+            if options.vector_index.index != "never" and table.rows:
+                lease.check()
+                written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
+                steps.index_vectors(written, table, options.vector_index)
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)

@@ -25,6 +25,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
+from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.store.layout import check_collection_id
 
 
@@ -45,6 +46,7 @@ def embed(
     max_failed_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1,
     prune: bool = False,
     table: bool = True,
+    vector_index: TableIndexOptions = TableIndexOptions(),
 ) -> str:
     """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
 
@@ -69,7 +71,8 @@ def embed(
         max_failed_fraction: Largest share of failed scenes with which the run succeeds. The other scenes are embedded
             in any case.
         prune: Delete the datasets of scenes that are gone.
-        table: Write the table with the vectors of all ready scenes.
+        table: Write the table with the vectors of all ready scenes. Searches of the collection need it.
+        vector_index: Whether a vector index of the table is built.
     """
     check_collection_id(collection)
     store = open_command_store(root)
@@ -84,6 +87,7 @@ def embed(
         collection_qa=collection_thresholds,
         max_failed_fraction=max_failed_fraction,
         table=table,
+        vector_index=vector_index,
         prune=prune,
     )
     with ExitStack() as stack:

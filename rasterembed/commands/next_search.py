@@ -61,8 +61,9 @@ def collection_search_command(
     if dataset_id is None:
         return None
     tile = _first_tile(Dataset.open(collection.store, dataset_id))
-    members = quote(f"{collection.layout.member_prefix}*")
-    return f"{_search(block, program)} {members} --root {quote(collection.store.root)} --tile {dataset_id}/{tile}"
+    # Without a table, the datasets are searched one by one.
+    wanted = f"--collection {collection.id}" if collection.table else quote(f"{collection.layout.member_prefix}*")
+    return f"{_search(block, program)} {wanted} --root {quote(collection.store.root)} --tile {dataset_id}/{tile}"
 
 
 def _search(block: str | None, program: str) -> str:

@@ -34,3 +34,17 @@ class VectorIndexOptions(BaseModel):
         le=4096,
         description="Number of candidates in a search. More candidates find better tiles, but take longer.",
     )
+
+
+class TableIndexOptions(VectorIndexOptions):
+    """Options for the vector index of a collection's table.
+
+    An index is old as soon as a scene changes, and is then built again as a whole. It is therefore built only on
+    request.
+    """
+
+    index: Literal["auto", "always", "never"] = Field(
+        default="never",
+        description="Build a vector index of the table; auto: if it has at least index_min_rows rows. With never, an "
+        "existing index stays. It is old, and not used, after a scene has changed.",
+    )

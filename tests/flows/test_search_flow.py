@@ -21,6 +21,7 @@ from prefect.logging import disable_run_logger
 
 from flows.command import run
 from flows.search_embeddings import search_embeddings
+from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
@@ -123,6 +124,22 @@ def test_a_search_of_the_whole_store_writes_into_the_store(search: Callable[...,
     artifact = Artifact.get("search-all")
     assert artifact is not None
     assert "searched 1 of 2 datasets" in str(artifact.data)
+
+
+def test_a_collection_is_searched_by_its_name(search: Callable[..., Answer], root: Path) -> None:
+    rebuild_collection(ObjectStore(root=str(root)), "group", datasets=["made"])
+    by_dataset = search("made", "--tile", TILE, "-k", "5")
+    answer = search("--collection", "group", "--tile", f"made/{TILE}", "-k", "5", "--sheet", "store:searches/sheet.png")
+    assert [hit.tile_id for hit in answer.hits] == [hit.tile_id for hit in by_dataset.hits]
+    assert Image.open(root / "searches/sheet.png").format == "PNG"
+    artifact = Artifact.get("search-group")
+    assert artifact is not None
+    text = str(artifact.data)
+    assert "| # | | dataset | tile | distance | place | valid | date | cloud |" in text
+    assert text.count("data:image/webp") == 5
+    assert "searched 1 of 1 scenes of collection group" in text
+    assert search("--collection", "group", "--tile", f"made/{TILE}", "--max-cloud-cover", "10").hits == ()
+    assert len(search("--collection", "group", "--tile", f"made/{TILE}", "--scenes", "*made.tif").hits) == 12
 
 
 def test_in_a_container_a_local_file_is_refused_before_the_search(

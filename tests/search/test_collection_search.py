@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -34,11 +36,9 @@ from rasterembed.qa import pictures
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.contact_sheet import write_sheet
-from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.search.output import write_answer
 from rasterembed.search.query import Pick, Query, Where
-from rasterembed.search.vector_files import VectorFiles
-from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
@@ -108,7 +108,8 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Embedd
     items.append(items[0] | {"id": "bad", "assets": {"visual": {"href": "bad.tif"}}})
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     settings = PlanSettings(grid=Grid(size=TILE, anchor="crs"), model=Dinov3(model=str(tiny_vit), device="cpu"))
-    options = collection_options(tiny_vit, settings=settings, quality_checks=True)
+    index = TableIndexOptions(index="always", index_ef_search=512)
+    options = collection_options(tiny_vit, settings=settings, quality_checks=True, vector_index=index)
     with pytest.MonkeyPatch.context() as patch:
         for name in DRAWING_FUNCTIONS:
             patch.setattr(pictures, name, draw_plain_picture)
@@ -157,14 +158,7 @@ VECTORS = [np.random.default_rng(seed).standard_normal(64) for seed in range(3)]
 
 @pytest.mark.parametrize("pick", ORDERS)
 @pytest.mark.parametrize("engine", ["scan", "vss"])
-def test_nearest_tiles_are_those_of_sql_over_catalogue_and_table(
-    pick: Pick, engine: str, embedded: Embedded, changed: ObjectStore
-) -> None:
-    if engine == "vss":
-        collection = Collection.open(changed, NAME)
-        assert collection.table is not None
-        options = VectorIndexOptions(index="always", index_ef_search=512)
-        build_vector_index(VectorFiles.of_table(collection, collection.table), options)
+def test_nearest_tiles_are_those_of_sql_over_catalogue_and_table(pick: Pick, engine: str, embedded: Embedded) -> None:
     filters: list[tuple[Where, str]] = [
         (Where(pick=pick), "true"),
         (Where(pick=pick, until=date(2026, 5, 31)), "time < '2026-06-01T00:00:00Z'"),
@@ -173,7 +167,7 @@ def test_nearest_tiles_are_those_of_sql_over_catalogue_and_table(
         (Where(pick=pick, scenes=("*cloudy*", embedded.id("old"))), "source LIKE '%cloudy%' OR source LIKE '%old%'"),
         (Where(pick=pick, bbox=(0, 0, 27.02, 90)), "box.xmin <= 27.02"),
     ]
-    with CollectionSearcher(changed, NAME) as searcher:
+    with CollectionSearcher(embedded.store, NAME, engine="scan" if engine == "scan" else "auto") as searcher:
         for where, condition in filters:
             for vector in VECTORS:
                 for k in (1, 7, 1000):
@@ -333,6 +327,7 @@ def test_a_table_that_is_older_than_the_catalogue_answers_with_a_warning(changed
     with CollectionSearcher(changed, NAME) as searcher:
         answer = searcher.ask_vector(VECTORS[0], k=1000)
         assert "warning: the table of the collection is older than its catalogue" in str(answer)
+        assert "the exact scan (the index is stale: it was built from other vectors)" in str(answer)
         assert {hit.dataset_id for hit in answer.hits} == set(ready[1:])
         tile = next(iter(Dataset.open(changed, ready[0]).batches(["tile_id"])))["tile_id"][0].as_py()
         with pytest.raises(DataError, match="is not in the table of collection 'survey', which is older"):
@@ -393,3 +388,25 @@ def test_a_table_of_a_stranger_ends_in_one_line(name: str, changed: ObjectStore)
     with pytest.raises(DataError, match=match) as error, CollectionSearcher(changed, NAME) as searcher:
         searcher.ask_vector(VECTORS[0], k=1000)
     assert "\n" not in str(error.value)
+
+
+def test_the_command_searches_a_collection(embedded: Embedded, tmp_path: Path) -> None:
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, "-m", "rasterembed", "search", *arguments, "--root", embedded.store.root]
+        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+    place = ("--lonlat", "27.01", "60.433")
+    out = tmp_path / "found.csv"
+    done = command("--collection", NAME, *place, "-k", "4", "--pick", "latest", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "searched 5 of 6 scenes of collection survey" in done.stdout
+    assert len(out.read_text().splitlines()) == 5
+    for arguments, match in [
+        (["--collection", NAME, "scene", *place], "give a collection, or datasets, but not both"),
+        (["--collection", "surveys", *place], "there is no collection 'surveys'"),
+        (["--collection", NAME, *place, "--pick", "best"], "--pick: give 'all', 'latest' or 'clearest', not 'best'"),
+        (["--all", *place, "--pick", "latest"], "--pick latest chooses between the scenes of a collection"),
+    ]:
+        done = command(*arguments)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert match in done.stderr
