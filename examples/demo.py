@@ -1,4 +1,6 @@
-"""Embed, check and search a generated scene with the command `rasterembed`: `make demo`.
+"""Embed, check and search a generated scene and its second date with the command `rasterembed`: `make demo`.
+
+Both dates become one collection on an anchored grid, so the same ground has the same tile ids in both.
 
 The demo needs no server. It stores the demo model in the folder XDG_CACHE_HOME, by default ~/.cache. This folder must
 be writable.
@@ -11,39 +13,92 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from examples.landscape import make_scene
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import rasterio
+
+from examples.landscape import make_scene, make_second_date
+from rasterembed.collection.collection import Collection
+from rasterembed.collection.members import member_id
 from rasterembed.commands.main import app
 from rasterembed.commands.run import run
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.raster.grid import Grid, anchored_id
+from rasterembed.store.object_store import ObjectStore
 
-DATASET = "demo-scene"
+COLLECTION = "demo"
 
-TILE = "r000008_c000008"
-"""Id of a tile that shows fields, forest and a lake shore."""
+GRID = Grid(anchor="crs")
+
+_EQUAL = 1e-5
+"""Two vectors agree if they differ by at most this share of their length. See docs/models.md."""
 
 
 def main(folder: Path) -> None:
-    """Generate a scene in `folder`, embed and search it with the demo model, and print the paths of the results."""
-    raster, store, sheet = folder / "scene.tif", folder / "store", folder / "search.png"
-    if not raster.exists():
-        print(f"generating a landscape in {raster}")
+    """Generate two scenes in `folder`, embed and search them, and print the paths of the results."""
+    first, second = folder / "scene.tif", folder / "scene-2025.tif"
+    listing, store, sheet = folder / "scenes.txt", folder / "store", folder / "search.png"
+    if not first.exists():
+        print(f"generating a landscape in {first}")
         make_scene(folder)
-    dataset = run(app, ["embed", str(raster), "--root", str(store), "--dataset-id", DATASET])
-    question = ["--tile", TILE, "-k", "8", "--sheet", str(sheet)]
-    answer = run(app, ["search", DATASET, "--root", str(store), *question])
-    print(f"\n{answer}\n\n{dataset}")
-    print(f"shards: {store}/embeddings/{DATASET}/*.parquet")
-    print(f"tile index: {store}/tiles/{DATASET}/index.parquet")
-    print(f"quality report: {store}/qa/{DATASET}/report.md")
+    if not second.exists():
+        make_second_date(first, second)
+    listing.write_text(f"{first.resolve()}\n{second.resolve()}\n")
+    collection = run(
+        app,
+        ["collection", "embed", str(listing), "--collection", COLLECTION, "--root", str(store), "--anchor", "crs"],
+    )
+    # A tile that both dates show. Its example is that of the second date.
+    tile = f"{member_id(COLLECTION, str(second.resolve()))}/{shared_tile(second)}"
+    question = ["--tile", tile, "-k", "8", "--sheet", str(sheet)]
+    answer = run(app, ["search", "--collection", COLLECTION, "--root", str(store), *question])
+    print(f"\n{answer}\n\n{collection}")
+    print(compare_dates(Collection.open(ObjectStore(root=str(store)), COLLECTION)))
+    print(f"catalogue: {store}/collections/{COLLECTION}/items.parquet")
+    print(f"table: {store}/collections/{COLLECTION}/table/*.parquet")
+    print(f"shards: {store}/embeddings/*/*.parquet")
+    print(f"quality reports: {store}/qa/*/report.md, {store}/collections/{COLLECTION}/qa/report.md")
     print(f"contact sheet: {sheet}")
     print(f"truth: {folder}/scene-classes.tif")
+
+
+def shared_tile(raster: Path) -> str:
+    """Return the id of the tile that lies about one tile from the raster's upper left corner."""
+    with rasterio.open(raster) as file:
+        x, y = file.transform @ (1.25 * GRID.size, 1.25 * GRID.size)
+        return anchored_id(int(x / file.transform.a // GRID.step), int(y / file.transform.a // GRID.step))
+
+
+def compare_dates(collection: Collection) -> str:
+    """Return a sentence about the tiles that two scenes have in common."""
+    one, other = (_whole_tiles(dataset) for dataset in collection.datasets())
+    shared = sorted(one.keys() & other.keys())
+    differences = [np.linalg.norm(one[name] - other[name]) / np.linalg.norm(one[name]) for name in shared]
+    equal = sum(difference <= _EQUAL for difference in differences)
+    return (
+        f"both dates: {len(shared)} whole tiles have the same id; {equal} of them have the same vector, and "
+        f"{len(shared) - equal} show changed ground"
+    )
+
+
+def _whole_tiles(dataset: Dataset) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """Return the vectors of the tiles that lie wholly in the scene, by tile id."""
+    table = pa.Table.from_batches(dataset.batches(["tile_id", "valid_fraction", "embedding"]))
+    rows = table.filter(pc.equal(table["valid_fraction"], 1.0)).to_pylist()
+    return {row["tile_id"]: np.array(row["embedding"], np.float64) for row in rows}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
-        description="Embed, check and search a generated scene with the command `rasterembed`.",
+        description="Embed, check and search a generated scene and its second date with the command `rasterembed`.",
     )
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path("demo"), help="folder of the scene and the results (default: demo)"
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("demo"),
+        help="folder of the scenes and the results (default: demo)",
     )
     main(parser.parse_args().folder)

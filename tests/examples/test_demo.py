@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,8 @@ def _demo(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a scene that is as small as the demo allows: its search asks for the tile in row 8, column 8."""
-    write_scene(tmp_path / "scene.tif", 9, 9, 224)
+    """A folder with a small scene. Half of its sides holds one tile at least, whatever its corner is."""
+    write_scene(tmp_path / "scene.tif", 5, 5, 224)
     return tmp_path
 
 
@@ -40,7 +41,18 @@ def folder(tmp_path: Path) -> Path:
 def test_it_runs_on_one_core_without_a_home(folder: Path) -> None:
     done = _demo(folder, HOME=NO_HOME, XDG_CACHE_HOME=str(folder / "cache"))
     assert done.returncode == 0, done.stderr
-    assert "state: ready" in done.stdout
+    assert "scenes: 2: 2 ready" in done.stdout
+    found = re.search(
+        r"(\d+) whole tiles have the same id; (\d+) of them have the same vector, and (\d+) sho", done.stdout
+    )
+    assert found is not None
+    shared, equal, changed = map(int, found.groups())
+    assert shared == equal + changed
+    assert equal >= 1
+    # The nearest tile to the example is that of the other date.
+    tile = re.search(r"^tile \S+/(\S+);", done.stdout, re.MULTILINE)
+    assert tile is not None
+    assert re.search(rf"^1 .* {re.escape(tile[1])} ", done.stdout, re.MULTILINE)
     assert (folder / "search.png").stat().st_size > 1000
 
 
