@@ -100,5 +100,5 @@ constraints: ## resolve constraints.txt anew (docs/development.md)
 	rm -rf "$(NEW)"
 
 clean: ## remove the environment and everything the tools left behind
-	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-peers build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-stac .venv-peers build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from examples.landscape import make_scene
-from tests.support.airflow_environment import SOURCES, airflow_environment
+from tests.support.environments import SOURCES, environment
 from tests.support.prefect_server import PrefectServer
 from tests.support.proxy import Fault, Proxy, proxy_before
 from tests.support.servers import HOST, ServerProcess, free_port
@@ -29,14 +29,14 @@ OVER = ("success", "failed")
 
 
 def test_the_dags_form_is_the_flows() -> None:
-    writer = runpy.run_path(str(SOURCES / "write_form.py"))
+    writer = runpy.run_path(str(SOURCES["airflow"] / "write_form.py"))
     assert writer["FORM"].read_text() == writer["form"](), "run: python airflow/write_form.py"
 
 
 @pytest.fixture(scope="session")
 def airflow_python() -> Path:
     """Return the Python of an environment with Airflow."""
-    return airflow_environment()
+    return environment("airflow")
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def airflow(airflow_python: Path, prefect_behind: Proxy, tmp_path_factory: pytes
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "AIRFLOW"))} | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(SOURCES / "dags"),
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(SOURCES / "plugins"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(SOURCES["airflow"] / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(SOURCES["airflow"] / "plugins"),
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": "2",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "true",

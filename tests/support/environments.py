@@ -1,4 +1,7 @@
-"""Make an environment with Airflow. The tests of Airflow use it, and `.ci/run` makes it beside other tests."""
+"""Make environments for programs that need other packages than the project. `.ci/run` makes them beside other tests.
+
+python -m tests.support.environments airflow stac
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
-SOURCES = PROJECT / "airflow"
+
+SOURCES = {"airflow": PROJECT / "airflow", "stac": PROJECT / "tests" / "stac"}
+"""Folders of requirements.txt and constraints.txt, by the name of the environment."""
 
 
-def airflow_environment() -> Path:
-    """Return the Python of an environment with Airflow as airflow/constraints.txt pins it. Later runs use it again."""
-    requirements, pins = SOURCES / "requirements.txt", SOURCES / "constraints.txt"
-    folder = PROJECT / ".venv-airflow"
+def environment(name: str) -> Path:
+    """Return the Python of an environment, with the versions in its constraints.txt. Later runs use it again."""
+    requirements, pins = SOURCES[name] / "requirements.txt", SOURCES[name] / "constraints.txt"
+    folder = PROJECT / f".venv-{name}"
     python, stamp = folder / "bin" / "python", folder / "installed"
     digest = hashlib.sha256(requirements.read_bytes() + pins.read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text() != digest:
@@ -26,4 +31,5 @@ def airflow_environment() -> Path:
 
 
 if __name__ == "__main__":
-    airflow_environment()
+    for argument in sys.argv[1:]:
+        environment(argument)
