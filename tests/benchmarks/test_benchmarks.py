@@ -121,6 +121,7 @@ def test_remote(tmp_path: Path) -> None:
     assert set(run["delays_ms"]) == {"0", "5"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", reading.LAYOUTS)
 def test_layouts_are_what_they_are_called(layout: str, tmp_path: Path) -> None:
     scene = make_scene(tmp_path, width=1600, height=600, compress="none").raster

@@ -65,8 +65,9 @@ def test_its_help_makes_no_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_it_says_that_it_needs_a_folder_for_the_model(folder: Path) -> None:
-    done = _demo(folder, HOME=NO_HOME)
+def test_it_says_that_it_needs_a_folder_for_the_model(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 1, 1, 224)
+    done = _demo(tmp_path, HOME=NO_HOME)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"error: model 'demo' cannot be written to {NO_HOME}/.cache/rasterembed/demo-2: No such file or directory: "

@@ -514,8 +514,15 @@ def test_batches_that_are_not_waited_for_are_those_that_are(tiny_vit: Path) -> N
         np.testing.assert_array_equal(vectors.result(), there.embed(batch, ALL_VALID[:5], AS_IT_IS))
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("threads", "pooling"),
+    [
+        (1, "cls"),
+        (2, "mean"),
+        pytest.param(1, "mean", marks=pytest.mark.slow),
+        pytest.param(2, "cls", marks=pytest.mark.slow),
+    ],
+)
 def test_a_vector_does_not_depend_on_the_rest_of_its_batch(threads: int, pooling: Pooling, tiny_vit: Path) -> None:
     loaded = embedder(tiny_vit, pooling=pooling)
     loaded._thread.submit(torch.set_num_threads, threads).result()

@@ -530,7 +530,13 @@ def test_a_raster_without_a_valid_pixel_passes_with_a_note(tmp_path: Path, tiny_
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("RGB.byte.tif", 224), ("TCI.tif", 64), ("cog_gcps.tif", 224), ("RGBA.uint16.tif", 224), ("rotated.tif", 16)],
+    [
+        ("RGB.byte.tif", 224),
+        ("rotated.tif", 16),
+        pytest.param("TCI.tif", 64, marks=pytest.mark.slow),
+        pytest.param("cog_gcps.tif", 224, marks=pytest.mark.slow),
+        pytest.param("RGBA.uint16.tif", 224, marks=pytest.mark.slow),
+    ],
 )
 def test_real_rasters_pass_with_the_demo_model_and_the_defaults(
     name: str, size: int, rasters: Path, tmp_path: Path
