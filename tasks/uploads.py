@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 
 from prefect import get_client, get_run_logger, task
 from prefect.artifacts import create_table_artifact
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterIdempotencyKey,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 
-from rasterembed.errors import ObjectMissingError, UsageError
+from rasterembed.collection.catalogue import read_catalogue
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, UsageError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
+from rasterembed.store.collection_rules import CollectionRule, is_scene, rule_for
+from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import Upload, UploadRules, dataset_dates
 from tasks.artifacts import shortened
@@ -22,22 +36,50 @@ _PAGE = 100
 """Number of idempotency keys in one request. The server answers with at most 200 runs."""
 
 
+_BUSY = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING]
+"""States of a run that has not ended. A run that works finds new uploads itself, or the next sweep finds them."""
+
+
+@dataclass(frozen=True)
+class PendingUploads:
+    """Uploads that no run has embedded."""
+
+    single: list[Upload]
+    """Uploads that become a dataset each."""
+    collections: Mapping[CollectionRule, int]
+    """Number of uploads that the collection of each rule lacks. Rules without such uploads are left out."""
+
+
 @task(name="find-uploads", **STEP)
-def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[Upload]:
+def find_uploads(
+    store: ObjectStore, uploads: str, rules: UploadRules, collections: Sequence[CollectionRule] = ()
+) -> PendingUploads:
     """Find the uploads that have no dataset, or whose dataset is older than the upload.
+
+    An upload into a collection is found if the catalogue does not have this version of it. A scene that failed is in
+    the catalogue, so no sweep starts a run for it again. Every other run of the collection tries it again.
 
     Args:
         store: store of the datasets. Its credentials are also used to list the uploads.
         uploads: bucket and prefix of the uploads, as s3://bucket/prefix.
         rules: which objects are uploads.
+        collections: which uploads belong to a collection.
     """
     dates = dataset_dates(store)
-    pending, found = [], 0
+    known = cache(lambda collection: _known_scenes(store, collection))
+    pending: list[Upload] = []
+    lacking: dict[CollectionRule, int] = {}
+    found = 0
     for bucket, key, info in store.find_uploads(uploads):
         if not rules.follow(bucket, key, store.root):
             continue
         found += 1
         uri = f"s3://{bucket}/{key}"
+        rule = rule_for(collections, bucket, key)
+        if rule is not None:
+            if is_scene(key) and known(rule.collection).get(uri) != (info.size, info.version):
+                lacking[rule] = lacking.get(rule, 0) + 1
+            continue
         # Compare ids only. To see which raster a dataset has, each manifest would have to be read, and a store may have
         # thousands of datasets.
         names = (default_dataset_id(uri), default_dataset_id_of_0_1(uri))
@@ -48,8 +90,25 @@ def find_uploads(store: ObjectStore, uploads: str, rules: UploadRules) -> list[U
                 get_run_logger().warning("%r: no run can read an object with this name", uri)
             except ObjectMissingError:
                 continue  # The object was deleted after the listing.
-    get_run_logger().info("%d uploads in %s, %d without a dataset", found, uploads, len(pending))
-    return pending
+    missing = len(pending) + sum(lacking.values())
+    get_run_logger().info("%d uploads in %s, %d without a dataset", found, uploads, missing)
+    return PendingUploads(pending, lacking)
+
+
+def _known_scenes(store: ObjectStore, collection: str) -> dict[str, tuple[int, str]]:
+    """Return size and version of each scene in a catalogue, by address. Empty if there is no catalogue."""
+    try:
+        catalogue = read_catalogue(store, CollectionLayout(collection))
+    except StoreError:
+        raise
+    except DataError as error:  # The run of the collection will fail with this error, and a person will see it.
+        get_run_logger().warning("%s", one_line(error))
+        return {}
+    if catalogue is None:
+        return {}
+    names = ("source", "source_size", "source_version")
+    columns = [catalogue.table[name].to_pylist() for name in names]
+    return {source: (size, version) for source, size, version in zip(*columns, strict=True)}
 
 
 @task(name="start-runs", **STEP)
@@ -73,10 +132,7 @@ def start_runs(
     """
     waiting = list(pending)
     with get_client(sync_client=True) as client:
-        try:
-            target = client.read_deployment_by_name(deployment)
-        except (ObjectNotFound, ValueError) as error:
-            raise UsageError(f"there is no deployment {deployment!r}: give it as flow/deployment") from error
+        target = _find_deployment(client, deployment)
         known: dict[str, FlowRun] = {}
         for start in range(0, len(waiting), _PAGE):
             keys = [upload.identity for upload in waiting[start : start + _PAGE]]
@@ -95,10 +151,79 @@ def start_runs(
     return missing, list(known.values())
 
 
-def publish_sweep(started: Iterable[Upload], known: Iterable[FlowRun]) -> None:
-    """Create a table artifact: the uploads started now, and the uploads that have a run but no dataset."""
-    started, known = list(started), list(known)
+@task(name="start-collection-runs", **STEP)
+def start_collection_runs(
+    lacking: Mapping[CollectionRule, int], deployment: str, root: str | None, store: str | None
+) -> list[CollectionRule]:
+    """Create a run for each collection that lacks uploads and has no run that waits or works.
+
+    Args:
+        lacking: number of missing uploads of each rule.
+        deployment: deployment to run for a collection, as flow/deployment.
+        root: folder or s3://bucket/prefix of the collections; None: the deployment's value.
+        store: name of an object-store block; None: the deployment's value.
+
+    Returns:
+        The rules for which a run was created.
+
+    Raises:
+        UsageError: if the deployment does not exist.
+    """
+    started = []
+    with get_client(sync_client=True) as client:
+        target = _find_deployment(client, deployment)
+        for rule, count in lacking.items():
+            identity = rule.identity(root)
+            busy = FlowRunFilter(
+                tags=FlowRunFilterTags(all_=[identity]),
+                state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_BUSY)),
+            )
+            if client.read_flow_runs(flow_run_filter=busy, limit=1):
+                get_run_logger().info("%d uploads of %r: a run waits or works", count, rule.scenes)
+                continue
+            client.create_flow_run_from_deployment(
+                target.id,
+                name=f"{rule.collection} from {rule.scenes}",
+                parameters=rule.parameters(root, store),
+                # If the answer is lost, the task is repeated. It must not create a second run.
+                idempotency_key=f"{identity}:sweep:{flow_run.id}",
+                tags=["upload", identity],
+            )
+            started.append(rule)
+            get_run_logger().info("%d uploads of %r: started a run", count, rule.scenes)
+    return started
+
+
+def _find_deployment(client: SyncPrefectClient, name: str) -> DeploymentResponse:
+    try:
+        return client.read_deployment_by_name(name)
+    except (ObjectNotFound, ValueError) as error:
+        raise UsageError(f"there is no deployment {name!r}: give it as flow/deployment") from error
+
+
+def publish_sweep(
+    started: Iterable[Upload],
+    known: Iterable[FlowRun],
+    lacking: Mapping[CollectionRule, int],
+    collections: Iterable[CollectionRule],
+) -> None:
+    """Create a table artifact: the uploads started now, and the uploads that have a run but no dataset.
+
+    Args:
+        started: uploads whose run was created.
+        known: runs that other uploads already had.
+        lacking: number of uploads that the collection of each rule lacks.
+        collections: rules for which a run was created.
+    """
+    started, known, collections = list(started), list(known), list(collections)
     rows = [{"upload": escape_terminal(shortened(upload.uri)), "state": "started now"} for upload in started]
+    rows += [
+        {
+            "upload": f"{count} uploads in {escape_terminal(shortened(rule.scenes))}, collection {rule.collection}",
+            "state": "started now" if rule in collections else "a run waits or works",
+        }
+        for rule, count in lacking.items()
+    ]
     rows += [
         {"upload": escape_terminal(shortened(run.name)), "state": str(run.state_name), "run": str(run.id)}
         for run in known

@@ -82,8 +82,10 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
             title = _TITLES.get(name, name.replace("_", " ").capitalize())
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
-            whole = int in _alternatives(hint)
-            hint = Annotated[hint, Parameter(help=helps.get(name), converter=_whole_number if whole else None)]
+            described = Parameter(help=helps.get(name))
+            if int in _alternatives(hint):
+                described = Parameter(help=helps.get(name), converter=_whole_number)
+            hint = Annotated[hint, described]
         by_position = parameter.default is parameter.empty or any(
             mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ())
         )

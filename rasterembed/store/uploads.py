@@ -28,6 +28,17 @@ RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 """Endings of the names of rasters that are found in a listing."""
 
 
+def check_bucket(bucket: str) -> str:
+    """Return the name of a bucket if S3 servers allow it.
+
+    Raises:
+        ValueError: if they do not.
+    """
+    if not _BUCKET.fullmatch(bucket):
+        raise ValueError("not the name of a bucket")
+    return bucket
+
+
 class Upload(BaseModel):
     """One version of one object on an S3 server.
 
@@ -54,9 +65,7 @@ class Upload(BaseModel):
     @field_validator("bucket")
     @classmethod
     def _check_bucket(cls, bucket: str) -> str:
-        if not _BUCKET.fullmatch(bucket):
-            raise ValueError("not the name of a bucket")
-        return bucket
+        return check_bucket(bucket)
 
     @field_validator("key")
     @classmethod

@@ -1,5 +1,7 @@
 """The upload webhook: create exactly one flow run for each upload that an S3 server announces.
 
+Uploads into a collection share a run. See `services.webhook.prefect_api.PrefectApi.start_for_collection`.
+
 `python -m services.webhook` runs it, with limits for connections.
 
 Status 2xx means that Prefect has all the runs (in mode `event`: all the events). Status 503 means
@@ -25,7 +27,9 @@ from starlette.requests import ClientDisconnect
 
 from rasterembed.errors import StoreError
 from rasterembed.escape import escape_terminal
+from rasterembed.store.collection_rules import is_scene, rule_for
 from rasterembed.store.object_store import ObjectStore
+from services.webhook.collection_runs import CollectionRuns
 from services.webhook.dead_letters import bury
 from services.webhook.notifications import (
     SCHEMA,
@@ -128,6 +132,9 @@ class Webhook:
     store: ObjectStore
     metrics: Metrics = field(default_factory=Metrics)
 
+    def __post_init__(self) -> None:
+        self._collection_runs = CollectionRuns(self.prefect)
+
     async def receive(self, records: list[dict[str, Any]]) -> OutcomeCounts:
         """Handle every record of a notification, all at once, and count the outcomes.
 
@@ -186,8 +193,14 @@ class Webhook:
                 return _Handled(record, Outcome.IGNORED)
             if self.settings.mode == "event":
                 return _Handled(record, Outcome.STARTED, event(created, None))
-            parameters = created.upload.parameters(self.settings.root, self.settings.store)
-            run_id, is_new = await self.prefect.start(created, parameters)
+            rule = rule_for(self.settings.collections, created.upload.bucket, created.upload.key)
+            if rule is not None:
+                if not is_scene(created.upload.key):  # The run would not find it.
+                    return _Handled(record, Outcome.IGNORED)
+                run_id, is_new = await self._collection_runs.start(rule)
+            else:
+                parameters = created.upload.parameters(self.settings.root, self.settings.store)
+                run_id, is_new = await self.prefect.start(created, parameters)
         except HopelessRecordError as error:
             return await self._bury(record, error)
         log.info("%s %r: flow run %s", "started" if is_new else "already known", created.upload.uri, run_id)
@@ -311,11 +324,11 @@ async def healthz() -> dict[str, str]:
 
 @_routes.get("/readyz", summary="Tell whether the webhook can accept notifications", responses={503: _RESPONSES[503]})
 async def readyz(webhook: Service) -> dict[str, str]:
-    """Check that Prefect answers. In mode `run`, also check that the deployment exists."""
+    """Check that Prefect answers. In mode `run`, also check that the deployments exist."""
     try:
         async with asyncio.timeout(_READY_S):
             if webhook.settings.mode == "run":
-                await webhook.prefect.find_deployment()
+                await webhook.prefect.find_deployments()
             else:
                 await webhook.prefect.check()
     except TimeoutError as error:

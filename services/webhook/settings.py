@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rasterembed.store.collection_rules import CollectionRule, read_rules
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
 
@@ -16,6 +17,10 @@ _DEFAULTS = UploadRules()
 
 def _split(value: object) -> object:
     return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+
+
+def _read_rules(value: object) -> object:
+    return read_rules(value) if isinstance(value, str) else value
 
 
 CommaSeparated = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -46,6 +51,12 @@ class Settings(BaseSettings):
     ignore: CommaSeparated = _DEFAULTS.ignore
     """`buckets`, `prefixes`, `suffixes` and `ignore` choose the uploads. Each of them is a list with commas; see
     `rasterembed.store.uploads.UploadRules`."""
+    collections: Annotated[tuple[CollectionRule, ...], NoDecode, BeforeValidator(_read_rules)] = ()
+    """Prefixes whose uploads belong to a collection, as JSON. All other uploads get a run each."""
+    collection_deployment: str = Field(default="embed-collection/collection-docker", pattern=r"^[^/]+/[^/]+$")
+    """Deployment to run for the uploads of a collection, as flow/deployment."""
+    collection_slot_s: float = Field(default=60.0, ge=1.0, le=86_400.0)
+    """Seconds that uploads of a collection are gathered before their run starts."""
     max_body_bytes: int = Field(default=2**20, ge=1024)
     """Largest size of a notification, in bytes."""
     max_records: int = Field(default=100, ge=1)
@@ -83,6 +94,12 @@ class Settings(BaseSettings):
     def _one_credential(self) -> Self:
         if self.prefect_api_key and self.prefect_api_auth_string:
             raise ValueError("both a key and an auth string for Prefect: give one")
+        return self
+
+    @model_validator(mode="after")
+    def _run_for_collections(self) -> Self:
+        if self.collections and self.mode == "event":
+            raise ValueError(f"{_PREFIX}COLLECTIONS needs {_PREFIX}MODE=run: in mode event, automations start the runs")
         return self
 
     @classmethod

@@ -7,18 +7,23 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from flows.reconcile_uploads import Sweep, reconcile_uploads
+from rasterembed.collection_pipeline import embed_collection
 from rasterembed.raster.source import default_dataset_id
+from rasterembed.store.collection_rules import CollectionRule
+from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
 from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
+from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
-from tests.support.webhook import Deployment, ask, deploy, minio, webhook
+from tests.support.webhook import Deployment, ask, deploy, deploy_collections, minio, webhook
 
 
 @pytest.fixture
@@ -71,6 +76,50 @@ def test_what_a_notification_started_is_not_started_again(
         s3.put_object(Bucket=bucket, Key="a.tif", Body=b"another")
         assert _sweep(deployment, f"s3://{bucket}").started == 1
     assert len(deployment.runs()) == 2
+
+
+def test_uploads_that_a_collection_lacks_get_one_run(
+    s3: Any, bucket: str, prefect_api: PrefectServer, tiny_vit: Path, tmp_path: Path
+) -> None:
+    def upload(key: str, number: int) -> None:
+        s3.put_object(Bucket=bucket, Key=key, Body=write_scene(tmp_path / "scene.tif", number).read_bytes())
+
+    upload("in/a.tif", 1)
+    upload("in/deep/b.tif", 2)
+    s3.put_object(Bucket=bucket, Key="in/bad.tif", Body=b"no raster")
+    s3.put_object(Bucket=bucket, Key="in/notes.txt", Body=b"x")
+    s3.put_object(Bucket=bucket, Key="alone.tif", Body=b"x")
+    rule = CollectionRule(bucket=bucket, prefix="in/", collection="survey")
+    single, collections = deploy(prefect_api), deploy_collections(prefect_api)
+
+    def sweep() -> Sweep:
+        options = {"collections": (rule,), "collection_deployment": collections.name}
+        return _sweep(single, f"s3://{bucket}", **options)
+
+    assert sweep() == Sweep(pending=1, started=1, running=0, failed=0, collection_uploads=3, collection_runs=1)
+    assert single.rasters() == [f"s3://{bucket}/alone.tif"]
+    (run,) = collections.runs()
+    root = f"s3://{bucket}/store"
+    assert run["parameters"] == {"collection": "survey", "scenes": rule.scenes, "root": root, "source_store": None}
+    found = sweep()
+    assert (found.collection_uploads, found.collection_runs) == (3, 0)  # The run still waits.
+    embed_collection(ObjectStore(root=root), "survey", rule.scenes, collection_options(tiny_vit))
+    _end(prefect_api, run)
+    found = sweep()
+    assert (found.collection_uploads, found.collection_runs) == (0, 0)  # The catalogue has the failed scene too.
+    upload("in/a.tif", 3)
+    upload("in/c.tif", 4)
+    found = sweep()
+    assert (found.collection_uploads, found.collection_runs) == (2, 1)
+    wanted = {"artifacts": {"key": {"any_": ["uploads-without-dataset"]}}, "sort": "CREATED_DESC"}
+    artifact = ask("POST", f"{prefect_api.api_url}/artifacts/filter", wanted).json()[0]
+    row = {"upload": f"2 uploads in {rule.scenes}, collection survey", "state": "started now"}
+    assert row in json.loads(artifact["data"])
+
+
+def _end(server: PrefectServer, run: dict[str, Any]) -> None:
+    state = {"state": {"type": "COMPLETED"}, "force": True}
+    ask("POST", f"{server.api_url}/flow_runs/{run['id']}/set_state", state)
 
 
 def test_a_run_that_failed_is_shown_and_not_repeated(s3: Any, bucket: str, prefect_api: PrefectServer) -> None:

@@ -49,6 +49,11 @@ from tests.support.webhook import (
 ODD_KEYS = ["a b/c+d.tif", "ä/日本 100%.TIF", "a%20b.tif", "a&b=c?d#e.tif", "'quoted\"{raster}.jp2", "é" * 510 + ".tif"]
 
 
+def _rule(**values: str) -> str:
+    """Return the JSON of one rule for a collection."""
+    return json.dumps([{"bucket": "rasters", "prefix": "in/", "collection": "survey"} | values])
+
+
 @pytest.fixture(scope="module")
 def shared(prefect: PrefectServer) -> Iterator[tuple[Webhook, Deployment]]:
     """One webhook for the tests that need no settings of their own, and its deployment."""
@@ -483,6 +488,23 @@ def test_a_body_of_unknown_length_is_not_read_to_its_end(shared: tuple[Webhook, 
         ({"UPLOAD_WEBHOOK_MODE": "both"}, "UPLOAD_WEBHOOK_MODE"),
         ({"UPLOAD_WEBHOOK_DEPLOYMENT": "no-slash"}, "UPLOAD_WEBHOOK_DEPLOYMENT"),
         ({"PREFECT_API_URL": "prefect"}, "PREFECT_API_URL"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": "survey"}, "UPLOAD_WEBHOOK_COLLECTIONS: .*Invalid JSON.*; the form is"),
+        (
+            {"UPLOAD_WEBHOOK_COLLECTIONS": '[{"bucket": "r", "prefix": "a", "collection": "s"}]'},
+            "0.bucket: not the name",
+        ),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(prefix="a")}, "0.prefix: use a folder such as"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(prefix="a/../b/")}, "0.prefix: use a folder such as"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(prefix="2026-*/")}, "0.prefix: the prefix must not have"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(prefix="list.txt/")}, "0.prefix: the folder must not have a name like"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(collection="A--b")}, "0.collection: collection id 'A--b' is not allowed"),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(colection="x")}, "0.colection: Extra inputs"),
+        (
+            {"UPLOAD_WEBHOOK_COLLECTIONS": f"[{_rule()[1:-1]}, {_rule()[1:-1]}]"},
+            "two rules are about 's3://rasters/in/'",
+        ),
+        ({"UPLOAD_WEBHOOK_COLLECTIONS": _rule(), "UPLOAD_WEBHOOK_MODE": "event"}, "needs UPLOAD_WEBHOOK_MODE=run"),
+        ({"UPLOAD_WEBHOOK_COLLECTION_SLOT_S": "0"}, "UPLOAD_WEBHOOK_COLLECTION_SLOT_S"),
         ({"PREFECT_API_KEY": "k", "PREFECT_API_AUTH_STRING": "u:p"}, "both a key and an auth string"),
     ],
 )

@@ -21,6 +21,7 @@ from urllib.parse import quote_plus, urlsplit
 
 import httpx
 
+from flows.embed_collection import embed_collection_flow
 from flows.raster_embeddings import raster_embeddings
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST, ServerProcess, free_port
@@ -293,6 +294,22 @@ def deploy(server: PrefectServer, **options: Any) -> Deployment:
     } | options
     made = ask("POST", f"{server.api_url}/deployments/", body).json()
     return Deployment(server.api_url, made["id"], f"raster-embeddings/{body['name']}")
+
+
+def deploy_collections(server: PrefectServer, **options: Any) -> Deployment:
+    """Make a deployment of `embed-collection` for one run at a time, as prefect.yaml has it."""
+    name = f"test-{uuid.uuid4().hex[:8]}"
+    flow = ask("POST", f"{server.api_url}/flows/", {"name": "embed-collection"}).json()
+    body = {
+        "flow_id": flow["id"],
+        "name": name,
+        "enforce_parameter_schema": True,
+        "parameter_openapi_schema": embed_collection_flow.parameters.model_dump(),
+        "concurrency_limit": 1,
+        "concurrency_options": {"collision_strategy": "ENQUEUE"},
+    } | options
+    made = ask("POST", f"{server.api_url}/deployments/", body).json()
+    return Deployment(server.api_url, made["id"], f"embed-collection/{body['name']}")
 
 
 @contextmanager
