@@ -177,7 +177,8 @@ def _band(profile: RasterProfile, band: int) -> RasterBand:
     nodata: float | NoDataStrings | None = profile.nodata[band - 1]
     if nodata is None and profile.nodata_nan:
         nodata = NoDataStrings.NAN  # JSON cannot hold NaN as a number.
-    return RasterBand.create(data_type=DataType(profile.dtype), nodata=nodata)
+    scale, offset = (profile.scale_offset[band - 1] if profile.scale_offset else None) or (None, None)
+    return RasterBand.create(data_type=DataType(profile.dtype), nodata=nodata, scale=scale, offset=offset)
 
 
 def _media_type(driver: str) -> str | None:

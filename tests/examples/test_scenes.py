@@ -64,8 +64,11 @@ def test_sentinel2_scenes_of_both_baselines_get_equal_vectors(tmp_path: Path, qu
         "2015-07-04T10:10:06.027000+00:00", "2022-06-12T18:29:19.024000+00:00",
     ]  # fmt: skip
     for result, name in ((before, "sentinel2-before-04.00"), (after, "sentinel2-04.00")):
+        offset = 0.0 if result is before else -0.1
         item, real = stac_item(tmp_path, result), json.loads((ITEMS / f"{name}.json").read_text())
         assert item["properties"]["eo:cloud_cover"] == real["properties"]["eo:cloud_cover"]
+        (band,) = item["assets"]["source-B04"]["raster:bands"]
+        assert band == {"data_type": "uint16", "nodata": 0.0, "scale": 0.0001, "offset": offset}
         west, south, east, north = real["bbox"]
         left, bottom, right, top = item["bbox"]
         assert west - 0.5 < left < right < east + 0.5
