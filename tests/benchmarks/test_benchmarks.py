@@ -323,7 +323,9 @@ def test_cold_start(tmp_path: Path) -> None:
     found = cold_start.measure(rounds=1, tiny=True, results=tmp_path)
     check(found, cold_start.markdown(found), tmp_path)
     runs = {name: run["median"] for name, run in found["runs"].items()}
-    assert runs["python"] < runs["import"] < runs["help"] < runs["first_shard"]
+    # The help takes little longer than its imports, so that one measurement cannot tell which of the two is faster.
+    assert runs["python"] < min(runs["import"], runs["help"])
+    assert max(runs["import"], runs["help"]) < runs["first_shard"]
     assert found["slowest"]["help"]["prefect"] > 0
 
 
