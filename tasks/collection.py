@@ -181,7 +181,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
 
 
 def _publish_collection(result: CollectionResult, search: str | None) -> None:
-    """Create a markdown artifact that describes the collection after a run."""
+    """Create two artifacts: a description of the collection for people, and a table with its catalogue for programs."""
     collection = result.collection
     catalogue, store, layout = collection.catalogue, collection.store, collection.layout
     grid, model = collection.configuration.grid, collection.configuration.model
@@ -212,6 +212,11 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
 {lines}
 ```
 """,
+    )
+    create_table_artifact(
+        key=artifact_key("catalogue", collection.id),
+        description=f"Catalogue of collection {escape_markdown(collection.id)}",
+        table=[{"catalogue": store.uri(layout.catalogue)}],
     )
 
 

@@ -6,43 +6,16 @@ that file, run `python airflow/write_form.py` in the project's environment. docs
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from airflow.sdk import DAG, Param
-from prefect_run import PrefectRunOperator
+from prefect_form import flow_dag
 
-FORM: dict[str, Any] = json.loads((Path(__file__).parent / "flow_parameters.json").read_text())
-
-
-def chosen(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the flow parameters that differ from their defaults. The deployment sets all other parameters."""
-    return {name: value for name, value in params.items() if name in FORM and value != FORM[name].get("default")}
-
-
-with DAG(
+# Airflow looks for DAGs only in files that have the words "airflow" and "dag".
+dag = flow_dag(
     "raster_prep_and_embeddings",
+    Path(__file__).parent / "flow_parameters.json",
+    deployment=os.environ.get("RASTER_EMBEDDINGS_DEPLOYMENT", "raster-embeddings/embed-docker"),
     description="Embed the tiles of a raster with DINOv3.",
-    schedule=None,
-    params={
-        "deployment": Param(
-            os.environ.get("RASTER_EMBEDDINGS_DEPLOYMENT", "raster-embeddings/embed-docker"),
-            type="string",
-            pattern="^[^/]+/[^/]+$",
-            description="Prefect deployment to run, as flow/deployment.",
-        ),
-        **{name: Param(**schema) for name, schema in FORM.items()},
-    },
-    user_defined_macros={"chosen": chosen},
-    render_template_as_native_obj=True,
-    tags=["raster-embeddings"],
-    doc_md=__doc__,
-):
-    PrefectRunOperator(
-        task_id="embed",
-        deployment="{{ params.deployment }}",
-        parameters="{{ chosen(params) }}",
-        poll_s=float(os.environ.get("RASTER_EMBEDDINGS_POLL_SECONDS", "10")),
-    )
+    doc=__doc__,
+)

@@ -22,6 +22,9 @@ TIMEOUT_S = 30.0
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 CANCEL = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
 
+WRITTEN = ("manifest", "catalogue")
+"""What a flow writes. A table artifact whose key begins with the word has its URI in a column of this name."""
+
 AGAIN: dict[str, Any] = {
     "retry": tenacity.retry_if_exception_type(httpx.TransportError)
     | tenacity.retry_if_result(lambda answer: answer.status_code in (429, 502, 503, 504)),
@@ -72,8 +75,9 @@ class PrefectRunOperator(BaseOperator):
     """Create a flow run of a deployment, wait for the end of the run, and succeed or fail as the run did.
 
     While the run works, Airflow's triggerer waits for its end, and no Airflow worker is occupied. The operator writes
-    three XCom values: `flow_run_id`, `flow_run_url` (the page of the run) and `manifest` (the URI of the dataset's
-    manifest). If the task is marked failed or succeeded, is cleared, or times out, the operator cancels the run.
+    three XCom values: `flow_run_id`, `flow_run_url` (the page of the run), and the URI of what was written: `manifest`
+    of a dataset, or `catalogue` of a collection. If the task is marked failed or succeeded, is cleared, or times out,
+    the operator cancels the run.
 
     Args:
         deployment: the deployment, as flow/deployment.
@@ -135,7 +139,8 @@ class PrefectRunOperator(BaseOperator):
         ended += f" ({task.xcom_pull(task_ids=task.task_id, key='flow_run_url')})"
         if event["type"] == "COMPLETED":
             self.log.info(ended)
-            task.xcom_push("manifest", event["manifest"])
+            for name, uri in event["written"].items():
+                task.xcom_push(name, uri)
         elif event["type"] == "CANCELLED":
             raise AirflowFailException(ended)  # A person cancelled the run, so no retry.
         else:
@@ -194,7 +199,7 @@ class PrefectRunTrigger(BaseTrigger):
         """Wait until the run has ended.
 
         Returns:
-            Type, name and message of the run's state. If the run completed, also the URI of the manifest.
+            Type, name and message of the run's state. If the run completed, also the URIs of what was written.
         """
         async with httpx.AsyncClient(**api(await Connection.async_get(self.prefect_conn_id))) as client:
             while (event := await self._look(client)) is None:
@@ -211,18 +216,22 @@ class PrefectRunTrigger(BaseTrigger):
                 return None
             event = {"type": state["type"], "state": state["name"], "message": state["message"] or "no message"}
             if state["type"] == "COMPLETED":
-                event["manifest"] = await self._manifest(client)
+                event["written"] = await self._written(client)
             return event
         except httpx.HTTPError as error:
             self.log.warning("no answer from Prefect; the request will be repeated: %r", error)
             return None
 
-    async def _manifest(self, client: httpx.AsyncClient) -> str | None:
-        """Return the URI of the dataset's manifest, which is in a table artifact of the flow run."""
+    async def _written(self, client: httpx.AsyncClient) -> dict[str, str]:
+        """Return the URIs of what the run wrote, by `WRITTEN`. They are in table artifacts of the flow run."""
         wanted = {"artifacts": {"flow_run_id": {"any_": [self.flow_run_id]}, "type": {"any_": ["table"]}}}
         found = (await client.post("/artifacts/filter", json=wanted)).raise_for_status().json()
-        tables = [json.loads(one["data"]) for one in found if one["key"].startswith("manifest-")]
-        return str(tables[0][0]["manifest"]) if tables else None
+        return {
+            name: str(json.loads(one["data"])[0][name])
+            for one in found
+            for name in WRITTEN
+            if one["key"].startswith(f"{name}-")
+        }
 
     async def on_kill(self) -> None:
         """Cancel the run, because a person ended the task."""

@@ -8,29 +8,41 @@ import re
 import runpy
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pyarrow.parquet as pq
 import pytest
 
 from examples.landscape import make_scene
 from tests.support.environments import SOURCES, environment
 from tests.support.prefect_server import PrefectServer
 from tests.support.proxy import Fault, Proxy, proxy_before
+from tests.support.scenes import write_scene
 from tests.support.servers import HOST, ServerProcess, free_port
-from tests.support.webhook import Deployment, ask, deploy, deploy_to, process_worker, wait_for
+from tests.support.webhook import COLLECTION, Deployment, ask, deploy, deploy_to, process_worker, wait_for
 
 DAG = "raster_prep_and_embeddings"
+COLLECTION_DAG = "collection_embeddings"
 START_S = 180.0
 OVER = ("success", "failed")
 """States in which a task, and a DAG run of one task, has ended."""
 
 
-def test_the_dags_form_is_the_flows() -> None:
-    writer = runpy.run_path(str(SOURCES["airflow"] / "write_form.py"))
-    assert writer["FORM"].read_text() == writer["form"](), "run: python airflow/write_form.py"
+def test_the_forms_of_the_dags_are_those_of_the_flows() -> None:
+    forms = runpy.run_path(str(SOURCES["airflow"] / "write_form.py"))["forms"]()
+    assert sorted(forms) == sorted((SOURCES["airflow"] / "dags").glob("*.json"))
+    for file, text in forms.items():
+        assert file.read_text() == text, "run: python airflow/write_form.py"
+
+
+def test_every_dag_file_has_the_words_that_airflow_looks_for() -> None:
+    for file in (SOURCES["airflow"] / "dags").glob("*.py"):
+        text = file.read_text().lower()
+        assert "airflow" in text
+        assert "dag" in text
 
 
 @pytest.fixture(scope="session")
@@ -47,15 +59,17 @@ class Airflow:
     client: httpx.Client
     prefect: Proxy
     """Before Prefect's server; nothing of Airflow reaches that but through it."""
+    dag: str = DAG
+    """The DAG that the methods concern."""
 
     def trigger(self, run_id: str, **params: Any) -> httpx.Response:
         """Start a DAG run."""
         body = {"dag_run_id": run_id, "logical_date": None, "conf": params}
-        return self.client.post(f"/api/v2/dags/{DAG}/dagRuns", json=body)
+        return self.client.post(f"/api/v2/dags/{self.dag}/dagRuns", json=body)
 
     def task(self, run_id: str) -> dict[str, Any]:
         """Return the run's task instance."""
-        answer = self.client.get(f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed")
+        answer = self.client.get(f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/embed")
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
@@ -73,7 +87,7 @@ class Airflow:
 
     def wait_until_over(self, run_id: str) -> None:
         """Return once the DAG run has noticed that its task has ended: it can be neither cleared nor deleted before."""
-        run = f"/api/v2/dags/{DAG}/dagRuns/{run_id}"
+        run = f"/api/v2/dags/{self.dag}/dagRuns/{run_id}"
         wait_for(lambda: self.client.get(run).json()["state"] in OVER, f"{run_id} to be over")
 
     def wait_until_let_go(self, run_id: str) -> None:
@@ -100,12 +114,12 @@ class Airflow:
 
     def xcom(self, run_id: str, key: str) -> Any:
         """Return the value that the task pushed."""
-        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed/xcomEntries/{key}"
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/embed/xcomEntries/{key}"
         return self.client.get(path).raise_for_status().json()["value"]
 
     def log(self, run_id: str, attempt: int = 1) -> str:
         """Return the task's log."""
-        path = f"/api/v2/dags/{DAG}/dagRuns/{run_id}/taskInstances/embed/logs/{attempt}"
+        path = f"/api/v2/dags/{self.dag}/dagRuns/{run_id}/taskInstances/embed/logs/{attempt}"
         return self.client.get(path).raise_for_status().text
 
 
@@ -209,6 +223,33 @@ class TestWithAirflow:
         assert airflow.trigger("success", deployment=served.name, **parameters).status_code == 200
         airflow.wait("success", "success")
         assert len(served.runs()) == 1  # the same DAG run id and try are the same flow run
+
+    def test_scenes_become_a_collection_and_the_catalogue_is_in_xcom(
+        self, airflow: Airflow, prefect: PrefectServer, tiny_vit: Path, tmp_path: Path
+    ) -> None:
+        airflow = replace(airflow, dag=COLLECTION_DAG)
+        wait_for(lambda: airflow.client.get(f"/api/v2/dags/{COLLECTION_DAG}").is_success, "the DAG", START_S)
+        for number in range(2):
+            write_scene(tmp_path / "scenes" / f"{number}.tif", number)
+        parameters = {
+            "collection": "by-airflow",
+            "scenes": str(tmp_path / "scenes"),
+            "grid": {"size": 32},
+            "dinov3": {"model": str(tiny_vit)},
+        }
+        pool = f"airflow-{tmp_path.name}"
+        with process_worker(prefect, pool, tmp_path):
+            deployment = deploy_to(prefect, pool, COLLECTION, root=str(tmp_path / "store"))
+            airflow.trigger("many", deployment=deployment.name, **parameters).raise_for_status()
+            airflow.wait("many", "success")
+        catalogue = f"{tmp_path}/store/collections/by-airflow/items.parquet"
+        assert airflow.xcom("many", "catalogue") == catalogue
+        assert pq.read_table(catalogue)["state"].to_pylist() == ["ready", "ready"]
+        (run,) = deployment.runs()
+        assert run["parameters"]["collection"] == "by-airflow"
+        assert "workers" not in run["parameters"]  # What is left at its default is the deployment's to choose.
+        wrong = airflow.trigger("wrong", collection="by-airflow", scenes=5)
+        assert (wrong.status_code, "scenes" in wrong.text) == (400, True)
 
     def test_a_failing_flow_fails_the_task_with_its_message_and_link(
         self, airflow: Airflow, served: Deployment, tmp_path: Path

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlsplit
 
 import httpx
+from prefect import Flow
 
 from flows.embed_collection import embed_collection_flow
 from flows.raster_embeddings import raster_embeddings
@@ -282,18 +283,25 @@ class Deployment:
         return [run["parameters"]["raster"] for run in self.runs()]
 
 
-def deploy(server: PrefectServer, **options: Any) -> Deployment:
-    """Make a deployment with the real flow's parameters. If `options` name no work pool, its runs are never started."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    flow = ask("POST", f"{server.api_url}/flows/", {"name": "raster-embeddings"}).json()
+RASTER, COLLECTION = "flows/raster_embeddings.py:raster_embeddings", "flows/embed_collection.py:embed_collection_flow"
+"""Entrypoints of the flows that a test can deploy."""
+
+_FLOWS: dict[str, Flow[Any, Any]] = {RASTER: raster_embeddings, COLLECTION: embed_collection_flow}
+
+
+def deploy(server: PrefectServer, entrypoint: str = RASTER, **options: Any) -> Deployment:
+    """Make a deployment with a real flow's parameters. If `options` name no work pool, its runs are never started."""
+    name, flow_name = f"test-{uuid.uuid4().hex[:8]}", _FLOWS[entrypoint].name
+    flow = ask("POST", f"{server.api_url}/flows/", {"name": flow_name}).json()
     body = {
         "flow_id": flow["id"],
         "name": name,
         "enforce_parameter_schema": True,
-        "parameter_openapi_schema": raster_embeddings.parameters.model_dump(),
+        "entrypoint": entrypoint,
+        "parameter_openapi_schema": _FLOWS[entrypoint].parameters.model_dump(),
     } | options
     made = ask("POST", f"{server.api_url}/deployments/", body).json()
-    return Deployment(server.api_url, made["id"], f"raster-embeddings/{body['name']}")
+    return Deployment(server.api_url, made["id"], f"{flow_name}/{body['name']}")
 
 
 def deploy_collections(server: PrefectServer, **options: Any) -> Deployment:
@@ -340,12 +348,12 @@ def process_worker(server: PrefectServer, pool: str, folder: Path) -> AbstractCo
     return worker(server, pool, folder, "prefect", "worker", "start", *options)
 
 
-def deploy_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
-    """Deploy the real flow for a worker of `pool` on this machine."""
+def deploy_to(server: PrefectServer, pool: str, entrypoint: str = RASTER, **parameters: Any) -> Deployment:
+    """Deploy a real flow for a worker of `pool` on this machine."""
     return deploy(
         server,
+        entrypoint,
         work_pool_name=pool,
-        entrypoint="flows/raster_embeddings.py:raster_embeddings",
         pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
         parameters=parameters,
     )
