@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.logging.loggers import LoggingAdapter
 
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.found_scene import FoundScene, Listing
@@ -18,7 +20,7 @@ from rasterembed.commands.collection_texts import counts_text, failure_text, wor
 from rasterembed.commands.next_search import collection_search_command
 from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
-from rasterembed.scene_pipeline import SceneJob, embed_scenes
+from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import shortened
@@ -80,6 +82,25 @@ def deal(scenes: Sequence[FoundScene]) -> Iterator[tuple[int, list[FoundScene]]]
             batch, size = [], 0
     if batch:
         yield len(scenes) - len(batch), batch
+
+
+class _LoggedMessages(SceneMessages):
+    """Writes the messages about scenes to a log. Threads without the context of the run call it.
+
+    Args:
+        log: logger of the task run.
+    """
+
+    def __init__(self, log: logging.Logger | LoggingAdapter) -> None:
+        self._log = log
+
+    def on_wait(self, message: str) -> None:
+        """Log that the run waits for another run."""
+        self._log.info("%s", message)
+
+    def on_warning(self, message: str) -> None:
+        """Log a warning."""
+        self._log.warning("%s", message)
 
 
 class PrefectCollectionSteps(CollectionQaSteps):
@@ -147,8 +168,8 @@ class PrefectCollectionSteps(CollectionQaSteps):
                 progress.add(1)
 
         def embed(batch: Sequence[FoundScene]) -> list[SceneRow]:
-            rows = []
-            for row in embed_scenes(store, job, batch, lease, hub_token=hub_token, messages=self):
+            rows, messages = [], _LoggedMessages(get_run_logger())
+            for row in embed_scenes(store, job, batch, lease, hub_token=hub_token, messages=messages):
                 rows.append(row)
                 on_row(row)
             return rows

@@ -12,7 +12,6 @@ from rasterembed.collection.summaries import CollectionSummary
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.escape import escape_terminal
-from rasterembed.store.layout import DatasetLayout
 
 _SHOWN = 10
 """Largest number of failed scenes that are shown one by one."""
@@ -161,10 +160,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield "scenes from", listing
     failures = _failures(collection)
     for row in failures[:_SHOWN]:
-        if row.state is SceneState.FAILED:
-            yield "failed", failure_text(row)
-        else:
-            yield "failed_qa", f"{row.source}: see {store.uri(DatasetLayout(row.id).qa_report_markdown)}"
+        more = "" if row.state is SceneState.FAILED else f" (report: rasterembed qa {row.id})"
+        yield row.state.value, f"{failure_text(row)}{more}"
     if len(failures) > _SHOWN:
         yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint
