@@ -306,18 +306,8 @@ def deploy(server: PrefectServer, entrypoint: str = RASTER, **options: Any) -> D
 
 def deploy_collections(server: PrefectServer, **options: Any) -> Deployment:
     """Make a deployment of `embed-collection` for one run at a time, as prefect.yaml has it."""
-    name = f"test-{uuid.uuid4().hex[:8]}"
-    flow = ask("POST", f"{server.api_url}/flows/", {"name": "embed-collection"}).json()
-    body = {
-        "flow_id": flow["id"],
-        "name": name,
-        "enforce_parameter_schema": True,
-        "parameter_openapi_schema": embed_collection_flow.parameters.model_dump(),
-        "concurrency_limit": 1,
-        "concurrency_options": {"collision_strategy": "ENQUEUE"},
-    } | options
-    made = ask("POST", f"{server.api_url}/deployments/", body).json()
-    return Deployment(server.api_url, made["id"], f"embed-collection/{body['name']}")
+    one = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
+    return deploy(server, COLLECTION, **one | options)
 
 
 @contextmanager
