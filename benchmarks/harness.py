@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import random
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -275,3 +276,17 @@ def run(measure: Callable[..., dict[str, Any]], markdown: Callable[[dict[str, An
 
     app.default(command)
     app()
+
+
+def alone_with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run one part in its own process, and add the growth of the process's peak memory in MB to the result."""
+    return alone(_with_memory, part, *arguments)
+
+
+def _with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    before = _peak_mb()
+    return part(*arguments) | {"memory_mb": round(_peak_mb() - before)}
+
+
+def _peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -10,19 +10,16 @@ query equals the wall time.
 from __future__ import annotations
 
 import math
-import resource
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import RESULTS, figure, load, run, save, table
+from benchmarks.harness import RESULTS, alone_with_memory, figure, load, run, save, table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
@@ -71,11 +68,11 @@ def measure(
     for count in rows:
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
-            size: dict[str, Any] = _alone(_write, root, count, dimensions)
-            size["scan"] = _alone(_scan, root, dimensions, queries)
+            size: dict[str, Any] = alone_with_memory(_write, root, count, dimensions)
+            size["scan"] = alone_with_memory(_scan, root, dimensions, queries)
             if count <= index_up_to:
-                size["build"] = _alone(_build, root)
-                size["vss"] = _alone(_vss, root, dimensions, queries)
+                size["build"] = alone_with_memory(_build, root)
+                size["vss"] = alone_with_memory(_vss, root, dimensions, queries)
             sizes[str(count)] = size
     largest = max(rows)
     per_row = sizes[str(largest)]["scan"]["seconds"].median / largest
@@ -87,21 +84,6 @@ def _one_digit(value: float) -> int:
     """Round a number down to one significant digit."""
     power = 10 ** math.floor(math.log10(value))
     return int(value // power * power)
-
-
-def _alone(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run one part in its own process, and add the peak memory of the process to the result."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_with_memory, part, *arguments).result()
-
-
-def _with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    before = _peak_mb()
-    return part(*arguments) | {"memory_mb": round(_peak_mb() - before)}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:

@@ -81,7 +81,8 @@ def search_embeddings(
     """
     log_expected_errors_in_one_line()
     names, target = dataset_names(dataset, all_datasets, collection), open_store(root, store, source_store)
-    tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container())
+    inputs = (query.image, where.within)
+    tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container(), inputs=inputs)
     _, hub_token = choose_weights(Dinov3(), weights)
     answer = search_datasets(
         target, SearchRequest(names, collection, query, where, k, engine, ef_search, device, hub_token)

@@ -50,7 +50,7 @@ def search(
         device: Device that runs the model, if the example is an image.
     """
     names, store = dataset_names(dataset, all_datasets, collection), open_command_store(root)
-    tiles, picture = find_outputs(store, out, sheet)
+    tiles, picture = find_outputs(store, out, sheet, inputs=(query.image, where.within))
     if collection is None:
         check_known(store, [name for name in names if not is_pattern(name)])
     else:

@@ -62,12 +62,13 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
         file: the file. Its name ends in `.png`.
 
     Raises:
-        UsageError: if the file's name has another ending, or if its folder does not exist.
+        UsageError: if the file's name has another ending, if its folder does not exist, or if it is a searched raster.
         RasterChangedError: if a raster was changed after it was embedded.
         DataError: if a raster is missing or cannot be read.
         StoreError: if the file cannot be written.
     """
     output = find_output(None, file, ".png") if isinstance(file, Path) else file
+    output.check_not_read(address for dataset in datasets for address in dataset.plan.rasters)
     by_id = {dataset.id: dataset for dataset in datasets}
     shown_examples = answer.examples[:_MAX_EXAMPLES]
     tiles = [example.tile for example in shown_examples if example.tile]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -47,6 +49,31 @@ class OutputFile:
             return
         with os_errors(self.place), new_file(Path(self.place)) as part:
             part.write_bytes(data)
+
+    def check_not_read(self, addresses: Iterable[str | None]) -> None:
+        """Refuse a result that would replace a file which the search reads.
+
+        Args:
+            addresses: paths, or s3://bucket/key, of files that are read. None is left out.
+
+        Raises:
+            UsageError: if the result is one of these files.
+        """
+        own = _entry(str(self))
+        for address in filter(None, addresses):
+            if PurePosixPath(address).name == PurePosixPath(own).name and _entry(address) == own:
+                raise UsageError(f"{self}: the search reads this file, and would replace it: choose another file")
+
+
+def _entry(address: str) -> str:
+    """Return the absolute form of an address. Symbolic links to folders are resolved.
+
+    A result replaces a link in the place of the file itself, and not the file that the link leads to.
+    """
+    if "://" in address:
+        return address
+    path = Path(address).expanduser()
+    return os.path.join(os.path.realpath(path.parent), path.name)
 
 
 def find_output(store: ObjectStore | None, text: str | Path, *endings: str, local: bool = True) -> OutputFile:
@@ -112,7 +139,12 @@ def _check_key(name: str, key: str) -> str:
 
 
 def find_outputs(
-    store: ObjectStore, out: str | None, sheet: str | None, *, local: bool = True
+    store: ObjectStore,
+    out: str | None,
+    sheet: str | None,
+    *,
+    local: bool = True,
+    inputs: Sequence[str | None] = (),
 ) -> tuple[OutputFile | None, OutputFile | None]:
     """Return the files for an answer and its contact sheet. See `find_output`.
 
@@ -121,8 +153,14 @@ def find_outputs(
         out: file for the tiles of an answer, or None.
         sheet: file for a contact sheet, or None.
         local: whether local files are allowed.
+        inputs: files that the search reads. None is left out.
+
+    Raises:
+        UsageError: see `find_output`; or if a file is one of the inputs.
     """
-    return (
-        None if out is None else find_output(store, out, *ANSWER_ENDINGS, local=local),
-        None if sheet is None else find_output(store, sheet, ".png", local=local),
-    )
+    tiles = None if out is None else find_output(store, out, *ANSWER_ENDINGS, local=local)
+    picture = None if sheet is None else find_output(store, sheet, ".png", local=local)
+    for file in (tiles, picture):
+        if file is not None:
+            file.check_not_read(inputs)
+    return tiles, picture

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
-from rasterembed.errors import DataError, StoreUnavailableError, UsageError
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line, validation_reason
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import Areas, read_areas, swapped_box
@@ -341,15 +342,32 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
     """Return the rows of engines as hits. The ranks are in the order of the rows."""
     hits = []
     for rank, (dataset, row) in enumerate(rows, start=1):
-        centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
-        if centre is None and dataset.plan.profile.on_earth:
-            # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
-            point = shapely.from_wkb(row["geometry"]).representative_point()
-            centre = point.x, point.y
-        lon, lat = centre or (None, None)
-        acquired = dataset.plan.profile.acquired
-        hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
+        try:
+            lon, lat = _centre(dataset, row)
+            acquired = dataset.plan.profile.acquired
+            hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
+        except ValidationError as error:
+            raise _impossible(dataset, validation_reason(error)) from error
+        except (TypeError, shapely.errors.ShapelyError) as error:
+            raise _impossible(dataset, one_line(error)) from error
     return tuple(hits)
+
+
+def _centre(dataset: Dataset, row: dict[str, Any]) -> tuple[float | None, float | None]:
+    """Return longitude and latitude of the middle of a tile. None if the raster has no place on Earth."""
+    centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
+    if centre is None and dataset.plan.profile.on_earth:
+        # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
+        point = shapely.from_wkb(row["geometry"]).representative_point()
+        return point.x, point.y
+    return centre or (None, None)
+
+
+def _impossible(dataset: Dataset, reason: str) -> DataError:
+    return DataError(
+        f"dataset {dataset.id!r}: a row of its shards has an impossible value ({reason}): run `rasterembed datasets "
+        f"verify {dataset.id}`"
+    )
 
 
 def search(

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
+from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection
@@ -94,6 +95,15 @@ def test_it_gives_the_same_answer(store: ObjectStore) -> None:
     answer = search(store, [DATASET], Query(tile="r000002_c000003"), k=len(expected))
     assert [hit.tile_id for hit in answer.hits] == [tile for tile, _ in expected]
     assert [hit.distance for hit in answer.hits] == pytest.approx([distance for _, distance in expected], abs=1e-6)
+
+
+def test_it_becomes_a_collection_that_gives_the_same_answer(store: ObjectStore) -> None:
+    expected = json.loads((WRITTEN / "answer.json").read_text())["hits"]
+    collection = rebuild_collection(store, "old", datasets=[DATASET])
+    answer = collection.search(Query(tile=f"{DATASET}/r000002_c000003"), k=len(expected))
+    assert [hit.tile_id for hit in answer.hits] == [tile for tile, _ in expected]
+    assert [hit.distance for hit in answer.hits] == pytest.approx([distance for _, distance in expected], abs=1e-6)
+    assert {hit.scene for hit in answer.hits} == {RASTER}
 
 
 def test_it_passes_its_quality_checks(store: ObjectStore) -> None:

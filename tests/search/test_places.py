@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from affine import Affine
@@ -257,3 +260,31 @@ def test_a_valid_polygon_with_many_points_is_no_problem(tmp_path: Path) -> None:
     file.write_text(shapely.to_geojson(circle))
     (area,) = read_areas(Where(within=str(file)))
     assert area.meets(shapely.points([0, 9.9, 11], [0, 0, 0])).tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["col_off", "shard"])
+def test_a_missing_number_in_a_tile_index_ends_in_one_line(name: str, pacific: ObjectStore, tmp_path: Path) -> None:
+    shutil.copytree(pacific.root, tmp_path / "store")
+    store = ObjectStore(root=str(tmp_path / "store"))
+    path = Path(store.uri("tiles/pacific/index.parquet"))
+    table = pq.read_table(path)
+    number = table.column_names.index(name)
+    pq.write_table(table.set_column(number, name, pa.nulls(len(table), table.schema.field(name).type)), path)
+    for query in (Query(tile="r000000_c000000"), Query(lonlat=(179.7, 9.9))):
+        with pytest.raises(DataError, match=r"dataset 'pacific': .*run `rasterembed datasets verify pacific`") as error:
+            search(store, ["pacific"], query)
+        assert "\n" not in str(error.value)
+
+
+def test_a_missing_number_in_a_shard_ends_in_one_line(pacific: ObjectStore, tmp_path: Path) -> None:
+    shutil.copytree(pacific.root, tmp_path / "store")
+    (path,) = (tmp_path / "store").glob("embeddings/pacific/*.parquet")
+    table = pq.read_table(path)
+    number = table.column_names.index("width")
+    pq.write_table(table.set_column(number, "width", pa.nulls(len(table), pa.int32())), path)
+    manifest = tmp_path / "store/datasets/pacific/manifest.json"
+    content = json.loads(manifest.read_text())
+    content["bytes"] = content["shards"][0]["bytes"] = path.stat().st_size
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(DataError, match="a row of its shards has an impossible value"):
+        search(ObjectStore(root=str(tmp_path / "store")), ["pacific"], Query(tile="r000000_c000000"))

@@ -259,6 +259,9 @@ BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
     "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is missing, cut off or damaged"),
     "no json": (lambda i: (i.folder / "index.json").write_text("{"), "the index is broken: index.json cannot be read"),
     "led astray": (lambda i: rewrite(i, file="../../../x.duckdb"), "the index is broken: index.json cannot be read"),
+    "huge numbers": (lambda i: rewrite(i, ef_search=10**30), "the index is broken: index.json cannot be read"),
+    "negative size": (lambda i: rewrite(i, bytes=-1), "the index is broken: index.json cannot be read"),
+    "recall of nan": (lambda i: rewrite(i, recall=float("nan")), "the index is broken: index.json cannot be read"),
     "stale": (lambda i: rewrite(i, fingerprint="0" * 64), "the index is stale: it was built from other vectors"),
 }
 

@@ -22,7 +22,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import MAX_SHOWN, write_sheet
 from rasterembed.search.output import FORMATS, write_answer
-from rasterembed.search.output_file import ANSWER_ENDINGS
+from rasterembed.search.output_file import ANSWER_ENDINGS, find_outputs
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store.object_store import ObjectStore
@@ -152,6 +152,33 @@ def test_a_file_is_replaced_whole_or_not_at_all(answer: Answer, tmp_path: Path) 
         write_answer(answer, tmp_path / "taken.csv")
     assert "\n" not in str(error.value)
     assert {entry.name for entry in tmp_path.iterdir()} == {"found.csv", "taken.csv"}
+
+
+def test_a_result_never_replaces_a_file_that_the_search_reads(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    area = tmp_path / "area.geojson"
+    area.write_text("{}")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for out in (str(area), str(tmp_path / "link/area.geojson")):
+        with pytest.raises(UsageError, match=r"area\.geojson: the search reads this file, and would replace it"):
+            find_outputs(store, out, None, inputs=(None, str(area)))
+    with pytest.raises(UsageError, match=r"chip\.png: the search reads this file"):
+        find_outputs(store, None, "store:searches/chip.png", inputs=(store.uri("searches/chip.png"),))
+    other, _ = find_outputs(store, str(tmp_path / "found.geojson"), None, inputs=(str(area),))
+    assert other is not None
+
+
+def test_a_sheet_never_replaces_a_searched_raster(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
+    raster = blank_raster(tmp_path / "l.png.tif", 2, 2).rename(tmp_path / "l.png")
+    write_dataset(store, "picture", raster, model, np.eye(4, dtype=np.float32))
+    before = raster.read_bytes()
+    with Searcher(store, ["picture"]) as searcher:
+        answer = searcher.ask(Query(tile="r000000_c000000"))
+        with pytest.raises(UsageError, match=r"l\.png: the search reads this file"):
+            write_sheet(answer, searcher.datasets, raster)
+    assert raster.read_bytes() == before
 
 
 def test_every_ending_has_a_format() -> None:

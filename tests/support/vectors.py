@@ -75,6 +75,7 @@ def write_dataset(
     shard_tiles: int = 2048,
     vector_dtype: str = "float32",
     state: State = "ready",
+    grid: Grid = Grid(size=SIDE),
 ) -> Manifest:
     """Write a dataset with the given vectors, and return its manifest.
 
@@ -90,6 +91,7 @@ def write_dataset(
         shard_tiles: see `Selection`.
         vector_dtype: see `Selection`.
         state: see `Manifest`.
+        grid: the tile grid. Its tiles have `SIDE` px.
     """
     selection = Selection.model_validate(
         {"shard_tiles": shard_tiles, "vector_dtype": vector_dtype, "allow_no_crs": True}
@@ -98,7 +100,7 @@ def write_dataset(
         store,
         register(store, str(raster)),
         dataset_id,
-        PlanSettings(grid=Grid(size=SIDE), model=model, selection=selection),
+        PlanSettings(grid=grid, model=model, selection=selection),
     )
     plan.write(store)
     shards = []
