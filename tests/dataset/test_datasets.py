@@ -268,6 +268,14 @@ def test_verify_compares_the_manifest_with_the_plan(path: tuple[str, ...], store
     assert "other" in found.found.partition(", and the plan says ")[0]
 
 
+@pytest.mark.parametrize(("length", "shown"), [(80, "x" * 80), (81, "x" * 79 + "…")])
+def test_verify_shows_at_most_80_letters_of_a_value(length: int, shown: str, store: ObjectStore) -> None:
+    content = json.loads(store.read(LAYOUT.manifest) or b"")
+    store.write(LAYOUT.manifest, json.dumps(content | {"model": "x" * length}).encode())
+    (found,) = Dataset.open(store, DATASET).verify()
+    assert found.found.startswith(f"model is {shown}, and the plan says ")
+
+
 def test_verify_compares_the_manifest_with_its_fingerprint_if_the_plan_is_lost(store: ObjectStore) -> None:
     _edit_manifest(store, "configuration", "source", "uri")
     dataset = Dataset.open(store, DATASET)
