@@ -36,6 +36,10 @@ hypothesis.settings.load_profile("no deadline")
 # among them takes a quarter of the time of the collection.
 gc.set_threshold(100_000, 10, 10)
 
+# The test processes have more threads than there are cores. A thread of PyTorch that waits for another thread shall not
+# keep a core busy. OpenMP reads this variable when PyTorch is imported, which is later.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # If OpenVINO can import this package, each import and each conversion forks the whole process to send a report. Tests
 # may import OpenVINO before the library does, so the package is hidden here too.
 sys.modules.setdefault("openvino_telemetry", None)
