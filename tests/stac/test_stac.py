@@ -27,6 +27,7 @@ from rasterembed.store.server_settings import SourceStore
 from tests.support.environments import environment
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import ServerProcess, free_port
+from tests.support.stac_schemas import check
 from tests.support.web_server import WebServer, make_certificate, set_names, web_server
 from tests.support.webhook import wait_for
 
@@ -245,6 +246,7 @@ def test_other_readers_open_a_written_collection(
     for reader in ("stac-geoparquet", "rustac"):
         assert sorted(read[reader]) == sorted(rows), reader
         for name, item in read[reader].items():
+            check(item)
             properties = item["properties"]
             assert properties["state"] == rows[name].state.value
             assert properties["rows"] == rows[name].rows
