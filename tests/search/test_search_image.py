@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
-from rasterembed.errors import DataError, RasterEmbedError, UsageError
+from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
@@ -342,9 +342,10 @@ def test_an_image_that_is_no_use_is_named(photo: Embedded, tmp_path: Path, make:
 
 
 def test_an_address_that_is_no_file_is_refused(photo: Embedded) -> None:
-    for image in ("https://example.org/chip.png", "/vsicurl/http://example.org/x.tif"):
-        with pytest.raises(UsageError):
-            search(photo.dataset.store, ["photo"], Query(image=image))
+    with pytest.raises(StoreError, match=r"the host example\.org is not one of those that may be read"):
+        search(photo.dataset.store, ["photo"], Query(image="https://example.org/chip.png"))
+    with pytest.raises(UsageError):
+        search(photo.dataset.store, ["photo"], Query(image="/vsicurl/http://example.org/x.tif"))
 
 
 def test_other_weights_than_the_dataset_s_are_refused(photo: Embedded, tmp_path: Path) -> None:
