@@ -150,7 +150,7 @@ def test_new_changed_gone_and_damaged_scenes_are_recorded(store: ObjectStore, sc
     reasons = {Path(row.source).name: row.reason or "" for row in result.failed}
     assert "the file is empty" in reasons["empty.tif"]
     assert "not a raster that can be read here" in reasons["text.tif"]
-    assert "allow_no_crs" in reasons["nowhere.tif"]
+    assert "it has no CRS" in reasons["nowhere.tif"]
     assert result.collection.catalogue.table.slice(0, 0).schema == unchanged.schema
     # Only the failed scenes are tried again, and one of them is mended now.
     write_scene(scenes / "empty.tif", 5)
