@@ -28,6 +28,7 @@ from benchmarks import (
     reading,
     remote,
     report,
+    scenes,
     slow_store,
     tables,
     uploads,
@@ -119,6 +120,15 @@ def test_remote(tmp_path: Path) -> None:
     assert run["tiles"] == 100
     assert run["passed"]["reader"]["bytes"] >= run["block_bytes"]
     assert set(run["delays_ms"]) == {"0", "5"}
+
+
+@pytest.mark.slow
+def test_scenes(tmp_path: Path) -> None:
+    report = scenes.measure(side=600, size=64, rounds=1, results=tmp_path)
+    check(report, scenes.markdown(report), tmp_path)
+    assert {run["tiles"] for run in report["runs"].values()} == {100}
+    on_s3, over_https = (report["runs"][f"one file, {how}"]["requests"] for how in ("on S3", "over https"))
+    assert over_https <= on_s3
 
 
 @pytest.mark.slow

@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rasterio
+from rasterio import warp
 
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.stac_api import items_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import ObjectStore
@@ -224,6 +229,31 @@ def test_a_search_becomes_a_collection(archive: Archive, store: ObjectStore, tin
     assert again.comparison.to_embed_count == 0
     fewer = options.model_copy(update={"search": StacSearch(ids=("scene-0001",))})
     assert embed_collection(store, "survey", archive.api, fewer).comparison.gone == ()
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_the_commands_go_from_a_search_of_the_api_to_an_answer(
+    archive: Archive, tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", ",".join(archive.hosts))
+    monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_PRIVATE", "yes")
+    root = str(tmp_path / "store")
+    wanted = json.dumps(
+        {"collections": ["generated"], "datetime": "2026-05-01", "query": {"eo:cloud_cover": {"lt": 60}}}
+    )
+    model = ("--model", str(tiny_vit), "--size", "32", "--anchor", "crs", "--device", "cpu")
+    place = ("--collection", "survey", "--root", root)
+    told = str(run(app, ["collection", "embed", archive.api, *place, "--search", wanted, *model]))
+    names = expected(archive, dates=("2026-05-01T00:00:00Z", "2026-05-01T23:59:59Z"), clouds=60)
+    assert 2 <= len(names) < 8
+    assert f"scenes: {len(names)}: {len(names)} ready" in told
+    with rasterio.open(BytesIO(archive.files.files[f"/{names[0]}.tif"])) as scene:
+        (lon,), (lat,) = warp.transform(scene.crs, "OGC:CRS84", *[[value] for value in scene.xy(10, 10)])
+    answer = str(run(app, ["search", *place, "--lonlat", str(lon), str(lat), "--pick", "latest", "-k", "3"]))
+    assert names[0] in answer
+    # Another run finds nothing to do.
+    told = str(run(app, ["collection", "embed", archive.api, *place, "--search", wanted, "--device", "cpu"]))
+    assert "nothing was computed" in told
 
 
 def _vectors(store: ObjectStore, name: str) -> Any:
