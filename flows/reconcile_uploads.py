@@ -87,7 +87,7 @@ def reconcile_uploads(
     started, known = start_runs(pending.single, deployment, root, store, most)
     begun: list[CollectionRule] = []
     if pending.collections:
-        begun = start_collection_runs(pending.collections, collection_deployment, root, store)
+        begun = start_collection_runs(target, pending.collections, collection_deployment, root, store)
     publish_sweep(started, known, pending.collections, begun)
     failed = [run for run in known if run.state_type in (StateType.FAILED, StateType.CRASHED, StateType.CANCELLED)]
     return Sweep(

@@ -153,11 +153,16 @@ def start_runs(
 
 @task(name="start-collection-runs", **STEP)
 def start_collection_runs(
-    lacking: Mapping[CollectionRule, int], deployment: str, root: str | None, store: str | None
+    place: ObjectStore,
+    lacking: Mapping[CollectionRule, int],
+    deployment: str,
+    root: str | None,
+    store: str | None,
 ) -> list[CollectionRule]:
     """Create a run for each collection that lacks uploads and has no run that waits or works.
 
     Args:
+        place: store of the collections.
         lacking: number of missing uploads of each rule.
         deployment: deployment to run for a collection, as flow/deployment.
         root: folder or s3://bucket/prefix of the collections; None: the deployment's value.
@@ -173,7 +178,7 @@ def start_collection_runs(
     with get_client(sync_client=True) as client:
         target = _find_deployment(client, deployment)
         for rule, count in lacking.items():
-            identity = rule.identity(root)
+            identity = rule.identity(place.root)
             busy = FlowRunFilter(
                 tags=FlowRunFilterTags(all_=[identity]),
                 state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_BUSY)),

@@ -12,6 +12,7 @@ from rasterembed.collection.summaries import CollectionSummary
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.escape import escape_terminal
+from rasterembed.qa.collection_run import current_report
 
 _SHOWN = 10
 """Largest number of failed scenes that are shown one by one."""
@@ -67,6 +68,7 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
         "state": collection.state.value,
         "scenes": {state.value: count for state, count in catalogue.counts().items()},
         "rows": catalogue.vectors,
+        "quality": _quality(collection),
         "gone": sum(catalogue.table["gone"].to_pylist()),
         "first": None if first is None else first.isoformat(),
         "last": None if last is None else last.isoformat(),
@@ -77,6 +79,14 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
         ],
         "configuration": collection.configuration.model_dump(mode="json"),
     }
+
+
+def _quality(collection: Collection) -> dict[str, Any] | None:
+    """Return the verdict about the collection as a whole as JSON values, or None if this state was not checked."""
+    report = current_report(collection.store, collection.layout, collection.configuration, collection.catalogue)
+    if report is None:
+        return None
+    return {"passed": report.passed, "breached": [metric.name for metric in report.breaches]}
 
 
 def summary(result: CollectionResult, search: str | None) -> str:
@@ -150,6 +160,9 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield {"model": "weights"}.get(name, name), pairs(values[name])
     yield "scenes", counts_text(catalogue.count, catalogue.counts())
     yield "rows", str(catalogue.vectors)
+    report = current_report(store, collection.layout, collection.configuration, catalogue)
+    if report is not None:
+        yield "quality", f"{report.summary()}; see {store.uri(collection.layout.qa_report_markdown)}"
     gone = sum(catalogue.table["gone"].to_pylist())
     if gone:
         yield "gone", f"{gone} scenes that the last listing did not have"

@@ -81,11 +81,11 @@ class CollectionRule(BaseModel):
         """Return whether an object lies below the prefix."""
         return bucket == self.bucket and key.startswith(self.prefix)
 
-    def identity(self, root: str | None) -> str:
+    def identity(self, root: str) -> str:
         """Return a tag that all runs of this rule have: the collection, and a digest of the root and the prefix.
 
         Args:
-            root: root of the store, or None to use the deployment's root.
+            root: root of the store of the collection, in its full form.
         """
         digest = hashlib.sha256(json.dumps([root, self.bucket, self.prefix]).encode()).hexdigest()
         return f"collection:{self.collection}:{digest[:16]}"

@@ -1,10 +1,11 @@
-"""A hundred uploads at once, on a Prefect server with PostgreSQL: a hundred datasets, none lost and none twice.
+"""Many uploads at once, on a Prefect server with PostgreSQL: all are embedded, none is lost and none twice.
 
 With BURST_DATABASE=sqlite, the same on SQLite. With `-s`, pytest shows how long it took.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -12,8 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
+import httpx
 import pytest
 
+from rasterembed.collection.collection import Collection
+from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
@@ -23,15 +27,20 @@ from tests.support.deployed import write_scene
 from tests.support.postgres import postgres
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
-from tests.support.webhook import deploy_to, wait_for, webhook, worker
+from tests.support.webhook import deploy_collections_to, deploy_to, wait_for, webhook, worker
 
 UPLOADS = 100
 POOL = "burst"
+COLLECTION_UPLOADS, UPLOAD_SECONDS = 200, 10
+COLLECTION_POOL = "collections"
 
 
-@pytest.fixture
+ENDED = "COMPLETED", "FAILED", "CRASHED", "CANCELLED"
+
+
+@pytest.fixture(scope="module")
 def server() -> Iterator[PrefectServer]:
-    """Start a Prefect server for this test alone."""
+    """Start a Prefect server for these tests."""
     sqlite = os.environ.get("BURST_DATABASE") == "sqlite"
     with nullcontext() if sqlite else postgres() as database, prefect_server(database_url=database) as found:
         yield found
@@ -64,8 +73,7 @@ def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
             uploaded = time.monotonic() - begun
             wait_for(lambda: deployment.count() >= UPLOADS, "the runs", 300, every=2)
             created = time.monotonic() - begun
-            ended = "COMPLETED", "FAILED", "CRASHED", "CANCELLED"
-            wait_for(lambda: deployment.count(*ended) == deployment.count(), "the datasets", 800, every=2)
+            wait_for(lambda: deployment.count(*ENDED) == deployment.count(), "the datasets", 800, every=2)
             done = time.monotonic() - begun
             print(f"uploaded after {uploaded:.0f} s, runs created after {created:.0f} s, ended after {done:.0f} s")
             print(service.counts())
@@ -79,3 +87,68 @@ def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
     assert sorted(dataset_dates(store)) == names
     manifests = [read_manifest(store, name) for name in names]
     assert {(found.state, found.rows) for found in manifests if found} == {("ready", 15)}  # a corner has no pixels
+
+
+@pytest.mark.burst
+@pytest.mark.timeout(600)
+def test_two_hundred_uploads_into_a_collection_are_a_few_runs(
+    ceph: S3Server, server: PrefectServer, bucket: str, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ceph.environment().items():
+        monkeypatch.setenv(name, value)
+    ceph.create_bucket(bucket)
+    root, collection = f"s3://{bucket}/store", "survey"
+    keys = [f"in/{number:03d}.tif" for number in range(COLLECTION_UPLOADS)]
+    tiny = write_scene(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
+    begun = time.monotonic()
+
+    def upload(number: int) -> None:
+        time.sleep(max(0.0, begun + number * UPLOAD_SECONDS / COLLECTION_UPLOADS - time.monotonic()))
+        ceph.client().put_object(Bucket=bucket, Key=keys[number], Body=tiny)
+
+    with worker(server, COLLECTION_POOL, tmp_path, "tests.support.forking_worker", COLLECTION_POOL, "--limit", "2"):
+        deployment = deploy_collections_to(
+            server,
+            COLLECTION_POOL,
+            dinov3={"model": str(tiny_vit), "device": "cpu"},
+            grid={"size": 64},
+            qa={"min_rows": 100},  # fifteen vectors are too few to judge
+        )
+        with webhook(
+            server.api_url,
+            deployment.name,
+            root,
+            collections=json.dumps([{"bucket": bucket, "prefix": "in/", "collection": collection}]),
+            collection_deployment=deployment.name,
+            collection_slot_s="5",  # The burst lasts for several slots.
+        ) as service:
+            announce(ceph, bucket, service)
+            begun = time.monotonic()
+            with ThreadPoolExecutor(40) as pool:
+                list(pool.map(upload, range(COLLECTION_UPLOADS)))
+            uploaded = time.monotonic() - begun
+
+            def taken() -> bool:
+                try:
+                    counts = service.counts()
+                except httpx.HTTPError:  # In the burst, the gateway has all connections of the webhook.
+                    return False
+                return counts["started"] + counts["duplicate"] >= COLLECTION_UPLOADS
+
+            wait_for(taken, "the notifications", 120, every=1)
+            announced = time.monotonic() - begun
+            wait_for(lambda: deployment.count(*ENDED) == deployment.count(), "the runs", 400, every=2)
+            done = time.monotonic() - begun
+            print(f"uploaded after {uploaded:.0f} s, announced after {announced:.0f} s, ended after {done:.0f} s")
+            print(service.counts())
+    runs = deployment.runs()
+    assert [run["state"]["message"] for run in runs if run["state"]["type"] != "COMPLETED"] == []
+    print(f"{len(runs)} runs")
+    assert len(runs) <= 5
+    found = Collection.open(ObjectStore(root=root), collection)
+    assert found.state is CollectionState.READY
+    rows = list(found.catalogue.rows())
+    assert sorted(row.source for row in rows) == [f"s3://{bucket}/{key}" for key in keys]
+    assert {(row.state.value, row.rows) for row in rows} == {("ready", 15)}  # a corner has no pixels
+    assert found.table is not None
+    assert found.table.rows == 15 * COLLECTION_UPLOADS

@@ -26,6 +26,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionSteps, check_collection, embed_collection
+from rasterembed.commands.collection import app as collection_app
 from rasterembed.commands.qa import app as qa_app
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
@@ -335,6 +336,10 @@ def test_the_command_checks_a_collection_and_its_exit_status_is_the_verdict(
     assert f"report: {store.root}/collections/survey/qa/report.md" in run(
         qa_app, ["--collection", NAME, "--root", store.root, *mild]
     )
+    shown = run(collection_app, ["show", NAME, "--root", store.root])
+    assert f"quality: 5 passed; see {store.root}/collections/survey/qa/report.md" in shown
+    told = json.loads(run(collection_app, ["show", NAME, "--root", store.root, "--json"]))
+    assert told["quality"] == {"passed": True, "breached": []}
     for wrong in ([], ["scene", "--collection", NAME]):
         with pytest.raises(SystemExit) as end:
             run(qa_app, [*wrong, "--root", store.root])

@@ -26,6 +26,7 @@ _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
     [
         "flows.raster_embeddings",
+        "flows.embed_collection",
         "rasterembed.model.embedder",
         "prefect._internal.metrics",
         "prefect.workers.base",

@@ -28,6 +28,8 @@ from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST, ServerProcess, free_port
 
 PROJECT = Path(__file__).parents[2]
+_HERE = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
+"""Steps with which a worker loads the flow from this folder."""
 TOKEN = "no/real+token"
 
 
@@ -344,7 +346,17 @@ def deploy_to(server: PrefectServer, pool: str, entrypoint: str = RASTER, **para
         server,
         entrypoint,
         work_pool_name=pool,
-        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
+        pull_steps=_HERE,
+        parameters=parameters,
+    )
+
+
+def deploy_collections_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
+    """Deploy `embed-collection` for a worker of `pool` on this machine, for one run at a time."""
+    return deploy_collections(
+        server,
+        work_pool_name=pool,
+        pull_steps=_HERE,
         parameters=parameters,
     )
 
