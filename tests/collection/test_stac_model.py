@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pystac
 import pytest
+from pystac.extensions.mlm import MLMExtension
 
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.stac_model import stac_model
@@ -53,6 +55,8 @@ def test_the_card_of_a_model_is_valid(model_id: str, name: str, revision: str | 
     assert tile["value_scaling"][2] == {"type": "z-score", "mean": 0.296, "stddev": 0.143}
     assert (tile["input"]["shape"], tile["resize_type"]) == ([-1, 3, 224, 224], None)
     assert embedding["result"]["shape"] == [-1, 384]
+    read = MLMExtension.ext(pystac.Item.from_dict(card))
+    assert (read.mlm_name, read.architecture, read.input[0].bands) == (plain, "DINOv3", ["red", "green", "blue"])
 
 
 def test_a_tile_that_is_resized_says_so() -> None:
