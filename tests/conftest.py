@@ -61,6 +61,8 @@ def pytest_xdist_auto_num_workers() -> int:
 LONGEST_FIRST = (
     "tests/flows/",
     "tests/services/test_webhook.py",
+    "tests/services/test_collection_rules.py",
+    "tests/qa/test_collection_qa.py",
     "tests/benchmarks/",
     "tests/docs/",
     "tests/store/test_s3.py",
@@ -72,6 +74,15 @@ LONGEST_FIRST = (
     "tests/store/",
 )
 """Prefixes of the test modules that take longest. They run first, because the other processes wait for the last one."""
+
+
+WITH_PREFECT = (
+    "tests/flows/",
+    "tests/services/test_webhook.py",
+    "tests/services/test_collection_rules.py",
+    "tests/qa/test_collection_qa.py",
+)
+"""Prefixes of the test modules that use the session's Prefect server."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,7 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Return a scheduler that runs the tests of a module in one process, and all modules of flows in one process.
+    """Return a scheduler that runs a module in one process, and all modules of `WITH_PREFECT` in one process.
 
     Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests.
     """
@@ -95,8 +106,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
     class ModuleScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            with_prefect = module.startswith("tests/flows/") or module == "tests/services/test_webhook.py"
-            return "with Prefect" if with_prefect else module
+            return "with Prefect" if module.startswith(WITH_PREFECT) else module
 
     return ModuleScheduling(config, log)
 
