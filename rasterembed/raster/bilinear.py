@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,23 @@ class Image:
         shape = valid.shape[0], samples, valid.shape[1], samples
         centre_x, centre_y = x, y
         if samples > 1:
-            centre_x, centre_y = (axis.reshape(shape).mean(axis=(1, 3)) for axis in (x, y))
+            centre_x, centre_y = (_summed(axis.reshape(shape)) / samples**2 for axis in (x, y))
         row, col, hits = self._pixel_at(centre_x, centre_y)
+        inside = hits if samples == 1 else self._pixel_at(x, y)[2]
+        if not inside.all():
+            x, y = np.where(inside, x, 0.0), np.where(inside, y, 0.0)
         shown = []
         for group in self._groups:
-            channels = group.packed[row + 1, col + 1] if self._nearest else self._means(group, x, y, shape)
-            shown.append((group.packed[row + 1, col + 1, -1] != 0) & hits)
+            nearest = _at(group.packed, row, col)
+            channels = nearest if self._nearest else self._means(group, x, y, inside, shape)
+            shown.append((nearest[..., -1] != 0) & hits)
             for values, band in zip(np.moveaxis(channels, -1, 0), range(*group.bands.indices(len(out))), strict=False):
                 np.copyto(out[band], np.rint(values) if out.dtype.kind in "iu" else values, casting="unsafe")
-        valid[:] = np.logical_or.reduce(shown)
-        for group, own in zip(self._groups, shown, strict=True):
-            hidden = valid & ~own
-            if hidden.any():  # Another band has data here. This band keeps the nodata value of the nearest pixel.
+        valid[:] = shown[0] if len(shown) == 1 else np.logical_or.reduce(shown)
+        if len(shown) > 1:
+            for group, own in zip(self._groups, shown, strict=True):
+                hidden = valid & ~own
+                # Another band has data here. This band keeps the nodata value of the nearest pixel.
                 out[group.bands, hidden] = self._pixels[group.bands, row[hidden], col[hidden]]
         if not valid.all():
             out[:, ~valid] = 0
@@ -81,23 +87,21 @@ class Image:
         return np.where(hits, y, 0).astype(np.intp), np.where(hits, x, 0).astype(np.intp), hits
 
     def _means(
-        self, group: _Group, x: Floats, y: Floats, shape: tuple[int, int, int, int]
+        self, group: _Group, x: Floats, y: Floats, inside: NDArray[np.bool_], shape: tuple[int, int, int, int]
     ) -> NDArray[np.floating[Any]]:
         """Return the mean colours of pixels, shape (rows, columns, channels). The last channel is not a colour.
 
         Args:
             group: bands to sample.
-            x: positions of the samples, px.
+            x: positions of the samples, px. Any position in the image for a sample outside it.
             y: positions of the samples, px.
+            inside: which samples are inside the image.
             shape: rows, samples along a side of a pixel, columns, samples.
         """
-        _, _, hits = self._pixel_at(x, y)
-        if not hits.all():
-            x, y = np.where(hits, x, 0.0), np.where(hits, y, 0.0)
         sums = _bilinear(group.packed, x, y).reshape(*shape, -1)
         if shape[1] > 1:
-            sums[~hits.reshape(shape)] = 0
-        means = sums.sum(axis=(1, 3)) if shape[1] > 1 else sums[:, 0, :, 0]
+            sums[~inside.reshape(shape)] = 0
+        means = _summed(sums)
         weights = means[..., -1]
         # A weight of 1 changes nothing, and most weights are 1.
         part = (weights != 1) & (weights != 0)
@@ -121,6 +125,28 @@ def _packed(pixels: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np
         np.copyto(inside[..., band], pixels[band], where=valid)
     inside[..., -1] = valid
     return packed
+
+
+def _summed(samples: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return the sums of the samples of each pixel.
+
+    They are added in a fixed order. The order of NumPy's own sums depends on the shape, and so on the window.
+
+    Args:
+        samples: values, shape (rows, samples, columns, samples) or (rows, samples, columns, samples, channels).
+    """
+    total = samples[:, 0, :, 0]
+    for i, j in product(range(samples.shape[1]), range(samples.shape[3])):
+        if (i, j) != (0, 0):
+            total = total + samples[:, i, :, j]
+    return total
+
+
+def _at(packed: NDArray[np.generic], row: NDArray[np.intp], col: NDArray[np.intp]) -> NDArray[np.generic]:
+    """Return all channels of pixels, by row and column without the border, shape (rows, columns, channels)."""
+    width, channels = packed.shape[1:]
+    found: NDArray[np.generic] = packed.reshape(-1, channels).take((row + 1) * width + (col + 1), axis=0, mode="clip")
+    return found
 
 
 def _bilinear(packed: NDArray[np.generic], x: Floats, y: Floats) -> NDArray[np.floating[Any]]:

@@ -28,7 +28,7 @@ _REGION_SAMPLES = 2**19
 _REGION_BYTES = 2**24
 """Largest size in bytes of the raster's pixels that are read in one call."""
 
-_PIECE_SAMPLES = 2**13
+_PIECE_SAMPLES = 2**14
 """Number of samples that are computed together. Their arrays fit in a processor's cache."""
 
 

@@ -212,8 +212,9 @@ def test_pixels_do_not_depend_on_the_window(
     random = np.random.default_rng(3)
     pixels = noise(3, "uint16", height=150, width=140)
     pixels[:, random.random((150, 140)) < 0.05] = 0
-    path = write(tmp_path / "r.tif", pixels, **WEST, nodata=0)
-    for grid in (anchored(10.0, "EPSG:32635"), anchored(25.0, "EPSG:3035")):
+    whole_numbers = write(tmp_path / "r.tif", pixels, **WEST, nodata=0)
+    values = write(tmp_path / "f.tif", np.where(pixels > 0, pixels * 1.1, np.nan).astype(np.float32), **WEST)
+    for path, grid in ((whole_numbers, anchored(10.0, "EPSG:32635")), (values, anchored(31.0, "EPSG:3035"))):
         profile, whole, valid = read_whole(store, path, grid)
         for limit in (2**19, 2**10):
             monkeypatch.setattr(warped_pixels, "_REGION_SAMPLES", limit)
