@@ -24,6 +24,7 @@ from benchmarks import (
     report,
     search,
     slow_store,
+    warping,
 )
 from benchmarks.harness import RESULTS
 
@@ -42,6 +43,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     slow_store.NAME: ("benchmarks.md", slow_store.markdown),
     report.NAME: ("benchmarks.md", report.markdown),
     search.NAME: ("search.md", search.markdown),
+    warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }
 """For each result: the document with the result's table, and the function that makes the table."""

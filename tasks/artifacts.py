@@ -60,7 +60,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
 |---|---|
 | raster | {markdown_code(shortened(plan.source.uri))} |
 | tiles | {tiles} |
-| grid | {grid.size} px, stride {grid.step} px, edge {grid.edge}, anchor {grid.anchor} |
+| grid | {escape_markdown(grid.describe())} |
 | model | {escape_markdown(shortened(manifest.model))} |
 | vectors | {model.pooling}, {manifest.dimensions} dimensions, computed in {model.dtype} |
 | computed by | {escape_markdown(computed)} |

@@ -226,7 +226,7 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
 | this run | {work_text(result) or "no scene to embed"} |
 | from | {markdown_code(shortened(result.listing.address))} |
 | vectors | {catalogue.vectors:,} of {model.dimensions} dimensions |
-| grid | {grid.size} px, stride {grid.step} px, edge {grid.edge}, anchor {grid.anchor} |
+| grid | {escape_markdown(grid.describe())} |
 | model | {escape_markdown(shortened(model.name))} |
 
 ```

@@ -121,6 +121,20 @@ class Grid(BaseModel):
         """Distance from one tile to the next, in px: the stride, or the size if no stride is given."""
         return self.stride or self.size
 
+    def describe(self) -> str:
+        """Return the grid in one line.
+
+        Example:
+            >>> Grid(size=64, anchor="crs", resolution=10, crs="EPSG:32635").describe()
+            '64 px, stride 64 px, edge pad, anchor crs, pixels of 10 in EPSG:32635'
+        """
+        text = f"{self.size} px, stride {self.step} px, edge {self.edge}, anchor {self.anchor}"
+        if self.origin != (0.0, 0.0):
+            text += f", origin {self.origin[0]:g} {self.origin[1]:g}"
+        if self.resolution is not None:
+            text += f", pixels of {self.resolution:g} in {'the CRS of the scene' if self.crs is None else self.crs}"
+        return text
+
     def count(self, length: int) -> int:
         """Return the number of tiles along an axis of `length` px."""
         beyond_first = length - self.size

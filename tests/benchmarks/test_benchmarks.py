@@ -32,6 +32,7 @@ from benchmarks import (
     slow_store,
     tables,
     uploads,
+    warping,
 )
 from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
 from examples.landscape import make_scene
@@ -108,6 +109,14 @@ def test_reading(tmp_path: Path) -> None:
     check(report, reading.markdown(report), tmp_path)
     assert [run["tiles"] for run in report["runs"].values()] == [100, 100, 16]
     assert all(share > 0 for share in report["ratios"].values())
+
+
+@pytest.mark.slow
+def test_warping(tmp_path: Path) -> None:
+    report = warping.measure(side=300, size=64, rounds=1, results=tmp_path)
+    check(report, warping.markdown(report), tmp_path)
+    assert report["ratios"][warping.UNCHANGED] == 1.0
+    assert all(run["tiles"] >= 4 for run in report["runs"].values())
 
 
 @pytest.mark.slow

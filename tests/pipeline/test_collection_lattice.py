@@ -12,6 +12,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.lattice import lattice_of
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionOptions, embed_collection
 from rasterembed.dataset.plan import PlanSettings
@@ -97,6 +98,8 @@ def test_with_a_crs_all_scenes_are_on_one_lattice(store: ObjectStore, scenes: Pa
     for name in ("b.tif", "c.tif", "d.tif"):
         assert datasets[name].plan.profile.warp is not None
     ids = {name: set(dataset.tiles()["tile_id"].to_pylist()) for name, dataset in datasets.items()}
+    # The table of the collection compares this text.
+    assert {lattice_of(dataset.plan) for dataset in datasets.values()} == {"EPSG:32635 10 -10"}
     assert len(ids["a.tif"] & ids["b.tif"]) >= 4
     assert ids["a.tif"] <= ids["c.tif"]
 
