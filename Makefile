@@ -80,6 +80,7 @@ bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md
 	$(BIN)/python -m benchmarks.reading
 	$(BIN)/python -m benchmarks.warping
 	$(BIN)/python -m benchmarks.remote
+	$(BIN)/python -m benchmarks.scenes
 	$(BIN)/python -m benchmarks.slow_store
 	$(BIN)/python -m benchmarks.encodings
 	-$(BIN)/python -m benchmarks.memory
