@@ -17,7 +17,7 @@ from tests.fuzz.child import Outcome, run_limited
 from tests.fuzz.mutations import damage_bytes, damage_json
 
 
-@pytest.mark.parametrize("cases", [12, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("cases", [12, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_short_run_finds_nothing(cases: int) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "--seed", "7", "--cases", str(cases)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=280)
