@@ -10,6 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prefect.assets import Asset
@@ -87,6 +88,24 @@ def public_address(uri: str) -> str:
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
 
+@dataclass(frozen=True)
+class _Committed:
+    """A dataset that was committed."""
+
+    id: str
+    state: str
+    reason: str | None
+    """Why the dataset did not pass its quality checks."""
+    rows: int
+    skipped: int
+    files: tuple[str, ...]
+    """Addresses of the files that the dataset was made from."""
+    figures: Mapping[str, float]
+    """Measured values of the quality checks, by name."""
+    collection_id: str | None
+    """Name of the collection that the dataset belongs to."""
+
+
 def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: QaReport | None) -> None:
     """Send the event about a dataset that was committed, and materialise its asset.
 
@@ -96,9 +115,17 @@ def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: Q
         manifest: the dataset's manifest, in its final state.
         report: report of the quality checks. None if they did not run.
     """
-    figures = {} if report is None else _figures(report.metrics)
-    files = tuple(file.uri for file in plan.source.files)[:_MAX_FILES]
-    _report(store, manifest.dataset_id, manifest.state, manifest.rows, manifest.skipped, files, figures, None)
+    committed = _Committed(
+        id=manifest.dataset_id,
+        state=manifest.state,
+        reason="; ".join(metric.sentence() for metric in report.breaches) if report and report.breaches else None,
+        rows=manifest.rows,
+        skipped=manifest.skipped,
+        files=tuple(file.uri for file in plan.source.files)[:_MAX_FILES],
+        figures={} if report is None else _figures(report.metrics),
+        collection_id=None,
+    )
+    _report(store, committed)
 
 
 def report_scene(store: ObjectStore, row: SceneRow) -> None:
@@ -108,8 +135,19 @@ def report_scene(store: ObjectStore, row: SceneRow) -> None:
         store: store of the collection.
         row: row of the scene in the catalogue. Nothing is sent about a scene that failed.
     """
-    if row.state is not SceneState.FAILED:
-        _report(store, row.id, row.state.value, row.rows, row.skipped, (row.source,), {}, collection_of(row.id))
+    if row.state is SceneState.FAILED:
+        return
+    committed = _Committed(
+        id=row.id,
+        state=row.state.value,
+        reason=row.reason,
+        rows=row.rows,
+        skipped=row.skipped,
+        files=(row.source,),
+        figures={},
+        collection_id=collection_of(row.id),
+    )
+    _report(store, committed)
 
 
 def report_collection(result: CollectionResult) -> None:
@@ -152,44 +190,37 @@ def report_collection(result: CollectionResult) -> None:
     _materialise(key, collection.id, description, [asset_key(result.listing.address)], payload)
 
 
-def _report(
-    store: ObjectStore,
-    dataset_id: str,
-    state: str,
-    rows: int,
-    skipped: int,
-    files: tuple[str, ...],
-    figures: Mapping[str, float],
-    collection_id: str | None,
-) -> None:
+def _report(store: ObjectStore, committed: _Committed) -> None:
     """Send the event about a dataset. A dataset whose quality was not checked has no event, and only its asset."""
-    layout = DatasetLayout(dataset_id)
+    layout = DatasetLayout(committed.id)
     key = asset_key(store.uri(layout.dataset_folder))
     links = {"manifest": store.uri(layout.manifest), "item": store.uri(layout.stac_item)}
-    if figures:
+    if committed.figures:
         links["report"] = store.uri(layout.qa_report_markdown)
+    tiles = committed.rows + committed.skipped
     payload: dict[str, Any] = {
-        "dataset": dataset_id,
+        "dataset": committed.id,
         "root": _text(store.root),
-        "state": state,
-        "raster": _text(public_address(files[0])),
-        "rows": rows,
-        "skipped": skipped,
-        "coverage": rows / (rows + skipped) if rows + skipped else 0.0,
-        "qa": dict(figures),
+        "state": committed.state,
+        "reason": None if committed.reason is None else _text(committed.reason),
+        "raster": _text(public_address(committed.files[0])),
+        "rows": committed.rows,
+        "skipped": committed.skipped,
+        "coverage": committed.rows / tiles if tiles else 0.0,
+        "qa": dict(committed.figures),
         "links": {name: _text(link) for name, link in links.items()},
     }
     resource = {
         "prefect.resource.id": key,
-        "prefect.resource.name": dataset_id,
-        "raster-embeddings.dataset": dataset_id,
+        "prefect.resource.name": committed.id,
+        "raster-embeddings.dataset": committed.id,
     }
-    if collection_id is not None:
-        payload["collection"] = resource["raster-embeddings.collection"] = collection_id
-    if state in DATASET_EVENTS:
-        emit_event(DATASET_EVENTS[state], resource=resource, payload=payload)
-    description = f"{rows} vectors, {skipped} skipped tiles, {state}"
-    _materialise(key, dataset_id, description, [asset_key(file) for file in files], payload)
+    if committed.collection_id is not None:
+        payload["collection"] = resource["raster-embeddings.collection"] = committed.collection_id
+    if committed.state in DATASET_EVENTS:
+        emit_event(DATASET_EVENTS[committed.state], resource=resource, payload=payload)
+    description = f"{committed.rows} vectors, {committed.skipped} skipped tiles, {committed.state}"
+    _materialise(key, committed.id, description, [asset_key(file) for file in committed.files], payload)
 
 
 def _materialise(key: str, name: str, description: str, upstream: list[str], metadata: dict[str, Any]) -> None:

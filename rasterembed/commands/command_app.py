@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import docstring_parser
 from cyclopts import App, ArgumentCollection, Group, Parameter, Token
 from pydantic import BaseModel
+
+from rasterembed.escape import cut
 
 POSITIONAL = Parameter()
 """Marks a parameter that has a default, but may be given by position: `Annotated[str | None, POSITIONAL]`."""
@@ -82,15 +85,28 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
             title = _TITLES.get(name, name.replace("_", " ").capitalize())
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
-            described = Parameter(help=helps.get(name))
-            if int in _alternatives(hint):
-                described = Parameter(help=helps.get(name), converter=_whole_number)
-            hint = Annotated[hint, described]
+            hint = _option(hint, helps.get(name))
         by_position = parameter.default is parameter.empty or any(
             mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ())
         )
         kind = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
         yield parameter.replace(annotation=hint, kind=kind)
+
+
+def _option(hint: Any, text: str | None) -> Any:
+    """Return the annotation with which a parameter that is no model becomes an option.
+
+    Args:
+        hint: annotation of the parameter.
+        text: help text.
+    """
+    alternatives = _alternatives(hint)
+    if any(get_origin(part) is dict for part in alternatives):
+        # Cyclopts would make an option of each key, and would not call the converter.
+        return Annotated[Any, Parameter(help=text, converter=_json_object)]
+    if int in alternatives:
+        return Annotated[hint, Parameter(help=text, converter=_whole_number)]
+    return Annotated[hint, Parameter(help=text)]
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -107,3 +123,15 @@ def _whole_number(_: Any, tokens: Sequence[Token]) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"give a whole number, not {text!r}") from None
+
+
+def _json_object(_: Any, tokens: Sequence[Token]) -> dict[str, Any]:
+    """Return the JSON object that a person typed."""
+    text = tokens[0].value
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise ValueError(f'give a JSON object, such as \'{{"collections": ["a"]}}\', not {cut(text, 60)!r}')
+    return value

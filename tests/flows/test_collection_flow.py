@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,9 @@ import duckdb
 import httpx
 import pytest
 from prefect import State
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.command import run as run_command
 from flows.embed_collection import embed_collection_flow
 from flows.raster_embeddings import raster_embeddings
 from rasterembed.dataset.embedding import Execution
@@ -18,6 +23,8 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
+from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.events import asset_key
 from tests.support.prefect_server import PrefectServer
@@ -28,14 +35,14 @@ pytestmark = pytest.mark.usefixtures("plain_pictures")
 
 
 def _run(root: Path, scenes: Path, model: Path, name: str = "survey", **parameters: Any) -> State[Any]:
-    chosen = {"grid": Grid(size=32), "dinov3": Dinov3(model=str(model), device="cpu"), "max_failed_fraction": 1.0}
+    chosen: dict[str, Any] = {
+        "grid": Grid(size=32),
+        "dinov3": Dinov3(model=str(model), device="cpu"),
+        "max_failed_fraction": 1.0,
+    }
+    chosen["execution"] = Execution(batch_size=4, lease_wait=0)
     state: State[Any] = embed_collection_flow(
-        name,
-        str(scenes),
-        root=str(root),
-        execution=Execution(batch_size=4, lease_wait=0),
-        return_state=True,
-        **chosen | parameters,
+        name, str(scenes), root=str(root), return_state=True, **chosen | parameters
     )
     return state
 
@@ -87,6 +94,7 @@ def scenes(tmp_path: Path) -> Path:
 def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "prefect")
     root = tmp_path / "store"
     run = _run(root, scenes, tiny_vit)
     result = run.result()
@@ -181,6 +189,7 @@ def _of_run(run: State[Any]) -> dict[str, Any]:
 def test_the_event_of_one_raster_has_its_quality_and_a_second_run_says_that_it_was_complete(
     tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "prefect")
     raster = write_scene(tmp_path / "a raster.tif")
     chosen: dict[str, Any] = {
         "raster": str(raster),
@@ -193,6 +202,7 @@ def test_the_event_of_one_raster_has_its_quality_and_a_second_run_says_that_it_w
     failed = raster_embeddings(**chosen, qa=QaThresholds(max_mean_cosine=-0.5, min_rows=2))
     (event,) = _events(prefect_api, "raster-embeddings.dataset.failed-qa", failed, 1)
     assert event["payload"]["qa"]["mean_cosine"] > -0.5
+    assert "mean_cosine" in event["payload"]["reason"]
     assert Path(event["payload"]["links"]["report"]).exists()
     ready = raster_embeddings(**chosen)
     (event,) = _events(prefect_api, "raster-embeddings.dataset.ready", ready, 1)
@@ -220,6 +230,25 @@ def test_too_many_failed_scenes_fail_the_run_and_are_shown(
     assert [row["state"] for row in table] == ["failed", "ready", "ready"]
 
 
+def test_a_run_waits_for_another_run_of_the_same_collection(
+    scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "prefect")
+    store = ObjectStore(root=str(tmp_path / "store"))
+    with ExitStack() as other:
+        other.enter_context(hold_lease(store, CollectionLayout("busy"), "another-run", wait_s=0, on_wait=print))
+
+        def release() -> None:
+            wait_for(lambda: "another-run" in caplog.text, "the run to wait", timeout=120)
+            other.close()
+
+        thread = threading.Thread(target=release)
+        thread.start()
+        state = _run(tmp_path / "store", scenes, tiny_vit, "busy", execution=Execution(batch_size=4, lease_wait=120))
+        thread.join()
+    assert state.is_completed()
+
+
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [({"name": "a--b"}, "collection id 'a--b' is not allowed"), ({"search": {"no": 1}}, "the key 'no' is unknown")],
@@ -231,6 +260,18 @@ def test_what_is_wrong_is_told_before_anything_runs(
     with pytest.raises(UsageError, match=message):
         state.result()
     assert not (tmp_path / "store").exists()
+
+
+def test_the_command_line_takes_a_search_as_json_and_checks_it_before_a_server_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["survey", "https://stac.example/", "--root", str(tmp_path), "--search"]
+    for search, message in (("[1]", "give a JSON object"), ('{"no": 1}', "the key 'no' is unknown")):
+        with temporary_settings({PREFECT_API_URL: None}), pytest.raises(SystemExit) as error:
+            run_command(embed_collection_flow, [*words, search])
+        assert error.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
 
 
 def test_the_form_has_every_parameter_with_a_description() -> None:
