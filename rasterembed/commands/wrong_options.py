@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from rasterembed.errors import one_line, validation_reason
 
-_MARKED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([a-z0-9_.-]+))?`|^([a-z][a-z0-9_]*)(?=: )")
+_MARKED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([a-z0-9_.+ -]+))?`|^([a-z][a-z0-9_]*)(?=: )")
 """The name of a parameter in an error: in backticks, with or without a value, or before a colon at the beginning."""
 
 _NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run as run_command
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import ALL_STATES
@@ -225,6 +228,29 @@ def test_an_impossible_warp_of_a_stored_plan_is_refused(
     store.write(plan.layout.plan(plan.fingerprint), json.dumps(content).encode())
     with pytest.raises(DataError, match=r"cannot read the plan \(.*: embed the raster again"):
         Plan.read(store, "other", plan.fingerprint)
+
+
+def test_the_command_takes_the_grid(
+    embedded: dict[str, Dataset],
+    scenes: dict[str, Path],
+    tiny_vit: Path,
+    tmp_path: Path,
+    plain_pictures: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["embed", str(scenes["other"]), "--root", str(tmp_path), "--dataset-id", "other", "--size", str(SIDE)]
+    words += ["--shard-tiles", "16", "--range", "0", "255", "--model", str(tiny_vit), "--device", "cpu"]
+    words += ["--max-mean-cosine", "1", "--anchor", "crs", "--resolution", "10"]
+    run_command(app, [*words, "--crs", ZONE])
+    found = Dataset.open(ObjectStore(root=str(tmp_path)), "other")
+    assert found.manifest.fingerprint == embedded["other"].manifest.fingerprint
+    with pytest.raises(SystemExit):
+        run_command(app, [*words, "--crs", "EPSG:1"])
+    error = "error: --crs 'EPSG:1' is not understood: give a code as EPSG:32635, or WKT\n"
+    assert capsys.readouterr().err.endswith(error)
+    with pytest.raises(SystemExit):
+        run_command(app, words[:-2])  # Without the resolution, the scene is not on the lattice.
+    assert re.search(r"give --origin \d \d\. Otherwise", capsys.readouterr().err)
 
 
 def test_the_grid_decides_the_fingerprint(embedded: dict[str, Dataset]) -> None:

@@ -375,6 +375,27 @@ def test_tiles_of_a_scene_of_several_files_are_those_of_its_stacked_bands(store:
         np.testing.assert_array_equal(found.pixels[name], tile)
 
 
+def test_files_of_several_resolutions_are_resampled_before_they_are_warped(store: ObjectStore, tmp_path: Path) -> None:
+    """Compare with the scene as it is read without a warp, written as one raster, and warped."""
+    fine, coarse = noise(1, "uint8", height=120, width=100), noise(2, "uint8", height=60, width=50)
+    coarse[:, 20:30, 10:25] = 0
+    halves = WEST | {"transform": WEST["transform"] @ Affine.scale(2)}
+    files = {"red": str(write(tmp_path / "red.tif", fine, **WEST, nodata=0))}
+    for i, name in enumerate(("green", "blue")):
+        files[name] = str(write(tmp_path / f"{name}.tif", coarse[i : i + 1], **halves, nodata=0))
+    source = register_scene(store, files)
+    scene = inspect_scene(store, source)
+    with open_pixels(store, source.uri, scene) as raster:
+        unwarped, _ = raster.read((1, 2, 3), Window(0, 0, 100, 120))
+    stacked = write(tmp_path / "stacked.tif", unwarped, **WEST, nodata=0)
+    profile, expected, expected_valid = read_whole(store, stacked, anchored(10.0, "EPSG:32635"))
+    warped = warp_profile(scene, anchored(10.0, "EPSG:32635"), "scene")
+    with open_pixels(store, source.uri, warped) as raster:
+        found, valid = raster.read((1, 2, 3), Window(0, 0, profile.width, profile.height))
+    np.testing.assert_array_equal(valid, expected_valid)
+    np.testing.assert_array_equal(found, expected)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], Grid, str]] = {
     "no place": ({"on_earth": False}, anchored(10.0), "no place on Earth, so it cannot be warped"),
     "a CRS that names a file": ({}, anchored(10.0, "+proj=longlat +nadgrids=/etc/passwd"), "no such file is opened"),
