@@ -9,11 +9,13 @@ from rasterembed.store.server_settings import SourceSettings, SourceStore
 
 
 class SourceStoreBlock(SourceSettings, Block):
-    """The S3 server that rasters are read from, and the credentials for it."""
+    """How rasters are read: an S3 server with its credentials, and the hosts that are read over https."""
 
     _block_type_name = "Source Store"
     _block_type_slug = "source-store"
-    _description = "The S3 server that rasters are read from, if datasets are written to another: endpoint and keys."
+    _description = (
+        "How rasters are read, if not from the store: an S3 server with its keys, and hosts that are read over https."
+    )
 
     def source_store(self) -> SourceStore:
         """Return the library's settings."""

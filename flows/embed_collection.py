@@ -100,7 +100,7 @@ def embed_collection_flow(
             document (.json, .geojson), a stac-geoparquet file (.parquet), the URL of a STAC API, or one raster.
         root: Folder or s3://bucket/prefix for the collection. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        source_store: Name of a source-store block, if scenes are read from another server than the store's.
+        source_store: Name of a source-store block, if scenes are read from another server, or over https.
         search: Search of a STAC API as JSON, with collections, bbox, datetime, query or filter.
         assets: Keys or common names of a STAC Item's assets, such as red, green and blue. By default the asset visual,
             else red, green and blue, else the only data asset.

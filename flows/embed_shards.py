@@ -61,7 +61,7 @@ def embed_share(
         rasters: Files that the parent run was given. If the store is on S3, this run may read these local files.
         root: Folder or s3://bucket/prefix of the dataset.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
+        source_store: Name of a source-store block, if rasters are read from another server, or over https.
         weights: Name of a dinov3-weights block, for weights that need a token.
         execution: Settings for speed and memory. They change the vectors only by rounding.
         device: Where the model runs.

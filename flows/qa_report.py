@@ -84,7 +84,7 @@ def qa_report(
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
+        source_store: Name of a source-store block, if rasters are read from another server, or over https.
         collection: Name of a collection to check, in place of a dataset.
         thresholds: Bounds that the dataset must keep.
         collection_thresholds: Bounds that the collection must keep, if a collection is checked.

@@ -85,7 +85,7 @@ def raster_embeddings(
             as red=B04.tif,green=B03.tif,blue=B02.tif.
         root: Folder or s3://bucket/prefix for the dataset. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
+        source_store: Name of a source-store block, if rasters are read from another server, or over https.
         dataset_id: Name of the dataset. By default it is made from the raster's path.
         assets: Keys or common names of a STAC Item's assets, as red,green,blue. By default the asset visual, else red,
             green and blue, else the only data asset.

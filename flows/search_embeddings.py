@@ -65,7 +65,7 @@ def search_embeddings(
         collection: Search the table of this collection: the vectors of all its scenes.
         root: Folder or s3://bucket/prefix of the datasets and collections. By default the folder rasterembed-store.
         store: Name of an object-store block, for a bucket with its own endpoint and keys.
-        source_store: Name of a source-store block, if rasters on S3 are read from another server than the store's.
+        source_store: Name of a source-store block, if rasters are read from another server, or over https.
         query: The example to look for.
         where: Which tiles may be in the answer.
         k: Number of tiles.

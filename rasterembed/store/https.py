@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import os
 import re
 import socket
 import ssl
@@ -115,6 +116,7 @@ class HttpsClient:
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
         self._idle: dict[tuple[str, int], list[_Connection]] = {}
+        self._process = os.getpid()
 
     def __del__(self) -> None:
         for idle in self._idle.values():
@@ -258,6 +260,9 @@ class HttpsClient:
     def _take(self, place: tuple[str, int]) -> _Connection | None:
         """Return an idle connection that is not too old, or None."""
         with self._lock:
+            if self._process != os.getpid():
+                # After a fork, two processes would speak on one connection.
+                self._idle, self._process = {}, os.getpid()
             idle = self._idle.get(place, [])
             while idle:
                 connection = idle.pop()

@@ -16,9 +16,14 @@ def test_the_variables_give_the_source_store(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("RASTEREMBED_SOURCE_ENDPOINT_URL", "https://data.example.org")
     monkeypatch.setenv("RASTEREMBED_SOURCE_ANONYMOUS", "YES")
     monkeypatch.setenv("RASTEREMBED_SOURCE_REGION", "")
+    monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", "Data.example.org, stac.internal:8443")
     store = open_command_store(str(tmp_path))
     assert store.root == str(tmp_path)
-    assert store.source == SourceStore(endpoint_url="https://data.example.org", anonymous=True)
+    assert store.source == SourceStore(
+        endpoint_url="https://data.example.org",
+        anonymous=True,
+        https_hosts=("data.example.org", "stac.internal:8443"),
+    )
 
 
 def test_a_wrong_variable_is_named_without_its_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,3 +36,6 @@ def test_a_wrong_variable_is_named_without_its_value(tmp_path: Path, monkeypatch
     with pytest.raises(UsageError, match=r"RASTEREMBED_SOURCE_.*one of access_key and secret_key is missing") as caught:
         open_command_store(str(tmp_path))
     assert "hush" not in str(caught.value)
+    monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", "*.example.org")
+    with pytest.raises(UsageError, match=r"RASTEREMBED_SOURCE_HTTPS_HOSTS: .*is no host"):
+        open_command_store(str(tmp_path))

@@ -23,6 +23,8 @@ SETTINGS: dict[str, Any] = {
     "access_key": SecretStr("who"),
     "secret_key": SecretStr("hush"),
     "requester_pays": True,
+    "https_hosts": ("data.example.org", "stac.internal:8443"),
+    "https_private": True,
 }
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import json
 import logging
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
@@ -25,12 +29,15 @@ from rasterembed.errors import (
     RasterChangedError,
     StoreError,
     StoreUnavailableError,
+    UsageError,
 )
 from rasterembed.raster.drivers import open_raster
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
+from rasterembed.raster.source import default_dataset_id
 from rasterembed.store import https
+from rasterembed.store.https_url import canonical_url, checked_url, host_of, joined_url, resolve_host
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
 from tests.support.web_server import Handler, Script, WebServer, make_certificate, set_names, web_server
@@ -224,8 +231,6 @@ def test_a_name_is_looked_up_once_for_each_connection_and_every_answer_is_checke
 def test_which_addresses_are_allowed(
     address: str, public: bool, private: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rasterembed.store.https_url import resolve_host
-
     set_names(monkeypatch, {"name.test": [[address]]})
     for allow, expected in ((False, public), (True, private)):
         try:
@@ -269,6 +274,51 @@ def test_a_certificate_of_an_unknown_authority_is_refused(
     with pytest.raises(StoreError, match=r"the certificate of data.test is not valid .*SSL_CERT_FILE"):
         store.describe(site.url("/2026/a.tif"))
     assert site.requests == []
+
+
+def test_a_stac_item_is_read_with_its_files(store: ObjectStore, site: WebServer, tmp_path: Path, pixels: Any) -> None:
+    assets = {}
+    with rasterio.open(BytesIO(site.files["/2026/a.tif"])) as source:
+        profile = source.profile | {"driver": "GTiff", "count": 1}
+    for number, colour in enumerate(("red", "green", "blue")):
+        with rasterio.open(tmp_path / "band.tif", "w", **profile) as file:
+            file.write(pixels[number], 1)
+        site.files[f"/2026/{colour}.tif"] = (tmp_path / "band.tif").read_bytes()
+        assets[colour] = {"href": f"./{colour}.tif", "type": "image/tiff", "eo:bands": [{"common_name": colour}]}
+    item = {"type": "Feature", "id": "scene", "properties": {"datetime": "2026-06-01T10:00:00Z"}, "assets": assets}
+    # An API sends Items without an ETag and without parts.
+    site.scripts["/2026/item.json"] = lambda handler: handler.send(200, json.dumps(item).encode())
+    np.testing.assert_array_equal(read(store, site.url("/2026/item.json")), pixels)
+    source = register_scene(store, site.url("/2026/item.json"))
+    assert source.version.startswith("sha256-")
+    assert [file.uri for file in source.files] == [site.url(f"/2026/{name}.tif") for name in ("red", "green", "blue")]
+    assert default_dataset_id(source.files[0].uri).startswith("data.test-")
+    assert source.remote
+
+
+HOST = st.text(st.sampled_from("data.test@:[]#?/%\\\n 1é*"), max_size=12)
+
+
+def in_one_line(function: Callable[[], str]) -> str | None:
+    """Return the address that a function makes, or None if it refuses in one line."""
+    try:
+        return function()
+    except (StoreError, UsageError) as error:
+        return None if "\n" not in str(error) else str(error)
+
+
+@given(start=st.sampled_from(["https://data.test/", "https://data.test", "//", "https:", "HTTPS://", ""]), rest=HOST)
+def test_any_address_is_refused_or_stays_on_the_host(start: str, rest: str) -> None:
+    url = in_one_line(lambda: canonical_url(start + rest))
+    assert url is None or canonical_url(url) == url
+    for base in ("https://data.test/a/b", "https://data.test/"):
+        target = in_one_line(lambda base=base: checked_url(joined_url(base, start + rest), ("data.test",)))
+        if target is not None:
+            assert host_of(target) == ("data.test", 443)
+            assert target.startswith("https://data.test/")
+            assert target.isascii()
+            assert target.isprintable()
+            assert " " not in target
 
 
 def test_a_changed_file_is_found(store: ObjectStore, site: WebServer, pixels: Any) -> None:
