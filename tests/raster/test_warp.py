@@ -396,6 +396,32 @@ def test_files_of_several_resolutions_are_resampled_before_they_are_warped(store
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_block_that_cannot_be_decoded_costs_its_tiles_only(store: ObjectStore, tmp_path: Path) -> None:
+    options = {"tiled": True, "blockxsize": 64, "blockysize": 64, "compress": "deflate"}
+    path = write(tmp_path / "r.tif", noise(3, "uint8"), **WEST, **options)
+    grid = Grid(size=32, anchor="crs", crs="EPSG:32635", resolution=10.0)
+
+    def read(**more: Any) -> Any:
+        reader = shard_reader(store, path, Grid(), **more)
+        reader = replace(reader, profile=warp_profile(reader.profile, grid, "r.tif"))
+        return read_all(replace(reader, sharding=plan_shards(grid, reader.profile, 1000)))
+
+    whole = read()
+    with rasterio.open(path) as dataset:
+        offset = int(dataset.get_tag_item("BLOCK_OFFSET_1_1", "TIFF", bidx=1))
+    damaged = bytearray(path.read_bytes())
+    damaged[offset : offset + 200] = bytes(200)
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match=r"tile x\+\d{6}_y\+\d{6} \(window .* cannot be read"):
+        read()
+    found = read(on_bad_window="skip")
+    lost = whole.pixels.keys() - found.pixels.keys()
+    assert 1 <= len(lost) < len(whole.pixels) / 2
+    assert {found.skipped[name] for name in lost} == {"undecodable"}
+    for name, pixels in found.pixels.items():
+        np.testing.assert_array_equal(pixels, whole.pixels[name])
+
+
 REFUSED: dict[str, tuple[dict[str, Any], Grid, str]] = {
     "no place": ({"on_earth": False}, anchored(10.0), "no place on Earth, so it cannot be warped"),
     "a CRS that names a file": ({}, anchored(10.0, "+proj=longlat +nadgrids=/etc/passwd"), "no such file is opened"),
