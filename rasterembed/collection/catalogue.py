@@ -27,9 +27,11 @@ from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_V
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprints
-from rasterembed.store.layout import CollectionLayout, DatasetLayout, is_dataset_id
+from rasterembed.raster.grid import MAX_TILES
+from rasterembed.store.layout import MAX_SHARD_NUMBER, CollectionLayout, DatasetLayout, is_dataset_id
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import MAX_OBJECT_BYTES
 
 _TIME = pa.timestamp("us", tz="UTC")
 
@@ -90,6 +92,17 @@ _FILE_SCHEMA = pa.schema(
         pa.field("collection", pa.string(), nullable=False),
     ]
 )
+
+_LARGEST = {
+    "rows": MAX_TILES,
+    "skipped": MAX_TILES,
+    "shards": MAX_SHARD_NUMBER + 1,
+    "source_size": MAX_OBJECT_BYTES,
+}
+"""Largest believed value of each column with numbers."""
+
+_FIRST_US, _LAST_US = (round(datetime(*day, tzinfo=UTC).timestamp()) * 1_000_000 for day in ((1, 1, 1), (9999, 12, 31)))
+"""First and last time that Python can hold, in microseconds since 1970."""
 
 _ROW_GROUP_ROWS = 65_536
 """Largest number of rows in a row group."""
@@ -304,6 +317,18 @@ def _why_unusable(table: pa.Table) -> str | None:
         return "state: it has an unknown value"
     if not set(pc.unique(table["qa"]).to_pylist()) <= _VERDICTS | {None}:
         return "qa: it has an unknown value"
+    for name, most in _LARGEST.items():
+        extremes = pc.min_max(table[name]).as_py()
+        if extremes["min"] is not None and not (extremes["min"] >= 0 and extremes["max"] <= most):
+            return f"{name}: a number is impossible"
+    times = pc.min_max(pc.cast(table["datetime"], pa.int64())).as_py()
+    if times["min"] is not None and not (times["min"] >= _FIRST_US and times["max"] <= _LAST_US):
+        return "datetime: a time is impossible"
+    if not pc.all(pc.match_substring_regex(table["fingerprint"], "^[0-9a-f]{64}$")).as_py() and table.num_rows:
+        return "fingerprint: it is no digest"
+    readable = shapely.from_wkb(table["geometry"].to_numpy(), on_invalid="ignore")
+    if np.count_nonzero(shapely.is_missing(readable)) != table["geometry"].null_count:
+        return "geometry: a footprint is no WKB"
     return None
 
 

@@ -220,6 +220,10 @@ DAMAGED = {
     "no id": (Catalogue.of([row(0, id="../0")]).table, "id: it is no id of a dataset"),
     "twice": (Catalogue.of([row(0), row(1, source=row(0).source)]).table, "a scene occurs twice"),
     "state": (Catalogue.of([row(0)]).with_values(["survey--000000"], state="done").table, "state: it has an unknown"),
+    "negative": (Catalogue.of([row(0, rows=-1)]).table, "rows: a number is impossible"),
+    "huge": (Catalogue.of([row(0, skipped=10**15)]).table, "skipped: a number is impossible"),
+    "digest": (Catalogue.of([row(0, fingerprint="../x")]).table, "fingerprint: it is no digest"),
+    "footprint": (Catalogue.of([row(0, geometry=b"no")]).table, "geometry: a footprint is no WKB"),
     "verdict": (Catalogue.of([row(0)]).with_values(["survey--000000"], qa="good").table, "qa: it has an unknown"),
 }
 
