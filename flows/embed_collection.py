@@ -40,6 +40,7 @@ from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.store.layout import check_collection_id
 from tasks.collection import PrefectCollectionSteps
 from tasks.policy import log_expected_errors_in_one_line
+from tasks.scene_batches import SceneFleet
 
 
 class CollectionSummary(BaseModel):
@@ -89,6 +90,8 @@ def embed_collection_flow(
     prune: bool = False,
     table: bool = True,
     vector_index: TableIndexOptions = TableIndexOptions(),
+    workers: Annotated[int, Field(ge=1, le=1000)] = 1,
+    worker_deployment: str = "embed-scenes/embed-batch-docker",
 ) -> CollectionSummary:
     """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
 
@@ -118,6 +121,8 @@ def embed_collection_flow(
         prune: Delete the datasets of scenes that are gone.
         table: Write the table with the vectors of all ready scenes. Searches of the collection need it.
         vector_index: Whether a vector index of the table is built.
+        workers: Number of child runs that share the scenes. With 1, this run embeds all scenes.
+        worker_deployment: Deployment of the child runs. Its work pool decides where they run.
     """
     log_expected_errors_in_one_line()
     started = time.monotonic()
@@ -137,7 +142,10 @@ def embed_collection_flow(
         vector_index=vector_index,
         prune=prune,
     )
-    with PrefectCollectionSteps(target, store) as steps:
+    fleet = None
+    if workers > 1:
+        fleet = SceneFleet(workers, worker_deployment, store, source_store, weights)
+    with PrefectCollectionSteps(target, store, fleet) as steps:
         result = embed_collection(
             target, collection, scenes, options, steps=steps, hub_token=hub_token, run_id=str(flow_run.id)
         )

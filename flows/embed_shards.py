@@ -6,8 +6,7 @@ The flow `raster-embeddings` starts runs of this flow if the parameter `workers`
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 from prefect import flow
 from prefect.runtime import flow_run
@@ -15,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
+from flows.child_flow import explain
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.model.choice import Device, Dinov3, resolve_device
@@ -85,21 +85,13 @@ def embed_share(
     )
 
 
-def explain(arguments: Sequence[str]) -> NoReturn:
-    """Print how runs of this flow are started, and end the process. The flow itself is not a command.
-
-    Raises:
-        SystemExit: with status 0 after `--help`, and 2 otherwise.
-    """
-    help_wanted = not {"--help", "-h"}.isdisjoint(arguments)
-    print(
-        "This flow is not a command. It computes some shards of a dataset. A run of raster-embeddings starts it "
-        "through its deployment, if the parameter workers is above 0: see docs/scaling.md.\n"
-        "To compute a dataset: python -m flows.raster_embeddings --help",
-        file=sys.stdout if help_wanted else sys.stderr,
-    )
-    sys.exit(0 if help_wanted else 2)
+EXPLANATION = (
+    "This flow is not a command. It computes some shards of a dataset. A run of raster-embeddings starts it "
+    "through its deployment, if the parameter workers is above 0: see docs/scaling.md.\n"
+    "To compute a dataset: python -m flows.raster_embeddings --help"
+)
+"""Text that a person sees who starts this flow as a command."""
 
 
 if __name__ == "__main__":
-    explain(sys.argv[1:])
+    explain(sys.argv[1:], EXPLANATION)

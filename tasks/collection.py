@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.logging.loggers import LoggingAdapter
 
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.found_scene import FoundScene, Listing
@@ -20,7 +18,8 @@ from rasterembed.commands.collection_texts import counts_text, failure_text, wor
 from rasterembed.commands.next_search import collection_search_command
 from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
-from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
+from rasterembed.scene_batches import deal
+from rasterembed.scene_pipeline import SceneJob, embed_scenes
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import shortened
@@ -28,12 +27,11 @@ from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
 from tasks.policy import STEP, artifact_key
 from tasks.progress import shown
+from tasks.scene_batches import LoggedMessages, SceneFleet, embed_batch, embed_scenes_on_workers
 
-_BATCH_SCENES = 256
-"""Largest number of scenes in a task run."""
-
-_BATCH_BYTES = 64 * 2**20
-"""Size in bytes after which a task run gets no further scene. A large scene has a task run for itself."""
+_BATCH_SCENES, _BATCH_BYTES = 256, 64 * 2**20
+"""Largest number of scenes in a task run, and size in bytes after which a task run gets no further scene. A large scene
+has a task run for itself."""
 
 _TABLE_ROWS = 200
 """Largest number of scenes in the table artifact."""
@@ -48,61 +46,6 @@ def discover_scenes(store: ObjectStore, scenes: str, assets: tuple[str, ...], se
     return CollectionSteps().discover(store, scenes, assets, search)
 
 
-@task(name="embed-scenes", task_run_name="scenes-{first:06d}", **STEP)
-def embed_batch(first: int, embed: Callable[[], list[SceneRow]]) -> list[SceneRow]:
-    """Embed a batch of scenes; see `rasterembed.scene_pipeline.embed_scenes`.
-
-    If the store was away, the task is tried again. Complete scenes are then found, and not computed again.
-
-    Args:
-        first: number of the batch's first scene, from 0. The name of the task run holds it.
-        embed: function that embeds the batch. Prefect would look into every scene for results of other tasks, if the
-            scenes were an argument.
-    """
-    return embed()
-
-
-def deal(scenes: Sequence[FoundScene]) -> Iterator[tuple[int, list[FoundScene]]]:
-    """Deal scenes to batches, in their order. Yield the number of the first scene and the scenes of each batch.
-
-    Example:
-        >>> [(first, len(batch)) for first, batch in deal([FoundScene("a", 9), FoundScene("b", 9)])]
-        [(0, 2)]
-        >>> [(first, len(batch)) for first, batch in deal([FoundScene("a", 2**30), FoundScene("b", 9)])]
-        [(0, 1), (1, 1)]
-    """
-    batch: list[FoundScene] = []
-    size = 0
-    for number, scene in enumerate(scenes):
-        batch.append(scene)
-        # If the size is not known, nobody knows how long the scene takes.
-        size += _BATCH_BYTES if scene.size is None else scene.size
-        if len(batch) == _BATCH_SCENES or size >= _BATCH_BYTES:
-            yield number + 1 - len(batch), batch
-            batch, size = [], 0
-    if batch:
-        yield len(scenes) - len(batch), batch
-
-
-class _LoggedMessages(SceneMessages):
-    """Writes the messages about scenes to a log. Threads without the context of the run call it.
-
-    Args:
-        log: logger of the task run.
-    """
-
-    def __init__(self, log: logging.Logger | LoggingAdapter) -> None:
-        self._log = log
-
-    def on_wait(self, message: str) -> None:
-        """Log that the run waits for another run."""
-        self._log.info("%s", message)
-
-    def on_warning(self, message: str) -> None:
-        """Log a warning."""
-        self._log.warning("%s", message)
-
-
 class PrefectCollectionSteps(CollectionQaSteps):
     """Runs the steps of a collection as tasks of the current flow run, with progress, artifacts and events.
 
@@ -111,10 +54,12 @@ class PrefectCollectionSteps(CollectionQaSteps):
     Args:
         store: store of the collection.
         block: name of the object-store block, for the search command that is shown at the end.
+        fleet: workers that embed the scenes in child runs. If it is None, this run embeds the scenes.
     """
 
-    def __init__(self, store: ObjectStore, block: str | None = None) -> None:
+    def __init__(self, store: ObjectStore, block: str | None = None, fleet: SceneFleet | None = None) -> None:
         self._store = store
+        self._fleet = fleet
         self._block = block
         self._rows: list[SceneRow] = []
         self._shown = ExitStack()
@@ -156,7 +101,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
     def embed_scenes(
         self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
     ) -> Iterator[SceneRow]:
-        """Embed the scenes. Each batch is a task run."""
+        """Embed the scenes. Each batch is a task run, or a child run if there are workers."""
         if not scenes:
             return
         progress, seen = Progress(len(scenes)), set[str]()
@@ -168,13 +113,19 @@ class PrefectCollectionSteps(CollectionQaSteps):
                 progress.add(1)
 
         def embed(batch: Sequence[FoundScene]) -> list[SceneRow]:
-            rows, messages = [], _LoggedMessages(get_run_logger())
+            rows, messages = [], LoggedMessages(get_run_logger())
             for row in embed_scenes(store, job, batch, lease, hub_token=hub_token, messages=messages):
                 rows.append(row)
                 on_row(row)
             return rows
 
-        for first, batch in deal(scenes):
+        if self._fleet is not None:
+            for row in embed_scenes_on_workers(store, job, scenes, lease, self._fleet):
+                on_row(row)
+                yield row
+            self._shown.close()
+            return
+        for first, batch in deal(scenes, _BATCH_SCENES, _BATCH_BYTES):
             yield from embed_batch(first, partial(embed, batch))
         self._shown.close()
 

@@ -366,6 +366,25 @@ class CollectionLayout:
         return key_in(self.qa_folder, name)
 
     @property
+    def work_folder(self) -> str:
+        """Folder of the batches that a run deals to its workers. It is empty when no run is at work."""
+        return f"{self.collection_folder}/work"
+
+    def batch(self, lease: int, first: int, stop: int) -> str:
+        """Return the key of a batch of scenes.
+
+        Args:
+            lease: number of the run's lease. No two runs have the same one.
+            first: number of the first scene of the batch, from 0.
+            stop: number after the last scene.
+        """
+        return f"{self.work_folder}/{lease:08d}-{first:06d}-{stop:06d}.json"
+
+    def batch_rows(self, lease: int, first: int, stop: int) -> str:
+        """Return the key of the rows of a batch, which a worker writes at the end. See `batch` for the arguments."""
+        return f"{self.work_folder}/{lease:08d}-{first:06d}-{stop:06d}.parquet"
+
+    @property
     def table_folder(self) -> str:
         """Folder of the table, which holds the vectors of all scenes."""
         return f"{self.collection_folder}/table"

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from examples.landscape import make_scene
-from flows import embed_shards
+from flows import child_flow, embed_shards
 from flows.command import run
 from flows.raster_embeddings import raster_embeddings
 from tests.conftest import PROJECT
@@ -59,7 +59,7 @@ def test_help_lists_every_parameter_with_its_meaning_and_default(capsys: pytest.
 def test_the_flow_of_a_share_explains_that_it_is_not_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, status in ((["--help"], 0), ([], 2), (["a.tif"], 2)):
         with pytest.raises(SystemExit) as end:
-            embed_shards.explain(arguments)
+            child_flow.explain(arguments, embed_shards.EXPLANATION)
         assert end.value.code == status
         printed = capsys.readouterr()
         text = printed.err if status else printed.out

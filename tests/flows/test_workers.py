@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
 
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -90,17 +90,6 @@ def _start(server: PrefectServer, scene: Path, root: Path, dataset: str, workers
     return command_line(server.environment() | ONE_THREAD, str(scene), *where, *OPTIONS, *fleet)
 
 
-def _processes_of(run_id: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            pass
-    return found
-
-
 @pytest.mark.slow
 def test_two_workers_write_the_bytes_of_one_process(
     deployed: PrefectServer, scene: Path, alone: ObjectStore, tmp_path: Path
@@ -142,10 +131,10 @@ def test_a_killed_child_is_recovered_and_only_what_is_missing_is_computed(
     victim = next(
         run for run in runs.of_dataset("killed") if run.parameters["first"] <= number < run.parameters["stop"]
     )
-    doomed = _processes_of(str(victim.id))
+    doomed = runs.processes_of(str(victim.id))
     assert doomed
-    for doomed_process in doomed:
-        doomed_process.send_signal(signal.SIGKILL)
+    for pid in doomed:
+        os.kill(pid, signal.SIGKILL)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 0, output[-3000:]
 
@@ -170,7 +159,7 @@ def test_a_parent_told_to_stop_cancels_its_children_and_leaves_a_dataset_to_resu
     assert process.returncode == 130, output[-3000:]
     ended = [runs.wait(run.id) for run in runs.of_dataset("stopped")]
     assert {run.state_name for run in ended} == {"Cancelled"}
-    assert all(not _processes_of(str(run.id)) for run in ended)
+    assert all(not runs.processes_of(str(run.id)) for run in ended)
     before = present(store, "stopped")
     assert len(before) < SHARDS
 

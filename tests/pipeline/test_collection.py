@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -30,6 +32,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import PlanSettings
+from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.vector_summary import summarise_shard, summary_of
 from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, StoreUnavailableError, UsageError
 from rasterembed.model import embedder
@@ -45,7 +48,7 @@ from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
-from tests.support.runs import exit_code_of, files, kill, on_change
+from tests.support.runs import exit_code_of, files, kill, kill_after, on_change
 from tests.support.scenes import collection_options, write_bands, write_scene
 from tests.support.stac_schemas import check, check_geoparquet_footer
 
@@ -473,7 +476,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tup
     return folder / "scenes", store
 
 
-@pytest.mark.parametrize("change", [1, 2, 4, 5, 7, 8, 10, 12, 13, 14])
+@pytest.mark.parametrize("change", [1, 4, 5, 12, 14])
 def test_after_a_kill_the_next_run_gives_the_same_collection(
     change: int, undisturbed: tuple[Path, ObjectStore], tmp_path: Path, tiny_vit: Path
 ) -> None:
@@ -481,11 +484,65 @@ def test_after_a_kill_the_next_run_gives_the_same_collection(
     store = ObjectStore(root=str(tmp_path / "store"))
     hook = partial(on_change, change, kill)
     assert exit_code_of(hook, _embed, store.root, str(scenes), str(tiny_vit)) == -9
-    # A person does not want to wait for the lease of the dead run, and neither does this test.
-    for path in Path(store.root).glob("*/*/lease/*"):
-        os.unlink(path)
+    _remove_leases(store)
     _embed(store.root, str(scenes), str(tiny_vit))
     for key in (LAYOUT.catalogue, LAYOUT.stac_collection):
         assert store.read(key) == whole.read(key)
     assert _vectors(store) == _vectors(whole)
     assert set(outputs(store)) == set(outputs(whole))
+
+
+def _remove_leases(store: ObjectStore) -> None:
+    """Remove the leases of dead runs. A person does not want to wait until they expire, and neither does a test."""
+    for path in Path(store.root).glob("*/*/lease/*"):
+        os.unlink(path)
+
+
+def _embed_and_check(root: str, scenes: str, model: str) -> None:
+    settings = PlanSettings(
+        grid=Grid(size=32), model=Dinov3(model=model, device="cpu"), selection=Selection(shard_tiles=16)
+    )
+    options = collection_options(Path(model), settings=settings, quality_checks=True)
+    embed_collection(ObjectStore(root=root), NAME, scenes, options)
+
+
+def _result(store: ObjectStore) -> dict[str, bytes]:
+    """Return the bytes of catalogue, STAC Collection and table, and of the vectors of each scene."""
+    collection = Collection.open(store, NAME)
+    keys = [LAYOUT.catalogue, LAYOUT.stac_collection]
+    keys += [LAYOUT.table_file(name) for name in store.sizes(LAYOUT.table_folder)]
+    content = {key: store.read(key) or b"" for key in keys}
+    return content | {each.id: each.vectors().tobytes() for each in collection.datasets([SceneState.READY])}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kills_at_twenty_random_moments_change_nothing_in_the_result(tmp_path: Path, tiny_vit: Path) -> None:
+    scenes = tmp_path / "scenes"
+    for number in range(8):
+        write_scene(scenes / f"{number}.tif", number)
+    for number in (2, 6):
+        write_scene(scenes / f"{number}.tif", number, side=256)  # 64 tiles in 4 shards
+    (scenes / "4.tif").write_text("damaged")
+    whole = ObjectStore(root=str(tmp_path / "whole"))
+    begun = time.monotonic()
+    assert exit_code_of(None, _embed_and_check, whole.root, str(scenes), str(tiny_vit)) == 0
+    seconds = time.monotonic() - begun
+    expected = _result(whole)
+    assert sum(len(dataset.manifest.shards) for dataset in Collection.open(whole, NAME).datasets()) == 13
+    random, kills, number = Random(13), 0, 0
+    while kills < 20:
+        number += 1
+        store = ObjectStore(root=str(tmp_path / f"killed-{number}"))
+        for _ in range(4):
+            hook = partial(kill_after, random.uniform(0, seconds))
+            code = exit_code_of(hook, _embed_and_check, store.root, str(scenes), str(tiny_vit))
+            _remove_leases(store)
+            if code == 0:  # The machine is faster now than it was at the beginning.
+                seconds *= 0.8
+                break
+            assert code == -9
+            kills += 1
+        _embed_and_check(store.root, str(scenes), str(tiny_vit))
+        assert _result(store) == expected
+        assert set(outputs(store)) == set(outputs(whole))

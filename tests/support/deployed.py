@@ -12,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import rasterio
@@ -82,7 +83,11 @@ class Runs:
 
     def of_dataset(self, dataset_id: str) -> list[FlowRun]:
         """Return all `embed-shards` runs of a dataset. Their names begin with the dataset's id."""
-        wanted = FlowRunFilter.model_validate({"name": {"like_": f"{dataset_id}-0"}})
+        return self.named(f"{dataset_id}-0")
+
+    def named(self, part: str) -> list[FlowRun]:
+        """Return all runs whose name has this part."""
+        wanted = FlowRunFilter.model_validate({"name": {"like_": part}})
         with self._client() as client:
             return client.read_flow_runs(flow_run_filter=wanted)
 
@@ -93,6 +98,18 @@ class Runs:
     def wait_for(self, run: UUID, condition: Any, timeout: float = 400) -> FlowRun:
         """Wait until a condition holds for the run, and return the run."""
         return wait_until(lambda: found if condition(found := self.read(run)) else None, timeout)
+
+    @staticmethod
+    def processes_of(run_id: str) -> list[int]:
+        """Return the ids of the processes of a flow run on this machine."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("PREFECT__FLOW_RUN_ID") == run_id:
+                    found.append(process.pid)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                pass
+        return found
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -275,6 +276,13 @@ def after(owner: Any, name: str, do: Callable[..., None]) -> None:
 def kill() -> None:
     """End this process as a power cut would."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_after(seconds: float) -> None:
+    """End this process as a power cut would, after some seconds. The function returns at once."""
+    timer = threading.Timer(seconds, kill)
+    timer.daemon = True
+    timer.start()
 
 
 def on_change(number: int, do: Hook) -> None:

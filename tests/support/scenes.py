@@ -19,14 +19,14 @@ SIDE = 64
 """Side of a scene in px. It has four tiles."""
 
 
-def write_scene(path: Path, number: int = 0, *, crs: str | None = "EPSG:32635") -> Path:
-    """Write a scene of 2 x 2 tiles of 32 px. Scenes with other numbers have other pixels and another place."""
+def write_scene(path: Path, number: int = 0, *, crs: str | None = "EPSG:32635", side: int = SIDE) -> Path:
+    """Write a scene, by default of 2 x 2 tiles of 32 px. Other numbers give other pixels and another place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(number).integers(1, 256, (3, SIDE, SIDE), dtype=np.uint8)
+    pixels = np.random.default_rng(number).integers(1, 256, (3, side, side), dtype=np.uint8)
     place: dict[str, Any] = {}
     if crs is not None:
         place = {"crs": crs, "transform": Affine(10, 0, 500_000 + number * 10_000, 0, -10, 6_700_000)}
-    with rasterio.open(path, "w", driver="GTiff", width=SIDE, height=SIDE, count=3, dtype="uint8", **place) as file:
+    with rasterio.open(path, "w", driver="GTiff", width=side, height=side, count=3, dtype="uint8", **place) as file:
         file.write(pixels)
     return path
 
