@@ -18,6 +18,7 @@ import pytest
 import rasterio
 import shapely
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
@@ -158,7 +159,7 @@ def test_receipt_and_item_name_both_coordinate_systems(embedded: dict[str, Datas
     assert dataset.verify() == ()
 
 
-def test_a_place_finds_the_tile_and_its_picture(embedded: dict[str, Dataset]) -> None:
+def test_a_place_finds_the_tile_and_its_picture(embedded: dict[str, Dataset], tmp_path: Path) -> None:
     dataset = embedded["other"]
     name, row = max(rows_of(dataset).items(), key=lambda pair: (pair[1]["valid_fraction"], pair[0]))
     x, y = int(name[1:8]) * 320 + 160, int(name[10:17]) * 320 + 160
@@ -170,6 +171,10 @@ def test_a_place_finds_the_tile_and_its_picture(embedded: dict[str, Dataset]) ->
     xs, ys = np.meshgrid(x - 160 + 10 * (np.arange(SIDE) + 0.5), y + 160 - 10 * (np.arange(SIDE) + 0.5))
     expected = np.moveaxis(ground(xs, ys), 0, -1)
     assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 2
+    # The picture as a file finds the tile too.
+    assert isinstance(picture, Image.Image)
+    picture.save(tmp_path / "chip.png")
+    assert dataset.search(Query(image=str(tmp_path / "chip.png")), k=1).hits[0].tile_id == name
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -229,6 +230,20 @@ def test_pixels_do_not_depend_on_the_window(
                     part = slice(top + 100, top + 100 + height), slice(left + 100, left + 100 + width)
                     np.testing.assert_array_equal(found, np.pad(whole, around)[:, *part])
                     np.testing.assert_array_equal(found_valid, np.pad(valid, around[1:])[part])
+
+
+def test_memory_does_not_grow_with_the_window(store: ObjectStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", np.ones((1, 600, 6000), np.uint8), **WEST, tiled=True)
+    profile = profile_at(store, path, anchored(10.0, "EPSG:32635"))
+    peaks = []
+    for width in (1500, 6000):
+        with open_pixels(store, str(path), profile) as raster:
+            tracemalloc.start()
+            pixels, valid = raster.read((1,), Window(0, 0, width, profile.height))
+            peaks.append(tracemalloc.get_traced_memory()[1] - pixels.nbytes - 2 * valid.nbytes)
+            tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
+    assert peaks[1] < 64 * 2**20
 
 
 def test_one_place_of_a_source_grid_has_equal_pixels_in_two_scenes(store: ObjectStore, tmp_path: Path) -> None:
