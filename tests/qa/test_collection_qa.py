@@ -31,7 +31,7 @@ from rasterembed.commands.qa import app as qa_app
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
-from rasterembed.errors import UsageError
+from rasterembed.errors import StoreUnavailableError, UsageError
 from rasterembed.qa.collection_coverage import measure_collection_coverage
 from rasterembed.qa.collection_outliers import find_outliers, find_repetitions, modified_z_score
 from rasterembed.qa.collection_report import CollectionQaError, CollectionReport, collection_markdown
@@ -362,3 +362,34 @@ def test_the_flow_checks_a_collection_and_shows_the_report(store: ObjectStore, p
     (artifact,) = httpx.post(f"{prefect_api.api_url}/artifacts/filter", json=wanted).raise_for_status().json()
     assert artifact["description"] == "Quality of collection survey: 5 passed"
     assert artifact["data"].count("(data:image/webp;base64,") == 2
+
+
+@pytest.mark.slow
+def test_a_check_that_was_interrupted_at_any_write_is_made_again(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = ObjectStore(root=str(shutil.copytree(store.root, tmp_path / "undisturbed")))
+    check_collection(undisturbed, NAME)
+    wanted = {path.name: path.read_bytes() for path in (Path(undisturbed.root) / LAYOUT.collection_folder).rglob("*.*")}
+    write = ObjectStore.write
+    for stop in (2, 4, 5):  # the second picture, report.json, and collection.json
+        writes: list[str] = []
+
+        def failing(self: ObjectStore, key: str, data: bytes, writes: list[str] = writes, stop: int = stop) -> None:
+            if "/lease/" not in key:
+                writes.append(key)
+                if len(writes) == stop:
+                    raise StoreUnavailableError("no answer")
+            write(self, key, data)
+
+        disturbed = ObjectStore(root=str(shutil.copytree(store.root, tmp_path / f"disturbed-{stop}")))
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStore, "write", failing)
+            with pytest.raises(StoreUnavailableError):
+                check_collection(disturbed, NAME)
+        check_collection(disturbed, NAME)
+        folder = Path(disturbed.root) / LAYOUT.collection_folder
+        found = {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+        assert {name: data for name, data in found.items() if not name[0].isdigit()} == {
+            name: data for name, data in wanted.items() if not name[0].isdigit()
+        }

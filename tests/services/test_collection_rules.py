@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from pydantic import ValidationError
 
@@ -167,3 +168,5 @@ def test_without_its_deployment_nothing_is_taken_and_nothing_is_lost(prefect: Pr
         assert "Prefect has no deployment 'embed-collection/none'" in answer.json()["detail"]
         assert time.monotonic() - begun < 30
         assert service.post(minio("rasters", "out/a.tif")).status_code == 200
+        ready = httpx.get(f"{service.url}/readyz", timeout=30)
+        assert (ready.status_code, ready.json()) == (503, answer.json())
