@@ -32,7 +32,9 @@ from rasterembed.raster.warp import warp_profile
 from rasterembed.raster.warped_places import WarpedPlaces
 from rasterembed.store.object_store import ObjectStore
 from tests.raster.test_anchored_grid import at
-from tests.raster.test_shard_reader import noise, read_all, shard_reader, write
+from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard_reader, write
+from tests.store.test_store import at as in_bucket
+from tests.support.servers import S3Server
 
 WEST = {"crs": "EPSG:32634", "transform": Affine(10, 0, 700_003, 0, -10, 6_700_007)}
 """A place in the east of its UTM zone. Its edges are not on the lattice."""
@@ -409,6 +411,28 @@ def test_files_of_several_resolutions_are_resampled_before_they_are_warped(store
         found, valid = raster.read((1, 2, 3), Window(0, 0, profile.width, profile.height))
     np.testing.assert_array_equal(valid, expected_valid)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_warped_raster_in_a_bucket_is_read_in_one_call(
+    store: ObjectStore, tmp_path: Path, moto: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "r.tif", noise(3, "uint8"), **WEST, tiled=True, blockxsize=64, blockysize=64)
+    moto.create_bucket(bucket)
+    moto.client().upload_file(str(path), bucket, "r.tif")
+    grid = anchored(10.0, "EPSG:32635")
+
+    def read(store: ObjectStore, uri: str) -> Any:
+        reader = shard_reader(store, uri, Grid())
+        reader = replace(reader, profile=warp_profile(reader.profile, grid, uri))
+        return read_all(replace(reader, sharding=plan_shards(grid, reader.profile, 1000)))
+
+    expected = read(store, str(path))
+    calls = counted_reads(monkeypatch)
+    found = read(in_bucket(moto, bucket), f"s3://{bucket}/r.tif")
+    assert len(calls) == 1
+    assert found.valid_fraction == expected.valid_fraction
+    for name, pixels in expected.pixels.items():
+        np.testing.assert_array_equal(found.pixels[name], pixels)
 
 
 def test_a_block_that_cannot_be_decoded_costs_its_tiles_only(store: ObjectStore, tmp_path: Path) -> None:
