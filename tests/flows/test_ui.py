@@ -72,6 +72,8 @@ class Finished:
     ui: str
     run: UUID
     deployment: UUID
+    collections: UUID
+    """The deployment of `embed-collection`."""
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,9 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         # the rows of task runs arrive late
         wait_until(lambda: _tasks(server, created.id) >= 5)
         assert ended.deployment_id is not None
-        yield Finished(server.api_url.removesuffix("/api"), created.id, ended.deployment_id)
+        named = f"{server.api_url}/deployments/name/embed-collection/collection-process"
+        collections = UUID(httpx.get(named, timeout=30).raise_for_status().json()["id"])
+        yield Finished(server.api_url.removesuffix("/api"), created.id, ended.deployment_id, collections)
 
 
 def _tasks(server: PrefectServer, run: UUID) -> int:
@@ -113,12 +117,29 @@ def test_the_run_form_shows_every_parameter_with_its_description(browser: Browse
         "raster",
         "worker_deployment",
         "Min Valid Fraction",
-        "Path of the raster, or s3://bucket/key.",
+        "Path or s3://bucket/key of a raster or of a STAC Item.",
         "Number of child runs that share the work. With 0, this run computes all shards.",
         "Side of a tile",
     ):
         assert text in page, text
     _keep(browser, url, "run-form.png")
+
+
+def test_the_form_of_a_collection_shows_its_groups_with_their_descriptions(
+    browser: Browser, finished: Finished
+) -> None:
+    url = f"{finished.ui}/v2/deployments/deployment/{finished.collections}/run"
+    page = browser.content(url)
+    for text in (
+        "collection",
+        "Name of the collection. A collection that does not exist is made.",
+        "Search of a STAC API as JSON",
+        "Delete the datasets of scenes that are gone.",
+        "collection_thresholds",
+        "Side of a tile",
+    ):
+        assert text in page, text
+    _keep(browser, url, "collection-form.png")
 
 
 def test_a_finished_run_shows_its_tasks_and_artifacts(browser: Browser, finished: Finished) -> None:
