@@ -156,7 +156,7 @@ class PrefectApi:
                     "state": {"type": "SCHEDULED", "state_details": {"scheduled_time": start.isoformat()}},
                 }
                 run, is_new = await self._create(settings.collection_deployment, body)
-                if is_new or _has_not_begun(run):
+                if is_new or has_not_begun(run):
                     return str(run["id"]), is_new
                 # A person started the slot's run too early or cancelled it, or the clocks differ. Take a later slot.
         raise PrefectUnavailableError(f"all runs of the next {_SLOTS} time slots have begun: compare the clocks")
@@ -165,7 +165,7 @@ class PrefectApi:
         """Return the id of a run with this tag that has not begun, or None."""
         wanted = {"tags": {"all_": [identity]}, "state": {"type": {"any_": list(_NOT_BEGUN)}}}
         answer = self._accepted(await self._request("POST", "/flow_runs/filter", json={"flow_runs": wanted}))
-        return next((str(run["id"]) for run in answer.json() if _has_not_begun(run)), None)
+        return next((str(run["id"]) for run in answer.json() if has_not_begun(run)), None)
 
     @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:
@@ -223,7 +223,7 @@ class PrefectApi:
         return answer
 
 
-def _has_not_begun(run: dict[str, Any]) -> bool:
+def has_not_begun(run: dict[str, Any]) -> bool:
     """Return whether a flow run, as Prefect describes it, will begin later."""
     state = run.get("state") or {}
     if state.get("type") == "PENDING":

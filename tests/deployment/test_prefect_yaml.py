@@ -154,8 +154,7 @@ def test_the_job_variables_are_the_work_pools_own(deployment: dict[str, Any]) ->
     given = pool.get("job_variables", {})
     image = re.sub(r"{{ (analytics|processing)\.image }}", "analytics-embeddings:0.2.0", given.get("image", ""))
     jsonschema.validate(given | ({"image": image} if image else {}), base_job_template(pool["name"])["variables"])
-    # Runs of embed-shards are waited for, so no limit may hold them back.
-    # Runs that another run waits for are in the queue without a limit.
+    # Another run waits for these runs, so no limit may hold them back.
     awaited = deployment["entrypoint"].startswith(("flows/embed_shards.py:", "flows/embed_scenes.py:"))
     assert ("work_queue_name" in pool) == awaited
     # the heartbeats that the automation of scripts/deploy.py misses when a run is dead

@@ -15,6 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from rasterembed.store.collection_rules import CollectionRule, is_scene, read_rules, rule_for
+from services.webhook.prefect_api import has_not_begun
 from tests.support.prefect_server import PrefectServer
 from tests.support.webhook import Deployment, Webhook, ask, deploy, deploy_collections, minio, record, webhook
 
@@ -70,6 +71,17 @@ def test_a_prefix_that_a_run_would_not_read_as_a_folder_is_refused(prefix: str) 
         CollectionRule(bucket="rasters", prefix=prefix, collection="survey")
 
 
+def test_a_run_that_is_pending_for_long_is_not_counted_on() -> None:
+    def run(state: str, minutes: float) -> dict[str, Any]:
+        return {"state": {"type": state, "timestamp": (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat()}}
+
+    assert has_not_begun(run("SCHEDULED", 600))  # It waits for a worker, and begins later.
+    assert has_not_begun(run("PENDING", 14))
+    assert not has_not_begun(run("PENDING", 16))
+    for state in ("RUNNING", "COMPLETED", "FAILED", "CANCELLED", "CANCELLING", "CRASHED", "PAUSED"):
+        assert not has_not_begun(run(state, 0))
+
+
 # --- the webhook -----------------------------------------------------------------------------------------------------
 
 
@@ -77,7 +89,9 @@ def test_a_prefix_that_a_run_would_not_read_as_a_folder_is_refused(prefix: str) 
 def _running(server: PrefectServer, slot_s: float) -> Iterator[tuple[Webhook, Deployment, Deployment]]:
     single, collections = deploy(server), deploy_collections(server)
     settings = {"collections": json.dumps(RULES), "collection_slot_s": str(slot_s), "store": "a-block"}
-    with webhook(server.api_url, single.name, collection_deployment=collections.name, **settings) as service:
+    with webhook(
+        server.api_url, single.name, None, None, collection_deployment=collections.name, **settings
+    ) as service:
         yield service, single, collections
 
 
