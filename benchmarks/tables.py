@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks import (
     cold_start,
+    collection_search,
     encodings,
     end_to_end,
     engines,
@@ -34,6 +35,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     engines.NAME: ("models.md", engines.markdown),
     cold_start.NAME: ("benchmarks.md", cold_start.markdown),
+    collection_search.NAME: ("collections.md", collection_search.markdown),
     encodings.NAME: ("encoding.md", encodings.markdown),
     end_to_end.NAME: ("benchmarks.md", end_to_end.markdown),
     growth.NAME: ("benchmarks.md", growth.markdown),

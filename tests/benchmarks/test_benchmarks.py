@@ -18,6 +18,7 @@ import torch
 
 from benchmarks import (
     cold_start,
+    collection_search,
     encodings,
     end_to_end,
     engines,
@@ -282,6 +283,19 @@ def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypat
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
     with pytest.raises(peers.Unavailable, match=r"do not install: .*nvalid requirement"):
         peers.python_of("peer", tmp_path / "venvs")
+
+
+@pytest.mark.slow
+def test_collection_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each part has a process of its own. All of them would import PyTorch.
+    monkeypatch.setattr(
+        collection_search, "alone_with_memory", lambda part, *arguments: part(*arguments) | {"memory_mb": 0}
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    report = collection_search.measure(scenes=(2,), dimensions=8, queries=2, results=tmp_path)
+    size = report["sizes"]["2"]
+    assert (size["table"]["rows"], size["grown"]["rows"]) == (1024, 2048)
+    assert "| 2 | 2,048 | " in collection_search.markdown(report)
 
 
 def test_every_peer_has_its_script_and_pinned_requirements() -> None:
