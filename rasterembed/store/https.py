@@ -214,15 +214,14 @@ class HttpsClient:
         """Send a request over a connection, and read the answer. Keep the connection if all of the answer was read."""
         parts = urlsplit(target)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection.deadline = (
-            time.monotonic() + _READ_S + max(request.most, request.span[1] if request.span else 0) / _SLOWEST
-        )
+        connection.deadline = time.monotonic() + _READ_S
         keep, response = False, None
         try:
             connection.request("GET" if request.body is None else "POST", path, request.body, request.all_headers)
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
             most = request.most_of(response.status)
+            connection.deadline = time.monotonic() + _READ_S + most / _SLOWEST
             data = response.read(most)
             if response.length and len(data) < most:
                 raise http.client.IncompleteRead(b"")  # The connection broke.
@@ -339,6 +338,7 @@ class _Connection(http.client.HTTPConnection):
         super().__init__(host, port)
         self.default_port = 443
         self.sock: Any = connected
+        self._timed = connected  # http.client forgets `sock` when an answer is the last one of its connection.
         self.auto_open = 0  # It would connect again without a check.
         self.used = time.monotonic()
         """Time of the last use, as `time.monotonic` gives it."""
@@ -346,11 +346,11 @@ class _Connection(http.client.HTTPConnection):
     @property
     def deadline(self) -> float:
         """Time at which the answer must be complete, as `time.monotonic` gives it."""
-        return float(self.sock.deadline)
+        return self._timed.deadline
 
     @deadline.setter
     def deadline(self, moment: float) -> None:
-        self.sock.deadline = moment
+        self._timed.deadline = moment
 
 
 class _TimedSocket:

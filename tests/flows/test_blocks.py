@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from blocks import ObjectStoreBlock
+from blocks import ObjectStoreBlock, SourceStoreBlock
 from blocks.object_store import open_store
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import StoreSettings
+from rasterembed.store.server_settings import SourceStore
 from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 
@@ -66,6 +68,12 @@ def test_a_block_that_0_1_saved_gives_its_store(prefect_api: PrefectServer) -> N
     assert store.secret_key is not None
     assert store.secret_key.get_secret_value() == "hush"
     assert open_store("s3://other", "from-0-1").root == "s3://other"
+
+
+def test_a_source_store_with_hosts_is_saved_and_loaded(prefect_api: PrefectServer, tmp_path: Path) -> None:
+    SourceStoreBlock(https_hosts=("Data.example.org", "stac.internal:8443"), https_private=True).save("web")
+    source = open_store(str(tmp_path), None, "web").source_store
+    assert source == SourceStore(https_hosts=("data.example.org", "stac.internal:8443"), https_private=True)
 
 
 def test_a_block_that_does_not_exist_and_a_wrong_root_are_usage_errors(prefect_api: PrefectServer) -> None:
