@@ -11,6 +11,7 @@ python -m examples.demo [FOLDER]
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from rasterembed.collection.members import member_id
 from rasterembed.commands.main import app
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import RasterEmbedError
+from rasterembed.escape import escape_terminal
 from rasterembed.raster.grid import Grid, anchored_id
 from rasterembed.store.object_store import ObjectStore
 
@@ -101,4 +104,7 @@ if __name__ == "__main__":
         default=Path("demo"),
         help="folder of the scenes and the results (default: demo)",
     )
-    main(parser.parse_args().folder)
+    try:
+        main(parser.parse_args().folder)
+    except RasterEmbedError as error:
+        sys.exit(f"error: {escape_terminal(str(error))}")

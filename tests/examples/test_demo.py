@@ -66,10 +66,17 @@ def test_its_help_makes_no_folder(tmp_path: Path) -> None:
 
 
 def test_it_says_that_it_needs_a_folder_for_the_model(tmp_path: Path) -> None:
-    write_scene(tmp_path / "scene.tif", 1, 1, 224)
+    write_scene(tmp_path / "scene.tif", 3, 3, 224)
     done = _demo(tmp_path, HOME=NO_HOME)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"error: model 'demo' cannot be written to {NO_HOME}/.cache/rasterembed/demo-2: No such file or directory: "
         "set XDG_CACHE_HOME to a folder that can be written\n"
     )
+
+
+def test_it_refuses_a_small_scene_in_one_line(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", 1, 1, 224)
+    done = _demo(tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: {tmp_path}/scene.tif: 224 x 224 px are too few: give 512 or more\n"
