@@ -95,6 +95,7 @@ def make_scene(folder: Path, number: int) -> Path:
 def embed(folder: Path, root: str, model: str) -> dict[str, Any]:
     """Embed a collection in this process, and return its costs."""
     from rasterembed.collection_pipeline import CollectionOptions, CollectionSteps, embed_collection
+    from rasterembed.dataset.embedding import Execution
     from rasterembed.dataset.plan import PlanSettings
     from rasterembed.model.choice import Dinov3
     from rasterembed.store.object_store import ObjectStore
@@ -118,9 +119,9 @@ def embed(folder: Path, root: str, model: str) -> dict[str, Any]:
 
     settings = PlanSettings(model=Dinov3(model=model, device="cpu"))
     cpu, begun = time.process_time(), time.perf_counter()
-    result = embed_collection(
-        ObjectStore(root=root), "survey", str(folder), CollectionOptions(settings=settings), steps=Steps()
-    )
+    # `auto` would choose OpenVINO for the larger runs only, and its memory would then differ from that of the smaller.
+    options = CollectionOptions(settings=settings, execution=Execution(engine="eager"))
+    result = embed_collection(ObjectStore(root=root), "survey", str(folder), options, steps=Steps())
     count = result.comparison.to_embed_count
     report: dict[str, Any] = {
         "scenes": count,
