@@ -14,6 +14,7 @@ from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionSteps
 from rasterembed.commands.collection_texts import failure_text
 from rasterembed.commands.progress_bar import terminal_bar
+from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
 
 
@@ -30,7 +31,7 @@ class QuietSteps(CollectionSteps):
 
     def _print(self, message: str) -> None:
         """Print a line. If a progress bar is shown, the line is above it."""
-        tqdm.write(escape_terminal(message), file=sys.stderr)
+        tqdm.write(escape_terminal(in_command_words(message)), file=sys.stderr)
 
 
 class TerminalCollectionSteps(QuietSteps):

@@ -11,6 +11,7 @@ from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.summaries import CollectionSummary
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
+from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 
@@ -141,7 +142,7 @@ def work_text(result: CollectionResult) -> str:
 
 def failure_text(row: SceneRow) -> str:
     """Return address and reason of a failed scene. The reason often begins with the address already."""
-    reason = row.reason or "no reason is known"
+    reason = in_command_words(row.reason or "no reason is known")
     return reason if reason.startswith(row.source) else f"{row.source}: {reason}"
 
 

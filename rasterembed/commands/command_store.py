@@ -14,6 +14,9 @@ PREFIX = "RASTEREMBED_SOURCE_"
 """Beginning of the environment variables with the fields of `SourceStore`. Keys do not belong on a command line, where
 every user of the machine can read them."""
 
+VARIABLES = {field: f"{PREFIX}{field.upper()}" for field in SourceSettings.model_fields}
+"""The environment variables, by the field of `SourceStore`."""
+
 
 def open_command_store(root: str | None) -> ObjectStore:
     """Return the store for a root that a person typed. Rasters are read as the environment variables say.
@@ -25,13 +28,12 @@ def open_command_store(root: str | None) -> ObjectStore:
         UsageError: if the root or a variable is wrong.
     """
     store = open_store(root)
-    names = {field: f"{PREFIX}{field.upper()}" for field in SourceSettings.model_fields}
-    given = {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
+    given = {field: os.environ[name] for field, name in VARIABLES.items() if os.environ.get(name)}
     if not given:
         return store
     try:
         source_store = SourceStore.model_validate(given)
     except ValidationError as error:
         field = next(iter(error.errors(include_input=False)[0]["loc"]), None)
-        raise UsageError(f"{names.get(str(field), PREFIX + '…')}: {validation_reason(error)}") from error
+        raise UsageError(f"{VARIABLES.get(str(field), PREFIX + '…')}: {validation_reason(error)}") from error
     return store.model_copy(update={"source_store": source_store})

@@ -9,6 +9,7 @@ from rasterembed.commands.command_app import command_app
 from rasterembed.commands.command_store import open_command_store
 from rasterembed.commands.next_search import search_command, this_program
 from rasterembed.commands.progress_bar import progress_bar
+from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Execution, Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.selection import Selection
@@ -111,7 +112,7 @@ class TerminalSteps(Steps):
 
     def on_warning(self, message: str) -> None:
         """Print a warning."""
-        print(f"warning: {escape_terminal(message)}", file=sys.stderr)
+        print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
 
 
 app = command_app("embed", embed)

@@ -9,7 +9,12 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
-from rasterembed.commands.wrong_options import join_negative_lists, name_options, usage_error
+from rasterembed.commands.wrong_options import (
+    join_negative_lists,
+    name_options,
+    running_command,
+    usage_error,
+)
 from rasterembed.errors import RasterEmbedError, why_not_utf8
 from rasterembed.escape import escape_terminal
 
@@ -48,7 +53,8 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     # KeyboardInterrupt like Ctrl-C, so the run can clean up.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return function(*bound.args, **bound.kwargs)
+        with running_command(app, arguments):
+            return function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
         stop(name_options(str(error), app, arguments), error.exit_code)
     except KeyboardInterrupt:

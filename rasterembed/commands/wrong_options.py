@@ -1,9 +1,11 @@
-"""Turn errors about options into one line that names the option as a person types it."""
+"""Let errors and messages name each option as a person types it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnusedCliTokensError
@@ -11,8 +13,14 @@ from pydantic import ValidationError
 
 from rasterembed.errors import one_line, validation_reason
 
-_MARKED = re.compile(r"`([a-z][a-z0-9_]*)(?:=([a-z0-9_.+ -]+))?`|^([a-z][a-z0-9_]*)(?=: )")
+_MARKED = re.compile(
+    r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[a-z0-9_.+ -]+))?`(?P<place> of the source store)?"
+    r"|^(?P<first>[a-z][a-z0-9_]*)(?=: )"
+)
 """The name of a parameter in an error: in backticks, with or without a value, or before a colon at the beginning."""
+
+_running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
+"""The command that is running, and its words."""
 
 _NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")
 """A list of numbers that begins with a minus sign, such as `-1,1,1`."""
@@ -129,21 +137,53 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
     """Replace the names of parameters in an error of the library by the options that a person types.
 
     The library names a parameter as Python does, in backticks: `allow_no_crs`. On a command line, it is --allow-no-crs.
+    A setting of the source store is an environment variable for commands that have no option for a source store.
 
     Args:
         text: the text of the error.
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
+    from rasterembed.commands.command_store import VARIABLES  # Its imports would delay the help.
+
     options = _options(app, arguments)
 
     def option(match: re.Match[str]) -> str:
-        name = options.get(match[1] or match[3])
+        parameter, value = match["name"] or match["first"], match["value"]
+        name = options.get(parameter)
+        if name is None and match["place"] and parameter in VARIABLES and "source_store" not in options:
+            return f"the environment variable {VARIABLES[parameter]}"
+        if name is None and value:  # An option of another command, such as `anchor=crs` of the command embed.
+            name = f"--{parameter.replace('_', '-')}"
         if name is None:
             return match[0]
-        return f"{name} {match[2]}" if match[2] else name
+        return (f"{name} {value}" if value else name) + (match["place"] or "")
 
     return _MARKED.sub(option, text)
+
+
+@contextmanager
+def running_command(app: App, arguments: Sequence[str]) -> Iterator[None]:
+    """Let `in_command_words` know the command that runs inside this block.
+
+    Args:
+        app: the command, or a group of commands.
+        arguments: the words after the command's name.
+    """
+    token = _running.set((app, arguments))
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def in_command_words(text: str) -> str:
+    """Return a message of the library with the options of the running command. See `name_options`.
+
+    Without a running command, the text is unchanged.
+    """
+    command = _running.get()
+    return text if command is None else name_options(text, *command)
 
 
 def _options(app: App, arguments: Sequence[str]) -> dict[str, str]:

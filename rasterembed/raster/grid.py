@@ -82,7 +82,7 @@ class Grid(BaseModel):
     origin: tuple[FiniteFloat, FiniteFloat] = Field(
         default=(0.0, 0.0),
         exclude_if=lambda origin: tuple(origin) == (0.0, 0.0),
-        description="With anchor=crs: x and y of the point that tiles are counted from, in units of the CRS. Pixel "
+        description="With the anchor crs: x and y of the point that tiles are counted from, in units of the CRS. Pixel "
         "edges must be whole numbers of pixels from it. Landsat needs 15 15.",
     )
 
@@ -91,8 +91,8 @@ class Grid(BaseModel):
         gt=0.0,
         allow_inf_nan=False,
         exclude_if=lambda resolution: resolution is None,
-        description="With anchor=crs: side of a pixel, in units of the CRS. Rasters with other pixels are warped to "
-        "these pixels while they are read.",
+        description="With the anchor crs: side of a pixel, in units of the CRS. Rasters with other pixels are warped "
+        "to these pixels while they are read.",
     )
     crs: str | None = Field(
         default=None,

@@ -80,7 +80,7 @@ class TileRef(BaseModel):
         if match is None:
             raise ValueError(
                 f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034, or "
-                "x+000160_y+030000 in a grid with anchor=crs"
+                "x+000160_y+030000 in a grid with `anchor=crs`"
             )
         return cls(tile_id=match["tile"], dataset_id=match["dataset"])
 

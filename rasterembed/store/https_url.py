@@ -155,7 +155,7 @@ def resolve_host(host: str, port: int, *, private: bool) -> list[str]:
         private: True if private and loopback addresses are allowed too.
 
     Raises:
-        StoreError: if the name does not exist, or if one of its addresses is not allowed.
+        StoreError: if the name cannot be resolved, or if one of its addresses is not allowed.
         OSError: if the name server does not answer.
     """
     try:
@@ -164,7 +164,7 @@ def resolve_host(host: str, port: int, *, private: bool) -> list[str]:
         raise StoreError(f"{host}: this is no name of a host") from None
     except socket.gaierror as error:
         if error.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
-            raise StoreError(f"{host}: there is no host of this name") from error
+            raise StoreError(f"{host}: the name could not be resolved: check the address, and the network") from error
         raise
     addresses = [str(address[0]) for *_, address in found]
     for address in addresses:
@@ -196,7 +196,7 @@ def why_not_allowed(address: IpAddress, *, private: bool) -> str | None:
         ):
             return "is link-local, multicast or reserved: such addresses are never read"
         if not private and not each.is_global:
-            return "is not public: if the server is one of your own, set `https_private` in the source store"
+            return "is not public: if the server is one of your own, set `https_private` of the source store"
     return None
 
 

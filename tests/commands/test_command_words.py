@@ -1,0 +1,91 @@
+"""Errors and messages of a command name options and environment variables as a person types them."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+import rasterio
+from rasterio.transform import Affine
+
+from rasterembed.commands.command_app import command_app
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
+from rasterembed.commands.wrong_options import in_command_words, running_command
+from tests.support.scenes import write_scene
+
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
+WEB_FILE = "https://data.example.org/scene.tif"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", raising=False)
+    return tmp_path
+
+
+def errors(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """Run a command that fails, and return what it printed on standard error."""
+    with pytest.raises(SystemExit):
+        run(app, words)
+    return capsys.readouterr().err
+
+
+def test_an_option_of_another_command_is_an_option_too(capsys: pytest.CaptureFixture[str]) -> None:
+    text = errors(capsys, "search", "scene", "--tile", "x12")
+    assert text.endswith("or x+000160_y+030000 in a grid with --anchor crs\n")
+
+
+def test_the_help_names_no_parameter_as_python_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["embed", "--help"], ["collection", "embed", "--help"]):
+        with pytest.raises(SystemExit):
+            run(app, words)
+        text = capsys.readouterr().out
+        assert "--origin" in text
+        assert "anchor=crs" not in text
+
+
+def test_the_reason_of_a_scene_names_options(folder: Path, tiny_vit: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_scene(folder / "scenes" / "good.tif", 1)
+    with rasterio.open(write_scene(folder / "scenes" / "a.tif"), "r+") as scene:
+        scene.transform = Affine.translation(3, 0) @ scene.transform
+    chosen = ("--model", str(tiny_vit), "--size", "32", "--anchor", "crs", "--device", "cpu")
+    text = errors(capsys, "collection", "embed", "scenes", "--collection", "survey", *chosen)
+    failed, error = (line for line in text.splitlines() if line.startswith(("failed: ", "error: ")))
+    for line in (failed, error):
+        assert "--anchor crs needs pixel edges" in line
+        assert "give --origin 3 " in line
+        assert "`anchor" not in line
+    shown = str(run(app, ["collection", "show", "survey"]))
+    assert "a.tif: --anchor crs needs pixel edges" in shown
+
+
+def test_a_host_that_is_not_listed_names_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
+    assert errors(capsys, "embed", WEB_FILE).endswith(
+        "if you trust it, add it to the environment variable RASTEREMBED_SOURCE_HTTPS_HOSTS\n"
+    )
+
+
+def test_a_command_with_a_source_store_keeps_the_names_of_its_fields() -> None:
+    def flow(source_store: str | None = None) -> None:
+        """Embed."""
+
+    text = "add it to `https_hosts` of the source store"
+    with running_command(command_app("flow", flow), []):
+        assert in_command_words(text) == text
+    assert in_command_words(text) == text  # No command is running.
+
+
+def test_a_name_that_cannot_be_resolved(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The reserved name example.invalid never exists (RFC 6761).
+    monkeypatch.setenv("RASTEREMBED_SOURCE_HTTPS_HOSTS", "example.invalid")
+    try:
+        socket.getaddrinfo("example.invalid", 443)
+    except socket.gaierror as error:
+        if error.errno != socket.EAI_NONAME:
+            pytest.skip(f"the name server of this machine does not answer: {error}")
+    text = errors(capsys, "embed", "https://example.invalid/scene.tif")
+    assert text == "error: example.invalid: the name could not be resolved: check the address, and the network\n"
