@@ -19,6 +19,7 @@ from rasterembed.collection.configuration import CollectionConfiguration, resolv
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import collection_lattice
+from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState
@@ -39,7 +40,7 @@ from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
-from rasterembed.store.layout import CollectionLayout, name_of
+from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, name_of
 from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
@@ -198,7 +199,7 @@ def embed_collection(
         The collection, and what the run found and did.
 
     Raises:
-        ConfigurationChangedError: if the collection exists with another configuration.
+        ConfigurationChangedError: if the collection exists with another configuration, and has vectors.
         LeaseHeldError: if another run is writing the collection.
         DataError: if nothing was found, or if more scenes failed than `max_failed_fraction` allows. The catalogue is
             then up to date.
@@ -218,8 +219,12 @@ def embed_collection(
     listing = steps.discover(store, scenes, options.assets, options.search)
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
-        configuration = _configuration(store, collection_id, options, hub_token)
-        writer = CollectionWriter(store, layout, configuration, lease, read_catalogue(store, layout))
+        stored = read_catalogue(store, layout)
+        configuration, replaced = _configuration(store, layout, stored, options, hub_token)
+        writer = CollectionWriter(store, layout, configuration, lease, stored)
+        if replaced:
+            writer.rewrite()
+            steps.on_warning(f"{layout.owner} has no vectors yet, so the settings of this run replace its settings")
         comparison = compare(writer.catalogue, listing)
         steps.on_compared(comparison, listing)
         if comparison.to_embed_count:
@@ -381,15 +386,35 @@ def _known_ids(store: ObjectStore, layout: CollectionLayout) -> frozenset[str]:
 
 
 def _configuration(
-    store: ObjectStore, collection_id: str, options: CollectionOptions, hub_token: str | None
-) -> CollectionConfiguration:
-    """Return the configuration of the collection. For a new collection, make the configuration from the options."""
-    existing = find_collection(store, collection_id)
+    store: ObjectStore,
+    layout: CollectionLayout,
+    stored: Catalogue | None,
+    options: CollectionOptions,
+    hub_token: str | None,
+) -> tuple[CollectionConfiguration, bool]:
+    """Return the configuration of the collection, and whether it replaces that of an earlier run.
+
+    For a new collection, the configuration is made from the options. The settings of a collection whose scenes have all
+    failed may be the reason why they failed, so other settings replace them.
+    """
+    existing = find_collection(store, layout.collection_id)
     if existing is None:
-        return resolve_configuration(options.settings or PlanSettings(), hub_token)
-    if options.settings is not None:
-        check_configuration(existing, resolve_configuration(options.settings, hub_token))
-    return existing.configuration
+        return resolve_configuration(options.settings or PlanSettings(), hub_token), False
+    if options.settings is None:
+        return existing.configuration, False
+    wanted = resolve_configuration(options.settings, hub_token)
+    if wanted.fingerprint != existing.configuration.fingerprint and _nothing_embedded(store, layout, stored):
+        return wanted, True
+    check_configuration(existing, wanted)
+    return existing.configuration, False
+
+
+def _nothing_embedded(store: ObjectStore, layout: CollectionLayout, stored: Catalogue | None) -> bool:
+    """Return whether all scenes of a collection have failed, and no dataset of an earlier state of a scene exists."""
+    if stored is not None and set(stored.counts()) - {SceneState.FAILED}:
+        return False
+    ids = (dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER))
+    return not any(name is not None and is_member_id(layout.collection_id, name) for name in ids)
 
 
 def _scene_options(configuration: CollectionConfiguration, options: CollectionOptions) -> EmbedOptions:

@@ -52,6 +52,10 @@ class CollectionWriter:
         self._lease.check()
         write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
 
+    def rewrite(self) -> None:
+        """Write the catalogue also if its rows do not change, because its footer holds the configuration."""
+        self._stored = None
+
     def add(self, row: SceneRow) -> None:
         """Add a row to the catalogue. The file is written at most every `_CATALOGUE_EVERY_S` seconds."""
         self._waiting.append(row)

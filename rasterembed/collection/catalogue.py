@@ -324,7 +324,8 @@ def _why_unusable(table: pa.Table) -> str | None:
     times = pc.min_max(pc.cast(table["datetime"], pa.int64())).as_py()
     if times["min"] is not None and not (times["min"] >= _FIRST_US and times["max"] <= _LAST_US):
         return "datetime: a time is impossible"
-    if not pc.all(pc.match_substring_regex(table["fingerprint"], "^[0-9a-f]{64}$")).as_py() and table.num_rows:
+    # The result is null if all scenes have failed.
+    if pc.all(pc.match_substring_regex(table["fingerprint"], "^[0-9a-f]{64}$")).as_py() is False:
         return "fingerprint: it is no digest"
     readable = shapely.from_wkb(table["geometry"].to_numpy(), on_invalid="ignore")
     if np.count_nonzero(shapely.is_missing(readable)) != table["geometry"].null_count:

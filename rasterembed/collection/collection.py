@@ -152,6 +152,18 @@ class Collection:
         remove_scene(self, scene)
         return Collection.open(self.store, self.id)
 
+    def delete(self) -> None:
+        """Delete the collection with the datasets of its scenes. The files of the scenes are not touched.
+
+        A dataset that was embedded before it joined the collection stays.
+
+        Raises:
+            LeaseHeldError: if another run is writing the collection.
+        """
+        from rasterembed.collection.deletion import delete_collection
+
+        delete_collection(self.store, self.id)
+
     def datasets(self, states: Sequence[SceneState] = (SceneState.READY,)) -> Iterator[Dataset]:
         """Yield the datasets of the scenes in these states, in the order of their ids.
 
@@ -311,5 +323,6 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
         changes = "; ".join(f"{name}: {mine} in the collection, {other} requested" for name, mine, other in differences)
         raise ConfigurationChangedError(
             f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
-            "use those of the collection, or choose another collection id"
+            "use those of the collection, choose another collection id, or delete the collection with its datasets "
+            f"(rasterembed collection delete {collection.id})"
         )

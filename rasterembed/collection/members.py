@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.layout import MAX_ID_LETTERS, MEMBER_MARK, CollectionLayout, check_dataset_id
+
+_DIGEST_AT_END = re.compile(r"(?:^|-)[a-z2-7]{16}$")
+"""The digest of a scene's address, which ends the id that `default_dataset_id` gives."""
 
 
 def member_id(collection_id: str, uri: str) -> str:
@@ -23,6 +28,21 @@ def member_id(collection_id: str, uri: str) -> str:
     head = CollectionLayout(collection_id).member_prefix
     # The digest is at the end, so the beginning of a long id is left out.
     return check_dataset_id(head + default_dataset_id(uri)[-(MAX_ID_LETTERS - len(head)) :].lstrip("-._"))
+
+
+def is_member_id(collection_id: str, dataset_id: str) -> bool:
+    """Return whether `member_id` can have given this id to a scene of the collection.
+
+    A person may have given a dataset an id that begins with the same letters. Such an id has no digest at its end.
+
+    Example:
+        >>> is_member_id("survey", "survey--bucket-a-input-1-vo2xc7huyiaxvppb")
+        True
+        >>> is_member_id("survey", "survey--mine")
+        False
+    """
+    prefix = CollectionLayout(collection_id).member_prefix
+    return dataset_id.startswith(prefix) and _DIGEST_AT_END.search(dataset_id.removeprefix(prefix)) is not None
 
 
 def collection_of(dataset_id: str) -> str | None:

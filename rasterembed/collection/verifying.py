@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.members import is_member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import CollectionState, stac_text
 from rasterembed.collection.stac_model import stac_model
@@ -47,14 +48,14 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     yield _check_numbers(collection, catalogue, rebuild)
     yield _check_model(collection, rebuild)
     yield from _check_table(collection, catalogue, rebuild)
-    known, prefix = set(), collection.layout.member_prefix
+    known = set()
     for row in catalogue.rows():
         known.add(row.id)
         if row.state is not SceneState.FAILED:
             yield from _check_scene(collection, row, rebuild)
     for key, _ in collection.store.find(DATASETS_FOLDER):
         dataset_id = dataset_id_of_manifest(key)
-        if dataset_id is not None and dataset_id.startswith(prefix) and dataset_id not in known:
+        if dataset_id is not None and is_member_id(collection.id, dataset_id) and dataset_id not in known:
             yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
 
 

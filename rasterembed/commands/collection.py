@@ -1,4 +1,4 @@
-"""`rasterembed collection`: embed many scenes as a collection; list, show, verify, rebuild and change collections."""
+"""`rasterembed collection`: embed many scenes; list, show, verify, rebuild, change and delete collections."""
 
 from __future__ import annotations
 
@@ -126,6 +126,30 @@ def remove_scene(
     return "\n".join(lines)
 
 
+def delete(collection: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False) -> str:
+    """Delete a collection with its catalogue, its table and the datasets of its scenes.
+
+    The files of the scenes are not touched. A dataset that was embedded before it joined the collection stays.
+
+    Args:
+        collection: Name of the collection. The collection may be unfinished or unreadable.
+        root: Folder or s3://bucket/prefix of the collection. The default is the folder rasterembed-store.
+        yes: Delete without asking. This option is necessary if the command does not run in a terminal.
+    """
+    store = open_store(root)
+    check_known_collection(store, collection)
+    from rasterembed.collection.deletion import delete_collection, own_datasets
+
+    what = f"collection {collection!r} with its {len(own_datasets(store, collection))} datasets"
+    if not yes and not confirmed(what, store.root):
+        return "nothing was deleted"
+    deleted = delete_collection(store, collection, on_wait=_on_wait)
+    return (
+        f"collection {collection!r} was deleted: {len(deleted.datasets)} datasets, {deleted.objects} objects; "
+        "the files of its scenes stay"
+    )
+
+
 def rebuild(collection: str, root: str | None = None, datasets: str | None = None) -> str:
     """Make the catalogue and the table of a collection again, from the manifests of its scenes.
 
@@ -155,7 +179,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
 
 app = OptionsApp(
     name="collection",
-    help="Embed many scenes as a collection; list, show, verify, rebuild and change the collections of a store.",
+    help="Embed many scenes as a collection; list, show, verify, rebuild, change and delete collections.",
     version_flags=[],
 )
 _EMBED = "Embed all scenes of a folder, a pattern, a list or a STAC document."
@@ -166,6 +190,7 @@ _COMMANDS: dict[str, Callable[..., str]] = {
     "verify": verify,
     "remove-scene": remove_scene,
     "rebuild": rebuild,
+    "delete": delete,
 }
 for _name, _function in _COMMANDS.items():
     app.command(command_app(_name, _function), name=_name)

@@ -159,6 +159,20 @@ def new_vector_index_name(fingerprint: str) -> str:
     return f"hnsw-{fingerprint[:12]}-{uuid.uuid4().hex[:8]}.duckdb"
 
 
+def dataset_id_of_object(key: str) -> str | None:
+    """Return the dataset id in the key of an object in a `dataset_folder`. Return None for a key of a lease.
+
+    Example:
+        >>> from rasterembed.store.layout import dataset_id_of_object
+        >>> dataset_id_of_object("datasets/alps/stac-item.json")
+        'alps'
+        >>> dataset_id_of_object("datasets/alps/lease/00000001.json") is None
+        True
+    """
+    dataset_id, _, name = key.removeprefix(f"{DATASETS_FOLDER}/").partition("/")
+    return dataset_id if name and not name.startswith("lease/") else None
+
+
 @dataclass(frozen=True)
 class DatasetLayout:
     """Keys of the objects of one dataset. A key is relative to the store's root.

@@ -199,7 +199,41 @@ def test_rebuild_makes_a_lost_catalogue_again(scenes: Path, root: str, tiny_vit:
     assert command("show", "older", "--root", root).count("\nscenes: 0\n") == 1
 
 
-@pytest.mark.parametrize("words", [("show",), ("verify",), ("rebuild",), ("remove-scene", "x.tif", "--yes")])
+def test_a_collection_is_deleted_with_its_datasets_after_a_question(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    status, line = refused(capsys, "delete", "survey", "--root", root)
+    assert status == 2
+    assert "give --yes to delete collection 'survey' with its 2 datasets without a question" in line
+    assert (Path(root) / "collections/survey/items.parquet").exists()
+    objects = [path for path in Path(root).rglob("*") if path.is_file() and "lease" not in path.parts]
+    printed = command("delete", "survey", "--root", root, "--yes")
+    assert (
+        printed == f"collection 'survey' was deleted: 2 datasets, {len(objects)} objects; the files of its scenes stay"
+    )
+    assert not [path for path in Path(root).rglob("*") if path.is_file()]
+    assert sorted(path.name for path in scenes.iterdir()) == ["a.tif", "b.tif", "no-crs.tif"]
+
+
+def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = embed(scenes, root, tiny_vit, "--anchor", "crs", "--origin", "5", "0")
+    assert facts(wrong)["scenes"] == "3: 3 failed"
+    capsys.readouterr()
+    assert facts(embed(scenes, root, tiny_vit, "--anchor", "crs"))["scenes"] == "3: 2 ready, 1 failed"
+    assert "collection 'survey' has no vectors yet, so the settings of this run replace" in capsys.readouterr().err
+    status, line = refused(
+        capsys, "embed", str(scenes), "--collection", "survey", "--root", root, "--model", str(tiny_vit), "--size", "64"
+    )
+    assert status == 1
+    assert "delete the collection with its datasets (rasterembed collection delete survey)" in line
+
+
+@pytest.mark.parametrize(
+    "words", [("show",), ("verify",), ("rebuild",), ("remove-scene", "x.tif", "--yes"), ("delete", "--yes")]
+)
 def test_a_wrong_id_names_near_ones(
     words: tuple[str, ...], scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,5 +288,5 @@ def test_help_imports_nothing_that_takes_long() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    for name in ("embed", "list", "show", "verify", "remove-scene", "rebuild"):
+    for name in ("embed", "list", "show", "verify", "remove-scene", "rebuild", "delete"):
         assert name in done.stdout
