@@ -179,6 +179,30 @@ def test_nearest_tiles_are_those_of_sql_over_catalogue_and_table(pick: Pick, eng
     assert names == {engine}
 
 
+@pytest.mark.parametrize("engine", ["scan", "auto"])
+def test_a_polygon_keeps_the_tiles_that_it_meets(engine: Any, embedded: Embedded, tmp_path: Path) -> None:
+    rows = pa.Table.from_batches(embedded.collection.vectors(["dataset_id", "tile_id", "geometry"])).to_pylist()
+    footprints = np.array([shapely.from_wkb(row["geometry"]) for row in rows])
+    west, south, east, north = shapely.unary_union(
+        [place for row, place in zip(rows, footprints, strict=True) if row["dataset_id"] == embedded.id("old")]
+    ).bounds
+    # Half of the first scene, cut along its diagonal.
+    area = shapely.Polygon([(west, south), (east, south), (west, north)])
+    (tmp_path / "area.geojson").write_text(json.dumps(shapely.geometry.mapping(area)))
+    meets = shapely.intersects(footprints, area)
+    assert 0 < meets.sum() < shapely.intersects(footprints, shapely.box(*area.bounds)).sum() < len(rows)
+    names = [f"'{row['dataset_id']}/{row['tile_id']}'" for row, met in zip(rows, meets, strict=True) if met]
+    inside = f"dataset_id || '/' || tile_id IN ({', '.join(names)})"
+    with CollectionSearcher(embedded.store, NAME, engine=engine) as searcher:
+        for pick, order in ORDERS.items():
+            for k in (3, 1000):
+                where = Where(within=str(tmp_path / "area.geojson"), max_cloud_cover=30, pick=pick)
+                answer = searcher.ask_vector(VECTORS[1], where, k)
+                found = [(hit.dataset_id, hit.tile_id) for hit in answer.hits]
+                assert found == by_sql(embedded, VECTORS[1], k, order, f"cloud <= 30 AND {inside}")
+                assert found
+
+
 def test_pick_gives_each_tile_once_and_all_gives_each_scene(searcher: CollectionSearcher) -> None:
     every = searcher.ask_vector(VECTORS[0], k=1000).hits
     picked = searcher.ask_vector(VECTORS[0], Where(pick="latest"), 1000).hits

@@ -18,8 +18,8 @@ from rasterembed.dataset.shards import EmbeddedBatch, write_shard
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
+from rasterembed.raster.scene import register_scene
 from rasterembed.raster.skip_reason import SkipReason
-from rasterembed.raster.source import register
 from rasterembed.raster.tile_batch import SkippedTile
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -82,7 +82,7 @@ def write_dataset(
     Args:
         store: store for the dataset.
         dataset_id: id of the dataset.
-        raster: a raster that `blank_raster` wrote.
+        raster: a raster that `blank_raster` wrote, or a STAC Item of one.
         model: a model whose folder `checkpoint` wrote.
         vectors: vectors of the tiles in row-major order, shape (tiles, dimensions). Or a function that returns them for
             an array of tile numbers.
@@ -98,7 +98,7 @@ def write_dataset(
     )
     plan = make_plan(
         store,
-        register(store, str(raster)),
+        register_scene(store, str(raster)),
         dataset_id,
         PlanSettings(grid=grid, model=model, selection=selection),
     )
