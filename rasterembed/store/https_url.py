@@ -75,6 +75,7 @@ def canonical_url(text: str, what: str = "address") -> str:
         if not is_https(text) or not name:
             raise ValueError
         host = _joined(_canonical_name(name), port)
+        path = quote(parts.path, safe=_IN_PATHS)  # It refuses lone surrogates, which JSON can hold.
     except ValueError:
         raise UsageError(f"{what} {shown!r} is no https:// address of a file") from None
     if "@" in parts.netloc:
@@ -84,7 +85,7 @@ def canonical_url(text: str, what: str = "address") -> str:
             f"{what} {shown!r} has a query or a fragment. A query can hold a secret, which would be written into "
             "manifests: give an address without, or read the file from S3"
         )
-    return f"{SCHEME}{host}{quote(parts.path, safe=_IN_PATHS)}"
+    return f"{SCHEME}{host}{path}"
 
 
 def shown_url(url: str) -> str:
@@ -119,6 +120,9 @@ def checked_url(url: str, hosts: tuple[str, ...]) -> str:
         if not is_https(url) or not parts.hostname:
             raise StoreError(f"{shown}: only addresses that begin with https:// are read from web servers")
         host = _joined(_canonical_name(parts.hostname), parts.port)
+        # `quote` refuses lone surrogates, which JSON can hold.
+        path = quote(parts.path, safe=_IN_PATHS) or "/"
+        query = f"?{quote(parts.query, safe=_IN_PATHS + '?')}" if parts.query else ""
     except ValueError:
         raise StoreError(f"{shown}: this is no https:// address") from None
     if "@" in parts.netloc:
@@ -128,8 +132,7 @@ def checked_url(url: str, hosts: tuple[str, ...]) -> str:
             f"{shown}: the host {host} is not one of those that may be read: if you trust it, add it to `https_hosts` "
             "of the source store"
         )
-    query = f"?{quote(parts.query, safe=_IN_PATHS + '?')}" if parts.query else ""
-    return f"{SCHEME}{host}{quote(parts.path, safe=_IN_PATHS) or '/'}{query}"
+    return f"{SCHEME}{host}{path}{query}"
 
 
 def joined_url(base: str, href: str) -> str:

@@ -296,7 +296,7 @@ def test_a_stac_item_is_read_with_its_files(store: ObjectStore, site: WebServer,
     assert source.remote
 
 
-HOST = st.text(st.sampled_from("data.test@:[]#?/%\\\n 1é*"), max_size=12)
+HOST = st.text(st.sampled_from("data.test@:[]#?/%\\\n 1é*\ud800"), max_size=12)
 
 
 def in_one_line(function: Callable[[], str]) -> str | None:
