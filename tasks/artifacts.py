@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from rasterembed.commands.dataset_texts import size_text
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
@@ -28,6 +29,17 @@ def shortened(text: str, length: int = _SHOWN_LETTERS) -> str:
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
 
 
+def search_line(search: str | None) -> dict[str, str]:
+    """Return the line of an artifact with the search command: its name and the command. Empty without a command.
+
+    A command that starts a flow runs only in the project's folder, so its name says this.
+    """
+    if search is None:
+        return {}
+    needs_folder = search.startswith("python ")
+    return {"search, in the project's folder with its environment active" if needs_folder else "search": search}
+
+
 def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: str | None) -> None:
     """Create two artifacts: a description of the dataset for people, and a table with the manifest's URI for programs.
 
@@ -38,7 +50,6 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
         search: command that searches the dataset. None if it cannot be searched.
     """
     model, grid, layout = plan.model, plan.sharding.grid, DatasetLayout(manifest.dataset_id)
-    size = manifest.bytes / 2**20
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"
     tiles = f"{manifest.rows:,} embedded, {manifest.skipped:,} skipped, of {manifest.tiles:,}"
     # Show long texts in a code block. It does not break their lines, and people can copy them.
@@ -47,7 +58,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
         "manifest": store.uri(layout.manifest),
         "report": store.uri(layout.qa_report_markdown),
         "fingerprint": manifest.fingerprint,
-        **({"search": search} if search else {}),
+        **search_line(search),
     }
     lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(
@@ -65,7 +76,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
 | vectors | {model.pooling}, {manifest.dimensions} dimensions, computed in {model.dtype} |
 | computed by | {escape_markdown(computed)} |
 | radiometry | bands {plan.radiometry.bands}, {plan.radiometry.method} |
-| shards | {len(manifest.shards)}, {size:.1f} MiB |
+| shards | {len(manifest.shards)}, {size_text(manifest.bytes)} |
 
 ```
 {lines}

@@ -22,7 +22,7 @@ from rasterembed.scene_batches import deal
 from rasterembed.scene_pipeline import SceneJob, embed_scenes
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
-from tasks.artifacts import shortened
+from tasks.artifacts import search_line, shortened
 from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
 from tasks.policy import STEP, artifact_key
@@ -163,7 +163,7 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
         "catalogue": store.uri(layout.catalogue),
         **({"table": store.uri(layout.table)} if collection.table is not None else {}),
         "fingerprint": collection.configuration.fingerprint,
-        **({"search": search} if search else {}),
+        **search_line(search),
     }
     lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(

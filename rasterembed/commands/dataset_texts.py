@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.dataset import Dataset
@@ -12,6 +14,12 @@ from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.report import read_report
 from rasterembed.store.stored_model import MAX_BYTES
+
+_DIGEST_LETTERS = 12
+"""Number of letters of a digest that are shown. --json shows all of them."""
+
+_DIGITS_OF_NS = 19
+"""Number of digits of a time in ns since 1970, from the year 2001 to the year 2286."""
 
 _SHOWN_SHARDS = 10
 """Largest number of shards that are described one by one."""
@@ -68,10 +76,10 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     yield "dataset id", manifest.dataset_id
     yield "state", manifest.state
     yield "manifest", dataset.store.uri(dataset.layout.manifest)
-    yield "raster", pairs(configuration["source"])
+    yield "raster", _source_text(configuration["source"])
     yield from _facts_of_plan(dataset)
     yield "model", manifest.model
-    yield "weights", pairs(configuration["model"])
+    yield "weights", _weights_text(configuration["model"])
     yield (
         "vectors",
         f"{manifest.dimensions} numbers, pooling {configuration['pooling']}, {pairs(configuration['dtype'])}",
@@ -94,6 +102,25 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
         yield f"shard {shard.number}", f"{counts}, {shard.path}"
     if len(manifest.shards) > _SHOWN_SHARDS:
         yield "more shards", f"{len(manifest.shards) - _SHOWN_SHARDS} (--json shows all)"
+
+
+def _source_text(source: Mapping[str, Any]) -> str:
+    """Return address, size and version of a raster. What a person declared about the file follows."""
+    values = dict(source)
+    uri, size, version = values.pop("uri"), values.pop("size"), values.pop("version")
+    # The version of a local file is the time of its last change in ns. That of an object is its ETag.
+    state = f"version {version}"
+    if "://" not in uri and version.isdecimal() and len(version) == _DIGITS_OF_NS:
+        state = f"changed {datetime.fromtimestamp(int(version) // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return ", ".join(filter(None, (uri, size_text(size), state, pairs(values))))
+
+
+def _weights_text(model: Mapping[str, Any]) -> str:
+    """Return the name of a model with a short digest of its weights, and how pixels are put into the model."""
+    values = dict(model)
+    name, digest, revision = values.pop("id"), values.pop("weights_sha256"), values.pop("revision", None)
+    at = f" at {revision[:_DIGEST_LETTERS]}" if revision else ""
+    return f"{name}{at}, sha256 {digest[:_DIGEST_LETTERS]}…, {pairs(values)}"
 
 
 def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:

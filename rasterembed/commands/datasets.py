@@ -38,7 +38,9 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
     if as_json:
         return json.dumps([dataclasses.asdict(dataset) for dataset in datasets], indent=1, default=datetime.isoformat)
     if not datasets:
-        return f"no dataset in {store.root}: check the root, or embed a raster (rasterembed embed RASTER)"
+        return (
+            f"no dataset in {store.root}{store.why_empty}: check the root, or embed a raster (rasterembed embed RASTER)"
+        )
     return table(datasets)
 
 

@@ -71,7 +71,8 @@ def search(
             from rasterembed.search.contact_sheet import write_sheet
 
             write_sheet(answer, searcher.datasets_of(answer), picture)
-    return str(answer)
+    written = [f"written: {file}" for file in (tiles, picture) if file is not None]
+    return "\n".join([str(answer), *written])
 
 
 app = command_app("search", search)

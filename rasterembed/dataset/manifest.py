@@ -246,7 +246,7 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
-    differences = configuration_differences(manifest, plan)
+    differences = _without_consequences(configuration_differences(manifest, plan))
     changes = "; ".join(f"{name}: {own} in the dataset, {other} requested" for name, own, other in differences)
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
@@ -262,6 +262,33 @@ def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str,
         None.
     """
     return entry_differences(manifest.configuration, json.loads(json.dumps(plan.configuration())))
+
+
+_CAUSES = {
+    "grid.stride": ("grid.size",),
+    "model.input_size": ("grid.size",),
+    "model.weights_sha256": ("model.id", "model.revision"),
+    "shard.cols": ("grid.size", "grid.stride"),
+    "shard.rows": ("grid.size", "grid.stride"),
+    "source.size": ("source.version",),
+}
+"""Entries of a configuration that follow from others by default: the name of the entry, and the names of its causes."""
+
+_EQUAL_TO_CAUSE = ("grid.stride", "model.input_size")
+"""Entries that a person can also give. They follow from their cause only if they have its value."""
+
+
+def _without_consequences(
+    differences: list[tuple[str, str | None, str | None]],
+) -> list[tuple[str, str | None, str | None]]:
+    """Return the differences that a person caused. Leave those out that only follow from another one."""
+    values = {name: (own, other) for name, own, other in differences}
+
+    def follows(name: str) -> bool:
+        causes = [cause for cause in _CAUSES.get(name, ()) if cause in values]
+        return bool(causes) and (name not in _EQUAL_TO_CAUSE or values[name] == values[causes[0]])
+
+    return [difference for difference in differences if not follows(difference[0])]
 
 
 def entry_differences(own: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:

@@ -188,7 +188,9 @@ def make_demo_checkpoint(folder: Path) -> None:
     """
     import torch
     from transformers import DINOv3ViTConfig, DINOv3ViTModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # transformers would show a bar for one small file in the run's own output.
     config = DINOv3ViTConfig(
         hidden_size=192,
         intermediate_size=384,

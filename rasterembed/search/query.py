@@ -236,7 +236,10 @@ class Where(BaseModel):
     def _day_or_instant(cls, value: Any) -> Any:
         """Keep a date without a time as a date. Pydantic would turn the date into midnight of the day."""
         if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
-            return date.fromisoformat(value.strip())
+            try:
+                return date.fromisoformat(value.strip())
+            except ValueError as error:
+                raise ValueError(f"give a date as YYYY-MM-DD, such as 2024-06-01 ({error})") from None
         return value
 
     @field_validator("bbox")

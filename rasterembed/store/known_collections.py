@@ -49,5 +49,5 @@ def unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
         more = ", ..." if len(ids) > len(near) else ""
         advice = f"check the id and the root; the store has {', '.join(near)}{more}"
     else:
-        advice = "the store has no collection: check the root, or embed a collection first"
+        advice = f"the store has no collection{store.why_empty}: check the root, or embed a collection first"
     return UsageError(f"there is no collection {collection_id!r} in {store.root}: {advice}")

@@ -44,7 +44,7 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
         more = ", ..." if len(ids) > len(near) else ""
         advice = f"check the id and the root; the store has {', '.join(near)}{more}"
     else:
-        advice = "the store has no dataset: check the root, or embed a raster first"
+        advice = f"the store has no dataset{store.why_empty}: check the root, or embed a raster first"
     return UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {advice}")
 
 
@@ -64,6 +64,8 @@ def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in ids):
             some = get_close_matches(pattern, ids, n=3, cutoff=0.4) or ids[:3]
-            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}" if ids else "it has no dataset"
+            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}"
+            if not ids:
+                has = f"it has no dataset{store.why_empty}"
             raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
     return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -115,6 +115,16 @@ class ObjectStore(StoreSettings):
         return self.root.startswith("s3://")
 
     @property
+    def folder_is_missing(self) -> bool:
+        """Whether the root is a folder that does not exist. A mistyped root is the usual reason."""
+        return not self.is_s3 and not Path(self.root).is_dir()
+
+    @property
+    def why_empty(self) -> str:
+        """Words for an error about an empty store: `, because the folder does not exist`, or nothing."""
+        return ", because the folder does not exist" if self.folder_is_missing else ""
+
+    @property
     def endpoint(self) -> str | None:
         """URL of the S3 server from `endpoint_url` or the environment, or None for AWS.
 

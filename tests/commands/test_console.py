@@ -151,7 +151,8 @@ def test_search_prints_the_answer_and_writes_what_was_asked_for(folder: Path, tm
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"tile {TILE}; model: ")
     assert [line.split()[0] for line in lines[3:6]] == ["1", "2", "3"]
-    assert lines[-1].startswith("made: answered by ")
+    assert lines[-3].startswith("made: answered by ")
+    assert lines[-2:] == [f"written: {out}", f"written: {sheet}"]
     assert len(out.read_text().splitlines()) == 4
     assert Image.open(sheet).format == "PNG"
 
@@ -196,6 +197,9 @@ def test_qa_sets_the_state_by_its_verdict(
         (1, ["embed", "scene.tif", "--root", "/proc/x"], "the folder cannot be made: choose a root that you can"),
         (2, ["search", "made", "--tile", TILE, "-k", "1.5"], "-k: give a whole number, not '1.5'"),
         (2, ["search", "made", "other", "--tile", TILE], "'other' is one argument too many"),
+        (2, ["search", "made", "--tile", TILE, "--since", "2024-13-01"], "--since: give a date as YYYY-MM-DD"),
+        (2, ["search", "made", "--root", "reslts", "--tile", TILE], "the store has no dataset, because the folder"),
+        (2, ["search", "mad*", "--root", "reslts", "--tile", TILE], "it has no dataset, because the folder does not"),
         (2, ["search", "made", "--tile", TILE, "--since", "soon"], "--since: give a date such as 2024-06-01"),
         (2, ["search", "made"], "give an example of what to look for: --tile, --lonlat, --image or --like"),
         (2, ["search", "made", "--root", "scene.tif", "--tile", TILE], "scene.tif is a file: give a folder"),

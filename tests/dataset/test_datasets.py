@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -115,7 +116,12 @@ def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: 
     assert lines[4] == broken.problem
     listed = json.loads(_command(store, "list", "--json"))
     assert [(entry["id"], entry["bytes"]) for entry in listed] == [("broken", 0), ("scene", size), ("started", 0)]
-    assert "no dataset in" in _command(ObjectStore(root=f"{store.root}/empty"), "list")
+    missing = f"{store.root}/empty"
+    assert f"no dataset in {missing}, because the folder does not exist: " in _command(
+        ObjectStore(root=missing), "list"
+    )
+    Path(missing).mkdir()
+    assert f"no dataset in {missing}: check the root" in _command(ObjectStore(root=missing), "list")
 
 
 def test_the_list_shows_the_date_of_the_manifest_and_not_that_of_its_file(store: ObjectStore, dataset: Dataset) -> None:
@@ -151,7 +157,12 @@ def test_an_unfinished_dataset_is_called_unfinished(
 def test_a_dataset_is_shown_as_text_and_as_its_manifest(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
     facts = dict(line.split(": ", 1) for line in _command(store, "show", DATASET).splitlines())
     assert facts["state"] == "ready"
-    assert str(embedded / "scene.tif") in facts["raster"]
+    source = embedded / "scene.tif"
+    seen = source.stat()
+    changed = datetime.fromtimestamp(seen.st_mtime_ns // 10**9, UTC)
+    assert facts["raster"] == f"{source}, {seen.st_size / 2**10:.1f} KiB, changed {changed:%Y-%m-%d %H:%M:%S} UTC"
+    assert dataset.manifest.configuration["model"]["weights_sha256"][:12] in facts["weights"]
+    assert "weights_sha256" not in facts["weights"]
     assert facts["tiles"] == f"35 planned, {dataset.manifest.rows} embedded, {dataset.manifest.skipped} skipped"
     assert " passed" in facts["quality checks"]
     assert facts["shard 3"].endswith(dataset.shards[3].path)

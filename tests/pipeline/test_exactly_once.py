@@ -26,6 +26,7 @@ from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, ShardWriter
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.object_store import ObjectStore
@@ -384,6 +385,18 @@ def test_another_configuration_is_refused_with_both_shown(
     )
     assert outcome.loaded == 0
     assert files(Path(finished.root)) == at_first
+
+
+def test_only_the_differences_that_a_person_made_are_shown(
+    raster: Path, asked: dict[str, Any], finished: ObjectStore
+) -> None:
+    # Stride, shards and the model's input follow from the size of the tiles.
+    outcome = run(raster, finished, **asked | {"grid": Grid(size=48)})
+    assert "exists with another configuration (grid.size: 32 in the dataset, 48 requested): " in str(outcome.error)
+    # A stride that a person gave is a difference of its own.
+    outcome = run(raster, finished, **asked | {"grid": Grid(size=48, stride=24)})
+    assert "(grid.size: 32 in the dataset, 48 requested; grid.stride: " in str(outcome.error)
+    assert "24 requested): " in str(outcome.error)
 
 
 @pytest.fixture(scope="module")
