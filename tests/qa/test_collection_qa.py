@@ -358,8 +358,8 @@ def test_the_flow_checks_a_collection_and_shows_the_report(store: ObjectStore, p
         "metrics": "5 passed",
         "report": f"{store.root}/collections/{NAME}/qa/report.md",
     }
-    wanted = {"artifacts": {"key": {"any_": [f"collection-qa-{NAME}"]}}}
-    (artifact,) = httpx.post(f"{prefect_api.api_url}/artifacts/filter", json=wanted).raise_for_status().json()
+    # Other tests on the same server check collections of this name too.
+    artifact = httpx.get(f"{prefect_api.api_url}/artifacts/collection-qa-{NAME}/latest").raise_for_status().json()
     assert artifact["description"] == "Quality of collection survey: 5 passed"
     assert artifact["data"].count("(data:image/webp;base64,") == 2
 
