@@ -21,7 +21,7 @@ from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import collection_lattice
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
-from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table import TableDescription
@@ -269,7 +269,7 @@ def embed_collection(
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
     result = CollectionResult(collection, listing, comparison, failed, pruned, report)
     steps.on_end(result)
-    _check_failed(store, layout, failed, listing, options.max_failed_fraction)
+    _check_failed(result, options.max_failed_fraction)
     return result
 
 
@@ -283,8 +283,9 @@ def rebuild_collection(
 ) -> Collection:
     """Make the catalogue of a collection again, from the manifests of its scenes.
 
-    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. The next run
-    of `embed_collection` tries those again.
+    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. As long as the old
+    catalogue can be read, its failures stay. Otherwise, a scene that failed after its file changed comes back with the
+    vectors of the file's last good state. The next run of `embed_collection` tries it again.
 
     With `datasets`, datasets that were embedded one by one become scenes of the collection too, also those of version
     0.1. Their files do not change. If the collection does not exist, it is made with the configuration of the first of
@@ -321,7 +322,7 @@ def rebuild_collection(
         else:
             configuration = Collection.open(store, collection_id).configuration
         writer = CollectionWriter(store, layout, configuration, lease, None)
-        writer.replace(catalogue_of_manifests(store, layout, adopted, _known_ids(store, layout)))
+        writer.replace(catalogue_of_manifests(store, layout, adopted, _readable_catalogue(store, layout)))
         if _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()
@@ -374,15 +375,14 @@ def check_collection(
     return report
 
 
-def _known_ids(store: ObjectStore, layout: CollectionLayout) -> frozenset[str]:
-    """Return the ids of the datasets in the stored catalogue. Empty if there is none, or if it is damaged."""
+def _readable_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | None:
+    """Return the stored catalogue. Return None if it is lost or damaged."""
     try:
-        catalogue = read_catalogue(store, layout)
+        return read_catalogue(store, layout)
     except StoreError:
         raise
     except DataError:
-        return frozenset()
-    return frozenset() if catalogue is None else frozenset(catalogue.table["id"].to_pylist())
+        return None
 
 
 def _configuration(
@@ -450,17 +450,18 @@ def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:
     return tuple(row for row in catalogue.filter(states=[SceneState.FAILED]).rows() if row.source in listed)
 
 
-def _check_failed(
-    store: ObjectStore, layout: CollectionLayout, failed: Sequence[SceneRow], listing: Listing, most: float
-) -> None:
+def _check_failed(result: CollectionResult, most: float) -> None:
     """Refuse a run in which too many scenes failed.
 
     Raises:
-        DataError: if the share of failed scenes is larger than `most`. The text names the first failed scenes.
+        DataError: if the share of failed scenes is larger than `most`. The text has the reason of the first one.
     """
-    if len(failed) > most * len(listing.scenes):
-        examples = "; ".join(f"{row.source}: {row.reason}" for row in failed[:3])
+    failed, listed = result.failed, len(result.listing.scenes)
+    if len(failed) > most * listed:
+        known = result.collection.catalogue.count
+        others = "" if known == listed else f" (the collection has {known} scenes)"
         raise DataError(
-            f"{layout.owner}: {len(failed)} of {len(listing.scenes)} scenes failed, more than `max_failed_fraction` "
-            f"allows ({examples}): see the column reason of {store.uri(layout.catalogue)}"
+            f"{result.collection.layout.owner}: {len(failed)} of {listed} scenes failed{others}, more than "
+            f"`max_failed_fraction` {most:g} allows: `rasterembed collection show {result.collection.id}` shows the "
+            f"reasons; the first is: {failure_text(failed[0])}"
         )

@@ -19,7 +19,7 @@ from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene
 from rasterembed.collection.lattice import Lattice
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row, failed_row
@@ -188,9 +188,9 @@ class _SceneWorker:
             self._lease.check()
             if isinstance(error, Cancelled):
                 raise
-            return self._failed(scene, one_line(error))
+            return self._failed(scene, one_line(error, REASON_LETTERS))
         except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.
-            return self._failed(scene, one_line(error))
+            return self._failed(scene, one_line(error, REASON_LETTERS))
 
     def _failed(self, scene: FoundScene, reason: str) -> SceneRow:
         return failed_row(self._job.collection_id, scene, self._job.listing, reason)

@@ -10,11 +10,11 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from rasterembed.collection.comparison import Comparison
-from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
+from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
-from rasterembed.commands.collection_texts import counts_text, failure_text, work_text
+from rasterembed.commands.collection_texts import counts_text, state_text, work_text
 from rasterembed.commands.next_search import collection_search_command
 from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
@@ -35,9 +35,6 @@ has a task run for itself."""
 
 _TABLE_ROWS = 200
 """Largest number of scenes in the table artifact."""
-
-_REASON_LETTERS = 300
-"""Largest length of a reason in the table artifact."""
 
 
 @task(name="discover-scenes", **STEP)
@@ -148,7 +145,10 @@ class PrefectCollectionSteps(CollectionQaSteps):
         if result.comparison.to_embed_count == 0:
             log.info("collection %s was already complete, so nothing was computed", collection.id)
         log.info(
-            "collection %s is %s%s", collection.id, collection.state.value, f"; search it: {search}" if search else ""
+            "collection %s is %s%s",
+            collection.id,
+            state_text(collection.state, collection.catalogue.vectors),
+            f"; search it: {search}" if search else "",
         )
 
 
@@ -156,6 +156,7 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
     """Create two artifacts: a description of the collection for people, and a table with its catalogue for programs."""
     collection = result.collection
     catalogue, store, layout = collection.catalogue, collection.store, collection.layout
+    state = state_text(collection.state, catalogue.vectors)
     grid, model = collection.configuration.grid, collection.configuration.model
     scenes = counts_text(catalogue.count, catalogue.counts())
     whole = {
@@ -168,8 +169,8 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
     lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(
         key=artifact_key("collection", collection.id),
-        description=f"Collection {escape_markdown(collection.id)} is {collection.state.value}; scenes: {scenes}",
-        markdown=f"""# {escape_markdown(collection.id)}: {collection.state.value}
+        description=f"Collection {escape_markdown(collection.id)} is {state}; scenes: {scenes}",
+        markdown=f"""# {escape_markdown(collection.id)}: {state}
 
 | | |
 |---|---|
@@ -210,7 +211,7 @@ def _publish_scenes(result: CollectionResult, rows: Sequence[SceneRow]) -> None:
             "state": row.state.value,
             "rows": row.rows,
             "this run": "yes" if row.id in worked else "no",
-            "reason": escape_terminal(cut(row.reason or "", _REASON_LETTERS)),
+            "reason": escape_terminal(cut(row.reason or "", REASON_LETTERS)),
         }
         for row in chosen[:_TABLE_ROWS]
     ]

@@ -238,15 +238,18 @@ class Catalogue:
         return np.asarray(shapely.from_wkb(self.table["geometry"].to_numpy()), dtype=object)
 
     def extent(self) -> tuple[list[float] | None, list[datetime | None]]:
-        """Return the bounds of all footprints, and the first and the last time of acquisition.
+        """Return the bounds of all footprints, and the first and the last time of acquisition of the embedded scenes.
+
+        The time of a failed scene is often only that of its file, and the collection has no vectors of it.
 
         Returns:
             West, south, east, north in degrees, or None if no scene has a place on Earth. The times are None if no
-            scene has one.
+            embedded scene has one.
         """
         geometry = self.geometry()
         placed = geometry[~shapely.is_missing(geometry)]
-        times = pc.min_max(self.table["datetime"]).as_py()
+        embedded = self.table.filter(pc.not_equal(self.table["state"], SceneState.FAILED.value))
+        times = pc.min_max(embedded["datetime"]).as_py()
         bounds = [float(value) for value in shapely.total_bounds(placed)] if len(placed) else None
         return bounds, [times["min"], times["max"]]
 

@@ -20,7 +20,7 @@ from rasterembed.collection.table import TableDescription, read_table, signature
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import ConfigurationChangedError, UsageError, check_type
+from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import CollectionLayout
@@ -86,6 +86,14 @@ class Collection:
         if found is None:
             raise unknown_collection(store, collection_id)
         return found
+
+    def __repr__(self) -> str:
+        """Return one short line for people. The numbers come from the catalogue, which is read once."""
+        try:
+            numbers = f"{self.catalogue.count} scenes, {self.catalogue.vectors} rows"
+        except RasterEmbedError:
+            numbers = "its catalogue cannot be read"
+        return f"Collection {self.id!r}: {self.state.value}, {numbers}"
 
     @cached_property
     def layout(self) -> CollectionLayout:

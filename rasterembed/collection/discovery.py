@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from itertools import takewhile
 
-from rasterembed.collection.found_scene import FoundScene, Listing, listing_of
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing, listing_of
 from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geoparquet, scenes_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
@@ -180,7 +180,7 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
         try:
             yield FoundScene(resolve_href(store, uri, line))
         except RasterEmbedError as error:
-            yield FoundScene(line, problem=one_line(error))
+            yield FoundScene(line, problem=one_line(error, REASON_LETTERS))
 
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:
@@ -196,5 +196,5 @@ def _describe(store: ObjectStore, scene: FoundScene) -> FoundScene:
     except StoreUnavailableError:
         raise
     except StoreError as error:
-        return replace(scene, problem=one_line(error))
+        return replace(scene, problem=one_line(error, REASON_LETTERS))
     return replace(scene, size=info.size, version=info.version, modified=info.modified)

@@ -8,6 +8,9 @@ from datetime import datetime
 
 from rasterembed.raster.source import Source
 
+REASON_LETTERS = 1000
+"""Largest length of the reason why a scene failed. The remedy is often at its end, so nearly no reason is cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundScene:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration, configuration_of
 from rasterembed.collection.members import collection_of, member_id
-from rasterembed.collection.scene_row import SceneRow, embedded_row
+from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
@@ -22,17 +22,21 @@ from rasterembed.store.object_store import ObjectStore
 
 
 def catalogue_of_manifests(
-    store: ObjectStore, layout: CollectionLayout, adopted: Sequence[SceneRow] = (), known: Group[str] = ()
+    store: ObjectStore, layout: CollectionLayout, adopted: Sequence[SceneRow] = (), old: Catalogue | None = None
 ) -> Catalogue:
     """Return a catalogue with all datasets of a collection. The folder of the datasets is listed once.
 
-    The manifests do not know the listing of a scene. A listing that finds the scene again gives its address.
+    The manifests do not know the listing of a scene. A listing that finds the scene again gives its address. The
+    manifests do not know failures either. If a file changed and could not be embedded again, its manifest still
+    describes its last good state. The failures of the old catalogue therefore stay, unless the manifest is of the same
+    state of the file.
 
     Args:
         store: store of the collection.
         layout: layout of the collection.
         adopted: rows of datasets whose ids do not begin with the id of the collection. See `adopt`.
-        known: ids of further such datasets, which an earlier catalogue has. Those that still exist stay.
+        old: the catalogue that is replaced, if it can be read. Its failures stay, and further datasets whose ids do not
+            begin with the id of the collection, as long as they exist.
 
     Raises:
         DataError: if the manifest or the plan of a scene cannot be read.
@@ -43,11 +47,33 @@ def catalogue_of_manifests(
     own = [dataset_id for dataset_id in existing if dataset_id.startswith(layout.member_prefix)]
     members = [row for row in map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own) if row is not None]
     taken = {row.id for row in adopted}
+    known = set() if old is None else set(old.table["id"].to_pylist())
     kept = [name for name in existing if name in known and name not in taken and name not in own]
     others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id)[1], kept)]
     # A later run embedded the scene as a member of the collection. The older dataset is then superseded.
     sources = {row.source for row in members}
-    return Catalogue.of([*members, *(row for row in others if row.source not in sources)])
+    rows = [*members, *(row for row in others if row.source not in sources)]
+    failures = _later_failures(old, rows, {row.source for row in adopted})
+    failed = {row.source for row in failures}
+    return Catalogue.of([*failures, *(row for row in rows if row.source not in failed)])
+
+
+def _later_failures(old: Catalogue | None, rows: Sequence[SceneRow], adopted: Group[str]) -> list[SceneRow]:
+    """Return the failures of an old catalogue that are about another state of the file than its dataset.
+
+    Args:
+        old: the old catalogue, or None if it cannot be read.
+        rows: rows of the datasets that exist.
+        adopted: addresses of the scenes whose datasets a person named now.
+    """
+    if old is None:
+        return []
+    embedded = {row.source: (row.source_size, row.source_version) for row in rows}
+    return [
+        row
+        for row in old.filter(states=[SceneState.FAILED]).rows()
+        if row.source not in adopted and embedded.get(row.source) != (row.source_size, row.source_version)
+    ]
 
 
 def adopt(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
+from rasterembed.collection.catalogue import write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.members import member_id
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
@@ -61,9 +61,8 @@ def remove_scene(
         for folder in (layout.collection_folder, layout.table_folder):
             store.clear_scratch(folder)  # A killed call leaves unfinished files.
         collection = Collection.open(store, collection.id)  # Another run may have changed it during the wait.
-        catalogue = read_catalogue(store, layout) or Catalogue.of([])
-        removed = _find(collection, catalogue, scene)
-        rest = catalogue.updated([], without=[removed.dataset_id])
+        removed = find_scene(collection, scene)
+        rest = collection.catalogue.updated([], without=[removed.dataset_id])
         lease.check()
         write_collection(store, layout, collection.configuration, rest, CollectionState.EMBEDDING)
         footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
@@ -79,12 +78,20 @@ def remove_scene(
     return removed
 
 
-def _find(collection: Collection, catalogue: Catalogue, scene: str) -> RemovedScene:
-    """Return the scene with this dataset id or address.
+def find_scene(collection: Collection, scene: str) -> RemovedScene:
+    """Return the scene with this dataset id or address, before it is removed.
 
     A killed call may have removed the scene from the catalogue, and left its dataset.
+
+    Args:
+        collection: the collection.
+        scene: id of the scene's dataset, or address of the scene's file.
+
+    Raises:
+        UsageError: if the collection has no such scene. The text names similar ones.
+        DataError: if the catalogue cannot be read.
     """
-    prefix = collection.layout.member_prefix
+    catalogue, prefix = collection.catalogue, collection.layout.member_prefix
     columns = [catalogue.table[name].to_pylist() for name in ("id", "source", "listing")]
     rows = {
         row[0]: RemovedScene(row[0], row[1], row[2], row[0].startswith(prefix)) for row in zip(*columns, strict=True)

@@ -81,6 +81,12 @@ class SceneRow:
     """Whether the last listing from the same address did not have the scene any more."""
 
 
+def failure_text(row: SceneRow) -> str:
+    """Return address and reason of a failed scene in one line. The reason often begins with the address already."""
+    reason = row.reason or "no reason is known"
+    return reason if reason.startswith(row.source) else f"{row.source}: {reason}"
+
+
 def embedded_row(listing: str, plan: Plan, manifest: Manifest) -> SceneRow:
     """Return the row of an embedded scene.
 

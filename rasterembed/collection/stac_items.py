@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
-from rasterembed.collection.found_scene import FoundScene, state_of
+from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state_of
 from rasterembed.collection.stac_api import items_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
@@ -112,14 +112,14 @@ def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: t
         files = item_files(store, parsed, assets)
         uri = files[0][1]
     except RasterEmbedError as error:
-        return FoundScene(uri, geometry=geometry, problem=one_line(error))
+        return FoundScene(uri, geometry=geometry, problem=one_line(error, REASON_LETTERS))
     found = FoundScene(uri, item=parsed.id, datetime=parsed.acquired, cloud_cover=parsed.cloud_cover, geometry=geometry)
     try:
         source = register_item_files(store, parsed, files)
     except StoreUnavailableError:
         raise
     except RasterEmbedError as error:
-        return replace(found, problem=one_line(error))
+        return replace(found, problem=one_line(error, REASON_LETTERS))
     size, version = state_of(source)
     return replace(found, source=source, size=size, version=version, modified=source.modified.timestamp())
 
@@ -155,7 +155,7 @@ def _rows(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     yield uri, _item_of(row)
     except pa.ArrowException as error:
-        reason = one_line(error)
+        reason = one_line(error, REASON_LETTERS)
         raise DataError(f"{uri}: it cannot be read as Parquet ({reason}): give a stac-geoparquet file") from error
 
 

@@ -78,6 +78,7 @@ def verify(collection: str, root: str | None = None) -> str:
     store = open_store(root)
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
+    from rasterembed.collection.scene_row import SceneState
     from rasterembed.collection.verifying import verify_collection
     from rasterembed.commands.progress_bar import terminal_bar
 
@@ -93,7 +94,9 @@ def verify(collection: str, root: str | None = None) -> str:
         print(escape_terminal(damage.sentence(store)))
     if damages:
         raise DataError(f"collection {collection!r}: {len(damages)} of {count} checks failed")
-    return f"collection {collection!r}: all {count} checks passed, for {opened.catalogue.count} scenes"
+    failed = opened.catalogue.counts().get(SceneState.FAILED, 0)
+    more = f"; {failed} of them failed and have no vectors in the collection" if failed else ""
+    return f"collection {collection!r}: all {count} checks passed, for {opened.catalogue.count} scenes{more}"
 
 
 def remove_scene(
@@ -113,9 +116,10 @@ def remove_scene(
     store = open_store(root)
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
-    from rasterembed.collection.removing import remove_scene
+    from rasterembed.collection.removing import find_scene, remove_scene
 
     opened = Collection.open(store, collection)
+    find_scene(opened, scene)  # A wrong name is refused before the question.
     if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
         return "nothing was deleted"
     removed = remove_scene(opened, scene, on_wait=_on_wait)
@@ -153,8 +157,8 @@ def delete(collection: str, root: str | None = None, yes: Annotated[bool, Parame
 def rebuild(collection: str, root: str | None = None, datasets: str | None = None) -> str:
     """Make the catalogue and the table of a collection again, from the manifests of its scenes.
 
-    Use it if the catalogue is lost or damaged. Failed scenes are not in the new catalogue. The next run tries them
-    again.
+    Use it if the catalogue is lost or damaged. As long as the old catalogue can be read, its failed scenes stay in the
+    new one.
 
     With --datasets, datasets that exist join the collection. A collection that does not exist is made, with the
     configuration of the first of them.

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.stac_search import parse_search
-from rasterembed.collection_pipeline import CollectionOptions, embed_collection
+from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, embed_collection
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.commands.collection_texts import summary
 from rasterembed.commands.command_app import command_app
@@ -18,6 +18,8 @@ from rasterembed.commands.next_search import collection_search_command, this_pro
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
+from rasterembed.errors import DataError
+from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
@@ -91,7 +93,19 @@ def embed(
         prune=prune,
     )
     with ExitStack() as stack:
-        result = embed_collection(store, collection, scenes, options, steps=TerminalCollectionSteps(stack))
+        steps = TerminalCollectionSteps(stack)
+        try:
+            result = embed_collection(store, collection, scenes, options, steps=steps)
+        except DataError:
+            # Too many scenes failed. The others are embedded, and a person wants to know what became of them.
+            if steps.result is not None:
+                stack.close()
+                print(escape_lines(_told(steps.result)))
+            raise
+    return _told(result)
+
+
+def _told(result: CollectionResult) -> str:
     return summary(result, collection_search_command(result.collection, program=this_program()))
 
 

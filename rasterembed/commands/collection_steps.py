@@ -10,9 +10,8 @@ from tqdm import tqdm
 
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.found_scene import Listing
-from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection_pipeline import CollectionSteps
-from rasterembed.commands.collection_texts import failure_text
+from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.commands.progress_bar import terminal_bar
 from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
@@ -41,6 +40,9 @@ class TerminalCollectionSteps(QuietSteps):
         stack: closes the progress bar at its end.
     """
 
+    result: CollectionResult | None = None
+    """Result of the run, also if too many scenes failed. None until the run has ended."""
+
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._bar: tqdm[Never] | None = None
@@ -55,3 +57,7 @@ class TerminalCollectionSteps(QuietSteps):
             self._print(f"failed: {failure_text(row)}")
         if self._bar is not None:
             self._bar.update()
+
+    def on_end(self, result: CollectionResult) -> None:
+        """Keep the result."""
+        self.result = result

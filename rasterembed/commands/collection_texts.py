@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import Any
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection.summaries import CollectionSummary
+from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.summaries import CollectionSummary, Unreadable
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
+from rasterembed.store.layout import DatasetLayout, name_of
 
 _SHOWN = 10
 """Largest number of failed scenes that are shown one by one."""
@@ -25,6 +27,9 @@ _SHOWN_AFTER_RUN = 3
 ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
 """Sentence after a run that found no scene to embed."""
 
+NO_VECTORS = "no vectors"
+"""State that people see if a collection is complete, and none of its scenes could be embedded."""
+
 
 def table(collections: Sequence[CollectionSummary]) -> str:
     """Return a text table with one line for each collection, and below it one line for each unreadable collection."""
@@ -32,7 +37,7 @@ def table(collections: Sequence[CollectionSummary]) -> str:
     rows = [
         (
             summary.id,
-            summary.state,
+            state_text(summary.state, summary.rows),
             counts_text(summary.scenes, dict(summary.counts)),
             str(summary.rows),
             _dates(summary.first, summary.last),
@@ -42,6 +47,16 @@ def table(collections: Sequence[CollectionSummary]) -> str:
     ]
     problems = [escape_terminal(summary.problem) for summary in collections if summary.problem]
     return "\n".join((text_table(heads, rows), *problems))
+
+
+def state_text(state: CollectionState | Unreadable, vectors: int) -> str:
+    """Return the state of a collection for people. A complete collection without vectors is of no use yet.
+
+    Example:
+        >>> state_text(CollectionState.READY, 8), state_text(CollectionState.READY, 0)
+        ('ready', 'no vectors')
+    """
+    return NO_VECTORS if state is CollectionState.READY and not vectors else state.value
 
 
 def counts_text(scenes: int, counts: Mapping[SceneState, int]) -> str:
@@ -104,7 +119,7 @@ def summary(result: CollectionResult, search: str | None) -> str:
     lines += [
         f"collection: {collection.id}",
         f"model: {collection.configuration.model.name}",
-        f"state: {collection.state.value}",
+        f"state: {state_text(collection.state, catalogue.vectors)}",
         f"scenes: {counts_text(catalogue.count, catalogue.counts())}",
         f"rows: {catalogue.vectors}",
         f"catalogue: {store.uri(collection.layout.catalogue)}",
@@ -114,7 +129,7 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
     lines.append(f"this run: {work_text(result)}")
-    lines += [f"failed: {failure_text(row)}" for row in result.failed[:_SHOWN_AFTER_RUN]]
+    lines += [f"failed: {in_command_words(failure_text(row))}" for row in result.failed[:_SHOWN_AFTER_RUN]]
     if len(result.failed) > _SHOWN_AFTER_RUN:
         lines.append(f"more failed scenes: {len(result.failed) - _SHOWN_AFTER_RUN}, see collection show --json")
     if result.pruned:
@@ -140,16 +155,18 @@ def work_text(result: CollectionResult) -> str:
     return ", ".join(f"{len(scenes)} {kind}" for kind, scenes in kinds.items() if scenes)
 
 
-def failure_text(row: SceneRow) -> str:
-    """Return address and reason of a failed scene. The reason often begins with the address already."""
-    reason = in_command_words(row.reason or "no reason is known")
-    return reason if reason.startswith(row.source) else f"{row.source}: {reason}"
+def _older_dataset(collection: Collection, row: SceneRow) -> str:
+    """Return a sentence about the dataset of a failed scene, which an earlier run wrote. Empty if it has none."""
+    layout = DatasetLayout(row.id)
+    if name_of(layout.manifest) not in collection.store.sizes(layout.dataset_folder):
+        return ""
+    return f" (dataset {row.id} has the vectors of an earlier run; the collection does not use them)"
 
 
 def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     catalogue, store, values = collection.catalogue, collection.store, collection.configuration.values()
     yield "collection", collection.id
-    yield "state", collection.state.value
+    yield "state", state_text(collection.state, catalogue.vectors)
     yield "catalogue", store.uri(collection.layout.catalogue)
     described = collection.table
     if described is None:
@@ -174,8 +191,9 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield "scenes from", listing
     failures = _failures(collection)
     for row in failures[:_SHOWN]:
-        more = "" if row.state is SceneState.FAILED else f" (report: rasterembed qa {row.id})"
-        yield row.state.value, f"{failure_text(row)}{more}"
+        failed = row.state is SceneState.FAILED
+        more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
+        yield row.state.value, f"{in_command_words(failure_text(row))}{more}"
     if len(failures) > _SHOWN:
         yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint

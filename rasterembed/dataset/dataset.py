@@ -80,6 +80,10 @@ class Dataset:
             raise DataError(f"dataset {dataset_id!r} cannot be used: {why}")
         return cls(store, manifest)
 
+    def __repr__(self) -> str:
+        """Return one short line for people."""
+        return f"Dataset {self.id!r}: {self.manifest.state}, {self.manifest.rows} rows"
+
     @property
     def id(self) -> str:
         """Name of the dataset."""

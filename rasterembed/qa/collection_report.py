@@ -158,7 +158,7 @@ class CollectionQaError(DataError):
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
         else:
             text = (
-                f"{name} did not pass its quality checks: {breaches}; see "
+                f"{name} did not pass its quality checks of all {report.counts.scenes} scenes: {breaches}; see "
                 f"collections/{report.collection_id}/qa/report.md in the store"
             )
         super().__init__(text)

@@ -19,6 +19,8 @@ from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import files
 from tests.support.scenes import collection_options, write_scene
 
+pytestmark = pytest.mark.usefixtures("plain_pictures")
+
 WRITTEN_BY_0_1 = Path(__file__).parents[1] / "data/written-by-0.1/embeddings-bucket"
 
 
@@ -66,6 +68,36 @@ def folder(embedded: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def store(folder: Path, tmp_path: Path) -> ObjectStore:
     return ObjectStore(root=str(tmp_path / "store"))
+
+
+def test_a_rebuild_keeps_the_failure_of_a_scene_whose_file_changed(tmp_path: Path, tiny_vit: Path) -> None:
+    scenes, store = tmp_path / "scenes", ObjectStore(root=str(tmp_path / "store"))
+    for number, name in enumerate(("a.tif", "b.tif")):
+        write_scene(scenes / name, number)
+    (scenes / "never.tif").write_text("never a raster")
+    # Without quality checks, a scene is not ready, and the table has no vectors of it.
+    options = collection_options(tiny_vit, quality_checks=True)
+    embed_collection(store, "survey", str(scenes), options)
+    (scenes / "b.tif").write_bytes((scenes / "b.tif").read_bytes()[:5000])
+    failed = embed_collection(store, "survey", str(scenes), options).collection
+    rebuilt = rebuild_collection(store, "survey")
+    for collection in (failed, rebuilt):
+        states = dict(zip(*(collection.catalogue.table[name].to_pylist() for name in ("source", "state")), strict=True))
+        assert states == {
+            str(scenes / "a.tif"): "ready",
+            str(scenes / "b.tif"): "failed",
+            str(scenes / "never.tif"): "failed",
+        }
+        ids = {name for batch in collection.vectors() for name in batch["dataset_id"].to_pylist()}
+        assert ids == {member_id("survey", str(scenes / "a.tif"))}
+        assert collection.verify() == ()
+    assert [row.reason for row in rebuilt.catalogue.rows()] == [row.reason for row in failed.catalogue.rows()]
+    # Without a catalogue, only the last good state of the file is known. The next run finds out that it is gone.
+    Path(store.uri(rebuilt.layout.catalogue)).unlink()
+    assert rebuild_collection(store, "survey").catalogue.counts() == {SceneState.READY: 2}
+    again = embed_collection(store, "survey", str(scenes), options)
+    assert [scene.uri for scene in again.comparison.changed] == [str(scenes / "b.tif")]
+    assert again.collection.catalogue.counts() == {SceneState.READY: 1, SceneState.FAILED: 2}
 
 
 def test_datasets_of_another_configuration_are_refused_with_both_values(store: ObjectStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -56,7 +57,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 def embed(scenes: Path, root: str, model: Path, *words: str) -> str:
     chosen = ("--model", str(model), "--size", "32", "--device", "cpu", "--lease-wait", "0")
-    return command("embed", str(scenes), "--collection", "survey", "--root", root, *chosen, *FAIL_LATE, *words)
+    late = () if FAIL_LATE[0] in words else FAIL_LATE
+    return command("embed", str(scenes), "--collection", "survey", "--root", root, *chosen, *late, *words)
 
 
 def test_a_folder_is_embedded_shown_listed_and_searched(
@@ -95,6 +97,81 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert (listed["id"], listed["scenes"], listed["counts"], listed["rows"]) == ("survey", 2, {"ready": 2}, 8)
     (summary,) = rasterembed.ObjectStore(root=root).collections()
     assert (summary.id, summary.scenes, summary.rows) == ("survey", 2, 8)
+
+
+def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as error:
+        embed(scenes, root, tiny_vit, "--max-failed-fraction", "0.25")
+    assert error.value.code == 1
+    printed = capsys.readouterr()
+    told = facts(printed.out)
+    assert told["this run"] == "3 new"
+    assert told["scenes"] == "3: 2 ready, 1 failed"
+    assert told["table"] == f"{root}/collections/survey/table/table.json"
+    assert "--collection survey" in told["search"]
+    *others, line = printed.err.splitlines()
+    assert line.startswith(
+        "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: "
+    )
+    assert line.count(f"{scenes}/no-crs.tif") == 1
+    assert not [other for other in others if other.startswith("error")]
+    (warning,) = (other for other in others if other.startswith("warning"))
+    assert "did not pass its quality checks of all 3 scenes: " in warning
+
+
+def test_a_collection_whose_scenes_all_failed_has_no_vectors_no_dates_and_the_whole_remedy(
+    scenes: Path, root: str, tiny_vit: Path
+) -> None:
+    told = facts(embed(scenes, root, tiny_vit, "--anchor", "crs", "--origin", "5", "0"))
+    assert (told["state"], told["rows"]) == ("no vectors", "0")
+    assert command("list", "--root", root).splitlines()[1].split()[:6] == [
+        "survey",
+        "no",
+        "vectors",
+        "3:",
+        "3",
+        "failed",
+    ]
+    shown = command("show", "survey", "--root", root)
+    assert facts(shown)["state"] == "no vectors"
+    assert facts(shown)["dates"] == "not known"
+    # The message about the origin is long, and ends with what to do.
+    assert f"failed: {scenes}/a.tif: " in shown
+    assert "`gdalwarp -tap -tr 10 10`, or count tiles from the raster's corner" in shown
+    assert "…" not in shown
+    # The file of the collection says that the last run has ended, as before.
+    stored = json.loads((Path(root) / "collections/survey/collection.json").read_bytes())
+    assert stored["rasterembed:state"] == "ready"
+    assert stored["extent"]["temporal"]["interval"] == [[None, None]]
+
+
+def test_the_dates_are_those_of_embedded_scenes(scenes: Path, root: str, tiny_vit: Path) -> None:
+    day = 86_400
+    for name, time in (("a.tif", 100 * day), ("b.tif", 101 * day), ("no-crs.tif", 200 * day)):
+        os.utime(scenes / name, (time, time))
+    embed(scenes, root, tiny_vit)
+    assert facts(command("show", "survey", "--root", root))["dates"] == "1970-04-11 to 1970-04-12"
+    (listed,) = json.loads(command("list", "--root", root, "--json"))
+    assert (listed["first"], listed["last"]) == ("1970-04-11T00:00:00+00:00", "1970-04-12T00:00:00+00:00")
+
+
+def test_a_file_that_became_unreadable_keeps_its_dataset_and_leaves_the_collection(
+    scenes: Path, root: str, tiny_vit: Path
+) -> None:
+    embed(scenes, root, tiny_vit)
+    (scenes / "b.tif").write_bytes((scenes / "b.tif").read_bytes()[:5000])
+    embed(scenes, root, tiny_vit)
+    shown = command("show", "survey", "--root", root)
+    (line,) = (line for line in shown.splitlines() if f"{scenes}/b.tif" in line)
+    assert line.endswith("has the vectors of an earlier run; the collection does not use them)")
+    assert command("verify", "survey", "--root", root).endswith(
+        "for 3 scenes; 2 of them failed and have no vectors in the collection"
+    )
+    printed = command("rebuild", "survey", "--root", root)
+    assert printed == "collection 'survey' was rebuilt: scenes 3: 1 ready, 2 failed; 4 rows"
 
 
 def test_show_tells_failures_with_their_reasons_and_the_bounds(scenes: Path, root: str, tiny_vit: Path) -> None:
@@ -162,9 +239,11 @@ def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
     before = (store / "collections/survey/items.parquet").read_bytes()
     status, line = refused(capsys, "remove-scene", "survey", str(scenes / "a.tif"), "--root", root)
     assert (status, "--yes" in line) == (2, True)
-    status, line = refused(capsys, "remove-scene", "survey", str(scenes / "aa.tif"), "--root", root, "--yes")
-    assert status == 2
-    assert f"{scenes}/a.tif" in line
+    # A wrong name is refused before the question, with or without --yes.
+    for yes in ((), ("--yes",)):
+        status, line = refused(capsys, "remove-scene", "survey", str(scenes / "aa.tif"), "--root", root, *yes)
+        assert status == 2
+        assert f"{scenes}/a.tif" in line
 
     printed = command("remove-scene", "survey", str(scenes / "a.tif"), "--root", root, "--yes")
     assert f"if the scene still lies at {scenes}, the next run from there embeds it again" in printed

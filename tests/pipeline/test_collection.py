@@ -216,7 +216,7 @@ def test_items_with_a_file_a_band_give_the_vectors_of_the_stacked_scene(
     result, embedded = run(store, document, options)
     assert embedded == {"b-red.tif": SceneState.EMBEDDED, "items.json#None": SceneState.FAILED}
     # The manifests know the Items too.
-    before = [row for row in result.collection.catalogue.rows() if row.state != SceneState.FAILED]
+    before = list(result.collection.catalogue.rows())
     rebuilt = rebuild_collection(store, NAME).catalogue
     assert [replace(row, listing=str(document)) for row in rebuilt.rows()] == before
 
@@ -246,6 +246,9 @@ def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
     collection = Collection.open(store, NAME)
     assert collection.state == "ready"
     assert collection.catalogue.counts() == {SceneState.EMBEDDED: 3, SceneState.FAILED: 1}
+    assert repr(collection) == "Collection 'survey': ready, 4 scenes, 12 rows"
+    (dataset, *_) = collection.datasets([SceneState.EMBEDDED])
+    assert str(dataset) == f"Dataset {dataset.id!r}: embedded, 4 rows"
 
 
 def _strict(tiny_vit: Path) -> CollectionOptions:
