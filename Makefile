@@ -30,6 +30,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "make: needs Python 3.11 or newer (Debian, Ubuntu: apt-get install python3 python3-venv), or PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
+	@echo "make: installing the packages of constraints.txt into $(VENV): about 3 GB with PyTorch's CPU build, 7 GB with its CUDA build. This takes some minutes, without further output"
 	"$(BIN)/python" $(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
