@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from rasterembed.collection.catalogue import write_catalogue
+from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.members import member_id
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
@@ -15,7 +15,7 @@ from rasterembed.collection.table_writing import write_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DURATION_S, hold_lease
+from rasterembed.store.lease import DURATION_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
 
 
@@ -40,8 +40,9 @@ def remove_scene(
 
     A dataset that was not made for the collection is not deleted. See `rebuild_collection`.
 
-    If the process is killed, call the function again. The catalogue is written first, so no reader looks for a dataset
-    that is deleted. A scene that still lies at the address of a listing comes back with the next run of that listing.
+    If the process is killed, call the function again. The catalogue and the table are written first, so no reader looks
+    for a dataset that is deleted. A scene that still lies at the address of a listing comes back with the next run of
+    that listing.
 
     Args:
         collection: the collection.
@@ -61,21 +62,33 @@ def remove_scene(
         for folder in (layout.collection_folder, layout.table_folder):
             store.clear_scratch(folder)  # A killed call leaves unfinished files.
         collection = Collection.open(store, collection.id)  # Another run may have changed it during the wait.
-        removed = find_scene(collection, scene)
+        try:
+            removed = find_scene(collection, scene)
+        except UsageError:
+            # A killed call may have removed the scene from the catalogue and not yet from the table. A lost catalogue
+            # says nothing about the table.
+            if read_catalogue(store, layout) is not None:
+                _update_table(collection, collection.catalogue, lease)
+            raise
         rest = collection.catalogue.updated([], without=[removed.dataset_id])
+        # The state stays: a killed call must not leave a collection that looks as if a run works on it.
         lease.check()
-        write_collection(store, layout, collection.configuration, rest, CollectionState.EMBEDDING)
+        write_collection(store, layout, collection.configuration, rest, collection.state)
         footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
         lease.check()
         write_catalogue(store, layout, rest, footer)
-        if store.sizes(layout.table_folder):
-            write_table(store, layout, collection.configuration, rest, lease.check)
+        _update_table(collection, rest, lease)
+        # The dataset is deleted last. It tells the next call that a killed call did not finish.
         if removed.deleted and _has_dataset(store, removed.dataset_id):
             lease.check()
             delete_dataset(store, removed.dataset_id, lease=lease)
-        lease.check()
-        write_collection(store, layout, collection.configuration, rest, collection.state)
     return removed
+
+
+def _update_table(collection: Collection, catalogue: Catalogue, lease: Lease) -> None:
+    """Write the table for this catalogue, if the collection has a table."""
+    if collection.store.sizes(collection.layout.table_folder):
+        write_table(collection.store, collection.layout, collection.configuration, catalogue, lease.check)
 
 
 def find_scene(collection: Collection, scene: str) -> RemovedScene:

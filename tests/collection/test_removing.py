@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from functools import partial
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.removing import remove_scene
-from rasterembed.collection_pipeline import embed_collection
+from rasterembed.collection_pipeline import embed_collection, rebuild_collection
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
@@ -19,6 +22,8 @@ from tests.support.runs import exit_code_of, kill, on_change
 from tests.support.scenes import collection_options, write_scene
 
 LAYOUT = CollectionLayout("survey")
+LAST = 10
+"""The last change of a removal: the plan of the dataset is deleted."""
 
 
 def _remove(root: str, scene: str) -> None:
@@ -51,7 +56,7 @@ def _files(store: ObjectStore) -> set[str]:
     return {str(path.relative_to(store.root)) for path in paths}
 
 
-@pytest.mark.parametrize("change", [1, 2, 3, 4, 6, 8])
+@pytest.mark.parametrize("change", [1, 2, 3, 4, 6, LAST])
 def test_after_a_kill_the_next_call_removes_the_rest(
     change: int, embedded: Path, undisturbed: ObjectStore, tmp_path: Path
 ) -> None:
@@ -65,9 +70,33 @@ def test_after_a_kill_the_next_call_removes_the_rest(
     _remove(store.root, scene)
     assert store.read(LAYOUT.catalogue) == undisturbed.read(LAYOUT.catalogue)
     assert store.read(LAYOUT.table) == undisturbed.read(LAYOUT.table)
+    assert store.read(LAYOUT.stac_collection) == undisturbed.read(LAYOUT.stac_collection)
+    assert json.loads(store.read(LAYOUT.stac_collection) or b"")["rasterembed:state"] == "ready"
     assert _files(store) == _files(undisturbed)
 
 
 def test_what_is_removed_already_is_unknown(embedded: Path, undisturbed: ObjectStore) -> None:
     with pytest.raises(UsageError, match=r"has no scene .*it has .*b\.tif"):
         _remove(undisturbed.root, str(embedded / "scenes/a.tif"))
+
+
+def test_a_dataset_that_joined_stays_and_the_next_call_after_a_kill_writes_the_table(
+    embedded: Path, tmp_path: Path
+) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    shutil.copytree(embedded / "store", store.root)
+    datasets = list(Collection.open(store, "survey").catalogue.table["id"].to_pylist())
+    rebuild_collection(store, "joined", datasets=datasets)
+    layout = CollectionLayout("joined")
+    remove = partial(remove_scene, Collection.open(store, "joined"), datasets[0])
+    # The third change is that of the table.
+    assert exit_code_of(partial(on_change, 3, kill), remove) == -9
+    for path in Path(store.root).glob("*/*/lease/*"):
+        os.unlink(path)
+    with pytest.raises(UsageError, match="has no scene"):
+        remove()
+    query = f"SELECT DISTINCT dataset_id FROM read_parquet('{store.root}/{layout.table_folder}/*.parquet')"
+    assert duckdb.sql(query).fetchall() == [(datasets[1],)]
+    assert json.loads(store.read(layout.table) or b"")["scenes"] == 1
+    assert json.loads(store.read(layout.stac_collection) or b"")["rasterembed:state"] == "ready"
+    assert Dataset.open(store, datasets[0]).manifest.rows == 4
