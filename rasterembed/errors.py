@@ -145,6 +145,17 @@ def why_not_utf8(name: str) -> str | None:
     return None
 
 
+def utf8_text(text: str) -> str:
+    r"""Return a text that UTF-8 can hold. A question mark replaces each lone surrogate, which JSON can hold.
+
+    Example:
+        >>> from rasterembed.errors import utf8_text
+        >>> utf8_text("scene \ud800")
+        'scene ?'
+    """
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the quota is used up: free some space and run again",

@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import UTC, datetime
 from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
@@ -42,7 +41,7 @@ from rasterembed.pipeline import EmbedOptions, why_nothing_was_embedded
 from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
-from rasterembed.raster.source import Source
+from rasterembed.raster.source import Source, time_of
 from rasterembed.raster.stac_item_file import ITEM_SUFFIXES
 from rasterembed.store.layout import folder_of
 from rasterembed.store.lease import Lease
@@ -286,5 +285,5 @@ def _source_of(store: ObjectStore, scene: FoundScene) -> Source:
     assert scene.modified is not None
     if scene.size == 0:
         raise DataError(f"{scene.uri}: the file is empty")
-    modified = datetime.fromtimestamp(scene.modified, tz=UTC)
+    modified = time_of(scene.modified)
     return Source(uri=scene.uri, size=scene.size, version=scene.version, modified=modified)

@@ -107,6 +107,10 @@ _FIRST_US, _LAST_US = (round(datetime(*day, tzinfo=UTC).timestamp()) * 1_000_000
 _ROW_GROUP_ROWS = 65_536
 """Largest number of rows in a row group."""
 
+MAX_FOOTPRINT_BYTES = 65_536
+"""Largest size of a footprint as WKB, which is about 4,000 corners. GEOS reads a geometry inside a geometry by calling
+itself, so a long one that is nested deeply would end the process."""
+
 _STATES = {state.value for state in SceneState}
 _VERDICTS = {verdict.value for verdict in QaVerdict}
 
@@ -247,7 +251,7 @@ class Catalogue:
             embedded scene has one.
         """
         geometry = self.geometry()
-        placed = geometry[~shapely.is_missing(geometry)]
+        placed = geometry[~(shapely.is_missing(geometry) | shapely.is_empty(geometry))]
         embedded = self.table.filter(pc.not_equal(self.table["state"], SceneState.FAILED.value))
         times = pc.min_max(embedded["datetime"]).as_py()
         bounds = [float(value) for value in shapely.total_bounds(placed)] if len(placed) else None
@@ -330,6 +334,9 @@ def _why_unusable(table: pa.Table) -> str | None:
     # The result is null if all scenes have failed.
     if pc.all(pc.match_substring_regex(table["fingerprint"], "^[0-9a-f]{64}$")).as_py() is False:
         return "fingerprint: it is no digest"
+    longest = pc.max(pc.binary_length(table["geometry"])).as_py()
+    if longest is not None and longest > MAX_FOOTPRINT_BYTES:
+        return "geometry: a footprint is too long"
     readable = shapely.from_wkb(table["geometry"].to_numpy(), on_invalid="ignore")
     if np.count_nonzero(shapely.is_missing(readable)) != table["geometry"].null_count:
         return "geometry: a footprint is no WKB"

@@ -16,7 +16,7 @@ from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.folder import FolderStorage
-from rasterembed.store.https_url import canonical_url, is_https
+from rasterembed.store.https_url import canonical_url, is_https, shown_url
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
@@ -180,7 +180,8 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
         try:
             yield FoundScene(resolve_href(store, uri, line))
         except RasterEmbedError as error:
-            yield FoundScene(line, problem=one_line(error, REASON_LETTERS))
+            # The address is written into the catalogue, so it may hold no secret, such as a query.
+            yield FoundScene(shown_url(line), problem=one_line(error, REASON_LETTERS))
 
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:

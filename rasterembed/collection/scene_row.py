@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 import shapely
@@ -13,6 +13,7 @@ from rasterembed.collection.members import member_id
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
+from rasterembed.raster.source import time_of
 
 
 class SceneState(StrEnum):
@@ -128,7 +129,7 @@ def failed_row(collection_id: str, found: FoundScene, listing: str, reason: str)
         listing: address of the listing.
         reason: why the scene failed, in one line.
     """
-    modified = None if found.modified is None else datetime.fromtimestamp(found.modified, tz=UTC)
+    modified = None if found.modified is None else time_of(found.modified)
     return SceneRow(
         id=member_id(collection_id, found.uri),
         source=found.uri,

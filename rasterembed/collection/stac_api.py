@@ -142,8 +142,10 @@ def _address(api: str, item: Any) -> str:
                 return canonical_url(str(link["href"]))
             except UsageError:
                 break
-    name = quote(str(item.get("id")) if isinstance(item, dict) else "", safe="")
-    collection = quote(str(item.get("collection")) if isinstance(item, dict) else "", safe="")
+    name, collection = (
+        quote(str(item.get(field))[:1000] if isinstance(item, dict) else "", safe="", errors="replace")
+        for field in ("id", "collection")
+    )
     return f"{api.rstrip('/')}/collections/{collection}/items/{name}"
 
 

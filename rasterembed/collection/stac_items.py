@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
+from rasterembed.collection.catalogue import MAX_FOOTPRINT_BYTES
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state_of
 from rasterembed.collection.stac_api import items_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
-from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line
+from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line, utf8_text
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
 from rasterembed.store.object_store import ObjectStore
@@ -106,7 +107,7 @@ def scene_of_item(store: ObjectStore, base: str, item: dict[str, Any], assets: t
         StoreUnavailableError: if the store does not answer.
     """
     geometry = _wkb(item.get("geometry"))
-    uri = f"{base}#{item.get('id')}"  # Address of a scene whose Item has no usable file.
+    uri = f"{base}#{utf8_text(str(item.get('id'))[:1000])}"  # Address of a scene whose Item has no usable file.
     try:
         parsed = parse_item(base, item)
         files = item_files(store, parsed, assets)
@@ -189,15 +190,19 @@ def _dicts(value: object) -> list[dict[str, Any]]:
 
 
 def _wkb(geometry: object) -> bytes | None:
-    """Return a geometry, GeoJSON or WKB, as WKB with two coordinates. Return None if it is no geometry."""
+    """Return a geometry, GeoJSON or WKB, as WKB with two coordinates. Return None if it is no place on Earth."""
     try:
         if isinstance(geometry, bytes):
+            if len(geometry) > MAX_FOOTPRINT_BYTES:
+                return None
             shape = shapely.from_wkb(geometry)
         elif isinstance(geometry, Mapping):
             shape = shapely.from_geojson(json.dumps(geometry))
         else:
             return None
         data: bytes = shapely.to_wkb(shapely.force_2d(shape))
-    except (shapely.errors.ShapelyError, ValueError, RecursionError):
+    except (shapely.errors.ShapelyError, TypeError, ValueError, RecursionError):
         return None
-    return data
+    west, south, east, north = shapely.bounds(shape)  # NaN if the geometry is empty.
+    on_earth = -360 <= west <= east <= 360 and -90 <= south <= north <= 90
+    return data if on_earth and len(data) <= MAX_FOOTPRINT_BYTES else None

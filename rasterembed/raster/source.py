@@ -118,8 +118,26 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
     info = store.describe(uri)
     if info.size == 0:
         raise DataError(f"{uri}: the file is empty")
-    modified = datetime.fromtimestamp(info.modified, tz=UTC)
+    modified = time_of(info.modified)
     return Source(uri=uri, size=info.size, version=info.version, modified=modified)
+
+
+def time_of(seconds: float) -> datetime:
+    """Return a time of modification in UTC. Return 1970-01-01 if it is after the year 9999.
+
+    A file can have any time, and a web server can send any time.
+
+    Args:
+        seconds: seconds since 1970.
+
+    Example:
+        >>> time_of(1e15).isoformat()
+        '1970-01-01T00:00:00+00:00'
+    """
+    try:
+        return datetime.fromtimestamp(seconds, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, tz=UTC)
 
 
 def check_unchanged(

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import unquote
 
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, UsageError, utf8_text
 from rasterembed.raster.acquisition_time import parse_time
 from rasterembed.raster.source import BandFacts
 from rasterembed.store.https_url import is_https, joined_url, shown_url
@@ -123,14 +123,14 @@ def parse_item(uri: str, item: object) -> ItemFile:
     applied = any(properties.get(name) is True for name in _OFFSET_APPLIED)
     baseline = _baseline_facts(properties)
     assets = {
-        key: _asset(key, asset, baseline if _SENTINEL2_BAND.fullmatch(key) else None, offset_applied=applied)
+        utf8_text(key): _asset(key, asset, baseline if _SENTINEL2_BAND.fullmatch(key) else None, offset_applied=applied)
         for key, asset in item["assets"].items()
         if isinstance(asset, dict)
     }
     cloud_cover = _number(properties.get("eo:cloud_cover"))
     return ItemFile(
         uri=uri,
-        id=str(item.get("id", ""))[:1000],
+        id=utf8_text(str(item.get("id", ""))[:1000]),
         assets=assets,
         acquired=_time(properties.get("datetime")) or _time(properties.get("start_datetime")),
         cloud_cover=cloud_cover if cloud_cover is not None and 0 <= cloud_cover <= 100 else None,
@@ -228,7 +228,7 @@ def _asset(key: str, asset: Mapping[str, Any], baseline: BandFacts | None, *, of
     alternates = [_mapping(value).get("href") for value in _mapping(asset.get("alternate")).values()]
     roles = asset.get("roles")
     return ItemAsset(
-        key=key,
+        key=utf8_text(key),
         hrefs=tuple(href for href in (asset.get("href"), *alternates) if isinstance(href, str) and href),
         roles=frozenset(role for role in roles if isinstance(role, str)) if isinstance(roles, list) else frozenset(),
         media_type=str(asset.get("type") or "").lower(),
@@ -253,7 +253,7 @@ def _facts(fields: Mapping[str, Any], *, offset_applied: bool) -> BandFacts:
     scale = _number(fields.get("raster:scale", fields.get("scale")))
     offset = _number(fields.get("raster:offset", fields.get("offset")))
     return BandFacts(
-        name=next((name[:100] for name in names if isinstance(name, str) and name), None),
+        name=next((utf8_text(name[:100]) for name in names if isinstance(name, str) and name), None),
         nodata=_number(fields.get("nodata")),
         scale=scale if scale is not None and scale > 0 else None,
         offset=0.0 if offset is not None and offset_applied else offset,

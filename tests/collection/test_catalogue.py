@@ -224,6 +224,7 @@ DAMAGED = {
     "huge": (Catalogue.of([row(0, skipped=10**15)]).table, "skipped: a number is impossible"),
     "digest": (Catalogue.of([row(0, fingerprint="../x")]).table, "fingerprint: it is no digest"),
     "footprint": (Catalogue.of([row(0, geometry=b"no")]).table, "geometry: a footprint is no WKB"),
+    "long footprint": (Catalogue.of([row(0, geometry=b"1" * 70_000)]).table, "geometry: a footprint is too long"),
     "verdict": (Catalogue.of([row(0)]).with_values(["survey--000000"], qa="good").table, "qa: it has an unknown"),
 }
 

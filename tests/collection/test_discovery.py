@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import geopandas
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 
 from rasterembed.collection import threaded
+from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.scene_row import failed_row
 from rasterembed.errors import DataError, UsageError
 from rasterembed.store.object_store import ObjectStore
 
@@ -176,6 +181,73 @@ def test_an_item_whose_file_is_missing_or_elsewhere_is_recorded(store: ObjectSto
     assert "the host host is not one of those that may be read" in problems[f"{scenes}/items.json#web"]
     assert "0 data assets" in problems[f"{scenes}/items.json#none"]
     assert "it is not a STAC Item" in problems[f"{scenes}/items.json#None"]
+
+
+def test_texts_that_utf8_cannot_hold_do_not_stop_the_run(store: ObjectStore, scenes: Path) -> None:
+    image = {**asset("b.tif"), "bands": [{"name": "\ud800"}]}
+    missing = asset("none\ud800.tif")
+    items = [item("\ud800", **{"a\udc00": image}), item("x\ud800", image=missing)]
+    # JSON can hold half of a pair of surrogates as an escape.
+    (scenes / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
+    listing = discover(store, str(scenes / "items.json"))
+    assert [(scene.item, scene.uri) for scene in listing.scenes] == [
+        ("?", f"{scenes}/b.tif"),
+        (None, f"{scenes}/items.json#x?"),
+    ]
+    assert "is not UTF-8" in (listing.scenes[1].problem or "")
+    rows = [failed_row("survey", scene, listing.address, "no") for scene in listing.scenes]
+    assert Catalogue.of(rows).count == 2
+
+
+def nested(depth: int) -> bytes:
+    """Return a point in a geometry collection in a geometry collection and so on, as WKB."""
+    return struct.pack("<BII", 1, 7, 1) * depth + struct.pack("<BIdd", 1, 1, 24.0, 60.0)
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        {"type": "Polygon", "coordinates": []},
+        {"type": "Point", "coordinates": [1e308, 60]},
+        {"type": "Point", "coordinates": [24, 91]},
+        {"type": "Point", "coordinates": ["a", None]},
+        b"\1\1",
+        nested(100_000),
+    ],
+    ids=["empty", "no longitude", "no latitude", "no number", "no WKB", "nested"],
+)
+def test_a_footprint_that_is_no_place_on_earth_is_left_out(
+    geometry: Any, store: ObjectStore, scenes: Path, tmp_path: Path
+) -> None:
+    document = item("one", image=asset("b.tif"))
+    if isinstance(geometry, bytes):
+        name = "items.parquet"
+        columns = {"id": ["one"], "geometry": [geometry], "assets": [document["assets"]]}
+        pq.write_table(pa.table(columns), scenes / name)
+    else:
+        name = "item.json"
+        (scenes / name).write_text(json.dumps(document | {"geometry": geometry}))
+    (scene,) = discover(store, str(scenes / name)).scenes
+    assert (scene.uri, scene.problem, scene.geometry) == (f"{scenes}/b.tif", None, None)
+
+
+def test_a_geometry_of_another_type_in_parquet_is_left_out(store: ObjectStore, scenes: Path) -> None:
+    columns = {"id": ["one"], "geometry": [{"type": b"Point"}], "assets": [{"image": asset("b.tif")}]}
+    pq.write_table(pa.table(columns), scenes / "items.parquet")
+    (scene,) = discover(store, str(scenes / "items.parquet")).scenes
+    assert (scene.uri, scene.geometry) == (f"{scenes}/b.tif", None)
+
+
+def test_a_secret_in_a_list_reaches_no_catalogue(store: ObjectStore, scenes: Path) -> None:
+    lines = ["https://user:TOKEN@host/a.tif", "https://host/b.tif?sig=TOKEN", "ftp://host/c.tif#TOKEN", "b.tif"]
+    (scenes / "list.txt").write_text("\n".join(lines))
+    listing = discover(store, str(scenes / "list.txt"))
+    assert [scene.uri for scene in listing.scenes if scene.problem] == [
+        "ftp://host/c.tif",
+        "https://host/a.tif",
+        "https://host/b.tif",
+    ]
+    assert "TOKEN" not in repr(listing)
 
 
 def test_addresses_without_scenes_are_refused(store: ObjectStore, scenes: Path) -> None:

@@ -8,6 +8,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from rasterembed.collection.found_scene import FoundScene
+from rasterembed.collection.scene_row import failed_row
 from rasterembed.errors import (
     DataError,
     ObjectMissingError,
@@ -479,6 +482,19 @@ def test_answers_that_cannot_be_used_are_named(
     with pytest.raises(kind, match=said) as caught:
         store.describe(site.url("/x"))
     assert type(caught.value) is kind
+
+
+def test_a_time_after_the_year_9999_is_no_time(store: ObjectStore, site: WebServer) -> None:
+    late = {"Last-Modified": "Fri, 31 Dec 9999 23:59:59 -2359", "Content-Range": "bytes 0-0/1"}
+
+    def send(handler: Handler) -> None:
+        handler.send(206, b"x", **late)
+
+    site.scripts["/late.tif"] = send
+    source = register_scene(store, site.url("/late.tif"))
+    assert source.modified == datetime(1970, 1, 1, tzinfo=UTC)
+    listed = FoundScene(source.uri, modified=store.describe(source.uri).modified)
+    assert failed_row("survey", listed, source.uri, "no").datetime == source.modified
 
 
 def test_an_empty_file_is_named(store: ObjectStore, site: WebServer) -> None:
