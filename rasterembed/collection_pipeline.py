@@ -18,7 +18,7 @@ from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.lattice import collection_lattice
+from rasterembed.collection.lattice import check_joining, collection_lattice
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -303,7 +303,8 @@ def rebuild_collection(
         UsageError: if the store has no collection of this name and no dataset is given; or if it has no dataset of a
             given name.
         ConfigurationChangedError: if a dataset has another configuration than the collection.
-        DataError: if the manifest or the plan of a scene cannot be read, or if two datasets are of the same raster.
+        DataError: if the manifest or the plan of a scene cannot be read; if two datasets are of the same raster; or if
+            the grid is anchored and a dataset has another CRS or pixel size than the collection.
         LeaseHeldError: if another run is writing the collection.
     """
     check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
@@ -322,7 +323,9 @@ def rebuild_collection(
         else:
             configuration = Collection.open(store, collection_id).configuration
         writer = CollectionWriter(store, layout, configuration, lease, None)
-        writer.replace(catalogue_of_manifests(store, layout, adopted, _readable_catalogue(store, layout)))
+        catalogue = catalogue_of_manifests(store, layout, adopted, _readable_catalogue(store, layout))
+        check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
+        writer.replace(catalogue)
         if _has_table(store, layout, writer.catalogue):
             write_table(store, layout, configuration, writer.catalogue, lease.check)
         writer.ready()

@@ -117,6 +117,30 @@ def collection_lattice(
     return None
 
 
+def check_joining(
+    store: ObjectStore, configuration: CollectionConfiguration, catalogue: Catalogue, joining: Iterable[str]
+) -> None:
+    """Refuse datasets that shall join a collection with an anchored grid, if their lattice is another one.
+
+    Args:
+        store: store of the collection.
+        configuration: configuration of the collection.
+        catalogue: catalogue of the collection. If it has no other scene, the first of the datasets decides.
+        joining: ids of the datasets.
+
+    Raises:
+        DataError: if CRS or pixel size of a dataset differ. The text shows both.
+    """
+    if configuration.grid.anchor != "crs" or configuration.grid.crs is not None:
+        return
+    joining = tuple(joining)
+    lattice = collection_lattice(store, configuration, catalogue.updated([], without=joining), (), ())
+    for dataset_id in joining:
+        plan = Dataset.open(store, dataset_id, ALL_STATES).plan
+        lattice = lattice or Lattice.of(plan.profile)
+        lattice.check(plan)
+
+
 def _lattice_of_scene(store: ObjectStore, grid: Grid, scene: FoundScene, assets: tuple[str, ...]) -> Lattice | None:
     """Return the lattice of a scene that is not embedded yet, or None if it cannot be embedded."""
     if scene.problem is not None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import duckdb
 import pytest
+import rasterio
+from rasterio.transform import Affine
 
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneState
@@ -153,3 +155,27 @@ def test_a_run_keeps_unchanged_datasets_and_replaces_changed_ones(
     assert Dataset.open(store, "c", ("embedded",)).manifest.rows == 4
     # The member of the collection wins over the older dataset of the same raster.
     assert rebuild_collection(store, "survey", datasets=["d"]).catalogue.table["id"].to_pylist() == sorted(new)
+
+
+def test_datasets_of_an_anchored_grid_must_share_crs_and_pixel_size(tmp_path: Path, tiny_vit: Path) -> None:
+    store, options = ObjectStore(root=str(tmp_path / "store")), collection_options(tiny_vit)
+    assert options.settings is not None
+    settings = dict(options.settings) | {"grid": Grid(size=32, anchor="crs")}
+    for name, crs, pixel in (("a", 32635, 10), ("b", 32635, 10), ("zone", 32636, 10), ("fine", 32635, 5)):
+        raster = write_scene(tmp_path / f"{name}.tif", 1 + (name == "b"), crs=f"EPSG:{crs}")
+        with rasterio.open(raster, "r+") as file:
+            file.transform = Affine(pixel, 0, 500_160, 0, -pixel, 6_700_160)
+        embed_raster(store, raster, EmbedOptions(**settings, dataset_id=name, quality_checks=False))
+    zones = r"zone\.tif: its CRS is '.* zone 36N', and that of the collection's tiles is '.* zone 35N'"
+    with pytest.raises(DataError, match=zones):
+        rebuild_collection(store, "survey", datasets=["a", "zone"])
+    assert not store.sizes("collections/survey")
+    assert rebuild_collection(store, "survey", datasets=["a", "b"]).catalogue.count == 2
+    # The scenes that the collection has decide, also when all of the new ones agree.
+    with pytest.raises(DataError, match=zones):
+        rebuild_collection(store, "survey", datasets=["zone"])
+    with pytest.raises(
+        DataError, match=r"fine\.tif: its pixels are 5 x 5, and those of the collection's tiles are 10 x 10"
+    ):
+        rebuild_collection(store, "survey", datasets=["fine"])
+    assert rebuild_collection(store, "survey", datasets=["a"]).catalogue.table["id"].to_pylist() == ["a", "b"]
