@@ -48,11 +48,7 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
         )
     x, y = grid.origin
     cols, rows = (c - x) / a, (f - y) / -e
-    if max(abs(cols), abs(rows)) > _FARTHEST_PX:
-        raise DataError(
-            f"`anchor=crs`: the raster lies {max(abs(cols), abs(rows)):.3g} px from the origin, more than "
-            f"{_FARTHEST_PX:.3g}: its transform is wrong, {_INSTEAD}"
-        )
+    check_distance(max(abs(cols), abs(rows)))
     anchor = Anchor(col=round(cols), row=round(rows))
     if max(abs(cols - anchor.col), abs(rows - anchor.row)) > _TOLERANCE_PX:
         raise DataError(
@@ -63,6 +59,23 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
             f"`gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
         )
     return anchor
+
+
+def check_distance(pixels: float, where: str = "") -> None:
+    """Refuse a raster that is too far from the origin of the lattice.
+
+    Args:
+        pixels: distance of the raster from the origin, px.
+        where: beginning of the error's text.
+
+    Raises:
+        DataError: if the raster is too far away.
+    """
+    if not pixels <= _FARTHEST_PX:
+        raise DataError(
+            f"{where}`anchor=crs`: the raster lies {pixels:.3g} px from the origin, more than {_FARTHEST_PX:.3g}: its "
+            f"transform is wrong, or the grid's `origin` or `resolution`, {_INSTEAD}"
+        )
 
 
 def _fitting(edge: float, pixel: float) -> float:

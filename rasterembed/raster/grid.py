@@ -88,8 +88,8 @@ class Grid(BaseModel):
 
     resolution: float | None = Field(
         default=None,
-        gt=0.0,
-        allow_inf_nan=False,
+        ge=1e-9,
+        le=1e9,
         exclude_if=lambda resolution: resolution is None,
         description="With the anchor crs: side of a pixel, in units of the CRS. Rasters with other pixels are warped "
         "to these pixels while they are read.",

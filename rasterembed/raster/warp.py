@@ -9,7 +9,7 @@ import pyproj
 from rasterio.crs import CRS
 
 from rasterembed.errors import DataError, UsageError
-from rasterembed.raster.anchor import find_anchor
+from rasterembed.raster.anchor import check_distance, find_anchor
 from rasterembed.raster.crs_files import named_path
 from rasterembed.raster.georeference import Floats, native_degrees
 from rasterembed.raster.grid import Anchor, Grid
@@ -73,14 +73,17 @@ def warp_profile(profile: RasterProfile, grid: Grid, uri: str) -> RasterProfile:
         return profile
     left, bottom, right, top = _bounds(profile, crs_wkt, uri) / grid.resolution
     x, y = (coordinate / grid.resolution for coordinate in grid.origin)
+    if max(right - left, top - bottom) > _MAX_SIDE:
+        raise _too_large(uri, right - left, top - bottom)
+    check_distance(max(map(abs, (left - x, right - x, bottom - y, top - y))), f"{uri}: ")
     anchor = Anchor(col=math.floor(left - x + _EDGE_PX), row=math.ceil(top - y - _EDGE_PX))
     width = max(1, math.ceil(right - x - _EDGE_PX) - anchor.col)
     height = max(1, anchor.row - math.floor(bottom - y + _EDGE_PX))
     if max(width, height) > _MAX_SIDE:
-        raise DataError(f"{uri}: it would have {width}x{height} px on the grid: give a larger `resolution`")
+        raise _too_large(uri, width, height)
     warped = _with_warp(profile, grid, crs_wkt, anchor, (width, height), samples=1)
     scale = _scale(warped)
-    if width * height * scale**2 > _MAX_SPREAD * profile.width * profile.height + width + height:
+    if width * height * scale * scale > _MAX_SPREAD * profile.width * profile.height + width + height:
         raise DataError(
             f"{uri}: in CRS {crs_name(crs_wkt)}, its bounds have {width}x{height} px, most of them without data: the "
             "raster lies across an edge of that CRS's map. Choose another `crs`"
@@ -93,6 +96,10 @@ def warp_profile(profile: RasterProfile, grid: Grid, uri: str) -> RasterProfile:
             "(gdalwarp -tr X Y -r average FILE NEW.tif)"
         )
     return _with_warp(profile, grid, crs_wkt, anchor, (width, height), samples=samples)
+
+
+def _too_large(uri: str, width: float, height: float) -> DataError:
+    return DataError(f"{uri}: it would have {width:.0f}x{height:.0f} px on the grid: give a larger `resolution`")
 
 
 _WARP_BEFORE = "warp it before (gdalwarp -t_srs EPSG:... FILE NEW.tif)"

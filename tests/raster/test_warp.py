@@ -468,6 +468,14 @@ REFUSED: dict[str, tuple[dict[str, Any], Grid, str]] = {
     "the Moon": ({}, anchored(10.0, "IAU_2015:30100"), "is of another body"),
     "much larger pixels": ({}, anchored(100.0), r"covers 10\.0 x 10\.0 px of the raster"),
     "tiny pixels": ({}, anchored(1e-7), "give a larger `resolution`"),
+    "an origin far away": ({}, anchored(20.0, origin=(1e300, 0.0)), "or the grid's `origin` or `resolution`"),
+    "an origin beyond all numbers": ({}, anchored(1e-2, origin=(1e308, 0.0)), "lies inf px from the origin"),
+    "an origin beyond a long integer": ({}, anchored(1e-2, origin=(1e18, 0.0)), "px from the origin"),
+    "a CRS in units of 1e300 m": (
+        {"transform": (1e12, 0.0, 4e5, 0.0, -1e12, 6.7e6)},
+        anchored(1e-3, "+proj=utm +zone=35 +to_meter=1e300"),
+        "most of them without data",
+    ),
     "across the antimeridian": (
         {"transform": (10.0, 0.0, 833_000.0, 0.0, -10.0, 1_000.0), "crs_wkt": pyproj.CRS(32660).to_wkt()},
         anchored(1e-4, "EPSG:4326"),
@@ -498,3 +506,6 @@ def test_a_warp_needs_an_anchored_grid_and_a_pixel_size() -> None:
         Grid(anchor="crs", crs="EPSG:32635")
     with pytest.raises(ValidationError, match="give `anchor=crs` too"):
         Grid(resolution=10.0)
+    for size in (1e-320, 1e308, float("nan"), float("inf")):
+        with pytest.raises(ValidationError, match="resolution"):
+            anchored(size)
