@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -30,6 +29,7 @@ from pydantic import SecretStr
 from blocks import Dinov3Weights, ObjectStoreBlock, SourceStoreBlock
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import open_store
+from scripts.deploy_output import run_without_hints
 from scripts.prefect_connection import connect
 from scripts.work_pools import POOLS, PROJECT, make_pools
 
@@ -207,8 +207,12 @@ def main() -> None:
         make_blocks(root)
         make_automation(client, arguments.silence)
         point_out_old_deployments(client)
-    done = subprocess.run([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names], cwd=PROJECT, check=False)
-    sys.exit(done.returncode)
+    status = run_without_hints([sys.executable, "-m", "prefect", "--no-prompt", "deploy", *names], PROJECT)
+    if status == 0:
+        for pool in sorted(set(deployments.values())):
+            print(f"to start a worker: prefect worker start --pool {pool}")
+        print("to start a run: prefect deployment run FLOW/DEPLOYMENT -p NAME=VALUE")
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +13,7 @@ import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from scripts import deploy, upload
+from scripts.deploy_output import run_without_hints, without_hints
 from tests.support.servers import free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -163,3 +165,56 @@ def test_a_wrong_root_is_named_before_the_server_is_asked(monkeypatch: pytest.Mo
     assert error.startswith("RASTER_ROOT: ")
     assert "ftp://host/store" in error
     assert "\n" not in error
+
+
+OUTPUT = """\
+Deploying flows with selected deployment configurations...
+╭────────────────────────────╮
+│ Deploying embed-process    │
+╰────────────────────────────╯
+Your Prefect workers will attempt to load your flow from: /work/flows/raster_embeddings.py. To see more options for \
+managing your flow's code, run:
+
+\t$ prefect init
+
+Running deployment build steps...
+ > Running run_shell_script step...
+0.2.0
+ > Running run_shell_script step...
+abcdef
+ > Running build_docker_image step...
+Step 1/2 : FROM debian
+╭──────────────────────────────────────────────────────────────────────────────╮
+│ Deployment 'raster-embeddings/embed-process' successfully created with id '1'. │
+╰──────────────────────────────────────────────────────────────────────────────╯
+
+View Deployment in UI: http://127.0.0.1:4200/deployments/deployment/1
+
+
+To execute flow runs from these deployments, start a worker in a separate terminal that pulls work from the 'process' \
+work pool:
+
+\t$ prefect worker start --pool 'process'
+
+To schedule a run for this deployment, use the following command:
+
+\t$ prefect deployment run 'raster-embeddings/embed-process'
+
+An error of a new kind
+"""
+"""The output of `prefect deploy`, version 3.8.8."""
+
+
+def test_the_output_of_prefect_is_one_line_a_deployment_and_what_an_image_build_says() -> None:
+    assert list(without_hints(OUTPUT.splitlines(keepends=True))) == [
+        "> Running build_docker_image step...",
+        "Step 1/2 : FROM debian",
+        "Deployment 'raster-embeddings/embed-process' successfully created with id '1'.",
+        "An error of a new kind",
+    ]
+
+
+def test_a_deploy_that_fails_prints_all_of_its_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = "print('Deploying one'); print('why'); raise SystemExit(3)"
+    assert run_without_hints([sys.executable, "-c", program], tmp_path) == 3
+    assert capfd.readouterr().out == ("why\nthe command failed. This is its whole output:\nDeploying one\nwhy\n")

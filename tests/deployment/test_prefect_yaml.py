@@ -247,6 +247,10 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     settings = {"RASTER_ROOT": str(tmp_path), "AWS_ACCESS_KEY_ID": "reader", "AWS_SECRET_ACCESS_KEY": "s3cret/+x"}
     printed = deploy(empty_server, "*/*-process", **settings)
     assert "s3cret" not in printed
+    assert printed.count("successfully created") == sum(d["name"].endswith("-process") for d in DEPLOYMENTS)
+    assert "prefect init" not in printed
+    # One line for each deployment. The other lines are about the pool, the block, the automation and what to do next.
+    assert len(printed.splitlines()) <= printed.count("successfully created") + 8
     first = _everything(empty_server)
     deploy(empty_server, "*/*-process", **settings)
     assert _everything(empty_server) == first
