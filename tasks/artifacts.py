@@ -33,6 +33,14 @@ def search_line(search: str | None) -> dict[str, str]:
     """Return the line of an artifact with the search command: its name and the command. Empty without a command.
 
     A command that starts a flow runs only in the project's folder, so its name says this.
+
+    Example:
+        >>> search_line("rasterembed search scene")
+        {'search': 'rasterembed search scene'}
+        >>> list(search_line("python -m flows.search_embeddings --store s3 scene"))
+        ["search, in the project's folder with its environment active"]
+        >>> search_line(None)
+        {}
     """
     if search is None:
         return {}
