@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import rasterio
 from rasterio.enums import Resampling
@@ -138,8 +139,7 @@ def _count_s3(raster: Path, size: int, batch_size: int) -> dict[str, Any]:
 
 def _count_https(folder: Path, raster: Path, size: int, batch_size: int) -> dict[str, Any]:
     authority, certificate = make_certificate(folder)
-    os.environ["SSL_CERT_FILE"] = str(authority)
-    with web_server(certificate) as site:
+    with patch.dict(os.environ, SSL_CERT_FILE=str(authority)), web_server(certificate) as site:
         site.files["/whole.tif"] = raster.read_bytes()
         source = SourceStore(https_hosts=(f"127.0.0.1:{site.port}",), https_private=True)
         store = ObjectStore(root=str(folder), source_store=source)

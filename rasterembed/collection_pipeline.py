@@ -222,6 +222,7 @@ def embed_collection(
         stored = read_catalogue(store, layout)
         configuration, replaced = _configuration(store, layout, stored, options, hub_token)
         writer = CollectionWriter(store, layout, configuration, lease, stored)
+        writer.clear_unfinished()
         if replaced:
             writer.rewrite()
             steps.on_warning(f"{layout.owner} has no vectors yet, so the settings of this run replace its settings")
@@ -323,6 +324,7 @@ def rebuild_collection(
         else:
             configuration = Collection.open(store, collection_id).configuration
         writer = CollectionWriter(store, layout, configuration, lease, None)
+        writer.clear_unfinished()
         catalogue = catalogue_of_manifests(store, layout, adopted, _readable_catalogue(store, layout))
         check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
         writer.replace(catalogue)
@@ -371,6 +373,7 @@ def check_collection(
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
         collection = Collection.open(store, collection_id)
         writer = CollectionWriter(store, layout, configuration, lease, collection.catalogue)
+        writer.clear_unfinished()
         lease.check()
         report = steps.check_quality(store, layout, configuration, writer.catalogue, thresholds)
         if collection.state is CollectionState.READY:  # Only a run of `embed_collection` completes a collection.

@@ -43,12 +43,13 @@ class CollectionWriter:
         self._waiting: list[SceneRow] = []
         self._saved = time.monotonic()
 
-    def begin(self) -> None:
-        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work.
+    def clear_unfinished(self) -> None:
+        """Delete the unfinished files of a killed run. The run may have written anything but its last file."""
+        for folder in self._layout.written_folders:
+            self._store.clear_scratch(folder)
 
-        Delete the unfinished files of a killed run.
-        """
-        self._store.clear_scratch(self._layout.collection_folder)
+    def begin(self) -> None:
+        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work."""
         self._lease.check()
         write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
 

@@ -89,7 +89,7 @@ def delete_collection(
             objects += delete_dataset(store, dataset_id, lease=lease)
         lease.check()
         store.delete(layout.stac_collection)
-        for folder in (layout.collection_folder, layout.table_folder, layout.qa_folder, layout.vector_index_folder):
+        for folder in (*layout.written_folders, layout.vector_index_folder):
             store.clear_scratch(folder)
     # Another run may already hold a lease with a higher number. That lease stays.
     store.delete(layout.lease(lease.number))

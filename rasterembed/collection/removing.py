@@ -59,7 +59,7 @@ def remove_scene(
     """
     store, layout, name = collection.store, collection.layout, run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
-        for folder in (layout.collection_folder, layout.table_folder):
+        for folder in layout.written_folders:
             store.clear_scratch(folder)  # A killed call leaves unfinished files.
         collection = Collection.open(store, collection.id)  # Another run may have changed it during the wait.
         try:

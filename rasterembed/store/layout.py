@@ -341,6 +341,11 @@ class CollectionLayout:
         return f"{COLLECTIONS_FOLDER}/{self.collection_id}"
 
     @property
+    def written_folders(self) -> tuple[str, ...]:
+        """Folders in which a killed run may leave unfinished files of the collection itself."""
+        return (self.collection_folder, self.table_folder, self.qa_folder)
+
+    @property
     def stac_collection(self) -> str:
         """The STAC Collection. It holds the configuration of the collection."""
         return f"{self.collection_folder}/collection.json"
