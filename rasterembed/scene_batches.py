@@ -13,13 +13,13 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rasterembed.collection.catalogue import SCHEMA, Catalogue
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneRow
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, one_line, validation_reason
 from rasterembed.raster.source import Source
 from rasterembed.scene_pipeline import SceneJob
@@ -133,7 +133,7 @@ def read_rows(store: ObjectStore, layout: CollectionLayout, batch: Batch) -> lis
     try:
         table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
         return list(Catalogue(table).rows())
-    except (pa.ArrowException, ValueError, KeyError) as error:
+    except (*PARQUET_ERRORS, KeyError) as error:
         raise DataError(f"{store.uri(key)}: the rows cannot be read ({one_line(error)}): run again") from error
 
 

@@ -21,7 +21,7 @@ import shapely
 from numpy.typing import NDArray
 
 from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
-from rasterembed.dataset.geoparquet import BBOX_TYPE, GeoMetadata, geoparquet_writer, write_metadata
+from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS, GeoMetadata, geoparquet_writer, write_metadata
 from rasterembed.dataset.stac import EO_EXTENSION
 from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_VERSION
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
@@ -300,9 +300,10 @@ def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | 
     try:
         with store.open(key) as file:
             table = pq.read_table(file, columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
+        table.validate(full=True)  # It finds texts that are not UTF-8.
     except ObjectMissingError:
         return None
-    except (pa.ArrowException, ValueError, KeyError) as error:
+    except (*PARQUET_ERRORS, KeyError) as error:
         raise DataError(f"{store.uri(key)}: it is not a catalogue ({one_line(error)}): {remedy}") from error
     reason = _why_unusable(table)
     if reason is not None:

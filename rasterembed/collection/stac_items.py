@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
 
@@ -17,6 +16,7 @@ from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state
 from rasterembed.collection.stac_api import items_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line, utf8_text
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
@@ -139,6 +139,9 @@ def scenes_of_geoparquet(store: ObjectStore, uri: str, assets: tuple[str, ...]) 
     return _registered(store, _rows(store, uri), assets)
 
 
+_BATCH_ROWS = 1024
+"""Number of rows that are read at once. An Item can have megabytes."""
+
 _COLUMNS = ("id", "geometry", "assets", "datetime", "start_datetime", "eo:cloud_cover")
 
 
@@ -152,10 +155,10 @@ def _rows(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
             names = [name for name in known if name in _COLUMNS or name.endswith(":boa_offset_applied")]
             if not {"id", "assets"} <= set(names):
                 raise DataError(f"{uri}: it has no columns id and assets, so it is no stac-geoparquet file")
-            for batch in parquet.iter_batches(columns=names):
+            for batch in parquet.iter_batches(_BATCH_ROWS, columns=names):
                 for row in batch.to_pylist():
                     yield uri, _item_of(row)
-    except pa.ArrowException as error:
+    except (*PARQUET_ERRORS, KeyError, OverflowError) as error:  # A time may be impossible, or its zone unknown.
         reason = one_line(error, REASON_LETTERS)
         raise DataError(f"{uri}: it cannot be read as Parquet ({reason}): give a stac-geoparquet file") from error
 

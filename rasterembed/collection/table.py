@@ -19,7 +19,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.cells import KEY_BITS, Cell
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.dataset.geoparquet import BBOX_TYPE
+from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS
 from rasterembed.dataset.shards import vector_type
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.raster.grid import MAX_TILES
@@ -181,5 +181,5 @@ def table_batches(
             raise ObjectMissingError(
                 f"{error}: the table of {layout.owner} was replaced or damaged: open the collection again, or {_REMEDY}"
             ) from error
-        except pa.ArrowException as error:
+        except PARQUET_ERRORS as error:
             raise DataError(f"{store.uri(part.path)}: it cannot be read ({one_line(error)}): {_REMEDY}") from error

@@ -32,7 +32,7 @@ from rasterembed.collection.table import (
     table_schema,
 )
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.geoparquet import GeoMetadata, geoparquet_writer, place_columns, write_metadata
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS, GeoMetadata, geoparquet_writer, place_columns, write_metadata
 from rasterembed.dataset.receipts import RECEIPT_KEY
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, vector_encoding
 from rasterembed.dataset.stac_fields import ASSET_KEY
@@ -213,7 +213,7 @@ class _TableWriter:
                         scenes[count["values"]] = scenes.get(count["values"], 0) + count["counts"]
         except StoreUnavailableError:
             raise
-        except (pa.ArrowException, DataError):
+        except (*PARQUET_ERRORS, DataError):
             return None
         if not scenes.keys() <= self.scenes.keys() or self._digest(part.cell, scenes) != part.scenes:
             return None

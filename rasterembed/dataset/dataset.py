@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
@@ -251,7 +252,7 @@ class Dataset:
             if self.store.read(self.layout.manifest) is None:
                 raise ObjectMissingError(f"dataset {self.id!r} was deleted from {self.store.root}") from error
             raise
-        except pa.ArrowException as error:
+        except PARQUET_ERRORS as error:
             raise DataError(
                 f"{self.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed datasets verify "
                 f"{self.id}`"

@@ -17,6 +17,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import DataError, ObjectMissingError, RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.store.layout import CollectionLayout
@@ -158,7 +159,8 @@ class _Kept:
         try:
             with store.open(layout.scene_means) as file:
                 table = pq.read_table(file)
-        except (ObjectMissingError, DataError, pa.ArrowException):
+            table.validate(full=True)  # It finds texts that are not UTF-8.
+        except (ObjectMissingError, DataError, *PARQUET_ERRORS):
             return empty
         if not table.schema.equals(_schema(dimensions)) or any(column.null_count for column in table.columns):
             return empty

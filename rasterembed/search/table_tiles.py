@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line, validation_reason
 from rasterembed.search.query import TileRef
 from rasterembed.search.table_filters import TableFilters
@@ -153,7 +154,7 @@ class TableTiles:
                     found |= self._read(pq.ParquetFile(file), own)
             except ObjectMissingError:
                 raise
-            except (pa.ArrowException, ValueError, IndexError) as error:
+            except (*PARQUET_ERRORS, IndexError) as error:
                 raise DataError(
                     f"{self._files.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed collection "
                     f"rebuild {self._collection.id}`"

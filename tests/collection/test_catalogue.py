@@ -214,7 +214,16 @@ def _write(store: ObjectStore, table: pa.Table) -> None:
     store.write(LAYOUT.catalogue, file.getvalue())
 
 
+def _not_utf8() -> pa.Table:
+    table = Catalogue.of([row(0)]).table
+    offsets = pa.py_buffer(bytes([0, 0, 0, 0, 1, 0, 0, 0]))
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(b"\xff")])
+    return table.set_column(SCHEMA.get_field_index("item"), "item", texts)
+
+
 DAMAGED = {
+    "footer": (b"PAR1" + bytes(range(100)) + (100).to_bytes(4, "little") + b"PAR1", "it is not a catalogue"),
+    "not UTF-8": (_not_utf8(), "it is not a catalogue"),
     "no Parquet": (b"text", "it is not a catalogue"),
     "no columns": (pa.table({"id": ["survey--1"]}), "it is not a catalogue"),
     "no id": (Catalogue.of([row(0, id="../0")]).table, "id: it is no id of a dataset"),

@@ -238,6 +238,26 @@ def test_a_geometry_of_another_type_in_parquet_is_left_out(store: ObjectStore, s
     assert (scene.uri, scene.geometry) == (f"{scenes}/b.tif", None)
 
 
+DAMAGED: dict[str, pa.Array | bytes] = {
+    "footer": b"PAR1" + bytes(range(100)) + (100).to_bytes(4, "little") + b"PAR1",
+    "a time after the year 9999": pa.array([2**62], pa.timestamp("us", "UTC")),
+    "an unknown time zone": pa.array([0], pa.timestamp("us", "No/Where")),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_parquet_file_is_refused_in_one_line(name: str, store: ObjectStore, scenes: Path) -> None:
+    damaged = DAMAGED[name]
+    if isinstance(damaged, bytes):
+        (scenes / "items.parquet").write_bytes(damaged)
+    else:
+        columns = {"id": ["one"], "assets": [{"image": asset("b.tif")}], "datetime": damaged}
+        pq.write_table(pa.table(columns), scenes / "items.parquet")
+    with pytest.raises(DataError, match=r"items\.parquet: it cannot be read as Parquet") as caught:
+        discover(store, str(scenes / "items.parquet"))
+    assert "\n" not in str(caught.value)
+
+
 def test_a_secret_in_a_list_reaches_no_catalogue(store: ObjectStore, scenes: Path) -> None:
     lines = ["https://user:TOKEN@host/a.tif", "https://host/b.tif?sig=TOKEN", "ftp://host/c.tif#TOKEN", "b.tif"]
     (scenes / "list.txt").write_text("\n".join(lines))
