@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ def measure(
     rows: int = 100_000,
     root: str | None = None,
     model: str = "demo",
+    with_flow: bool = True,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
     """Embed collections of small scenes, run again, and filter a large catalogue.
@@ -52,6 +54,7 @@ def measure(
         root: Folder or s3://bucket/prefix for the collections. The AWS variables name the server. By default a
             temporary folder.
         model: Model that embeds the tiles.
+        with_flow: Embed the scenes with the Prefect flow too, and count its task runs.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -66,8 +69,10 @@ def measure(
                 make_scene(folder, index)
             first = alone(embed, folder, store, model)
             again = alone(embed, folder, store, model)
+            flow = alone(run_flow, folder, f"{store}-flow", model, place / f"prefect-{number}") if with_flow else None
             make_scene(folder, number)
-            runs[str(number)] = {"first": first, "again": again, "one_added": alone(embed, folder, store, model)}
+            one_added = alone(embed, folder, store, model)
+            runs[str(number)] = {"first": first, "again": again, "one_added": one_added, "flow": flow}
         catalogue = alone(large_catalogue, rows, place / "large")
     return save(NAME, parameters, load_before, {"runs": runs, "catalogue": catalogue}, results)
 
@@ -133,6 +138,47 @@ def embed(folder: Path, root: str, model: str) -> dict[str, Any]:
     return report | (costs.of_a_scene(count - 1) if count > 1 else {})
 
 
+def run_flow(folder: Path, root: str, model: str, prefect_home: Path) -> dict[str, Any]:
+    """Embed a collection by the flow, on the server that the flow starts. Return its task runs, time and memory.
+
+    Call it in a new process, because Prefect reads its settings when it is imported.
+    """
+    os.environ |= {
+        "PREFECT_HOME": str(prefect_home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+    }
+    os.environ.pop("PREFECT_API_URL", None)
+    from prefect.client.orchestration import get_client
+
+    from flows.embed_collection import embed_collection_flow
+    from rasterembed.dataset.embedding import Execution
+    from rasterembed.model.choice import Dinov3
+
+    begun = time.perf_counter()
+    choice = Dinov3(model=model, device="cpu")
+    embed_collection_flow("survey", str(folder), root=root, dinov3=choice, execution=Execution(engine="eager"))
+    seconds = time.perf_counter() - begun
+    with get_client(sync_client=True) as client:
+
+        def count() -> int:
+            """Return the number of task runs that the server knows."""
+            pages = range(0, 100_000, _PAGE)
+            lengths = (len(client.read_task_runs(limit=_PAGE, offset=offset)) for offset in pages)
+            return sum(takewhile(bool, lengths))
+
+        task_runs, earlier = count(), -1
+        while task_runs != earlier:  # The server records task runs a little later than they end.
+            time.sleep(2)
+            task_runs, earlier = count(), task_runs
+    return {"task_runs": task_runs, "seconds": seconds, "peak_mib": _status_mib("VmHWM")}
+
+
+_PAGE = 200
+"""Largest number of task runs in an answer of a Prefect server."""
+
+
 class _Costs:
     """Processor time of the process, of the model's thread and of the reading threads, and store requests."""
 
@@ -169,8 +215,8 @@ class _Costs:
                     self._add("reading", begun)
                 yield batch
 
-        Embedder._embed = computing  # type: ignore[method-assign]
-        ShardReader.batches = reading  # type: ignore[method-assign]
+        for owner, name, function in ((Embedder, "_embed", computing), (ShardReader, "batches", reading)):
+            setattr(owner, name, function)
 
     def _add(self, name: str, begun: float) -> None:
         with self._lock:
@@ -308,6 +354,7 @@ def markdown(report: dict[str, Any]) -> str:
     head = [
         "scenes", "whole run, s", "a scene: wall, ms", "model", "reading", "beyond both", "store requests",
         "peak, MiB", "nothing to do, s", "one added, s",
+        "task runs of the flow",
     ]  # fmt: skip
     lines = []
     for number, runs in report["runs"].items():
@@ -324,6 +371,7 @@ def markdown(report: dict[str, Any]) -> str:
                 f"{first['peak_mib']:.0f}",
                 f"{runs['again']['seconds']:.1f}",
                 f"{runs['one_added']['seconds']:.1f}",
+                "" if runs["flow"] is None else str(runs["flow"]["task_runs"]),
             ]
         )
     large = report["catalogue"]

@@ -19,6 +19,7 @@ import torch
 from benchmarks import (
     cold_start,
     collection_search,
+    collections,
     encodings,
     end_to_end,
     engines,
@@ -35,7 +36,7 @@ from benchmarks import (
     uploads,
     warping,
 )
-from benchmarks.harness import RESULTS, VIT_S16, Timing, ratio, speed, take_turns
+from benchmarks.harness import RESULTS, TINY, VIT_S16, Timing, make_checkpoint, ratio, speed, take_turns
 from examples.landscape import make_scene
 from rasterembed.dataset.selection import Selection
 
@@ -296,6 +297,23 @@ def test_collection_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     size = report["sizes"]["2"]
     assert (size["table"]["rows"], size["grown"]["rows"]) == (1024, 2048)
     assert "| 2 | 2,048 | " in collection_search.markdown(report)
+
+
+@pytest.mark.slow
+def test_collections(tmp_path: Path) -> None:
+    weights = make_checkpoint(tmp_path / "model", **TINY)
+    report = collections.measure(scenes=(2,), rows=50, model=str(weights), results=tmp_path)
+    assert json.loads((tmp_path / "collections.json").read_text()) == report
+    runs = report["runs"]["2"]
+    assert [runs[name]["scenes"] for name in ("first", "again", "one_added")] == [2, 0, 1]
+    assert 0 < sum(runs["first"]["requests"].values()) < 20
+    assert min(runs["first"]["peak_mib"], runs["flow"]["peak_mib"]) > 100
+    # Discovery, one batch of scenes, and the checks.
+    assert 3 <= runs["flow"]["task_runs"] <= 10
+    assert report["catalogue"]["rows"] == 50
+    lines = [line for line in collections.markdown(report).splitlines() if line.startswith("|")]
+    assert len(lines) == 3
+    assert len({line.count("|") for line in lines}) == 1
 
 
 def test_every_peer_has_its_script_and_pinned_requirements() -> None:
