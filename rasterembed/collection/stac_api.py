@@ -28,6 +28,9 @@ MAX_PAGE_BYTES = 64 * 2**20
 MAX_ITEMS = 1_000_000
 """Largest number of Items that a search may find."""
 
+_MOST_EMPTY_PAGES = 10
+"""Largest number of empty pages in a row. Some servers name a next page for ever."""
+
 _OPERATORS = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 """Operators of CQL2 for those of the query extension."""
 
@@ -184,6 +187,21 @@ def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
                 raise DataError(f"{shown_url(api)}: the pages of its answer are a circle")
             self._sent.add(digest)
             return _fetch(store, url, body)
+
+        def get_pages(
+            self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
+        ) -> Iterator[dict[str, Any]]:
+            # The base class ends at the first empty page. A server that filters after it has cut the pages sends empty
+            # ones in the middle, and the scenes behind them would be called gone.
+            page, empty = self.read_json(url, method=method, parameters=parameters), 0
+            while True:
+                empty = 0 if page.get("features") else empty + 1
+                if not empty:
+                    yield page
+                following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
+                if following is None or empty == _MOST_EMPTY_PAGES:
+                    return
+                page = self.read_json(Link.from_dict(following), parameters=parameters)
 
     return CheckedIO()
 

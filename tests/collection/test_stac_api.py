@@ -202,6 +202,26 @@ def test_pages_in_a_circle_are_noticed(api: Api, store: ObjectStore) -> None:
         found(store, api)
 
 
+@pytest.mark.parametrize(("empty", "names"), [(9, ["a.tif", "b.tif"]), (10**6, ["a.tif"])])
+def test_empty_pages_in_the_middle_are_passed_but_not_for_ever(
+    empty: int, names: list[str], api: Api, store: ObjectStore
+) -> None:
+    api.methods = ["GET"]
+    api.add("a", "b")
+    sent: list[str] = []
+
+    def answer(handler: Handler) -> None:
+        number = len(sent)
+        sent.append(handler.path)
+        items = api.items[:1] if number == 0 else api.items[1:2] if number == empty + 1 else []
+        links = [] if number == empty + 1 else [{"rel": "next", "href": f"{api.url}/search?page={number}"}]
+        api.send(handler, {"type": "FeatureCollection", "features": items, "collections": [{}], "links": links})
+
+    api.site.scripts["/v1/search"] = answer
+    assert [Path(scene.uri).name for scene in discover(store, api.url, (), CLOUDS).scenes] == names
+    assert len(sent) == 11
+
+
 def test_files_of_items_are_read_from_listed_hosts_or_by_their_alternates(api: Api, store: ObjectStore) -> None:
     api.add("a")
     api.add("b", href="https://elsewhere.test/b.tif", alternate={"web": {"href": api.site.url("/b.tif")}})
