@@ -25,6 +25,8 @@ class NotSearchedReason(StrEnum):
     """The raster has no place on Earth, but the search asked for a place or an area."""
     OUTSIDE_DATES = "outside_dates"
     """The raster was not acquired in the requested time."""
+    UNKNOWN_DATE = "unknown_date"
+    """The search asked for a time, but the raster's time of acquisition is not known."""
     TOO_CLOUDY = "too_cloudy"
     """The scene has more clouds than requested, or its cloud cover is not known."""
     OTHER_SCENE = "other_scene"
@@ -63,6 +65,8 @@ class NotSearched(BaseModel):
                 return "no place on Earth"
             case NotSearchedReason.OUTSIDE_DATES:
                 return "not acquired in the requested time"
+            case NotSearchedReason.UNKNOWN_DATE:
+                return "its time of acquisition is not known"
             case NotSearchedReason.TOO_CLOUDY:
                 return "too many clouds, or an unknown cloud cover"
             case NotSearchedReason.OTHER_SCENE:

@@ -220,7 +220,7 @@ class Where(BaseModel):
     scenes: tuple[str, ...] = Field(
         default=(),
         description="Only scenes whose dataset id or address matches one of these names or patterns, such as "
-        "'*/2026-*', separated by commas.",
+        "'incoming-*', separated by commas.",
     )
     pick: Pick = Field(
         default="all",

@@ -302,7 +302,8 @@ def _why_left_out(dataset: Dataset, where: Where) -> NotSearchedReason | None:
     plan = dataset.plan
     scene = plan.source.scene
     if not where.acquired_within(plan.profile.acquired):
-        return NotSearchedReason.OUTSIDE_DATES
+        known = plan.profile.acquired is not None
+        return NotSearchedReason.OUTSIDE_DATES if known else NotSearchedReason.UNKNOWN_DATE
     if not where.allows_clouds(None if scene is None else scene.cloud_cover):
         return NotSearchedReason.TOO_CLOUDY
     if not where.names_scene(dataset.id, plan.source.uri):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 DEFAULT_ROOT = "rasterembed-store"
 """Folder in the working directory. Commands and flows use it if no root is given."""
 
+_LIKE_AN_ADDRESS = re.compile(r"(s3a?|gs|az|abfss?|https?|file):", re.IGNORECASE)
+"""Beginning of a mistyped address, such as s3:/bucket. A folder of this name would hide the mistake."""
+
 LOCAL_RASTERS_VARIABLE = "RASTEREMBED_LOCAL_RASTERS"
 """Environment variable with more entries for `StoreSettings.local_rasters`, separated as in PATH."""
 
@@ -56,7 +60,7 @@ class _Root(BaseModel):
             bucket = urlsplit(root).netloc
             if not bucket or "@" in bucket:
                 raise ValueError("the root names no bucket: use s3://bucket/prefix, and give the keys in their fields")
-        elif "://" in root:
+        elif "://" in root or _LIKE_AN_ADDRESS.match(root):
             raise ValueError("the root is neither a folder nor s3://bucket/prefix")
         elif not root:
             raise ValueError("the root is empty: give a folder or s3://bucket/prefix")

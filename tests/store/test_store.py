@@ -450,6 +450,8 @@ def test_fields_go_before_the_environment(server: S3Server, bucket: str, monkeyp
         ({"root": "s3://"}, "names no bucket"),
         ({"root": "s3://key:hidden@bucket/prefix"}, "names no bucket"),
         ({"root": "gs://key:hidden@bucket"}, "is neither a folder nor s3://bucket/prefix"),
+        ({"root": "s3:/bucket/prefix"}, "is neither a folder nor s3://bucket/prefix"),
+        ({"root": "S3:bucket"}, "is neither a folder nor s3://bucket/prefix"),
         ({"root": "x", "endpoint_url": "minio:9000"}, "is not the URL of a server"),
         ({"root": "x", "endpoint_url": "http://key:hidden@minio:9000"}, "is not the URL of a server"),
         ({"root": "x", "endpoint_url": "http://minio:9000/path"}, "is not the URL of a server"),
