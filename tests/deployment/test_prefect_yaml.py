@@ -273,9 +273,12 @@ def test_deploying_twice_changes_nothing(empty_server: PrefectServer, tmp_path: 
     assert block["name"] == "raster-embeddings"
     assert block["data"]["root"] == str(tmp_path)
     assert "s3cret" not in json.dumps(first)
-    (automation,) = first["automations"]
-    assert automation["enabled"]
-    assert automation["trigger"]["posture"] == "Proactive"
+    assert all(automation["enabled"] for automation in first["automations"])
+    # One ends runs whose process died, and one starts the overview after an update of a collection.
+    automations = {automation["trigger"]["posture"]: automation for automation in first["automations"]}
+    assert set(automations) == {"Proactive", "Reactive"}
+    assert len(first["automations"]) == 2
+    automation = automations["Proactive"]
     assert automation["actions"] == [
         {**automation["actions"][0], "type": "change-flow-run-state", "state": "CRASHED"},
     ]
