@@ -187,7 +187,6 @@ class CollectionSearcher:
         )
         rows, engine = self._nearest(examples.vector, k, filters)
         hits = self._hits(rows.to_pylist())
-        outlines = self.collection.catalogue.geometry()
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
@@ -197,9 +196,16 @@ class CollectionSearcher:
             engines=(engine,),
             seconds=round(time.monotonic() - started, 4),
             collection=self._searched(scenes),
-            hint="" if hits else swapped_box(where, list(outlines[~shapely.is_missing(outlines)])),
+            hint="" if hits else self._hint(where),
         )
         return answer.with_store(self.collection.store)
+
+    def _hint(self, where: Where) -> str:
+        """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
+        if where.bbox is None:
+            return ""
+        outlines = self.collection.catalogue.geometry()
+        return swapped_box(where, list(outlines[~shapely.is_missing(outlines)]))
 
     def _scenes(self, where: Where) -> Catalogue:
         """Return the scenes that pass the filters for whole scenes."""
