@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import check_collection_id, is_pattern, name_of
-from rasterembed.store.uploads import RASTER_SUFFIXES, check_bucket
+from rasterembed.store.uploads import RASTER_SUFFIXES, BucketName, check_no_controls, run_parameters
 
 _NOT_FOLDERS = (".txt", ".json", ".geojson", ".parquet", *RASTER_SUFFIXES)
 """Endings with which `rasterembed.collection.discovery.discover` takes an address for a file, and not for a folder."""
@@ -35,16 +34,11 @@ class CollectionRule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    bucket: str = Field(description="Bucket of the uploads.")
+    bucket: BucketName = Field(description="Bucket of the uploads.")
     prefix: str = Field(
         default="", description="Beginning of the keys, a folder that ends with a slash. Empty: the whole bucket."
     )
     collection: str = Field(description="Name of the collection.")
-
-    @field_validator("bucket")
-    @classmethod
-    def _check_bucket(cls, bucket: str) -> str:
-        return check_bucket(bucket)
 
     @field_validator("prefix")
     @classmethod
@@ -54,8 +48,7 @@ class CollectionRule(BaseModel):
         folder = prefix.removesuffix("/")
         if folder == prefix or folder.startswith("/") or any(part in ("", ".", "..") for part in folder.split("/")):
             raise ValueError("use a folder such as incoming/2026/, with a slash at its end and none at its beginning")
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in prefix):
-            raise ValueError("the prefix has control characters")
+        check_no_controls(prefix, "prefix")
         if is_pattern(prefix):
             raise ValueError("the prefix must not have * ? or [: use a folder")
         if name_of(folder).lower().endswith(_NOT_FOLDERS):
@@ -91,16 +84,13 @@ class CollectionRule(BaseModel):
         return f"collection:{self.collection}:{digest[:16]}"
 
     def parameters(self, root: str | None, store: str | None) -> dict[str, Any]:
-        """Return the parameters of the flow run that embeds the uploads.
-
-        The run never gets a source store, even if the deployment has one. See `Upload.parameters`.
+        """Return the parameters of the flow run that embeds the uploads. See `run_parameters`.
 
         Args:
             root: root of the store for the collection, or None to use the deployment's root.
             store: name of a store block, or None to use the deployment's store block.
         """
-        chosen = {"collection": self.collection, "scenes": self.scenes, "root": root, "store": store}
-        return {name: value for name, value in chosen.items() if value is not None} | {"source_store": None}
+        return run_parameters(collection=self.collection, scenes=self.scenes, root=root, store=store)
 
 
 def rule_for(rules: Iterable[CollectionRule], bucket: str, key: str) -> CollectionRule | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 from rasterembed.store.layout import DATASETS_FOLDER, OUTPUT_FOLDERS, dataset_id_of_manifest
 from rasterembed.store.object_store import ObjectStore
@@ -39,6 +39,36 @@ def check_bucket(bucket: str) -> str:
     return bucket
 
 
+BucketName = Annotated[str, AfterValidator(check_bucket)]
+"""Name of a bucket. See `check_bucket`."""
+
+
+def check_no_controls(text: str, what: str) -> None:
+    """Refuse a key, or the beginning of keys, that has control characters or lone surrogates.
+
+    Args:
+        text: the key or its beginning.
+        what: word for the text in the error.
+
+    Raises:
+        ValueError: if the text has such a character.
+    """
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise ValueError(f"the {what} has control characters")
+
+
+def run_parameters(**chosen: str | None) -> dict[str, Any]:
+    """Return the parameters of a flow run that embeds uploads.
+
+    An upload never gets a source store, even if the deployment has one: a stranger can choose the upload's address,
+    and must not choose an object on a server that only the source store's keys reach.
+
+    Args:
+        **chosen: parameters by name. With None, the deployment's value is used.
+    """
+    return {name: value for name, value in chosen.items() if value is not None} | {"source_store": None}
+
+
 class Upload(BaseModel):
     """One version of one object on an S3 server.
 
@@ -57,23 +87,17 @@ class Upload(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    bucket: str
+    bucket: BucketName
     key: str
     version: str = Field(min_length=1)
     """Version id of the object, or its ETag if the bucket keeps no versions."""
-
-    @field_validator("bucket")
-    @classmethod
-    def _check_bucket(cls, bucket: str) -> str:
-        return check_bucket(bucket)
 
     @field_validator("key")
     @classmethod
     def _check_key(cls, key: str) -> str:
         if not key or len(key.encode("utf-8", "surrogatepass")) > _KEY_BYTES:
             raise ValueError(f"the key is empty or longer than {_KEY_BYTES} bytes")
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in key):
-            raise ValueError("the key has control characters")
+        check_no_controls(key, "key")
         if any(segment in (".", "..") for segment in key.split("/")):
             raise ValueError("the key has a segment . or .., which URLs do not keep")
         return key
@@ -103,17 +127,13 @@ class Upload(BaseModel):
         return uuid.uuid5(uuid.NAMESPACE_URL, self.identity)
 
     def parameters(self, root: str | None, store: str | None) -> dict[str, Any]:
-        """Return the parameters of the flow run that embeds this upload.
-
-        An upload never gets a source store, even if the deployment has one: a stranger can choose the upload's address,
-        and must not choose an object on a server that only the source store's keys reach.
+        """Return the parameters of the flow run that embeds this upload. See `run_parameters`.
 
         Args:
             root: root of the store for the dataset, or None to use the deployment's root.
             store: name of a store block, or None to use the deployment's store block.
         """
-        chosen = {"raster": self.uri, "root": root, "store": store}
-        return {name: value for name, value in chosen.items() if value is not None} | {"source_store": None}
+        return run_parameters(raster=self.uri, root=root, store=store)
 
 
 class UploadRules(BaseModel):
