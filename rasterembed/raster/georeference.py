@@ -55,6 +55,16 @@ def transformer_to_lonlat(wkt: str) -> pyproj.Transformer:
 
 
 @lru_cache(maxsize=64)
+def transformer_between(wkt: str, other: str) -> pyproj.Transformer:
+    """Return the conversion from one CRS to another, both given as WKT. The last ones are kept.
+
+    Raises:
+        ProjError: if there is no such conversion.
+    """
+    return pyproj.Transformer.from_crs(crs_of(wkt), crs_of(other), always_xy=True)
+
+
+@lru_cache(maxsize=64)
 def _domain_of(wkt: str, linear: tuple[float, float, float, float]) -> MapDomain:
     """Return the domain of a CRS for pixels of one size. The last ones are kept."""
     return MapDomain(crs_of(wkt), linear)

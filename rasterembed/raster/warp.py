@@ -11,7 +11,7 @@ from rasterio.crs import CRS
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.anchor import check_distance, find_anchor
 from rasterembed.raster.crs_files import named_path
-from rasterembed.raster.georeference import Floats, native_degrees
+from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
 from rasterembed.raster.grid import Anchor, Grid
 from rasterembed.raster.place_on_earth import why_crs_is_not_of_earth
 from rasterembed.raster.profile import RasterProfile, Warp
@@ -170,10 +170,9 @@ def _bounds(profile: RasterProfile, crs_wkt: str, uri: str) -> Floats:
     border = _native(profile, np.stack([along, ones, along[::-1], zeros]), np.stack([zeros, along, ones, along[::-1]]))
     inside = _native(profile, *np.meshgrid(inner, inner))
     if not same_crs(profile.crs_wkt, crs_wkt):
-        crs = pyproj.CRS.from_wkt(crs_wkt)
-        to_new = pyproj.Transformer.from_crs(pyproj.CRS.from_wkt(profile.crs_wkt or ""), crs, always_xy=True)
+        to_new = transformer_between(profile.crs_wkt or "", crs_wkt)
         border, inside = to_new.transform(*border), to_new.transform(*inside)
-        degrees = native_degrees(crs)
+        degrees = native_degrees(crs_of(crs_wkt))
         if degrees is not None:
             _check_longitudes(border[0] * degrees, crs_wkt, uri)
     points = [np.concatenate([one.ravel(), other.ravel()]) for one, other in zip(border, inside, strict=True)]

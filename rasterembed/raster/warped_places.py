@@ -10,7 +10,7 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 
-from rasterembed.raster.georeference import Floats, native_degrees
+from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
 from rasterembed.raster.profile import RasterProfile, Warp
 from rasterembed.raster.same_grid import same_crs
 
@@ -48,11 +48,9 @@ class WarpedPlaces:
         self._to_original: pyproj.Transformer | None = None
         self._turn: tuple[float, float] | None = None
         if not same_crs(profile.crs_wkt, original.crs_wkt):
-            crs = pyproj.CRS.from_wkt(original.crs_wkt or "")
-            self._to_original = pyproj.Transformer.from_crs(
-                pyproj.CRS.from_wkt(profile.crs_wkt or ""), crs, always_xy=True
-            )
-            degrees = native_degrees(crs)
+            original_wkt = original.crs_wkt or ""
+            self._to_original = transformer_between(profile.crs_wkt or "", original_wkt)
+            degrees = native_degrees(crs_of(original_wkt))
             if degrees is not None:
                 middle = original.affine @ (original.width / 2, original.height / 2)
                 self._turn = middle[0], 360.0 / degrees
