@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio.transform import Affine
 
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
+from tests.support.rasters import write
+
 WIDTH, HEIGHT = 96, 80
 
 
@@ -35,12 +35,12 @@ def write_rasters(folder: Path) -> dict[str, Path]:
     }
     paths = {}
     for name, (pixels, options) in forms.items():
-        paths[name] = _write(folder / f"{len(paths)}.tif", pixels, options)
-    paths["GTiff, palette"] = _write(folder / "palette.tif", byte[:1] % 8, {"photometric": "palette"})
+        paths[name] = write(folder / f"{len(paths)}.tif", pixels, **options)
+    paths["GTiff, palette"] = write(folder / "palette.tif", byte[:1] % 8, photometric="palette")
     with rasterio.open(paths["GTiff, palette"], "r+") as file:
         file.write_colormap(1, {value: (value * 30, 255 - value * 30, 9, 255) for value in range(8)})
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
-        paths["GTiff, mask"] = _write(folder / "mask.tif", byte, {**tiled, "compress": "deflate"})
+        paths["GTiff, mask"] = write(folder / "mask.tif", byte, **tiled, compress="deflate")
         with rasterio.open(paths["GTiff, mask"], "r+") as file:
             file.write_mask(byte[0] > 50)
     source = paths["GTiff, strips"]
@@ -56,13 +56,6 @@ def write_rasters(folder: Path) -> dict[str, Path]:
     for side_file in folder.glob("*.aux.xml"):
         side_file.unlink()
     return paths
-
-
-def _write(path: Path, pixels: np.ndarray[Any, Any], options: dict[str, Any]) -> Path:
-    size = {"width": WIDTH, "height": HEIGHT, "count": len(pixels), "dtype": pixels.dtype}
-    with rasterio.open(path, "w", driver="GTiff", **size, **PLACE, **options) as file:
-        file.write(pixels)
-    return path
 
 
 def write_area(path: Path) -> Path:

@@ -31,7 +31,8 @@ from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.search.query import TileRef
 from rasterembed.store.object_store import ObjectStore
 from tests.raster.test_footprints import profile_of
-from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard_reader, write
+from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard_reader
+from tests.support.rasters import write
 
 Edge = Literal["pad", "drop"]
 UTM = "EPSG:32635"

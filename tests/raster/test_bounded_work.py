@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import Radiometry, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import PLACE
 
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 SECONDS = 30.0
 """Far above the time that a refusal takes, and far below the minutes of the work that is refused."""
 

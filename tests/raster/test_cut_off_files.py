@@ -12,16 +12,15 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.errors import RasterioError
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import PLACE
 
 WIDTH, HEIGHT = 400, 300
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 
 
 @pytest.fixture

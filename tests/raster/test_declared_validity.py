@@ -29,7 +29,7 @@ from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.source import register
 from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.store.object_store import ObjectStore
-from tests.raster.test_validity import write
+from tests.support.rasters import write
 from tests.support.servers import S3Server
 from tests.support.vectors import checkpoint
 

@@ -23,9 +23,8 @@ from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import PLACE
 from tests.support.servers import S3Server
-
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError
@@ -20,22 +19,14 @@ from rasterembed.raster import radiometry
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, palette_table, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 Colours = ColorInterp
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(root=str(tmp_path / "store"))
-
-
-def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
-    count, height, width = pixels.shape
-    profile = PLACE | {"driver": "GTiff", "dtype": pixels.dtype} | options
-    with rasterio.open(path, "w", width=width, height=height, count=count, **profile) as dataset:
-        dataset.write(pixels)
-    return path
 
 
 def resolved(store: ObjectStore, path: Path, **asked: Any) -> ResolvedRadiometry:

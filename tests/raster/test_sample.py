@@ -11,14 +11,13 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 SIDE = 2600
 
 
@@ -32,14 +31,6 @@ def scene() -> NDArray[np.uint16]:
     rows, columns = np.mgrid[0:SIDE, 0:SIDE]
     hills = 3000 + 900 * np.sin(rows / 300) * np.cos(columns / 400)
     return (hills + np.random.default_rng(5).normal(0, 60, hills.shape)).astype(np.uint16)[np.newaxis]
-
-
-def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
-    count, height, width = pixels.shape
-    header = {"driver": "GTiff", "dtype": pixels.dtype, "count": count, "width": width, "height": height} | PLACE
-    with rasterio.open(path, "w", tiled=True, **(header | options)) as dataset:
-        dataset.write(pixels)
-    return path
 
 
 def resolved(store: ObjectStore, path: Path) -> ResolvedRadiometry:
@@ -62,7 +53,7 @@ JUNK = {
 @pytest.mark.parametrize("junk", ["empty", "of another year"])
 def test_a_wrong_overview_is_not_used(store: ObjectStore, tmp_path: Path, junk: str, nodata: int | None) -> None:
     pixels = scene()
-    path = write(tmp_path / "r.tif", pixels, nodata=nodata)
+    path = write(tmp_path / "r.tif", pixels, tiled=True, nodata=nodata)
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], Resampling.average)
     overwrite_overview(path, JUNK[junk]())
@@ -76,7 +67,7 @@ def test_a_wrong_overview_is_not_used(store: ObjectStore, tmp_path: Path, junk: 
 def test_a_healthy_overview_is_used(store: ObjectStore, tmp_path: Path, how: Resampling) -> None:
     pixels = scene()
     pixels[:, 500:900, 200:1800] = 0
-    path = write(tmp_path / "r.tif", pixels, nodata=0)
+    path = write(tmp_path / "r.tif", pixels, tiled=True, nodata=0)
     with rasterio.open(path, "r+") as dataset:
         dataset.build_overviews([2], how)
     found = resolved(store, path)
@@ -87,11 +78,12 @@ def test_a_healthy_overview_is_used(store: ObjectStore, tmp_path: Path, how: Res
 
 def test_valid_pixels_between_those_of_the_decimation(store: ObjectStore, tmp_path: Path) -> None:
     pixels = np.zeros((1, SIDE, SIDE), np.uint16)
-    with rasterio.open(write(tmp_path / "index.tif", np.arange(SIDE, dtype=np.uint16).reshape(1, 1, SIDE))) as dataset:
+    index = np.arange(SIDE, dtype=np.uint16).reshape(1, 1, SIDE)
+    with rasterio.open(write(tmp_path / "index.tif", index, tiled=True)) as dataset:
         read = set(dataset.read(1, out_shape=(1, 1024))[0].tolist())
     missed = next(column for column in range(1000, SIDE) if column not in read)
     pixels[0, :, missed] = np.linspace(2000, 3000, SIDE)
-    path = write(tmp_path / "r.tif", pixels, nodata=0)
+    path = write(tmp_path / "r.tif", pixels, tiled=True, nodata=0)
     found = resolved(store, path)
     assert (found.low[0], found.high[0]) == tuple(np.percentile(pixels[0, :, missed], (2, 98)))
 
@@ -99,7 +91,7 @@ def test_valid_pixels_between_those_of_the_decimation(store: ObjectStore, tmp_pa
 @pytest.mark.parametrize("bits", [2, 4, 7])
 def test_pixels_of_few_bits(store: ObjectStore, tmp_path: Path, bits: int) -> None:
     pixels = np.random.default_rng(1).integers(0, 2**bits, (1, 60, 50)).astype(np.uint8)
-    path = write(tmp_path / "r.tif", pixels, NBITS=bits, blockxsize=64, blockysize=64)
+    path = write(tmp_path / "r.tif", pixels, tiled=True, NBITS=bits, blockxsize=64, blockysize=64)
     with rasterio.open(path) as dataset:
         np.testing.assert_array_equal(dataset.read(window=Window(0, 0, 50, 60)), pixels)
     found = resolved(store, path)

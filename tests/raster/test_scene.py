@@ -40,9 +40,9 @@ from rasterembed.search.query import Query
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
+from tests.support.rasters import PLACE, write
 
 WIDTH, HEIGHT = 100, 70
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 WHOLE = Window(0, 0, WIDTH, HEIGHT)
 COLOURS = ("red", "green", "blue")
 
@@ -50,15 +50,6 @@ COLOURS = ("red", "green", "blue")
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(root=str(tmp_path / "store"))
-
-
-def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
-    """Write pixels of shape (bands, rows, columns) to a GeoTIFF."""
-    count, height, width = pixels.shape
-    profile = PLACE | {"driver": "GTiff", "dtype": pixels.dtype} | options
-    with rasterio.open(path, "w", width=width, height=height, count=count, **profile) as dataset:
-        dataset.write(pixels)
-    return path
 
 
 def bands(count: int = 3, *, dtype: str = "uint16", seed: int = 2) -> NDArray[Any]:

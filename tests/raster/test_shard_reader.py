@@ -17,7 +17,6 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 from rasterio.io import DatasetReader
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.dataset.manifest import Manifest
@@ -36,23 +35,15 @@ from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import at
 from tests.support.embedding import embed
 from tests.support.proxy import proxy_before
+from tests.support.rasters import PLACE, write
 from tests.support.servers import S3Server
 
 WIDTH, HEIGHT = 300, 210
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(root=str(tmp_path / "store"))
-
-
-def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
-    count, height, width = pixels.shape
-    profile = PLACE | {"driver": "GTiff", "dtype": pixels.dtype} | options
-    with rasterio.open(path, "w", width=width, height=height, count=count, **profile) as dataset:
-        dataset.write(pixels)
-    return path
 
 
 def noise(count: int, dtype: str, *, height: int = HEIGHT, width: int = WIDTH, seed: int = 1) -> NDArray[Any]:

@@ -11,28 +11,18 @@ import numpy as np
 import pytest
 import rasterio
 from numpy.typing import NDArray
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import Radiometry, resolve_radiometry
 from rasterembed.store.object_store import ObjectStore
-
-PLACE: dict[str, Any] = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
+from tests.support.rasters import write
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ObjectStore:
     return ObjectStore(root=str(tmp_path / "store"))
-
-
-def write(path: Path, pixels: NDArray[Any], **options: Any) -> Path:
-    count, height, width = pixels.shape
-    header = {"driver": "GTiff", "dtype": pixels.dtype, "count": count, "width": width, "height": height} | PLACE
-    with rasterio.open(path, "w", **(header | options)) as dataset:
-        dataset.write(pixels)
-    return path
 
 
 def validity(store: ObjectStore, path: Path, bands: tuple[int, ...]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -21,7 +21,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from rasterio.errors import RasterioError
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.collection.found_scene import FoundScene
@@ -43,6 +42,7 @@ from rasterembed.store import https
 from rasterembed.store.https_url import canonical_url, checked_url, host_of, joined_url, resolve_host
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
+from tests.support.rasters import write
 from tests.support.web_server import Handler, Script, WebServer, make_certificate, set_names, web_server
 
 SIDE = 512
@@ -61,11 +61,7 @@ def pixels() -> Any:
 @pytest.fixture(scope="module")
 def cog(tmp_path_factory: pytest.TempPathFactory, pixels: Any) -> bytes:
     path = tmp_path_factory.mktemp("cog") / "a.tif"
-    place = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
-    options = {"driver": "COG", "compress": "deflate", "blocksize": 128, "overviews": "none"}
-    with rasterio.open(path, "w", width=SIDE, height=SIDE, count=3, dtype="uint8", **options, **place) as file:
-        file.write(pixels)
-    return path.read_bytes()
+    return write(path, pixels, driver="COG", compress="deflate", blocksize=128, overviews="none").read_bytes()
 
 
 @pytest.fixture

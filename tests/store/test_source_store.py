@@ -15,9 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-import rasterio
 from pydantic import ValidationError
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.errors import StoreError
@@ -27,6 +25,7 @@ from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
 from rasterembed.store.uploads import Upload
+from tests.support.rasters import write
 
 KEYS: dict[str, Any] = {"access_key": "reader", "secret_key": "no/real+secret"}
 
@@ -108,12 +107,7 @@ def pixels() -> Any:
 def scenes(tmp_path: Path, pixels: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Archive]:
     """Run an archive with one raster. The variables for the store name a server that does not exist."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    place = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
-    with rasterio.open(
-        tmp_path / "a.tif", "w", driver="GTiff", width=64, height=64, count=3, dtype="uint8", **place
-    ) as f:
-        f.write(pixels)
-    with archive({"archive/a.tif": (tmp_path / "a.tif").read_bytes()}) as server:
+    with archive({"archive/a.tif": write(tmp_path / "a.tif", pixels).read_bytes()}) as server:
         yield server
 
 
@@ -176,12 +170,9 @@ def test_an_upload_never_gets_a_source_store() -> None:
 
 
 def test_a_stac_item_on_the_source_store_names_its_files(tmp_path: Path, scenes: Archive, pixels: Any) -> None:
-    place = {"crs": "EPSG:32635", "transform": Affine(10, 0, 500_000, 0, -10, 6_700_000)}
     assets = {}
     for number, colour in enumerate(("red", "green", "blue")):
-        file = tmp_path / f"{colour}.tif"
-        with rasterio.open(file, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8", **place) as dataset:
-            dataset.write(pixels[number], 1)
+        file = write(tmp_path / f"{colour}.tif", pixels[number : number + 1])
         scenes.objects[f"archive/2026/{colour}.tif"] = file.read_bytes()
         # Public catalogues give an https address, and the address on S3 as an alternate.
         alternate = {"s3": {"href": f"s3://archive/2026/{colour}.tif"}} if colour == "green" else {}

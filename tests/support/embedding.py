@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-from rasterio.transform import Affine
 
 from rasterembed.dataset.manifest import Manifest, set_state
 from rasterembed.pipeline import EmbedOptions, Steps, embed_raster
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 
 
 def embed(store: ObjectStore, raster: str, **options: Any) -> Manifest:
@@ -41,9 +40,4 @@ def embed_ready(store: ObjectStore, raster: str, *, steps: Steps | None = None, 
 def noise_raster(path: Path) -> Path:
     """Write a raster of 128 x 128 px of noise with three bands. Every pixel is valid."""
     pixels = np.random.default_rng(0).integers(1, 255, (3, 128, 128)).astype(np.uint8)
-    with rasterio.open(
-        path, "w", driver="GTiff", width=128, height=128, count=3, dtype="uint8", crs="EPSG:32635",
-        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000),
-    ) as file:  # fmt: skip
-        file.write(pixels)
-    return path
+    return write(path, pixels)

@@ -14,6 +14,7 @@ from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
+from tests.support.rasters import write
 
 SIDE = 64
 """Side of a scene in px. It has four tiles."""
@@ -48,8 +49,5 @@ def write_bands(path: Path) -> dict[str, Path]:
         pixels, place = scene.read(), {"crs": scene.crs, "transform": scene.transform}
     files = {}
     for colour, band in zip(("red", "green", "blue"), pixels, strict=True):
-        files[colour] = path.with_name(f"{path.stem}-{colour}.tif")
-        size = {"width": SIDE, "height": SIDE, "count": 1, "dtype": "uint8"}
-        with rasterio.open(files[colour], "w", driver="GTiff", **size, **place) as file:
-            file.write(band, 1)
+        files[colour] = write(path.with_name(f"{path.stem}-{colour}.tif"), band[np.newaxis], **place)
     return files
