@@ -78,6 +78,7 @@ def test_what_a_notification_started_is_not_started_again(
     assert len(deployment.runs()) == 2
 
 
+@pytest.mark.slow
 def test_uploads_that_a_collection_lacks_get_one_run(
     s3: Any, bucket: str, prefect_api: PrefectServer, tiny_vit: Path, tmp_path: Path
 ) -> None:

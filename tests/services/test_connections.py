@@ -54,6 +54,7 @@ def _is_closed_within(client: socket.socket, seconds: float, send: bytes = b"") 
     return False
 
 
+@pytest.mark.slow
 def test_others_are_answered_while_clients_hold_more_connections_than_there_are_descriptors(
     service: Webhook, connections: ExitStack
 ) -> None:

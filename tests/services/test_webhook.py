@@ -197,6 +197,7 @@ def test_every_folder_that_runs_write_to_is_ignored() -> None:
     assert UploadRules(ignore=()).follow("b", "tiles/x.tif", "/a/folder")
 
 
+@pytest.mark.slow
 def test_in_mode_event_an_automation_starts_the_run_once(prefect: PrefectServer) -> None:
     deployment = deploy(prefect)
     with webhook(prefect.api_url, deployment.name, mode="event") as service:
@@ -244,6 +245,7 @@ def test_while_prefect_is_away_the_answer_is_503_and_later_it_is_taken(prefect: 
 
 
 @pytest.mark.parametrize("when", ["before Prefect has it", "after Prefect has it"])
+@pytest.mark.slow
 def test_killed_between_receiving_and_answering(prefect: PrefectServer, bucket: str, when: str) -> None:
     deployment = deploy(prefect)
     body = minio(bucket, "a.tif")
