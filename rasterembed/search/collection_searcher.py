@@ -18,7 +18,7 @@ from rasterembed.collection.catalogue import CLOUD_COVER, Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError, UsageError, one_line, validation_reason
+from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import Areas, read_areas, swapped_box
@@ -266,11 +266,7 @@ class CollectionSearcher:
                 hit |= {"scene": scene["source"], "acquired": scene["datetime"], "cloud_cover": scene[CLOUD_COVER]}
                 hits.append(Hit.model_validate(hit))
             except (ValidationError, shapely.errors.ShapelyError, TypeError, LookupError) as error:
-                reason = validation_reason(error) if isinstance(error, ValidationError) else one_line(error)
-                raise DataError(
-                    f"{self._files.name}: a row of its table has an impossible value ({reason}): run `rasterembed "
-                    f"collection rebuild {self.collection.id}`"
-                ) from error
+                raise self._files.impossible_row(error) from error
         return tuple(hits)
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
-from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line, validation_reason
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import Areas, read_areas, swapped_box
@@ -347,10 +347,8 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
             lon, lat = _centre(dataset, row)
             acquired = dataset.plan.profile.acquired
             hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
-        except ValidationError as error:
-            raise _impossible(dataset, validation_reason(error)) from error
-        except (TypeError, shapely.errors.ShapelyError) as error:
-            raise _impossible(dataset, one_line(error)) from error
+        except (ValidationError, TypeError, shapely.errors.ShapelyError) as error:
+            raise VectorFiles.of_dataset(dataset).impossible_row(error) from error
     return tuple(hits)
 
 
@@ -362,13 +360,6 @@ def _centre(dataset: Dataset, row: dict[str, Any]) -> tuple[float | None, float 
         point = shapely.from_wkb(row["geometry"]).representative_point()
         return point.x, point.y
     return centre or (None, None)
-
-
-def _impossible(dataset: Dataset, reason: str) -> DataError:
-    return DataError(
-        f"dataset {dataset.id!r}: a row of its shards has an impossible value ({reason}): run `rasterembed datasets "
-        f"verify {dataset.id}`"
-    )
 
 
 def search(

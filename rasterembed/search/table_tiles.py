@@ -17,7 +17,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
-from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line, validation_reason
+from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.search.query import TileRef
 from rasterembed.search.table_filters import TableFilters
 from rasterembed.search.tile_lookup import Place, Tile, find_tile
@@ -81,8 +81,8 @@ class TableTiles:
             raise DataError(f"tile {text}: the scene is {state} in {self._files.name}, so it is not searched")
         find_tile(self._con, Dataset.open(self._collection.store, dataset_id), tile_id)
         raise DataError(
-            f"tile {text} is not in the table of {self._files.name}, which is older than its catalogue: run "
-            f"`rasterembed collection rebuild {self._collection.id}`"
+            f"tile {text} is not in the table of {self._files.name}, which is older than its catalogue: "
+            f"{self._files.advice}"
         )
 
     def at(self, lon: float, lat: float) -> Sequence[Tile]:
@@ -135,10 +135,7 @@ class TableTiles:
         try:
             tile = Tile.model_validate({name: row[name] for name in Tile.model_fields if name != "shard"})
         except ValidationError as error:
-            raise DataError(
-                f"{self._files.name}: a row of its table has an impossible value ({validation_reason(error)}): run "
-                f"`rasterembed collection rebuild {self._collection.id}`"
-            ) from error
+            raise self._files.impossible_row(error) from error
         self._places[tile] = self._keys[name_of(row["filename"])], row["file_row_number"]
         return tile
 
@@ -156,8 +153,7 @@ class TableTiles:
                 raise
             except (*PARQUET_ERRORS, IndexError) as error:
                 raise DataError(
-                    f"{self._files.store.uri(key)}: it cannot be read ({one_line(error)}): run `rasterembed collection "
-                    f"rebuild {self._collection.id}`"
+                    f"{self._files.store.uri(key)}: it cannot be read ({one_line(error)}): {self._files.advice}"
                 ) from error
         return found
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pydantic import ValidationError
+
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import DataError, one_line, validation_reason
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -90,6 +93,22 @@ class VectorFiles:
     def columns(self) -> str:
         """Columns that every engine returns, as SQL."""
         return f"dataset_id, {_COLUMNS}" if self.of_collection else _COLUMNS
+
+    @property
+    def advice(self) -> str:
+        """Command for a person if a file is damaged, as the end of an error's text."""
+        command = "collection rebuild" if self.of_collection else "datasets verify"
+        return f"run `rasterembed {command} {self.owner_id}`"
+
+    def impossible_row(self, error: Exception) -> DataError:
+        """Return the error for a row of a file whose values cannot be those of a tile.
+
+        Args:
+            error: the error that a value caused.
+        """
+        reason = validation_reason(error) if isinstance(error, ValidationError) else one_line(error)
+        rows = "table" if self.of_collection else "shards"
+        return DataError(f"{self.name}: a row of its {rows} has an impossible value ({reason}): {self.advice}")
 
 
 _COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
