@@ -46,9 +46,9 @@ def catalogue_of_manifests(
     existing = [dataset_id for dataset_id in ids if dataset_id is not None]
     own = [dataset_id for dataset_id in existing if dataset_id.startswith(layout.member_prefix)]
     members = [row for row in map_threaded(lambda dataset_id: _row(store, layout, dataset_id), own) if row is not None]
-    taken = {row.id for row in adopted}
     known = set() if old is None else set(old.table["id"].to_pylist())
-    kept = [name for name in existing if name in known and name not in taken and name not in own]
+    further = known.difference(own, (row.id for row in adopted))
+    kept = [dataset_id for dataset_id in existing if dataset_id in further]
     others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id)[1], kept)]
     # A later run embedded the scene as a member of the collection. The older dataset is then superseded.
     sources = {row.source for row in members}
