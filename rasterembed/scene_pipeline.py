@@ -277,13 +277,9 @@ def _source_of(store: ObjectStore, scene: FoundScene) -> Source:
     """
     if scene.source is not None:
         return scene.source
-    known = scene.size is not None and scene.version is not None and scene.modified is not None
-    if not known or scene.uri.lower().endswith(ITEM_SUFFIXES):
+    size, version, modified = scene.size, scene.version, scene.modified
+    if size is None or version is None or modified is None or scene.uri.lower().endswith(ITEM_SUFFIXES):
         return register_scene(store, scene.uri)
-    assert scene.size is not None
-    assert scene.version is not None
-    assert scene.modified is not None
-    if scene.size == 0:
+    if size == 0:
         raise DataError(f"{scene.uri}: the file is empty")
-    modified = time_of(scene.modified)
-    return Source(uri=scene.uri, size=scene.size, version=scene.version, modified=modified)
+    return Source(uri=scene.uri, size=size, version=version, modified=time_of(modified))
