@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
@@ -283,8 +283,8 @@ def write_collection(
     catalogue: Catalogue,
     state: CollectionState,
     quality: CollectionVerdict | None = None,
-) -> dict[str, Any]:
-    """Write the STAC Collection and the Item of its model, unless the store has the same ones. Return the Collection.
+) -> None:
+    """Write the STAC Collection and the Item of its model, unless the store has the same ones.
 
     The caller must hold the collection's lease.
     """
@@ -293,7 +293,6 @@ def write_collection(
         data = stac_text(document)
         if store.read(key) != data:
             store.write(key, data)
-    return content
 
 
 def settings_for(store: ObjectStore, collection_id: str, settings: PlanSettings) -> PlanSettings | None:
