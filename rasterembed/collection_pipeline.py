@@ -41,7 +41,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, name_of
-from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -314,8 +314,7 @@ def rebuild_collection(
         Collection.open(store, collection_id)  # Refuse an unknown collection before a lease is written for it.
     steps = steps or CollectionSteps()
     name = run_id or uuid.uuid4().hex
-    # The lease of a dead run expires during this wait.
-    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+    with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
         adopted: tuple[SceneRow, ...] = ()
         if datasets:
             existing = find_collection(store, collection_id)
@@ -369,8 +368,7 @@ def check_collection(
     if dry_run:
         return steps.check_quality(store, layout, configuration, collection.catalogue, thresholds, dry_run=True)
     name = run_id or uuid.uuid4().hex
-    # The lease of a dead run expires during this wait.
-    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+    with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
         collection = Collection.open(store, collection_id)
         writer = CollectionWriter(store, layout, configuration, lease, collection.catalogue)
         writer.clear_unfinished()

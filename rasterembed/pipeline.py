@@ -39,7 +39,7 @@ from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
-from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.lease_owner import collection_of_member
 from rasterembed.store.object_store import ObjectStore
 
@@ -350,8 +350,7 @@ def check_dataset(
     if dry_run:
         return steps.judge_quality(store, dataset.manifest, thresholds)
     collection, name = collection_of_member(store, dataset_id), run_id or uuid.uuid4().hex
-    # The lease of a dead run expires during this wait.
-    with hold_lease(store, collection or dataset.layout, name, wait_s=1.5 * DURATION_S, on_wait=steps.on_wait) as lease:
+    with hold_lease(store, collection or dataset.layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
         manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
         report = steps.check_quality(store, manifest, thresholds)
         lease.check()

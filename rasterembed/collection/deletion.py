@@ -14,7 +14,7 @@ from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import DataError, StoreError
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_object, folder_of
-from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -77,7 +77,7 @@ def delete_collection(
     layout = CollectionLayout(collection_id)
     if not _keys(store, layout):
         raise unknown_collection(store, collection_id)
-    with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
+    with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=DEAD_RUN_S, on_wait=on_wait) as lease:
         objects = len(_keys(store, layout))
         _empty(store, layout, lease)
         datasets = own_datasets(store, collection_id)

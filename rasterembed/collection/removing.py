@@ -15,7 +15,7 @@ from rasterembed.collection.table_writing import write_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
 
 
@@ -58,7 +58,7 @@ def remove_scene(
         StoreError: if the store refuses or does not answer.
     """
     store, layout, name = collection.store, collection.layout, run_id or uuid.uuid4().hex
-    with hold_lease(store, layout, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as lease:
+    with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as lease:
         for folder in layout.written_folders:
             store.clear_scratch(folder)  # A killed call leaves unfinished files.
         collection = Collection.open(store, collection.id)  # Another run may have changed it during the wait.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rasterembed.errors import StoreError
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
-from rasterembed.store.lease import DURATION_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.lease_owner import lease_owner
 from rasterembed.store.object_store import ObjectStore
 
@@ -55,7 +55,7 @@ def delete_dataset(
     linked = [_unlink(store, layout, key) for key in found if key in (layout.dataset_folder, layout.lease_folder)]
     if lease is None:
         owner, name = lease_owner(store, dataset_id), run_id or uuid.uuid4().hex
-        with hold_lease(store, owner, name, wait_s=1.5 * DURATION_S, on_wait=on_wait) as held:
+        with hold_lease(store, owner, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as held:
             count = _delete_all(store, layout, held)
         if owner == layout:
             # Another run may already hold a lease with a higher number. That lease stays.

@@ -31,6 +31,9 @@ A dead run blocks its dataset for this many seconds. The clocks of two machines 
 period. If the clocks differ by more, a run can take the lease of a living run, and the living run then stops.
 """
 
+DEAD_RUN_S = 1.5 * DURATION_S
+"""Seconds to wait for a lease. The lease of a dead run expires during this wait."""
+
 POLL_S = 2.0
 """Seconds between two attempts of a run that waits for a lease."""
 

@@ -111,7 +111,7 @@ def test_a_collection_at_work_and_a_link_are_left_alone(
     store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = _files(store.root)
-    monkeypatch.setattr("rasterembed.collection.deletion.DURATION_S", 0.0)
+    monkeypatch.setattr("rasterembed.collection.deletion.DEAD_RUN_S", 0.0)
     with (
         hold_lease(store, CollectionLayout("survey"), "another-run", wait_s=0, on_wait=print),
         pytest.raises(LeaseHeldError, match="another-run"),

@@ -428,7 +428,7 @@ def test_a_dataset_is_deleted_only_on_demand(
     assert _command(store, "delete", DATASET) == "nothing was deleted"
     assert Dataset.open(store, DATASET).verify() == ()
 
-    monkeypatch.setattr("rasterembed.dataset.deletion.DURATION_S", 0.0)
+    monkeypatch.setattr("rasterembed.dataset.deletion.DEAD_RUN_S", 0.0)
     monkeypatch.setattr(lease, "POLL_S", 0.01)
     with (
         hold_lease(store, LAYOUT, "another run", wait_s=0, on_wait=print),
