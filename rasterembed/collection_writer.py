@@ -14,7 +14,7 @@ from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.scene_row import SceneRow, embedded_row
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
-from rasterembed.collection.table_writing import write_table
+from rasterembed.collection.table_writing import update_table
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import RasterEmbedError
@@ -142,7 +142,6 @@ def record_check(store: ObjectStore, layout: CollectionLayout, lease: Lease, man
     collection = Collection.open(store, layout.collection_id)
     writer = CollectionWriter(store, layout, collection.configuration, lease, stored)
     writer.replace(stored.updated([row]))
-    if store.sizes(layout.table_folder):
-        write_table(store, layout, collection.configuration, writer.catalogue, lease.check)
+    update_table(store, layout, collection.configuration, writer.catalogue, lease.check)
     if collection.state is CollectionState.READY:
         writer.ready()

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
+from rasterembed.collection.catalogue import read_catalogue, write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.members import member_id
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
-from rasterembed.collection.table_writing import write_table
+from rasterembed.collection.table_writing import update_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
 
 
@@ -68,7 +68,7 @@ def remove_scene(
             # A killed call may have removed the scene from the catalogue and not yet from the table. A lost catalogue
             # says nothing about the table.
             if read_catalogue(store, layout) is not None:
-                _update_table(collection, collection.catalogue, lease)
+                update_table(store, layout, collection.configuration, collection.catalogue, lease.check)
             raise
         rest = collection.catalogue.updated([], without=[removed.dataset_id])
         # The state stays: a killed call must not leave a collection that looks as if a run works on it.
@@ -77,18 +77,12 @@ def remove_scene(
         footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
         lease.check()
         write_catalogue(store, layout, rest, footer)
-        _update_table(collection, rest, lease)
+        update_table(store, layout, collection.configuration, rest, lease.check)
         # The dataset is deleted last. It tells the next call that a killed call did not finish.
         if removed.deleted and _has_dataset(store, removed.dataset_id):
             lease.check()
             delete_dataset(store, removed.dataset_id, lease=lease)
     return removed
-
-
-def _update_table(collection: Collection, catalogue: Catalogue, lease: Lease) -> None:
-    """Write the table for this catalogue, if the collection has a table."""
-    if collection.store.sizes(collection.layout.table_folder):
-        write_table(collection.store, collection.layout, collection.configuration, catalogue, lease.check)
 
 
 def find_scene(collection: Collection, scene: str) -> RemovedScene:

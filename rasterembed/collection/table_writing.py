@@ -141,6 +141,18 @@ def write_table(
     return table
 
 
+def update_table(
+    store: ObjectStore,
+    layout: CollectionLayout,
+    configuration: CollectionConfiguration,
+    catalogue: Catalogue,
+    check: Callable[[], None],
+) -> None:
+    """Write the table for a changed catalogue, if the collection has a table. See `write_table`."""
+    if store.sizes(layout.table_folder):
+        write_table(store, layout, configuration, catalogue, check)
+
+
 def _usable(store: ObjectStore, layout: CollectionLayout) -> TableDescription | None:
     """Return the description of the present table, or None if there is none or it is damaged."""
     try:
