@@ -154,13 +154,6 @@ class CollectionSteps(SceneMessages):
         check = judge_collection if dry_run else check_collection_quality
         return check(store, layout, configuration, catalogue, thresholds)
 
-    def index_vectors(self, collection: Collection, table: TableDescription, options: TableIndexOptions) -> None:
-        """Build the vector index of the table, if the options ask for one."""
-        from rasterembed.search.vector_files import VectorFiles
-        from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
-
-        build_vector_index(VectorFiles.of_table(collection, table), options)
-
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Report what the run will do. This class reports nothing."""
 
@@ -264,7 +257,7 @@ def embed_collection(
             if options.vector_index.index != "never" and table.rows:
                 lease.check()
                 written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
-                steps.index_vectors(written, table, options.vector_index)
+                _index_vectors(written, table, options.vector_index)
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
@@ -446,6 +439,14 @@ def _delete(store: ObjectStore, dataset_id: str, lease: Lease) -> None:
 def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
     """Return whether a collection has ready scenes, which belong into a table, or has a table already."""
     return SceneState.READY in catalogue.counts() or name_of(layout.table) in store.sizes(layout.table_folder)
+
+
+def _index_vectors(collection: Collection, table: TableDescription, options: TableIndexOptions) -> None:
+    """Build the vector index of the table, if the options ask for one."""
+    from rasterembed.search.vector_files import VectorFiles
+    from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
+
+    build_vector_index(VectorFiles.of_table(collection, table), options)
 
 
 def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:
