@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cached_property
 from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
@@ -24,7 +25,7 @@ from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneRow, embedded_row, failed_row
 from rasterembed.dataset.embedding import EmbeddingJob, Progress, embed_summarised_shard, in_threads
 from rasterembed.dataset.manifest import ALL_STATES, Commit, Manifest, State, commit, find_complete, set_state
-from rasterembed.dataset.plan import Plan, make_plan
+from rasterembed.dataset.plan import Plan, make_plan, shared_radiometry
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summary_of
 from rasterembed.errors import (
@@ -39,6 +40,7 @@ from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import ResolvedModel, resolve_device
 from rasterembed.pipeline import EmbedOptions, why_nothing_was_embedded
 from rasterembed.qa.verdict import judge_vectors
+from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.source import Source, time_of
@@ -191,6 +193,11 @@ class _SceneWorker:
         except Exception as error:  # Nobody can know every way in which a library fails at a damaged file.
             return self._failed(scene, one_line(error, REASON_LETTERS))
 
+    @cached_property
+    def _shared(self) -> ResolvedRadiometry | None:
+        """Radiometry of the dataset that `stretch_of` names. It is kept, because all scenes need it."""
+        return shared_radiometry(self._store, self._job.options.radiometry)
+
     def _failed(self, scene: FoundScene, reason: str) -> SceneRow:
         return failed_row(self._job.collection_id, scene, self._job.listing, reason)
 
@@ -199,7 +206,9 @@ class _SceneWorker:
         source = _source_of(self._store, scene)
         profile = inspect_scene(self._store, source, allow_no_crs=options.selection.allow_no_crs)
         dataset_id = member_id(self._job.collection_id, scene.uri)
-        plan = make_plan(self._store, source, dataset_id, options, profile=profile, model=self._job.model)
+        plan = make_plan(
+            self._store, source, dataset_id, options, profile=profile, model=self._job.model, shared=self._shared
+        )
         if self._job.lattice is not None:
             self._job.lattice.check(plan)
         return plan

@@ -180,6 +180,7 @@ def make_plan(
     *,
     profile: RasterProfile | None = None,
     model: ResolvedModel | None = None,
+    shared: ResolvedRadiometry | None = None,
     hub_token: str | None = None,
 ) -> Plan:
     """Replace every default and `auto` in the settings by its actual value, and return the plan.
@@ -194,6 +195,8 @@ def make_plan(
         settings: grid, radiometry, validity, model and selection.
         profile: the raster's profile. Without it, the function inspects the raster.
         model: the resolved model. Without it, the function finds the checkpoint that the settings name.
+        shared: the radiometry of the dataset that `stretch_of` names. Without it, the function reads that dataset. See
+            `shared_radiometry`.
         hub_token: access token for gated weights.
 
     Raises:
@@ -203,8 +206,7 @@ def make_plan(
     if profile is None:
         profile = inspect_scene(store, source, allow_no_crs=settings.selection.allow_no_crs)
     profile = apply_validity(store, source.uri, profile, settings.validity)
-    stretch_of = settings.radiometry.stretch_of
-    shared = None if stretch_of is None else _radiometry_of(store, stretch_of)
+    shared = shared or shared_radiometry(store, settings.radiometry)
     warped = warp_profile(profile, settings.grid, source.uri)
     return Plan(
         dataset_id=dataset_id,
@@ -218,10 +220,17 @@ def make_plan(
     )
 
 
-def _radiometry_of(store: ObjectStore, dataset_id: str) -> ResolvedRadiometry:
-    """Return the radiometry of another dataset in the store."""
+def shared_radiometry(store: ObjectStore, radiometry: Radiometry) -> ResolvedRadiometry | None:
+    """Return the radiometry of the dataset that `stretch_of` names, or None if it names none.
+
+    Raises:
+        UsageError: if the store has no such dataset.
+        DataError: if the dataset or its plan cannot be read.
+    """
+    if radiometry.stretch_of is None:
+        return None
     # Import here, not at the top: these modules import this module.
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
 
-    return Dataset.open(store, dataset_id, ALL_STATES).radiometry
+    return Dataset.open(store, radiometry.stretch_of, ALL_STATES).radiometry

@@ -13,6 +13,11 @@ from aiobotocore.client import AioBaseClient
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionSteps, embed_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import at
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
@@ -57,3 +62,30 @@ def test_a_scene_needs_six_requests(
     assert steps.sent == {"ListObjectsV2": 5, "PutObject": 25}
     embed_collection(store, "survey", str(scenes), options, steps=steps)
     assert steps.sent == {}
+
+
+def test_the_dataset_that_gives_the_stretch_is_not_read_for_each_scene(
+    tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, scenes = ObjectStore(root=str(tmp_path / "store")), tmp_path / "scenes"
+    options = collection_options(tiny_vit, quality_checks=False, table=False)
+    assert options.settings is not None
+    settings = options.settings.model_copy(update={"radiometry": Radiometry(percentile=(2, 98))})
+    first = EmbedOptions(**dict(settings), dataset_id="first", execution=options.execution, quality_checks=False)
+    embed_raster(store, str(write_scene(tmp_path / "first.tif", 9)), first)
+    expected = Dataset.open(store, "first", ALL_STATES).radiometry
+    settings = settings.model_copy(update={"radiometry": Radiometry(stretch_of="first")})
+    for number in range(5):
+        write_scene(scenes / f"{number}.tif", number)
+    reads: Counter[str] = Counter()
+    read = ObjectStore.read
+
+    def counting(self: ObjectStore, key: str, *limits: Any) -> bytes | None:
+        reads[key] += 1
+        return read(self, key, *limits)
+
+    monkeypatch.setattr(ObjectStore, "read", counting)
+    embed_collection(store, "survey", str(scenes), options.model_copy(update={"settings": settings}))
+    assert 1 <= reads["datasets/first/manifest.json"] <= 2  # Two threads may need it at the same time.
+    datasets = list(Collection.open(store, "survey").datasets([SceneState.EMBEDDED]))
+    assert [dataset.radiometry.bands for dataset in datasets] == [expected.bands] * 5
