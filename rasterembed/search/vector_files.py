@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, one_line, validation_reason
+from rasterembed.store.layout import Layout
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.collection.collection import Collection
     from rasterembed.collection.table import TableDescription
-
-
-class VectorIndexLayout(Protocol):
-    """Keys of the files of a vector index."""
-
-    @property
-    def vector_index_folder(self) -> str:
-        """Folder of the vector index."""
-
-    @property
-    def vector_index_info(self) -> str:
-        """Description of the vector index."""
-
-    def vector_index_file(self, name: str) -> str:
-        """Return the key of a file in the folder of the vector index."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,7 @@ class VectorFiles:
     """Kind and name of the owner for people, such as `dataset 'scene'`."""
     owner_id: str
     """Id of the dataset or the collection."""
-    layout: VectorIndexLayout
+    layout: Layout
     """Keys of the files of the vector index."""
     digest: str
     """Digest of the vectors: the fingerprint of the dataset, or the signature of the table."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from rasterembed.errors import UsageError
 
@@ -173,8 +175,62 @@ def dataset_id_of_object(key: str) -> str | None:
     return dataset_id if name and not name.startswith("lease/") else None
 
 
+class Layout(ABC):
+    """Keys that a dataset and a collection both have: those of the lease, of the QA report and of the vector index."""
+
+    kind: ClassVar[str]
+    """Word for people: `dataset` or `collection`."""
+
+    @property
+    @abstractmethod
+    def owner(self) -> str:
+        """Kind and name for people, such as `dataset 'alps'`."""
+
+    @property
+    @abstractmethod
+    def lease_folder(self) -> str:
+        """Folder of the lease files. See `rasterembed.store.lease`."""
+
+    @property
+    @abstractmethod
+    def qa_folder(self) -> str:
+        """Folder of the QA report and its pictures."""
+
+    @property
+    @abstractmethod
+    def vector_index_folder(self) -> str:
+        """Folder of the vector index."""
+
+    @property
+    def qa_report(self) -> str:
+        """The QA report as JSON."""
+        return self.qa_file("report.json")
+
+    @property
+    def qa_report_markdown(self) -> str:
+        """The QA report as Markdown."""
+        return self.qa_file("report.md")
+
+    @property
+    def vector_index_info(self) -> str:
+        """Description of the vector index. It holds the name of the index file."""
+        return self.vector_index_file("index.json")
+
+    def lease(self, number: int) -> str:
+        """Return the key of a lease file."""
+        return f"{self.lease_folder}/{number:08d}.json"
+
+    def qa_file(self, name: str) -> str:
+        """Return the key of a picture or another file in the folder of the QA report."""
+        return key_in(self.qa_folder, name)
+
+    def vector_index_file(self, name: str) -> str:
+        """Return the key of a file in the folder of the vector index."""
+        return key_in(self.vector_index_folder, name)
+
+
 @dataclass(frozen=True)
-class DatasetLayout:
+class DatasetLayout(Layout):
     """Keys of the objects of one dataset. A key is relative to the store's root.
 
     Raises:
@@ -186,16 +242,13 @@ class DatasetLayout:
         'datasets/alps/manifest.json'
     """
 
+    kind: ClassVar[str] = "dataset"
+
     dataset_id: str
     """Name of the dataset."""
 
     def __post_init__(self) -> None:
         check_dataset_id(self.dataset_id)
-
-    @property
-    def kind(self) -> str:
-        """Word for people: `dataset`."""
-        return "dataset"
 
     @property
     def owner(self) -> str:
@@ -244,28 +297,9 @@ class DatasetLayout:
         return f"qa/{self.dataset_id}"
 
     @property
-    def qa_report(self) -> str:
-        """The QA report as JSON."""
-        return self.qa_file("report.json")
-
-    @property
-    def qa_report_markdown(self) -> str:
-        """The QA report as Markdown."""
-        return self.qa_file("report.md")
-
-    @property
     def vector_index_folder(self) -> str:
         """Folder of the vector index."""
         return f"indexes/{self.dataset_id}"
-
-    @property
-    def vector_index_info(self) -> str:
-        """Description of the vector index. It holds the name of the index file."""
-        return self.vector_index_file("index.json")
-
-    def lease(self, number: int) -> str:
-        """Return the key of a lease file."""
-        return f"{self.lease_folder}/{number:08d}.json"
 
     def plan(self, fingerprint: str) -> str:
         """Return the key of a plan. With the plan, any process can compute any shard of the dataset."""
@@ -290,17 +324,9 @@ class DatasetLayout:
         belongs = name.startswith(f"part-{short}-") or name == f"plan-{short}.json"
         return name.startswith(("part-", "plan-")) and not belongs
 
-    def qa_file(self, name: str) -> str:
-        """Return the key of a picture or another file in the folder of the QA report."""
-        return key_in(self.qa_folder, name)
-
-    def vector_index_file(self, name: str) -> str:
-        """Return the key of a file in the folder of the vector index."""
-        return key_in(self.vector_index_folder, name)
-
 
 @dataclass(frozen=True)
-class CollectionLayout:
+class CollectionLayout(Layout):
     """Keys of the objects of one collection. A key is relative to the store's root.
 
     The scenes of a collection are datasets. Their objects have the keys of `DatasetLayout`.
@@ -314,16 +340,13 @@ class CollectionLayout:
         'collections/survey-2026/items.parquet'
     """
 
+    kind: ClassVar[str] = "collection"
+
     collection_id: str
     """Name of the collection."""
 
     def __post_init__(self) -> None:
         check_collection_id(self.collection_id)
-
-    @property
-    def kind(self) -> str:
-        """Word for people: `collection`."""
-        return "collection"
 
     @property
     def owner(self) -> str:
@@ -366,23 +389,9 @@ class CollectionLayout:
         return f"{self.collection_folder}/qa"
 
     @property
-    def qa_report(self) -> str:
-        """The QA report as JSON."""
-        return self.qa_file("report.json")
-
-    @property
-    def qa_report_markdown(self) -> str:
-        """The QA report as Markdown."""
-        return self.qa_file("report.md")
-
-    @property
     def scene_means(self) -> str:
         """The mean vector of each scene, as a Parquet file. It is derived from the shards."""
         return self.qa_file("means.parquet")
-
-    def qa_file(self, name: str) -> str:
-        """Return the key of a picture or another file in the folder of the QA report."""
-        return key_in(self.qa_folder, name)
 
     @property
     def work_folder(self) -> str:
@@ -437,19 +446,6 @@ class CollectionLayout:
         return f"{self.collection_folder}/index"
 
     @property
-    def vector_index_info(self) -> str:
-        """Description of the vector index. It holds the name of the index file."""
-        return self.vector_index_file("index.json")
-
-    def vector_index_file(self, name: str) -> str:
-        """Return the key of a file in the folder of the vector index."""
-        return key_in(self.vector_index_folder, name)
-
-    @property
     def lease_folder(self) -> str:
         """Folder of the lease files. See `rasterembed.store.lease`."""
         return f"{self.collection_folder}/lease"
-
-    def lease(self, number: int) -> str:
-        """Return the key of a lease file."""
-        return f"{self.lease_folder}/{number:08d}.json"

@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import LeaseHeldError, LeaseLostError, StoreError
-from rasterembed.store.layout import lease_number
+from rasterembed.store.layout import Layout, lease_number
 from rasterembed.store.object_store import ObjectStore
 
 DURATION_S = 60.0
@@ -45,25 +44,6 @@ _MAX_BYTES = 2**16
 """Largest number of bytes that are read of a lease file. A longer file was not written by a run."""
 
 
-class LeaseLayout(Protocol):
-    """The keys of lease files. `DatasetLayout` and `CollectionLayout` have them."""
-
-    @property
-    def kind(self) -> str:
-        """Word for what the lease belongs to, for people: `dataset` or `collection`."""
-
-    @property
-    def owner(self) -> str:
-        """Kind and name of what the lease belongs to, for people, such as `dataset 'alps'`."""
-
-    @property
-    def lease_folder(self) -> str:
-        """Folder of the lease files."""
-
-    def lease(self, number: int) -> str:
-        """Return the key of a lease file."""
-
-
 class _LeaseFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -77,7 +57,7 @@ class Lease:
     """A lease that this run holds. A thread renews the lease until the run releases it."""
 
     store: ObjectStore
-    layout: LeaseLayout
+    layout: Layout
     number: int
     """Number of this run's lease file."""
     run_id: str
@@ -162,7 +142,7 @@ class Lease:
 @contextmanager
 def hold_lease(
     store: ObjectStore,
-    layout: LeaseLayout,
+    layout: Layout,
     run_id: str,
     *,
     wait_s: float,
@@ -204,7 +184,7 @@ def hold_lease(
 
 def _take(
     store: ObjectStore,
-    layout: LeaseLayout,
+    layout: Layout,
     run_id: str,
     wait_s: float,
     on_wait: Callable[[str], None],
@@ -236,12 +216,12 @@ def _take(
         time.sleep(min(POLL_S, wait_s))
 
 
-def _numbers(store: ObjectStore, layout: LeaseLayout) -> list[int]:
+def _numbers(store: ObjectStore, layout: Layout) -> list[int]:
     numbers = (lease_number(name) for name in store.sizes(layout.lease_folder))
     return [number for number in numbers if number is not None]
 
 
-def _highest_number(store: ObjectStore, layout: LeaseLayout) -> int:
+def _highest_number(store: ObjectStore, layout: Layout) -> int:
     return max(_numbers(store, layout), default=0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rasterembed.errors import UsageError
-from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, name_of
+from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, Layout, name_of
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -27,6 +27,6 @@ def collection_of_member(store: ObjectStore, dataset_id: str) -> CollectionLayou
     return layout if name_of(layout.stac_collection) in store.sizes(layout.collection_folder) else None
 
 
-def lease_owner(store: ObjectStore, dataset_id: str) -> CollectionLayout | DatasetLayout:
+def lease_owner(store: ObjectStore, dataset_id: str) -> Layout:
     """Return the layout whose lease a run needs to write a dataset. See `collection_of_member`."""
     return collection_of_member(store, dataset_id) or DatasetLayout(dataset_id)
