@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from rasterembed.store.https import HttpsClient, check_same
+from rasterembed.store.range_file import RangeFile
 from rasterembed.store.storage import ObjectInfo
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _CHUNK_BYTES = 2**16
 """Size of the parts that are kept. In most files, the first part holds the header and the block index."""
@@ -140,7 +136,7 @@ class RemoteFile:
         return part.data[start : start + length] if part.whole else part.data
 
 
-class HttpsFile(io.RawIOBase):
+class HttpsFile(RangeFile):
     """A `RemoteFile` as a seekable binary file for Python's readers.
 
     Args:
@@ -148,37 +144,8 @@ class HttpsFile(io.RawIOBase):
     """
 
     def __init__(self, file: RemoteFile) -> None:
+        super().__init__(file.info)
         self._file = file
-        self._position = 0
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes from the start."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position and return it. No request is sent."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.info.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read bytes into the buffer and return their number. At the end of the file it is 0."""
-        view = memoryview(buffer).cast("B")
-        data = self._file.read(self._position, len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def readall(self) -> bytes:
-        """Return the rest of the file."""
-        data = self._file.read(self._position, self._file.info.size)
-        self._position += len(data)
-        return data
+    def _fetch(self, start: int, length: int) -> bytes:
+        return self._file.read(start, length)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from rasterio.abc import MultiByteRangeResourceContainer
 
 from rasterembed.errors import DataError, RasterEmbedError
 from rasterembed.store.https_file import RemoteFile
+from rasterembed.store.range_file import RangeFile
 
 
 class GdalOpener(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rasterio ships no types
@@ -58,45 +57,22 @@ class GdalOpener(MultiByteRangeResourceContainer):  # type: ignore[misc]  # rast
         return self._file.info.size
 
 
-class _GdalFile:
+class _GdalFile(RangeFile):
     """The file while GDAL reads it."""
 
     def __init__(self, opener: GdalOpener, file: RemoteFile) -> None:
+        super().__init__(file.info)
         self._opener, self._file = opener, file
-        self._position = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def close(self) -> None:
-        """Do nothing: no connection belongs to this file."""
-
-    def tell(self) -> int:
-        """Return the position in bytes from the start."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position and return it."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.info.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def read(self, length: int = -1) -> bytes:
-        """Return the next bytes. After an error there are none, which GDAL takes for a damaged file."""
+    def _fetch(self, start: int, length: int) -> bytes:
+        """Return the bytes of a range. After an error there are none, which GDAL takes for a damaged file."""
         if self._opener.problem is not None:
             return b""
         try:
-            data = self._file.read(self._position, self._file.info.size if length < 0 else length)
+            return self._file.read(start, length)
         except RasterEmbedError as error:
             self._opener.problem = error
             return b""
-        self._position += len(data)
-        return data
 
     def get_byte_ranges(self, offsets: list[int], sizes: list[int]) -> list[bytes]:
         """Return the bytes of several blocks. After an error they are zeros, and `problem` says that they are wrong."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
+from typing import IO, Any, TypeVar, cast
 
 import boto3
 import s3fs
@@ -26,10 +25,8 @@ from botocore.parsers import ResponseParserError
 
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.store.local_cache import scratch_folder
+from rasterembed.store.range_file import RangeFile
 from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 _SETTLE_S = 1.0
 """Seconds to wait after a write to a server without conditional writes. After this time, all runs see the object."""
@@ -295,7 +292,7 @@ class S3Storage:
         return path
 
 
-class S3File(io.RawIOBase):
+class S3File(RangeFile):
     """An object that is read as a file without a buffer. Each read sends one request for exactly the bytes it returns.
 
     Args:
@@ -307,48 +304,12 @@ class S3File(io.RawIOBase):
     """
 
     def __init__(self, storage: S3Storage, path: str) -> None:
+        super().__init__(storage.describe(path))
         self._storage = storage
         self._path = path
-        self._position = 0
-        self.info = storage.describe(path)
-        """Size and version of the object when it was opened."""
 
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position in bytes from the start."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Set the position and return it. No request is sent."""
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.info.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        """Read bytes into the buffer by one request, and return their number. At the end of the object it is 0."""
-        view = memoryview(buffer).cast("B")
-        data = self._read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
-    def readall(self) -> bytes:
-        """Return the rest of the object, by one request."""
-        return self._read(self.info.size)
-
-    def _read(self, most: int) -> bytes:
-        length = min(most, self.info.size - self._position)
-        if length <= 0:
-            return b""
-        data = self._storage.read_range(self._path, self._position, length)
-        self._position += length
-        return data
+    def _fetch(self, start: int, length: int) -> bytes:
+        return self._storage.read_range(self._path, start, length)
 
 
 def _split(path: str) -> tuple[str, str]:
