@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
+from rasterembed.store.near_ids import unknown_id
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -27,6 +26,11 @@ def list_collections(store: ObjectStore) -> list[str]:
     return sorted(ids)
 
 
+def has_collection(store: ObjectStore, layout: CollectionLayout) -> bool:
+    """Return whether a store has a collection. The answer is one listing of the collection's folder."""
+    return name_of(layout.stac_collection) in store.sizes(layout.collection_folder)
+
+
 def check_known_collection(store: ObjectStore, collection_id: str) -> None:
     """Refuse the name of a collection that the store does not have.
 
@@ -36,18 +40,10 @@ def check_known_collection(store: ObjectStore, collection_id: str) -> None:
     Raises:
         UsageError: if the store has no collection of this name.
     """
-    layout = CollectionLayout(collection_id)
-    if name_of(layout.stac_collection) not in store.sizes(layout.collection_folder):
+    if not has_collection(store, CollectionLayout(collection_id)):
         raise unknown_collection(store, collection_id)
 
 
 def unknown_collection(store: ObjectStore, collection_id: str) -> UsageError:
     """Return the error for a collection that does not exist. The text names similar ids, if there are any."""
-    ids = list_collections(store)
-    if ids:
-        near = get_close_matches(collection_id, ids, n=3, cutoff=0.5) or ids[:3]
-        more = ", ..." if len(ids) > len(near) else ""
-        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
-    else:
-        advice = f"the store has no collection{store.why_empty}: check the root, or embed a collection first"
-    return UsageError(f"there is no collection {collection_id!r} in {store.root}: {advice}")
+    return unknown_id(store, "collection", collection_id, list_collections(store), first="embed a collection")

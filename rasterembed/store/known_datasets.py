@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
+from rasterembed.store.near_ids import near_ids, unknown_id
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
 
@@ -38,14 +38,7 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
             f"dataset {dataset_id!r} in {store.root} is unfinished: wait for its run to end, or embed its raster again "
             "to finish it"
         )
-    ids = sorted(dataset_dates(store))
-    if ids:
-        near = get_close_matches(dataset_id, ids, n=3, cutoff=0.5) or ids[:3]
-        more = ", ..." if len(ids) > len(near) else ""
-        advice = f"check the id and the root; the store has {', '.join(near)}{more}"
-    else:
-        advice = f"the store has no dataset{store.why_empty}: check the root, or embed a raster first"
-    return UsageError(f"there is no dataset {dataset_id!r} in {store.root}: {advice}")
+    return unknown_id(store, "dataset", dataset_id, sorted(dataset_dates(store)), first="embed a raster")
 
 
 def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
@@ -63,9 +56,6 @@ def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
     ids = sorted(dataset_dates(store))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in ids):
-            some = get_close_matches(pattern, ids, n=3, cutoff=0.4) or ids[:3]
-            has = f"it has {', '.join(some)}{', ...' if len(ids) > len(some) else ''}"
-            if not ids:
-                has = f"it has no dataset{store.why_empty}"
-            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
+            has = near_ids(pattern, ids, cutoff=0.4) if ids else f"no dataset{store.why_empty}"
+            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: it has {has}")
     return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from rasterembed.errors import UsageError
-from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, Layout, name_of
+from rasterembed.store.known_collections import has_collection
+from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, Layout
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -24,7 +25,7 @@ def collection_of_member(store: ObjectStore, dataset_id: str) -> CollectionLayou
         layout = CollectionLayout(collection_id)
     except UsageError:  # A person may have given a dataset any allowed id.
         return None
-    return layout if name_of(layout.stac_collection) in store.sizes(layout.collection_folder) else None
+    return layout if has_collection(store, layout) else None
 
 
 def lease_owner(store: ObjectStore, dataset_id: str) -> Layout:
