@@ -20,7 +20,7 @@ from rasterembed.errors import DataError, UsageError, utf8_text
 from rasterembed.raster.acquisition_time import parse_time
 from rasterembed.raster.source import BandFacts
 from rasterembed.store.https_url import is_https, joined_url, shown_url
-from rasterembed.store.object_store import ObjectStore, locate
+from rasterembed.store.object_store import ObjectStore, is_remote, locate
 
 ITEM_SUFFIXES = (".json", ".geojson")
 """Endings of the names of STAC Items. A raster never has such a name."""
@@ -178,7 +178,6 @@ def resolve_href(store: ObjectStore, item_uri: str, href: str) -> str:
     """
     shown = repr(shown_url(href)[:200])
     scheme = href.partition("://")[0].lower() if "://" in href else ""
-    on_s3 = item_uri.startswith("s3://")
     if scheme == "s3":
         return locate(href, "asset")
     if scheme == "https" or (is_https(item_uri) and not scheme):
@@ -189,9 +188,7 @@ def resolve_href(store: ObjectStore, item_uri: str, href: str) -> str:
             "name it"
         )
     path = unquote(href[len("file://") :]) if scheme else href
-    if is_https(item_uri):
-        raise DataError(f"{shown} is a local file, and an Item on a server may name files on servers only")
-    if not on_s3:
+    if not is_remote(item_uri):
         return locate(posixpath.normpath(posixpath.join(posixpath.dirname(item_uri), path)), "asset")
     if scheme or path.startswith("/"):
         raise DataError(f"{shown} is a local file, and an Item on a server may name files on servers only")
