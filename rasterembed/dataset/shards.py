@@ -24,6 +24,7 @@ from pydantic import (
 
 from rasterembed.dataset.geoparquet import (
     BBOX_TYPE,
+    PARQUET_ERRORS,
     GeoMetadata,
     geoparquet_writer,
     place_columns,
@@ -312,7 +313,7 @@ def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
         footer = pq.read_metadata(file)
         content = find_receipt(footer.metadata or {})
         receipt = None if content is None else Receipt.model_validate_json(content)
-    except (pa.ArrowException, OSError, ValueError):  # The class depends on which part is missing.
+    except PARQUET_ERRORS:
         return None
     return None if receipt is None else ReceiptInFile(receipt, footer.num_rows)
 

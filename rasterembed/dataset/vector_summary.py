@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import EmbeddedBatch, read_receipt, vector_type
 from rasterembed.errors import StoreError, one_line
@@ -111,7 +111,7 @@ def summarise_shard(store: ObjectStore, plan: Plan, key: str, summary: VectorSum
             for batch in pq.ParquetFile(file).iter_batches(columns=["valid_fraction", "embedding"]):
                 vectors = batch["embedding"].flatten().to_numpy().reshape(-1, plan.model.dimensions)
                 summary.add_rows(plan, vectors, batch["valid_fraction"].to_numpy())
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except PARQUET_ERRORS as error:
         raise StoreError(f"{store.uri(key)}: the shard cannot be read ({one_line(error)}): run again") from error
     for reason, positions in ({} if receipt is None else receipt.receipt.skipped).items():
         summary.add_skipped(reason, positions)
