@@ -152,12 +152,7 @@ def embed_shard(
     if existing is not None:
         progress.add(plan.sharding.planned(number), found=True)
         return existing
-    batches = _embedded_batches(store, plan, number, job, progress)
-    try:
-        with closing(batches):
-            return write_shard(store, plan, number, batches, job.run_id)
-    finally:
-        _return_memory()
+    return _compute_shard(store, plan, number, job, progress)
 
 
 def embed_summarised_shard(
@@ -189,13 +184,25 @@ def embed_summarised_shard(
     if existing is not None:
         progress.add(plan.sharding.planned(number), found=True)
         return existing, summarise_shard(store, plan, existing.path, summary)
+    return _compute_shard(store, plan, number, job, progress, summary), summary
+
+
+def _compute_shard(
+    store: ObjectStore,
+    plan: Plan,
+    number: int,
+    job: EmbeddingJob,
+    progress: Progress,
+    summary: VectorSummary | None = None,
+) -> Shard:
+    """Compute and write one shard. Add its rows and its skipped tiles to the summary, if one is given."""
     batches = _embedded_batches(store, plan, number, job, progress)
     try:
         with closing(batches):
-            shard = write_shard(store, plan, number, summarised(batches, plan, summary), job.run_id)
+            written = batches if summary is None else summarised(batches, plan, summary)
+            return write_shard(store, plan, number, written, job.run_id)
     finally:
         _return_memory()
-    return shard, summary
 
 
 def in_threads(function: Callable[[int], _Result], plan: Plan, threads: int, stop: threading.Event) -> list[_Result]:
