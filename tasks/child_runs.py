@@ -72,6 +72,9 @@ class ShareTexts(Generic[_Share]):
 class ChildRuns(Generic[_Share]):
     """The child runs of this run that have not ended.
 
+    Use an object as a context manager. At the start of its block, it cancels the child runs that an earlier, killed
+    attempt of this run left running. If the block ends with an error, it cancels the child runs of the block.
+
     Args:
         client: client of the Prefect server.
         deployment: name of the deployment of the child runs.
@@ -92,6 +95,17 @@ class ChildRuns(Generic[_Share]):
                 f"worker_deployment: there is no deployment {deployment!r} on this Prefect server: "
                 f"`make deploy` makes {known}"
             ) from error
+
+    def __enter__(self) -> ChildRuns[_Share]:
+        """Cancel the child runs of an earlier attempt, and return this object."""
+        going = [state for state in StateType if state not in _ENDED]
+        self._cancel(run.id for run in self._runs(parent_flow_run_id=[UUID(str(flow_run.id))], state=going))
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Cancel the child runs if the block ends with an error."""
+        if error is not None:
+            self._cancel(self.running)
 
     def start(self, share: _Share, attempt: int) -> None:
         """Create a child run. A second call with the same arguments creates no second child run."""
@@ -139,12 +153,7 @@ class ChildRuns(Generic[_Share]):
             self.start(child.share, child.attempt + 1)
         return found
 
-    def of_an_earlier_attempt(self) -> list[UUID]:
-        """Return the child runs that an earlier, killed attempt of this run left running."""
-        going = [state for state in StateType if state not in _ENDED]
-        return [run.id for run in self._runs(parent_flow_run_id=[UUID(str(flow_run.id))], state=going)]
-
-    def cancel(self, runs: Iterable[UUID]) -> None:
+    def _cancel(self, runs: Iterable[UUID]) -> None:
         """Cancel child runs. Ignore errors of the server, because they must not hide the reason why this run ends."""
         for run in list(runs):
             with suppress(httpx.HTTPError, PrefectException):

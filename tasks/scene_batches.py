@@ -109,10 +109,9 @@ def embed_scenes_on_workers(
         children = ChildRuns(
             client, fleet.deployment, "embed-scenes/embed-batch-docker and embed-scenes/embed-batch-process", texts
         )
-        children.cancel(children.of_an_earlier_attempt())
-        clear_batches(store, layout)
-        dealer = _Dealer(store, layout, job, scenes, lease, children)
-        try:
+        with children:
+            clear_batches(store, layout)
+            dealer = _Dealer(store, layout, job, scenes, lease, children)
             for first, batch in deal_to_workers(scenes, fleet.workers):
                 dealer.add(first, first + len(batch))
             while dealer.deal(fleet.workers):
@@ -121,9 +120,6 @@ def embed_scenes_on_workers(
                     raise Cancelled("the run was told to stop")
                 for ended in children.look():
                     yield from dealer.collect(ended)
-        except BaseException:
-            children.cancel(children.running)
-            raise
         clear_batches(store, layout)
 
 

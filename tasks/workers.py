@@ -85,8 +85,7 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
         complete = _complete(store, plan)
         progress.add(sum(map(plan.sharding.planned, complete)), found=True)
         missing = [number for number in range(plan.sharding.count) if number not in complete]
-        try:
-            children.cancel(children.of_an_earlier_attempt())
+        with children:
             for share in shares(missing, fleet.workers):
                 children.start(share, attempt=1)
             while children.running:
@@ -99,9 +98,6 @@ def embed_on_workers(store: ObjectStore, plan: Plan, fleet: Fleet, progress: Pro
                     underway=reports.tiles_underway(children.running, now),
                 )
                 complete = now
-        except BaseException:
-            children.cancel(children.running)
-            raise
     with ThreadPoolExecutor(_COLLECTORS, thread_name_prefix="collect") as pool:
         shards = pool.map(lambda number: find_shard(store, plan, number), range(plan.sharding.count))
         return [shard for shard in shards if shard is not None]
