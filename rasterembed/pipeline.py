@@ -29,9 +29,9 @@ from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.normalisation import doubtful_normalisation
+from rasterembed.qa.metrics import breaches_text
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.qa.verdict import breaches_text
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
@@ -311,7 +311,7 @@ def _carry_out(
     if report.passed:
         steps.index_vectors(store, manifest, options.search)
     state: State = "ready" if report.passed else "failed_qa"
-    manifest = set_state(store, manifest, state, breaches_text(report.metrics))
+    manifest = set_state(store, manifest, state, breaches_text(report.metrics) or None)
     return EmbedResult(plan, manifest, report, seconds)
 
 
@@ -355,7 +355,7 @@ def check_dataset(
         report = steps.check_quality(store, manifest, thresholds)
         lease.check()
         state: State = "ready" if report.passed else "failed_qa"
-        manifest = set_state(store, manifest, state, breaches_text(report.metrics))
+        manifest = set_state(store, manifest, state, breaches_text(report.metrics) or None)
         if collection is not None:
             record_check(store, collection, lease, manifest)
     return report

@@ -118,7 +118,7 @@ def report_dataset(store: ObjectStore, plan: Plan, manifest: Manifest, report: Q
     committed = _Committed(
         id=manifest.dataset_id,
         state=manifest.state,
-        reason="; ".join(metric.sentence() for metric in report.breaches) if report and report.breaches else None,
+        reason=manifest.reason,
         rows=manifest.rows,
         skipped=manifest.skipped,
         files=tuple(file.uri for file in plan.source.files)[:_MAX_FILES],

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, markdown_code
 from rasterembed.qa.collection_thresholds import CollectionThresholds
-from rasterembed.qa.metrics import Metric, Status, format_number
-from rasterembed.qa.report import metric_lines, summary_of, table_of
+from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
+from rasterembed.qa.metrics import Metric, breaches_text, format_number
 
 COLLECTION_REPORT_VERSION = 1
 """Version of `report.json` of a collection. Increase it when a field is removed or its meaning changes."""
@@ -89,10 +89,8 @@ class FailureCount(BaseModel):
     """Address of one of these scenes."""
 
 
-class CollectionReport(BaseModel):
+class CollectionReport(MetricReport):
     """The quality report of a collection. It holds no time, so equal collections have equal reports."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: int = COLLECTION_REPORT_VERSION
     collection_id: str
@@ -122,11 +120,6 @@ class CollectionReport(BaseModel):
     """Names of the picture files in the report's folder."""
     thresholds: CollectionThresholds
 
-    @property
-    def breaches(self) -> tuple[Metric, ...]:
-        """Metrics that breach their threshold."""
-        return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
-
     def check(self, *, dry_run: bool = False) -> None:
         """Raise an error if the collection did not pass.
 
@@ -139,20 +132,12 @@ class CollectionReport(BaseModel):
         if not self.passed:
             raise CollectionQaError(self, dry_run=dry_run)
 
-    def summary(self) -> str:
-        """Return one line with the numbers of metrics. See `rasterembed.qa.report.summary_of`."""
-        return summary_of(self.metrics)
-
-    def table(self) -> str:
-        """Return the metrics as a text table with one line for each metric."""
-        return table_of(self.metrics)
-
 
 class CollectionQaError(DataError):
     """A collection breaches a threshold of its quality checks."""
 
     def __init__(self, report: CollectionReport, *, dry_run: bool = False) -> None:
-        breaches = "; ".join(metric.sentence() for metric in report.breaches)
+        breaches = breaches_text(report.metrics)
         name = f"collection {report.collection_id!r}"
         if dry_run:
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
@@ -174,28 +159,20 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
         report: the report.
         addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
     """
-    verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
     counts = report.counts
     states = ", ".join(f"{number:,} {state}" for state, number in counts.states.items())
     lines = [
-        f"# Quality of collection {escape_markdown(report.collection_id)}: {verdict}",
+        f"# Quality of collection {escape_markdown(report.collection_id)}: {verdict_text(report)}",
         "",
         f"**model: {escape_markdown(report.model)}**. {counts.scenes:,} scenes: {escape_markdown(states or 'none')}. "
         f"{counts.gone:,} are gone, {counts.unplaced:,} have no place on Earth. {counts.vectors:,} vectors, "
         f"{counts.skipped:,} skipped tiles. Fingerprint {markdown_code(report.fingerprint[:12])}.",
         "",
-        f"Metrics: {escape_markdown(report.summary())}.",
-        "",
+        *summary_lines(report),
     ]
-    lines += [f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches]
-    lines += [f"- {escape_markdown(note)}" for note in report.notes]
     if report.coverage is not None:
         lines += ["", "## Coverage", "", _coverage(report.coverage)]
-    for name in report.pictures:
-        if name in _CAPTIONS:
-            address = name if addresses is None else addresses[name]
-            lines += ["", f"## {_CAPTIONS[name]}", "", f"![{_CAPTIONS[name]}]({address})"]
-    lines += ["", "## Metrics", "", *metric_lines(report.metrics)]
+    lines += picture_lines(report, _CAPTIONS, addresses) + metric_lines(report.metrics)
     lines += _failures(report) + _outliers(report) + _duplicates(report)
     return "\n".join(lines) + "\n"
 

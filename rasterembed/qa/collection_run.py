@@ -32,7 +32,7 @@ from rasterembed.qa.collection_report import (
     collection_markdown,
 )
 from rasterembed.qa.collection_thresholds import CollectionThresholds
-from rasterembed.qa.metrics import Measurement, Status, judge, not_judged
+from rasterembed.qa.metrics import Measurement, breached, judge, not_judged
 from rasterembed.qa.report import impossible_numbers
 from rasterembed.qa.scene_means import SceneMeans, scene_means
 from rasterembed.store.layout import CollectionLayout
@@ -229,7 +229,7 @@ def _make_report(measures: _Measures, pictures: _Pictures) -> CollectionReport:
         fingerprint=measures.configuration.fingerprint,
         signature=_signature(measures.configuration, catalogue, measures.thresholds),
         model=measures.configuration.model.name,
-        passed=all(metric.status is not Status.BREACHED for metric in metrics),
+        passed=not breached(metrics),
         counts=_counts(measures),
         coverage=measures.coverage,
         metrics=metrics,

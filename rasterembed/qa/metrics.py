@@ -115,6 +115,16 @@ class Metric(BaseModel):
         return f"{self.name} is {format_number(self.value)}, {relation} {threshold}{examples}"
 
 
+def breached(metrics: Iterable[Metric]) -> tuple[Metric, ...]:
+    """Return the metrics that breach their threshold."""
+    return tuple(metric for metric in metrics if metric.status is Status.BREACHED)
+
+
+def breaches_text(metrics: Iterable[Metric]) -> str:
+    """Return one line with the breached metrics, their values and their thresholds. Empty if none is breached."""
+    return "; ".join(metric.sentence() for metric in breached(metrics))
+
+
 def judge(measurements: Iterable[Measurement], thresholds: BaseModel) -> tuple[Metric, ...]:
     """Compare every measurement with its threshold.
 

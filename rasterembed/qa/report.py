@@ -1,10 +1,9 @@
-"""The quality report: its fields, its text for a terminal, and its Markdown."""
+"""The quality report of a dataset: its fields, its verdict, and its Markdown."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -12,9 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
-from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, markdown_code
-from rasterembed.qa.metrics import Metric, Status, format_number
-from rasterembed.qa.thresholds import Bound, QaThresholds
+from rasterembed.escape import escape_markdown, markdown_code
+from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
+from rasterembed.qa.metrics import Metric, breaches_text, format_number
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model, unreadable
@@ -79,10 +79,8 @@ class NeighbourCosines(BaseModel):
     """Mean cosine similarity of all pairs of the sample."""
 
 
-class QaReport(BaseModel):
+class QaReport(MetricReport):
     """The quality report of one dataset."""
-
-    model_config = ConfigDict(frozen=True)
 
     version: int = REPORT_VERSION
     dataset_id: str
@@ -109,11 +107,6 @@ class QaReport(BaseModel):
     """Names of the picture files in the report's folder."""
     thresholds: QaThresholds
 
-    @property
-    def breaches(self) -> tuple[Metric, ...]:
-        """Metrics that breach their threshold."""
-        return tuple(metric for metric in self.metrics if metric.status is Status.BREACHED)
-
     def check(self, *, dry_run: bool = False) -> None:
         """Raise an error if the dataset did not pass.
 
@@ -126,52 +119,12 @@ class QaReport(BaseModel):
         if not self.passed:
             raise QaError(self, dry_run=dry_run)
 
-    def summary(self) -> str:
-        """Return one line with the numbers of metrics. See `summary_of`."""
-        return summary_of(self.metrics)
-
-    def table(self) -> str:
-        """Return the metrics as a text table with one line for each metric."""
-        return table_of(self.metrics)
-
-
-def summary_of(metrics: Sequence[Metric]) -> str:
-    """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
-
-    The line names the breached metrics. It gives the reasons why metrics were not judged.
-
-    Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
-    """
-    parts = [f"{sum(metric.status is Status.PASSED for metric in metrics)} passed"]
-    breaches = [metric.name for metric in metrics if metric.status is Status.BREACHED]
-    if breaches:
-        parts.append(f"{len(breaches)} breached ({', '.join(breaches)})")
-    reasons = Counter(metric.note for metric in metrics if metric.status is Status.NOT_JUDGED)
-    parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
-    return escape_terminal(", ".join(parts))
-
-
-def table_of(metrics: Sequence[Metric]) -> str:
-    """Return metrics as a text table for a terminal, with one line for each metric."""
-    lines = [("metric", "value", "bound", "status")]
-    for metric in metrics:
-        sign = "<=" if metric.bound is Bound.MAX else ">="
-        bound = f"{sign} {format_number(metric.threshold)}"
-        lines.append((metric.name, format_number(metric.value), bound, _verdict(metric)))
-    widths = [max(len(line[i]) for line in lines) for i in range(3)]
-    return escape_lines(
-        "\n".join(
-            f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
-            for name, value, bound, status in lines
-        )
-    )
-
 
 class QaError(DataError):
     """A dataset breaches a threshold of its quality checks."""
 
     def __init__(self, report: QaReport, *, dry_run: bool = False) -> None:
-        breaches = "; ".join(metric.sentence() for metric in report.breaches)
+        breaches = breaches_text(report.metrics)
         if dry_run:
             text = f"dataset {report.dataset_id!r} would not pass these quality checks: {breaches}; nothing was changed"
         else:
@@ -218,17 +171,6 @@ def impossible_numbers(value: object, place: str = "") -> Iterator[str]:
         yield from impossible_numbers(inner, f"{place}.{name}" if place else name)
 
 
-def _verdict(metric: Metric) -> str:
-    """Return the status as text for a terminal. A breach is in capital letters, so that people see it."""
-    match metric.status:
-        case Status.PASSED:
-            return "passed"
-        case Status.BREACHED:
-            return "BREACHED"
-        case Status.NOT_JUDGED:
-            return f"not judged: {metric.note}"
-
-
 _CAPTIONS = {
     "coverage.png": "Which tiles have a vector",
     "pca.png": "The vectors as colour",
@@ -244,45 +186,22 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
         addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
     """
     skipped = sum(report.counts.skipped.values())
-    verdict = "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
     lines = [
-        f"# Quality of {escape_markdown(report.dataset_id)}: {verdict}",
+        f"# Quality of {escape_markdown(report.dataset_id)}: {verdict_text(report)}",
         "",
         f"**model: {escape_markdown(report.model)}**, {report.dimensions} dimensions. "
         f"{report.counts.planned:,} tiles planned, {report.counts.embedded:,} embedded, {skipped:,} skipped. "
         f"Fingerprint {markdown_code(report.fingerprint[:12])}, {report.created:%Y-%m-%d %H:%M} UTC.",
         "",
+        *summary_lines(report),
+        *picture_lines(report, _CAPTIONS, addresses),
     ]
-    lines += [f"Metrics: {escape_markdown(report.summary())}.", ""]
-    lines += [f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches]
-    lines += [f"- {escape_markdown(note)}" for note in report.notes]
-    for name in report.pictures:
-        if name in _CAPTIONS:
-            address = name if addresses is None else addresses[name]
-            lines += ["", f"## {_CAPTIONS[name]}", "", f"![{_CAPTIONS[name]}]({address})"]
     if "pca.tif" in report.pictures:
         lines += ["", "`pca.tif`, in the same folder of the store, is this colour map as a georeferenced raster."]
-    lines += ["", "## Metrics", "", *metric_lines(report.metrics)]
+    lines += metric_lines(report.metrics)
     if report.counts.skipped:
         lines += ["", "## Skipped tiles", "", "| reason | tiles |", "|---|---:|"]
         lines += [
             f"| {escape_markdown(reason)} | {format_number(count)} |" for reason, count in report.counts.skipped.items()
         ]
     return "\n".join(lines) + "\n"
-
-
-_MARKS = {Status.PASSED: "✓", Status.BREACHED: "✗", Status.NOT_JUDGED: "–"}
-
-
-def metric_lines(metrics: Sequence[Metric]) -> list[str]:
-    """Return metrics as the lines of a Markdown table."""
-    return ["| | metric | value | bound | meaning |", "|---|---|---:|---|---|", *map(_row, metrics)]
-
-
-def _row(metric: Metric) -> str:
-    sign = "≤" if metric.bound is Bound.MAX else "≥"
-    rows = f"measured on {metric.rows:,}" if metric.rows is not None else ""
-    # Some viewers do not wrap lines in a table, so the longest column comes last.
-    meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
-    value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
-    return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {escape_markdown(meaning)} |"

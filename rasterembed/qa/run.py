@@ -13,7 +13,7 @@ from rasterembed.errors import RasterEmbedError, one_line
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.qa.maps import colour_map, status_map, write_pca_tif
 from rasterembed.qa.measure import DatasetMeasures, measure_dataset
-from rasterembed.qa.metrics import Status, judge
+from rasterembed.qa.metrics import breached, judge
 from rasterembed.qa.report import NeighbourCosines, QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.skip_reason import describe_reason
@@ -104,7 +104,7 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
         model=manifest.model,
         dimensions=manifest.dimensions,
         created=datetime.now(UTC),
-        passed=all(metric.status is not Status.BREACHED for metric in metrics),
+        passed=not breached(metrics),
         counts=measures.counts,
         metrics=metrics,
         norm=vectors.norm,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rasterembed.dataset.vector_summary import VectorSummary
-from rasterembed.qa.metrics import Measurement, Metric, Status, judge, metric_definitions, not_judged
+from rasterembed.qa.metrics import Measurement, Metric, breaches_text, judge, metric_definitions, not_judged
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.qa.vector_statistics import dead_dimensions, effective_rank, mean_cosine
 from rasterembed.raster.skip_reason import SkipReason
@@ -37,13 +37,7 @@ class Verdict:
     @property
     def reason(self) -> str | None:
         """The breached metrics with their values and thresholds, in one line. None if the dataset passed."""
-        return breaches_text(self.metrics)
-
-
-def breaches_text(metrics: Sequence[Metric]) -> str | None:
-    """Return one line with the breached metrics, their values and their thresholds. None if none is breached."""
-    breached = [metric.sentence() for metric in metrics if metric.status is Status.BREACHED]
-    return "; ".join(breached) or None
+        return breaches_text(self.metrics) or None
 
 
 def judge_vectors(planned: int, summaries: Sequence[VectorSummary], thresholds: QaThresholds) -> Verdict:

@@ -1,0 +1,125 @@
+"""What the quality reports of a dataset and of a collection have in common: judged metrics, and their texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.escape import escape_lines, escape_markdown, escape_terminal
+from rasterembed.qa.metrics import Metric, Status, breached, format_number
+from rasterembed.qa.thresholds import Bound
+
+
+class MetricReport(BaseModel):
+    """A report with judged metrics.
+
+    A subclass declares the fields `passed`, `metrics`, `notes` and `pictures`. pydantic would write fields of this
+    class before those of the subclass, so this class has no fields.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    if TYPE_CHECKING:
+        passed: bool
+        metrics: tuple[Metric, ...]
+        notes: tuple[str, ...]
+        pictures: tuple[str, ...]
+
+    @property
+    def breaches(self) -> tuple[Metric, ...]:
+        """Metrics that breach their threshold."""
+        return breached(self.metrics)
+
+    def summary(self) -> str:
+        """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
+
+        The line names the breached metrics. It gives the reasons why metrics were not judged.
+
+        Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
+        """
+        parts = [f"{sum(metric.status is Status.PASSED for metric in self.metrics)} passed"]
+        if self.breaches:
+            parts.append(f"{len(self.breaches)} breached ({', '.join(metric.name for metric in self.breaches)})")
+        reasons = Counter(metric.note for metric in self.metrics if metric.status is Status.NOT_JUDGED)
+        parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
+        return escape_terminal(", ".join(parts))
+
+    def table(self) -> str:
+        """Return the metrics as a text table for a terminal, with one line for each metric."""
+        lines = [("metric", "value", "bound", "status")]
+        for metric in self.metrics:
+            sign = "<=" if metric.bound is Bound.MAX else ">="
+            bound = f"{sign} {format_number(metric.threshold)}"
+            lines.append((metric.name, format_number(metric.value), bound, _status(metric)))
+        widths = [max(len(line[i]) for line in lines) for i in range(3)]
+        return escape_lines(
+            "\n".join(
+                f"{name:<{widths[0]}}  {value:>{widths[1]}}  {bound:<{widths[2]}}  {status}"
+                for name, value, bound, status in lines
+            )
+        )
+
+
+def _status(metric: Metric) -> str:
+    """Return the status as text for a terminal. A breach is in capital letters, so that people see it."""
+    match metric.status:
+        case Status.PASSED:
+            return "passed"
+        case Status.BREACHED:
+            return "BREACHED"
+        case Status.NOT_JUDGED:
+            return f"not judged: {metric.note}"
+
+
+def verdict_text(report: MetricReport) -> str:
+    """Return the verdict of a report for its title."""
+    return "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
+
+
+def summary_lines(report: MetricReport) -> list[str]:
+    """Return the summary, the breaches and the notes of a report as lines of Markdown."""
+    return [
+        f"Metrics: {escape_markdown(report.summary())}.",
+        "",
+        *(f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches),
+        *(f"- {escape_markdown(note)}" for note in report.notes),
+    ]
+
+
+def picture_lines(
+    report: MetricReport, captions: Mapping[str, str], addresses: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return the pictures of a report as lines of Markdown.
+
+    Args:
+        report: the report.
+        captions: caption of each picture, by file name. Files without a caption are left out.
+        addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
+    """
+    lines = []
+    for name in report.pictures:
+        if name in captions:
+            address = name if addresses is None else addresses[name]
+            lines += ["", f"## {captions[name]}", "", f"![{captions[name]}]({address})"]
+    return lines
+
+
+def metric_lines(metrics: Sequence[Metric]) -> list[str]:
+    """Return metrics as a table in lines of Markdown, below a heading."""
+    head = ["", "## Metrics", "", "| | metric | value | bound | meaning |", "|---|---|---:|---|---|"]
+    return [*head, *map(_row, metrics)]
+
+
+_MARKS = {Status.PASSED: "✓", Status.BREACHED: "✗", Status.NOT_JUDGED: "–"}
+
+
+def _row(metric: Metric) -> str:
+    sign = "≤" if metric.bound is Bound.MAX else "≥"
+    rows = f"measured on {metric.rows:,}" if metric.rows is not None else ""
+    # Some viewers do not wrap lines in a table, so the longest column comes last.
+    meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
+    value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
+    return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {escape_markdown(meaning)} |"
