@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
@@ -17,7 +16,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionVerdict
-from rasterembed.errors import DataError, RasterEmbedError, one_line
+from rasterembed.errors import DataError
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.qa.collection_coverage import measure_collection_coverage
 from rasterembed.qa.collection_outliers import Outliers, Repetitions, find_outliers, find_repetitions
@@ -34,6 +33,7 @@ from rasterembed.qa.collection_report import (
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.metrics import Measurement, breached, judge, not_judged
 from rasterembed.qa.report import impossible_numbers
+from rasterembed.qa.report_files import Pictures, write_report
 from rasterembed.qa.scene_means import SceneMeans, scene_means
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
@@ -68,7 +68,7 @@ def judge_collection(
         StoreError: if the store refuses or does not answer.
     """
     measures = _measure(store, layout, configuration, catalogue, thresholds, keep=False)
-    return _make_report(measures, _Pictures())
+    return _make_report(measures, Pictures())
 
 
 def check_collection_quality(
@@ -102,14 +102,7 @@ def check_collection_quality(
     measures = _measure(store, layout, configuration, catalogue, thresholds, keep=True)
     pictures = _draw_pictures(measures)
     report = _make_report(measures, pictures)
-    for name in COLLECTION_PICTURES:
-        if name in pictures.files:
-            store.write(layout.qa_file(name), pictures.files[name])
-        else:
-            store.delete(layout.qa_file(name))
-    store.write(layout.qa_report_markdown, collection_markdown(report).encode())
-    # Write `report.json` last. It names the other files, so they must exist before it.
-    store.write(layout.qa_report, report.model_dump_json(indent=1).encode())
+    write_report(store, layout, report, collection_markdown(report), pictures)
     return report
 
 
@@ -218,7 +211,7 @@ def _coverage(geometry: NDArray[np.object_]) -> CoverageReport | None:
     )
 
 
-def _make_report(measures: _Measures, pictures: _Pictures) -> CollectionReport:
+def _make_report(measures: _Measures, pictures: Pictures) -> CollectionReport:
     catalogue, means = measures.catalogue, measures.means
     metrics = judge(_measurements(measures), measures.thresholds)
     ids, sources = _strings(catalogue, "id")[means.row], _strings(catalogue, "source")[means.row]
@@ -257,7 +250,7 @@ def _make_report(measures: _Measures, pictures: _Pictures) -> CollectionReport:
             for found in measures.repetitions.found[:_LISTED]
         ),
         notes=(*notes, *pictures.notes),
-        pictures=tuple(pictures.files),
+        pictures=pictures.drawn,
         thresholds=measures.thresholds,
     )
 
@@ -338,40 +331,20 @@ def _examples(catalogue: Catalogue, state: SceneState) -> tuple[str, ...]:
     return tuple(chosen["source"].slice(0, _EXAMPLES).to_pylist())
 
 
-@dataclass(frozen=True)
-class _Pictures:
-    """The pictures of a report."""
-
-    files: Mapping[str, bytes] = field(default_factory=dict)
-    """Content of each picture file by name, in the order of `COLLECTION_PICTURES`."""
-    notes: tuple[str, ...] = ()
-    """Sentences about pictures that could not be drawn, with the reasons."""
-
-
-def _draw_pictures(measures: _Measures) -> _Pictures:
-    """Draw all pictures that the measurements allow. If a picture cannot be drawn, the report gets a note."""
+def _draw_pictures(measures: _Measures) -> Pictures:
+    """Draw all pictures that the measurements allow."""
     # Matplotlib takes long to import, and only this function needs it.
     from rasterembed.qa import collection_pictures
     from rasterembed.qa.figure import Heading
 
     model = measures.configuration.model
     heading = Heading(measures.layout.collection_id, model.name, model.id == DEMO)
-    files: dict[str, bytes] = {}
-    notes: list[str] = []
-
-    def draw(name: str, picture: Callable[[], bytes]) -> None:
-        try:
-            files[name] = picture()
-        except RasterEmbedError:
-            raise
-        except Exception as error:
-            notes.append(f"{name} could not be drawn: {type(error).__name__}: {one_line(error)}")
-
+    drawn = Pictures(COLLECTION_PICTURES)
     placed = ~shapely.is_missing(measures.geometry)
     if placed.any():
         states = _strings(measures.catalogue, "state")[placed]
-        draw("scenes.png", lambda: collection_pictures.draw_scenes(heading, measures.geometry[placed], states))
+        drawn.draw("scenes.png", lambda: collection_pictures.draw_scenes(heading, measures.geometry[placed], states))
     outliers, limit = measures.outliers, measures.thresholds.outlier_score
     if outliers is not None:
-        draw("vectors.png", lambda: collection_pictures.draw_vectors(heading, measures.means, outliers, limit))
-    return _Pictures({name: files[name] for name in COLLECTION_PICTURES if name in files}, tuple(notes))
+        drawn.draw("vectors.png", lambda: collection_pictures.draw_vectors(heading, measures.means, outliers, limit))
+    return drawn
