@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
 from rasterembed.qa.metrics import Measurement, format_number, not_judged
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.thresholds import QaThresholds
@@ -16,23 +17,12 @@ from rasterembed.qa.vector_statistics import (
     Neighbours,
     Principal,
     compare_neighbours,
-    dead_dimensions,
-    effective_rank,
-    mean_cosine,
     principal_components,
 )
 
 _NORM_TOLERANCE = 1e-3
 """Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by less than this."""
 
-_DISTRIBUTION_METRICS = (
-    "norm_ratio",
-    "valid_fraction_mean",
-    "duplicate_share",
-    "effective_rank",
-    "mean_cosine",
-    "dead_dimension_share",
-)
 _NEIGHBOUR_METRICS = ("neighbour_gap", "neighbour_z")
 
 
@@ -70,7 +60,7 @@ def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThreshol
     good = tiles.good_rows()
     if norm is None or valid_fraction is None or good < thresholds.min_rows:
         reason = f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
-        of_distribution = not_judged(_DISTRIBUTION_METRICS, reason)
+        of_distribution = not_judged(DISTRIBUTION_METRICS, reason)
     else:
         of_distribution = _measure_distribution(tiles, sample, norm, valid_fraction)
     return VectorMeasures(
@@ -112,14 +102,11 @@ def _measure_distribution(
     tiles: TileTable, sample: Sample, norm: Distribution, valid_fraction: Distribution
 ) -> tuple[Measurement, ...]:
     """Return the metrics about the distribution of all finite, non-zero vectors."""
-    rows = len(sample.vectors)
     return (
         Measurement("norm_ratio", norm.maximum / norm.minimum if norm.minimum > 0 else float("inf")),
         Measurement("valid_fraction_mean", valid_fraction.mean),
         Measurement("duplicate_share", tiles.duplicate_share()),
-        Measurement("effective_rank", effective_rank(sample.vectors), rows=rows),
-        Measurement("mean_cosine", mean_cosine(sample.unit), rows=rows),
-        Measurement("dead_dimension_share", float(dead_dimensions(sample.vectors).mean()), rows=rows),
+        *sample_measurements(sample.vectors, sample.unit),
     )
 
 

@@ -12,19 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from rasterembed.dataset.vector_summary import VectorSummary
+from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
 from rasterembed.qa.metrics import Measurement, Metric, breaches_text, judge, metric_definitions, not_judged
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.qa.vector_statistics import dead_dimensions, effective_rank, mean_cosine
 from rasterembed.raster.skip_reason import SkipReason
-
-_OF_DISTRIBUTION = (
-    "norm_ratio",
-    "valid_fraction_mean",
-    "duplicate_share",
-    "effective_rank",
-    "mean_cosine",
-    "dead_dimension_share",
-)
 
 
 @dataclass(frozen=True)
@@ -67,11 +58,13 @@ def _distribution(summaries: Sequence[VectorSummary], thresholds: QaThresholds) 
     """Return the metrics about the distribution of the good vectors."""
     good = sum(each.good for each in summaries)
     if good < thresholds.min_rows:
-        return not_judged(_OF_DISTRIBUTION, f"not enough rows: {good}, but at least {thresholds.min_rows} are needed")
+        return not_judged(
+            DISTRIBUTION_METRICS, f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
+        )
     parts = [part for each in summaries for part in each.sample]
     count = sum(map(len, parts))
     if count < 2:
-        return not_judged(_OF_DISTRIBUTION, f"not enough rows in the sample: {count}, but at least 2 are needed")
+        return not_judged(DISTRIBUTION_METRICS, f"not enough rows in the sample: {count}, but at least 2 are needed")
     sample = np.concatenate(parts)
     unit = (sample / np.linalg.norm(sample.astype(np.float64), axis=1)[:, None]).astype(np.float32)
     different = len({vector.tobytes() for vector in sample})
@@ -80,7 +73,5 @@ def _distribution(summaries: Sequence[VectorSummary], thresholds: QaThresholds) 
         Measurement("norm_ratio", max(each.norm_high for each in summaries) / lowest),
         Measurement("valid_fraction_mean", sum(each.valid_sum for each in summaries) / good),
         Measurement("duplicate_share", 1.0 - different / count, rows=count),
-        Measurement("effective_rank", effective_rank(sample), rows=count),
-        Measurement("mean_cosine", mean_cosine(unit), rows=count),
-        Measurement("dead_dimension_share", float(dead_dimensions(sample).mean()), rows=count),
+        *sample_measurements(sample, unit),
     )
