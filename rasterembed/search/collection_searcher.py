@@ -22,9 +22,8 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import Areas, read_areas, swapped_box
-from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.index_first import IndexFirst
 from rasterembed.search.engines.scan import connect, nearest_exactly
-from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
@@ -85,13 +84,7 @@ class CollectionSearcher:
             raise DataError(f"{self._files.name} has no scene that is ready: its catalogue and its table disagree")
         self._con = connect()
         open_table(self._con, self._files)
-        self._index: VssEngine | None = None
-        self._no_index, self._detail = NoIndexReason.SCAN_REQUESTED, ""
-        if engine == "auto":
-            try:
-                self._index = VssEngine(self._files, ef_search)
-            except IndexUnusableError as error:
-                self._no_index, self._detail = error.reason, error.detail
+        self._engines = IndexFirst(self._files, engine, ef_search)
 
     def __enter__(self) -> CollectionSearcher:
         """Return the searcher. It is closed at the end of the block."""
@@ -105,8 +98,7 @@ class CollectionSearcher:
 
     def close(self) -> None:
         """Release the memory of the index and of the data that was read."""
-        if self._index is not None:
-            self._index.close()
+        self._engines.close()
         self._con.close()
 
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
@@ -231,25 +223,13 @@ class CollectionSearcher:
         )
 
     def _nearest(self, vector: NDArray[np.float32], k: int, filters: TableFilters) -> tuple[pa.Table, UsedEngine]:
-        """Return the k nearest tiles, and the engine that found them. The engine with the index is used first."""
-        reason, detail = self._no_index, self._detail
-        if self._index is not None:
-            reason, detail = NoIndexReason.UNDECIDED, ""
-            try:
-                rows = self._index.nearest(vector, k, filters)
-            except IndexUnusableError as error:
-                self._index.close()
-                self._index, self._no_index, self._detail = None, error.reason, error.detail
-                reason, detail = error.reason, error.detail
-            else:
-                if rows is not None:
-                    index = self._index
-                    return rows, UsedEngine(
-                        dataset_id=self.collection.id, name="vss", settings=index.settings, recall=index.recall
-                    )
-        condition, parameters = filters.sql_condition()
-        rows = nearest_exactly(self._con, self._files, self._files.keys, vector, k, condition, parameters)
-        return rows, UsedEngine(dataset_id=self.collection.id, name="scan", no_index=reason, detail=detail)
+        """Return the k nearest tiles, and the engine that found them."""
+
+        def scan() -> pa.Table:
+            condition, parameters = filters.sql_condition()
+            return nearest_exactly(self._con, self._files, self._files.keys, vector, k, condition, parameters)
+
+        return self._engines.nearest(vector, k, filters, scan)
 
     def _hits(self, rows: Sequence[dict[str, Any]]) -> tuple[Hit, ...]:
         """Return the rows of an engine as hits, with the scenes' addresses, dates and clouds from the catalogue."""

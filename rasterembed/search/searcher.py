@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -21,9 +20,8 @@ from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import Areas, read_areas, swapped_box
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
-from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason, SearchEngine
+from rasterembed.search.engines.index_first import IndexFirst
 from rasterembed.search.engines.scan import ScanEngine, connect
-from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filters import Filters
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
@@ -31,25 +29,6 @@ from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Wher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
-
-
-@dataclass
-class _Engines:
-    """The search engines of one dataset."""
-
-    scan: ScanEngine
-    index: SearchEngine | None
-    """Engine with a vector index. It is used before the scan. None if the dataset has no usable index."""
-    no_index: NoIndexReason | None
-    """Reason why `index` is None. None if there is an engine with an index."""
-    detail: str
-    """Value of the parameter `detail` of `NoIndexReason.describe`."""
-
-    def drop_index(self, error: IndexUnusableError) -> None:
-        """Close the engine with the index. All later queries then use the scan."""
-        if self.index is not None:
-            self.index.close()
-        self.index, self.no_index, self.detail = None, error.reason, error.detail
 
 
 class Searcher:
@@ -102,16 +81,9 @@ class Searcher:
         self._device = device
         self._hub_token = hub_token
         self._con = connect()
-        self._engines = {dataset.id: self._open_engines(dataset, engine, ef_search) for dataset in self.datasets}
-
-    def _open_engines(self, dataset: Dataset, engine: EngineChoice, ef_search: int | None) -> _Engines:
-        scan = ScanEngine(dataset, self._con)
-        if engine == "scan":
-            return _Engines(scan, None, NoIndexReason.SCAN_REQUESTED, "")
-        try:
-            return _Engines(scan, VssEngine(VectorFiles.of_dataset(dataset), ef_search), None, "")
-        except IndexUnusableError as error:
-            return _Engines(scan, None, error.reason, error.detail)
+        self._engines = {
+            dataset.id: IndexFirst(VectorFiles.of_dataset(dataset), engine, ef_search) for dataset in self.datasets
+        }
 
     def __enter__(self) -> Searcher:
         """Return the searcher. It is closed at the end of the block."""
@@ -126,8 +98,7 @@ class Searcher:
     def close(self) -> None:
         """Release the memory of the indexes and of the data that was read."""
         for engines in self._engines.values():
-            if engines.index is not None:
-                engines.index.close()
+            engines.close()
         self._con.close()
 
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
@@ -266,23 +237,9 @@ class Searcher:
     def _nearest(
         self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> tuple[pa.Table, UsedEngine]:
-        """Return the k nearest tiles of one dataset, and the engine that found them.
-
-        The engine with the index is used first. The scan is used if there is no such engine, if the engine fails, or if
-        it is not sure of its result.
-        """
-        engines = self._engines[dataset.id]
-        if engines.index is not None:
-            try:
-                rows = engines.index.nearest(vector, k, filters)
-            except IndexUnusableError as error:
-                engines.drop_index(error)
-            else:
-                if rows is not None:
-                    return rows, _used(dataset, engines.index)
-        reason = engines.no_index or NoIndexReason.UNDECIDED
-        rows = engines.scan.nearest(vector, k, filters)
-        return rows, _used(dataset, engines.scan, reason, engines.detail)
+        """Return the k nearest tiles of one dataset, and the engine that found them."""
+        scan = ScanEngine(dataset, self._con)
+        return self._engines[dataset.id].nearest(vector, k, filters, lambda: scan.nearest(vector, k, filters))
 
 
 def check_k(k: int) -> None:
@@ -324,19 +281,6 @@ def _hint(where: Where, datasets: Sequence[Dataset]) -> str:
         return ""
     outlines = [outline(dataset.plan) for dataset in datasets]
     return swapped_box(where, [geometry for geometry in outlines if geometry is not None])
-
-
-def _used(
-    dataset: Dataset, engine: SearchEngine | ScanEngine, no_index: NoIndexReason | None = None, detail: str = ""
-) -> UsedEngine:
-    return UsedEngine(
-        dataset_id=dataset.id,
-        name=engine.name,
-        settings=engine.settings,
-        recall=engine.recall,
-        no_index=no_index,
-        detail=detail,
-    )
 
 
 def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
