@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +18,7 @@ from rasterembed.dataset.stac_fields import (
     quantization,
     vector_fields,
 )
+from rasterembed.raster.acquisition_time import time_text
 from rasterembed.store.layout import CollectionLayout, name_of
 
 
@@ -72,7 +72,7 @@ def stac_collection(
         "extent": {
             # STAC asks for a box even if no scene has a place on Earth. The whole Earth is never wrong.
             "spatial": {"bbox": [bounds or [-180.0, -90.0, 180.0, 90.0]]},
-            "temporal": {"interval": [[_time(time) for time in times]]},
+            "temporal": {"interval": [[None if time is None else time_text(time) for time in times]]},
         },
         "links": [
             {
@@ -129,7 +129,3 @@ def table_asset(layout: CollectionLayout, configuration: CollectionConfiguration
         {"rel": "emb:model", "href": f"{up}/{name_of(layout.stac_model)}", "type": "application/geo+json"},
     ]
     return asset_metadata(fields, links)
-
-
-def _time(time: datetime | None) -> str | None:
-    return None if time is None else time.astimezone(UTC).isoformat().replace("+00:00", "Z")

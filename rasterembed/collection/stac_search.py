@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rasterembed.errors import UsageError, validation_reason
+from rasterembed.raster.acquisition_time import time_text
 
 EXAMPLE = '{"collections": ["sentinel-2-l2a"], "bbox": [24, 60, 25, 61], "datetime": "2026-06/2026-08"}'
 """A search, as errors show it."""
@@ -221,7 +222,7 @@ def _first_and_last(text: str) -> tuple[str, str]:
             exact = datetime.fromisoformat(text)
             if "T" not in text.upper() and " " not in text:
                 raise ValueError  # Python also reads weeks, such as 2026-W03, which STAC APIs do not know.
-            moment = _utc_text(exact if exact.tzinfo is not None else exact.replace(tzinfo=UTC))
+            moment = time_text(exact if exact.tzinfo is not None else exact.replace(tzinfo=UTC))
             return moment, moment
         year, month, day = (int(part) if part else None for part in match.groups())
         assert year is not None
@@ -233,8 +234,4 @@ def _first_and_last(text: str) -> tuple[str, str]:
             f"{text[:40]!r} is no time: give a year, a month, a day or an exact time, such as 2026, 2026-06, "
             "2026-06-21 or 2026-06-21T09:30:00Z"
         ) from None
-    return _utc_text(start), _utc_text(stop)
-
-
-def _utc_text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return time_text(start), time_text(stop)

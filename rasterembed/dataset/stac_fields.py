@@ -14,6 +14,7 @@ from rasterembed.dataset.selection import VectorDtype
 from rasterembed.escape import href_of
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.model.choice import ResolvedModel
+from rasterembed.raster.acquisition_time import time_text
 from rasterembed.raster.grid import Grid
 
 EMBEDDING_EXTENSION = "https://stac-extensions.github.io/embeddings/v0.0.1/schema.json"
@@ -111,7 +112,7 @@ def shard_asset(plan: Plan) -> bytes:
     acquired = plan.profile.acquired
     fields = {
         "title": f"Tile embeddings of dataset {plan.dataset_id}",
-        **({} if acquired is None else {"datetime": acquired.isoformat().replace("+00:00", "Z")}),
+        **({} if acquired is None else {"datetime": time_text(acquired)}),
         **vector_fields(plan.model, plan.selection.vector_dtype, plan.sharding.grid),
         **preprocessing(plan),
         **quantization(plan.selection.vector_dtype),

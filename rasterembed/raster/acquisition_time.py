@@ -1,4 +1,4 @@
-"""Read the time of acquisition from a raster's tags."""
+"""Read the time of acquisition from a raster's tags, and write a time as text."""
 
 from __future__ import annotations
 
@@ -52,3 +52,17 @@ def parse_time(text: str) -> datetime | None:
         return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def time_text(when: datetime) -> str:
+    """Return a time as STAC writes it: in the form of RFC 3339, in UTC.
+
+    Args:
+        when: time with a zone.
+
+    Example:
+        >>> from rasterembed.raster.acquisition_time import time_text
+        >>> time_text(datetime(2026, 6, 1, 12, tzinfo=UTC))
+        '2026-06-01T12:00:00Z'
+    """
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
