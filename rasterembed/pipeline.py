@@ -89,7 +89,19 @@ class EmbedResult:
         return self.embedding_seconds == 0.0
 
 
-class Steps:
+class RunMessages:
+    """Receives the messages of a run. This class prints them."""
+
+    def on_wait(self, message: str) -> None:
+        """Report that the run waits for another run."""
+        print(escape_terminal(message))
+
+    def on_warning(self, message: str) -> None:
+        """Report something that a person should look at, although the run goes on."""
+        print(f"warning: {escape_terminal(message)}")
+
+
+class Steps(RunMessages):
     """The steps of the pipeline as plain function calls, with hooks for progress and messages.
 
     A subclass can run the steps in another way: the Prefect flow runs each step as a task. A subclass never changes the
@@ -150,14 +162,6 @@ class Steps:
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
         """Return a context manager that shows the progress while shards are computed. This class shows nothing."""
         return nullcontext()
-
-    def on_wait(self, message: str) -> None:
-        """Report that the run waits for another run of the same dataset."""
-        print(escape_terminal(message))
-
-    def on_warning(self, message: str) -> None:
-        """Report something that a person should look at, although the run goes on."""
-        print(f"warning: {escape_terminal(message)}")
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
         """Report the end of a run. This method is also called if the dataset does not pass its quality checks."""

@@ -36,9 +36,8 @@ from rasterembed.errors import (
     StoreUnavailableError,
     one_line,
 )
-from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import ResolvedModel, resolve_device
-from rasterembed.pipeline import EmbedOptions, why_nothing_was_embedded
+from rasterembed.pipeline import EmbedOptions, RunMessages, why_nothing_was_embedded
 from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.scene import register_scene
@@ -73,18 +72,6 @@ class SceneJob(BaseModel):
     """Estimated number of tiles of all scenes in the listing. The engine `auto` is chosen by it, once for the run."""
 
 
-class SceneMessages:
-    """Receives the messages about scenes. This class prints them."""
-
-    def on_wait(self, message: str) -> None:
-        """Report that the run waits for another run."""
-        print(escape_terminal(message))
-
-    def on_warning(self, message: str) -> None:
-        """Report something that a person should look at, although the run goes on."""
-        print(f"warning: {escape_terminal(message)}")
-
-
 def embed_scenes(
     store: ObjectStore,
     job: SceneJob,
@@ -92,7 +79,7 @@ def embed_scenes(
     lease: Lease,
     *,
     hub_token: str | None = None,
-    messages: SceneMessages,
+    messages: RunMessages,
 ) -> Iterator[SceneRow]:
     """Embed scenes in this process, and yield the row of each scene when it is complete, in any order.
 
@@ -162,7 +149,7 @@ class _SceneWorker:
     """Embeds scenes of a collection. Several threads may use it."""
 
     def __init__(
-        self, store: ObjectStore, job: SceneJob, lease: Lease, messages: SceneMessages, hub_token: str | None
+        self, store: ObjectStore, job: SceneJob, lease: Lease, messages: RunMessages, hub_token: str | None
     ) -> None:
         self._store, self._job, self._lease, self._messages = store, job, lease, messages
         execution = job.options.execution

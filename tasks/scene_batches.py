@@ -14,8 +14,9 @@ from prefect.logging.loggers import LoggingAdapter
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneRow, failed_row
 from rasterembed.errors import Cancelled, DataError
+from rasterembed.pipeline import RunMessages
 from rasterembed.scene_batches import Batch, clear_batches, deal_to_workers, read_rows, write_batch
-from rasterembed.scene_pipeline import SceneJob, SceneMessages
+from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
@@ -40,7 +41,7 @@ def embed_batch(first: int, embed: Callable[[], list[SceneRow]]) -> list[SceneRo
     return embed()
 
 
-class LoggedMessages(SceneMessages):
+class LoggedMessages(RunMessages):
     """Writes the messages about scenes to a log. Threads without the context of the run call it.
 
     Args:
