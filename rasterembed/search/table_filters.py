@@ -44,6 +44,11 @@ def open_table(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> None:
         duck.scan(con, files.store, files.keys, row_numbers=True).create_view("tiles", replace=True)
 
 
+def tile_names(rows: pa.Table) -> list[TileName]:
+    """Return the names of the tiles of rows. The rows have the columns `dataset_id` and `tile_id`."""
+    return list(zip(rows["dataset_id"].to_pylist(), rows["tile_id"].to_pylist(), strict=True))
+
+
 @dataclass(frozen=True)
 class TableFilters:
     """Filters for the tiles of a table.
@@ -91,10 +96,9 @@ class TableFilters:
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters. See `TileFilters.keep_passing`."""
-        names = list(zip(rows["dataset_id"].to_pylist(), rows["tile_id"].to_pylist(), strict=True))
+        names = tile_names(rows)
         if self.restrictive:
-            kept = self.selected([tile_id for _, tile_id in names])
-            passing = set(zip(kept["dataset_id"].to_pylist(), kept["tile_id"].to_pylist(), strict=True))
+            passing = set(tile_names(self.selected([tile_id for _, tile_id in names])))
         else:
             passing = set(names) - self.excluded
         return rows.filter(pa.array([name in passing for name in names], pa.bool_()))

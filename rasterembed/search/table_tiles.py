@@ -19,7 +19,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.search.query import TileRef
-from rasterembed.search.table_filters import TableFilters
+from rasterembed.search.table_filters import TableFilters, tile_names
 from rasterembed.search.tile_lookup import Place, Tile, find_tile
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
@@ -119,9 +119,8 @@ class TableTiles:
     def _picked(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._picking.pick == "all" or not rows:
             return rows
-        picked = self._picking.selected([row["tile_id"] for row in rows])
-        names = set(zip(picked["dataset_id"].to_pylist(), picked["tile_id"].to_pylist(), strict=True))
-        return [row for row in rows if (row["dataset_id"], row["tile_id"]) in names]
+        picked = set(tile_names(self._picking.selected([row["tile_id"] for row in rows])))
+        return [row for row in rows if (row["dataset_id"], row["tile_id"]) in picked]
 
     def _query(self, condition: str, parameters: dict[str, Any], columns: str = _COLUMNS) -> list[dict[str, Any]]:
         """Return the rows of ready scenes for which a condition is true, in the order of the dataset ids."""
