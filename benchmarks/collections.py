@@ -20,8 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import RESULTS, alone, load, run, save, table, where
-from benchmarks.memory import _status_mib
+from benchmarks.harness import RESULTS, alone, load, run, save, status_mib, table, where
 
 NAME = "collections"
 
@@ -132,7 +131,7 @@ def embed(folder: Path, root: str, model: str) -> dict[str, Any]:
         "scenes": count,
         "seconds": time.perf_counter() - begun,
         "cpu_s": time.process_time() - cpu,
-        "peak_mib": _status_mib("VmHWM"),
+        "peak_mib": status_mib("VmHWM"),
         "states": {state.value: number for state, number in result.collection.catalogue.counts().items()},
     }
     return report | (costs.of_a_scene(count - 1) if count > 1 else {})
@@ -172,7 +171,7 @@ def run_flow(folder: Path, root: str, model: str, prefect_home: Path) -> dict[st
         while task_runs != earlier:  # The server records task runs a little later than they end.
             time.sleep(2)
             task_runs, earlier = count(), task_runs
-    return {"task_runs": task_runs, "seconds": seconds, "peak_mib": _status_mib("VmHWM")}
+    return {"task_runs": task_runs, "seconds": seconds, "peak_mib": status_mib("VmHWM")}
 
 
 _PAGE = 200
@@ -324,7 +323,7 @@ def large_catalogue(rows: int, root: Path) -> dict[str, float]:
     write_catalogue(store, layout, Catalogue.of(map(row, range(rows))), {})
     written = time.process_time() - cpu
     scenes = [FoundScene(f"s3://archive/{n:06d}.tif", n + (n == 7), f"{n:032x}") for n in range(rows)]
-    before = _status_mib("VmRSS")
+    before = status_mib("VmRSS")
     marks, clocks = [time.perf_counter()], [time.process_time()]
 
     def mark() -> None:
@@ -345,7 +344,7 @@ def large_catalogue(rows: int, root: Path) -> dict[str, float]:
         "write_cpu_s": written,
         **{f"{name}_s": marks[i + 1] - marks[i] for i, name in enumerate(("open", "filter", "compare"))},
         **{f"{name}_cpu_s": clocks[i + 1] - clocks[i] for i, name in enumerate(("open", "filter", "compare"))},
-        "more_mib": _status_mib("VmRSS") - before,
+        "more_mib": status_mib("VmRSS") - before,
     }
 
 

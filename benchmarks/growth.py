@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import RESULTS, TINY, alone, load, make_checkpoint, run, save, table, where
-from benchmarks.memory import _status_mib
+from benchmarks.harness import RESULTS, TINY, alone, load, make_checkpoint, run, save, status_mib, table, where
 from examples.landscape import make_scene
 from rasterembed.dataset.selection import Selection
 
@@ -119,7 +118,7 @@ def embed(raster: Path, root: Path, weights: Path, size: int, shard_tiles: int) 
         "shards": len(manifest.shards),
         "seconds": seconds,
         "ms_per_tile": seconds / manifest.tiles * 1e3,
-        "peak_mib": _status_mib("VmHWM"),
+        "peak_mib": status_mib("VmHWM"),
         "requests": dict(sorted(requests.items())),
         "requests_per_shard": sum(requests.values()) / len(manifest.shards),
     }

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import random
-import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -189,6 +188,24 @@ def alone(function: Callable[..., _T], *arguments: object) -> _T:
         return process.submit(function, *arguments).result()
 
 
+def alone_with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """Run one part in its own process, and add the growth of the process's peak memory in MB to the result."""
+    return alone(_with_memory, part, *arguments)
+
+
+def _with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    before = status_mib("VmHWM")
+    return part(*arguments) | {"memory_mb": round(status_mib("VmHWM") - before)}
+
+
+def status_mib(key: str) -> float:
+    """Return a memory size in MiB from proc_pid_status(5): VmRSS is the present resident memory, VmHWM its peak."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    raise KeyError(key)
+
+
 def default_rasters() -> Path:
     """Return the folder of real rasters: the variable RASTERS, or ../shared/data/rasters next to the project."""
     return Path(os.environ.get("RASTERS") or Path(__file__).parents[2] / "shared" / "data" / "rasters")
@@ -276,17 +293,3 @@ def run(measure: Callable[..., dict[str, Any]], markdown: Callable[[dict[str, An
 
     app.default(command)
     app()
-
-
-def alone_with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run one part in its own process, and add the growth of the process's peak memory in MB to the result."""
-    return alone(_with_memory, part, *arguments)
-
-
-def _with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    before = _peak_mb()
-    return part(*arguments) | {"memory_mb": round(_peak_mb() - before)}
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -16,7 +16,19 @@ import rasterio
 from numpy.lib.stride_tricks import sliding_window_view
 from rasterio.windows import Window
 
-from benchmarks.harness import RESULTS, TINY, alone, default_rasters, load, make_checkpoint, run, save, table, where
+from benchmarks.harness import (
+    RESULTS,
+    TINY,
+    alone,
+    default_rasters,
+    load,
+    make_checkpoint,
+    run,
+    save,
+    status_mib,
+    table,
+    where,
+)
 
 NAME = "memory"
 
@@ -98,7 +110,7 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
     selection = Selection(min_valid_fraction=0.0, shard_tiles=shard_tiles)
     plan = make_plan(store, register(store, str(raster)), "plan", PlanSettings(model=model, selection=selection))
     load_embedder(plan.model, "cpu", engine="auto", tiles=plan.sharding.tile_count)
-    loaded = _status_mib("VmRSS")
+    loaded = status_mib("VmRSS")
     begun = time.perf_counter()
     manifest = embed(store, str(raster), dataset_id="run", model=model, selection=selection)
     seconds = time.perf_counter() - begun
@@ -112,16 +124,8 @@ def embed(raster: Path, root: Path, weights: Path, shard_tiles: int) -> dict[str
         "rows": manifest.rows,
         "seconds": seconds,
         "loaded_mib": loaded,
-        "peak_mib": _status_mib("VmHWM"),
+        "peak_mib": status_mib("VmHWM"),
     }
-
-
-def _status_mib(key: str) -> float:
-    """Return a memory size in MiB from proc_pid_status(5): VmRSS is the present resident memory, VmHWM its peak."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{key}:"):
-            return int(line.split()[1]) / 1024
-    raise KeyError(key)
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import rasterio
 from rasterio.enums import Resampling
 from rasterio.transform import Affine
 
-from benchmarks.harness import RESULTS, alone, figure, load, run, save, spread, table, timed, where
+from benchmarks.harness import RESULTS, alone, figure, load, run, save, spread, status_mib, table, timed, where
 from benchmarks.reading import LAYOUTS, shard_reader, write
 from benchmarks.remote import BUCKET, proxy_process, store_behind
 from examples.landscape import make_scene
@@ -109,22 +109,16 @@ def _read(store: ObjectStore, scene: Scene, size: int, batch_size: int) -> int:
 
 def _read_local(folder: Path, scene: Scene, size: int, batch_size: int, rounds: int) -> dict[str, Any]:
     store = ObjectStore(root=str(folder))
-    before = _memory_mib("VmRSS")
+    before = status_mib("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # This sets the peak to the memory that is used now; see proc(5).
     tiles = _read(store, scene, size, batch_size)  # Its time does not count: the files may come from the disk.
-    peak = _memory_mib("VmHWM") - before
+    peak = status_mib("VmHWM") - before
     times = [timed(lambda: _read(store, scene, size, batch_size)) for _ in range(rounds)]
     return {
         "tiles": tiles,
         "tiles_per_cpu_s": vars(figure([tiles / each.cpu for each in times])),
         "peak_mib": peak,
     }
-
-
-def _memory_mib(field: str) -> float:
-    """Return the memory of this process, in MiB: `VmRSS` is its use now, and `VmHWM` its peak."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{field}:"))
-    return int(line.split()[1]) / 1024
 
 
 def _count_s3(raster: Path, size: int, batch_size: int) -> dict[str, Any]:
