@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from benchmarks.harness import RESULTS, alone_with_memory, figure, load, run, save, table
-from benchmarks.search import made_up_vectors
+from benchmarks.search import answer_times, made_up_vectors, questions
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.table import read_table
 from rasterembed.collection.table_writing import write_table
@@ -141,17 +144,13 @@ def _first_answer(root: Path) -> dict[str, Any]:
 
 
 def _search(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
-    questions = made_up_vectors(dimensions)(range(10**9, 10**9 + queries))  # type: ignore[arg-type]
-    seconds = {}
+    vectors = questions(dimensions, queries)
     with CollectionSearcher(_store(root), _ID) as searcher:
-        for name, where in _WHERE.items():
-            times = []
-            for question in questions:
-                begun = time.process_time()
-                assert len(searcher.ask_vector(question, where, _K).hits) == _K
-                times.append(time.process_time() - begun)
-            seconds[name] = figure(times[1:])
-    return {"seconds": seconds}
+
+        def ask(where: Where, vector: NDArray[np.float32]) -> None:
+            assert len(searcher.ask_vector(vector, where, _K).hits) == _K
+
+        return {"seconds": {name: figure(answer_times(vectors, partial(ask, where))) for name, where in _WHERE.items()}}
 
 
 def markdown(report: dict[str, Any]) -> str:

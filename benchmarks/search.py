@@ -116,7 +116,7 @@ def _write(root: Path, count: int, dimensions: int) -> dict[str, Any]:
     return {"rows": manifest.rows, "shards": len(manifest.shards), "shards_mb": manifest.bytes / 1e6}
 
 
-def _questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
+def questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
     """Return vectors that are not in the dataset, but are similar to its vectors."""
     return list(made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp)))
 
@@ -136,7 +136,7 @@ def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "scan")
     dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
     engine = ScanEngine(dataset, connect())
-    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
+    seconds = answer_times(questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
@@ -158,16 +158,17 @@ def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
     first = _first_answer(root, "auto")
     store = ObjectStore(root=str(root / "store"))
     engine = VssEngine(VectorFiles.of_dataset(Dataset.open(store, "made-up")))
-    seconds = _times(_questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
+    seconds = answer_times(questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
     return {"first_s": first, "seconds": figure(seconds)}
 
 
-def _times(questions: list[NDArray[np.float32]], ask: Callable[[NDArray[np.float32]], object]) -> list[float]:
-    ask(questions[0])
+def answer_times(vectors: list[NDArray[np.float32]], ask: Callable[[NDArray[np.float32]], object]) -> list[float]:
+    """Return the processor seconds of each answer. The first question is asked once before, and that is not counted."""
+    ask(vectors[0])
     seconds = []
-    for question in questions:
+    for vector in vectors:
         begun = time.process_time()
-        ask(question)
+        ask(vector)
         seconds.append(time.process_time() - begun)
     return seconds
 
