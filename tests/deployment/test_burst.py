@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -27,7 +28,7 @@ from tests.support.deployed import write_scene
 from tests.support.postgres import postgres
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
-from tests.support.webhook import deploy_collections_to, deploy_to, wait_for, webhook, worker
+from tests.support.webhook import COLLECTION, deploy_to, wait_for, webhook, worker
 
 UPLOADS = 100
 POOL = "burst"
@@ -46,25 +47,29 @@ def server() -> Iterator[PrefectServer]:
         yield found
 
 
-@pytest.mark.burst
-@pytest.mark.timeout(1200)
-def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
-    ceph: S3Server, server: PrefectServer, bucket: str, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def root(ceph: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make the test's bucket, and return the address of a store in it. This process gets the gateway's keys."""
     for name, value in ceph.environment().items():
         monkeypatch.setenv(name, value)
     ceph.create_bucket(bucket)
-    root = f"s3://{bucket}/store"
+    return f"s3://{bucket}/store"
+
+
+def parameters(model: Path) -> dict[str, Any]:
+    """Return parameters for quick runs. Their fifteen vectors are too few for the quality checks to judge."""
+    return {"dinov3": {"model": str(model), "device": "cpu"}, "grid": {"size": 64}, "qa": {"min_rows": 100}}
+
+
+@pytest.mark.burst
+@pytest.mark.timeout(1200)
+def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
+    ceph: S3Server, server: PrefectServer, bucket: str, root: str, tiny_vit: Path, tmp_path: Path
+) -> None:
     keys = [f"in/{number:03d}.tif" for number in range(UPLOADS)]
     tiny = write_scene(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
     with worker(server, POOL, tmp_path, "tests.support.forking_worker", POOL, "--limit", "3"):
-        deployment = deploy_to(
-            server,
-            POOL,
-            dinov3={"model": str(tiny_vit), "device": "cpu"},
-            grid={"size": 64},
-            qa={"min_rows": 100},  # fifteen vectors are too few to judge
-        )
+        deployment = deploy_to(server, POOL, **parameters(tiny_vit))
         with webhook(server.api_url, deployment.name, root=root) as service:
             announce(ceph, bucket, service)
             begun = time.monotonic()
@@ -92,12 +97,9 @@ def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
 @pytest.mark.burst
 @pytest.mark.timeout(600)
 def test_two_hundred_uploads_into_a_collection_are_a_few_runs(
-    ceph: S3Server, server: PrefectServer, bucket: str, tiny_vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ceph: S3Server, server: PrefectServer, bucket: str, root: str, tiny_vit: Path, tmp_path: Path
 ) -> None:
-    for name, value in ceph.environment().items():
-        monkeypatch.setenv(name, value)
-    ceph.create_bucket(bucket)
-    root, collection = f"s3://{bucket}/store", "survey"
+    collection = "survey"
     keys = [f"in/{number:03d}.tif" for number in range(COLLECTION_UPLOADS + LATE_UPLOADS)]
     tiny = write_scene(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
     begun = time.monotonic()
@@ -107,13 +109,7 @@ def test_two_hundred_uploads_into_a_collection_are_a_few_runs(
         ceph.client().put_object(Bucket=bucket, Key=keys[number], Body=tiny)
 
     with worker(server, COLLECTION_POOL, tmp_path, "tests.support.forking_worker", COLLECTION_POOL, "--limit", "2"):
-        deployment = deploy_collections_to(
-            server,
-            COLLECTION_POOL,
-            dinov3={"model": str(tiny_vit), "device": "cpu"},
-            grid={"size": 64},
-            qa={"min_rows": 100},  # fifteen vectors are too few to judge
-        )
+        deployment = deploy_to(server, COLLECTION_POOL, COLLECTION, **parameters(tiny_vit))
         with webhook(
             server.api_url,
             deployment.name,

@@ -23,7 +23,7 @@ from tests.conftest import PROJECT
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
-from tests.support.webhook import Deployment, ask, deploy, deploy_collections, minio, webhook
+from tests.support.webhook import COLLECTION, Deployment, ask, deploy, minio, webhook
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_uploads_that_a_collection_lacks_get_one_run(
     s3.put_object(Bucket=bucket, Key="in/notes.txt", Body=b"x")
     s3.put_object(Bucket=bucket, Key="alone.tif", Body=b"x")
     rule = CollectionRule(bucket=bucket, prefix="in/", collection="survey")
-    single, collections = deploy(prefect_api), deploy_collections(prefect_api)
+    single, collections = deploy(prefect_api), deploy(prefect_api, COLLECTION)
 
     def sweep() -> Sweep:
         options = {"collections": (rule,), "collection_deployment": collections.name}

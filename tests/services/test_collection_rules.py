@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rasterembed.store.collection_rules import CollectionRule, is_scene, read_rules, rule_for
 from services.webhook.prefect_api import has_not_begun
 from tests.support.prefect_server import PrefectServer
-from tests.support.webhook import Deployment, Webhook, ask, deploy, deploy_collections, minio, record, webhook
+from tests.support.webhook import COLLECTION, Deployment, Webhook, ask, deploy, minio, record, webhook
 
 RULES = [
     {"bucket": "rasters", "prefix": "in/", "collection": "survey"},
@@ -87,7 +87,7 @@ def test_a_run_that_is_pending_for_long_is_not_counted_on() -> None:
 
 @contextmanager
 def _running(server: PrefectServer, slot_s: float) -> Iterator[tuple[Webhook, Deployment, Deployment]]:
-    single, collections = deploy(server), deploy_collections(server)
+    single, collections = deploy(server), deploy(server, COLLECTION)
     settings = {"collections": json.dumps(RULES), "collection_slot_s": str(slot_s), "store": "a-block"}
     with webhook(
         server.api_url, single.name, None, None, collection_deployment=collections.name, **settings
@@ -153,7 +153,7 @@ def test_an_upload_after_the_run_has_begun_gets_the_next_run(prefect: PrefectSer
 
 
 def test_two_webhooks_create_one_run_for_a_slot(prefect: PrefectServer, tmp_path: Any) -> None:
-    single, collections = deploy(prefect), deploy_collections(prefect)
+    single, collections = deploy(prefect), deploy(prefect, COLLECTION)
 
     def service() -> AbstractContextManager[Webhook]:
         names = {"collections": json.dumps(RULES), "collection_deployment": collections.name}

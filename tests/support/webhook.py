@@ -28,8 +28,6 @@ from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST, ServerProcess, free_port
 
 PROJECT = Path(__file__).parents[2]
-_HERE = [{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}]
-"""Steps with which a worker loads the flow from this folder."""
 TOKEN = "no/real+token"
 
 
@@ -290,26 +288,26 @@ RASTER, COLLECTION = "flows/raster_embeddings.py:raster_embeddings", "flows/embe
 
 _FLOWS: dict[str, Flow[Any, Any]] = {RASTER: raster_embeddings, COLLECTION: embed_collection_flow}
 
+_LIMITS: dict[str, dict[str, Any]] = {
+    RASTER: {},
+    COLLECTION: {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}},
+}
+"""Limits of the deployments, as prefect.yaml sets them."""
+
 
 def deploy(server: PrefectServer, entrypoint: str = RASTER, **options: Any) -> Deployment:
     """Make a deployment with a real flow's parameters. If `options` name no work pool, its runs are never started."""
-    name, flow_name = f"test-{uuid.uuid4().hex[:8]}", _FLOWS[entrypoint].name
-    flow = ask("POST", f"{server.api_url}/flows/", {"name": flow_name}).json()
+    flow = _FLOWS[entrypoint]
     body = {
-        "flow_id": flow["id"],
-        "name": name,
+        "flow_id": ask("POST", f"{server.api_url}/flows/", {"name": flow.name}).json()["id"],
+        "name": f"test-{uuid.uuid4().hex[:8]}",
         "enforce_parameter_schema": True,
         "entrypoint": entrypoint,
-        "parameter_openapi_schema": _FLOWS[entrypoint].parameters.model_dump(),
-    } | options
+        "parameter_openapi_schema": flow.parameters.model_dump(),
+    }
+    body |= _LIMITS[entrypoint] | options
     made = ask("POST", f"{server.api_url}/deployments/", body).json()
-    return Deployment(server.api_url, made["id"], f"{flow_name}/{body['name']}")
-
-
-def deploy_collections(server: PrefectServer, **options: Any) -> Deployment:
-    """Make a deployment of `embed-collection` for one run at a time, as prefect.yaml has it."""
-    one = {"concurrency_limit": 1, "concurrency_options": {"collision_strategy": "ENQUEUE"}}
-    return deploy(server, COLLECTION, **one | options)
+    return Deployment(server.api_url, made["id"], f"{flow.name}/{body['name']}")
 
 
 @contextmanager
@@ -346,17 +344,7 @@ def deploy_to(server: PrefectServer, pool: str, entrypoint: str = RASTER, **para
         server,
         entrypoint,
         work_pool_name=pool,
-        pull_steps=_HERE,
-        parameters=parameters,
-    )
-
-
-def deploy_collections_to(server: PrefectServer, pool: str, **parameters: Any) -> Deployment:
-    """Deploy `embed-collection` for a worker of `pool` on this machine, for one run at a time."""
-    return deploy_collections(
-        server,
-        work_pool_name=pool,
-        pull_steps=_HERE,
+        pull_steps=[{"prefect.deployments.steps.set_working_directory": {"directory": str(PROJECT)}}],
         parameters=parameters,
     )
 
