@@ -1,4 +1,4 @@
-"""Embed many scenes as a collection: everything that is new, changed, or failed before.
+"""Embed many scenes as a collection: everything that is new or changed, or that failed before.
 
 python -m flows.embed_collection COLLECTION SCENES [--root URI] [--model ID] ...
 """
@@ -93,7 +93,7 @@ def embed_collection_flow(
     workers: Annotated[int, Field(ge=1, le=1000)] = 1,
     worker_deployment: str = "embed-scenes/embed-batch-docker",
 ) -> CollectionSummary:
-    """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
+    """Embed all scenes that are new or changed, or that failed before. Unchanged scenes are not read.
 
     An existing collection gives its own settings, so leave them out. Other settings are refused.
 

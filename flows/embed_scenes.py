@@ -53,7 +53,7 @@ def embed_scenes_flow(
     source_store: str | None = None,
     weights: str | None = None,
 ) -> BatchSummary:
-    """Embed the scenes of a batch that are incomplete. The batch in the store has all settings.
+    """Embed the incomplete scenes of a batch. The file of the batch in the store has all settings.
 
     Args:
         collection: Name of the collection.

@@ -131,7 +131,7 @@ class CollectionSteps(RunMessages):
         Args:
             store: store of the collection.
             job: what the scenes have in common.
-            scenes: the scenes that are new, changed, or failed before.
+            scenes: the scenes that are new or changed, or that failed before.
             lease: the lease on the collection. It is checked before each dataset is committed.
             hub_token: access token for gated weights.
         """
@@ -174,7 +174,7 @@ def embed_collection(
     hub_token: str | None = None,
     run_id: str | None = None,
 ) -> CollectionResult:
-    """Embed all scenes at an address that are new, changed, or failed before, and bring the catalogue up to date.
+    """Embed the new, changed and failed scenes at an address, and bring the catalogue up to date.
 
     A scene that fails is recorded with its reason, and does not stop the others. Unchanged scenes are not read. If the
     process is killed at any point, call the function again: the result is the same as without the interruption.

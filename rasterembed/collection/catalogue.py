@@ -36,7 +36,7 @@ from rasterembed.store.storage import MAX_OBJECT_BYTES
 _TIME = pa.timestamp("us", tz="UTC")
 
 CLOUD_COVER = "eo:cloud_cover"
-"""Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` has it."""
+"""Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` calls it."""
 
 
 SCHEMA = pa.schema(

@@ -191,8 +191,8 @@ def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
         def get_pages(
             self, url: str, method: str | None = None, parameters: dict[str, Any] | None = None
         ) -> Iterator[dict[str, Any]]:
-            # The base class ends at the first empty page. A server that filters after it has cut the pages sends empty
-            # ones in the middle, and the scenes behind them would be called gone.
+            # The base class ends at the first empty page. Some servers cut the answer into pages and filter each page
+            # afterwards, so a page in the middle can be empty. The scenes on later pages would then be called gone.
             page, empty = self.read_json(url, method=method, parameters=parameters), 0
             while True:
                 empty = 0 if page.get("features") else empty + 1

@@ -60,7 +60,7 @@ _BATCH_ROWS = 8192
 
 @dataclass(frozen=True)
 class _Scene:
-    """A scene that belongs into the table, as the catalogue has it."""
+    """A scene that belongs into the table, with values from the catalogue."""
 
     id: str
     fingerprint: str

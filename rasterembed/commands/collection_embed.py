@@ -50,7 +50,7 @@ def embed(
     table: bool = True,
     vector_index: TableIndexOptions = TableIndexOptions(),
 ) -> str:
-    """Embed all scenes that are new, changed, or failed before. Unchanged scenes are not read.
+    """Embed all scenes that are new or changed, or that failed before. Unchanged scenes are not read.
 
     An existing collection gives its own settings, so leave them out. Other settings are refused.
 

@@ -16,7 +16,7 @@ from rasterembed.raster.profile import RasterProfile
 def outline(plan: Plan) -> shapely.Geometry | None:
     """Return the footprint of the whole raster, or None if the raster has no place on Earth.
 
-    It is the outline of the raster as its files have it, also if the raster is warped.
+    It is the outline of the raster in its files, also if the raster is warped.
     """
     profile = plan.profile.original
     return _outline(profile) if profile.on_earth else None

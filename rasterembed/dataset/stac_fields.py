@@ -27,7 +27,7 @@ PARQUET = "application/vnd.apache.parquet"
 """Media type of Parquet files."""
 
 ASSET_KEY = "emb"
-"""Key of the Parquet footer that holds the metadata of the file as a STAC asset, as geoembeddings.org has it."""
+"""Key of the Parquet footer that holds the metadata of the file as a STAC asset, as geoembeddings.org asks for it."""
 
 _UP = "../.."
 """Path from the folder of a dataset, a shard or a table to the root of the store, without the last folder."""

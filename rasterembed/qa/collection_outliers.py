@@ -228,7 +228,7 @@ class _Comparison:
         single = means.tiles == 1
         several = means.spread[~single & (means.spread > _CONSTANT * means.norm)]
         centre = means.mean.mean(axis=0, dtype=np.float64).astype(np.float32) if means.count else 0
-        # One vector has no spread. It gets that of other scenes, or that between all scenes.
+        # A single vector has no spread. It gets the typical spread in other scenes, or else the spread of all scenes.
         typical = np.median(several) if len(several) else np.sqrt(np.mean(np.sum((means.mean - centre) ** 2, axis=1)))
         spread = np.where(single, typical, means.spread).astype(np.float64)
         coordinates = (means.mean - centre) @ principal_axes(means.mean - centre, _COMPONENTS).T

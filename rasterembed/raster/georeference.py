@@ -241,7 +241,7 @@ def native_degrees(crs: pyproj.CRS) -> float | None:
 
 
 def georeference_of(profile: RasterProfile, extent: tuple[int, int, int, int] | None = None) -> Georeference:
-    """Return the georeference of a raster. Those of the last rasters are kept, because several steps need them.
+    """Return the georeference of a raster. The last results are kept, because several steps need the same one.
 
     The arguments are those of `Georeference`.
     """

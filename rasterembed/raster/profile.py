@@ -149,7 +149,7 @@ class RasterProfile(BaseModel):
 
     @property
     def original(self) -> RasterProfile:
-        """The header of the raster as its files have it, before any warp."""
+        """The header in the raster's files, before any warp."""
         return self if self.warp is None else self.warp.unwarped
 
     @property
@@ -248,7 +248,7 @@ class Warp(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     unwarped: RasterProfile
-    """Header of the raster as its files have it."""
+    """Header in the raster's files."""
     anchor: Anchor
     """Position of the warped raster on the common lattice."""
     samples: int

@@ -1,7 +1,7 @@
 """The places of a warped raster's pixels in the original raster.
 
 PROJ converts only the nodes of a net that is fixed to the lattice, not to a window. The places between the nodes are
-interpolated. The places in a cell of the net are all converted by PROJ if the interpolation would be too inaccurate.
+interpolated. If the interpolation in a cell of the net would be too inaccurate, PROJ converts all places in that cell.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ MAX_K = 10_000
 """Largest number of tiles in an answer. If you need more vectors, read the shards."""
 
 Pick = Literal["all", "latest", "clearest"]
-"""Scenes of a tile that may answer, if several scenes cover it. See `Where.pick`."""
+"""Which scenes may give a tile of the answer, if several scenes cover the tile. See `Where.pick`."""
 
 EngineChoice = Literal["auto", "scan"]
 """Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""

@@ -61,7 +61,7 @@ class TableFilters:
     files: VectorFiles
     """Files of the table."""
     scenes: pa.Table
-    """Scenes that may answer, with the columns `dataset_id`, `time` (microseconds since 1970) and `cloud_cover`."""
+    """Scenes whose tiles may be in the answer: `dataset_id`, `time` (microseconds since 1970) and `cloud_cover`."""
     every_scene: bool
     """Whether `scenes` has all scenes of the table."""
     min_valid_fraction: float = 0.0
