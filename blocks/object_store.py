@@ -5,8 +5,9 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
+from blocks.loading import load_block
 from blocks.source_store import load_source_store
-from rasterembed.errors import UsageError, one_line, validation_reason
+from rasterembed.errors import UsageError, validation_reason
 from rasterembed.store import object_store
 from rasterembed.store.object_store import ObjectStore, StoreSettings
 
@@ -46,11 +47,8 @@ def _open(root: str | None, block: str | None) -> ObjectStore:
     if block is None:
         return object_store.open_store(root)
     object_store.check_not_empty(root)
+    settings = load_block(ObjectStoreBlock, block, "object store")
     try:
-        settings = ObjectStoreBlock.load(block)
-        assert isinstance(settings, ObjectStoreBlock)  # Inside an event loop, `load` would return a coroutine.
         return (settings.model_copy(update={"root": root}) if root else settings).store()
     except ValidationError as error:
         raise UsageError(f"object store {block!r}: {validation_reason(error)}") from error
-    except ValueError as error:  # Prefect raises this if the block does not exist.
-        raise UsageError(f"object store {block!r}: {one_line(error)}") from error

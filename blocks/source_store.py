@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect.blocks.core import Block
 
-from rasterembed.errors import UsageError, one_line
+from blocks.loading import load_block
 from rasterembed.store.server_settings import SourceSettings, SourceStore
 
 
@@ -26,11 +26,6 @@ def load_source_store(block: str) -> SourceStore:
     """Return the settings of a source-store block.
 
     Raises:
-        UsageError: if the block does not exist.
+        UsageError: if the block does not exist, or if one of its values is wrong.
     """
-    try:
-        settings = SourceStoreBlock.load(block)
-    except ValueError as error:  # Prefect raises this if the block does not exist.
-        raise UsageError(f"source_store {block!r}: {one_line(error)}") from error
-    assert isinstance(settings, SourceStoreBlock)  # Inside an event loop, `load` would return a coroutine.
-    return settings.source_store()
+    return load_block(SourceStoreBlock, block, "source_store").source_store()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr
 
-from rasterembed.errors import UsageError, one_line
+from blocks.loading import load_block
 from rasterembed.model.choice import Dinov3
 
 
@@ -29,14 +29,10 @@ def choose_weights(dinov3: Dinov3, block: str | None) -> tuple[Dinov3, str | Non
         block: name of a dinov3-weights block.
 
     Raises:
-        UsageError: if the block does not exist.
+        UsageError: if the block does not exist, or if one of its values is wrong.
     """
     if block is None:
         return dinov3, None
-    try:
-        weights = Dinov3Weights.load(block)
-    except ValueError as error:
-        raise UsageError(f"weights block {block!r}: {one_line(error)}") from error
-    assert isinstance(weights, Dinov3Weights)  # Inside an event loop, `load` would return a coroutine.
+    weights = load_block(Dinov3Weights, block, "weights block")
     chosen = dinov3.model_copy(update={"model": weights.model, "revision": weights.revision})
     return chosen, weights.token.get_secret_value() if weights.token else None
