@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from rasterembed.comma_list import split_commas
 from rasterembed.commands.command_app import OptionsApp, command_app
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError
@@ -169,7 +170,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
         datasets: Names and patterns of datasets that join the collection, such as scene-*,town.
     """
     store = open_store(root)
-    joining = tuple(filter(None, (name.strip() for name in (datasets or "").split(","))))
+    joining = split_commas(datasets or "")
     if not joining:
         check_known_collection(store, collection)
     from rasterembed.collection_pipeline import rebuild_collection

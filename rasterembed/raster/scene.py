@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from rasterembed.comma_list import split_commas
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.source import SceneAsset, SceneFiles, Source, register
 from rasterembed.raster.stac_item_file import ITEM_SUFFIXES, ItemAsset, ItemFile, asset_uri, read_item
@@ -28,7 +29,7 @@ _CHANNEL = re.compile(r"[A-Za-z0-9][\w-]*")
 
 def split_assets(assets: str | None) -> tuple[str, ...]:
     """Split the names of assets that a person typed as `red,green,blue`. None and the empty text give no name."""
-    return tuple(name.strip() for name in (assets or "").split(",") if name.strip())
+    return split_commas(assets or "")
 
 
 MAX_FILES = 64

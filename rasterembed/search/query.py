@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from rasterembed.comma_list import split_commas
 from rasterembed.errors import UsageError, path_text
 
 DEFAULT_K = 12
@@ -39,7 +40,7 @@ def dataset_names(dataset: str | None, every: bool, collection: str | None = Non
     Raises:
         UsageError: if not exactly one of names, `every` and a collection is given.
     """
-    names = [name.strip() for name in (dataset or "").split(",") if name.strip()]
+    names = list(split_commas(dataset or ""))
     if collection is not None:
         if every or names:
             raise UsageError("give a collection, or datasets, but not both")
@@ -90,7 +91,7 @@ def _split(value: Any) -> Any:
     words = [value] if isinstance(value, str) else value
     if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
         return value
-    return tuple(part.strip() for word in words for part in word.split(",") if part.strip())
+    return tuple(name for word in words for name in split_commas(word))
 
 
 class Query(BaseModel):

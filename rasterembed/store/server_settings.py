@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from rasterembed.comma_list import split_commas
 from rasterembed.store.https_url import canonical_host
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class SourceSettings(ServerSettings):
     @classmethod
     def _split_hosts(cls, hosts: object) -> object:
         # An environment variable holds a text, with commas between the hosts.
-        return [part.strip() for part in hosts.split(",") if part.strip()] if isinstance(hosts, str) else hosts
+        return split_commas(hosts) if isinstance(hosts, str) else hosts
 
     @field_validator("https_hosts")
     @classmethod

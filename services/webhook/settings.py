@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from rasterembed.comma_list import split_commas
 from rasterembed.store.collection_rules import CollectionRule, read_rules
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
@@ -16,7 +17,7 @@ _DEFAULTS = UploadRules()
 
 
 def _split(value: object) -> object:
-    return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
+    return split_commas(value) if isinstance(value, str) else value
 
 
 def _read_rules(value: object) -> object:
