@@ -64,7 +64,7 @@ class ItemAsset:
 
     @property
     def is_data(self) -> bool:
-        """Whether the asset is an image of the scene: a raster with the role `data`, or with no role against it."""
+        """Whether the asset is an image of the scene: a raster with the role `data`, or with no role in `_NOT_DATA`."""
         return self.is_raster and ("data" in self.roles or not self.roles & _NOT_DATA)
 
 

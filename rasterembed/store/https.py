@@ -44,7 +44,7 @@ _READ_S = 60.0
 """Longest silence of a server, in seconds."""
 
 _SLOWEST = 100_000
-"""Bytes in a second. An answer that is slower on average is given up, once it has taken `_READ_S` longer."""
+"""Slowest average speed of an answer, in bytes a second. An answer may take `_READ_S` longer than at this speed."""
 
 _LONGEST_WAIT_S = 60.0
 """Longest time that is waited because a server asks for it in the header Retry-After, in seconds."""
@@ -197,8 +197,8 @@ class HttpsClient:
             return self._exchange(self._connected(*place), request, target)
         except ssl.SSLCertVerificationError as error:
             raise StoreError(
-                f"{shown}: the certificate of {place[0]} is not valid ({error.verify_message}): name the certificate "
-                "of an authority of your own in SSL_CERT_FILE"
+                f"{shown}: the certificate of {place[0]} is not valid ({error.verify_message}): if you trust "
+                "its authority, name the certificate of the authority in SSL_CERT_FILE"
             ) from error
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError) as error:
             raise StoreUnavailableError(f"{shown}: the connection to {place[0]} broke") from error

@@ -118,7 +118,8 @@ class RemoteFile:
         if number in self._kept:
             self._kept.move_to_end(number)
             return self._kept[number]
-        # A reader that goes through the file asks for one part after the other. It gets more and more at a time.
+        # A reader that goes through the file asks for one part after the other. Each request then fetches twice as
+        # many parts as the one before.
         self._ahead = min(2 * self._ahead, _MOST_AHEAD) if number == self._next else 1
         count = max(last - number + 1, self._ahead)
         start = number * _CHUNK_BYTES

@@ -199,7 +199,7 @@ def why_not_allowed(address: IpAddress, *, private: bool) -> str | None:
         ):
             return "is link-local, multicast or reserved: such addresses are never read"
         if not private and not each.is_global:
-            return "is not public: if the server is one of your own, set `https_private` of the source store"
+            return "is not public: if the server is in your own network, set `https_private` of the source store"
     return None
 
 
