@@ -34,11 +34,9 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
     """
     if grid.anchor != "crs":
         return None
-    if not profile.on_earth or profile.gcps:
-        missing = "only ground control points" if profile.gcps else "no place on Earth"
-        raise DataError(
-            f"`anchor=crs` needs a raster with a CRS and a transform. It has {missing}: warp it, {_INSTEAD}"
-        )
+    found = place_without_transform(profile)
+    if found is not None:
+        raise DataError(f"`anchor=crs` needs a raster with a CRS and a transform. It has {found}: warp it, {_INSTEAD}")
     a, b, c, d, e, f = profile.transform
     turned_px = max(abs(b) * profile.height / abs(a), abs(d) * profile.width / abs(e)) if a and e else math.inf
     if a <= 0 or e >= 0 or turned_px > _TOLERANCE_PX:
@@ -59,6 +57,13 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
             f"`gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
         )
     return anchor
+
+
+def place_without_transform(profile: RasterProfile) -> str | None:
+    """Return the place of a raster that has no CRS or no transform, as text for errors. None if it has both."""
+    if profile.gcps:
+        return "only ground control points"
+    return None if profile.on_earth else "no place on Earth"
 
 
 def check_distance(pixels: float, where: str = "") -> None:

@@ -9,7 +9,7 @@ import pyproj
 from rasterio.crs import CRS
 
 from rasterembed.errors import DataError, UsageError
-from rasterembed.raster.anchor import check_distance, find_anchor
+from rasterembed.raster.anchor import check_distance, find_anchor, place_without_transform
 from rasterembed.raster.crs_files import named_path
 from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
 from rasterembed.raster.grid import Anchor, Grid
@@ -65,9 +65,10 @@ def warp_profile(profile: RasterProfile, grid: Grid, uri: str) -> RasterProfile:
     """
     if grid.resolution is None:
         return profile
-    if not profile.on_earth or profile.gcps or profile.crs_wkt is None:
-        missing = "only ground control points" if profile.gcps else "no place on Earth"
-        raise DataError(f"{uri}: it has {missing}, so it cannot be warped to the grid: {_WARP_BEFORE}")
+    found = place_without_transform(profile)
+    if found is not None:
+        raise DataError(f"{uri}: it has {found}, so it cannot be warped to the grid: {_WARP_BEFORE}")
+    assert profile.crs_wkt is not None
     crs_wkt = profile.crs_wkt if grid.crs is None else crs_of_grid(grid.crs)
     if _is_on_lattice(profile, grid, crs_wkt):
         return profile
