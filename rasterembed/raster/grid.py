@@ -222,8 +222,8 @@ class Tiles:
     row_off: NDArray[np.int32]
     """Upper edge of the window in the raster, px."""
     width: NDArray[np.int32]
-    """Width of the window, px. If a tile of a grid anchored to the raster is padded, it is less than the grid's size. A
-    window of a grid anchored to the CRS has the full size, and may reach beyond the raster on any side."""
+    """Width of the window, px. In a grid anchored to the raster, a padded tile has a window smaller than the grid's
+    size. In a grid anchored to the CRS, a window has the full size, and may reach beyond the raster on any side."""
     height: NDArray[np.int32]
     """Height of the window, px. See `width`."""
     first: tuple[int, int] | None = None

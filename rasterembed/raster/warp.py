@@ -34,7 +34,8 @@ _BLOCK_PX = 16
 """Side of a block of the warped raster, px. It has no blocks, and a small number lets shards end at any tile."""
 
 _BORDER_POINTS, _INNER_POINTS = 257, 33
-"""Numbers of points whose places are computed to find the bounds: on each side, and along a side of a net inside."""
+"""Numbers of points from which the bounds are computed: along each side of the raster, and along each side of a net of
+points inside it."""
 
 _MAX_SIDE = 2**31 - 1
 """Largest width and height of a raster in GDAL, px."""

@@ -102,7 +102,7 @@ class CollectionSearcher:
         self._con.close()
 
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
-        """Open the datasets whose rasters have the tiles that pictures of an answer show."""
+        """Open the datasets of the tiles that pictures of an answer show."""
         from rasterembed.search.contact_sheet import shown_datasets  # PIL takes long to import.
 
         return shown_datasets(self.collection.store, answer)
