@@ -15,12 +15,13 @@ from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.raster.stac_item_file import resolve_href
+from rasterembed.store.collection_rules import is_scene
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.https_url import canonical_url, is_https, shown_url
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore, locate
 from rasterembed.store.storage import ObjectInfo
-from rasterembed.store.uploads import RASTER_SUFFIXES, is_output
+from rasterembed.store.uploads import is_output
 
 _MAX_LIST_BYTES = 256 * 2**20
 """Largest size of a list of paths."""
@@ -71,7 +72,7 @@ def discover(
         listing = listing_of(uri, scenes_of_document(store, uri, assets))
     elif lower.endswith(".parquet"):
         listing = listing_of(uri, scenes_of_geoparquet(store, uri, assets))
-    elif lower.endswith(RASTER_SUFFIXES) or os.path.isfile(uri):
+    elif is_scene(uri) or os.path.isfile(uri):
         listing = listing_of(uri, _described(store, [FoundScene(uri)]))
     elif is_https(uri):
         raise UsageError(
@@ -114,7 +115,7 @@ def _below(store: ObjectStore, folder: str) -> Iterator[FoundScene]:
     """Yield all rasters in a folder and its subfolders."""
     if not folder.startswith("s3://") and not os.path.isdir(folder):
         raise UsageError(f"{folder}: there is no such file or folder: give a folder, a pattern, a list or a STAC file")
-    return _scenes(store, ((uri, info) for uri, info in _files(store, folder) if _is_raster(uri)))
+    return _scenes(store, ((uri, info) for uri, info in _files(store, folder) if is_scene(uri)))
 
 
 def _matching(store: ObjectStore, pattern: str) -> Iterator[FoundScene]:
@@ -158,10 +159,6 @@ def _scenes(store: ObjectStore, files: Iterable[tuple[str, ObjectInfo]]) -> Iter
     for uri, info in files:
         if not is_output(uri, store.root):
             yield FoundScene(uri, size=info.size, version=info.version, modified=info.modified)
-
-
-def _is_raster(uri: str) -> bool:
-    return uri.lower().endswith(RASTER_SUFFIXES)
 
 
 def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:

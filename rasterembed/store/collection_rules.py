@@ -100,7 +100,11 @@ def rule_for(rules: Iterable[CollectionRule], bucket: str, key: str) -> Collecti
 
 
 def is_scene(key: str) -> bool:
-    """Return whether a run of `embed-collection` finds an object, by the ending of its key."""
+    """Return whether a run of `embed-collection` finds an object in a listing, by the ending of its key.
+
+    Args:
+        key: key of the object, or the whole address of an object or a file.
+    """
     return key.lower().endswith(RASTER_SUFFIXES)
 
 
