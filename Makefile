@@ -58,7 +58,7 @@ format: .venv ## rewrite the sources in the project's format
 	$(BIN)/ruff format
 
 docs: .venv ## the documentation as pages, in site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 test-s3: .venv ## the tests against a real Ceph gateway (root: installs Debian's packages)
 	$(BIN)/pytest -m s3

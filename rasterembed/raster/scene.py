@@ -59,8 +59,8 @@ def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ())
         >>> for band in ("B04", "B03", "B02"):
         ...     _ = open(f"{band}.tif", "wb").write(b"not read before the header is inspected")
         >>> scene = register_scene(store, {"red": "B04.tif", "green": "B03.tif", "blue": "B02.tif"})
-        >>> [asset.name for asset in scene.scene.assets]
-        ['red', 'green', 'blue']
+        >>> print(*(asset.name for asset in scene.scene.assets))
+        red green blue
     """
     wanted = tuple(assets)
     scene = _mapping_in(scene) or scene if isinstance(scene, str) else scene

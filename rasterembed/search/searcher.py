@@ -60,8 +60,8 @@ class Searcher:
         >>> from rasterembed.store.object_store import ObjectStore
         >>> with Searcher(ObjectStore(root="embeddings"), ["scene"]) as searcher:
         ...     answer = searcher.ask(Query(tile="r000012_c000034"), Where(min_valid_fraction=0.9), k=5)
-        >>> [hit.rank for hit in answer.hits]
-        [1, 2, 3, 4, 5]
+        >>> print(*(hit.rank for hit in answer.hits))
+        1 2 3 4 5
     """
 
     def __init__(
