@@ -6,25 +6,24 @@ The flow `embed-collection` starts runs of this flow if the parameter `workers` 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Annotated
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.runtime import flow_run
 from pydantic import BaseModel, Field
 
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.child_flow import explain
-from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.dataset.embedding import Progress
+from rasterembed.collection.scene_row import SceneState
 from rasterembed.model.choice import Dinov3
 from rasterembed.scene_batches import Batch, read_batch, write_rows
-from rasterembed.scene_pipeline import embed_scenes
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import Lease
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.progress import shown
-from tasks.scene_batches import LoggedMessages, embed_batch
+from tasks.scene_batches import CountedScenes, embed_batch, embed_counted
 
 
 class BatchSummary(BaseModel):
@@ -73,20 +72,9 @@ def embed_scenes_flow(
     job, scenes = read_batch(target, layout, batch)
     borrowed = Lease(target, layout, lease, str(flow_run.id), borrowed=True)
     borrowed.check()
-    progress, seen = Progress(len(scenes)), set[str]()
-
-    def embed() -> list[SceneRow]:
-        rows = []
-        messages = LoggedMessages(get_run_logger())
-        for row in embed_scenes(target, job, scenes, borrowed, hub_token=hub_token, messages=messages):
-            rows.append(row)
-            if row.id not in seen:  # A task that is tried again finds its first scenes complete.
-                seen.add(row.id)
-                progress.add(1)
-        return rows
-
-    with shown(progress, f"{collection}-{first}-{stop}", "scene"):
-        rows = embed_batch(first, embed)
+    counted = CountedScenes(len(scenes))
+    with shown(counted.progress, f"{collection}-{first}-{stop}", "scene"):
+        rows = embed_batch(first, partial(embed_counted, target, job, scenes, borrowed, hub_token, counted))
     borrowed.check()
     write_rows(target, layout, batch, rows)
     failed = sum(row.state is SceneState.FAILED for row in rows)

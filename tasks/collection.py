@@ -16,10 +16,9 @@ from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.commands.collection_texts import counts_text, state_text, work_text
 from rasterembed.commands.next_search import collection_search_command
-from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
 from rasterembed.scene_batches import deal
-from rasterembed.scene_pipeline import SceneJob, embed_scenes
+from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import search_line, shortened
@@ -27,7 +26,7 @@ from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
 from tasks.policy import STEP, artifact_key
 from tasks.progress import shown
-from tasks.scene_batches import LoggedMessages, SceneFleet, embed_batch, embed_scenes_on_workers
+from tasks.scene_batches import CountedScenes, SceneFleet, embed_batch, embed_counted, embed_scenes_on_workers
 
 _BATCH_SCENES, _BATCH_BYTES = 256, 64 * 2**20
 """Largest number of scenes in a task run, and size in bytes after which a task run gets no further scene. A large scene
@@ -101,29 +100,16 @@ class PrefectCollectionSteps(CollectionQaSteps):
         """Embed the scenes. Each batch is a task run, or a child run if there are workers."""
         if not scenes:
             return
-        progress, seen = Progress(len(scenes)), set[str]()
-        self._shown.enter_context(shown(progress, job.collection_id, "scene"))
-
-        def on_row(row: SceneRow) -> None:
-            if row.id not in seen:  # A task that is tried again finds its first scenes complete.
-                seen.add(row.id)
-                progress.add(1)
-
-        def embed(batch: Sequence[FoundScene]) -> list[SceneRow]:
-            rows, messages = [], LoggedMessages(get_run_logger())
-            for row in embed_scenes(store, job, batch, lease, hub_token=hub_token, messages=messages):
-                rows.append(row)
-                on_row(row)
-            return rows
-
+        counted = CountedScenes(len(scenes))
+        self._shown.enter_context(shown(counted.progress, job.collection_id, "scene"))
         if self._fleet is not None:
             for row in embed_scenes_on_workers(store, job, scenes, lease, self._fleet):
-                on_row(row)
+                counted.add(row)
                 yield row
             self._shown.close()
             return
         for first, batch in deal(scenes, _BATCH_SCENES, _BATCH_BYTES):
-            yield from embed_batch(first, partial(embed, batch))
+            yield from embed_batch(first, partial(embed_counted, store, job, batch, lease, hub_token, counted))
         self._shown.close()
 
     def on_scene(self, row: SceneRow) -> None:

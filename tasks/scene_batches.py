@@ -13,10 +13,11 @@ from prefect.logging.loggers import LoggingAdapter
 
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneRow, failed_row
+from rasterembed.dataset.embedding import Progress
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.pipeline import RunMessages
 from rasterembed.scene_batches import Batch, clear_batches, deal_to_workers, read_rows, write_batch
-from rasterembed.scene_pipeline import SceneJob
+from rasterembed.scene_pipeline import SceneJob, embed_scenes
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
@@ -58,6 +59,54 @@ class LoggedMessages(RunMessages):
     def on_warning(self, message: str) -> None:
         """Log a warning."""
         self._log.warning("%s", message)
+
+
+class CountedScenes:
+    """Counts the complete scenes of a run. A task that is tried again finds its first scenes complete.
+
+    Args:
+        count: number of scenes of the run.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.progress = Progress(count)
+        self._seen: set[str] = set()
+
+    def add(self, row: SceneRow) -> None:
+        """Count a scene, unless it was counted before."""
+        if row.id not in self._seen:
+            self._seen.add(row.id)
+            self.progress.add(1)
+
+
+def embed_counted(
+    store: ObjectStore,
+    job: SceneJob,
+    scenes: Sequence[FoundScene],
+    lease: Lease,
+    hub_token: str | None,
+    counted: CountedScenes,
+) -> list[SceneRow]:
+    """Embed scenes in this process, count each complete one, and return their rows. Messages go to the run's log.
+
+    Args:
+        store: store of the collection.
+        job: what the scenes have in common.
+        scenes: the scenes.
+        lease: the lease on the collection.
+        hub_token: access token for gated weights.
+        counted: counts the scenes.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+        LeaseLostError: if another run took the collection over.
+        Cancelled: if the run was told to stop.
+    """
+    rows, messages = [], LoggedMessages(get_run_logger())
+    for row in embed_scenes(store, job, scenes, lease, hub_token=hub_token, messages=messages):
+        rows.append(row)
+        counted.add(row)
+    return rows
 
 
 @dataclass(frozen=True)
