@@ -4,7 +4,7 @@ A scene becomes a dataset with the same files as those of `rasterembed.pipeline`
 archive may have a hundred thousand small scenes:
 
 - The run holds one lease, that of the collection. Only a run with this lease writes the datasets of the collection.
-- If the store has nothing of a dataset yet, nothing is looked for. One listing of the dataset's folder tells this,
+- A run does not look for the files of a new dataset. One listing of the dataset's folder tells whether it is new,
   because a run writes the plan before everything else.
 - The quality of a scene is judged by the vectors while they are in memory. `check_dataset` writes the full report.
 """
@@ -269,7 +269,7 @@ class _SceneWorker:
 def _source_of(store: ObjectStore, scene: FoundScene) -> Source:
     """Return the identity of a scene. The listing knows that of a single file, so the file is not looked at again.
 
-    If the file changed since the listing, the reader of its pixels finds it out.
+    If the file changed since the listing, the reader of its pixels notices the change.
     """
     if scene.source is not None:
         return scene.source
