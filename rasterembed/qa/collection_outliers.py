@@ -227,11 +227,11 @@ class _Comparison:
     def of(cls, means: SceneMeans) -> _Comparison:
         single = means.tiles == 1
         several = means.spread[~single & (means.spread > _CONSTANT * means.norm)]
-        centre = means.mean.mean(axis=0, dtype=np.float64).astype(np.float32) if means.count else 0
+        centred = means.centred()
         # A single vector has no spread. It gets the typical spread in other scenes, or else the spread of all scenes.
-        typical = np.median(several) if len(several) else np.sqrt(np.mean(np.sum((means.mean - centre) ** 2, axis=1)))
+        typical = np.median(several) if len(several) else np.sqrt(np.mean(np.sum(centred**2, axis=1)))
         spread = np.where(single, typical, means.spread).astype(np.float64)
-        coordinates = (means.mean - centre) @ principal_axes(means.mean - centre, _COMPONENTS).T
+        coordinates = centred @ principal_axes(centred, _COMPONENTS).T
         rounding = _ROUNDING * np.linalg.norm(means.mean, axis=1).astype(np.float64)
         return cls(means.mean, coordinates, spread, rounding, spread > _CONSTANT * means.norm)
 

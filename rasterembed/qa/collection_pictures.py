@@ -125,7 +125,7 @@ def draw_vectors(heading: Heading, means: SceneMeans, outliers: Outliers, limit:
     far = outliers.score > limit
     shown = np.zeros(means.count, dtype=bool)
     shown[:: -(-means.count // _MOST_POINTS)] = True
-    centred = means.mean - means.mean.mean(axis=0, dtype=np.float64).astype(np.float32)
+    centred = means.centred()
     places = centred @ principal_axes(centred, 2).T
     norm = np.abs(outliers.norm_score)
     for panel, x, y in ((panels[0], places[:, 0], places[:, 1]), (panels[1], norm, outliers.vector_score)):

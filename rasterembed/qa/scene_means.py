@@ -50,6 +50,10 @@ class SceneMeans:
         """Number of scenes."""
         return len(self.row)
 
+    def centred(self) -> NDArray[np.float32]:
+        """Return the mean vectors minus the mean of all of them, shape (n, D), n > 0."""
+        return np.asarray(self.mean - self.mean.mean(axis=0, dtype=np.float64).astype(np.float32))
+
 
 @dataclass(frozen=True)
 class _Mean:
@@ -193,8 +197,7 @@ def _write(
 ) -> None:
     rows = catalogue.table.select(["id", "fingerprint"]).take(means.row).combine_chunks()
     mean = pa.FixedSizeListArray.from_arrays(pa.array(means.mean.ravel()), dimensions)
-    columns = [rows["id"], rows["fingerprint"], means.tiles, means.norm, means.spread, mean]
-    table = pa.table([pa.array(column) if isinstance(column, np.ndarray) else column for column in columns],
-                     schema=_schema(dimensions))  # fmt: skip
+    statistics = map(pa.array, (means.tiles, means.norm, means.spread))
+    table = pa.table([rows["id"], rows["fingerprint"], *statistics, mean], schema=_schema(dimensions))
     with local_file(store, layout.scene_means, replace=True) as file:
         pq.write_table(table, file.path, compression="zstd")
