@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.qa.collection_outliers import Outliers, principal_axes
-from rasterembed.qa.figure import INK, SOFT, WIDTH_IN, Heading, new_figure, style_axes, to_png
+from rasterembed.qa.figure import SOFT, WIDTH_IN, Heading, add_legend, new_figure, style_axes, to_png
 from rasterembed.qa.scene_means import SceneMeans
 
 _COLOURS = {
@@ -25,10 +25,11 @@ _COLOURS = {
 """Colours of the palette of Okabe and Ito."""
 
 _MOST_OUTLINES = 5000
-"""Largest number of scenes whose outlines are drawn. From more scenes, only the middles are drawn."""
+"""Largest number of scenes whose outlines are drawn. If there are more scenes, only their middles are drawn."""
 
 _MOST_POINTS = 20_000
-"""Largest number of points in the picture of the vectors. From more scenes, every n-th and all outliers are drawn."""
+"""Largest number of points in the picture of the vectors. If there are more scenes, every n-th scene and all outliers
+are drawn."""
 
 _HEIGHT_IN = (1.8, 7.0)
 """Smallest and largest height of the map, in inches."""
@@ -46,9 +47,8 @@ def draw_scenes(heading: Heading, geometry: NDArray[np.object_], states: NDArray
         A PNG file.
     """
     west, south, east, north = _padded(*shapely.total_bounds(geometry))
-    aspect = 1 / math.cos(
-        math.radians(min(abs(south + north) / 2, 75.0))
-    )  # A degree of longitude shrinks to the poles.
+    # A degree of longitude is shorter towards the poles.
+    aspect = 1 / math.cos(math.radians(min(abs(south + north) / 2, 75.0)))
     left, right, below, above = 0.95, 0.15, 0.95, 0.72
     width = WIDTH_IN - left - right
     tall = min(max(width * (north - south) * aspect / (east - west), _HEIGHT_IN[0]), _HEIGHT_IN[1])
@@ -73,17 +73,7 @@ def draw_scenes(heading: Heading, geometry: NDArray[np.object_], states: NDArray
                 PolyCollection(outlines, facecolors=colour, edgecolors=colour, alpha=0.35, linewidths=0.6)
             )
         axes.plot(middles[:, 0], middles[:, 1], ".", color=colour, markersize=2.5)
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.012, 1 - 0.38 / height),
-        ncols=len(handles),
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        borderaxespad=0,
-        borderpad=0,
-    )
+    add_legend(figure, handles, 1 - 0.38 / height, len(handles))
     axes.set_xlim(west, east)
     axes.set_ylim(south, north)
     axes.set_aspect(aspect)
@@ -109,7 +99,7 @@ def draw_vectors(heading: Heading, means: SceneMeans, outliers: Outliers, limit:
         heading: text above the picture.
         means: statistics of the scenes, at least two.
         outliers: scores of the same scenes.
-        limit: score from which a scene is an outlier.
+        limit: score above which a scene is an outlier.
 
     Returns:
         A PNG file.
@@ -144,15 +134,5 @@ def draw_vectors(heading: Heading, means: SceneMeans, outliers: Outliers, limit:
         ),
         Line2D([], [], marker="o", linestyle="", color=_COLOURS[SceneState.READY], label="other scenes"),
     ]
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.012, 0.925),
-        ncols=2,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        borderaxespad=0,
-        borderpad=0,
-    )
+    add_legend(figure, handles, 0.925, 2)
     return to_png(figure)

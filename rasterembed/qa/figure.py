@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import textwrap
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
@@ -17,6 +19,8 @@ from rasterembed.escape import cut
 _DPI = 110
 WIDTH_IN = 8.6
 """Width of a figure, in inches."""
+_LEFT = 0.012
+"""Margin at the left and at the right of the texts, as a share of the width."""
 
 # The palette of Okabe and Ito. People with colour blindness can distinguish its colours.
 INK, SOFT, PAPER, _ALARM = "#1d2329", "#5b6570", "#eef0f2", "#a32a00"
@@ -44,10 +48,10 @@ def new_figure(heading: Heading, title: str, height: float, caption: str) -> Fig
         caption: sentences that tell people how to read the picture.
     """
     figure = Figure(figsize=(WIDTH_IN, height), dpi=_DPI, facecolor="white")
-    top, left, right = 1 - 0.12 / height, 0.012, 0.988
-    figure.text(left, top, f"{title}: {cut(heading.name, 50)}", va="top", fontsize=12.5, color=INK, weight="bold")
+    top = 1 - 0.12 / height
+    figure.text(_LEFT, top, f"{title}: {cut(heading.name, 50)}", va="top", fontsize=12.5, color=INK, weight="bold")
     figure.text(
-        right,
+        1 - _LEFT,
         top,
         f"model: {cut(heading.model, 40)}",
         ha="right",
@@ -57,8 +61,32 @@ def new_figure(heading: Heading, title: str, height: float, caption: str) -> Fig
         weight="bold" if heading.untrained else "normal",
     )
     lines = textwrap.wrap(caption, 128)
-    figure.text(left, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=SOFT, linespacing=1.35)
+    figure.text(_LEFT, 0.1 / height, "\n".join(lines), va="bottom", fontsize=8.5, color=SOFT, linespacing=1.35)
     return figure
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], top: float, columns: int, **spacing: float) -> None:
+    """Add a legend at the left below the title.
+
+    Args:
+        figure: figure from `new_figure`.
+        handles: entries of the legend.
+        top: upper edge of the legend, as a share of the figure's height.
+        columns: number of columns.
+        **spacing: widths for `Figure.legend`, such as `handlelength`.
+    """
+    figure.legend(
+        handles=handles,
+        loc="upper left",
+        bbox_to_anchor=(_LEFT, top),
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        borderaxespad=0,
+        borderpad=0,
+        **spacing,
+    )
 
 
 def style_axes(axes: Axes) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import cut
 from rasterembed.qa.coverage import Overview
-from rasterembed.qa.figure import INK, PAPER, SOFT, WIDTH_IN, Heading, new_figure, style_axes, to_png
+from rasterembed.qa.figure import INK, PAPER, SOFT, WIDTH_IN, Heading, add_legend, new_figure, style_axes, to_png
 from rasterembed.qa.maps import EMBEDDED, MISSING, StatusMap, cell_to_pixel
 from rasterembed.qa.metrics import format_number
 from rasterembed.qa.report import Distribution
@@ -250,19 +250,7 @@ def _map_figure(heading: Heading, frame: _Frame, title: str, caption: str, handl
     above = 0.5 + 0.22 * -(-len(handles) // columns)
     height = above + tall + _BELOW_IN
     figure = new_figure(heading, title, height, caption)
-    figure.legend(
-        handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(0.012, 1 - 0.4 / height),
-        ncols=columns,
-        frameon=False,
-        fontsize=9,
-        labelcolor=INK,
-        borderaxespad=0,
-        borderpad=0,
-        handlelength=1.4,
-        columnspacing=1.6,
-    )
+    add_legend(figure, handles, 1 - 0.4 / height, columns, handlelength=1.4, columnspacing=1.6)
     axes = figure.add_axes((_LEFT_IN / WIDTH_IN, _BELOW_IN / height, width / WIDTH_IN, tall / height))
     axes.set_anchor("W")
     axes.set_xlabel(frame.x_label, color=SOFT, loc="left")
