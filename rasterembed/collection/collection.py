@@ -25,7 +25,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.stored_model import read_model, unreadable
+from rasterembed.store.stored_model import read_model
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -267,12 +267,16 @@ def find_collection(store: ObjectStore, collection_id: str) -> Collection | None
         DataError: if this version cannot read the collection.
     """
     layout = CollectionLayout(collection_id)
-    key = layout.stac_collection
-    stored = read_model(store, key, _StoredCollection, name="collection", remedy=_REMEDY)
+    stored = read_model(
+        store,
+        layout.stac_collection,
+        _StoredCollection,
+        name="collection",
+        remedy=_REMEDY,
+        why_unusable=lambda stored: None if stored.id == collection_id else "id: it is another collection",
+    )
     if stored is None:
         return None
-    if stored.id != collection_id:
-        raise unreadable(store, key, name="collection", reason="id: it is another collection", remedy=_REMEDY)
     return Collection(store, collection_id, stored.configuration, stored.state)
 
 

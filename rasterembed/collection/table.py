@@ -26,7 +26,7 @@ from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
-from rasterembed.store.stored_model import read_model, unreadable
+from rasterembed.store.stored_model import read_model
 
 TABLE_VERSION = 1
 """Version of the table's columns and cells. Increase it when they change: all tables are then written again."""
@@ -126,13 +126,14 @@ def read_table(store: ObjectStore, layout: CollectionLayout) -> TableDescription
     Raises:
         DataError: if this version cannot read the description, or cannot have written it.
     """
-    key = layout.table
-    table = read_model(store, key, TableDescription, name="table", remedy=_REMEDY)
-    if table is not None:
-        reason = _why_unusable(table, layout)
-        if reason is not None:
-            raise unreadable(store, key, name="table", reason=reason, remedy=_REMEDY)
-    return table
+    return read_model(
+        store,
+        layout.table,
+        TableDescription,
+        name="table",
+        remedy=_REMEDY,
+        why_unusable=lambda table: _why_unusable(table, layout),
+    )
 
 
 def _why_unusable(table: TableDescription, layout: CollectionLayout) -> str | None:

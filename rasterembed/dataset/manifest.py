@@ -27,7 +27,7 @@ from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
-from rasterembed.store.stored_model import read_model, unreadable
+from rasterembed.store.stored_model import read_model
 
 State = Literal["embedded", "ready", "failed_qa"]
 """`embedded`: all shards are written. `ready`: the quality checks passed too, and the dataset may be searched.
@@ -131,13 +131,14 @@ def read_manifest(store: ObjectStore, dataset_id: str) -> Manifest | None:
     Raises:
         DataError: if this version cannot read the manifest, or if the manifest does not belong to this dataset.
     """
-    key = DatasetLayout(dataset_id).manifest
-    manifest = read_model(store, key, Manifest, name="manifest", remedy=_REMEDY)
-    if manifest is not None:
-        reason = _why_unusable(manifest, dataset_id)
-        if reason is not None:
-            raise unreadable(store, key, name="manifest", reason=reason, remedy=_REMEDY)
-    return manifest
+    return read_model(
+        store,
+        DatasetLayout(dataset_id).manifest,
+        Manifest,
+        name="manifest",
+        remedy=_REMEDY,
+        why_unusable=lambda manifest: _why_unusable(manifest, dataset_id),
+    )
 
 
 def _why_unusable(manifest: Manifest, dataset_id: str) -> str | None:

@@ -22,7 +22,7 @@ from rasterembed.raster.validity import Validity, apply_validity
 from rasterembed.raster.warp import warp_profile
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.stored_model import read_model, unreadable
+from rasterembed.store.stored_model import read_model
 
 SCHEMA_VERSION = 1
 """Version of a dataset's columns. Increase it when the columns or their meanings change."""
@@ -136,12 +136,11 @@ class Plan(BaseModel):
             DataError: if the plan does not exist, cannot be read, or has another fingerprint.
         """
         key = DatasetLayout(dataset_id).plan(fingerprint)
-        plan = read_model(store, key, cls, name="plan", remedy=_REMEDY)
+        plan = read_model(
+            store, key, cls, name="plan", remedy=_REMEDY, why_unusable=lambda plan: why_unusable(plan, dataset_id)
+        )
         if plan is None:
             raise DataError(f"{store.uri(key)}: the plan is missing: {_REMEDY}")
-        reason = why_unusable(plan, dataset_id)
-        if reason is not None:
-            raise unreadable(store, key, name="plan", reason=reason, remedy=_REMEDY)
         if plan.fingerprint != fingerprint:
             raise DataError(
                 f"{store.uri(key)}: the plan's fingerprint is {plan.fingerprint}, expected {fingerprint}: {_REMEDY}"

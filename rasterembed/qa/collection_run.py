@@ -112,13 +112,16 @@ def current_report(
     """Return the stored report if it is about this catalogue. Return None if it is older, damaged or missing."""
     try:
         report = read_model(
-            store, layout.qa_report, CollectionReport, name="report", remedy="check the collection again"
+            store,
+            layout.qa_report,
+            CollectionReport,
+            name="report",
+            remedy="check the collection again",
+            why_unusable=lambda report: next(impossible_numbers(report.model_dump()), None),
         )
     except DataError:  # The report is derived. It is written again.
         return None
-    if report is None or any(impossible_numbers(report.model_dump())):
-        return None
-    if report.signature != _signature(configuration, catalogue, report.thresholds):
+    if report is None or report.signature != _signature(configuration, catalogue, report.thresholds):
         return None
     return report
 

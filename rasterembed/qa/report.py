@@ -17,7 +17,7 @@ from rasterembed.qa.metrics import Metric, breaches_text, format_number
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.stored_model import read_model, unreadable
+from rasterembed.store.stored_model import read_model
 
 REPORT_VERSION = 1
 """Version of `report.json`. Increase it when a field is removed or its meaning changes. A new field needs no change."""
@@ -143,16 +143,14 @@ def read_report(store: ObjectStore, dataset_id: str) -> QaReport | None:
             impossible. Anybody who may write to the store can change the report.
         StoreError: if the store refuses or does not answer.
     """
+
+    def why_unusable(report: QaReport) -> str | None:
+        if report.dataset_id != dataset_id:
+            return "dataset_id: it is another dataset's report"
+        return next(impossible_numbers(report.model_dump()), None)
+
     key = DatasetLayout(dataset_id).qa_report
-    report = read_model(store, key, QaReport, name="report", remedy=_REMEDY)
-    if report is None:
-        return None
-    reason = next(impossible_numbers(report.model_dump()), None)
-    if report.dataset_id != dataset_id:
-        reason = "dataset_id: it is another dataset's report"
-    if reason is not None:
-        raise unreadable(store, key, name="report", reason=reason, remedy=_REMEDY)
-    return report
+    return read_model(store, key, QaReport, name="report", remedy=_REMEDY, why_unusable=why_unusable)
 
 
 def impossible_numbers(value: object, place: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ not fit the model raises an error of one line.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -20,7 +21,15 @@ MAX_BYTES = 32 * 2**20
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
-def read_model(store: ObjectStore, key: str, model: type[_Model], *, name: str, remedy: str) -> _Model | None:
+def read_model(
+    store: ObjectStore,
+    key: str,
+    model: type[_Model],
+    *,
+    name: str,
+    remedy: str,
+    why_unusable: Callable[[_Model], str | None] | None = None,
+) -> _Model | None:
     """Read a JSON object of a store, and check its fields.
 
     Args:
@@ -29,13 +38,15 @@ def read_model(store: ObjectStore, key: str, model: type[_Model], *, name: str, 
         model: pydantic model of the content.
         name: word for the object in errors, such as `manifest`.
         remedy: what a person can do if the object cannot be read.
+        why_unusable: function that returns the reason why this library cannot have written the content, or None if it
+            can. By default, only the model checks the content.
 
     Returns:
         The content, or None if the object does not exist.
 
     Raises:
-        DataError: if the object is too large, is not JSON, or does not fit the model. The text names the first wrong
-            field.
+        DataError: if the object is too large, is not JSON, does not fit the model, or is unusable. The text names the
+            first wrong field.
         StoreError: if the store refuses or does not answer.
     """
     data = store.read(key, MAX_BYTES + 1)
@@ -44,12 +55,16 @@ def read_model(store: ObjectStore, key: str, model: type[_Model], *, name: str, 
     if len(data) > MAX_BYTES:
         raise DataError(f"{store.uri(key)}: it has more than {MAX_BYTES // 2**20} MiB, too much for a {name}: {remedy}")
     try:
-        return model.model_validate_json(data)
+        content = model.model_validate_json(data)
     except ValidationError as error:
-        raise unreadable(store, key, name=name, reason=_first_reason(error), remedy=remedy) from error
+        raise _unreadable(store, key, name, _first_reason(error), remedy) from error
+    reason = None if why_unusable is None else why_unusable(content)
+    if reason is not None:
+        raise _unreadable(store, key, name, reason, remedy)
+    return content
 
 
-def unreadable(store: ObjectStore, key: str, *, name: str, reason: str, remedy: str) -> DataError:
+def _unreadable(store: ObjectStore, key: str, name: str, reason: str, remedy: str) -> DataError:
     """Return the error for an object with content that this version cannot use."""
     return DataError(f"{store.uri(key)}: this version cannot read the {name} ({reason}): {remedy}")
 
