@@ -120,10 +120,10 @@ class ChildRuns(Generic[_Share]):
         self._log.info("%s: child run %s", self._texts.name(share), run.name)
 
     def look(self) -> list[Ended[_Share]]:
-        """Find the child runs that have ended. A run that failed for the first times is started again, and left out.
+        """Find the child runs that have ended. If a share failed fewer than `ATTEMPTS` times, start it again.
 
         Returns:
-            The child runs that completed, and those that failed `ATTEMPTS` times.
+            The child runs that completed, and those whose share failed `ATTEMPTS` times.
 
         Raises:
             Cancelled: if somebody cancelled a child run.

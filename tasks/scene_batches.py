@@ -25,7 +25,7 @@ from tasks.child_runs import ATTEMPTS, POLL_S, ChildRuns, Ended, ShareTexts
 from tasks.policy import STEP
 
 _HOPELESS = 8
-"""Number of batches that may fail while none succeeds. Then the workers are the reason, and no scene."""
+"""If this number of batches fails and none succeeds, the run ends. The reason is then the workers, and not a scene."""
 
 
 @task(name="embed-scenes", task_run_name="scenes-{first:06d}", **STEP)

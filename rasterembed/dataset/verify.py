@@ -169,7 +169,7 @@ def _check_manifest(store: ObjectStore, manifest: Manifest) -> Damage | None:
 
 
 def _short(text: str | None) -> str:
-    """Return the begin of a value. A CRS, or a planted value, can be very long."""
+    """Return the beginning of a value. A CRS, or a planted value, can be very long."""
     return "missing" if text is None else cut(text, _SHOWN_LETTERS)
 
 

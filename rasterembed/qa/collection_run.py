@@ -326,7 +326,7 @@ def _measurements(measures: _Measures) -> list[Measurement]:
 def _share(metric: str, part: int, whole: int, nothing: str, examples: tuple[str, ...]) -> Measurement:
     if not whole:
         return not_judged([metric], nothing)[0]
-    return Measurement(metric, part / whole, rows=None, examples=examples)
+    return Measurement(metric, part / whole, examples=examples)
 
 
 def _examples(catalogue: Catalogue, state: SceneState) -> tuple[str, ...]:
