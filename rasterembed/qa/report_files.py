@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rasterembed.errors import RasterEmbedError, one_line
 from rasterembed.qa.metric_report import MetricReport
-from rasterembed.store.layout import CollectionLayout, DatasetLayout
+from rasterembed.store.layout import Layout
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -56,7 +56,7 @@ class Pictures:
 
 def write_report(
     store: ObjectStore,
-    layout: DatasetLayout | CollectionLayout,
+    layout: Layout,
     report: MetricReport,
     markdown: str,
     pictures: Pictures,
