@@ -420,6 +420,7 @@ def _scene_options(configuration: CollectionConfiguration, options: CollectionOp
     settings = configuration.settings(device)
     return EmbedOptions(
         **{name: getattr(settings, name) for name in PlanSettings.model_fields},
+        assets=options.assets,
         execution=options.execution,
         qa=options.qa,
         search=VectorIndexOptions(index="never"),  # A collection is searched as a whole.

@@ -40,10 +40,8 @@ from rasterembed.model.choice import ResolvedModel, resolve_device
 from rasterembed.pipeline import EmbedOptions, RunMessages, why_nothing_was_embedded
 from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.radiometry import ResolvedRadiometry
-from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.source import Source, time_of
-from rasterembed.raster.stac_item_file import ITEM_SUFFIXES
 from rasterembed.store.layout import folder_of
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
@@ -190,7 +188,7 @@ class _SceneWorker:
 
     def _plan(self, scene: FoundScene) -> Plan:
         options = self._job.options
-        source = _source_of(self._store, scene)
+        source = _source_of(self._store, scene, self._job.options.assets)
         profile = inspect_scene(self._store, source, allow_no_crs=options.selection.allow_no_crs)
         dataset_id = member_id(self._job.collection_id, scene.uri)
         plan = make_plan(
@@ -266,16 +264,14 @@ class _SceneWorker:
         return manifest
 
 
-def _source_of(store: ObjectStore, scene: FoundScene) -> Source:
+def _source_of(store: ObjectStore, scene: FoundScene, assets: tuple[str, ...]) -> Source:
     """Return the identity of a scene. The listing knows that of a single file, so the file is not looked at again.
 
     If the file changed since the listing, the reader of its pixels notices the change.
     """
-    if scene.source is not None:
-        return scene.source
     size, version, modified = scene.size, scene.version, scene.modified
-    if size is None or version is None or modified is None or scene.uri.lower().endswith(ITEM_SUFFIXES):
-        return register_scene(store, scene.uri)
+    if scene.source is not None or scene.is_item or size is None or version is None or modified is None:
+        return scene.register(store, assets)
     if size == 0:
         raise DataError(f"{scene.uri}: the file is empty")
     return Source(uri=scene.uri, size=size, version=version, modified=time_of(modified))

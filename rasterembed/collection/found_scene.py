@@ -6,7 +6,10 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
+from rasterembed.raster.scene import register_scene
 from rasterembed.raster.source import Source
+from rasterembed.raster.stac_item_file import ITEM_SUFFIXES
+from rasterembed.store.object_store import ObjectStore
 
 REASON_LETTERS = 1000
 """Largest length of the reason why a scene failed. The remedy is often at its end, so nearly no reason is cut."""
@@ -36,6 +39,20 @@ class FoundScene:
     """The files of a scene that a STAC Item names. None for a raster."""
     problem: str | None = None
     """Why the scene cannot be embedded, in one line. None if nothing speaks against it."""
+
+    @property
+    def is_item(self) -> bool:
+        """Whether the address is that of a STAC Item. A list can name such files beside rasters."""
+        return self.uri.lower().endswith(ITEM_SUFFIXES)
+
+    def register(self, store: ObjectStore, assets: tuple[str, ...]) -> Source:
+        """Find the files of the scene, unless the listing names them. See `register_scene` for the errors.
+
+        Args:
+            store: gives the credentials for files on S3, and the hosts that may be read over https.
+            assets: keys or common names of the assets to use, if the address is that of a STAC Item.
+        """
+        return self.source or register_scene(store, self.uri, assets if self.is_item else ())
 
 
 def state_of(source: Source) -> tuple[int, str]:

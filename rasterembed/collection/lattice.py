@@ -21,7 +21,6 @@ from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.same_grid import crs_name, same_crs
-from rasterembed.raster.scene import register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.warp import warp_profile
 from rasterembed.store.object_store import ObjectStore
@@ -146,7 +145,7 @@ def _lattice_of_scene(store: ObjectStore, grid: Grid, scene: FoundScene, assets:
     if scene.problem is not None:
         return None
     try:
-        source = scene.source or register_scene(store, scene.uri, assets)
+        source = scene.register(store, assets)
         profile = warp_profile(inspect_scene(store, source), grid, source.uri)
         find_anchor(profile, grid)
     except StoreUnavailableError:

@@ -225,6 +225,18 @@ def test_items_with_a_file_a_band_give_the_vectors_of_the_stacked_scene(
     assert [replace(row, listing=str(document)) for row in rebuilt.rows()] == before
 
 
+def test_the_assets_of_items_in_a_list_are_chosen(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
+    assets = {name: {"href": f"{name}.tif", "roles": ["data"]} for name in ("visual", "a", "b")}
+    item = {"type": "Feature", "id": "one", "geometry": None, "properties": {}, "assets": assets}
+    (scenes / "item.json").write_text(json.dumps(item))
+    (scenes / "list.txt").write_text("item.json\na.tif\n")
+    result, _ = run(store, scenes / "list.txt", collection_options(tiny_vit, assets=("b",)))
+    read = {
+        Dataset.open(store, row.id, ALL_STATES).plan.source.files[0].uri for row in result.collection.catalogue.rows()
+    }
+    assert read == {str(scenes / "a.tif"), str(scenes / "b.tif")}
+
+
 def test_gone_scenes_are_deleted_only_when_asked(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:
     options = collection_options(tiny_vit)
     (scenes / "bad.tif").write_text("bad")
