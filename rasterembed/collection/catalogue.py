@@ -10,6 +10,7 @@ from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -250,6 +251,11 @@ class Catalogue:
             West, south, east, north in degrees, or None if no scene has a place on Earth. The times are None if no
             embedded scene has one.
         """
+        return self._extent
+
+    @cached_property
+    def _extent(self) -> tuple[list[float] | None, list[datetime | None]]:
+        # A run writes the STAC Collection several times. All footprints are decoded once.
         geometry = self.geometry()
         placed = geometry[~(shapely.is_missing(geometry) | shapely.is_empty(geometry))]
         embedded = self.table.filter(pc.not_equal(self.table["state"], SceneState.FAILED.value))

@@ -16,7 +16,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionVerdict
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, StoreError
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.qa.collection_coverage import measure_collection_coverage
 from rasterembed.qa.collection_outliers import Outliers, Repetitions, find_outliers, find_repetitions
@@ -109,7 +109,11 @@ def check_collection_quality(
 def current_report(
     store: ObjectStore, layout: CollectionLayout, configuration: CollectionConfiguration, catalogue: Catalogue
 ) -> CollectionReport | None:
-    """Return the stored report if it is about this catalogue. Return None if it is older, damaged or missing."""
+    """Return the stored report if it is about this catalogue. Return None if it is older, damaged or missing.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
     try:
         report = read_model(
             store,
@@ -119,6 +123,8 @@ def current_report(
             remedy="check the collection again",
             why_unusable=lambda report: next(impossible_numbers(report.model_dump()), None),
         )
+    except StoreError:
+        raise
     except DataError:  # The report is derived. It is written again.
         return None
     if report is None or report.signature != _signature(configuration, catalogue, report.thresholds):

@@ -19,7 +19,7 @@ from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import ALL_STATES
-from rasterembed.errors import DataError, ObjectMissingError, RasterEmbedError, StoreUnavailableError, one_line
+from rasterembed.errors import ObjectMissingError, RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
@@ -164,7 +164,7 @@ class _Kept:
             with store.open(layout.scene_means) as file:
                 table = pq.read_table(file)
             table.validate(full=True)  # It finds texts that are not UTF-8.
-        except (ObjectMissingError, DataError, *PARQUET_ERRORS):
+        except (ObjectMissingError, *PARQUET_ERRORS):
             return empty
         if not table.schema.equals(_schema(dimensions)) or any(column.null_count for column in table.columns):
             return empty

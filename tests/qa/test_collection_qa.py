@@ -266,6 +266,23 @@ def test_scenes_whose_vectors_cannot_be_read_are_counted(store: ObjectStore) -> 
     assert "unreadable_scenes" in {metric.name for metric in report.breaches}
 
 
+@pytest.mark.parametrize("file", ["means.parquet", "report.json"])
+def test_a_store_that_does_not_answer_is_no_lost_file(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    check_collection(store, NAME)
+    read, opened = ObjectStore.read, ObjectStore.open
+
+    def away(key: str) -> None:
+        if key.endswith(file):
+            raise StoreUnavailableError("no answer")
+
+    monkeypatch.setattr(ObjectStore, "read", lambda self, key, *most: away(key) or read(self, key, *most))
+    monkeypatch.setattr(ObjectStore, "open", lambda self, key: away(key) or opened(self, key))
+    with pytest.raises(StoreUnavailableError):
+        check_collection(store, NAME, CollectionThresholds(min_scenes=11))
+
+
 def test_an_unknown_collection_is_refused(store: ObjectStore) -> None:
     with pytest.raises(UsageError, match="there is no collection 'survy'"):
         check_collection(store, "survy")
