@@ -7,7 +7,7 @@ IMPORTED = {
     "dependencies": [
         "prefect.cli", "prefect.cli.flow_run", "prefect.flow_engine", "prefect.runner", "prefect.deployments",
         "prefect.artifacts", "prefect.events.clients", "prefect.workers.process", "prefect_docker",
-        "boto3", "aiobotocore.session", "cyclopts", "docstring_parser", "duckdb", "fsspec", "huggingface_hub",
+        "boto3", "aiobotocore.session", "cyclopts", "docstring_parser", "duckdb", "faiss", "fsspec", "huggingface_hub",
         "matplotlib.pyplot", "numpy",
         "PIL.Image", "pyarrow.dataset", "pyarrow.parquet", "pyproj", "pystac", "rasterio.features", "rasterio.warp",
         "s3fs", "safetensors.numpy", "shapely", "tqdm",
