@@ -1,0 +1,132 @@
+"""The rows and the stored vectors of a segment, opened memory-mapped.
+
+The rows file is an Arrow IPC file without compression. The vectors file has the vectors one after the other, in their
+dtype at rest and in C order. Row number n is the n-th row of both files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+StoredDtype = Literal["float32", "float16", "int8"]
+"""Type of the numbers of the stored vectors. The scale of an int8 vector is not stored: it does not change a cosine."""
+
+BLOCK_ROWS = 16_384
+"""Number of rows in a block of `StoredVectors.blocks`, and in a batch of a rows file. Only the last one has fewer."""
+
+_SMALLEST_SQUARE = 1e-30
+_LARGEST_SQUARE = 1e37
+"""Squared lengths between these two numbers are exact enough in float32. Other lengths are computed in float64."""
+
+
+class StoredVectors:
+    """The stored vectors of a segment, mapped from a file. Several threads may use one object.
+
+    Args:
+        path: the vectors file. Its size must be that of `rows` vectors.
+        rows: number of vectors, at least 1.
+        dimensions: length of a vector.
+        dtype: type of the stored numbers.
+    """
+
+    def __init__(self, path: Path, rows: int, dimensions: int, dtype: StoredDtype) -> None:
+        self.rows = rows
+        """Number of vectors."""
+        self.dimensions = dimensions
+        """Length of a vector."""
+        self.dtype: StoredDtype = dtype
+        """Type of the stored numbers."""
+        self.values: NDArray[np.generic] = np.memmap(
+            path, np.dtype(dtype).newbyteorder("<"), "r", 0, (rows, dimensions)
+        )
+        """The stored numbers, shape (rows, dimensions), mapped read-only. int8 vectors lack their scales."""
+
+    def unit(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return some vectors, scaled to length 1. A zero vector stays zero.
+
+        Args:
+            numbers: row numbers, shape (n,), in any order.
+
+        Returns:
+            The unit vectors, shape (n, dimensions).
+
+        Raises:
+            IndexError: if a row number is not from 0 to `rows` - 1.
+        """
+        return unit_vectors(self.values[numbers])
+
+    def blocks(self, size: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
+        """Yield the unit vectors of all rows in order. Only one block is in memory at a time.
+
+        Args:
+            size: number of vectors in a block. The last block may have fewer.
+        """
+        for start in range(0, self.rows, size):
+            yield unit_vectors(self.values[start : start + size])
+
+
+class StoredRows:
+    """The rows of a segment and their vectors. Several threads may use one object.
+
+    Args:
+        table: the columns of the rows file, mapped. Every chunk except the last has `BLOCK_ROWS` rows.
+        vectors: the vectors of the same rows.
+    """
+
+    def __init__(self, table: pa.Table, vectors: StoredVectors) -> None:
+        self.table = table
+        """The columns of the rows file. `rasterembed.search.vector_files.VectorFiles.index_schema` lists them."""
+        self.vectors = vectors
+        """The vectors of the same rows."""
+        self._batches = table.to_batches()
+
+    def take(self, numbers: NDArray[np.int64], columns: Sequence[str] | None = None) -> pa.Table:
+        """Return some rows in the order of `numbers`. Only these rows are read.
+
+        Args:
+            numbers: row numbers, shape (n,), from 0 to the number of rows - 1, in any order.
+            columns: names of the columns to return. By default, all columns.
+
+        Raises:
+            pyarrow.ArrowIndexError: if a row number is too large or negative.
+        """
+        # `Table.take` would first join the chunks of a text column, which copies the whole column.
+        schema = self.table.schema if columns is None else pa.schema([self.table.schema.field(n) for n in columns])
+        order = np.argsort(numbers, kind="stable")
+        ascending = np.asarray(numbers, np.int64)[order]
+        if len(ascending) and not 0 <= ascending[0] <= ascending[-1] < len(self.table):
+            raise pa.ArrowIndexError(f"a row number is not from 0 to {len(self.table) - 1}")
+        parts, batches = [], ascending // BLOCK_ROWS
+        for batch in np.unique(batches):
+            inside = ascending[batches == batch] - batch * BLOCK_ROWS
+            parts.append(self._batches[batch].select(schema.names).take(pa.array(inside)))
+        back = np.empty(len(order), np.int64)
+        back[order] = np.arange(len(order))
+        return pa.Table.from_batches(parts, schema).combine_chunks().take(pa.array(back))
+
+
+def unit_vectors(values: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Scale vectors to length 1. A zero vector stays zero.
+
+    Args:
+        values: vectors of float32, float16 or int8, shape (n, dimensions).
+
+    Returns:
+        A new array of the same shape.
+    """
+    vectors = np.array(values, np.float32)
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    unsure = np.flatnonzero(~((squares >= _SMALLEST_SQUARE) & (squares <= _LARGEST_SQUARE)))
+    if len(unsure):
+        exact = vectors[unsure].astype(np.float64)
+        lengths = np.linalg.norm(exact, axis=1, keepdims=True)
+        vectors[unsure] = exact / np.where(lengths == 0.0, 1.0, lengths)
+        squares[unsure] = 1.0
+    vectors /= np.sqrt(squares)[:, None]
+    return vectors
