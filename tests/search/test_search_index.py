@@ -252,11 +252,11 @@ def rewrite(indexed: Indexed, **changes: Any) -> None:
 
 BROKEN: dict[str, tuple[Callable[[Indexed], None], str]] = {
     "absent": (lambda i: (i.folder / "index.json").unlink(), "there is no index"),
-    "no database": (remove, "the index is broken: its file is missing, cut off or damaged"),
-    "cut off": (cut_off, "the index is broken: its file is missing, cut off or damaged"),
-    "damaged head": (lambda i: damage(i, 0.0), "the index is broken: its file is missing, cut off or damaged"),
+    "no database": (remove, "the index is broken: a file of it is missing, cut off or damaged"),
+    "cut off": (cut_off, "the index is broken: a file of it is missing, cut off or damaged"),
+    "damaged head": (lambda i: damage(i, 0.0), "the index is broken: a file of it is missing, cut off or damaged"),
     # unchecked, damage among the vectors ends the process
-    "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: its file is missing, cut off or damaged"),
+    "damaged vectors": (lambda i: damage(i, 0.6), "the index is broken: a file of it is missing, cut off or damaged"),
     "no json": (lambda i: (i.folder / "index.json").write_text("{"), "the index is broken: index.json cannot be read"),
     "led astray": (lambda i: rewrite(i, file="../../../x.duckdb"), "the index is broken: index.json cannot be read"),
     "huge numbers": (lambda i: rewrite(i, ef_search=10**30), "the index is broken: index.json cannot be read"),
@@ -351,7 +351,7 @@ def test_a_planted_database_is_not_read(indexed: Indexed, tmp_path: Path, how: s
     if how == "default":
         statements = ["CREATE TABLE vectors AS SELECT * FROM old.vectors", *statements, PLANTED["generated column"][-1]]
     plant(indexed, *statements, copy=copy)
-    why = "the index is broken: its file holds more than an index, so it is not used"
+    why = "the index is broken: a file of it holds something that no build writes"
     assert indexed.search() == ("scan", why, good[2])
 
 
@@ -384,7 +384,7 @@ def test_a_log_beside_an_index_is_not_executed(indexed: Indexed) -> None:
     con.execute("SET wal_autocheckpoint = '1TB'; CREATE VIEW ix.planted AS SELECT 1")
     shutil.copy(f"{other}.wal", f"{file}.wal")
     con.close()
-    why = "the index is broken: its file holds more than an index, so it is not used"
+    why = "the index is broken: a file of it holds something that no build writes"
     assert indexed.search() == ("scan", why, good[2])
 
 
@@ -515,7 +515,7 @@ def test_an_index_on_s3_is_fetched_once_and_checked(
     assert cached.stat().st_mtime_ns == fetched
 
     cached.write_bytes(cached.read_bytes()[::-1])
-    assert indexed.search() == ("scan", "the index is broken: its file is missing, cut off or damaged", good[2])
+    assert indexed.search() == ("scan", "the index is broken: a file of it is missing, cut off or damaged", good[2])
     assert indexed.search() == good
 
     second, _ = build(dataset, VectorIndexOptions(index="always", index_m=8))

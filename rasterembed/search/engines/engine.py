@@ -1,18 +1,33 @@
-"""The protocol of all search engines, and the reasons why a vector index is not used."""
+"""The protocols of all search engines, and the reasons why a vector index is not used.
+
+Two kinds of engines exist. A `SearchEngine` (`scan`, `vss`) applies filters itself and returns rows. A `CodesEngine`
+(`flat`, `ivf`) holds compressed vectors of one segment of a vector index, and only proposes row numbers. The caller
+compares the proposed rows with the stored vectors.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.search.filters import TileFilters
 
-EngineName = Literal["scan", "vss"]
-"""`scan` compares the query with every vector. `vss` uses the HNSW index of DuckDB's extension `vss`."""
+if TYPE_CHECKING:
+    from rasterembed.search.row_selection import RowSelection
+
+EngineName = Literal["scan", "flat", "ivf", "vss"]
+"""`scan` compares the query with every vector in the Parquet files. `flat` compares it with a float16 copy of every
+vector. `ivf` compares it with the 8-bit copies of the vectors in the nearest lists. `vss` uses the HNSW index of
+DuckDB's extension `vss`."""
+
+CodesName = Literal["flat", "ivf"]
+"""The engines that hold compressed vectors."""
 
 
 class SearchEngine(Protocol):
@@ -53,6 +68,76 @@ class SearchEngine(Protocol):
         """Release the memory that this engine holds."""
 
 
+@dataclass(frozen=True)
+class Candidates:
+    """Rows that a `CodesEngine` proposes for n queries."""
+
+    rows: NDArray[np.int64]
+    """Row numbers of the segment, shape (n, m), nearest first by the codes. -1 fills the end of a line with fewer
+    rows."""
+    missed: NDArray[np.float32]
+    """Shape (n,). No row of the selection outside `rows` has a smaller cosine distance to the query. -inf: the engine
+    does not know. +inf: `rows` has every row of the selection."""
+
+
+class CodesInfo(BaseModel):
+    """Description of the compressed vectors of one segment. It is stored in `index.json`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: CodesName
+    """The engine that reads the codes."""
+    lists: int = Field(default=0, ge=0, le=2**20)
+    """Number of inverted lists. 0 for `flat`."""
+    probes: int = Field(default=0, ge=0, le=2**20)
+    """Number of lists that a query without filters reads. 0 for `flat`."""
+    imbalance: float = Field(default=1.0, ge=1.0, allow_inf_nan=False)
+    """Imbalance of the lists: mean cost of a probe divided by its cost if all lists had the same size. 1 is best."""
+    recall: float | None = Field(default=None, ge=0.0, le=1.0)
+    """Share of the exact nearest neighbours that `probes` lists find, 0 to 1. None for `flat`, which is exact."""
+    recall_at: int = Field(default=10, ge=1)
+    """Number of neighbours of each vector in the measurement of recall."""
+    recall_sample: int = Field(default=0, ge=0)
+    """Number of vectors in the measurement of recall."""
+
+
+class CodesEngine(Protocol):
+    """Proposes rows of one segment of a vector index. Several threads may use an engine at the same time."""
+
+    @property
+    def name(self) -> EngineName:
+        """Name of the engine in answers."""
+
+    @property
+    def info(self) -> CodesInfo:
+        """Description of the codes."""
+
+    @property
+    def direct_rows(self) -> int:
+        """Number of selected rows up to which a caller should not ask this engine.
+
+        For so few rows, it is faster to compare the query with the stored vectors.
+        """
+
+    def candidates(
+        self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, widening: int = 1
+    ) -> Candidates:
+        """Return the rows that are nearest to each query by their codes.
+
+        Args:
+            queries: n vectors of length 1, shape (n, dimensions).
+            count: number of rows for each query, at least 1.
+            selection: the rows that may be returned. None: all rows.
+            widening: `ivf` reads this many times as many lists as usual. `flat` always reads all codes.
+
+        Returns:
+            At most `count` rows for each query.
+        """
+
+    def close(self) -> None:
+        """Release the mapped file. No thread may use the engine any more."""
+
+
 class NoIndexReason(StrEnum):
     """Reason why a dataset or a collection was searched by the exact scan, and not with a vector index."""
 
@@ -62,16 +147,18 @@ class NoIndexReason(StrEnum):
     """There is no index."""
     STALE = "stale"
     """The index was built from other vectors than the dataset or the table has now."""
+    OTHER_ENGINE = "other_engine"
+    """The caller chose an engine, and the index was built for another one."""
     INFO_UNREADABLE = "info_unreadable"
     """`index.json` has no valid content."""
     FILE_DAMAGED = "file_damaged"
-    """The index's database is missing, or its size or sha256 is wrong."""
+    """A file of the index is missing, or its size or sha256 is wrong."""
     FOREIGN_CONTENT = "foreign_content"
-    """The index's database holds something that no build writes, such as a view. The database is not read."""
+    """A file of the index holds something that no build writes, such as a view. The file is not used."""
     NOT_USED = "not_used"
     """DuckDB opens the database, but does not use the index in it."""
     FAILED = "failed"
-    """DuckDB or the store reported an error."""
+    """DuckDB, FAISS or the store reported an error."""
     NO_EXTENSION = "no_extension"
     """The extension `vss` cannot be loaded."""
     UNDECIDED = "undecided"
@@ -81,7 +168,8 @@ class NoIndexReason(StrEnum):
         """Return the reason as text for people.
 
         Args:
-            detail: text of the error for `FAILED`, DuckDB's version for `NO_EXTENSION`. Other reasons do not use it.
+            detail: text of the error for `FAILED`, the index's engine for `OTHER_ENGINE`, DuckDB's version for
+                `NO_EXTENSION`. Other reasons do not use it.
 
         Example:
             >>> NoIndexReason.STALE.describe()
@@ -94,12 +182,14 @@ class NoIndexReason(StrEnum):
                 return "there is no index"
             case NoIndexReason.STALE:
                 return "the index is stale: it was built from other vectors"
+            case NoIndexReason.OTHER_ENGINE:
+                return f"the index is for the engine {detail}"
             case NoIndexReason.INFO_UNREADABLE:
                 return "the index is broken: index.json cannot be read"
             case NoIndexReason.FILE_DAMAGED:
-                return "the index is broken: its file is missing, cut off or damaged"
+                return "the index is broken: a file of it is missing, cut off or damaged"
             case NoIndexReason.FOREIGN_CONTENT:
-                return "the index is broken: its file holds more than an index, so it is not used"
+                return "the index is broken: a file of it holds something that no build writes"
             case NoIndexReason.NOT_USED:
                 return "the index is broken: DuckDB does not use it"
             case NoIndexReason.FAILED:
