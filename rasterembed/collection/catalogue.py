@@ -25,6 +25,7 @@ from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
 from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS, GeoMetadata, geoparquet_writer, write_metadata
 from rasterembed.dataset.stac import EO_EXTENSION
 from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_VERSION
+from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
 from rasterembed.raster.footprints import Footprints
@@ -109,8 +110,7 @@ _ROW_GROUP_ROWS = 65_536
 """Largest number of rows in a row group."""
 
 MAX_FOOTPRINT_BYTES = 65_536
-"""Largest size of a footprint as WKB, which is about 4,000 corners. GEOS reads a geometry inside a geometry by calling
-itself, so a long one that is nested deeply would end the process."""
+"""Largest size of a scene's footprint as WKB, which is about 4,000 corners."""
 
 _STATES = {state.value for state in SceneState}
 _VERDICTS = {verdict.value for verdict in QaVerdict}
@@ -240,7 +240,7 @@ class Catalogue:
 
     def geometry(self) -> NDArray[np.object_]:
         """Return the footprint of each scene, shape (n,). A scene without a place on Earth has None."""
-        return np.asarray(shapely.from_wkb(self.table["geometry"].to_numpy()), dtype=object)
+        return read_footprints(self.table["geometry"], MAX_FOOTPRINT_BYTES)
 
     def extent(self) -> tuple[list[float] | None, list[datetime | None]]:
         """Return the bounds of all footprints, and the first and the last time of acquisition of the embedded scenes.
@@ -341,12 +341,10 @@ def _why_unusable(table: pa.Table) -> str | None:
     # The result is null if all scenes have failed.
     if pc.all(pc.match_substring_regex(table["fingerprint"], "^[0-9a-f]{64}$")).as_py() is False:
         return "fingerprint: it is no digest"
-    longest = pc.max(pc.binary_length(table["geometry"])).as_py()
-    if longest is not None and longest > MAX_FOOTPRINT_BYTES:
-        return "geometry: a footprint is too long"
-    readable = shapely.from_wkb(table["geometry"].to_numpy(), on_invalid="ignore")
-    if np.count_nonzero(shapely.is_missing(readable)) != table["geometry"].null_count:
-        return "geometry: a footprint is no WKB"
+    try:
+        read_footprints(table["geometry"], MAX_FOOTPRINT_BYTES)
+    except FootprintError as error:
+        return f"geometry: {error}"
     return None
 
 

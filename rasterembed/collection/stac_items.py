@@ -17,6 +17,7 @@ from rasterembed.collection.stac_api import items_of_search
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
+from rasterembed.dataset.wkb import read_footprint
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, one_line, utf8_text
 from rasterembed.raster.scene import item_files, register_item_files
 from rasterembed.raster.stac_item_file import parse_item, resolve_href
@@ -196,9 +197,7 @@ def _wkb(geometry: object) -> bytes | None:
     """Return a geometry, GeoJSON or WKB, as WKB with two coordinates. Return None if it is no place on Earth."""
     try:
         if isinstance(geometry, bytes):
-            if len(geometry) > MAX_FOOTPRINT_BYTES:
-                return None
-            shape = shapely.from_wkb(geometry)
+            shape = read_footprint(geometry, MAX_FOOTPRINT_BYTES)
         elif isinstance(geometry, Mapping):
             shape = shapely.from_geojson(json.dumps(geometry))
         else:

@@ -36,6 +36,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS, GeoMetadata, geoparqu
 from rasterembed.dataset.receipts import RECEIPT_KEY
 from rasterembed.dataset.shards import ROW_GROUP_ROWS, vector_encoding
 from rasterembed.dataset.stac_fields import ASSET_KEY
+from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.store.layout import CollectionLayout, name_of
@@ -444,9 +445,9 @@ def _count(keys: NDArray[np.int64], cell: Cell) -> int:
 def _geometry(column: pa.Array, name: str) -> NDArray[np.object_]:
     """Return footprints from WKB, shape (n,). A missing footprint is None."""
     try:
-        return np.asarray(shapely.from_wkb(column.to_numpy(zero_copy_only=False)), dtype=object)
-    except (shapely.errors.ShapelyError, TypeError) as error:
-        raise DataError(f"{name}: a footprint cannot be read ({one_line(error)})") from error
+        return read_footprints(column)
+    except FootprintError as error:
+        raise DataError(f"{name}: a footprint cannot be read ({error})") from error
 
 
 def _dealt_file(folder: Path, number: int) -> Path:

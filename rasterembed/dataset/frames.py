@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import shapely
 
-from rasterembed.errors import UsageError
+from rasterembed.dataset.wkb import FootprintError, read_footprints
+from rasterembed.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
@@ -41,7 +41,13 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
         column = pa.chunked_array([part.column(name) for part in parts])
         # Convert vectors separately, because pandas would make a Python list of each vector.
         values[name] = _vectors(column) if name == "embedding" else column.to_pandas()
-    geometry = shapely.from_wkb(np.concatenate([part.column("geometry").to_numpy(False) for part in parts]))
+    try:
+        geometry = np.concatenate([read_footprints(part.column("geometry")) for part in parts])
+    except FootprintError as error:
+        raise DataError(
+            f"dataset {dataset.id!r}: a footprint cannot be read ({error}): "
+            f"run `rasterembed datasets verify {dataset.id}`"
+        ) from error
     return GeoDataFrame(values, geometry=geometry, crs="OGC:CRS84" if dataset.plan.profile.on_earth else None)
 
 

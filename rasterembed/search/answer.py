@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
+from rasterembed.dataset.wkb import read_footprint
 from rasterembed.errors import UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.raster.radiometry import ResolvedRadiometry
@@ -35,6 +36,12 @@ _ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HN
 
 _SHOWN_GROUPS = 4
 """Largest number of groups of datasets that a warning names."""
+
+
+def _check_footprint(footprint: bytes) -> bytes:
+    """Refuse bytes that are no footprint, because the row may come from a stranger's file."""
+    read_footprint(footprint)
+    return footprint
 
 
 class Hit(BaseModel):
@@ -73,7 +80,7 @@ class Hit(BaseModel):
     """Address of the scene's file. Only an answer over a collection has it."""
     cloud_cover: float | None = None
     """Share of the scene that clouds cover, in percent. None if it is not known, or if no collection was searched."""
-    geometry: bytes
+    geometry: Annotated[bytes, AfterValidator(_check_footprint)]
     """Footprint as WKB, in longitude and latitude. If the raster has no place on Earth, the unit is pixels."""
 
     def distance_text(self) -> str:

@@ -18,6 +18,7 @@ from rasterembed.collection.catalogue import CLOUD_COVER, Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
@@ -245,7 +246,7 @@ class CollectionSearcher:
                 hit = row | {"rank": rank, "lon": lon, "lat": lat, "geometry": geometry}
                 hit |= {"scene": scene["source"], "acquired": scene["datetime"], "cloud_cover": scene[CLOUD_COVER]}
                 hits.append(Hit.model_validate(hit))
-            except (ValidationError, shapely.errors.ShapelyError, TypeError, LookupError) as error:
+            except (ValidationError, FootprintError, TypeError, LookupError) as error:
                 raise self._files.impossible_row(error) from error
         return tuple(hits)
 
@@ -325,7 +326,7 @@ def _place(row: dict[str, Any]) -> tuple[float | None, float | None, bytes]:
     if row["geometry"] is None:
         left, top = row["col_off"], row["row_off"]
         return None, None, shapely.to_wkb(shapely.box(left, top, left + row["width"], top + row["height"]))
-    footprint = shapely.from_wkb(row["geometry"])
+    footprint = read_footprint(row["geometry"])
     west, _, east, _ = footprint.bounds
     if east - west > 180.0:  # The tile crosses the antimeridian.
         footprint = shapely.transform(footprint, lambda places: places + (places[:, :1] < 0) * [360.0, 0.0])

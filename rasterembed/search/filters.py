@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import shapely
 
+from rasterembed.dataset.wkb import FootprintError, read_footprints
+from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
 
 
@@ -59,7 +60,10 @@ class Filters:
         passes = rows["valid_fraction"].to_numpy() >= np.float32(self.min_valid_fraction)
         passes &= ~pc.is_in(rows["tile_id"], pa.array(self.excluded, pa.string())).to_numpy()
         if self.areas:
-            passes &= meets_all(self.areas, shapely.from_wkb(rows["geometry"].to_numpy()))
+            try:
+                passes &= meets_all(self.areas, read_footprints(rows["geometry"]))
+            except FootprintError as error:
+                raise DataError(f"a footprint in the vector index cannot be read ({error})") from error
         return rows.filter(pa.array(passes))
 
     def sql_condition(self) -> tuple[str, dict[str, Any]]:

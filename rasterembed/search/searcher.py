@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
+from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
@@ -291,7 +291,7 @@ def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
             lon, lat = _centre(dataset, row)
             acquired = dataset.plan.profile.acquired
             hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
-        except (ValidationError, TypeError, shapely.errors.ShapelyError) as error:
+        except (ValidationError, TypeError, FootprintError) as error:
             raise VectorFiles.of_dataset(dataset).impossible_row(error) from error
     return tuple(hits)
 
@@ -301,7 +301,7 @@ def _centre(dataset: Dataset, row: dict[str, Any]) -> tuple[float | None, float 
     centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
     if centre is None and dataset.plan.profile.on_earth:
         # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
-        point = shapely.from_wkb(row["geometry"]).representative_point()
+        point = read_footprint(row["geometry"]).representative_point()
         return point.x, point.y
     return centre or (None, None)
 

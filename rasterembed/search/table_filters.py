@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import duckdb
-import numpy as np
 import pyarrow as pa
-import shapely
 
-from rasterembed.errors import DataError, one_line
+from rasterembed.dataset.wkb import FootprintError, read_footprints
+from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
 from rasterembed.search.query import Pick
 from rasterembed.search.vector_files import VectorFiles
@@ -159,12 +158,10 @@ class TableFilters:
         if not self.areas:
             return batch.cast(_PASSING)
         try:
-            footprints = shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False))
-        except (shapely.errors.ShapelyError, TypeError) as error:
-            raise DataError(
-                f"{self.files.name}: a footprint of its table cannot be read ({one_line(error)})"
-            ) from error
-        inside = meets_all(self.areas, np.asarray(footprints, dtype=object))
+            footprints = read_footprints(batch.column("geometry"))
+        except FootprintError as error:
+            raise DataError(f"{self.files.name}: a footprint of its table cannot be read ({error})") from error
+        inside = meets_all(self.areas, footprints)
         return batch.drop_columns(["geometry"]).filter(pa.array(inside)).cast(_PASSING)
 
 

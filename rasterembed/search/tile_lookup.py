@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.tile_index import TileStatus
-from rasterembed.errors import DataError, UsageError, one_line, validation_reason
+from rasterembed.dataset.wkb import FootprintError, read_footprints
+from rasterembed.errors import DataError, UsageError, validation_reason
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
 from rasterembed.store import duck
@@ -81,9 +82,9 @@ class Place:
             DataError: if a footprint cannot be read.
         """
         try:
-            footprints = shapely.from_wkb([row["geometry"] for row in rows])
-        except (shapely.errors.ShapelyError, TypeError) as error:
-            raise DataError(f"the footprint of a tile cannot be read ({one_line(error)})") from error
+            footprints = read_footprints([row["geometry"] for row in rows])
+        except FootprintError as error:
+            raise DataError(f"the footprint of a tile cannot be read ({error})") from error
         pairs = [pair for pair in zip(rows, footprints, strict=True) if shapely.covers(pair[1], self._points).any()]
         pairs.sort(key=lambda pair: (shapely.distance(pair[1].centroid, self._points).min(), pair[0]["tile_id"]))
         return [row for row, _ in pairs]
@@ -178,7 +179,13 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         _create_index_view(con, dataset)
         for batch in con.execute(query, parameters).to_arrow_reader(65536):
-            inside = meets_all(areas, shapely.from_wkb(batch.column("geometry").to_numpy(zero_copy_only=False)))
+            try:
+                inside = meets_all(areas, read_footprints(batch.column("geometry")))
+            except FootprintError as error:
+                raise DataError(
+                    f"dataset {dataset.id!r}: a footprint of its tile index cannot be read ({error}): "
+                    f"run `rasterembed datasets verify {dataset.id}`"
+                ) from error
             matching.append(batch.select(["tile_id", "shard"]).filter(pa.array(inside)))
     schema = pa.schema([("tile_id", pa.string()), ("shard", pa.int32())])
     return pa.Table.from_batches(matching, schema) if matching else schema.empty_table()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -221,6 +222,8 @@ def _not_utf8() -> pa.Table:
     return table.set_column(SCHEMA.get_field_index("item"), "item", texts)
 
 
+NESTED = struct.pack("<BII", 1, 7, 1) * 7_000 + struct.pack("<BIdd", 1, 1, 24.0, 60.0)
+
 DAMAGED = {
     "footer": (b"PAR1" + bytes(range(100)) + (100).to_bytes(4, "little") + b"PAR1", "it is not a catalogue"),
     "not UTF-8": (_not_utf8(), "it is not a catalogue"),
@@ -233,6 +236,7 @@ DAMAGED = {
     "huge": (Catalogue.of([row(0, skipped=10**15)]).table, "skipped: a number is impossible"),
     "digest": (Catalogue.of([row(0, fingerprint="../x")]).table, "fingerprint: it is no digest"),
     "footprint": (Catalogue.of([row(0, geometry=b"no")]).table, "geometry: a footprint is no WKB"),
+    "nested footprint": (Catalogue.of([row(0, geometry=NESTED)]).table, "geometry: a footprint is nested too deeply"),
     "long footprint": (Catalogue.of([row(0, geometry=b"1" * 70_000)]).table, "geometry: a footprint is too long"),
     "verdict": (Catalogue.of([row(0)]).with_values(["survey--000000"], qa="good").table, "qa: it has an unknown"),
 }

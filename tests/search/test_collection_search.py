@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -391,11 +392,15 @@ def described(**values: Any) -> Any:
     return damage
 
 
+NESTED = struct.pack("<BII", 1, 7, 1) * 30_000 + struct.pack("<BIdd", 1, 1, 24.0, 60.0)
+"""A footprint that would end the process if GEOS read it."""
+
 DAMAGES = {
     "null number": (damaged_column("col_off", pa.array([None], pa.int32())), "impossible value"),
     "text as number": (damaged_column("width", pa.array(["wide"])), "impossible value"),
     "other vectors": (damaged_column("embedding", pa.array([[1.0]])), "collection 'survey': "),
     "other names": (damaged_column("dataset_id", pa.array([1])), "collection 'survey': "),
+    "nested": (damaged_column("geometry", pa.array([NESTED])), "impossible value .*nested too deeply"),
     "no WKB": (damaged_column("geometry", pa.array([b"no"])), "collection 'survey': |impossible value"),
     "path": (described(path="datasets/x/manifest.json"), "the path of file 0 is not the one"),
     "cell": (described(first=3, level=1), "the cell of file 0 is impossible"),
@@ -412,6 +417,16 @@ def test_a_table_of_a_stranger_ends_in_one_line(name: str, changed: ObjectStore)
     with pytest.raises(DataError, match=match) as error, CollectionSearcher(changed, NAME) as searcher:
         searcher.ask_vector(VECTORS[0], k=1000)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("engine", ["scan", "auto"])
+def test_a_nested_footprint_in_a_table_is_refused_in_an_area(engine: Any, changed: ObjectStore) -> None:
+    damaged_column("geometry", pa.array([NESTED]))(changed)
+    with CollectionSearcher(changed, NAME, engine=engine) as searcher:
+        with pytest.raises(DataError, match=r"footprint of .* cannot be read .*nested too deeply"):
+            searcher.ask(Query(lonlat=(27.01, 60.433)))
+        with pytest.raises(DataError, match=r"footprint of .* cannot be read .*nested too deeply"):
+            searcher.ask_vector(VECTORS[0], Where(bbox=(26, 60, 28, 61)))
 
 
 def test_the_command_searches_a_collection(embedded: Embedded, tmp_path: Path) -> None:
