@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.geoparquet import BBOX_TYPE
 from rasterembed.errors import DataError, one_line, validation_reason
 from rasterembed.store.layout import Layout
 from rasterembed.store.object_store import ObjectStore
@@ -38,6 +40,8 @@ class VectorFiles:
     """Keys of the files that have rows."""
     of_collection: bool
     """Whether the files belong to the table of a collection. They then have the column `dataset_id`."""
+    collection: Collection | None = None
+    """The collection of the table, whose catalogue knows the scenes. None for a dataset."""
 
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> VectorFiles:
@@ -68,6 +72,7 @@ class VectorFiles:
             dimensions=collection.configuration.model.dimensions,
             keys=tuple(part.path for part in table.parts),
             of_collection=True,
+            collection=collection,
         )
 
     @property
@@ -79,6 +84,24 @@ class VectorFiles:
     def columns(self) -> str:
         """Columns that every engine returns, as SQL."""
         return f"dataset_id, {_COLUMNS}" if self.of_collection else _COLUMNS
+
+    @property
+    def index_schema(self) -> pa.Schema:
+        """Columns of the rows file of a vector index: those of the answer, and those that filters need.
+
+        `bbox` and `geometry` are null for tiles without a place on Earth. `datetime` and `lattice` may be null.
+        """
+        fields = [
+            pa.field("tile_id", pa.string()),
+            *(pa.field(name, pa.int32()) for name in ("row", "col", "col_off", "row_off", "width", "height")),
+            pa.field("valid_fraction", pa.float32()),
+            pa.field("geometry", pa.binary()),
+            pa.field("bbox", BBOX_TYPE),
+        ]
+        if self.of_collection:
+            of_scene = [pa.field("datetime", pa.timestamp("ms", tz="UTC")), pa.field("lattice", pa.string())]
+            fields = [pa.field("dataset_id", pa.string()), *fields, *of_scene]
+        return pa.schema(fields)
 
     @property
     def advice(self) -> str:

@@ -6,7 +6,7 @@ import re
 import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from rasterembed.errors import UsageError
 
@@ -23,8 +23,17 @@ QA_OVERVIEW = "qa-overview.html"
 """The page about the quality of all datasets. It is in the root, because a name in the folder `qa` could be the id of a
 dataset."""
 
-VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
-"""Regular expression for the file names that `new_vector_index_name` returns."""
+IndexFileKind = Literal["rows", "vectors", "codes", "scenes", "hnsw"]
+"""Kind of a file of a vector index: one of the files of a segment, or the database of the engine `vss`."""
+
+_INDEX_ENDINGS: dict[IndexFileKind, str] = {
+    "rows": "arrow",
+    "vectors": "bin",
+    "codes": "faiss",
+    "scenes": "arrow",
+    "hnsw": "duckdb",
+}
+"""Endings of the names of the files of a vector index."""
 
 MAX_SHARD_NUMBER = 99_999
 """Largest number of a shard. The name of a shard has five digits for its number."""
@@ -156,9 +165,37 @@ def dead_letter(digest: str) -> str:
     return f"dead-letters/uploads/{digest[:32]}.json"
 
 
+VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
+"""Regular expression for the file names that `new_vector_index_name` returns."""
+
+
 def new_vector_index_name(fingerprint: str) -> str:
     """Return a new, unique file name for a vector index of the vectors with this digest."""
     return f"hnsw-{fingerprint[:12]}-{uuid.uuid4().hex[:8]}.duckdb"
+
+
+def new_index_file_name(kind: IndexFileKind, digest: str, build: str) -> str:
+    """Return the name of a new file of a vector index.
+
+    Args:
+        kind: kind of the file.
+        digest: digest of the vectors.
+        build: eight hexadecimal digits that no other build has. All files of one segment have the same ones.
+
+    Example:
+        >>> from rasterembed.store.layout import new_index_file_name
+        >>> new_index_file_name("rows", "0123456789abcdef", "89abcdef")
+        'rows-0123456789ab-89abcdef.arrow'
+    """
+    return f"{kind}-{digest[:12]}-{build}.{_INDEX_ENDINGS[kind]}"
+
+
+def index_file_kind(name: str) -> IndexFileKind | None:
+    """Return the kind of a file of a vector index, or None if `new_index_file_name` does not return such a name."""
+    for kind, ending in _INDEX_ENDINGS.items():
+        if re.fullmatch(rf"{kind}-[0-9a-f]{{12}}-[0-9a-f]{{8}}\.{ending}", name):
+            return kind
+    return None
 
 
 def dataset_id_of_object(key: str) -> str | None:
