@@ -1,0 +1,123 @@
+"""Distances of answers are exact, and rows that are equally far away have one order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from rasterembed.search.index.stored_rows import StoredDtype, StoredVectors
+from rasterembed.search.rerank import compare_all, cosine_distances, in_order, rerank, rounding_bound
+from rasterembed.search.row_selection import RowSelection, SelectionCache
+
+DTYPES: tuple[StoredDtype, ...] = ("float32", "float16", "int8")
+
+
+def _stored(path: Path, vectors: NDArray[np.generic]) -> StoredVectors:
+    vectors.tofile(path)
+    dtype: StoredDtype = next(dtype for dtype in DTYPES if np.dtype(dtype) == vectors.dtype)
+    return StoredVectors(path, len(vectors), vectors.shape[1], dtype)
+
+
+def _brute_force(query: NDArray[np.generic], vectors: NDArray[np.generic]) -> NDArray[np.float64]:
+    wide = vectors.astype(np.longdouble)
+    cosines = wide @ query.astype(np.longdouble) / np.linalg.norm(wide.astype(float), axis=1)
+    return np.asarray(1 - cosines / np.linalg.norm(query.astype(float)), float)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_distances_are_exact_for_every_dtype(tmp_path: Path, dtype: StoredDtype) -> None:
+    rng = np.random.default_rng(1)
+    vectors = (rng.standard_normal((300, 40)) * 30).clip(-127, 127).astype(dtype)
+    query = rng.standard_normal(40).astype(np.float32)
+    rows = rng.permutation(300)[:100]
+    found = rerank(query, _stored(tmp_path / "v", vectors), rows)
+    assert found.rows.tolist() == rows.tolist()
+    np.testing.assert_allclose(found.distances, _brute_force(query, vectors[rows]), rtol=0, atol=1e-11)
+
+
+def test_parallel_vectors_are_equally_far_away_at_any_place() -> None:
+    rng = np.random.default_rng(2)
+    vectors = rng.standard_normal((5000, 37)).astype(np.float32)
+    vectors[::7] = vectors[0] * np.arange(1, len(vectors[::7]) + 1, dtype=np.float32)[:, None]
+    vectors[3::7] = vectors[3]
+    distances = cosine_distances(vectors[1], vectors)
+    # A float32 multiple of a vector is not exactly parallel to it, so only powers of two are.
+    assert len(set(distances[0 : 7 * 2 : 7])) == 1
+    assert len(set(distances[3::7])) == 1
+    assert distances[3] == cosine_distances(vectors[1], vectors[3:4])[0]
+
+
+def test_numbers_that_float32_cannot_square_and_zero_vectors() -> None:
+    vectors = np.array([[1e-30, 0], [3e38, 3e38], [0, 0], [-1e-40, 0]], np.float32)
+    assert cosine_distances(np.array([1.0, 0.0]), vectors) == pytest.approx([0, 1 - 0.5**0.5, 1, 2], abs=1e-7)
+
+
+@pytest.mark.parametrize("count", [1, 10, 299, 300, 5000])
+@pytest.mark.parametrize("share", [None, 0.0, 0.1, 1.0])
+def test_comparing_all_finds_the_nearest_with_ties(tmp_path: Path, count: int, share: float | None) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.integers(-2, 3, (300, 3)).astype(np.float32)  # few directions: many ties
+    query = rng.standard_normal(3).astype(np.float32)
+    mask = np.ones(300, bool) if share is None else rng.random(300) < share
+    selection = None if share is None else RowSelection.of_mask(mask)
+    found = compare_all(query, _stored(tmp_path / "v", vectors), selection, count)
+    with np.errstate(invalid="ignore"):
+        expected = np.nan_to_num(_brute_force(query, vectors), nan=1.0)
+    allowed = np.flatnonzero(mask)
+    limit = np.sort(expected[allowed])[min(count, len(allowed)) - 1] if len(allowed) else 0.0
+    assert set(np.flatnonzero(mask & (expected <= limit + 1e-12))) <= set(found.rows.tolist()) <= set(allowed)
+
+
+def test_the_bound_holds_in_float32() -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.standard_normal((2000, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rough = 1 - vectors @ vectors[0]
+    assert np.abs(rough - _brute_force(vectors[0], vectors)).max() < rounding_bound(384) < 3e-5
+
+
+def test_rows_of_the_same_distance_are_in_the_order_of_their_ids() -> None:
+    rows = pa.table({"tile_id": ["b", "a", "b", "é", "z"], "dataset_id": ["2", "2", "1", "1", "1"]})
+    ordered = in_order(rows, np.array([0.5, 0.5, 0.5, 0.5, 0.1]), ("tile_id", "dataset_id"), 4)
+    assert list(zip(*(ordered[name].to_pylist() for name in ("tile_id", "dataset_id")), strict=True)) == [
+        ("z", "1"), ("a", "2"), ("b", "1"), ("b", "2"),
+    ]  # fmt: skip
+    assert ordered["distance"].to_pylist() == [0.1, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 8, 9, 1000])
+def test_a_selection_has_the_same_rows_in_all_forms(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    mask, other = rng.random(rows) < 0.4, rng.random(rows) < 0.5
+    selection = RowSelection.of_mask(mask)
+    assert selection.mask.tolist() == mask.tolist()
+    assert selection.numbers.tolist() == [number for number in range(rows) if mask[number]]
+    assert selection.count == sum(mask)
+    assert [bool(selection.bitmap[n // 8] >> (n % 8) & 1) for n in range(rows)] == mask.tolist()
+    both = selection & RowSelection.of_numbers(rng.permutation(np.flatnonzero(other)), rows)
+    assert (both.mask.tolist(), both.count) == ((mask & other).tolist(), int((mask & other).sum()))
+
+
+def test_row_numbers_of_a_selection_are_checked() -> None:
+    for numbers in ([-1], [5], [0, 7]):
+        with pytest.raises(IndexError):
+            RowSelection.of_numbers(np.array(numbers), 5)
+
+
+def test_the_cache_keeps_the_last_selections_within_its_memory() -> None:
+    cache, computed = SelectionCache(most_bytes=3 * 1200), []
+
+    def get(key: str) -> None:
+        cache.get(key, lambda: computed.append(key) or [RowSelection.of_mask(np.zeros(1000, bool)), None])  # type: ignore[func-returns-value]
+
+    for key in ("a", "b", "a", "c", "a", "d", "b", "a"):
+        get(key)
+    assert computed == ["a", "b", "c", "d", "b"]
+    assert 0 < cache.nbytes <= 3 * 1200
+    cache.get("large", lambda: [RowSelection.of_mask(np.ones(10_000, bool))])
+    get("a")
+    assert computed == ["a", "b", "c", "d", "b"]
