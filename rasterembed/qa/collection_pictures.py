@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import shapely
 from matplotlib.collections import PolyCollection
@@ -12,8 +10,9 @@ from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.drawing.figure import SOFT, Heading, add_legend, new_figure, style_axes, to_png
+from rasterembed.drawing.place_map import place_figure
 from rasterembed.qa.collection_outliers import Outliers, principal_axes
-from rasterembed.qa.figure import SOFT, WIDTH_IN, Heading, add_legend, new_figure, style_axes, to_png
 from rasterembed.qa.scene_means import SceneMeans
 
 _COLOURS = {
@@ -31,9 +30,6 @@ _MOST_POINTS = 20_000
 """Largest number of points in the picture of the vectors. If there are more scenes, every n-th scene and all outliers
 are drawn."""
 
-_HEIGHT_IN = (1.8, 7.0)
-"""Smallest and largest height of the map, in inches."""
-
 
 def draw_scenes(heading: Heading, geometry: NDArray[np.object_], states: NDArray[np.object_]) -> bytes:
     """Draw the footprints of all scenes, with a colour for each state.
@@ -46,50 +42,28 @@ def draw_scenes(heading: Heading, geometry: NDArray[np.object_], states: NDArray
     Returns:
         A PNG file.
     """
-    west, south, east, north = _padded(*shapely.total_bounds(geometry))
-    # A degree of longitude is shorter towards the poles.
-    aspect = 1 / math.cos(math.radians(min(abs(south + north) / 2, 75.0)))
-    left, right, below, above = 0.95, 0.15, 0.95, 0.72
-    width = WIDTH_IN - left - right
-    tall = min(max(width * (north - south) * aspect / (east - west), _HEIGHT_IN[0]), _HEIGHT_IN[1])
-    height = tall + below + above
     caption = (
         "Each outline is a scene, and each dot is its middle. Places in several scenes are darker. Look for scenes "
         "at a wrong place, for gaps, and for failed scenes that lie together."
     )
-    figure = new_figure(heading, "Scenes by state", height, caption)
-    axes = figure.add_axes((left / WIDTH_IN, below / height, width / WIDTH_IN, tall / height))
-    handles = []
-    for state, colour in _COLOURS.items():
+    counts = {state: int(np.count_nonzero(states == state.value)) for state in _COLOURS}
+    shown = {state: colour for state, colour in _COLOURS.items() if counts[state]}
+    handles = [
+        Patch(facecolor=colour, alpha=0.6, label=f"{state.value}: {counts[state]:,}") for state, colour in shown.items()
+    ]
+    figure, axes = place_figure(heading, "Scenes by state", caption, shapely.total_bounds(geometry), handles)
+    for state, colour in shown.items():
         chosen = geometry[states == state.value]
-        if not len(chosen):
-            continue
-        handles.append(Patch(facecolor=colour, alpha=0.6, label=f"{state.value}: {len(chosen):,}"))
         middles = shapely.get_coordinates(shapely.centroid(chosen))
         if len(geometry) <= _MOST_OUTLINES:
             rings = shapely.get_exterior_ring(shapely.get_parts(chosen))
             outlines = [shapely.get_coordinates(ring) for ring in rings if ring is not None]
             axes.add_collection(
-                PolyCollection(outlines, facecolors=colour, edgecolors=colour, alpha=0.35, linewidths=0.6)
+                PolyCollection(outlines, facecolors=colour, edgecolors=colour, alpha=0.35, linewidths=0.6),
+                autolim=False,
             )
-        axes.plot(middles[:, 0], middles[:, 1], ".", color=colour, markersize=2.5)
-    add_legend(figure, handles, 1 - 0.38 / height, len(handles))
-    axes.set_xlim(west, east)
-    axes.set_ylim(south, north)
-    axes.set_aspect(aspect)
-    axes.set_anchor("W")
-    axes.ticklabel_format(useOffset=False, style="plain")
-    axes.locator_params(axis="x", nbins=5)
-    axes.set_xlabel("Longitude (°)", color=SOFT, loc="left")
-    axes.set_ylabel("Latitude (°)", color=SOFT)
-    style_axes(axes)
+        axes.plot(middles[:, 0], middles[:, 1], ".", color=colour, markersize=2.5, scalex=False, scaley=False)
     return to_png(figure)
-
-
-def _padded(west: float, south: float, east: float, north: float) -> tuple[float, float, float, float]:
-    """Return a box with a margin, so that the outermost footprints can be seen."""
-    margin = max(0.03 * max(east - west, north - south), 1e-6)
-    return west - margin, south - margin, east + margin, north + margin
 
 
 def draw_vectors(heading: Heading, means: SceneMeans, outliers: Outliers, limit: float) -> bytes:

@@ -343,8 +343,8 @@ def _examples(catalogue: Catalogue, state: SceneState) -> tuple[str, ...]:
 def _draw_pictures(measures: _Measures) -> Pictures:
     """Draw all pictures that the measurements allow."""
     # Matplotlib takes long to import, and only this function needs it.
+    from rasterembed.drawing.figure import Heading
     from rasterembed.qa import collection_pictures
-    from rasterembed.qa.figure import Heading
 
     model = measures.configuration.model
     heading = Heading(measures.layout.collection_id, model.name, model.id == DEMO)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.tile_index import TileStatus
+from rasterembed.drawing.raster_map import cell_to_pixel
 from rasterembed.qa.vector_statistics import Principal, Vectors
 
 EMBEDDED, MISSING = 0, 1
@@ -83,17 +83,6 @@ def colour_map(
         inside = (row < colours.shape[0]) & (col < colours.shape[1])
         colours[row[inside], col[inside]] = (1 + 254 * np.clip(share, 0.0, 1.0)[inside]).round().astype(np.uint8)
     return colours
-
-
-def cell_to_pixel(plan: Plan) -> Affine:
-    """Return the affine transform from (column, row) of the tile grid to (column, row) of the raster.
-
-    The centre of a cell becomes the centre of its tile. With `edge=shift`, the tiles of the last row and column are
-    moved inward. For these tiles, the centre is not exact.
-    """
-    grid, first = plan.sharding.grid, plan.sharding.first_tile
-    offset = (grid.size - grid.step) / 2
-    return Affine.translation(int(first.col_off[0]) + offset, int(first.row_off[0]) + offset) @ Affine.scale(grid.step)
 
 
 def write_pca_tif(plan: Plan, principal: Principal, colours: NDArray[np.uint8], tags: Mapping[str, str]) -> bytes:

@@ -111,8 +111,8 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
 def _draw_pictures(measures: DatasetMeasures) -> Pictures:
     """Draw all pictures that the measurements allow."""
     # Matplotlib takes long to import, and only this function needs it.
+    from rasterembed.drawing.figure import Heading
     from rasterembed.qa import pictures
-    from rasterembed.qa.figure import Heading
 
     manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
     untrained = manifest.configuration["model"]["id"] == DEMO

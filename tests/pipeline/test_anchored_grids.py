@@ -16,10 +16,10 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.drawing.raster_map import cell_to_pixel
 from rasterembed.errors import UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.qa import pictures
-from rasterembed.qa.maps import cell_to_pixel
 from rasterembed.qa.metrics import Status
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid

@@ -28,10 +28,10 @@ from examples.landscape import make_scene
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, read_manifest, set_state
 from rasterembed.dataset.selection import Selection
+from rasterembed.drawing.figure import Heading
 from rasterembed.errors import DataError, ObjectMissingError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, check_dataset, embed_raster
-from rasterembed.qa.figure import Heading
 from rasterembed.qa.maps import StatusMap
 from rasterembed.qa.metrics import Metric
 from rasterembed.qa.pictures import draw_coverage
