@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.escape import escape_terminal
 from rasterembed.search.answer import Answer, Example, Hit, Role
+from rasterembed.search.card_sheet import THUMB, Card, Section, draw_sheet
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output_file import OutputFile, find_output
 from rasterembed.search.thumbnails import picture, thumbnails
@@ -20,11 +19,6 @@ from rasterembed.store.object_store import ObjectStore
 
 MAX_SHOWN = 120
 """Largest number of hits on a sheet."""
-
-# Sizes on the sheet, in px.
-_THUMB, _GAP, _MARGIN, _FRAME = 208, 18, 32, 5
-_CAPTION, _LINE = 62, 17
-_HEADING, _SECTION = 78, 34
 
 _NAMED = 4
 """Largest number of datasets that are named in the heading."""
@@ -35,22 +29,8 @@ _MAX_EXAMPLES = 24
 _MAX_COLUMNS = 8
 """Largest number of thumbnails side by side."""
 
-_PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
 _FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#cf222e"}
 """Colour of an example's frame."""
-
-
-@dataclass(frozen=True)
-class _Card:
-    """A thumbnail with its caption."""
-
-    picture: Image.Image
-    head: str
-    """First line of the caption."""
-    lines: tuple[str, ...]
-    """Further lines of the caption, in smaller letters."""
-    frame: str | None = None
-    """Colour of the frame and of the caption's first line. None means no frame."""
 
 
 def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | Path) -> None:
@@ -77,7 +57,7 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
         shown: tuple[Tile | Hit, ...] = (*tiles, *answer.hits[:MAX_SHOWN])
         own = [tile for tile in shown if tile.dataset_id == dataset.id]
         if own:
-            pictures |= thumbnails(dataset, own, _THUMB)
+            pictures |= thumbnails(dataset, own, THUMB)
     several = answer.several_datasets
     examples = [_example_card(example, by_id, pictures, several) for example in shown_examples]
     dated = answer.collection is not None
@@ -109,28 +89,26 @@ def shown_datasets(store: ObjectStore, answer: Answer, most: int = MAX_SHOWN) ->
 
 def _example_card(
     example: Example, datasets: dict[str, Dataset], pictures: dict[tuple[str, str], Image.Image], several: bool
-) -> _Card:
+) -> Card:
     if example.tile is not None:
         thumbnail = pictures[example.tile.dataset_id, example.tile.tile_id]
         place = _place(datasets[example.tile.dataset_id], example.tile)
         lines = (place, example.label, *([example.tile.dataset_id] if several else []))
-        return _Card(thumbnail, example.role, lines, _FRAMES[example.role])
+        return Card(thumbnail, example.role, lines, _FRAMES[example.role])
     first = datasets[example.read_like] if example.read_like in datasets else next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
-    return _Card(
-        picture(pixels, valid, radiometry, side, _THUMB), example.role, (example.label,), _FRAMES[example.role]
-    )
+    return Card(picture(pixels, valid, radiometry, side, THUMB), example.role, (example.label,), _FRAMES[example.role])
 
 
-def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool) -> _Card:
+def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool) -> Card:
     head = f"{hit.rank}    {hit.distance_text()}"
     owner = hit.dataset_id
     if dated:  # Ids of a collection's datasets are long, and all begin with the id of the collection.
         name = (hit.scene or hit.dataset_id).rsplit("/", 1)[-1]
         owner = ", ".join(filter(None, (hit.date_text(), name)))
     lines = (hit.place(), hit.tile_id, *([owner] if several else []))
-    return _Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
+    return Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
 
 
 def _place(dataset: Dataset, tile: Tile) -> str:
@@ -141,31 +119,15 @@ def _place(dataset: Dataset, tile: Tile) -> str:
     return "{:.5f}, {:.5f}".format(*centre)
 
 
-def _draw(answer: Answer, examples: Sequence[_Card], hits: Sequence[_Card]) -> Image.Image:
+def _draw(answer: Answer, examples: Sequence[Card], hits: Sequence[Card]) -> Image.Image:
     """Draw the sheet: a heading, the examples, and the hits in the order of their ranks."""
-    columns = min(_MAX_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
-    cell = _THUMB + _CAPTION + _GAP + (_LINE if answer.several_datasets else 0)
-    rows = [-(-len(cards) // columns) for cards in (examples, hits)]
-    width = 2 * _MARGIN + columns * _THUMB + (columns - 1) * _GAP
-    height = 2 * _MARGIN + _HEADING + sum(_SECTION + count * cell for count in rows) - _GAP
-    room = width - 2 * _MARGIN
-    sheet = Image.new("RGB", (width, height), _PAPER)
-    draw = ImageDraw.Draw(sheet)
-    y = _MARGIN
-    _text(draw, (_MARGIN, y), answer.query, 24, _INK, room)
-    _text(draw, (_MARGIN, y + 36), _subtitle(answer), 14, _SOFT, room)
-    y += _HEADING
     shown = "" if len(hits) == len(answer.hits) else f", {len(hits)} of {len(answer.hits)}"
-    sections = (("examples", examples), (f"nearest tiles, with cosine distance{shown}", hits))
-    for (title, cards), count in zip(sections, rows, strict=True):
-        draw.line([(_MARGIN, y), (width - _MARGIN, y)], fill=_RULE)
-        _text(draw, (_MARGIN, y + 8), title, 14, _SOFT, room)
-        y += _SECTION
-        for i, card in enumerate(cards):
-            corner = _MARGIN + (i % columns) * (_THUMB + _GAP), y + (i // columns) * cell
-            _draw_card(sheet, draw, card, corner)
-        y += count * cell
-    return sheet
+    sections = (
+        Section("examples", examples),
+        Section(f"nearest tiles, with cosine distance{shown}", hits),
+    )
+    columns = min(_MAX_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
+    return draw_sheet(answer.query, _subtitle(answer), sections, columns, lines=3 if answer.several_datasets else 2)
 
 
 def _subtitle(answer: Answer) -> str:
@@ -174,24 +136,3 @@ def _subtitle(answer: Answer) -> str:
         names += f" and {len(answer.engines) - _NAMED} more datasets"
     engines = ", ".join(dict.fromkeys(engine.name for engine in answer.engines))
     return f"{names}   |   model {answer.model}   |   search {engines}"
-
-
-def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: _Card, corner: tuple[int, int]) -> None:
-    x, y = corner
-    sheet.paste(card.picture, corner)
-    if card.frame:
-        draw.rectangle([x, y, x + _THUMB - 1, y + _THUMB - 1], outline=card.frame, width=_FRAME)
-    _text(draw, (x, y + _THUMB + 6), card.head, 16, card.frame or _INK, _THUMB)
-    for i, line in enumerate(card.lines):
-        _text(draw, (x, y + _THUMB + 27 + _LINE * i), line, 13, _SOFT, _THUMB)
-
-
-def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:
-    """Draw one line of text. If the line is wider than `room` px, it is cut and ends with three dots."""
-    font = ImageFont.load_default(size)
-    text = escape_terminal(text)  # A line break in the text would start a second line.
-    if draw.textlength(text, font=font) > room:
-        while text and draw.textlength(f"{text}...", font=font) > room:
-            text = text[:-1]
-        text += "..."
-    draw.text(corner, text, font=font, fill=colour)
