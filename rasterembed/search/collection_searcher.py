@@ -78,7 +78,7 @@ class CollectionSearcher:
     ) -> None:
         self.collection = Collection.open(store, collection_id)
         self._device, self._hub_token = device, hub_token
-        self._files = _open_files(self.collection)
+        self._files = open_table_files(self.collection)
         ready = self.collection.catalogue.filter(states=[SceneState.READY]).table
         self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
         if not self._ready.count:
@@ -281,7 +281,7 @@ def open_searcher(
     )
 
 
-def _open_files(collection: Collection) -> VectorFiles:
+def open_table_files(collection: Collection) -> VectorFiles:
     """Return the files of a collection's table, after a check of their sizes. The folder is listed once.
 
     Raises:
