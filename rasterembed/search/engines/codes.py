@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rasterembed.errors import DataError
+from rasterembed.search.engines.codes_file import NotFiniteError
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, CodesName
-from rasterembed.search.index.stored_rows import StoredVectors
+from rasterembed.search.engines.flat import FlatEngine, write_flat
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.stored_rows import StoredVectors
 
 
 @dataclass(frozen=True)
@@ -15,6 +21,8 @@ class CodesParameters:
 
     engine: CodesName
     """The engine that will read the codes."""
+    owner: str
+    """Kind and name of the owner of the vectors for error texts, such as `dataset 'scene'`."""
     lists: int | None = None
     """Number of inverted lists of `ivf`. None: it follows from the number of rows."""
     like: CodesEngine | None = None
@@ -33,7 +41,12 @@ def write_codes(vectors: StoredVectors, path: Path, parameters: CodesParameters)
         DataError: if a vector has a number that is not finite.
         OSError: if the file cannot be written.
     """
-    raise NotImplementedError
+    try:
+        if parameters.engine == "flat":
+            return write_flat(vectors, path)
+        raise NotImplementedError
+    except NotFiniteError as error:
+        raise DataError(f"{parameters.owner}: {error}: it cannot be searched; embed the raster again") from error
 
 
 def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int) -> CodesEngine:
@@ -48,4 +61,6 @@ def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int) -> Codes
     Raises:
         IndexUnusableError: if the file is not one that `write_codes` can have written for these values.
     """
+    if info.engine == "flat":
+        return FlatEngine(path, info, rows, dimensions)
     raise NotImplementedError

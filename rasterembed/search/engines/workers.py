@@ -1,0 +1,62 @@
+"""Threads that share the work of queries.
+
+FAISS releases Python's lock while it compares vectors, so Python threads use all cores. One pool serves all searchers
+of a process. All cores work for a single query. Many queries at once share the cores, and do not start more threads
+than cores.
+
+FAISS' own threads are not used for queries. FAISS divides a call by queries, so they do not help a single query. Each
+calling thread would also get a team of threads that spins while it waits, which slows down other work on the cores.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from rasterembed.model.processor import usable_cores
+
+Result = TypeVar("Result")
+
+
+class _Pool:
+    """The process's pool. It is started by the first query that needs it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def threads(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(usable_cores(), "search", _use_one_thread)
+            return self._threads
+
+    def forget(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+def _use_one_thread() -> None:
+    """Let FAISS compute in the calling thread alone. The setting counts for this thread, and not for PyTorch."""
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+
+
+_pool = _Pool()
+# A forked process has no threads but the one that forked: it starts its own pool.
+os.register_at_fork(after_in_child=_pool.forget)
+
+
+def run_all(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Run functions at the same time, and return their results in order. A task must not call this function.
+
+    Args:
+        tasks: the functions. They should release Python's lock most of the time. A single task runs in the calling
+            thread.
+    """
+    if len(tasks) == 1:
+        return [tasks[0]()]
+    return list(_pool.threads().map(lambda task: task(), tasks))
