@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rasterembed.collection.catalogue import SCHEMA, Catalogue
+from rasterembed.collection.catalogue import Catalogue, read_rows_of_catalogue
 from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneRow
-from rasterembed.dataset.geoparquet import PARQUET_ERRORS
-from rasterembed.errors import DataError, one_line, validation_reason
+from rasterembed.dataset.whole_table import TableLimits
+from rasterembed.errors import DataError, validation_reason
 from rasterembed.raster.source import Source
 from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.layout import CollectionLayout, key_in
@@ -29,6 +29,9 @@ from rasterembed.store.object_store import ObjectStore
 MOST_SCENES, MOST_BYTES = 1024, 2**30
 """Largest number of scenes of a batch, and size of their files in bytes after which a batch gets no further scene. The
 work of a batch then takes much longer than the start of a worker and the loading of the model."""
+
+_LIMITS = TableLimits(rows=MOST_SCENES, bytes=2**28)
+"""Largest size of the rows of a batch that is read."""
 
 
 class _StoredScene(BaseModel):
@@ -130,11 +133,7 @@ def read_rows(store: ObjectStore, layout: CollectionLayout, batch: Batch) -> lis
     data = store.read(key)
     if data is None:
         raise DataError(f"{store.uri(key)}: the rows of a complete batch are missing: run again")
-    try:
-        table = pq.read_table(io.BytesIO(data)).select(SCHEMA.names).cast(SCHEMA)
-        return list(Catalogue(table).rows())
-    except (*PARQUET_ERRORS, KeyError) as error:
-        raise DataError(f"{store.uri(key)}: the rows cannot be read ({one_line(error)}): run again") from error
+    return list(read_rows_of_catalogue(io.BytesIO(data), store.uri(key), "run again", _LIMITS).rows())
 
 
 def clear_batches(store: ObjectStore, layout: CollectionLayout) -> None:

@@ -59,12 +59,13 @@ def check_collection_quality(
     from rasterembed.qa.pictures import data_uri
 
     report = CollectionSteps().check_quality(store, layout, configuration, catalogue, thresholds, dry_run=dry_run)
-    pictures = {name: store.read(layout.qa_file(name)) for name in report.pictures}
+    # Another run may delete a picture after the report was written. The report is then shown without this picture.
+    pictures = {name: png for name in report.pictures if (png := store.read(layout.qa_file(name)))}
     kind, title = ("collection-qa-dry-run", "Dry run: quality") if dry_run else ("collection-qa", "Quality")
     create_markdown_artifact(
         key=artifact_key(kind, report.collection_id),
         description=escape_markdown(f"{title} of collection {report.collection_id}: {report.summary()}"),
-        markdown=collection_markdown(report, {name: data_uri(png) if png else "" for name, png in pictures.items()}),
+        markdown=collection_markdown(report, {name: data_uri(png) for name, png in pictures.items()}),
     )
     log = get_run_logger()
     for metric in report.breaches:

@@ -28,6 +28,7 @@ def check_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
 
     report = run_qa(store, manifest, thresholds)
     layout = DatasetLayout(manifest.dataset_id)
+    # Another run may delete a picture after the report was written. The report is then shown without this picture.
     pictures = {name: store.read(layout.qa_file(name)) for name in report.pictures if name.endswith(".png")}
     _publish(report, "qa", "Quality", {name: data_uri(png) for name, png in pictures.items() if png})
     get_run_logger().info("%s; the report is %s", report.summary(), store.uri(layout.qa_report_markdown))

@@ -12,12 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import shapely
 from numpy.typing import NDArray
 
@@ -25,6 +24,7 @@ from rasterembed.collection.scene_row import QaVerdict, SceneRow, SceneState
 from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS, GeoMetadata, geoparquet_writer, write_metadata
 from rasterembed.dataset.stac import EO_EXTENSION
 from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, STAC_VERSION
+from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
@@ -111,6 +111,9 @@ _ROW_GROUP_ROWS = 65_536
 
 MAX_FOOTPRINT_BYTES = 65_536
 """Largest size of a scene's footprint as WKB, which is about 4,000 corners."""
+
+CATALOGUE_LIMITS = TableLimits(rows=2_000_000, bytes=2**31)
+"""Largest catalogue that is read. A scene takes about a kilobyte of memory, and a footprint with many corners more."""
 
 _STATES = {state.value for state in SceneState}
 _VERDICTS = {verdict.value for verdict in QaVerdict}
@@ -305,15 +308,33 @@ def read_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | 
     remedy = "delete the file and run again; the scenes are not embedded again"
     try:
         with store.open(key) as file:
-            table = pq.read_table(file, columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
-        table.validate(full=True)  # It finds texts that are not UTF-8.
+            return read_rows_of_catalogue(file, store.uri(key), remedy)
     except ObjectMissingError:
         return None
+
+
+def read_rows_of_catalogue(
+    file: IO[bytes], name: str, remedy: str, limits: TableLimits = CATALOGUE_LIMITS
+) -> Catalogue:
+    """Read a Parquet file with the columns of a catalogue, and check every row.
+
+    Args:
+        file: the file.
+        name: address of the file, for errors.
+        remedy: advice for a person if the file cannot be used.
+        limits: largest size that is believed.
+
+    Raises:
+        DataError: if this library cannot have written the rows, or if they are too many or too large.
+    """
+    try:
+        table = read_whole_table(file, limits, SCHEMA.names).cast(SCHEMA)
+        table.validate(full=True)  # It finds texts that are not UTF-8.
     except (*PARQUET_ERRORS, KeyError) as error:
-        raise DataError(f"{store.uri(key)}: it is not a catalogue ({one_line(error)}): {remedy}") from error
+        raise DataError(f"{name}: it is not a catalogue ({one_line(error)}): {remedy}") from error
     reason = _why_unusable(table)
     if reason is not None:
-        raise DataError(f"{store.uri(key)}: this version cannot use the catalogue ({reason}): {remedy}")
+        raise DataError(f"{name}: this version cannot use the catalogue ({reason}): {remedy}")
     return Catalogue(table.replace_schema_metadata(None).combine_chunks())
 
 

@@ -18,6 +18,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
+from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 _BATCH_ROWS = 8192
 """Largest number of table rows in a batch of `Dataset.batches`."""
+
+_INDEX_BYTES, _INDEX_ROW_BYTES = 2**26, 2**13
+"""Largest size of a tile index in memory, in bytes, and for each of its rows. A footprint has up to 4 KiB, and only a
+few footprints at the edge of a map have more."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +193,8 @@ class Dataset:
             ObjectMissingError: if the tile index is missing.
         """
         with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
-            return pq.read_table(file)
+            tiles = self.manifest.tiles
+            return read_whole_table(file, TableLimits(tiles, _INDEX_BYTES + _INDEX_ROW_BYTES * tiles))
 
     @property
     def columns(self) -> list[str]:

@@ -98,11 +98,12 @@ def picture_lines(
         report: the report.
         captions: caption of each picture, by file name. Files without a caption are left out.
         addresses: URI of each picture, by file name. By default, the Markdown refers to files in its own folder.
+            A picture without an address is left out: it vanished after the report was written.
     """
     lines = []
     for name in report.pictures:
-        if name in captions:
-            address = name if addresses is None else addresses[name]
+        address = name if addresses is None else addresses.get(name)
+        if name in captions and address:
             lines += ["", f"## {captions[name]}", "", f"![{captions[name]}]({address})"]
     return lines
 

@@ -19,6 +19,7 @@ from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import ALL_STATES
+from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.errors import ObjectMissingError, RasterEmbedError, StoreUnavailableError, one_line
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.local_file import local_file
@@ -85,7 +86,7 @@ def scene_means(
         for row, (state, tiles) in enumerate(zip(columns["state"], columns["rows"], strict=True))
         if state != SceneState.FAILED and tiles
     ]
-    kept = _Kept.read(store, layout, dimensions)
+    kept = _Kept.read(store, layout, dimensions, catalogue.count)
     places = [kept.place.get((columns["id"][row], columns["fingerprint"][row])) for row in wanted]
     missing = [columns["id"][row] for row, place in zip(wanted, places, strict=True) if place is None]
     computed = map_threaded(lambda dataset_id: _compute(store, dataset_id, dimensions), missing)
@@ -157,12 +158,15 @@ class _Kept:
     """Shape (n, D)."""
 
     @classmethod
-    def read(cls, store: ObjectStore, layout: CollectionLayout, dimensions: int) -> _Kept:
-        """Read the file. If it is missing or cannot be used, return no means, because they can be computed again."""
+    def read(cls, store: ObjectStore, layout: CollectionLayout, dimensions: int, scenes: int) -> _Kept:
+        """Read the file of a collection with `scenes` scenes.
+
+        If the file is missing or cannot be used, return no means, because they can be computed again.
+        """
         empty = cls({}, np.empty((0, 3)), np.empty((0, dimensions), np.float32))
         try:
             with store.open(layout.scene_means) as file:
-                table = pq.read_table(file)
+                table = read_whole_table(file, _limits(scenes, dimensions))
             table.validate(full=True)  # It finds texts that are not UTF-8.
         except (ObjectMissingError, *PARQUET_ERRORS):
             return empty
@@ -177,6 +181,12 @@ class _Kept:
 
 
 _STATISTICS = ("tiles", "norm", "spread")
+
+
+def _limits(scenes: int, dimensions: int) -> TableLimits:
+    """Return the largest size of the file that is read. It may still have scenes that left the collection."""
+    rows = 2 * scenes + 1000
+    return TableLimits(rows, rows * (8 * dimensions + 512))
 
 
 def _schema(dimensions: int) -> pa.Schema:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,6 +40,11 @@ def _manifest(store: ObjectStore) -> Manifest:
     return manifest
 
 
+def _newest_artifact(server: PrefectServer) -> dict[str, Any]:
+    answer = httpx.post(f"{server.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
+    return max(answer.raise_for_status().json(), key=lambda each: each["created"])
+
+
 def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     store: ObjectStore, prefect_api: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,8 +64,7 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     table = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in table if line.endswith("passed")][:2] == ["shards_missing", "shards_mismatched"]
 
-    answer = httpx.post(f"{prefect_api.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
-    artifact = max(answer.raise_for_status().json(), key=lambda each: each["created"])
+    artifact = _newest_artifact(prefect_api)
     assert artifact["type"] == "markdown"
     assert len(artifact["data"]) < 500_000
     assert artifact["description"] == "Quality of dataset scene: 23 passed"
@@ -68,8 +73,17 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
 
 @pytest.mark.usefixtures("plain_pictures")
 def test_a_breach_fails_the_flow_after_the_report_is_written(
-    store: ObjectStore, capsys: pytest.CaptureFixture[str]
+    store: ObjectStore, prefect_api: PrefectServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    read = ObjectStore.read
+
+    def read_too_late(self: ObjectStore, key: str, *most: int) -> bytes | None:
+        """Read an object. A picture vanishes before it is read, as another run may delete it."""
+        if key.endswith("norms.png"):
+            self.delete(key)
+        return read(self, key, *most)
+
+    monkeypatch.setattr(ObjectStore, "read", read_too_late)
     gone = _manifest(store).shards[0]
     store.delete(gone.path)
     with pytest.raises(SystemExit) as end:
@@ -84,6 +98,10 @@ def test_a_breach_fails_the_flow_after_the_report_is_written(
     assert _manifest(store).state == "failed_qa"
     written = json.loads(store.read(f"qa/{ID}/report.json") or b"")
     assert (written["passed"], written["thresholds"]["min_coverage"]) == (False, 0.5)
+    page = _newest_artifact(prefect_api)["data"]
+    assert page.count("(data:image/webp;base64,") == 2
+    assert "Which tiles have a vector" in page
+    assert "Norms and valid fractions" not in page
 
     with pytest.raises(SystemExit) as end:
         run(qa_report, ["--root", store.root, "--dataset", "unknown"])
