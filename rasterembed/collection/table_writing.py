@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.store.layout import CollectionLayout, name_of
+from rasterembed.store.local_cache import temporary_folder
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 
@@ -251,10 +251,9 @@ class _TableWriter:
         kept = {cell: same[cell] for cell in cells if cell in same}
         wanted = [cell for cell in cells if cell not in kept]
         del every, new_keys
-        with tempfile.TemporaryDirectory(prefix="rasterembed-table-") as folder:
-            dealt = Path(folder)
+        with temporary_folder("table") as dealt:
             sources = [part.part for part in old if part.part.cell not in kept]
-            with os_errors(folder):
+            with os_errors(str(dealt)):
                 self._deal(sources, to_read, wanted, dealt)
             written = {}
             for number, cell in enumerate(wanted):

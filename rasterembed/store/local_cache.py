@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import fcntl
 import logging
 import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -59,3 +62,52 @@ def _random_folder(instead_of: Path) -> Path:
     path = Path(tempfile.mkdtemp(prefix=f"{instead_of.name}-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
+
+
+@contextmanager
+def temporary_folder(kind: str) -> Iterator[Path]:
+    """Create an empty folder in the scratch folder, and remove it at the end of the block.
+
+    A killed process cannot remove its folder. Each call therefore first removes the folders of this kind whose process
+    has ended. A process holds a lock on its folder, and the system releases the lock when the process ends.
+
+    Args:
+        kind: first part of the folder's name, such as `table`.
+
+    Raises:
+        StoreError: if the folder cannot be created.
+    """
+    parent = scratch_folder()
+    for folder in parent.glob(f"{kind}-*"):
+        held = None if folder.is_symlink() else _lock(folder)
+        if held is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
+    path, held = None, None
+    with os_errors(str(parent)):
+        while path is None or held is None:
+            path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=parent))
+            held = _lock(path)
+            # Between the two calls, another process may have taken the new folder for a dead one.
+            if held is not None and not path.exists():
+                os.close(held)
+                held = None
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(held)
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder, and return the file descriptor that holds the lock. None if another process holds it."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor

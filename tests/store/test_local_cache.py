@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rasterembed.store import local_cache
-from rasterembed.store.local_cache import scratch_folder
+from rasterembed.store.local_cache import scratch_folder, temporary_folder
 
 
 @pytest.fixture
@@ -95,3 +97,30 @@ def test_what_others_planted_is_not_used(
     assert not (tmp_path / "nothing").exists()
     (warning,) = caplog.messages
     assert str(planted) in warning
+
+
+def test_the_temporary_folder_of_a_killed_process_is_removed_and_that_of_a_running_one_is_not(shared: Path) -> None:
+    code = (
+        "from rasterembed.store.local_cache import temporary_folder\n"
+        "with temporary_folder('table') as folder:\n"
+        "    (folder / 'rows').write_bytes(b'rows')\n"
+        "    print(folder, flush=True)\n"
+        "    input()\n"
+    )
+    environment = os.environ | {"TMPDIR": str(shared)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        with temporary_folder("table") as folder:
+            assert (left / "rows").read_bytes() == b"rows"
+            assert folder != left
+        process.kill()
+        process.wait()
+    assert left.is_dir()
+    with temporary_folder("other"):
+        assert left.is_dir()
+    with temporary_folder("table") as folder:
+        assert not left.exists()
+    assert not folder.exists()
