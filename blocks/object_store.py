@@ -21,7 +21,7 @@ class ObjectStoreBlock(StoreSettings, Block):
 
     def store(self) -> ObjectStore:
         """Return the library's store with these settings."""
-        return ObjectStore(**{name: getattr(self, name) for name in StoreSettings.model_fields})
+        return ObjectStore.model_validate({name: getattr(self, name) for name in StoreSettings.model_fields})
 
 
 def open_store(root: str | None, block: str | None, source_block: str | None = None) -> ObjectStore:

@@ -19,7 +19,7 @@ class SourceStoreBlock(SourceSettings, Block):
 
     def source_store(self) -> SourceStore:
         """Return the library's settings."""
-        return SourceStore(**{name: getattr(self, name) for name in SourceSettings.model_fields})
+        return SourceStore.model_validate({name: getattr(self, name) for name in SourceSettings.model_fields})
 
 
 def load_source_store(block: str) -> SourceStore:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection, check_configuration, find_collection
@@ -34,6 +34,7 @@ from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, StoreError, check_type
 from rasterembed.model.choice import Device
 from rasterembed.model.normalisation import doubtful_normalisation
+from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions, RunMessages
 from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
@@ -45,10 +46,8 @@ from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 
-class CollectionOptions(BaseModel):
+class CollectionOptions(OptionsModel):
     """All options for embedding a collection."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: PlanSettings | None = None
     """Settings of all scenes. By default those of the collection, or the defaults for a new collection."""

@@ -38,6 +38,7 @@ from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.slow_imports import collector_paused
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.lease_owner import collection_of_member
@@ -142,7 +143,8 @@ class Steps(RunMessages):
 
     def check_quality(self, store: ObjectStore, manifest: Manifest, thresholds: QaThresholds) -> QaReport:
         """Measure the dataset, and write the quality report."""
-        from rasterembed.qa.run import run_qa  # DuckDB and matplotlib take long to import.
+        with collector_paused():  # DuckDB and matplotlib take long to import.
+            from rasterembed.qa.run import run_qa
 
         return run_qa(store, manifest, thresholds)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from rasterembed.collection.catalogue import read_catalogue, write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
@@ -14,6 +13,7 @@ from rasterembed.collection.stac_collection import CollectionState, stac_collect
 from rasterembed.collection.table_writing import update_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
+from rasterembed.near_names import near_names
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import DEAD_RUN_S, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
@@ -118,9 +118,7 @@ def find_scene(collection: Collection, scene: str) -> RemovedScene:
     if dataset_id.startswith(prefix) and _has_dataset(collection.store, dataset_id):
         return RemovedScene(dataset_id, None, None, deleted=True)
     known = [*rows, *by_source]
-    near = get_close_matches(address or scene, known, n=3, cutoff=0.5) or list(rows)[:3]
-    more = ", ..." if len(rows) > len(near) else ""
-    advice = f"it has {', '.join(near)}{more}" if rows else "it has no scene"
+    advice = f"it has {near_names(address or scene, known)}" if rows else "it has no scene"
     raise UsageError(
         f"collection {collection.id!r} has no scene {scene!r}: give the id of its dataset or its address; {advice}"
     )

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rasterembed.errors import UsageError, validation_reason
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.acquisition_time import time_text
 
 EXAMPLE = '{"collections": ["sentinel-2-l2a"], "bbox": [24, 60, 25, 61], "datetime": "2026-06/2026-08"}'
@@ -31,7 +32,7 @@ _SHOWN_LETTERS = 1000
 """Largest length of a search in the address of a listing. The catalogue repeats the address in each row."""
 
 
-class StacSearch(BaseModel):
+class StacSearch(OptionsModel):
     """The body of an Item Search of a STAC API.
 
     Raises:
@@ -42,8 +43,6 @@ class StacSearch(BaseModel):
         >>> search.datetime
         '2026-06-01T00:00:00Z/2026-08-31T23:59:59Z'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     collections: tuple[str, ...] = Field(default=(), description="Ids of the STAC Collections to search.")
     ids: tuple[str, ...] = Field(default=(), description="Ids of Items.")

@@ -15,8 +15,9 @@ from rasterembed.commands.wrong_options import (
     running_command,
     usage_error,
 )
-from rasterembed.errors import RasterEmbedError, why_not_utf8
+from rasterembed.errors import RasterEmbedError, UsageError, why_not_utf8
 from rasterembed.escape import escape_terminal
+from rasterembed.slow_imports import collector_paused
 
 USAGE, FAILED, INTERRUPTED = 2, 1, 130
 """Exit statuses: 2 for a wrong option, 1 for data that cannot be processed, 130 after Ctrl-C or SIGTERM."""
@@ -43,8 +44,9 @@ def run(app: App, arguments: Sequence[str]) -> Any:
             stop(f"the argument {problem}", USAGE)
     arguments = join_negative_lists(arguments)
     try:
-        function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
-    except CycloptsError as error:
+        with collector_paused():  # The module of the command is imported here.
+            function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
+    except (CycloptsError, UsageError) as error:
         stop(name_options(usage_error(error), app, arguments), USAGE)
     if getattr(function, "__func__", None) in (App.help_print, App.version_print):
         function(*bound.args, **bound.kwargs)

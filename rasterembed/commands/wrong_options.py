@@ -11,7 +11,8 @@ from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumen
 from cyclopts.exceptions import UnusedCliTokensError
 from pydantic import ValidationError
 
-from rasterembed.errors import one_line, validation_reason
+from rasterembed.errors import UsageError, one_line
+from rasterembed.options_model import allowed_values
 
 _MARKED = re.compile(
     r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[a-z0-9_.+ -]+))?`(?P<place> of the source store)?"
@@ -24,29 +25,6 @@ _running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", 
 
 _NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")
 """A list of numbers that begins with a minus sign, such as `-1,1,1`."""
-
-_REASONS = {
-    "bool_parsing": "give yes or no",
-    "bool_type": "give yes or no",
-    "finite_number": "give a finite number",
-    "float_parsing": "give a number",
-    "float_type": "give a number",
-    "greater_than": "give more than {gt}",
-    "greater_than_equal": "give {ge} or more",
-    "int_from_float": "give a whole number",
-    "int_parsing": "give a whole number",
-    "int_type": "give a whole number",
-    "less_than": "give less than {lt}",
-    "less_than_equal": "give {le} or less",
-    "literal_error": "give {expected}",
-    "multiple_of": "give a multiple of {multiple_of}",
-    **{
-        f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
-        for kind in ("date", "datetime")
-        for problem in ("parsing", "from_date_parsing", "from_datetime_parsing", "from_datetime_inexact", "type")
-    },
-}
-"""Texts for people, by the type of pydantic's error. Every text begins with `give`, so that `or` can join two texts."""
 
 
 def join_negative_lists(arguments: Sequence[str]) -> list[str]:
@@ -67,11 +45,17 @@ def join_negative_lists(arguments: Sequence[str]) -> list[str]:
     return joined
 
 
-def usage_error(error: CycloptsError) -> str:
-    """Return one line that says which option is wrong and why."""
+def usage_error(error: CycloptsError | UsageError) -> str:
+    """Return one line that says which option is wrong and why.
+
+    Args:
+        error: the error of cyclopts, or of an `OptionsModel` that cyclopts made.
+    """
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ValidationError):
-        return _validation_error(cause, error.argument)
+        return _validation_error(cause, None if isinstance(error, UsageError) else error.argument)
+    if isinstance(error, UsageError):
+        return str(error)
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return _missing(error, error.argument)
     if isinstance(error, CoercionError) and error.token is not None:
@@ -91,35 +75,13 @@ def _validation_error(error: ValidationError, argument: Argument | None) -> str:
     option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
     if not option and argument is not None:  # The option is a plain parameter, not the field of a model.
         option = argument.name.strip("-*")
-    reason, value = _reason(error), first["input"]
+    reason, value = allowed_values(error), first["input"]
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
     if not option:
         return reason
     # The texts of some checks of the library begin with the value.
     return f"--{option}: {reason}" if reason.startswith(repr(value)) else f"--{option}: {reason}, not {value!r}"
-
-
-def _reason(error: ValidationError) -> str:
-    """Return a text about the values that the option allows. The text does not name the option.
-
-    If the option allows several types, the text names all of them.
-    """
-    errors = error.errors(include_url=False)
-    same_option = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
-    reasons = dict.fromkeys(
-        _REASONS[one["type"]].format_map({name: _number(value) for name, value in one.get("ctx", {}).items()})
-        for one in same_option
-        if one["type"] in _REASONS
-    )
-    if errors[0]["type"] in _REASONS:
-        return " or ".join(reasons).replace(" or give ", " or ")
-    return validation_reason(error)
-
-
-def _number(value: object) -> object:
-    """Return a whole number without a decimal point."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _missing(error: MissingArgumentError, argument: Argument) -> str:

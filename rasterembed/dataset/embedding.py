@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import EmbeddedBatch, Shard, find_shard, write_shard
 from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summarised, summary_of
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.model.choice import Engine
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.radiometry import palette_table
 from rasterembed.raster.read_ahead import read_ahead
 from rasterembed.raster.shard_reader import ShardReader, block_cache_bytes
 from rasterembed.raster.tile_batch import TileBatch
+from rasterembed.slow_imports import collector_paused
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -36,15 +38,13 @@ _BATCH_BYTES = 64 * 2**20
 """Largest size in bytes of a batch's pixels, if the batch size is not given. Several batches are in memory at once."""
 
 
-class Execution(BaseModel):
+class Execution(OptionsModel):
     """Options for how a run does its work.
 
     These options change the result only by rounding. Another batch size or engine gives slightly different vectors. The
     cosine between the old and the new vector of a tile is at least 0.99999 in float32, and at least 0.999 in bfloat16
     and float16. The cosine is checked when the model is loaded.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     engine: Engine = Field(
         default="auto",
@@ -263,7 +263,8 @@ def _embedded_batches(
     While the model computes a batch, the next batch is being read and the previous batch is being written.
     """
     # PyTorch is imported here, because planning and resuming must work without PyTorch.
-    from rasterembed.model.embedder import load_embedder
+    with collector_paused():
+        from rasterembed.model.embedder import load_embedder
 
     reader = _shard_reader(store, plan, job)
     computing: deque[tuple[TileBatch, Embedder | None, Pending | None]] = deque()

@@ -12,6 +12,7 @@ from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, StoreError
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import AssetProfile, RasterProfile
 from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, resolve_radiometry
@@ -31,10 +32,8 @@ _REMEDY = "embed the raster again with the same options to write the plan again"
 """Advice for a plan that is missing or cannot be used."""
 
 
-class PlanSettings(BaseModel):
+class PlanSettings(OptionsModel):
     """The settings that a person chooses. `make_plan` turns them into a `Plan`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     grid: Grid = Grid()
     """Size, stride and edge rule of the tiles."""

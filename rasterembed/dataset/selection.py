@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.shard_reader import OnBadWindow
 
 VectorDtype = Literal["float32", "float16"]
 """Type of the stored vectors."""
 
 
-class Selection(BaseModel):
+class Selection(OptionsModel):
     """Which tiles are embedded, and how their vectors are stored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_valid_fraction: float = Field(
         default=0.05,

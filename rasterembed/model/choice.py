@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.errors import UsageError
 from rasterembed.model.checkpoints import DEMO, find_checkpoint
 from rasterembed.model.normalisation import Deviation, Mean, StoredDeviation, StoredMean
+from rasterembed.options_model import OptionsModel
+from rasterembed.slow_imports import collector_paused
 
 Pooling = Literal["cls", "mean", "cls+mean"]
 """How tokens become a vector.
@@ -54,15 +56,13 @@ The compilation takes minutes. After that, the compiled model saves less than ha
 """
 
 
-class Dinov3(BaseModel):
+class Dinov3(OptionsModel):
     """Options for the DINOv3 model, and for how the model's tokens become a vector.
 
     Example:
         >>> Dinov3(model="facebook/dinov3-vits16-pretrain-lvd1689m", pooling="cls+mean").device
         'auto'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
         default=DEMO,
@@ -135,7 +135,8 @@ def resolve_device(device: Device) -> str:
     """
     available = {"cpu": True, "cuda": False, "mps": False}
     if device != "cpu" and find_spec("torch"):
-        import torch
+        with collector_paused():
+            import torch
 
         available["cuda"] = torch.cuda.is_available()
         available["mps"] = torch.backends.mps.is_available()

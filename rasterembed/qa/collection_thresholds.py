@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from rasterembed.options_model import OptionsModel
 from rasterembed.qa.thresholds import Bound, Limits
 
 
-class CollectionThresholds(BaseModel):
+class CollectionThresholds(OptionsModel):
     """Bounds that a collection must keep to pass its quality checks.
 
     A field with `Limits` is the threshold of one metric. The description of the field is the metric's title in the
     report. The fields without `Limits` say how outliers and near-duplicates are found.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_failed_scene_share: Annotated[float, Limits("failed_scene_share", Bound.MAX)] = Field(
         default=0.1, ge=0, le=1, description="Share of scenes that could not be embedded."

@@ -15,6 +15,7 @@ from rasterembed.qa.report import NeighbourCosines, QaReport, markdown
 from rasterembed.qa.report_files import Pictures, write_report
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.skip_reason import describe_reason
+from rasterembed.slow_imports import collector_paused
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -110,9 +111,9 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
 
 def _draw_pictures(measures: DatasetMeasures) -> Pictures:
     """Draw all pictures that the measurements allow."""
-    # Matplotlib takes long to import, and only this function needs it.
-    from rasterembed.drawing.figure import Heading
-    from rasterembed.qa import pictures
+    with collector_paused():  # Matplotlib takes long to import, and only this function needs it.
+        from rasterembed.drawing.figure import Heading
+        from rasterembed.qa import pictures
 
     manifest, plan, tiles, vectors = measures.manifest, measures.plan, measures.tiles, measures.vectors
     untrained = manifest.configuration["model"]["id"] == DEMO

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from rasterembed.options_model import OptionsModel
 
 
 class Bound(StrEnum):
@@ -27,7 +29,7 @@ class Limits:
     bound: Bound
 
 
-class QaThresholds(BaseModel):
+class QaThresholds(OptionsModel):
     """Bounds that a dataset must keep to pass its quality checks.
 
     A field with `Limits` is the threshold of one metric. The description of the field is the metric's title in the

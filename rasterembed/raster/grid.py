@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from rasterembed.errors import DataError
+from rasterembed.options_model import OptionsModel
 
 MAX_TILES = 100_000_000
 """Largest number of tiles of a grid. With more tiles, the file of the tile index would be too large to work with."""
@@ -34,7 +35,7 @@ class Anchor(BaseModel):
     """Distance from the grid's origin northwards to the raster's upper edge, in px of the raster."""
 
 
-class Grid(BaseModel):
+class Grid(OptionsModel):
     """Square tiles in rows and columns.
 
     With `anchor="raster"`, the first tile begins at the raster's upper left corner. With `anchor="crs"`, tile x reaches
@@ -50,8 +51,6 @@ class Grid(BaseModel):
         >>> grid.offsets(1000, 0, 3).tolist()
         [0, 112, 224]
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(
         default=224,

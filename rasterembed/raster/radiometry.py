@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError, one_line
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
@@ -67,7 +68,7 @@ def _split_bands(bands: object) -> object:
 Bands = Annotated[Literal["auto"] | tuple[int, ...], BeforeValidator(_split_bands)]
 
 
-class Radiometry(BaseModel):
+class Radiometry(OptionsModel):
     """Choose which bands are red, green and blue, and which values become black and white.
 
     Example:
@@ -77,8 +78,6 @@ class Radiometry(BaseModel):
         >>> Radiometry().bands, Radiometry().scale
         ('auto', 'auto')
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bands: Bands = Field(
         default="auto",

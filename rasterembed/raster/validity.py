@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from rasterembed.errors import DataError, UsageError
+from rasterembed.options_model import OptionsModel
 from rasterembed.raster.profile import Nodata, RasterProfile, ValidMask, inspect_raster
 from rasterembed.raster.same_grid import grid_difference
 from rasterembed.raster.scene_profile import join_assets
@@ -47,7 +48,7 @@ def _read_nodata(value: object) -> object:
     return value
 
 
-class Validity(BaseModel):
+class Validity(OptionsModel):
     """Declare which pixels are valid. Without a declaration, the raster's file decides.
 
     Example:
@@ -56,8 +57,6 @@ class Validity(BaseModel):
         >>> Validity().nodata is None
         True
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     nodata: (
         Annotated[

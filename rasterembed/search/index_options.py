@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from rasterembed.options_model import OptionsModel
 
 MIN_ROWS = 200_000
 """Smallest number of rows for which an index is built by default. docs/search.md shows the measurements."""
 
 
-class VectorIndexOptions(BaseModel):
+class VectorIndexOptions(OptionsModel):
     """Options that decide whether a vector index is built, and the parameters of the index."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     index: Literal["auto", "always", "never"] = Field(
         default="auto", description="Build a vector index; auto: if the dataset has at least index_min_rows rows."

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from rasterembed.comma_list import split_commas
 from rasterembed.errors import UsageError, path_text
+from rasterembed.options_model import OptionsModel
 
 DEFAULT_K = 12
 """Default number of tiles in an answer."""
@@ -94,7 +95,7 @@ def _split(value: Any) -> Any:
     return tuple(name for word in words for name in split_commas(word))
 
 
-class Query(BaseModel):
+class Query(OptionsModel):
     """Examples for a search. Give a tile, a place, an image or liked tiles.
 
     Liked and unliked tiles can be added to a tile, a place or an image. Unliked tiles alone are not enough.
@@ -106,8 +107,6 @@ class Query(BaseModel):
         >>> Query(tile="r000012_c000034", unlike=("r000020_c000001",)).text()
         'tile r000012_c000034; unlike r000020_c000001'
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tile: str | None = Field(default=None, description="Tile id, such as r000012_c000034 or x+000160_y+030000.")
     lonlat: tuple[float, float] | None = Field(
@@ -177,7 +176,7 @@ class Query(BaseModel):
         return "; ".join(words)
 
 
-class Where(BaseModel):
+class Where(OptionsModel):
     """Filters for the tiles of an answer. Every field is optional.
 
     Example:
@@ -185,8 +184,6 @@ class Where(BaseModel):
         >>> where.since
         datetime.date(2024, 6, 1)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     bbox: tuple[float, float, float, float] | None = Field(
         default=None,

@@ -244,8 +244,8 @@ class Searcher:
 
 def check_k(k: int) -> None:
     """Refuse a number of tiles that is not from 1 to `MAX_K`."""
-    if not 1 <= k <= MAX_K:
-        raise UsageError(f"k is {k}: ask for 1 to {MAX_K} tiles")
+    if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= MAX_K:
+        raise UsageError(f"k is {k!r}: give a whole number from 1 to {MAX_K}, the number of tiles")
 
 
 def _check_pick(where: Where) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
-from rasterembed.store.near_ids import unknown_id
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.unknown_id import unknown_id
 
 
 def list_collections(store: ObjectStore) -> list[str]:

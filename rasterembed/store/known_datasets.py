@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from rasterembed.errors import UsageError
+from rasterembed.near_names import near_names
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
-from rasterembed.store.near_ids import near_ids, unknown_id
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.unknown_id import unknown_id
 from rasterembed.store.uploads import dataset_dates
 
 
@@ -56,6 +57,6 @@ def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
     ids = sorted(dataset_dates(store))
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in ids):
-            has = near_ids(pattern, ids, cutoff=0.4) if ids else f"no dataset{store.why_empty}"
+            has = near_names(pattern, ids, cutoff=0.4) if ids else f"no dataset{store.why_empty}"
             raise UsageError(f"no dataset in {store.root} matches {pattern!r}: it has {has}")
     return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from rasterembed.errors import UsageError, os_errors, path_text, validation_reason, why_not_utf8
+from rasterembed.options_model import OneLineErrors
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.https_url import canonical_url, is_https, shown_url
 from rasterembed.store.server_settings import ServerSettings, SourceStore, open_https
@@ -77,7 +78,7 @@ class StoreSettings(ServerSettings, _Root):
     )
 
 
-class ObjectStore(StoreSettings):
+class ObjectStore(StoreSettings, OneLineErrors):
     """A folder, or a bucket and prefix of an S3 server. A key is the path of an object relative to the root.
 
     Every method that takes a key or a folder raises `StoreError` if the store refuses, and `StoreUnavailableError` if
@@ -437,7 +438,7 @@ def open_store(root: str | None = None) -> ObjectStore:
     """
     check_not_empty(root)
     try:
-        store = ObjectStore(root=DEFAULT_ROOT if root is None else root)
+        store = ObjectStore.model_validate({"root": DEFAULT_ROOT if root is None else root})
     except ValidationError as error:
         raise UsageError(f"object store {root!r}: {validation_reason(error)}") from error
     if not store.is_s3:

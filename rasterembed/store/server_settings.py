@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from rasterembed.comma_list import split_commas
+from rasterembed.options_model import OneLineErrors
 from rasterembed.store.https_url import canonical_host
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class SourceSettings(ServerSettings):
         return self
 
 
-class SourceStore(SourceSettings):
+class SourceStore(SourceSettings, OneLineErrors):
     """How rasters are read from other servers than the store's: an S3 server, and web servers over https.
 
     The variables `AWS_ENDPOINT_URL` and `AWS_REGION` are not used: they belong to the store. Without an endpoint, the

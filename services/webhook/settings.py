@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     @field_validator("root")
     @classmethod
     def _absolute(cls, root: str) -> str:
-        return ObjectStore(root=root).root
+        return ObjectStore.model_validate({"root": root}).root
 
     @field_validator("prefect_api_url")
     @classmethod

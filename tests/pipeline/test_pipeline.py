@@ -248,8 +248,8 @@ def test_a_dataset_answers_for_its_tiles_vectors_and_search(
     nearest = np.argsort(-(unit @ unit[0]), kind="stable")[1:4]
     answer = dataset.search(Query(tile=ids[0]), k=3)
     assert [hit.tile_id for hit in answer.hits] == [ids[n] for n in nearest]
-    for k in (0, -1, 10_001):
-        with pytest.raises(UsageError, match=rf"^k is {k}: ask for 1 to 10000 tiles$"):
+    for k in (0, -1, 10_001, 1.5):
+        with pytest.raises(UsageError, match=rf"^k is {k}: give a whole number from 1 to 10000, the number of tiles$"):
             dataset.search(Query(tile=ids[0]), k=k)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from pydantic import ValidationError
 
 from rasterembed.commands.dataset_texts import describe
 from rasterembed.commands.qa_overview import qa_overview
@@ -199,7 +198,7 @@ def test_an_impossible_value_in_a_report_is_named_in_one_line(
 @pytest.mark.parametrize("number", [float("inf"), float("nan")])
 def test_a_threshold_is_a_finite_number(number: float) -> None:
     """A report with another number could not be read again."""
-    with pytest.raises(ValidationError, match="finite number"):
+    with pytest.raises(UsageError, match="finite number"):
         QaThresholds(max_norm_ratio=number)
-    with pytest.raises(ValidationError, match="finite number"):
+    with pytest.raises(UsageError, match="finite number"):
         QaThresholds(min_neighbour_z=number)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, UsageError
 from rasterembed.store import s3
@@ -459,7 +459,7 @@ def test_fields_go_before_the_environment(server: S3Server, bucket: str, monkeyp
     ],
 )
 def test_wrong_settings_are_refused_and_not_repeated(fields: dict[str, str], said: str) -> None:
-    with pytest.raises(ValidationError, match=said) as error:
+    with pytest.raises(UsageError, match=said) as error:
         ObjectStore(**fields)
     assert "hidden" not in str(error.value)
 

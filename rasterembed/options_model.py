@@ -1,0 +1,146 @@
+"""The base class of all options, and texts about a wrong value in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rasterembed.errors import UsageError, validation_reason
+from rasterembed.escape import cut
+from rasterembed.near_names import near_names
+
+_REASONS = {
+    "bool_parsing": "give yes or no",
+    "bool_type": "give yes or no",
+    "dict_type": "give a dict",
+    "finite_number": "give a finite number",
+    "float_parsing": "give a number",
+    "float_type": "give a number",
+    "greater_than": "give more than {gt}",
+    "greater_than_equal": "give {ge} or more",
+    "int_from_float": "give a whole number",
+    "int_parsing": "give a whole number",
+    "int_type": "give a whole number",
+    "less_than": "give less than {lt}",
+    "less_than_equal": "give {le} or less",
+    "literal_error": "give {expected}",
+    "model_type": "give {class_name}(…)",
+    "multiple_of": "give a multiple of {multiple_of}",
+    "string_too_long": "give at most {max_length} letters",
+    "string_too_short": "give a longer text, of at least {min_length} letters",
+    "string_type": "give a text",
+    "too_long": "give at most {max_length} values",
+    "tuple_type": "give several values, such as (1, 2)",
+    **{
+        f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
+        for kind in ("date", "datetime")
+        for problem in ("parsing", "from_date_parsing", "from_datetime_parsing", "from_datetime_inexact", "type")
+    },
+}
+"""Texts for people, by the type of pydantic's error. Every text begins with `give`, so that `or` can join two texts."""
+
+_SHOWN_LETTERS = 80
+"""Longest part of a wrong value that an error shows."""
+
+
+class _ErrorsInOneLine(type(BaseModel)):  # type: ignore[misc]
+    """Makes a class raise a UsageError of one line where pydantic would raise a ValidationError of several lines.
+
+    Only a call of the class, such as `Grid(size=20)`, is changed. `model_validate`, and models that contain the class,
+    raise pydantic's error: they read stored files and forms, and their callers name the file or the form.
+    """
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        if args:
+            example = f"{cls.__name__}({next(iter(cls.model_fields))}=…)"
+            raise UsageError(f"{cls.__name__} takes its values by name: write {example}")
+        try:
+            return super().__call__(**values)
+        except ValidationError as error:
+            raise UsageError(_wrong_value(cls, error)) from error
+
+
+if TYPE_CHECKING:
+    # Type checkers know the parameters of a model only if its metaclass is pydantic's own.
+    OneLineErrors = BaseModel
+else:
+
+    class OneLineErrors(BaseModel, metaclass=_ErrorsInOneLine):
+        """Base of a model whose wrong values raise a UsageError of one line. See `_ErrorsInOneLine`."""
+
+
+class OptionsModel(OneLineErrors):
+    """Base class of options. Options cannot be changed, and unknown names are refused.
+
+    Raises:
+        UsageError: if a value is wrong. The text names the option, the remedy and the value in one line.
+
+    Example:
+        >>> from rasterembed import Grid
+        >>> Grid(size=20)
+        Traceback (most recent call last):
+        rasterembed.errors.UsageError: Grid: `size`: give a multiple of 16, not 20
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _wrong_value(model: type[BaseModel], error: ValidationError) -> str:
+    """Return one line about the first wrong value of a model: the name of the option, what is allowed, the value."""
+    first = error.errors(include_url=False)[0]
+    names, inner = _place(model, first["loc"])
+    if first["type"] == "extra_forbidden":
+        unknown = str(first["loc"][-1])
+        return f"{inner.__name__} has no option `{unknown}`: it has {near_names(unknown, inner.model_fields)}"
+    where = f"{model.__name__}: `{'.'.join(names)}`: " if names else f"{model.__name__}: "
+    reason = allowed_values(error)
+    secret = model.model_config.get("hide_input_in_errors", False)
+    if secret or not names or first["type"] == "missing" or reason.startswith(repr(first["input"])):
+        # The value may be a secret, is the whole model, is missing, or is the beginning of the text.
+        return where + reason
+    return f"{where}{reason}, not {cut(repr(first['input']), _SHOWN_LETTERS)}"
+
+
+def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:
+    """Return the names of the options that lead to a wrong value, and the innermost model.
+
+    Positions in tuples and members of unions are left out: they are at the end of pydantic's location.
+    """
+    names: list[str] = []
+    for part in map(str, location):
+        if part not in model.model_fields:
+            break
+        names.append(part)
+        kind = model.model_fields[part].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            break
+        model = kind
+    return names, model
+
+
+def allowed_values(error: ValidationError) -> str:
+    """Return a text about the values that the first wrong option allows. The text does not name the option.
+
+    If the option allows several types, the text names all of them.
+    """
+    errors = error.errors(include_url=False)
+    same_option = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
+    missing = [one["loc"][-1] for one in same_option if one["type"] == "missing"]
+    if missing and isinstance(missing[-1], int):  # A tuple is too short.
+        return f"give {missing[-1] + 1} values"
+    if missing:
+        return "give a value"
+    reasons = dict.fromkeys(
+        _REASONS[one["type"]].format_map({name: _number(value) for name, value in one.get("ctx", {}).items()})
+        for one in same_option
+        if one["type"] in _REASONS
+    )
+    if errors[0]["type"] in _REASONS:
+        return " or ".join(reasons).replace(" or give ", " or ")
+    return validation_reason(error)
+
+
+def _number(value: object) -> object:
+    """Return a whole number without a decimal point."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

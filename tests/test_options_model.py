@@ -1,0 +1,112 @@
+"""Wrong options in Python: one line that names the option, the remedy and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import rasterembed
+from rasterembed import (
+    Dinov3,
+    EmbedOptions,
+    Grid,
+    ObjectStore,
+    Query,
+    Selection,
+    SourceStore,
+    UsageError,
+    Where,
+)
+from rasterembed.options_model import OptionsModel
+
+WRONG: list[tuple[Callable[[], Any], str]] = [
+    (
+        lambda: Query(lonlat=(200, 100)),
+        "Query: `lonlat`: give longitude (-360 to 360), then latitude (-90 to 90), in degrees, not (200, 100)",
+    ),
+    (lambda: Query(til="r000000_c000000"), "Query has no option `til`: it has tile, ..."),  # type: ignore[call-arg]
+    (lambda: Query(tile=5), "Query: `tile`: give a text, not 5"),  # type: ignore[arg-type]
+    (
+        lambda: Query(tile="r000000_c000000", lonlat=(1, 2)),
+        "Query: give only one of `tile`, `lonlat` and `image`",
+    ),
+    (lambda: Where(bbox=(1, 2, 3)), "Where: `bbox`: give 4 values"),  # type: ignore[arg-type]
+    (
+        lambda: Where(since="yesterday"),  # type: ignore[arg-type]
+        "Where: `since`: give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z, not 'yesterday'",
+    ),
+    (lambda: Grid(size=20), "Grid: `size`: give a multiple of 16, not 20"),
+    (lambda: Grid(size=1.5), "Grid: `size`: give a whole number, not 1.5"),  # type: ignore[arg-type]
+    (lambda: Grid(edge="cut"), "Grid: `edge`: give 'pad', 'shift' or 'drop', not 'cut'"),  # type: ignore[arg-type]
+    (lambda: Dinov3(model=""), "Dinov3: `model`: give a longer text, of at least 1 letters, not ''"),
+    (
+        lambda: Selection(vector_dtype="int4"),  # type: ignore[arg-type]
+        "Selection: `vector_dtype`: give ",
+    ),
+    (lambda: EmbedOptions(grid=5), "EmbedOptions: `grid`: give Grid(…), not 5"),  # type: ignore[arg-type]
+    (
+        lambda: EmbedOptions(grid={"size": 5}),  # type: ignore[arg-type]
+        "EmbedOptions: `grid.size`: give a multiple of 16, not 5",
+    ),
+    (
+        lambda: EmbedOptions(grid={"sise": 64}),  # type: ignore[arg-type]
+        "Grid has no option `sise`: it has size",
+    ),
+    (lambda: ObjectStore(), "ObjectStore: `root`: give a value"),  # type: ignore[call-arg]
+    (lambda: ObjectStore("results"), "ObjectStore takes its values by name: write ObjectStore("),  # type: ignore[call-arg]
+]
+
+
+@pytest.mark.parametrize(("call", "said"), WRONG, ids=[said[:40] for _, said in WRONG])
+def test_a_wrong_option_ends_in_one_line_with_its_name_the_remedy_and_the_value(
+    call: Callable[[], Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        call()
+
+    text = str(caught.value)
+    assert text.startswith(said)
+    assert "\n" not in text
+    assert "pydantic" not in text
+
+
+def test_every_public_model_with_options_raises_an_error_of_one_line() -> None:
+    """Options are the public models that a person makes. The other public models come out of the library."""
+    results = {"Answer", "CollectionReport", "Manifest", "QaReport"}
+
+    for name in rasterembed.__all__:
+        kind = getattr(rasterembed, name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and name not in results:
+            with pytest.raises(UsageError):
+                kind("no value is given by position")  # type: ignore[call-arg]
+
+
+def test_no_secret_is_in_the_error() -> None:
+    with pytest.raises(UsageError) as caught:
+        SourceStore(access_key=["verysecret"], secret_key="alsosecret")  # type: ignore[arg-type]
+
+    assert "`access_key`" in str(caught.value)
+    assert "secret" not in str(caught.value).replace("access_key", "")
+
+
+def test_a_stored_value_and_a_form_still_get_the_error_of_pydantic() -> None:
+    """Their readers name the file or the form. Models that hold options collect the errors of all of them."""
+
+    class Form(BaseModel):
+        grid: Grid
+        query: Query
+
+    with pytest.raises(ValidationError):
+        Grid.model_validate({"size": 20})
+    with pytest.raises(ValidationError) as caught:
+        Form.model_validate({"grid": {"size": 20}, "query": {"tile": "x"}})
+    assert [error["loc"] for error in caught.value.errors()] == [("grid", "size"), ("query", "tile")]
+
+
+def test_options_cannot_be_changed() -> None:
+    assert OptionsModel.model_config["frozen"]
+    with pytest.raises(ValidationError, match="frozen"):
+        Grid().size = 64  # type: ignore[misc]
