@@ -10,6 +10,7 @@ from rasterembed.errors import DataError
 from rasterembed.search.engines.codes_file import NotFiniteError
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, CodesName
 from rasterembed.search.engines.flat import FlatEngine, write_flat
+from rasterembed.search.engines.ivf import IvfEngine, write_ivf
 
 if TYPE_CHECKING:
     from rasterembed.search.index.stored_rows import StoredVectors
@@ -44,7 +45,8 @@ def write_codes(vectors: StoredVectors, path: Path, parameters: CodesParameters)
     try:
         if parameters.engine == "flat":
             return write_flat(vectors, path)
-        raise NotImplementedError
+        training = parameters.like.training if isinstance(parameters.like, IvfEngine) else None
+        return write_ivf(vectors, path, parameters.lists, training)
     except NotFiniteError as error:
         raise DataError(f"{parameters.owner}: {error}: it cannot be searched; embed the raster again") from error
 
@@ -63,4 +65,4 @@ def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int) -> Codes
     """
     if info.engine == "flat":
         return FlatEngine(path, info, rows, dimensions)
-    raise NotImplementedError
+    return IvfEngine(path, info, rows, dimensions)

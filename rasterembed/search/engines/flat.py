@@ -187,9 +187,8 @@ def _scan(
     count = min(count, len(codes))
     quantizer = faiss.ScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16)
     selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-    # With the third argument, FAISS returns positions in the piece. The method is missing in FAISS' types.
-    select = quantizer.select_InvertedListScanner  # type: ignore[attr-defined]
-    scanner = select(faiss.METRIC_INNER_PRODUCT, None, True, selector)
+    # With the third argument, FAISS returns positions in the piece.
+    scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector)
     scanner.set_list(0, 0.0)
     rows = np.full((len(queries), count), -1, np.int64)
     scores = np.full((len(queries), count), -np.inf, np.float32)
