@@ -201,7 +201,7 @@ class Searcher:
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
-            hits=_hits(candidates[:k]),
+            hits=dataset_hits(candidates[:k]),
             engines=tuple(used),
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
@@ -283,8 +283,16 @@ def _hint(where: Where, datasets: Sequence[Dataset]) -> str:
     return swapped_box(where, [geometry for geometry in outlines if geometry is not None])
 
 
-def _hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
-    """Return the rows of engines as hits. The ranks are in the order of the rows."""
+def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
+    """Return tiles as hits. The ranks are in the order of the rows.
+
+    Args:
+        rows: for each tile, its dataset, and its row of an engine's result: the columns of the shards that
+            `rasterembed.search.answer.Hit` needs, and `distance`.
+
+    Raises:
+        DataError: if a row has an impossible value.
+    """
     hits = []
     for rank, (dataset, row) in enumerate(rows, start=1):
         try:
