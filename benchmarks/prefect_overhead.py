@@ -78,9 +78,9 @@ def compare(folder: Path, raster: Path, weights: Path, shards: int, rounds: int)
     from rasterembed.model.choice import Dinov3
     from rasterembed.qa.run import run_qa
     from rasterembed.raster.grid import Grid
+    from rasterembed.search.index.building import build_vector_index
     from rasterembed.search.index_options import VectorIndexOptions
     from rasterembed.search.vector_files import VectorFiles
-    from rasterembed.search.vector_index import build_vector_index
     from rasterembed.store.object_store import ObjectStore
 
     store, numbers = ObjectStore(root=str(folder / "store")), count()

@@ -26,11 +26,11 @@ from rasterembed.raster.grid import tile_id
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
+from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -143,7 +143,9 @@ def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
 def _build(root: Path) -> dict[str, Any]:
     begun = time.process_time()
     dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    info = build_vector_index(VectorFiles.of_dataset(dataset), VectorIndexOptions(index="always")).info
+    info = build_vector_index(
+        VectorFiles.of_dataset(dataset), VectorIndexOptions(index="always", index_engine="vss")
+    ).index
     assert info is not None
     return {
         "seconds": time.process_time() - begun,

@@ -253,10 +253,9 @@ def embed_collection(
                 steps.on_warning(str(CollectionQaError(report)))
         if options.table and _has_table(store, layout, writer.catalogue):
             table = write_table(store, layout, configuration, writer.catalogue, lease.check)
-            if options.vector_index.index != "never" and table.rows:
-                lease.check()
-                written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
-                _index_vectors(written, table, options.vector_index)
+            lease.check()
+            written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
+            _index_vectors(written, table, options.vector_index)
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
@@ -443,8 +442,8 @@ def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogu
 
 def _index_vectors(collection: Collection, table: TableDescription, options: TableIndexOptions) -> None:
     """Build the vector index of the table, if the options ask for one."""
+    from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
     from rasterembed.search.vector_files import VectorFiles
-    from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
     build_vector_index(VectorFiles.of_table(collection, table), options)
 

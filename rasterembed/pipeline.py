@@ -156,8 +156,8 @@ class Steps(RunMessages):
 
     def index_vectors(self, store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> None:
         """Build the vector index, if the options ask for one."""
+        from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
         from rasterembed.search.vector_files import VectorFiles
-        from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
 
         build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
 

@@ -14,26 +14,26 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 if TYPE_CHECKING:
-    from rasterembed.search.index_file import VectorIndexInfo
+    from rasterembed.search.index.description import VectorIndex
 
 
 @task(name="build-search-index", **STEP)
-def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> VectorIndexInfo | None:
-    """Build the vector index if the options require one; see `rasterembed.search.vector_index.build_vector_index`."""
-    from rasterembed.search.vector_index import build_vector_index  # DuckDB takes long to import.
+def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOptions) -> VectorIndex | None:
+    """Build the vector index if the options require one; see `rasterembed.search.index.building.build_vector_index`."""
+    from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
 
     result = build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
-    info = result.info
+    index = result.index
     log = get_run_logger()
-    if info is None:
+    if index is None:
         log.info("%s: search scans every vector", result.describe())
     else:
         log.info(
             "vector index of %d vectors, %.1f MB, recall@%d %.3f: %s",
-            info.rows,
-            info.bytes / 1e6,
-            info.recall_at,
-            info.recall,
+            index.rows,
+            index.bytes / 1e6,
+            index.recall_at,
+            index.recall,
             result.describe(),
         )
-    return info
+    return index

@@ -92,15 +92,18 @@ class VectorFiles:
         `bbox` and `geometry` are null for tiles without a place on Earth. `datetime` and `lattice` may be null.
         """
         fields = [
-            pa.field("tile_id", pa.string()),
-            *(pa.field(name, pa.int32()) for name in ("row", "col", "col_off", "row_off", "width", "height")),
-            pa.field("valid_fraction", pa.float32()),
+            pa.field("tile_id", pa.string(), nullable=False),
+            *(
+                pa.field(name, pa.int32(), nullable=False)
+                for name in ("row", "col", "col_off", "row_off", "width", "height")
+            ),
+            pa.field("valid_fraction", pa.float32(), nullable=False),
             pa.field("geometry", pa.binary()),
             pa.field("bbox", BBOX_TYPE),
         ]
         if self.of_collection:
             of_scene = [pa.field("datetime", pa.timestamp("ms", tz="UTC")), pa.field("lattice", pa.string())]
-            fields = [pa.field("dataset_id", pa.string()), *fields, *of_scene]
+            fields = [pa.field("dataset_id", pa.string(), nullable=False), *fields, *of_scene]
         return pa.schema(fields)
 
     @property

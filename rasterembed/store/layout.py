@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -163,15 +162,6 @@ def dead_letter(digest: str) -> str:
         digest: hash of the notification, in hexadecimal digits. Equal notifications have the same key.
     """
     return f"dead-letters/uploads/{digest[:32]}.json"
-
-
-VECTOR_INDEX_NAME = r"^hnsw-[0-9a-f]{12}-[0-9a-f]{8}\.duckdb$"
-"""Regular expression for the file names that `new_vector_index_name` returns."""
-
-
-def new_vector_index_name(fingerprint: str) -> str:
-    """Return a new, unique file name for a vector index of the vectors with this digest."""
-    return f"hnsw-{fingerprint[:12]}-{uuid.uuid4().hex[:8]}.duckdb"
 
 
 def new_index_file_name(kind: IndexFileKind, digest: str, build: str) -> str:

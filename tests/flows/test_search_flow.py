@@ -228,8 +228,8 @@ def test_the_index_task_builds_once(root: Path) -> None:
     assert manifest is not None
     with disable_run_logger():
         assert index_vectors.fn(store, manifest, VectorIndexOptions()) is None
-        first = index_vectors.fn(store, manifest, VectorIndexOptions(index="always"))
-        again = index_vectors.fn(store, manifest, VectorIndexOptions(index="always"))
+        first = index_vectors.fn(store, manifest, VectorIndexOptions(index="always", index_engine="vss"))
+        again = index_vectors.fn(store, manifest, VectorIndexOptions(index="always", index_engine="vss"))
         assert first is not None
         assert first == again
         assert first.rows == 79

@@ -23,13 +23,15 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
 from rasterembed.search.answer import Answer
+from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.search.vector_index import build_vector_index
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+ALWAYS = VectorIndexOptions(index="always", index_engine="vss")
 
 ROWS, COLS, DIMENSIONS = 24, 30, 32
 SKIPPED = frozenset({0, 77, 78, 700})
@@ -104,7 +106,7 @@ def searcher(known: Known, request: pytest.FixtureRequest) -> Iterator[Searcher]
     if request.param == "vss":
         build_vector_index(
             VectorFiles.of_dataset(Dataset.open(known.store, "known")),
-            VectorIndexOptions(index="always", index_ef_search=512),
+            VectorIndexOptions(index="always", index_engine="vss", index_ef_search=512),
         )
     with Searcher(known.store, ["known"], engine="scan" if request.param == "scan" else "auto") as searcher:
         yield searcher
@@ -531,7 +533,7 @@ def test_a_shard_with_other_rows_is_named_and_one_listing_finds_it(
     raster, vectors = blank_raster(tmp_path / "t.tif", 4, 4), np.eye(16, 4, dtype=np.float32) + 1
     manifest = write_dataset(store, "short", raster, model, vectors, shard_tiles=4)
     if indexed:
-        build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "short")), VectorIndexOptions(index="always"))
+        build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "short")), ALWAYS)
     listed: list[str] = []
     sizes = ObjectStore.sizes
     monkeypatch.setattr(ObjectStore, "sizes", lambda self, folder: (listed.append(folder), sizes(self, folder))[1])
@@ -553,7 +555,7 @@ def test_a_raster_without_a_place_is_searched_by_tile_alone(tmp_path: Path, inde
     model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
     write_dataset(store, "lost", blank_raster(tmp_path / "l.tif", 2, 2, crs=None), model, np.eye(4, dtype=np.float32))
     if indexed:
-        build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "lost")), VectorIndexOptions(index="always"))
+        build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "lost")), ALWAYS)
     answer = search(store, ["lost"], Query(tile="r000000_c000000"), k=2)
     assert [(hit.tile_id, hit.lon, hit.place()) for hit in answer.hits] == [
         ("r000000_c000001", None, "px 24, 8"), ("r000001_c000000", None, "px 8, 24"),

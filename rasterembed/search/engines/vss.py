@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rasterembed.errors import StoreError
 from rasterembed.search.engines.engine import EngineName, IndexUnusableError, NoIndexReason
 from rasterembed.search.filters import TileFilters
-from rasterembed.search.index_database import open_database
-from rasterembed.search.index_file import local_database, read_info
+from rasterembed.search.index.description import read_index
+from rasterembed.search.index.hnsw_database import open_database
+from rasterembed.search.index.local_files import checked_file, forget_old_downloads
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
@@ -44,12 +45,19 @@ class VssEngine:
 
     def __init__(self, files: VectorFiles, ef_search: int | None = None) -> None:
         self._files = files
-        self.info = read_info(files)
-        self.ef_search = ef_search or self.info.ef_search
+        self.index = read_index(files)
+        """The description of the index."""
+        database = self.index.database
+        if database is None:
+            raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, self.index.engine)
+        self.ef_search = ef_search or database.ef_search
         try:
-            path = local_database(files, self.info)
-            self._con = open_database(path, files, self.ef_search)
-            self._load_index(files.dimensions)
+            # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a
+            # checksum error at a place where exceptions are forbidden. This ends the whole process.
+            with checked_file(files, database.file) as (path, _):
+                self._con = open_database(path, files, self.ef_search)
+                self._load_index(files.dimensions)
+            forget_old_downloads(files, self.index)
         except (duckdb.Error, StoreError) as error:
             raise _failed(error) from error
 
@@ -65,12 +73,12 @@ class VssEngine:
     @property
     def settings(self) -> str:
         """See `SearchEngine.settings`."""
-        return f"ef_search {self.ef_search}, recall@{self.info.recall_at} {self.info.recall:.3f} when built"
+        return f"ef_search {self.ef_search}, recall@{self.index.recall_at} {self.index.recall:.3f} when built"
 
     @property
     def recall(self) -> float:
         """See `SearchEngine.recall`."""
-        return self.info.recall
+        return self.index.recall
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table | None:
         """Return the k nearest tiles that pass the filters, or None. See `SearchEngine.nearest`.

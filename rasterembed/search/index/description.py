@@ -6,7 +6,6 @@ writes the description last, so readers see the old index or the new one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -20,9 +19,6 @@ from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import IndexFileKind, index_file_kind
 from rasterembed.store.storage import MAX_OBJECT_BYTES
 from rasterembed.store.stored_model import MAX_BYTES
-
-VERSION = 2
-"""Version of `index.json`. Version 0.1 wrote descriptions without a version, of HNSW databases. They are read too."""
 
 MOST_SEGMENTS = 64
 """Largest number of segments that is believed."""
@@ -57,7 +53,7 @@ class Segment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rows: int = Field(ge=1, le=MAX_TILES)
+    rows: int = Field(ge=1, le=_MOST_ROWS)
     """Number of rows, with those of dropped scenes."""
     dtype: StoredDtype
     """Type of the stored vectors."""
@@ -73,7 +69,7 @@ class Segment(BaseModel):
     """The parameters of the codes, and the measured recall."""
     dropped: tuple[str, ...] = ()
     """Ids of scenes in the segment that are gone or changed. Their rows are never in an answer."""
-    dropped_rows: int = Field(default=0, ge=0, le=MAX_TILES)
+    dropped_rows: int = Field(default=0, ge=0, le=_MOST_ROWS)
     """Number of rows of the dropped scenes."""
 
     @property
@@ -126,7 +122,8 @@ class VectorIndex(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = VERSION
+    version: Literal[2] = 2
+    """Version of `index.json`. Version 0.1 wrote descriptions of HNSW databases, without a version. They are read."""
     engine: Literal["flat", "ivf", "vss"]
     """Engine that the index is for."""
     digest: _Digest
@@ -136,6 +133,8 @@ class VectorIndex(BaseModel):
     dimensions: int = Field(ge=1, le=MAX_DIMENSIONS)
     """Length of a vector."""
     metric: Literal["cosine"] = "cosine"
+    lists: int | None = Field(default=None, ge=1, le=2**20)
+    """Number of lists that the options asked for. None: the number of rows decided."""
     segments: tuple[Segment, ...] = Field(default=(), max_length=MOST_SEGMENTS)
     """The segments, in the order in which they were built. Empty for the engine `vss`."""
     database: HnswDatabase | None = None

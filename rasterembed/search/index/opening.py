@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from rasterembed.search.engines.engine import CodesEngine
-from rasterembed.search.index.description import Segment, VectorIndex
-from rasterembed.search.index.stored_rows import StoredRows
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rasterembed.errors import StoreError, one_line
+from rasterembed.search.engines.codes import open_codes
+from rasterembed.search.engines.engine import CodesEngine, IndexUnusableError, NoIndexReason
+from rasterembed.search.index.arrow_file import map_arrow_file
+from rasterembed.search.index.description import Segment, SegmentFile, VectorIndex, read_index
+from rasterembed.search.index.local_files import checked_file, forget_old_downloads
+from rasterembed.search.index.stored_rows import StoredRows, StoredVectors
+from rasterembed.search.row_selection import RowSelection
 from rasterembed.search.vector_files import VectorFiles
 
-if TYPE_CHECKING:
-    from rasterembed.search.row_selection import RowSelection
+_ATTEMPTS = 3
+"""Number of attempts to open an index that a build replaces at the same time."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +54,85 @@ class OpenIndex:
 def open_segments(files: VectorFiles) -> OpenIndex:
     """Open the vector index of some files. The index must have the vectors that the files have now.
 
+    If a build replaces the index at the same time, the new index is opened.
+
     Args:
         files: the files whose vectors are in the index.
 
     Raises:
         IndexUnusableError: if there is no index, if it holds other vectors, if it is the database of the engine `vss`,
-            or if a file is missing, damaged or foreign.
-        StoreError: if the store refuses or does not answer, or if the cache folder cannot be written.
+            or if a file cannot be read, is missing, damaged or foreign.
+        StoreError: if the store refuses to give, or does not answer with, the description of the index.
     """
-    raise NotImplementedError
+    index = read_index(files)
+    for _ in range(_ATTEMPTS):
+        try:
+            return open_index(files, index)
+        except IndexUnusableError as error:
+            # A build deletes the files of the old index after it has written the new description.
+            newer = read_index(files)
+            if error.reason is not NoIndexReason.FILE_DAMAGED or newer == index:
+                raise
+            index = newer
+    return open_index(files, index)
+
+
+def open_index(files: VectorFiles, index: VectorIndex) -> OpenIndex:
+    """Open the segments of a described index, which may hold other vectors than the files. See `open_segments`."""
+    if index.engine == "vss":
+        raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, index.engine)
+    segments: list[OpenSegment] = []
+    try:
+        for segment in index.segments:
+            segments.append(_open_segment(files, index, segment))
+        forget_old_downloads(files, index)
+    except BaseException as error:
+        OpenIndex(index, tuple(segments)).close()
+        if isinstance(error, StoreError):
+            raise IndexUnusableError(NoIndexReason.FAILED, one_line(error)) from error
+        raise
+    return OpenIndex(index, tuple(segments))
+
+
+def _open_segment(files: VectorFiles, index: VectorIndex, segment: Segment) -> OpenSegment:
+    """Open one segment of an index. See `open_segments` for the errors."""
+    wanted = segment.rows * index.dimensions * np.dtype(segment.dtype).itemsize
+    if segment.vectors_file.bytes != wanted:
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    with checked_file(files, segment.vectors_file) as (path, _):
+        vectors = StoredVectors(path, segment.rows, index.dimensions, segment.dtype)
+    table = open_table(files, segment.rows_file, files.index_schema, segment.rows)
+    live = _live_rows(table, segment)
+    with checked_file(files, segment.codes_file) as (path, _):
+        codes = open_codes(path, segment.codes, segment.rows, index.dimensions)
+    return OpenSegment(segment, StoredRows(table, vectors), codes, live)
+
+
+def open_table(files: VectorFiles, file: SegmentFile, schema: pa.Schema, rows: int | None) -> pa.Table:
+    """Map an Arrow file of an index, after a check of its content.
+
+    Args:
+        files: the files whose vectors are in the index.
+        file: the Arrow file.
+        schema: columns that the file must have.
+        rows: number of rows that the file must have. None: any number.
+
+    Raises:
+        IndexUnusableError: if the file is missing, is damaged, or holds something else.
+        StoreError: if the store refuses or does not answer.
+    """
+    with checked_file(files, file) as (path, known):
+        return map_arrow_file(path, schema, rows, validate=not known)
+
+
+def _live_rows(table: pa.Table, segment: Segment) -> RowSelection | None:
+    """Return the rows of the scenes that were not dropped, or None if no scene was dropped."""
+    if not segment.dropped:
+        return None
+    if "dataset_id" not in table.column_names:
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    dropped = pc.is_in(table["dataset_id"], value_set=pa.array(segment.dropped, pa.string()))
+    live = RowSelection.of_mask(~dropped.to_numpy())
+    if live.count != segment.live_rows:
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    return live

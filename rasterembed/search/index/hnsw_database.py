@@ -1,4 +1,4 @@
-"""Open the database of a vector index in such a way that the database can do no harm.
+"""Open the database of the engine `vss` in such a way that the database can do no harm.
 
 A vector index may come from a bucket. A person who can write to the bucket can replace both the database and
 `index.json`. The digest in `index.json` therefore does not show that a build wrote the database. A DuckDB database can

@@ -1,0 +1,110 @@
+"""The files of a vector index on this machine. Files on S3 are downloaded once, into the user's cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rasterembed.errors import ObjectMissingError, os_errors
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.index.description import SegmentFile, VectorIndex
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.checked_files import note_checked, was_checked
+from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.write_aside import new_file
+
+DEAD_AFTER_S = 24 * 3600
+"""Age of an unfinished file, in seconds. An older one is removed, because its process was probably killed."""
+
+_CHUNK_BYTES = 16 * 2**20
+
+
+@contextmanager
+def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, bool]]:
+    """Yield the path of a file of an index on this machine, after a check of its size and its digest.
+
+    The digest is checked once on a machine. The `with` block must check the content too. If it raises no error, the
+    file is remembered as checked.
+
+    Args:
+        files: the files whose vectors are in the index.
+        file: the file. On S3, it is downloaded unless the cache folder has it.
+
+    Yields:
+        The path, and whether the file was checked before.
+
+    Raises:
+        IndexUnusableError: if the file is missing, or if its size or digest is wrong.
+        StoreError: if the store refuses or does not answer, or if the file cannot be read or written.
+    """
+    key = files.layout.vector_index_file(file.name)
+    try:
+        path = _download(files, key, file) if files.store.is_s3 else Path(files.store.uri(key))
+        with os_errors(str(path)):
+            status = path.stat()
+    except ObjectMissingError as error:
+        raise IndexUnusableError(NoIndexReason.FILE_DAMAGED) from error
+    known = was_checked(path, file.sha256)
+    if not path.is_file() or status.st_size != file.bytes or not (known or _digest(path) == file.sha256):
+        if files.store.is_s3:
+            path.unlink(missing_ok=True)  # The next search downloads it again.
+        raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
+    yield path, known
+    if not known:
+        note_checked(path, file.sha256, status)
+
+
+def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:
+    """Delete the files of older indexes from the cache folder. A process that has one of them open can still read it.
+
+    Args:
+        files: the files whose vectors are in the index.
+        index: the present index.
+    """
+    folder = _cache_of(files)
+    if not files.store.is_s3 or not folder.is_dir():
+        return
+    kept = {file.name for file in index.files}
+    with os_errors(str(folder)):
+        for path in folder.iterdir():
+            is_fresh = path.suffix == ".part" and time.time() - path.stat().st_mtime < DEAD_AFTER_S
+            if path.name not in kept and not is_fresh:
+                path.unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str:
+    with os_errors(str(path)), path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _cache_of(files: VectorFiles) -> Path:
+    """Return the folder with the downloaded index of a dataset or a collection."""
+    origin = f"{files.store.endpoint_url} {files.store.uri(files.layout.vector_index_folder)}"
+    return cache_folder() / "indexes" / hashlib.sha256(origin.encode()).hexdigest()[:16]
+
+
+def _download(files: VectorFiles, key: str, file: SegmentFile) -> Path:
+    """Return the path of a file in the cache folder. Download the file if the cache lacks it.
+
+    Raises:
+        ObjectMissingError: if the store has no such file.
+        IndexUnusableError: if the object is larger or smaller than `index.json` says.
+    """
+    folder = _cache_of(files)
+    path = folder / file.name
+    with os_errors(str(path)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_file():
+            return path
+        with files.store.open(key) as source:
+            if source.seek(0, os.SEEK_END) != file.bytes:
+                raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
+            source.seek(0)
+            with new_file(path) as part, part.open("wb") as target:
+                shutil.copyfileobj(source, target, _CHUNK_BYTES)
+    return path

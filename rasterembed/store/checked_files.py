@@ -1,0 +1,81 @@
+"""Remember which local files were checked, so that the next process on this machine need not read them again.
+
+A note about a checked file is in the user's cache folder. It has the size and the times of the file, and the numbers
+that the file system gives to it. A file that was written or replaced after the check has other ones. Notes are used
+only if no other user can write them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.write_aside import new_file
+
+_SAME_TICK_NS = 100_000_000
+"""Smallest age in nanoseconds of a file that is noted. The clock of a file system has ticks of a few milliseconds, so
+a file that was just written could change again without a new time."""
+
+
+def was_checked(path: Path, sha256: str) -> bool:
+    """Return whether this user's processes have checked a file, and the file was not changed since.
+
+    Args:
+        path: the file.
+        sha256: digest that the file must have.
+    """
+    note = _note(path)
+    try:
+        return _is_private(note.parent) and json.loads(note.read_text()) == _state(path.stat(), sha256)
+    except (OSError, ValueError):
+        return False
+
+
+def note_checked(path: Path, sha256: str, before: os.stat_result) -> None:
+    """Remember that a file was checked. Forget the files that are gone from its folder.
+
+    Nothing is remembered if the file changed during the check, or if the cache folder cannot be written.
+
+    Args:
+        path: the file.
+        sha256: digest of the file.
+        before: status of the file from before the check.
+    """
+    note = _note(path)
+    with suppress(OSError):
+        now = path.stat()
+        recent = time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _SAME_TICK_NS
+        if recent or _state(now, sha256) != _state(before, sha256):
+            return
+        note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with new_file(note) as part:
+            part.write_text(json.dumps(_state(now, sha256)))
+        for other in note.parent.iterdir():
+            if not (path.parent / other.name.removesuffix(".json")).exists():
+                other.unlink(missing_ok=True)
+
+
+def _state(status: os.stat_result, sha256: str) -> dict[str, str | int]:
+    """Return the content of a note."""
+    names = ("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
+    return {"sha256": sha256} | {name: getattr(status, name) for name in names}
+
+
+def _note(path: Path) -> Path:
+    """Return the path of the note about a file."""
+    absolute = path.absolute()
+    folder = hashlib.sha256(os.fsencode(absolute.parent)).hexdigest()[:24]
+    return cache_folder() / "checked" / folder / f"{absolute.name}.json"
+
+
+def _is_private(folder: Path) -> bool:
+    """Return whether a folder belongs to this user, and no other user can write to it."""
+    status = folder.lstat()
+    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not writable
