@@ -109,7 +109,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Embedd
     items.append(items[0] | {"id": "bad", "assets": {"visual": {"href": "bad.tif"}}})
     (folder / "items.json").write_text(json.dumps({"type": "FeatureCollection", "features": items}))
     settings = PlanSettings(grid=Grid(size=TILE, anchor="crs"), model=Dinov3(model=str(tiny_vit), device="cpu"))
-    index = TableIndexOptions(index="always", index_ef_search=512)
+    index = TableIndexOptions(index="always", index_engine="vss", index_ef_search=512)
     options = collection_options(tiny_vit, settings=settings, quality_checks=True, vector_index=index)
     with pytest.MonkeyPatch.context() as patch:
         for name in DRAWING_FUNCTIONS:
