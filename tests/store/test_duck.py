@@ -40,6 +40,30 @@ def _filled(store: ObjectStore) -> ObjectStore:
     return store
 
 
+def test_threads_borrow_different_connections_and_a_returned_one_is_lent_again() -> None:
+    pool = duck.ConnectionPool(duck.connect)
+    with pool.borrow() as first, pool.borrow() as second:
+        first.execute("CREATE VIEW number AS SELECT 1 AS n")
+        second.execute("CREATE VIEW number AS SELECT 2 AS n")
+        assert first.execute("FROM number").fetchone() == (1,)
+        assert second.execute("FROM number").fetchone() == (2,)
+    with pool.borrow() as again:
+        assert again is first
+
+
+def test_a_connection_is_closed_after_an_error_and_when_its_pool_is_closed() -> None:
+    pool = duck.ConnectionPool(duck.connect)
+    with pytest.raises(duckdb.CatalogException), pool.borrow() as failed:
+        failed.execute("FROM absent")
+    with pool.borrow() as lent:
+        assert lent is not failed
+        pool.close()
+        assert lent.execute("SELECT 1").fetchone() == (1,)
+    for con in (failed, lent):
+        with pytest.raises(duckdb.ConnectionException):
+            con.execute("SELECT 1")
+
+
 ROOTS = ("a*b", "a?b", "a[x]b", "a[!y]b", "**")
 
 

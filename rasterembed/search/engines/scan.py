@@ -50,9 +50,8 @@ def nearest_exactly(
     Raises:
         DataError: if a file cannot be read.
     """
-    array = f"FLOAT[{files.dimensions}]"
     query = (
-        f"SELECT {files.columns}, array_cosine_distance(embedding::{array}, $vector::{array}) AS distance "
+        f"SELECT {files.columns}, {distance_sql(files.dimensions)} AS distance "
         f"FROM vectors WHERE {condition} ORDER BY distance, {', '.join(files.identity)} LIMIT $k"
     )
     values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
@@ -61,13 +60,24 @@ def nearest_exactly(
         return con.execute(query, values).to_arrow_table()
 
 
+def distance_sql(dimensions: int) -> str:
+    """Return the cosine distance of the column `embedding` to the parameter `$vector`, as SQL.
+
+    A zero vector has no direction. Its distance is 1, as in `rasterembed.search.rerank`. DuckDB's function returns 2,
+    the distance of an opposite vector, so only then the vector is looked at again.
+    """
+    vector = f"embedding::FLOAT[{dimensions}]"
+    distance = f"array_cosine_distance({vector}, $vector::FLOAT[{dimensions}])"
+    return f"CASE WHEN {distance} = 2 AND array_inner_product({vector}, {vector}) = 0 THEN 1::FLOAT ELSE {distance} END"
+
+
 class ScanEngine:
     """Scans the shards of one dataset.
 
     Args:
         dataset: the dataset to search.
-        con: a connection from `connect`. Several engines may share a connection. The connection keeps metadata of the
-            shards in memory.
+        con: a connection from `connect`. Several engines may share a connection, but only one thread at a time may use it.
+            The connection keeps metadata of the shards in memory.
     """
 
     name: EngineName = "scan"
