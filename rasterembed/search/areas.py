@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from shapely.geometry import shape
 from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.search.query import Where
 
+Bounds = Sequence[NDArray[np.float64]]
+"""Bounding boxes of n footprints: four arrays of shape (n,), with west, south, east and north in degrees."""
+
 
 @dataclass(frozen=True, eq=False)
 class Area:
@@ -24,6 +29,79 @@ class Area:
 
     parts: NDArray[np.object_]
     """The geometries that make up the area, shape (n,). Longitudes are -180 to 180. The geometries may overlap."""
+    key: tuple[float, ...] | str = ""
+    """Two areas with the same key have the same parts: the box, or the SHA-256 digest of the GeoJSON file."""
+
+    @cached_property
+    def boxes(self) -> NDArray[np.float64]:
+        """West, south, east and north of boxes that together contain the area, shape (m, 4)."""
+        if len(self.parts) <= _MAX_PARTS:
+            return np.asarray(shapely.bounds(self.parts), np.float64)
+        return np.asarray(shapely.total_bounds(self.parts), np.float64)[None]
+
+    def may_meet(self, bounds: Bounds) -> NDArray[np.bool_]:
+        """Return which bounding boxes intersect `boxes`. It is false only for footprints outside the area.
+
+        Args:
+            bounds: bounding boxes of n footprints. A missing footprint has NaN.
+
+        Returns:
+            Booleans, shape (n,). False for a missing footprint.
+        """
+        xmin, ymin, xmax, ymax = bounds
+        result = np.zeros(len(xmin), bool)
+        for west, south, east, north in self.boxes.tolist():
+            result |= (xmin <= east) & (xmax >= west) & (ymin <= north) & (ymax >= south)
+        return result
+
+    def in_a_box(self, bounds: Bounds) -> NDArray[np.bool_]:
+        """Return which bounding boxes are inside a part of the area that is a box. Their footprints meet the area.
+
+        Args:
+            bounds: bounding boxes of n footprints. A missing footprint has NaN.
+
+        Returns:
+            Booleans, shape (n,). It may be false for a footprint that meets the area.
+        """
+        xmin, ymin, xmax, ymax = bounds
+        result = np.zeros(len(xmin), bool)
+        for is_box, (west, south, east, north) in zip(self._are_boxes, self.boxes.tolist(), strict=False):
+            if is_box:
+                result |= (xmin >= west) & (xmax <= east) & (ymin >= south) & (ymax <= north)
+        return result
+
+    def classify(self, bounds: Bounds) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which boxes intersect the area, and which are inside it. It takes longer than `may_meet`.
+
+        Args:
+            bounds: n boxes, each around the footprints of several tiles. NaN stands for a box without a tile.
+
+        Returns:
+            Two arrays of n booleans. If the first one is false, no footprint in the box meets the area. If the second
+            one is true, every footprint in the box meets it.
+        """
+        possible, sure = self.may_meet(bounds), self.in_a_box(bounds)
+        if len(self.parts) > _MAX_PARTS:
+            return possible, sure
+        unsure = np.flatnonzero(possible & ~sure)
+        boxes = shapely.box(*(side[unsure] for side in bounds))
+        meets, inside = np.zeros(len(unsure), bool), np.zeros(len(unsure), bool)
+        for part, is_box in zip(self.parts, self._are_boxes, strict=True):
+            meets |= shapely.intersects(part, boxes)
+            if not is_box:
+                inside |= shapely.covers(part, boxes)
+        possible[unsure], sure[unsure] = meets, inside
+        return possible, sure
+
+    @cached_property
+    def _are_boxes(self) -> list[bool]:
+        """Whether each part is equal to its bounding box. The other parts are prepared for `classify`."""
+        if len(self.parts) > _MAX_PARTS:
+            return [False]
+        are_boxes = shapely.get_num_coordinates(self.parts) == 5
+        are_boxes[are_boxes] = shapely.equals(self.parts[are_boxes], shapely.envelope(self.parts[are_boxes]))
+        shapely.prepare(self.parts[~are_boxes])
+        return [bool(is_box) for is_box in are_boxes]
 
     def meets(self, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
         """Return which footprints intersect the area. A footprint that only touches the area intersects it.
@@ -115,9 +193,8 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
     clauses = ["true"]
     parameters: dict[str, float] = {}
     for i, area in enumerate(areas):
-        boxes = shapely.bounds(area.parts) if len(area.parts) <= _MAX_PARTS else shapely.total_bounds(area.parts)[None]
         choices = []
-        for j, box in enumerate(boxes.tolist()):
+        for j, box in enumerate(area.boxes.tolist()):
             west, south, east, north = (f"a{i}_{j}_{side}" for side in "wsen")
             parameters |= dict(zip((west, south, east, north), box, strict=True))
             choices.append(
@@ -149,10 +226,11 @@ def _box(west: float, south: float, east: float, north: float) -> Area:
     """Return a box as an `Area`. If west > east, the box crosses the antimeridian."""
     if west > east:
         east += 360.0 * math.ceil((west - east) / 360.0)
-    return _area(np.array([shapely.box(west, south, min(east, west + 360.0), north)], dtype=object))
+    east = min(east, west + 360.0)
+    return _area(np.array([shapely.box(west, south, east, north)], dtype=object), (west, south, east, north))
 
 
-def _area(geometries: NDArray[np.object_]) -> Area:
+def _area(geometries: NDArray[np.object_], key: tuple[float, ...] | str) -> Area:
     """Return geometries as one `Area`. Parts beyond longitude -180 or 180 are moved by whole turns of 360 degrees.
 
     The meridians at -180 and 180 are the same line, so a geometry that touches one of them touches both.
@@ -166,7 +244,7 @@ def _area(geometries: NDArray[np.object_]) -> Area:
         moved = shapely.transform(moved, lambda places, shift=(360.0 * turn, 0.0): places + shift)
         inside = shapely.intersection(moved, world)
         parts.append(inside[~shapely.is_empty(inside)])
-    return Area(np.concatenate(parts))
+    return Area(np.concatenate(parts), key)
 
 
 def read_polygons(path: Path) -> Area:
@@ -202,7 +280,7 @@ def read_polygons(path: Path) -> Area:
         raise DataError(f"{path}: its polygons have {len(places)} points, more than {_MAX_POINTS}: simplify them")
     if not (np.abs(places) <= [360.0, 90.0]).all():
         raise DataError(f"{path}: its coordinates are not degrees of longitude and latitude: reproject it to EPSG:4326")
-    return _area(_made_valid(shapely.get_parts(geometries), path))
+    return _area(_made_valid(shapely.get_parts(geometries), path), hashlib.sha256(text).hexdigest())
 
 
 def _refuse_constant(name: str) -> float:

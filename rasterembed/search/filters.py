@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
+from rasterembed.search.class_tiles import ClassTiles
+from rasterembed.search.filter_columns import FilterColumns
+from rasterembed.search.row_selection import RowSelection, Selections
 
 
 class TileFilters(Protocol):
@@ -25,11 +30,30 @@ class TileFilters(Protocol):
     def excluded_count(self) -> int:
         """Largest number of tiles that the filters reject because they are tiles of the query."""
 
+    @property
+    def key(self) -> Hashable:
+        """Filters with the same key select the same rows. The excluded tiles are not part of it."""
+
+    def select(self, segments: Sequence[FilterColumns]) -> Selections:
+        """Return the rows of each segment that pass all filters, the excluded tiles included.
+
+        Raises:
+            DataError: if a footprint cannot be read.
+        """
+
+    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
+        """Return which of some rows are excluded, because they are tiles of the query, shape (n,).
+
+        Args:
+            rows: n rows with the columns `VectorFiles.index_schema`.
+            segments: the columns of all segments.
+        """
+
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters. The rows have the columns `VectorFiles.columns`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Filters:
     """Filters for the tiles of one dataset. Only tiles that pass all filters can be in the answer."""
 
@@ -39,16 +63,50 @@ class Filters:
     """Areas in longitude and latitude. A tile's footprint must intersect every area."""
     excluded: frozenset[str] = frozenset()
     """Ids of tiles that must not be in the answer. These are the tiles of the query."""
+    classes: ClassTiles | None = None
+    """Tiles of the searched classes. None: there is no filter for classes."""
+    dataset_id: str = ""
+    """Id of the dataset. The filter for classes needs it."""
 
     @property
     def restrictive(self) -> bool:
         """Whether the filters can reject a tile that is not in `excluded`."""
-        return bool(self.areas) or self.min_valid_fraction > 0
+        return bool(self.areas) or self.min_valid_fraction > 0 or self.classes is not None
 
     @property
     def excluded_count(self) -> int:
         """Number of tiles in `excluded`."""
         return len(self.excluded)
+
+    @property
+    def key(self) -> Hashable:
+        """See `TileFilters.key`."""
+        classes = None if self.classes is None else self.classes.key
+        return self.min_valid_fraction, tuple(area.key for area in self.areas), classes
+
+    @property
+    def class_tiles(self) -> pa.Array | None:
+        """Ids of the tiles of the searched classes. None: there is no filter for classes."""
+        return None if self.classes is None else self.classes.of_dataset(self.dataset_id)
+
+    def select(self, segments: Sequence[FilterColumns]) -> Selections:
+        """See `TileFilters.select`."""
+        return [self._select(segment) if self.restrictive else None for segment in segments]
+
+    def _select(self, segment: FilterColumns) -> RowSelection:
+        mask = np.ones(segment.rows, bool)
+        if self.min_valid_fraction > 0:
+            mask &= segment.at_least_valid(self.min_valid_fraction)
+        if self.areas:
+            mask &= segment.in_areas(self.areas)
+        if self.classes is not None:
+            mask &= segment.with_tile_ids(self.classes.of_dataset(self.dataset_id))
+        return RowSelection.of_mask(mask)
+
+    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
+        """See `TileFilters.excluded_rows`."""
+        excluded = pc.is_in(rows["tile_id"], pa.array(sorted(self.excluded), pa.string()))
+        return np.asarray(excluded.to_numpy(), bool)
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters.
@@ -59,6 +117,8 @@ class Filters:
         # Valid fractions are stored as float32, so the bound is rounded to float32.
         passes = rows["valid_fraction"].to_numpy() >= np.float32(self.min_valid_fraction)
         passes &= ~pc.is_in(rows["tile_id"], pa.array(self.excluded, pa.string())).to_numpy()
+        if self.class_tiles is not None:
+            passes &= pc.is_in(rows["tile_id"], self.class_tiles).to_numpy()
         if self.areas:
             try:
                 passes &= meets_all(self.areas, read_footprints(rows["geometry"]))

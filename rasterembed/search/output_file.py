@@ -16,7 +16,7 @@ from rasterembed.store.write_aside import new_file
 ANSWER_ENDINGS = (".geojson", ".parquet", ".csv")
 """Endings of files with the tiles of an answer. `rasterembed.search.output` writes each format."""
 
-_STORE = "store:"
+STORE_PREFIX = "store:"
 """Prefix that marks the name of an object of the store."""
 
 
@@ -100,7 +100,7 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
     if not local:
         raise UsageError(
             f"{name}: this run is in a container, and its local files are lost with it: write into the store, for "
-            f"example to {_STORE}searches/{PurePosixPath(name).name}"
+            f"example to {STORE_PREFIX}searches/{PurePosixPath(name).name}"
         )
     folder = Path(name).absolute().parent
     if not folder.is_dir():
@@ -112,16 +112,16 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
 
 def _key(store: ObjectStore | None, name: str) -> str | None:
     """Return the key of an object of the store, or None if the name is that of a local file."""
-    if name.startswith(_STORE):
+    if name.startswith(STORE_PREFIX):
         if store is None:
             raise UsageError(f"{name}: no store is known here: give the path of a local file")
-        return name.removeprefix(_STORE)
+        return name.removeprefix(STORE_PREFIX)
     if store is not None and store.is_s3 and name.startswith(f"{store.root}/"):
         return name.removeprefix(f"{store.root}/")
     if "://" in name:
         where = "this store" if store is None else store.root
         raise UsageError(
-            f"{name}: it is not below {where}: give a local file, or {_STORE}KEY for an object of the store"
+            f"{name}: it is not below {where}: give a local file, or {STORE_PREFIX}KEY for an object of the store"
         )
     return None if store is None else key_of_file(store, name)
 

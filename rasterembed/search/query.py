@@ -22,8 +22,9 @@ MAX_K = 10_000
 Pick = Literal["all", "latest", "clearest"]
 """Which scenes may give a tile of the answer, if several scenes cover the tile. See `Where.pick`."""
 
-EngineChoice = Literal["auto", "scan"]
-"""Search engine that a user chooses. `auto` uses a dataset's vector index if it has one. `scan` reads every vector."""
+EngineChoice = Literal["auto", "scan", "flat", "ivf", "vss"]
+"""Search engine that a user chooses. `auto` uses the vector index if there is one. `scan` reads every vector. `flat`,
+`ivf` and `vss` use the vector index if it is of this engine. Without such an index, the exact scan answers."""
 
 _TILE = re.compile(
     r"(?:(?P<dataset>[a-z0-9][a-z0-9._-]{0,127})/)?(?P<tile>r[0-9]{6}_c[0-9]{6}|x[+-][0-9]{6,12}_y[+-][0-9]{6,12})"
@@ -220,14 +221,32 @@ class Where(OptionsModel):
         description="Only scenes whose dataset id or address matches one of these names or patterns, such as "
         "'incoming-*', separated by commas.",
     )
+    class_file: str | None = Field(
+        default=None,
+        description="Parquet or CSV file with the class of each tile, such as the clusters of a dataset: columns "
+        "`tile_id`, `class` and, for several datasets, `dataset_id`. `store:KEY` is an object of the store.",
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="Only tiles that have one of these classes in `class_file`, separated by commas."
+    )
     pick: Pick = Field(
         default="all",
         description="Of a collection with an anchored grid, if several scenes cover a tile: all of them may answer, or "
         "only the latest, or only the clearest (most valid pixels, then fewest clouds, then latest).",
     )
 
-    _path_within = field_validator("within", mode="before")(path_text)
+    _path_within = field_validator("within", "class_file", mode="before")(path_text)
     _split_scenes = field_validator("scenes", mode="before")(_split)
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _classes_as_texts(cls, value: Any) -> Any:
+        """Return classes as texts. The numbers of clusters are classes too."""
+        if isinstance(value, str | int):
+            value = [value]
+        if isinstance(value, list | tuple):
+            value = [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in value]
+        return _split(value)
 
     @field_validator("since", "until", mode="before")
     @classmethod
@@ -249,6 +268,12 @@ class Where(OptionsModel):
             if not on_earth or south > north:
                 raise ValueError("give west, south, east, north in degrees, south below north")
         return box
+
+    @model_validator(mode="after")
+    def _class_file_has_classes(self) -> Where:
+        if (self.class_file is None) != (not self.classes):
+            raise ValueError("give `class_file` and `classes` together: the file, and which classes to search")
+        return self
 
     def acquired_within(self, acquired: datetime | None) -> bool:
         """Return whether `since` and `until` allow a dataset with this time of acquisition.

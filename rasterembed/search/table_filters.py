@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, bounds_condition, meets_all
+from rasterembed.search.class_tiles import ClassTiles
+from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.query import Pick
+from rasterembed.search.row_selection import RowSelection, Selections
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
@@ -48,7 +53,7 @@ def tile_names(rows: pa.Table) -> list[TileName]:
     return list(zip(rows["dataset_id"].to_pylist(), rows["tile_id"].to_pylist(), strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableFilters:
     """Filters for the tiles of a table.
 
@@ -70,16 +75,78 @@ class TableFilters:
     excluded: frozenset[TileName] = frozenset()
     """Tiles that must not be in the answer. With `pick`, all scenes of their ground are excluded."""
     pick: Pick = "all"
+    classes: ClassTiles | None = None
+    """Tiles of the searched classes. None: there is no filter for classes."""
 
     @property
     def restrictive(self) -> bool:
         """Whether the filters can reject a tile that is not in `excluded`."""
-        return bool(self.areas) or self.min_valid_fraction > 0 or not self.every_scene or self.pick != "all"
+        simple = self.min_valid_fraction > 0 or not self.every_scene
+        return simple or bool(self.areas) or self.classes is not None or self.pick != "all"
 
     @property
     def excluded_count(self) -> int:
         """Number of tiles in `excluded`."""
         return len(self.excluded)
+
+    @property
+    def key(self) -> Hashable:
+        """See `TileFilters.key`."""
+        scenes = None if self.every_scene else tuple(self.scenes["dataset_id"].to_pylist())
+        classes = None if self.classes is None else self.classes.key
+        return self.min_valid_fraction, tuple(area.key for area in self.areas), classes, self.pick, scenes
+
+    def select(self, segments: Sequence[FilterColumns]) -> Selections:
+        """See `TileFilters.select`. With `pick`, one scene of each tile is selected, from all segments together."""
+        if not self.restrictive:
+            return [None] * len(segments)
+        masks = [self._passing(segment) for segment in segments]
+        if self.pick != "all":
+            masks = self._picked(segments, masks)
+        return [RowSelection.of_mask(mask) for mask in masks]
+
+    def _passing(self, segment: FilterColumns) -> NDArray[np.bool_]:
+        """Return which rows of a segment pass all filters but `pick`, shape (rows,)."""
+        mask = np.ones(segment.rows, bool)
+        if not self.every_scene:
+            mask &= segment.of_datasets(self.scenes["dataset_id"])
+        if self.min_valid_fraction > 0:
+            mask &= segment.at_least_valid(self.min_valid_fraction)
+        if self.areas:
+            mask &= segment.in_areas(self.areas)
+        if self.classes is not None:
+            mask &= segment.with_names(self.classes.named())
+        return mask
+
+    def _picked(self, segments: Sequence[FilterColumns], masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
+        """Return which of the passing rows of each segment are picked."""
+        names = ["dataset_id", "tile_id", "lattice", "valid_fraction"]
+        passing = []
+        for number, (segment, mask) in enumerate(zip(segments, masks, strict=True)):
+            rows = np.flatnonzero(mask)
+            columns = segment.table.select(names).filter(pa.array(mask))
+            columns = columns.append_column("segment", pa.array(np.full(len(rows), number, np.int32)))
+            passing.append(columns.append_column("number", pa.array(rows)))
+        self.con.register("scenes", self.scenes)
+        self.con.register("passing", pa.concat_tables(passing))
+        chosen = self.con.execute(_picked_sql("segment, number", "passing JOIN scenes USING (dataset_id)", self.pick))
+        segment_numbers, numbers = (column.to_numpy() for column in chosen.to_arrow_table().columns)
+        return [
+            RowSelection.of_numbers(numbers[segment_numbers == i], segment.rows).mask
+            for i, segment in enumerate(segments)
+        ]
+
+    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
+        """See `TileFilters.excluded_rows`."""
+        if self.pick == "all":
+            return np.array([name in self.excluded for name in tile_names(rows)], bool)
+        ids = pa.array(sorted({dataset_id for dataset_id, _ in self.excluded}), pa.string())
+        lattices: dict[str, str | None] = {}
+        for segment in segments:
+            lattices |= segment.lattices(ids)
+        grounds = {(lattices.get(dataset_id), tile_id) for dataset_id, tile_id in self.excluded}
+        pairs = zip(rows["lattice"].to_pylist(), rows["tile_id"].to_pylist(), strict=True)
+        return np.array([pair in grounds for pair in pairs], bool)
 
     def sql_condition(self) -> tuple[str, dict[str, Any]]:
         """Return an SQL condition that is true for the tiles that pass, and the values of its parameters.
@@ -130,10 +197,7 @@ class TableFilters:
             if self.pick == "all":
                 return passing.select(["dataset_id", "tile_id"])
             self.con.register("passing", passing)
-            return self.con.execute(
-                "SELECT dataset_id, tile_id FROM passing QUALIFY row_number() OVER "
-                f"(PARTITION BY lattice, tile_id ORDER BY {_ORDERS[self.pick]}) = 1"
-            ).to_arrow_table()
+            return self.con.execute(_picked_sql("dataset_id, tile_id", "passing", self.pick)).to_arrow_table()
 
     def _simple_condition(self) -> tuple[str, dict[str, Any]]:
         """Return the condition of all filters without the exact form of the areas, and without `pick`."""
@@ -142,6 +206,9 @@ class TableFilters:
         condition = f"valid_fraction >= $valid::FLOAT AND {bounds}"
         if not self.every_scene:
             condition += " AND dataset_id IN (SELECT dataset_id FROM scenes)"
+        if self.classes is not None:
+            self.con.register("classes", self.classes.named())
+            condition += " AND (dataset_id, tile_id) IN (SELECT dataset_id, tile_id FROM classes)"
         if self.excluded:
             datasets, tiles = zip(*sorted(self.excluded), strict=True)
             self.con.register("excluded", pa.table({"dataset_id": list(datasets), "tile_id": list(tiles)}))
@@ -163,6 +230,20 @@ class TableFilters:
             raise DataError(f"{self.files.name}: a footprint of its table cannot be read ({error})") from error
         inside = meets_all(self.areas, footprints)
         return batch.drop_columns(["geometry"]).filter(pa.array(inside)).cast(_PASSING)
+
+
+def _picked_sql(columns: str, passing: str, pick: Pick) -> str:
+    """Return the SQL query for the picked scene of each tile.
+
+    Args:
+        columns: columns of the result.
+        passing: the rows to pick from, with the columns of `_PASSING`.
+        pick: the scene to pick.
+    """
+    return (
+        f"SELECT {columns} FROM {passing} QUALIFY row_number() OVER "
+        f"(PARTITION BY lattice, tile_id ORDER BY {_ORDERS[pick]}) = 1"
+    )
 
 
 _PASSING = pa.schema(

@@ -86,6 +86,11 @@ class VectorFiles:
         return f"dataset_id, {_COLUMNS}" if self.of_collection else _COLUMNS
 
     @property
+    def column_names(self) -> list[str]:
+        """Names of the columns that every engine returns."""
+        return [name.strip('" ') for name in self.columns.split(",")]
+
+    @property
     def index_schema(self) -> pa.Schema:
         """Columns of the rows file of a vector index: those of the answer, and those that filters need.
 

@@ -1,0 +1,265 @@
+"""Search with the vector index if there is one, and with the exact scan otherwise.
+
+A query of a vector index with segments has these steps:
+
+1. The filters become row numbers of each segment. They are kept for the next query with the same filters.
+2. The engine proposes candidates from its compressed vectors, only from these rows.
+3. The candidates are compared with the stored vectors, and brought into the order of distance and ids.
+4. If the candidates may lack a row of the answer, the engine is asked for more. In the end, all rows that pass the
+   filters are compared.
+5. The tiles of the query are left out. As many more candidates were asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rasterembed.errors import StoreError, UsageError, one_line
+from rasterembed.search.answer import UsedEngine
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.vss import VssEngine
+from rasterembed.search.filter_columns import FilterColumns
+from rasterembed.search.filters import TileFilters
+from rasterembed.search.index.description import read_index
+from rasterembed.search.index.opening import OpenIndex, OpenSegment, open_segments
+from rasterembed.search.index.stored_rows import unit_vectors
+from rasterembed.search.query import EngineChoice
+from rasterembed.search.rerank import Compared, compare_all, in_order, rerank
+from rasterembed.search.row_selection import RowSelection, SelectionCache, Selections
+from rasterembed.search.vector_files import VectorFiles
+
+_CANDIDATES = 200
+"""Smallest number of candidates that an engine is asked for. In measurements with a million clustered vectors, the ten
+nearest vectors were among so many candidates of `ivf`."""
+
+_CANDIDATES_FOR_ROW = 4
+"""Number of candidates for each row of the answer, if this is more than `_CANDIDATES`."""
+
+_WIDENING = 4
+"""Factor by which the number of candidates or of lists grows if the candidates may lack a row of the answer."""
+
+_MOST_CANDIDATES = 65_536
+"""Largest number of candidates. For more, it is faster to compare all rows."""
+
+
+class SegmentSearch:
+    """Searches the segments of a vector index. Several threads may use one object.
+
+    Args:
+        files: the files whose vectors are in the index.
+        index: the index.
+    """
+
+    def __init__(self, files: VectorFiles, index: OpenIndex) -> None:
+        self.index = index
+        self._files = files
+        self._columns = [FilterColumns(files.name, segment.rows.table) for segment in index.segments]
+        self._selections = SelectionCache()
+
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table:
+        """Return the k nearest tiles that pass the filters. See `SearchEngine.nearest`."""
+        needed = k + filters.excluded_count
+        selections = self._selections.get(filters.key, lambda: self._select(filters))
+        found: list[Compared] = []
+        for segment, selection in zip(self.index.segments, selections, strict=True):
+            found.append(_nearest_of_segment(segment, vector, needed, selection, found))
+        rows = self._rows(found, needed)
+        if filters.excluded_count:
+            rows = rows.filter(pa.array(~filters.excluded_rows(rows, self._columns)))
+        return rows.slice(0, k).select([*self._files.column_names, "distance"])
+
+    def _select(self, filters: TileFilters) -> Selections:
+        """Return the rows of each segment that pass the filters, without the rows of dropped scenes."""
+        selections: list[RowSelection | None] = []
+        for selection, segment in zip(filters.select(self._columns), self.index.segments, strict=True):
+            if selection is None or segment.live is None:
+                selections.append(segment.live if selection is None else selection)
+            else:
+                selections.append(selection & segment.live)
+        return selections
+
+    def _rows(self, found: Sequence[Compared], needed: int) -> pa.Table:
+        """Return the nearest of the rows that were found in all segments, in the order of the answer."""
+        identity = self._files.identity
+        distances = np.concatenate([compared.distances for compared in found])
+        limit = _limit(distances, needed)
+        kept = [compared.rows[compared.distances <= limit] for compared in found]
+        places = [
+            segment.rows.take(rows, identity).append_column("row", pa.array(rows)).append_column(
+                "segment", pa.array(np.full(len(rows), number, np.int32))
+            )
+            for number, (segment, rows) in enumerate(zip(self.index.segments, kept, strict=True))
+        ]  # fmt: skip
+        ordered = in_order(pa.concat_tables(places), distances[distances <= limit], identity, needed)
+        parts, order = [], []
+        numbers, rows = ordered["segment"].to_numpy(), ordered["row"].to_numpy()
+        for number, segment in enumerate(self.index.segments):
+            chosen = np.flatnonzero(numbers == number)
+            if len(chosen) or not number:
+                parts.append(segment.rows.take(rows[chosen]))
+                order.append(chosen)
+        table = pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
+        return table.append_column("distance", ordered["distance"])
+
+    def close(self) -> None:
+        """Release the mapped files. No thread may use the index any more."""
+        self.index.close()
+
+
+def _nearest_of_segment(
+    segment: OpenSegment,
+    vector: NDArray[np.float32],
+    needed: int,
+    selection: RowSelection | None,
+    others: Sequence[Compared],
+) -> Compared:
+    """Return rows of a segment with their distances. The rows of the answer are among them.
+
+    Args:
+        segment: the segment.
+        vector: the query, shape (dimensions,).
+        needed: number of rows that are needed from all segments together.
+        selection: the rows that may be returned. None: all rows.
+        others: rows that were found in other segments.
+    """
+    available = segment.rows.vectors.rows if selection is None else selection.count
+    if available == 0:
+        return Compared(np.empty(0, np.int64), np.empty(0))
+    if available > max(needed, segment.codes.direct_rows):
+        unit = unit_vectors(vector[None])
+        known = np.concatenate([np.empty(0), *(compared.distances for compared in others)])
+        count, widening = max(_CANDIDATES, _CANDIDATES_FOR_ROW * needed), 1
+        while count <= _MOST_CANDIDATES:
+            proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
+            compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
+            if segment.codes.name == "flat":
+                if _limit(np.concatenate([known, compared.distances]), needed) < proposed.missed[0]:
+                    return compared
+                count *= _WIDENING
+            else:
+                if len(compared.rows) >= min(count, available):
+                    return compared
+                if widening >= segment.codes.info.lists:
+                    break
+                widening *= _WIDENING
+    return compare_all(vector, segment.rows.vectors, selection, needed)
+
+
+def _limit(distances: NDArray[np.float64], count: int) -> float:
+    """Return the largest of the `count` smallest distances. It is infinite if there are fewer distances."""
+    return float(np.partition(distances, count - 1)[count - 1]) if len(distances) >= count else np.inf
+
+
+class IndexedSearch:
+    """Chooses between the vector index and the exact scan of one `VectorFiles`, for each query.
+
+    Several threads may use one object.
+
+    Args:
+        files: the files that are searched.
+        engine: the engine that the user chose. `auto` uses the vector index if there is one.
+        ef_search: number of candidates in a search of the engine `vss`. None means the default of the index.
+
+    Raises:
+        UsageError: if `ef_search` is given and the engine is not `vss`.
+    """
+
+    def __init__(self, files: VectorFiles, engine: EngineChoice, ef_search: int | None) -> None:
+        check_engine(engine, ef_search)
+        self.segments: SegmentSearch | None = None
+        """The index of the engine `flat` or `ivf`. None if it is not used."""
+        self.vss: VssEngine | None = None
+        """The index of the engine `vss`. None if it is not used."""
+        self._files = files
+        self._lock = threading.Lock()
+        self._no_index, self._detail = NoIndexReason.SCAN_REQUESTED, ""
+        if engine != "scan":
+            try:
+                self._open(engine, ef_search)
+            except IndexUnusableError as error:
+                self._no_index, self._detail = error.reason, error.detail
+            except StoreError as error:
+                self._no_index, self._detail = NoIndexReason.FAILED, one_line(error)
+
+    def _open(self, engine: EngineChoice, ef_search: int | None) -> None:
+        built_for = read_index(self._files).engine
+        if engine not in ("auto", built_for):
+            raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, built_for)
+        self._no_index = NoIndexReason.UNDECIDED
+        if built_for == "vss":
+            self.vss = VssEngine(self._files, ef_search)
+        else:
+            self.segments = SegmentSearch(self._files, open_segments(self._files))
+
+    def nearest(
+        self, vector: NDArray[np.float32], k: int, filters: TileFilters, scan: Callable[[], pa.Table]
+    ) -> tuple[pa.Table, UsedEngine]:
+        """Return the k nearest tiles that pass the filters, and the engine that found them.
+
+        The vector index is asked first. The exact scan is used if there is no index, or if the engine `vss` fails or is
+        not sure of its result. An index that failed is not used again.
+
+        Args:
+            vector: the query, shape (dimensions,).
+            k: largest number of rows.
+            filters: filters for the tiles.
+            scan: function that returns the result of the exact scan.
+
+        Raises:
+            DataError: if a file cannot be read.
+        """
+        if self.segments is not None:
+            return self.segments.nearest(vector, k, filters), self._used(self.segments.index)
+        # One thread at a time uses the database of `vss`.
+        with self._lock:
+            if self.vss is not None:
+                try:
+                    rows = self.vss.nearest(vector, k, filters)
+                except IndexUnusableError as error:
+                    self.vss.close()
+                    self.vss, self._no_index, self._detail = None, error.reason, error.detail
+                else:
+                    if rows is not None:
+                        return rows, UsedEngine(
+                            dataset_id=self._files.owner_id,
+                            name=self.vss.name,
+                            settings=self.vss.settings,
+                            recall=self.vss.recall,
+                        )
+            no_index, detail = self._no_index, self._detail
+        return scan(), UsedEngine(dataset_id=self._files.owner_id, name="scan", no_index=no_index, detail=detail)
+
+    def _used(self, index: OpenIndex) -> UsedEngine:
+        """Return the description of an index with segments, for answers."""
+        description = index.description
+        if description.engine == "flat":
+            settings, recall = "exact, compared with the stored vectors", None
+        else:
+            parts = {f"{segment.codes.info.probes} of {segment.codes.info.lists} lists" for segment in index.segments}
+            measured = f"recall@{description.recall_at} {description.recall:.3f} when built"
+            settings, recall = f"{' and '.join(sorted(parts))}, {measured}", description.recall
+        return UsedEngine(dataset_id=self._files.owner_id, name=description.engine, settings=settings, recall=recall)
+
+    def close(self) -> None:
+        """Release the memory of the index."""
+        if self.segments is not None:
+            self.segments.close()
+        if self.vss is not None:
+            self.vss.close()
+
+
+def check_engine(engine: EngineChoice, ef_search: int | None) -> None:
+    """Refuse `ef_search` for all engines but `vss`.
+
+    Raises:
+        UsageError: if `ef_search` is given and the engine is another one.
+    """
+    if ef_search is not None and engine != "vss":
+        raise UsageError(
+            f"`ef_search` is a setting of the engine vss, and the engine is {engine}: give `engine=vss` too"
+        )
