@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rasterembed.search.filters import TileFilters
 
@@ -99,6 +99,13 @@ class CodesInfo(BaseModel):
     """Number of neighbours of each vector in the measurement of recall."""
     recall_sample: int = Field(default=0, ge=0)
     """Number of vectors in the measurement of recall."""
+
+    @model_validator(mode="after")
+    def _check_lists(self) -> Self:
+        """Refuse numbers that no build writes, because FAISS ends in an error without lists or probes."""
+        if not (1 <= self.probes <= self.lists if self.engine == "ivf" else self.probes == self.lists == 0):
+            raise ValueError(f"the engine {self.engine} cannot have {self.lists} lists and {self.probes} probes")
+        return self
 
 
 class CodesEngine(Protocol):

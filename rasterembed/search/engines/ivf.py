@@ -65,6 +65,9 @@ _PRODUCT_NUMBERS = 2**24
 _BLOCK_NUMBERS = 2**25
 """Largest number of float32 numbers in a block of vectors that are encoded together."""
 
+_MOST_HEADER_BYTES = 2**30
+"""Largest size of the centroids and of the sizes of the lists in a file, in bytes."""
+
 _QUERIES_AT_ONCE = 1024
 """Largest number of queries in one call of FAISS."""
 
@@ -85,6 +88,14 @@ def default_lists(rows: int) -> int:
         (2048, 4096)
     """
     return min(rows, 1 << round(math.log2(1.5 * math.sqrt(rows))))
+
+
+def most_lists(rows: int, dimensions: int) -> int:
+    """Return the largest number of lists: that of the rows, or the one whose centroids fit into the header.
+
+    NumPy describes the header, and cannot describe 2 GiB or more.
+    """
+    return min(rows, _MOST_HEADER_BYTES // (4 * dimensions + 8))
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,9 @@ def write_ivf(vectors: StoredVectors, path: Path, lists: int | None, training: T
     """
     with _all_cores():
         if training is None:
-            training = _train(vectors, min(lists or default_lists(vectors.rows), vectors.rows))
+            training = _train(
+                vectors, min(lists or default_lists(vectors.rows), most_lists(vectors.rows, vectors.dimensions))
+            )
         sample = _sample_rows(vectors.rows, RECALL_SAMPLE)
         list_numbers, exact = _assign(vectors, training.centroids, vectors.unit(sample))
         sizes = np.bincount(list_numbers, minlength=len(training.centroids))
@@ -158,6 +171,8 @@ class IvfEngine:
     def __init__(self, path: Path, info: CodesInfo, rows: int, dimensions: int) -> None:
         self.info = info
         self._rows = rows
+        if info.lists > most_lists(rows, dimensions):
+            raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
         head = _header_dtype(info.lists, dimensions)
         self._mapped = map_file(path, head.itemsize + rows * (dimensions + 8))
         found = self._mapped[: head.itemsize]

@@ -112,7 +112,7 @@ class StoredRows:
 
 
 def unit_vectors(values: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Scale vectors to length 1. A zero vector stays zero.
+    """Scale vectors to length 1. A zero vector stays zero. A vector that is not finite gets a NaN.
 
     Args:
         values: vectors of float32, float16 or int8, shape (n, dimensions).
@@ -126,7 +126,9 @@ def unit_vectors(values: NDArray[np.generic]) -> NDArray[np.float32]:
     if len(unsure):
         exact = vectors[unsure].astype(np.float64)
         lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-        vectors[unsure] = exact / np.where(lengths == 0.0, 1.0, lengths)
+        # An infinite vector becomes NaN. Callers look for NaN, so a warning would say nothing new.
+        with np.errstate(invalid="ignore"):
+            vectors[unsure] = exact / np.where(lengths == 0.0, 1.0, lengths)
         squares[unsure] = 1.0
     vectors /= np.sqrt(squares)[:, None]
     return vectors
