@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rasterembed.dataset.manifest import Manifest
     from rasterembed.dataset.plan import PlanSettings
     from rasterembed.dataset.selection import Selection
+    from rasterembed.dataset.vector_column import decode_vectors
     from rasterembed.errors import DataError, RasterEmbedError, StoreError, UsageError
     from rasterembed.model.choice import Dinov3
     from rasterembed.pipeline import EmbedOptions, EmbedResult, check_dataset, embed_raster
@@ -90,6 +91,7 @@ _MODULES = {
     "Where": "search.query",
     "check_collection": "collection_pipeline",
     "check_dataset": "pipeline",
+    "decode_vectors": "dataset.vector_column",
     "embed_collection": "collection_pipeline",
     "embed_raster": "pipeline",
     "rebuild_collection": "collection_pipeline",
@@ -134,6 +136,7 @@ __all__ = [
     "Where",
     "check_collection",
     "check_dataset",
+    "decode_vectors",
     "embed_collection",
     "embed_raster",
     "rebuild_collection",

@@ -20,6 +20,7 @@ from rasterembed.collection.table import TableDescription, read_table, signature
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
+from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.known_collections import unknown_collection
@@ -204,21 +205,25 @@ class Collection:
         """
         return self.table is not None and self.table.signature == signature_of(self.configuration, self.catalogue)
 
-    def vectors(self, columns: Sequence[str] = ("tile_id", "embedding")) -> Iterator[pa.RecordBatch]:
+    def vectors(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.
 
         The rows come from the table if it is up to date, in the order of the Hilbert curve. Otherwise they come from
         the shards, one scene after the other.
 
         Args:
-            columns: columns to read. docs/datasets.md and docs/collections.md list them.
+            columns: columns to read. docs/datasets.md and docs/collections.md list them. The default is `tile_id` and
+                the columns of the vectors: `embedding`, and `scale` if the vectors are stored as int8.
 
         Yields:
-            Batches with the column `dataset_id`, and then the chosen columns.
+            Batches with the column `dataset_id`, and then the chosen columns. `rasterembed.decode_vectors` makes
+            float32 vectors of a batch with the columns of the vectors.
 
         Raises:
             DataError: if a file cannot be read.
         """
+        if columns is None:
+            columns = ("tile_id", *vector_columns(self.configuration.selection.vector_dtype))
         names = [name for name in columns if name != "dataset_id"]
         if self.table is not None and self.table_is_current:
             yield from table_batches(self.store, self.layout, self.table, ["dataset_id", *names])

@@ -20,7 +20,7 @@ from rasterembed.collection.cells import KEY_BITS, Cell
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.geoparquet import BBOX_TYPE, PARQUET_ERRORS
-from rasterembed.dataset.shards import vector_type
+from rasterembed.dataset.vector_column import vector_fields
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import CollectionLayout
@@ -87,7 +87,6 @@ def table_schema(configuration: CollectionConfiguration) -> pa.Schema:
     lattice and the same tile id are the same ground. Only scenes in an anchored grid have a lattice. `bbox` and
     `geometry` are null for tiles without a place on Earth.
     """
-    vector = vector_type(configuration.selection, configuration.model)
     return pa.schema(
         [
             pa.field("dataset_id", pa.string(), nullable=False),
@@ -98,7 +97,7 @@ def table_schema(configuration: CollectionConfiguration) -> pa.Schema:
             ),
             pa.field("valid_fraction", pa.float32(), nullable=False),
             pa.field("norm", pa.float32(), nullable=False),
-            pa.field("embedding", vector, nullable=False),
+            *vector_fields(configuration.selection.vector_dtype, configuration.model.dimensions),
             pa.field("datetime", pa.timestamp("ms", tz="UTC")),
             pa.field("lattice", pa.string()),
             pa.field("bbox", BBOX_TYPE),

@@ -33,8 +33,9 @@ from rasterembed.collection.table import (
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS, GeoMetadata, geoparquet_writer, place_columns, write_metadata
 from rasterembed.dataset.receipts import RECEIPT_KEY
-from rasterembed.dataset.shards import ROW_GROUP_ROWS, vector_encoding
+from rasterembed.dataset.shards import ROW_GROUP_ROWS
 from rasterembed.dataset.stac_fields import ASSET_KEY
+from rasterembed.dataset.vector_column import EMBEDDING, vector_encoding
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.raster.footprints import Footprints
@@ -322,7 +323,7 @@ class _TableWriter:
 
     def _rows_of_cell(self, rows: int) -> int:
         """Return the largest number of rows in a cell. It grows only in steps of two, so that most cells stay."""
-        vector = self._schema.field("embedding").type
+        vector = self._schema.field(EMBEDDING).type
         most: int = max(_PART_BYTES // (vector.list_size * vector.value_type.bit_width // 8), 1)
         while rows > most * _MAX_PARTS:
             most *= 2
@@ -400,8 +401,8 @@ class _TableWriter:
         rows = rows.combine_chunks()
         rows = pa.table([bbox if name == "bbox" else rows[name] for name in self._schema.names], schema=self._schema)
         key = self._layout.table_part(cell.first, cell.level, digest)
-        encoding = vector_encoding(self._schema.field("embedding").type.value_type)
-        encoding["use_dictionary"] = ["dataset_id", "lattice"]
+        encoding = vector_encoding(self._configuration.selection.vector_dtype)
+        encoding["use_dictionary"] = ["dataset_id", "lattice", *(encoding["use_dictionary"] or ())]
         with (
             local_file(self._store, key, replace=True) as target,
             geoparquet_writer(target.path, self._schema, **encoding) as writer,

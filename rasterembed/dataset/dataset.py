@@ -18,6 +18,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
+from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
@@ -201,10 +202,16 @@ class Dataset:
         """Names of the columns of the shards. docs/datasets.md describes them."""
         return list(shard_schema(self.plan).names)
 
+    @property
+    def vector_columns(self) -> tuple[str, ...]:
+        """Names of the columns that hold a vector: `embedding`, and `scale` if the vectors are stored as int8."""
+        return vector_columns(self.manifest.vector_dtype)
+
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all shards in batches. Within a shard, the rows are in tile order.
 
-        Only one batch is in memory at a time.
+        Only one batch is in memory at a time. `vectors_of` gives the vectors of a batch with the columns
+        `vector_columns`.
 
         Args:
             columns: names of the columns to read. The default is all columns. docs/datasets.md lists them.
@@ -229,14 +236,30 @@ class Dataset:
         """
         vectors = np.empty((self.manifest.rows, self.manifest.dimensions), np.float32)
         start = 0
-        for batch in self.batches(["embedding"]):
-            values = batch.column(0).flatten().to_numpy(zero_copy_only=False)
+        for batch in self.batches(self.vector_columns):
             stop = start + len(batch)
-            if stop > len(vectors) or len(values) != len(batch) * self.manifest.dimensions:
+            if stop > len(vectors):
                 raise self._other_vectors()
-            vectors[start:stop] = values.reshape(len(batch), -1)
+            vectors[start:stop] = self.vectors_of(batch)
             start = stop
         if start != len(vectors):
+            raise self._other_vectors()
+        return vectors
+
+    def vectors_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+        """Return the vectors of a batch from `batches` with the columns `vector_columns`.
+
+        Returns:
+            Shape (rows, dimensions), dtype float32, not normalised.
+
+        Raises:
+            DataError: if the batch does not hold vectors of the length that the manifest says.
+        """
+        try:
+            vectors = decode_vectors(batch)
+        except ValueError as error:
+            raise self._other_vectors() from error
+        if vectors.shape[1] != self.manifest.dimensions:
             raise self._other_vectors()
         return vectors
 

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import EmbeddedBatch, Shard, find_shard, write_shard
+from rasterembed.dataset.vector_column import largest_number
 from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summarised, summary_of
 from rasterembed.errors import Cancelled, DataError
 from rasterembed.model.choice import Engine
@@ -315,8 +316,7 @@ def _batch_size(plan: Plan, device: str) -> int:
 
 
 def _check_finite(plan: Plan, number: int, positions: NDArray[np.intp], vectors: NDArray[np.float32]) -> None:
-    limit = np.finfo(np.float16).max if plan.selection.vector_dtype == "float16" else np.inf
-    bad = ~(np.abs(vectors) < limit).all(axis=1)
+    bad = ~(np.abs(vectors) < largest_number(plan.selection.vector_dtype)).all(axis=1)
     if bad.any():
         name = plan.sharding.tiles(number).id(int(positions[np.flatnonzero(bad)[0]]))
         raise DataError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from rasterembed.dataset.vector_column import EMBEDDING, SCALE
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError
 
@@ -27,20 +28,24 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
         ) from error
     known = dataset.columns
     if columns is None:
-        names = [name for name in known if name not in ("bbox", "geometry")]
+        # The vectors of the frame are decoded. With `scale` beside them, a reader could scale them twice.
+        names = [name for name in known if name not in ("bbox", "geometry", SCALE)]
     else:
         names = [name for name in dict.fromkeys(columns) if name != "geometry"]
         for name in names:
             if name not in known:
                 raise UsageError(f"dataset {dataset.id!r} has no column {name!r}: choose from {', '.join(known)}")
     if not vectors:
-        names = [name for name in names if name != "embedding"]
-    parts = list(dataset.batches([*names, "geometry"]))
+        names = [name for name in names if name != EMBEDDING]
+    stored = dataset.vector_columns if EMBEDDING in names else ()
+    parts = list(dataset.batches(list(dict.fromkeys([*names, *stored, "geometry"]))))
     values = {}
     for name in names:
-        column = pa.chunked_array([part.column(name) for part in parts])
         # Convert vectors separately, because pandas would make a Python list of each vector.
-        values[name] = _vectors(column) if name == "embedding" else column.to_pandas()
+        if name == EMBEDDING:
+            values[name] = [vector for part in parts for vector in dataset.vectors_of(part)]
+        else:
+            values[name] = pa.chunked_array([part.column(name) for part in parts]).to_pandas()
     try:
         geometry = np.concatenate([read_footprints(part.column("geometry")) for part in parts])
     except FootprintError as error:
@@ -49,12 +54,3 @@ def read_geodataframe(dataset: Dataset, columns: Sequence[str] | None, *, vector
             f"run `rasterembed datasets verify {dataset.id}`"
         ) from error
     return GeoDataFrame(values, geometry=geometry, crs="OGC:CRS84" if dataset.plan.profile.on_earth else None)
-
-
-def _vectors(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """Return the vectors of a column, each as an array of float32."""
-    arrays = []
-    for chunk in column.chunks:
-        values = chunk.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-        arrays += list(values.reshape(len(chunk), -1)) if len(chunk) else []
-    return arrays

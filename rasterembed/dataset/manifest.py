@@ -116,6 +116,11 @@ class Manifest(BaseModel):
     """Versions of the libraries that influence the result."""
 
     @property
+    def vector_dtype(self) -> str:
+        """Type of the stored vectors. See `Selection.vector_dtype`."""
+        return str(self.configuration["dtype"]["vector"])
+
+    @property
     def computations(self) -> tuple[Computation, ...]:
         """The different computations of the shards' vectors, in the order of the shards.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, TypeGuard, cast
+from typing import IO, TypeGuard, cast
 
 import numpy as np
 import pyarrow as pa
@@ -32,10 +32,9 @@ from rasterembed.dataset.geoparquet import (
 )
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.receipts import RECEIPT_KEY, find_receipt, receipt_of
-from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.stac_fields import ASSET_KEY, shard_asset
+from rasterembed.dataset.vector_column import store_vectors, vector_encoding, vector_fields
 from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError
-from rasterembed.model.choice import ResolvedModel
 from rasterembed.model.computation import Computation
 from rasterembed.raster.footprints import Footprinter
 from rasterembed.raster.grid import MAX_TILES, Tiles
@@ -90,14 +89,12 @@ class EmbeddedBatch:
     """The computation of the vectors. None if the batch has no vectors."""
 
 
-def vector_type(selection: Selection, model: ResolvedModel) -> pa.DataType:
-    """Return the Arrow type of the column `embedding`."""
-    element = pa.float16() if selection.vector_dtype == "float16" else pa.float32()
-    return pa.list_(pa.field("element", element, nullable=False), model.dimensions)
-
-
 def shard_schema(plan: Plan) -> pa.Schema:
-    """Return the columns of a shard. Column `datetime` exists only if the raster's time of acquisition is known."""
+    """Return the columns of a shard.
+
+    Column `scale` exists only if the vectors are stored as int8. Column `datetime` exists only if the raster's time of
+    acquisition is known.
+    """
     fields = [
         pa.field("tile_id", pa.string(), nullable=False),
         *(
@@ -106,7 +103,7 @@ def shard_schema(plan: Plan) -> pa.Schema:
         ),
         pa.field("valid_fraction", pa.float32(), nullable=False),
         pa.field("norm", pa.float32(), nullable=False),
-        pa.field("embedding", vector_type(plan.selection, plan.model), nullable=False),
+        *vector_fields(plan.selection.vector_dtype, plan.model.dimensions),
     ]
     if plan.profile.acquired is not None:
         fields.append(pa.field("datetime", pa.timestamp("ms", tz="UTC"), nullable=False))
@@ -168,15 +165,14 @@ class ShardWriter:
         footprints = self._footprinter(tiles)
         self._geo.add(footprints)
         bbox, geometry = place_columns(footprints)
-        vector = self._schema.field("embedding").type
-        values = pa.array(vectors.ravel().astype(vector.value_type.to_pandas_dtype(), copy=False))
+        vector_dtype = self._plan.selection.vector_dtype
         numbers = (tiles.row, tiles.col, tiles.col_off, tiles.row_off, tiles.width, tiles.height)
         columns = [
             pa.array(tiles.ids()),
             *map(pa.array, numbers),
             pa.array(valid_fraction),
             pa.array(np.linalg.norm(vectors, axis=1).astype(np.float32)),
-            pa.FixedSizeListArray.from_arrays(values, type=vector),
+            *store_vectors(vectors, vector_dtype).arrays(vector_fields(vector_dtype, self._plan.model.dimensions)),
         ]
         if self._plan.profile.acquired is not None:
             acquired = pa.scalar(self._plan.profile.acquired, type=pa.timestamp("ms", tz="UTC"))
@@ -222,9 +218,7 @@ def write_shard(
     key = plan.layout.shard(plan.fingerprint, number)
     with (
         local_file(store, key, replace=False) as file,
-        geoparquet_writer(
-            file.path, shard_schema(plan), **vector_encoding(vector_type(plan.selection, plan.model).value_type)
-        ) as parquet,
+        geoparquet_writer(file.path, shard_schema(plan), **vector_encoding(plan.selection.vector_dtype)) as parquet,
     ):
         writer = ShardWriter(plan, number, parquet)
         for batch in batches:
@@ -244,21 +238,6 @@ def write_shard(
         sha256=file.sha256,
         computation=writer.computation,
     )
-
-
-def vector_encoding(element: pa.DataType) -> dict[str, Any]:
-    """Return the options of a Parquet writer for a table with the column `embedding`.
-
-    Args:
-        element: Arrow type of the numbers of a vector.
-    """
-    # docs/encoding.md has the measurements. DuckDB cannot read float16 as BYTE_STREAM_SPLIT.
-    split = element == pa.float32()
-    return {
-        "compression": "zstd",
-        "use_dictionary": False,
-        "column_encoding": {"embedding.list.element": "BYTE_STREAM_SPLIT"} if split else None,
-    }
 
 
 class Receipt(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.selection import VectorDtype
+from rasterembed.dataset.vector_column import EMBEDDING, SCALE
 from rasterembed.escape import href_of
 from rasterembed.model.checkpoints import DEMO
 from rasterembed.model.choice import ResolvedModel
@@ -54,10 +55,19 @@ def vector_fields(model: ResolvedModel, vector_dtype: VectorDtype, grid: Grid) -
 
 
 def quantization(vector_dtype: VectorDtype) -> dict[str, Any]:
-    """Return the field `emb:quantization`. Empty for float32, the type that the model computes."""
-    if vector_dtype == "float32":
-        return {}
-    return {"emb:quantization": {"method": "cast", "original_dtype": "float32", "quantized_dtype": vector_dtype}}
+    """Return the field `emb:quantization`. Empty for float32, the type that the model computes.
+
+    The field's own entry `scale` holds numbers for the whole file, so it cannot hold the scale of each row. The method
+    names the column of the scale instead. No row has an offset.
+    """
+    match vector_dtype:
+        case "float32":
+            return {}
+        case "float16":
+            method: dict[str, Any] = {"method": "cast"}
+        case "int8":
+            method = {"method": f"linear, one scale a row: value = {EMBEDDING} * {SCALE}", "offset": [0.0]}
+    return {"emb:quantization": {**method, "original_dtype": "float32", "quantized_dtype": vector_dtype}}
 
 
 def preprocessing(plan: Plan) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.plan import Plan
-from rasterembed.dataset.shards import EmbeddedBatch, read_receipt, vector_type
+from rasterembed.dataset.shards import EmbeddedBatch, read_receipt
+from rasterembed.dataset.vector_column import decode_vectors, store_vectors, vector_columns
 from rasterembed.errors import StoreError, one_line
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
@@ -50,12 +51,12 @@ class VectorSummary:
         """Number of good vectors."""
         return self.rows - self.not_finite - self.zero
 
-    def add_rows(self, plan: Plan, vectors: NDArray[np.floating], valid_fraction: NDArray[np.float32]) -> None:
+    def add_rows(self, plan: Plan, vectors: NDArray[np.float32], valid_fraction: NDArray[np.float32]) -> None:
         """Add vectors.
 
         Args:
             plan: plan of the dataset.
-            vectors: vectors as they are stored, shape (n, dimensions).
+            vectors: vectors, rounded as they are stored, shape (n, dimensions).
             valid_fraction: share of valid pixels of each tile, shape (n,).
         """
         finite = np.isfinite(vectors).all(axis=1)
@@ -71,7 +72,7 @@ class VectorSummary:
         self.valid_wrong += int((~((valid_fraction >= least) & (valid_fraction <= 1))).sum())
         chosen = good & ((self.rows + np.arange(len(vectors))) % self.every == 0)
         if chosen.any():
-            self.sample.append(vectors[chosen].astype(np.float32))
+            self.sample.append(vectors[chosen])
         self.rows += len(vectors)
 
     def add_skipped(self, reason: SkipReason, positions: Sequence[int]) -> None:
@@ -91,9 +92,9 @@ def summary_of(plan: Plan, sample_rows: int) -> VectorSummary:
 
 def summarised(batches: Iterator[EmbeddedBatch], plan: Plan, summary: VectorSummary) -> Iterator[EmbeddedBatch]:
     """Yield the batches of a shard, and add each to the summary, with the numbers as the shard stores them."""
-    stored = vector_type(plan.selection, plan.model).value_type.to_pandas_dtype()
     for batch in batches:
-        summary.add_rows(plan, batch.vectors.astype(stored, copy=False), batch.valid_fraction)
+        stored = store_vectors(batch.vectors, plan.selection.vector_dtype)
+        summary.add_rows(plan, stored.vectors(), batch.valid_fraction)
         for tile in batch.skipped:
             summary.add_skipped(tile.reason, [tile.position])
         yield batch
@@ -108,9 +109,9 @@ def summarise_shard(store: ObjectStore, plan: Plan, key: str, summary: VectorSum
     try:
         with store.open(key) as file:
             receipt = read_receipt(file)
-            for batch in pq.ParquetFile(file).iter_batches(columns=["valid_fraction", "embedding"]):
-                vectors = batch["embedding"].flatten().to_numpy().reshape(-1, plan.model.dimensions)
-                summary.add_rows(plan, vectors, batch["valid_fraction"].to_numpy())
+            columns = ["valid_fraction", *vector_columns(plan.selection.vector_dtype)]
+            for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+                summary.add_rows(plan, decode_vectors(batch), batch["valid_fraction"].to_numpy())
     except PARQUET_ERRORS as error:
         raise StoreError(f"{store.uri(key)}: the shard cannot be read ({one_line(error)}): run again") from error
     for reason, positions in ({} if receipt is None else receipt.receipt.skipped).items():

@@ -123,11 +123,11 @@ def _compute(store: ObjectStore, dataset_id: str, dimensions: int) -> _Mean | st
     norms = squares = 0.0
     tiles = 0
     try:
-        for batch in Dataset.open(store, dataset_id, ALL_STATES).batches(["embedding"]):
-            values = batch.column(0).flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
-            if len(values) != len(batch) * dimensions:
+        dataset = Dataset.open(store, dataset_id, ALL_STATES)
+        for batch in dataset.batches(dataset.vector_columns):
+            vectors = dataset.vectors_of(batch)
+            if vectors.shape[1] != dimensions:
                 return f"its vectors do not all have {dimensions} numbers"
-            vectors = values.reshape(len(batch), dimensions)
             squared = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64)
             total += vectors.sum(axis=0, dtype=np.float64)
             squares += float(squared.sum())

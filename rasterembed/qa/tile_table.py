@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.tile_index import TileStatus
+from rasterembed.dataset.vector_column import SCALE, StoredNumbers, vector_columns
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.vector_statistics import Principal, Vectors
 from rasterembed.raster.skip_reason import SkipReason
@@ -47,8 +48,10 @@ _LARGEST_HASH = 2**64 - 1
 
 # If a vector has a wrong length or contains a null, the vector and its squared norm become NULL. The cast is outside of
 # CASE, because DuckDB supports CASE for lists, but not for arrays.
+# A vector is `whole` times `scale`. Only shards of int8 have a column `scale`. In all others, the scale is 1.
 _LISTED = """
-SELECT *, (CASE WHEN len(embedding) = {d} AND list_count(embedding) = {d} THEN embedding END)::FLOAT[{d}] AS whole
+SELECT
+    *, (CASE WHEN len(embedding) = {d} AND list_count(embedding) = {d} THEN embedding END)::FLOAT[{d}] AS whole{scale}
 FROM shards
 """
 _TILE = """
@@ -57,9 +60,10 @@ WITH listed AS ({listed})
 SELECT
     tile_id, "row", col, valid_fraction, norm,
     regexp_extract(filename, '([0-9]+)[.]parquet$', 1)::INTEGER AS shard,
-    array_inner_product(whole, whole)::DOUBLE AS squared,
+    array_inner_product(whole, whole)::DOUBLE * scale * scale AS squared,
     coalesce(isfinite(squared) AND squared > 0, false) AS good,
-    hash(embedding) AS content,
+    hash(embedding, scale) AS content,
+    scale,
     {place} AS place,
     good AND hash(tile_id) <= $sample AS sampled,
     good AND hash("row" // {block}, col // {block}) <= $blocks AS in_block,
@@ -78,7 +82,7 @@ _IS_SKIPPED = f"(status = '{TileStatus.SKIPPED}')"
 _NO_SHARD = """
 CREATE TEMP TABLE tile (
     tile_id VARCHAR, "row" INTEGER, col INTEGER, valid_fraction FLOAT, norm FLOAT, shard INTEGER, squared DOUBLE,
-    good BOOLEAN, content UBIGINT, place UBIGINT, sampled BOOLEAN, in_block BOOLEAN, vector FLOAT[]
+    good BOOLEAN, content UBIGINT, scale FLOAT, place UBIGINT, sampled BOOLEAN, in_block BOOLEAN, vector FLOAT[]
 )
 """
 
@@ -97,7 +101,7 @@ class Sample:
     """Vectors of n sampled tiles, in grid order."""
 
     vectors: Vectors
-    """The stored vectors, shape (n, D)."""
+    """The vectors, shape (n, D)."""
     unit: Vectors
     """The vectors divided by their norms, shape (n, D)."""
     row: NDArray[np.int32]
@@ -138,6 +142,10 @@ class TileTable:
     ) -> None:
         self._con = con
         self._d = manifest.dimensions
+        scaled = SCALE in vector_columns(manifest.vector_dtype)
+        self._listed = _LISTED.format(d=self._d, scale="" if scaled else f", 1::FLOAT AS {SCALE}")
+        # An int8 differs from its number by at most half the scale, so a vector by at most sqrt(D) times as much.
+        self._rounding = f"{SCALE} * {np.sqrt(self._d) / 2}" if scaled else "0"
         self.has_index = has_index
         """Whether the planned tiles are known."""
         self.has_shards = bool(keys)
@@ -146,7 +154,7 @@ class TileTable:
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
                 con.execute(
-                    _TILE.format(listed=_LISTED.format(d=self._d), place=_PLACE, block=BLOCK),
+                    _TILE.format(listed=self._listed, place=_PLACE, block=BLOCK),
                     {
                         "sample": _hash_bound(min(sample_rows, _SAMPLE_BYTES // (4 * self._d)), manifest.rows),
                         "blocks": _hash_bound(min(NEIGHBOUR_ROWS, sample_rows), manifest.rows),
@@ -231,10 +239,12 @@ class TileTable:
     def norms_wrong(self, tolerance: float) -> TileCount:
         """Count the good rows whose column `norm` differs from the vector's norm.
 
-        The relative difference must be larger than `tolerance`.
+        The column has the norm before the vector was rounded. A row is counted if the relative difference is larger
+        than `tolerance`. Vectors that are stored as int8 may also differ by the largest error of the rounding.
         """
         return self._count(
-            "FROM tile WHERE good AND NOT coalesce(abs(norm - sqrt(squared)) <= $tolerance * sqrt(squared), false)",
+            "FROM tile WHERE good AND NOT coalesce("
+            f"abs(norm - sqrt(squared)) <= $tolerance * sqrt(squared) + {self._rounding}, false)",
             {"tolerance": tolerance},
         )
 
@@ -295,9 +305,9 @@ class TileTable:
 
     def _sample(self, flag: str) -> Sample:
         table = self._con.execute(
-            f'SELECT "row", col, shard, squared, vector FROM tile WHERE {flag} ORDER BY "row", col, shard'
+            f'SELECT "row", col, shard, squared, scale, vector FROM tile WHERE {flag} ORDER BY "row", col, shard'
         ).to_arrow_table()
-        vectors = _matrix(table["vector"], self._d)
+        vectors = StoredNumbers(_matrix(table["vector"], self._d), table["scale"].to_numpy()).vectors()
         norms = np.sqrt(table["squared"].to_numpy())
         numbers = (table[name].to_numpy().astype(np.int32) for name in ("row", "col", "shard"))
         return Sample(vectors, (vectors / norms[:, None]).astype(np.float32), *numbers)
@@ -316,12 +326,12 @@ class TileTable:
         if not self.has_shards:
             return
         axis = f"array_inner_product(whole, ${{0}}::FLOAT[{self._d}])"
-        columns = ", ".join(f"{axis.format(f'a{i}')} / sqrt(squared) - $c{i}" for i in range(3))
+        columns = ", ".join(f"{axis.format(f'a{i}')} * scale / sqrt(squared) - $c{i}" for i in range(3))
         parameters: dict[str, Any] = {f"c{i}": float(principal.centre[i]) for i in range(3)}
         parameters |= {f"a{i}": principal.axes[i].tolist() for i in range(3)}
         query = self._con.execute(
-            f'WITH listed AS ({_LISTED.format(d=self._d)}) SELECT "row", col, {columns} '
-            "FROM (SELECT *, array_inner_product(whole, whole) AS squared FROM listed) "
+            f'WITH listed AS ({self._listed}) SELECT "row", col, {columns} '
+            "FROM (SELECT *, array_inner_product(whole, whole) * scale * scale AS squared FROM listed) "
             "WHERE isfinite(squared) AND squared > 0",
             parameters,
         )
@@ -366,8 +376,9 @@ def _histogram_edges(low: float, high: float) -> tuple[float, ...]:
     return tuple(float(edge) for edge in np.linspace(low, high, _BINS + 1))
 
 
-def _matrix(column: pa.ChunkedArray, dimensions: int) -> Vectors:
+def _matrix(column: pa.ChunkedArray, dimensions: int) -> NDArray[Any]:
+    """Return the stored numbers of n vectors, shape (n, dimensions)."""
     if len(column) == 0:
         return np.empty((0, dimensions), dtype=np.float32)
-    values: Vectors = column.combine_chunks().flatten().to_numpy()
+    values: NDArray[Any] = column.combine_chunks().flatten().to_numpy()
     return values.reshape(-1, dimensions)

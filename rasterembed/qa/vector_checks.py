@@ -21,7 +21,8 @@ from rasterembed.qa.vector_statistics import (
 )
 
 _NORM_TOLERANCE = 1e-3
-"""Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by less than this."""
+"""Largest relative error of the column `norm`. Rounding a vector to float16 changes its norm by less than this. The
+rounding to int8 is allowed in addition."""
 
 _NEIGHBOUR_METRICS = ("neighbour_gap", "neighbour_z")
 

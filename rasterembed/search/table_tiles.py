@@ -17,6 +17,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
+from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.search.query import TileRef
 from rasterembed.search.table_filters import TableFilters, tile_names
@@ -43,6 +44,8 @@ class TableTiles:
         self, con: duckdb.DuckDBPyConnection, collection: Collection, files: VectorFiles, picking: TableFilters
     ) -> None:
         self._con, self._collection, self._files, self._picking = con, collection, files, picking
+        vector_dtype = collection.configuration.selection.vector_dtype
+        self._columns = ["dataset_id", "tile_id", *vector_columns(vector_dtype)]
         self._places: dict[Tile, tuple[str, int]] = {}
         self._keys = {name_of(key): key for key in files.keys}
 
@@ -165,11 +168,11 @@ class TableTiles:
             row = self._places[tile][1]
             number = int(np.searchsorted(ends, row, side="right"))
             if number not in groups:
-                groups = {number: parquet.read_row_group(number, columns=["dataset_id", "tile_id", "embedding"])}
+                groups = {number: parquet.read_row_group(number, columns=self._columns)}
             values = groups[number].slice(row - (int(ends[number]) - sizes[number]), 1)
             if (values["dataset_id"][0].as_py(), values["tile_id"][0].as_py()) != (tile.dataset_id, tile.tile_id):
                 raise ValueError("its rows changed while they were read")
-            vectors[tile] = np.array(values["embedding"][0].as_py(), dtype=np.float32)
+            vectors[tile] = decode_vectors(values)[0]
         return vectors
 
     def dataset_of_image(self) -> Dataset:

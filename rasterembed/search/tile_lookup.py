@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.tile_index import TileStatus
+from rasterembed.dataset.vector_column import decode_vector
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError, validation_reason
 from rasterembed.raster.skip_reason import describe_reason
@@ -219,9 +220,9 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
             # Send one query for each tile, and not one query with IN: DuckDB skips row groups only for =.
             for tile_id in [tile.tile_id for tile in tiles if tile.shard == number]:
-                query = "SELECT embedding FROM one_shard WHERE tile_id = $tile"
-                for (vector,) in con.sql(query, params={"tile": tile_id}).fetchall():
-                    vectors[tile_id] = np.array(vector, dtype=np.float32)
+                query = f"SELECT {', '.join(dataset.vector_columns)} FROM one_shard WHERE tile_id = $tile"
+                for numbers, *scale in con.sql(query, params={"tile": tile_id}).fetchall():
+                    vectors[tile_id] = decode_vector(numbers, *scale)
     for tile in tiles:
         if tile.tile_id not in vectors:
             raise DataError(

@@ -42,6 +42,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 Change = Callable[[pa.Table], pa.Table]
 ID = "scene"
@@ -764,6 +765,33 @@ def test_float16_vectors_pass(good: Path, tmp_path: Path, tiny_vit: Path) -> Non
         ),
     ).manifest
     judge_dataset(store, manifest).check()
+
+
+def test_damage_is_found_in_int8_vectors(tmp_path: Path) -> None:
+    """Scales that are not finite, that are zero, or that do not fit the norm are counted. Rounded norms are not."""
+    store, dimensions, count = ObjectStore(root=str(tmp_path / "store")), 6, 100
+    vectors = np.random.default_rng(0).standard_normal((count, dimensions)).astype(np.float32)
+    manifest = write_dataset(
+        store,
+        ID,
+        blank_raster(tmp_path / "raster.tif", 10, 10),
+        Dinov3(model=str(checkpoint(tmp_path / "model", dimensions))),
+        vectors,
+        vector_dtype="int8",
+    )
+    path = Path(store.uri(manifest.shards[0].path))
+    rows = pq.read_table(path)
+    exact = np.linalg.norm(vectors, axis=1)
+    rounded = np.linalg.norm(Dataset.open(store, ID).vectors(), axis=1)
+    assert (np.abs(rounded / exact - 1) > 1e-3).any(), "the rounding must be larger than the tolerance of other types"
+    scale = rows["scale"].to_numpy().copy()
+    scale[0], scale[1], scale[2] = np.nan, 0, scale[2] * 1.2
+    changed = rows.set_column(rows.schema.get_field_index("scale"), rows.schema.field("scale"), pa.array(scale))
+    pq.write_table(changed, path)
+    report = judge_dataset(store, manifest)
+    names = rows["tile_id"].to_pylist()
+    for metric, expected in (("vectors_not_finite", 0), ("vectors_zero", 1), ("norms_wrong", 2)):
+        assert (_metric(report, metric).value, _metric(report, metric).examples) == (1, (names[expected],))
 
 
 @pytest.mark.usefixtures("plain_pictures")
