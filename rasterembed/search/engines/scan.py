@@ -76,8 +76,8 @@ class ScanEngine:
 
     Args:
         dataset: the dataset to search.
-        con: a connection from `connect`. Several engines may share a connection, but only one thread at a time may use it.
-            The connection keeps metadata of the shards in memory.
+        con: a connection from `connect`. Several engines in one thread may share a connection. The connection keeps
+            metadata of the shards in memory.
     """
 
     name: EngineName = "scan"

@@ -1,0 +1,243 @@
+"""The engine `ivf`: lists, probes, measured recall, growth, and files that are not its own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rasterembed.errors import DataError
+from rasterembed.search.engines import ivf
+from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
+from rasterembed.search.engines.engine import CodesEngine, CodesInfo, IndexUnusableError
+from rasterembed.search.engines.ivf import IvfEngine, default_lists
+from rasterembed.search.row_selection import RowSelection
+from tests.search.engine_vectors import clusters, cosines, store, unit
+
+ROWS, DIMENSIONS, LISTS = 2000, 16, 32
+OWNER = "dataset 'scene'"
+IVF = CodesParameters("ivf", OWNER, LISTS)
+
+
+def write(vectors: NDArray[np.float32], path: Path, parameters: CodesParameters = IVF) -> CodesInfo:
+    return write_codes(store(vectors, path.parent, f"{path.stem}.bin"), path, parameters)
+
+
+@pytest.fixture(scope="module")
+def vectors() -> NDArray[np.float32]:
+    return clusters(ROWS, DIMENSIONS)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ivf") / "codes.faiss"
+
+
+@pytest.fixture(scope="module")
+def info(vectors: NDArray[np.float32], file: Path) -> CodesInfo:
+    return write(vectors, file)
+
+
+@pytest.fixture(scope="module")
+def engine(file: Path, info: CodesInfo) -> CodesEngine:
+    return open_codes(file, info, ROWS, DIMENSIONS)
+
+
+def _share_found(found: NDArray[np.int64], exact: NDArray[np.float64], k: int) -> float:
+    """Return the share of the k rows with the highest cosines that are among the found ones."""
+    nearest = np.argsort(-exact, axis=1)[:, :k]
+    return float(np.mean([np.isin(wanted, rows).mean() for wanted, rows in zip(nearest, found, strict=True)]))
+
+
+def test_the_measured_probes_find_99_of_100_neighbours(
+    engine: CodesEngine, info: CodesInfo, vectors: NDArray[np.float32]
+) -> None:
+    queries = unit(vectors[::5])
+    found = engine.candidates(queries, 50, None).rows
+    assert (info.engine, info.lists, info.recall_at, info.recall_sample) == ("ivf", LISTS, 10, 200)
+    assert info.recall is not None and info.recall >= 0.99
+    assert _share_found(found, cosines(queries, vectors), 11) >= 0.98
+    assert info.probes < LISTS
+
+
+def test_fewer_probes_than_measured_have_too_little_recall(
+    monkeypatch: pytest.MonkeyPatch, vectors: NDArray[np.float32], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ivf, "_FEWEST_PROBES", 1)
+    info = write(vectors, tmp_path / "codes.faiss")
+    engine = open_codes(tmp_path / "codes.faiss", info, ROWS, DIMENSIONS)
+    assert isinstance(engine, IvfEngine) and info.probes > 1
+    sample = np.sort(np.random.default_rng(1234).choice(ROWS, 200, replace=False))
+    queries = unit(vectors[sample])
+    exact = cosines(queries, vectors)
+    exact[np.arange(200), sample] = -2.0  # the vector itself is not a neighbour
+    recalls = [_share_found(engine.probe(queries, 50, None, probes), exact, 10) for probes in range(1, LISTS + 1)]
+    assert recalls[info.probes - 1] == pytest.approx(info.recall, abs=1e-9)
+    assert recalls[info.probes - 1] >= 0.99 > recalls[info.probes - 2]
+    assert recalls[-1] == 1.0
+
+
+def test_the_same_vectors_give_the_same_file(
+    file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
+) -> None:
+    assert write(vectors, tmp_path / "again.faiss") == info
+    assert (tmp_path / "again.faiss").read_bytes() == file.read_bytes()
+
+
+def test_every_row_is_in_the_list_of_its_nearest_centroid(file: Path, engine: CodesEngine) -> None:
+    import faiss
+
+    assert isinstance(engine, IvfEngine)
+    index = faiss.read_index(str(file))
+    assert (index.ntotal, index.d, index.nlist) == (ROWS, DIMENSIONS, LISTS)
+    stored = unit(clusters(ROWS, DIMENSIONS))
+    expected = cosines(stored, engine.training.centroids).argmax(axis=1)
+    sizes = [index.invlists.list_size(number) for number in range(LISTS)]
+    for number, size in enumerate(sizes):
+        rows = faiss.rev_swig_ptr(index.invlists.get_ids(number), size) if size else []
+        assert list(rows) == np.flatnonzero(expected == number).tolist()
+    assert engine.info.imbalance == pytest.approx(index.invlists.imbalance_factor())
+
+
+def test_blocks_of_any_size_give_the_same_file(
+    monkeypatch: pytest.MonkeyPatch, file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(ivf, "_BLOCK_NUMBERS", 77 * DIMENSIONS)
+    monkeypatch.setattr(ivf, "_PRODUCT_NUMBERS", 99 * (LISTS + 200))
+    assert write(vectors, tmp_path / "codes.faiss") == info
+    assert (tmp_path / "codes.faiss").read_bytes() == file.read_bytes()
+
+
+def test_faiss_finds_the_same_rows_in_the_file(file: Path, engine: CodesEngine, vectors: NDArray[np.float32]) -> None:
+    import faiss
+
+    index = faiss.read_index(str(file))
+    index.nprobe = engine.info.probes
+    queries = unit(vectors[:50])
+    assert np.array_equal(index.search(queries, 20)[1], engine.candidates(queries, 20, None).rows)
+
+
+@pytest.mark.parametrize("numbers", [[], [3], list(range(0, ROWS, 100)), list(range(500, 1500))])
+def test_only_selected_rows_are_candidates_and_few_rows_are_all_found(
+    engine: CodesEngine, vectors: NDArray[np.float32], numbers: list[int]
+) -> None:
+    selection = RowSelection.of_numbers(np.array(numbers, np.int64), ROWS)
+    found = engine.candidates(unit(vectors[:3]), 10, selection)
+    assert found.rows.shape == (3, min(10, len(numbers)))
+    assert np.isin(found.rows, numbers).all()
+    if len(numbers) <= 10:
+        assert found.missed.tolist() == [np.inf] * 3
+    else:
+        assert found.missed.tolist() == [-np.inf] * 3
+        exact = cosines(vectors[:3], vectors[numbers])
+        assert _share_found(
+            found.rows, np.where(np.isin(np.arange(ROWS), numbers), cosines(vectors[:3], vectors), -2), 5
+        )
+        assert exact.shape == (3, len(numbers))
+
+
+def test_widening_reads_more_lists_until_all_rows_are_found(vectors: NDArray[np.float32], tmp_path: Path) -> None:
+    spread = vectors[:300]
+    info = write(spread, tmp_path / "codes.faiss").model_copy(update={"probes": 1})
+    engine = open_codes(tmp_path / "codes.faiss", info, 300, DIMENSIONS)
+    query = unit(spread[:1])
+    counts = [np.count_nonzero(engine.candidates(query, 300, None, widening).rows >= 0) for widening in (1, 4, 1000)]
+    assert counts[0] < counts[1] < counts[2] == 300
+    assert engine.candidates(query, 300, None, 1).missed[0] == -np.inf
+    assert engine.candidates(query, 300, None, 1000).missed[0] == np.inf
+
+
+def test_threads_get_the_same_candidates(engine: CodesEngine, vectors: NDArray[np.float32]) -> None:
+    queries = unit(vectors[:400])
+    together = engine.candidates(queries, 5, None).rows
+    with ThreadPoolExecutor(8) as threads:
+        alone = list(threads.map(lambda n: engine.candidates(queries[n : n + 1], 5, None).rows[0], range(400)))
+    assert np.array_equal(alone, together)
+
+
+def test_a_new_segment_shares_the_lists_of_the_first(engine: CodesEngine, tmp_path: Path) -> None:
+    more = clusters(700, DIMENSIONS, seed=5)
+    info = write(more, tmp_path / "more.faiss", CodesParameters("ivf", OWNER, like=engine))
+    second = open_codes(tmp_path / "more.faiss", info, 700, DIMENSIONS)
+    assert isinstance(engine, IvfEngine) and isinstance(second, IvfEngine)
+    assert np.array_equal(second.training.centroids, engine.training.centroids)
+    assert np.array_equal(second.training.ranges, engine.training.ranges)
+    queries = unit(more[::7])
+    assert _share_found(second.candidates(queries, 50, None).rows, cosines(queries, more), 11) >= 0.98
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_few_rows_have_few_lists(rows: int, tmp_path: Path) -> None:
+    few = clusters(rows, DIMENSIONS)
+    info = write(few, tmp_path / "codes.faiss", CodesParameters("ivf", OWNER))
+    engine = open_codes(tmp_path / "codes.faiss", info, rows, DIMENSIONS)
+    assert info.lists == default_lists(rows) <= rows
+    found = engine.candidates(unit(few), rows, None, widening=rows)
+    assert [sorted(one) for one in found.rows.tolist()] == [list(range(rows))] * rows
+
+
+def test_equal_and_zero_vectors_can_be_in_lists(tmp_path: Path) -> None:
+    same = np.zeros((100, DIMENSIONS), np.float32)
+    same[50:] = 1.0
+    info = write(same, tmp_path / "codes.faiss", CodesParameters("ivf", OWNER, 4))
+    engine = open_codes(tmp_path / "codes.faiss", info, 100, DIMENSIONS)
+    found = engine.candidates(unit(np.ones((1, DIMENSIONS))), 50, None, widening=4).rows[0]
+    assert sorted(found.tolist()) == list(range(50, 100))
+    assert info.recall == 1.0
+
+
+@pytest.mark.parametrize(("rows", "lists"), [(1, 1), (2, 2), (100, 16), (10_000, 128), (10**6, 2048), (10**7, 4096)])
+def test_the_number_of_lists_follows_from_the_number_of_rows(rows: int, lists: int) -> None:
+    assert default_lists(rows) == lists
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_refused(vectors: NDArray[np.float32], tmp_path: Path, number: float) -> None:
+    bad = vectors.copy()
+    bad[1234, 4] = number
+    with pytest.raises(DataError, match=r"^dataset 'scene': the vector of row 1234 has a number that is not finite"):
+        write(bad, tmp_path / "codes.faiss")
+
+
+def test_a_file_that_no_build_writes_is_refused(file: Path, info: CodesInfo, tmp_path: Path) -> None:
+    good = bytearray(file.read_bytes())
+    path = tmp_path / "codes.faiss"
+    fields = ivf._header_dtype(LISTS, DIMENSIONS)
+    header = np.frombuffer(good, fields, 1)
+    inside = [name for name in fields.names or () if name not in ("centroids", "ranges")]
+    flipped = [fields.fields[name][1] + n for name in inside for n in range(fields[name].itemsize)]  # type: ignore[index]
+    for at in flipped:
+        path.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        with pytest.raises(IndexUnusableError, match="the index is broken"):
+            open_codes(path, info, ROWS, DIMENSIONS)
+    for name, value in (("centroids", np.nan), ("ranges", np.inf), ("sizes", 2**63), ("sizes", 0)):
+        changed = header.copy()
+        changed[name][0].flat[3] = value
+        path.write_bytes(changed.tobytes() + good[header.nbytes :])
+        with pytest.raises(IndexUnusableError, match="no build writes"):
+            open_codes(path, info, ROWS, DIMENSIONS)
+    for content in (b"", good[:100], good[:-1], good + b"\0"):
+        path.write_bytes(content)
+        with pytest.raises(IndexUnusableError, match="damaged"):
+            open_codes(path, info, ROWS, DIMENSIONS)
+
+
+def test_a_row_number_that_the_segment_does_not_have_is_refused(
+    file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
+) -> None:
+    header = np.frombuffer(file.read_bytes(), ivf._header_dtype(LISTS, DIMENSIONS), 1)
+    size = int(header["sizes"][0][0])
+    queries, selection = unit(vectors), RowSelection.of_mask(np.ones(ROWS, bool))
+    for number in (-5, ROWS, 2**62):
+        content = bytearray(file.read_bytes())
+        at = header.nbytes + size * DIMENSIONS
+        content[at : at + 8 * size] = np.full(size, number, "<i8").tobytes()
+        path = tmp_path / "codes.faiss"
+        path.write_bytes(content)
+        engine = open_codes(path, info, ROWS, DIMENSIONS)
+        with pytest.raises(IndexUnusableError, match="no build writes"):
+            engine.candidates(queries, 10, None)
+        engine.candidates(queries, 10, selection)  # No bit is read outside the selection.
