@@ -1,0 +1,273 @@
+"""The vector index of a collection grows when scenes are added, drops scenes that are gone, and is rebuilt in time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from rasterio.transform import Affine
+
+from rasterembed.collection.collection import Collection
+from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.model.choice import Dinov3
+from rasterembed.search.engines.engine import CodesInfo
+from rasterembed.search.index import building, growth
+from rasterembed.search.index.building import BuildOutcome, BuildResult, build_vector_index
+from rasterembed.search.index.description import Segment
+from rasterembed.search.index.growth import RebuildReason
+from rasterembed.search.index.opening import OpenIndex, open_segments
+from rasterembed.search.index_options import BuiltEngine, TableIndexOptions
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+DIMENSIONS = 24
+SIDE = 12
+"""Rows and columns of tiles of a scene."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A collection of scenes with random vectors."""
+
+    folder: Path
+    model: Dinov3
+
+    @property
+    def store(self) -> ObjectStore:
+        return ObjectStore(root=str(self.folder / "store"))
+
+    @property
+    def index_folder(self) -> Path:
+        return self.folder / "store" / "collections" / "survey" / "index"
+
+    def write(self, name: str, seed: int | None = None) -> None:
+        """Write a scene. Scenes of other names have other vectors and other places."""
+        number = ord(name) - ord("a")
+        place = Affine(10, 0, 360_000 + 500 * number, 0, -10, 6_720_000)
+        raster = blank_raster(self.folder / f"{name}.tif", SIDE, SIDE, transform=place)
+        vectors = vectors_of(SIDE * SIDE, number if seed is None else seed)
+        write_dataset(self.store, name, raster, self.model, vectors, shard_tiles=64)
+
+    def collect(self, names: Sequence[str]) -> Collection:
+        """Make the catalogue and the table of the scenes with these names, and of earlier ones that still exist."""
+        rebuild_collection(self.store, "survey", datasets=list(names))
+        return Collection.open(self.store, "survey")
+
+    def files(self) -> VectorFiles:
+        collection = Collection.open(self.store, "survey")
+        assert collection.table is not None
+        return VectorFiles.of_table(collection, collection.table)
+
+    def build(self, engine: BuiltEngine = "flat") -> BuildResult:
+        return build_vector_index(self.files(), TableIndexOptions(index="always", index_engine=engine))
+
+    def table(self) -> dict[tuple[str, str], NDArray[np.float32]]:
+        """Return the vectors in the Parquet files of the table, by dataset id and tile id."""
+        files = self.files()
+        rows: dict[tuple[str, str], NDArray[np.float32]] = {}
+        for key in files.keys:
+            table = pq.read_table(files.store.uri(key))
+            names = zip(table["dataset_id"].to_pylist(), table["tile_id"].to_pylist(), strict=True)
+            rows |= dict(zip(names, np.array(table["embedding"].to_pylist(), np.float32), strict=True))
+        return rows
+
+
+def vectors_of(count: int, seed: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal((count, DIMENSIONS)).astype(np.float32)
+
+
+def rows_of(index: OpenIndex) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Return the unit vectors of the live rows of an index, by dataset id and tile id. No row may occur twice."""
+    rows: dict[tuple[str, str], NDArray[np.float32]] = {}
+    for segment in index.segments:
+        numbers = np.arange(len(segment.rows.table)) if segment.live is None else segment.live.numbers
+        table = segment.rows.take(numbers, ["dataset_id", "tile_id"]).to_pylist()
+        for row, vector in zip(table, segment.rows.vectors.unit(numbers), strict=True):
+            assert (row["dataset_id"], row["tile_id"]) not in rows
+            rows[row["dataset_id"], row["tile_id"]] = vector
+    return rows
+
+
+def check(survey: Survey) -> OpenIndex:
+    """Check that the live rows of the index are those of the table, and that no other file is in its folder."""
+    index = open_segments(survey.files())
+    found, wanted = rows_of(index), survey.table()
+    assert found.keys() == wanted.keys()
+    for name, vector in wanted.items():
+        np.testing.assert_allclose(found[name], vector / np.linalg.norm(vector), atol=1e-6)
+    assert {path.name for path in survey.index_folder.iterdir()} == {
+        "index.json",
+        *(file.name for file in index.description.files),
+    }
+    assert survey.build().outcome is BuildOutcome.CURRENT
+    return index
+
+
+@pytest.fixture(scope="module")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Survey:
+    """Make a collection of the scenes a and b, with an index, and a scene c that is not in it. No test changes it."""
+    folder = tmp_path_factory.mktemp("growth")
+    survey = Survey(folder / "made", Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS))))
+    survey.folder.mkdir()
+    for name in "abc":
+        survey.write(name)
+    survey.collect("ab")
+    result = survey.build()
+    assert result.describe() == "built, because there is no index"
+    return survey
+
+
+@pytest.fixture
+def survey(pristine: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Survey:
+    """Copy that collection, for tests that change it. Small segments are not joined."""
+    monkeypatch.setattr(growth, "SMALL_SEGMENT_ROWS", 0)
+    monkeypatch.setattr(growth, "MAX_GROWTH", 10.0)
+    shutil.copytree(pristine.folder, tmp_path / "copy", copy_function=shutil.copy2)
+    return Survey(tmp_path / "copy", pristine.model)
+
+
+def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
+    first = {path.name: path.stat().st_mtime_ns for path in survey.index_folder.glob("*-*")}
+    survey.collect("c")
+    result = survey.build()
+    assert result.outcome is BuildOutcome.GREW
+    assert result.describe() == "grown, because 1 scenes are new or changed, 0 are gone or changed"
+    index = check(survey)
+    assert [segment.description.rows for segment in index.segments] == [2 * SIDE * SIDE, SIDE * SIDE]
+    kept = {path.name: path.stat().st_mtime_ns for path in survey.index_folder.glob("*-*")}
+    assert first.items() <= kept.items()
+
+
+def test_the_lists_of_the_first_segment_serve_the_next_ones(survey: Survey) -> None:
+    options = TableIndexOptions(index="always", index_engine="ivf", index_lists=3)
+    built = build_vector_index(survey.files(), options)
+    assert built.describe() == "built, because it was built for the engine flat"
+    survey.collect("c")
+    grown = build_vector_index(survey.files(), options)
+    assert grown.outcome is BuildOutcome.GREW
+    assert grown.index is not None
+    assert [segment.codes.lists for segment in grown.index.segments] == [3, 3]
+    assert build_vector_index(survey.files(), options).outcome is BuildOutcome.CURRENT
+    other = TableIndexOptions(index="always", index_engine="ivf", index_lists=4)
+    assert build_vector_index(survey.files(), other).describe() == "built, because it was built with other parameters"
+
+
+def test_a_scene_that_is_gone_is_masked(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "MAX_DROPPED", 0.6)
+    delete_dataset(survey.store, "a")
+    survey.collect("b")
+    result = survey.build()
+    assert result.describe() == "grown, because 0 scenes are new or changed, 1 are gone or changed"
+    (segment,) = check(survey).segments
+    assert (segment.description.dropped, segment.description.dropped_rows) == (("a",), SIDE * SIDE)
+
+
+def test_a_scene_that_changed_is_masked_and_added_again(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "MAX_DROPPED", 0.6)
+    for seed in (50, 51):  # The second time, the segment with only this scene is replaced as a whole.
+        survey.write("b", seed)
+        survey.collect("b")
+        assert survey.build().describe() == "grown, because 1 scenes are new or changed, 1 are gone or changed"
+        index = check(survey)
+        assert [segment.description.dropped for segment in index.segments] == [("b",), ()]
+
+
+def test_small_segments_are_joined(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "SMALL_SEGMENT_ROWS", 1000)
+    survey.write("d")
+    for name, rows in (("c", SIDE * SIDE), ("d", 2 * SIDE * SIDE)):
+        survey.collect(name)
+        assert survey.build().outcome is BuildOutcome.GREW
+        assert [segment.description.rows for segment in check(survey).segments] == [2 * SIDE * SIDE, rows]
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("MAX_GROWTH", 1.2, RebuildReason.GREW),
+        ("MAX_SEGMENTS", 1, RebuildReason.MANY_SEGMENTS),
+        ("MAX_IMBALANCE", 0.9, RebuildReason.IMBALANCED),
+    ],
+)
+def test_an_index_that_grew_too_much_is_rebuilt(
+    survey: Survey, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, reason: RebuildReason
+) -> None:
+    monkeypatch.setattr(growth, limit, value)
+    survey.collect("c")
+    assert survey.build().describe() == f"built, because {reason}"
+    assert len(check(survey).segments) == 1
+
+
+def test_an_index_with_many_dropped_rows_is_rebuilt(survey: Survey) -> None:
+    delete_dataset(survey.store, "a")
+    survey.collect("b")
+    assert survey.build().describe() == f"built, because {RebuildReason.MANY_DROPPED}"
+    assert len(check(survey).segments) == 1
+
+
+def test_a_damaged_list_of_scenes_leads_to_a_rebuild(survey: Survey) -> None:
+    (scenes,) = survey.index_folder.glob("scenes-*")
+    scenes.write_bytes(scenes.read_bytes()[::-1])
+    survey.collect("c")
+    assert survey.build().describe().startswith("built, because the index is broken: a file of it is missing")
+    assert len(check(survey).segments) == 1
+
+
+def test_the_imbalance_of_all_segments_is_bounded() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        sizes = rng.integers(0, 50, (3, 8)) ** 2 + 1
+        segments = [
+            Segment.model_construct(rows=int(of_one.sum()), codes=CodesInfo(engine="ivf", lists=8, imbalance=factor))
+            for of_one in sizes
+            for factor in [8 * (of_one**2).sum() / of_one.sum() ** 2]
+        ]
+        together = sizes.sum(0)
+        assert growth.imbalance(segments) >= 8 * (together**2).sum() / together.sum() ** 2 - 1e-9
+
+
+def test_an_index_that_another_build_replaces_meanwhile_is_not_broken(
+    survey: Survey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One build grows the index, while another one rebuilds it and deletes the segment that the first one keeps."""
+    survey.collect("c")
+    write = building.write_segment
+    others: list[BuildResult] = []
+
+    def interrupted(*arguments: Any) -> Segment:
+        segment = write(*arguments)
+        if not others:
+            monkeypatch.setattr(growth, "MAX_SEGMENTS", 1)
+            others.append(BuildResult(BuildOutcome.CURRENT, None))
+            others[0] = survey.build()
+        return segment
+
+    monkeypatch.setattr(building, "write_segment", interrupted)
+    result = survey.build()
+    assert others[0].outcome is BuildOutcome.BUILT
+    assert (result.outcome, result.index) == (BuildOutcome.CURRENT, others[0].index)
+    check(survey)
+
+
+def test_fresh_files_of_another_build_are_kept(survey: Survey) -> None:
+    fresh = survey.index_folder / "rows-0123456789ab-01234567.arrow"
+    dead = [survey.index_folder / name for name in ("codes-0123456789ab-89abcdef.faiss", "89abcdef.part")]
+    for path in (fresh, *dead):
+        path.write_bytes(b"rows")
+    for path in dead:
+        os.utime(path, (0, 0))
+    survey.build()
+    assert fresh.exists()
+    assert not any(path.exists() for path in dead)
+    fresh.unlink()
+    check(survey)
