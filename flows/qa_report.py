@@ -99,7 +99,7 @@ def qa_report(
     assert dataset is not None
     report = check_dataset(target, dataset, thresholds, dry_run=dry_run, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
-    report.check(dry_run=dry_run)
+    report.check()
     manifest = Dataset.open(target, dataset, states=ALL_STATES).manifest
     return Verdict(
         dataset_id=dataset,
@@ -117,7 +117,7 @@ def _check_collection(
         store, collection, thresholds, dry_run=dry_run, steps=CollectionQaSteps(), run_id=str(flow_run.id)
     )
     print(report.table())
-    report.check(dry_run=dry_run)
+    report.check()
     where = None if dry_run else store.uri(CollectionLayout(collection).qa_report_markdown)
     return CollectionVerdict(collection_id=collection, metrics=report.summary(), report=where)
 

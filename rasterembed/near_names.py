@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def near_names(wanted: str, names: Collection[str], *, cutoff: float = 0.5) -> str:
-    """Return up to three names, separated by commas: the most similar ones, or else the first ones.
+    """Return up to three names, separated by commas: those that contain the wanted name, else similar ones, else any.
 
     Args:
         wanted: the name or the pattern that a person gave.
@@ -18,6 +18,7 @@ def near_names(wanted: str, names: Collection[str], *, cutoff: float = 0.5) -> s
         >>> near_names("alp", ["alps", "delta", "town"])
         'alps, ...'
     """
-    near = get_close_matches(wanted, names, n=3, cutoff=cutoff) or list(names)[:3]
+    near = [name for name in names if wanted.lower() in name.lower()][:3]
+    near = near or get_close_matches(wanted, names, n=3, cutoff=cutoff) or list(names)[:3]
     more = ", ..." if len(names) > len(near) else ""
     return f"{', '.join(near)}{more}"

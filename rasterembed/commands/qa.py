@@ -55,7 +55,7 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
     report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())
     print(report.summary())
-    report.check(dry_run=dry_run)
+    report.check()
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
     lines = [f"dataset id: {dataset}"]
     if dry_run:
@@ -76,7 +76,7 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     report = check_collection(store, collection, thresholds, dry_run=dry_run, steps=QuietSteps())
     print(report.table())
     print(report.summary())
-    report.check(dry_run=dry_run)
+    report.check()
     where = "dry run: nothing was changed"
     if not dry_run:
         where = f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}"

@@ -16,11 +16,23 @@ from rasterembed.errors import DataError, one_line
 from rasterembed.model.config_file import Architecture, Family, read_architecture
 from rasterembed.model.normalisation import Normalisation, read_normalisation
 from rasterembed.model.weights import digest_of, weights_files
+from rasterembed.near_names import near_names
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import new_folder
 
 DEMO = "demo"
 """Name of the small, untrained model that needs no download."""
+
+KNOWN_MODELS = (
+    *(
+        f"facebook/dinov3-{network}-pretrain-lvd1689m"
+        for network in ("vits16", "vits16plus", "vitb16", "vitl16", "vith16plus", "vit7b16")
+    ),
+    *(f"facebook/dinov3-{network}-pretrain-sat493m" for network in ("vitl16", "vit7b16")),
+    *(f"facebook/dinov3-convnext-{size}-pretrain-lvd1689m" for size in ("tiny", "small", "base", "large")),
+)
+"""Hub ids of the DINOv3 checkpoints that Meta published. Errors about an unknown model name the nearest of them. Any
+other checkpoint of DINOv3 can be used too."""
 
 _DEMO_SEED = 3
 _DEMO_VERSION = 2
@@ -86,6 +98,8 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
         return _read(name, _demo_folder(), None)
     if _is_folder(name):
         folder = Path(name).expanduser().absolute()
+        if folder.is_file():
+            raise DataError(f"model {name!r} is a file: give its folder, {folder.parent}")
         if not folder.is_dir():
             raise DataError(f"model {name!r}: there is no such folder")
         return _read(str(folder), folder, None)
@@ -94,8 +108,8 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
 
 
 def _is_folder(name: str) -> bool:
-    """Return True if a name is a folder, and False if it is a hub id."""
-    return name.startswith((".", "/", "~")) or Path(name).is_dir()
+    """Return True if a name is a path of a folder or file, and False if it is a hub id."""
+    return name.startswith((".", "/", "~")) or Path(name).exists()
 
 
 def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
@@ -118,21 +132,34 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
         raise DataError(f"model {name!r} has no revision {revision!r}: see {page}") from error
     except errors.RepositoryNotFoundError as error:
         raise DataError(
-            f"model {name!r} is not on the hub, or is private: check the id at {page}; "
+            f"model {name!r} is not on the hub, or is private: check the id at {page}{_known(name)}; "
             "for a private or gated model, log in (hf auth login) or set HF_TOKEN"
         ) from error
     except errors.HFValidationError as error:
-        raise DataError(f"model {name!r} is neither a hub id (owner/name), a folder, nor {DEMO!r}") from error
-    except errors.LocalEntryNotFoundError as error:
         raise DataError(
-            f"model {name!r} cannot be downloaded and is not in the local cache: check the connection to "
-            f"{page}, or give a local folder"
+            f"model {name!r} is neither a hub id (owner/name), a folder, nor {DEMO!r}{_known(name)}"
         ) from error
+    except errors.LocalEntryNotFoundError as error:
+        where = "is not in the local cache, and cannot be downloaded"
+        if name in KNOWN_MODELS:
+            text = f"{where}: check the connection to {page}, or give a local folder, such as ./model"
+        else:
+            # The name may be wrong, or the network. Nobody but the hub knows which.
+            text = (
+                f"is no folder, {where}: check the name{_known(name)}; for another model, check the connection to "
+                f"{page}, or give a local folder, such as ./model"
+            )
+        raise DataError(f"model {name!r} {text}") from error
     except Exception as error:  # A bad connection or a full disk can raise many classes of exceptions.
         raise DataError(
             f"model {name!r} could not be downloaded ({type(error).__name__}: {one_line(error)}): try again, "
             "or give a local folder"
         ) from error
+
+
+def _known(name: str) -> str:
+    """Return words for an error about a model that was not found: known models with a similar name."""
+    return "" if name in KNOWN_MODELS else f" (known models: {near_names(name, KNOWN_MODELS)})"
 
 
 def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:

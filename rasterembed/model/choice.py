@@ -163,13 +163,14 @@ def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> R
         >>> resolve_model(Dinov3(pooling="cls+mean", device="cpu"), tile_size=224).dimensions
         384
     """
+    # PyTorch takes seconds to import, and a wrong name or folder is found without it.
+    checkpoint = find_checkpoint(choice.model, choice.revision, token)
     device = resolve_device(choice.device)
     dtype: ComputeDtype = "float32"
     if choice.dtype != "auto":
         dtype = choice.dtype
     elif device == "cuda":
         dtype = "bfloat16"
-    checkpoint = find_checkpoint(choice.model, choice.revision, token)
     side = choice.input_size or tile_size
     if side % checkpoint.token_side:
         raise UsageError(

@@ -200,7 +200,10 @@ def read_json(model: str, path: Path) -> dict[str, Any]:
             raise DataError(f"model {model!r}: {path} has more than {_LARGEST_FILE} bytes: download it again")
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise DataError(f"model {model!r}: {path} is missing") from error
+        raise DataError(
+            f"model {model!r}: {path} is missing: give the folder of a checkpoint, with config.json, "
+            "preprocessor_config.json and *.safetensors"
+        ) from error
     except OSError as error:
         raise DataError(f"model {model!r}: {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # Deeply nested lists exceed the limit of recursion.

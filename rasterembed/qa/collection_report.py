@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, markdown_code
@@ -120,26 +121,26 @@ class CollectionReport(MetricReport):
     """Names of the picture files in the report's folder."""
     thresholds: CollectionThresholds
 
-    def check(self, *, dry_run: bool = False) -> None:
-        """Raise an error if the collection did not pass.
+    dry_run: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether this is the report of a dry run. It is then not in the store."""
 
-        Args:
-            dry_run: whether this was a dry run. The report is then not in the store, and the error does not name it.
+    def check(self) -> None:
+        """Raise an error if the collection did not pass.
 
         Raises:
             CollectionQaError: if a threshold is breached. The text names each breached metric.
         """
         if not self.passed:
-            raise CollectionQaError(self, dry_run=dry_run)
+            raise CollectionQaError(self)
 
 
 class CollectionQaError(DataError):
     """A collection breaches a threshold of its quality checks."""
 
-    def __init__(self, report: CollectionReport, *, dry_run: bool = False) -> None:
+    def __init__(self, report: CollectionReport) -> None:
         breaches = breaches_text(report.metrics)
         name = f"collection {report.collection_id!r}"
-        if dry_run:
+        if report.dry_run:
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
         else:
             text = (

@@ -68,7 +68,7 @@ def judge_collection(
         StoreError: if the store refuses or does not answer.
     """
     measures = _measure(store, layout, configuration, catalogue, thresholds, keep=False)
-    return _make_report(measures, Pictures())
+    return _make_report(measures, Pictures(), dry_run=True)
 
 
 def check_collection_quality(
@@ -220,7 +220,7 @@ def _coverage(geometry: NDArray[np.object_]) -> CoverageReport | None:
     )
 
 
-def _make_report(measures: _Measures, pictures: Pictures) -> CollectionReport:
+def _make_report(measures: _Measures, pictures: Pictures, *, dry_run: bool = False) -> CollectionReport:
     catalogue, means = measures.catalogue, measures.means
     metrics = judge(_measurements(measures), measures.thresholds)
     ids, sources = _strings(catalogue, "id")[means.row], _strings(catalogue, "source")[means.row]
@@ -261,6 +261,7 @@ def _make_report(measures: _Measures, pictures: Pictures) -> CollectionReport:
         notes=(*notes, *pictures.notes),
         pictures=pictures.drawn,
         thresholds=measures.thresholds,
+        dry_run=dry_run,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated
@@ -107,25 +108,25 @@ class QaReport(MetricReport):
     """Names of the picture files in the report's folder."""
     thresholds: QaThresholds
 
-    def check(self, *, dry_run: bool = False) -> None:
-        """Raise an error if the dataset did not pass.
+    dry_run: bool = Field(default=False, exclude_if=operator.not_)
+    """Whether this is the report of a dry run. It is then not in the store."""
 
-        Args:
-            dry_run: whether this was a dry run. The report is then not in the store, and the error does not name it.
+    def check(self) -> None:
+        """Raise an error if the dataset did not pass.
 
         Raises:
             QaError: if a threshold is breached. The text names each breached metric with its value and threshold.
         """
         if not self.passed:
-            raise QaError(self, dry_run=dry_run)
+            raise QaError(self)
 
 
 class QaError(DataError):
     """A dataset breaches a threshold of its quality checks."""
 
-    def __init__(self, report: QaReport, *, dry_run: bool = False) -> None:
+    def __init__(self, report: QaReport) -> None:
         breaches = breaches_text(report.metrics)
-        if dry_run:
+        if report.dry_run:
             text = f"dataset {report.dataset_id!r} would not pass these quality checks: {breaches}; nothing was changed"
         else:
             text = (

@@ -80,10 +80,12 @@ def judge_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
         True
     """
     with measure_dataset(store, manifest, thresholds) as measures:
-        return _make_report(measures, thresholds, Pictures())
+        return _make_report(measures, thresholds, Pictures(), dry_run=True)
 
 
-def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: Pictures) -> QaReport:
+def _make_report(
+    measures: DatasetMeasures, thresholds: QaThresholds, pictures: Pictures, *, dry_run: bool = False
+) -> QaReport:
     manifest, vectors = measures.manifest, measures.vectors
     metrics = judge(measures.measurements, thresholds)
     near = vectors.neighbours
@@ -106,6 +108,7 @@ def _make_report(measures: DatasetMeasures, thresholds: QaThresholds, pictures: 
         notes=(*measures.notes, *pictures.notes),
         pictures=pictures.drawn,
         thresholds=thresholds,
+        dry_run=dry_run,
     )
 
 

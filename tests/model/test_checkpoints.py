@@ -219,19 +219,52 @@ def test_what_the_hub_does_not_have(hub: Hub, tmp_path: Path, tiny_vit: Path) ->
     hub.files["lab/tiny"] = content_of(tiny_vit)
     calls = (("lab/typo",), ("lab/typo", None, TOKEN), ("lab/tiny", "v9"), ("a/b/c",))
     missing, with_token, revision, odd = (found["error"] for found in find_all(hub, tmp_path, *calls))
+    known = "facebook/dinov3-vits16-pretrain-lvd1689m"
     assert missing.startswith("model 'lab/typo' is not on the hub, or is private: check the id at https://hugg")
+    assert f"(known models: {known}, " in missing
     assert with_token == missing
     assert revision.startswith("model 'lab/tiny' has no revision 'v9'")
-    assert odd == "model 'a/b/c' is neither a hub id (owner/name), a folder, nor 'demo'"
+    assert odd.startswith(f"model 'a/b/c' is neither a hub id (owner/name), a folder, nor 'demo' (known models: {known}, ")
 
 
 def test_no_hub(hub: Hub, tmp_path: Path, tiny_vit: Path) -> None:
-    expected = "model 'lab/tiny' cannot be downloaded and is not in the local cache: check the connection"
+    expected = "model 'lab/tiny' is no folder, is not in the local cache, and cannot be downloaded: check the name"
     hub.files["lab/tiny"] = content_of(tiny_vit)
     assert find(NOWHERE, tmp_path, "lab/tiny")["error"].startswith(expected)
     assert find(hub, tmp_path, "lab/tiny", HF_HUB_OFFLINE="1")["error"].startswith(expected)
     hub.down = True
     assert find(hub, tmp_path, "lab/tiny")["error"].startswith(expected)
+
+
+def test_without_the_hub_a_wrong_name_is_said_to_be_wrong_and_near_names_are_given(tmp_path: Path) -> None:
+    """Only the hub knows whether a model exists. Without it, the name and the connection may be wrong."""
+    calls = ("facebook/dinov3-vits16-typo", "sat493m", "facebook/dinov3-vitl16-pretrain-sat493m")
+    typo, part, known = (found["error"] for found in find_all(NOWHERE, tmp_path, *((name,) for name in calls)))
+    assert "check the name (known models: facebook/dinov3-vits16-pretrain-lvd1689m, " in typo
+    assert "give a local folder, such as ./model" in typo
+    sat = "facebook/dinov3-vitl16-pretrain-sat493m, facebook/dinov3-vit7b16-pretrain-sat493m, ..."
+    assert f"(known models: {sat})" in part
+    assert "check the name" not in known
+    assert "check the connection to https://huggingface.co/facebook/dinov3-vitl16-pretrain-sat493m" in known
+
+
+def test_a_file_of_a_checkpoint_names_its_folder(tiny_vit: Path) -> None:
+    with pytest.raises(DataError, match=rf"is a file: give its folder, {tiny_vit}$"):
+        find_checkpoint(str(tiny_vit / "model.safetensors"))
+
+
+def test_a_wrong_model_is_found_before_pytorch_is_imported(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from rasterembed.errors import DataError\n"
+        "from rasterembed.model.choice import Dinov3, resolve_model\n"
+        "try:\n    resolve_model(Dinov3(model=sys.argv[1]), 224)\n"
+        "except DataError:\n    print('torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "none")], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_a_download_that_breaks_off(hub: Hub, tmp_path: Path, tiny_vit: Path) -> None:

@@ -246,6 +246,8 @@ def test_a_second_check_measures_nothing_and_other_thresholds_replace_the_report
     dry = check_collection(store, NAME, mild, dry_run=True)
     assert dry.passed
     assert outputs() == before
+    with pytest.raises(CollectionQaError, match=r"would not pass these quality checks: .*; nothing was changed$"):
+        check_collection(store, NAME, dry_run=True).check()
     assert check_collection(store, NAME, mild).passed
     assert json.loads((root / LAYOUT.stac_collection).read_bytes())["rasterembed:qa"] == {
         "verdict": "passed",

@@ -40,6 +40,7 @@ from rasterembed.qa.run import judge_dataset, run_qa
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store import duck
+from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -672,10 +673,12 @@ def test_a_dry_run_tries_thresholds_and_changes_no_file(store: ObjectStore) -> N
     report = check_dataset(store, ID, QaThresholds(max_mean_cosine=-0.9), dry_run=True)
     assert _breached(report) == {"mean_cosine"}
     with pytest.raises(QaError, match=r"'scene' would not pass .* max_mean_cosine -0.9; nothing was changed$"):
-        report.check(dry_run=True)
+        report.check()
     assert check_dataset(store, ID, dry_run=True).passed
     assert _content(store) == before
     assert _manifest(store).state == "ready"
+    assert QaReport.model_validate_json(report.model_dump_json()) == report
+    assert b"dry_run" not in before[str(Path(store.root) / DatasetLayout(ID).qa_report)]
 
 
 def test_the_summary_counts_metrics_by_status_with_the_reasons(store: ObjectStore) -> None:
