@@ -22,6 +22,7 @@ from rasterembed.collection.lattice import check_joining, collection_lattice
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.stac_api import MOST_EMPTY_PAGES
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table import TableDescription
@@ -209,6 +210,12 @@ def embed_collection(
     steps = steps or CollectionSteps()
     run_id = run_id or uuid.uuid4().hex
     listing = steps.discover(store, scenes, options.assets, options.search)
+    if listing.ended_early:
+        steps.on_warning(
+            f"{listing.address}: the server sent {MOST_EMPTY_PAGES} empty pages in a row and named a next one, so the "
+            "search was ended there: scenes may be missing, so no scene is called gone; divide the search by place or "
+            "dates to find them"
+        )
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
         stored = read_catalogue(store, layout)

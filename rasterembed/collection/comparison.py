@@ -45,7 +45,7 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
     """Compare a listing with a catalogue, by size and version of each scene's file.
 
     A scene is gone only if the catalogue found it in a listing from the same address. Otherwise, the listing of one
-    folder would declare the scenes of all other folders gone.
+    folder would declare the scenes of all other folders gone. With a listing that ended early, no scene is gone.
 
     Args:
         catalogue: catalogue of the collection.
@@ -75,6 +75,8 @@ def compare(catalogue: Catalogue, listing: Listing) -> Comparison:
                 found_again.append(dataset_id)
     listed = {scene.uri for scene in listing.scenes}
     missing = [row for uri, row in known.items() if row[4] == listing.address and uri not in listed]
+    if listing.ended_early:
+        missing = []
     return Comparison(
         tuple(new),
         tuple(changed),

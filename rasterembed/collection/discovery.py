@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -94,7 +95,8 @@ def _searched(store: ObjectStore, address: str, assets: tuple[str, ...], search:
     if not is_https(address):
         raise UsageError(f"`search` needs the address of a STAC API, which begins with https://, not {address!r}")
     api = canonical_url(address, "scenes").rstrip("/")
-    listing = listing_of(search.address(api), scenes_of_search(store, api, search, assets))
+    found = scenes_of_search(store, api, search, assets)
+    listing = replace(listing_of(search.address(api), found.scenes), ended_early=found.ended_early)
     if not listing.scenes:
         raise DataError(f"{listing.address}: the search finds nothing: check its place, dates and conditions")
     return listing
@@ -171,14 +173,20 @@ def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{uri}: the list is not UTF-8: write it as UTF-8") from error
+    refused: Counter[str] = Counter()
     for line in (line.strip() for line in lines):
         if not line or line.startswith("#"):
             continue
         try:
             yield FoundScene(resolve_href(store, uri, line))
         except RasterEmbedError as error:
-            # The address is written into the catalogue, so it may hold no secret, such as a query.
-            yield FoundScene(shown_url(line), problem=one_line(error, REASON_LETTERS))
+            # The address is written into the catalogue, so it may hold no secret, such as a query. Without their
+            # queries, different lines can look equal. A number keeps them apart, also from a line without a query.
+            shown = shown_url(line)
+            if shown != line:
+                refused[shown] += 1
+                shown = f"{shown}#{refused[shown]}"
+            yield FoundScene(shown, problem=one_line(error, REASON_LETTERS))
 
 
 def _described(store: ObjectStore, scenes: Iterable[FoundScene]) -> list[FoundScene]:

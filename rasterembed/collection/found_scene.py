@@ -85,6 +85,9 @@ class Listing:
     """The scenes in the order of their addresses. Each address occurs once."""
     repeated: tuple[str, ...] = ()
     """Addresses of scenes that the listing names more than once."""
+    ended_early: bool = False
+    """Whether a server named more pages, but sent only empty ones, so that the search was ended. The listing may then
+    lack scenes, so no scene is called gone."""
 
 
 def listing_of(address: str, scenes: list[FoundScene]) -> Listing:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -22,56 +22,74 @@ if TYPE_CHECKING:
     from pystac_client import Client
     from pystac_client.stac_api_io import StacApiIO
 
+
 MAX_PAGE_BYTES = 64 * 2**20
 """Largest size of one answer of a STAC API. 250 Items have about 5 MB."""
 
 MAX_ITEMS = 1_000_000
 """Largest number of Items that a search may find."""
 
-_MOST_EMPTY_PAGES = 10
+MOST_EMPTY_PAGES = 10
 """Largest number of empty pages in a row. Some servers name a next page for ever."""
 
 _OPERATORS = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 """Operators of CQL2 for those of the query extension."""
 
 
-def items_of_search(store: ObjectStore, api: str, search: StacSearch) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the address and the content of each Item that a STAC API finds. Only one page is in memory at a time.
+class ItemSearch:
+    """A search of a STAC API.
 
     Args:
         store: its source store lists the hosts that may be read.
         api: https:// address of the STAC API's first page.
         search: the search.
-
-    Raises:
-        UsageError: if the API has no such search.
-        DataError: if the address is no STAC API, or its answer cannot be read.
-        StoreError: if a host may not be read, or the server refuses.
-        StoreUnavailableError: if the server does not answer.
     """
-    # This import takes half a second.
-    from pystac_client import Client
 
-    try:
-        client = Client.open(api, stac_io=_checked_io(store, api))
-    except RasterEmbedError:
-        raise
-    except Exception as error:  # pystac raises many kinds of errors for documents of another kind.
-        raise DataError(f"{shown_url(api)}: it is no STAC API ({one_line(error)}): give its first page") from error
-    conditions = _conditions(client, api, search)
-    count = 0
-    try:
-        pages = client.search(method=_method(client), limit=search.limit, **conditions).pages_as_dicts()
-        for page in pages:
-            for item in page["features"]:
-                count += 1
-                if count > MAX_ITEMS:
-                    raise DataError(f"{shown_url(api)}: the search finds more than {MAX_ITEMS} Items: divide it")
-                yield _address(api, item), item if isinstance(item, dict) else {}
-    except RasterEmbedError:
-        raise
-    except Exception as error:
-        raise DataError(f"{shown_url(api)}: its answer is no page of STAC Items ({one_line(error)})") from error
+    ended_early: bool = False
+    """Whether `items` ended although the server named a next page, because it sent too many empty pages in a row."""
+
+    def __init__(self, store: ObjectStore, api: str, search: StacSearch) -> None:
+        self._store = store
+        self._api = api
+        self._search = search
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the address and the content of each Item that the API finds. Only one page is in memory at a time.
+
+        Raises:
+            UsageError: if the API has no such search.
+            DataError: if the address is no STAC API, or its answer cannot be read.
+            StoreError: if a host may not be read, or the server refuses.
+            StoreUnavailableError: if the server does not answer.
+        """
+        # This import takes half a second.
+        from pystac_client import Client
+
+        shown = shown_url(self._api)
+        reader = _checked_io(self._store, self._api, self._end_early)
+        try:
+            client = Client.open(self._api, stac_io=reader)
+        except RasterEmbedError:
+            raise
+        except Exception as error:  # pystac raises many kinds of errors for documents of another kind.
+            raise DataError(f"{shown}: it is no STAC API ({one_line(error)}): give its first page") from error
+        conditions = _conditions(client, self._api, self._search)
+        count = 0
+        try:
+            pages = client.search(method=_method(client), limit=self._search.limit, **conditions).pages_as_dicts()
+            for page in pages:
+                for item in page["features"]:
+                    count += 1
+                    if count > MAX_ITEMS:
+                        raise DataError(f"{shown}: the search finds more than {MAX_ITEMS} Items: divide it")
+                    yield _address(self._api, item), item if isinstance(item, dict) else {}
+        except RasterEmbedError:
+            raise
+        except Exception as error:
+            raise DataError(f"{shown}: its answer is no page of STAC Items ({one_line(error)})") from error
+
+    def _end_early(self) -> None:
+        self.ended_early = True
 
 
 def _conditions(client: Client, api: str, search: StacSearch) -> dict[str, Any]:
@@ -152,8 +170,14 @@ def _address(api: str, item: Any) -> str:
     return f"{api.rstrip('/')}/collections/{collection}/items/{name}"
 
 
-def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
-    """Return the input and output of pystac-client, which sends every request by the source store's client."""
+def _checked_io(store: ObjectStore, api: str, on_early_end: Callable[[], None]) -> StacApiIO:
+    """Return the input and output of pystac-client, which sends every request by the source store's client.
+
+    Args:
+        store: its source store lists the hosts that may be read.
+        api: https:// address of the STAC API's first page.
+        on_early_end: is called if the pages end because too many of them were empty.
+    """
     from pystac import Link
     from pystac_client.stac_api_io import StacApiIO
 
@@ -199,7 +223,10 @@ def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
                 if not empty:
                     yield page
                 following = next((link for link in page.get("links", []) if link["rel"] == "next"), None)
-                if following is None or empty == _MOST_EMPTY_PAGES:
+                if following is None:
+                    return
+                if empty == MOST_EMPTY_PAGES:
+                    on_early_end()
                     return
                 page = self.read_json(Link.from_dict(following), parameters=parameters)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import shapely
 
 from rasterembed.collection.catalogue import MAX_FOOTPRINT_BYTES
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state_of
-from rasterembed.collection.stac_api import items_of_search
+from rasterembed.collection.stac_api import ItemSearch
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
@@ -44,7 +44,16 @@ def scenes_of_document(store: ObjectStore, uri: str, assets: tuple[str, ...]) ->
     return _registered(store, _items(store, uri), assets)
 
 
-def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: tuple[str, ...]) -> list[FoundScene]:
+@dataclass(frozen=True)
+class SearchedScenes:
+    """The scenes of the Items that a STAC API found."""
+
+    scenes: list[FoundScene]
+    ended_early: bool
+    """See `Listing.ended_early`."""
+
+
+def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: tuple[str, ...]) -> SearchedScenes:
     """Return the scenes of the Items that a STAC API finds.
 
     Args:
@@ -58,7 +67,9 @@ def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: t
         DataError: if the answer cannot be read.
         StoreError: if a host may not be read, or the server refuses.
     """
-    return _registered(store, items_of_search(store, api, search), assets)
+    found = ItemSearch(store, api, search)
+    scenes = _registered(store, found.items(), assets)
+    return SearchedScenes(scenes, found.ended_early)
 
 
 def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -38,14 +38,15 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
     from rasterembed.commands.collection_texts import table
 
     store = open_store(root)
+    store.check_folder()
     collections = store.collections()
     if as_json:
         rows = [dataclasses.asdict(one) | {"counts": dict(one.counts)} for one in collections]
         return json.dumps(rows, indent=1, default=datetime.isoformat)
     if not collections:
         return (
-            f"no collection in {store.root}: check the root, or embed one (rasterembed collection embed SCENES "
-            "--collection ID)"
+            f"no collection in {store.root}{store.why_empty}: check the root, or embed one (rasterembed collection "
+            "embed SCENES --collection ID)"
         )
     return table(collections)
 

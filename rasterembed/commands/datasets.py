@@ -34,6 +34,7 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
     from rasterembed.dataset.listing import list_datasets
 
     store = open_store(root)
+    store.check_folder()
     datasets = list_datasets(store)
     if as_json:
         return json.dumps([dataclasses.asdict(dataset) for dataset in datasets], indent=1, default=datetime.isoformat)

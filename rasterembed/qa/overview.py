@@ -99,8 +99,7 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
         UsageError: if the store is a folder that does not exist, or if `out` is in a folder of the datasets.
         StoreError: if the store refuses or does not answer, or if the file cannot be written.
     """
-    if store.folder_is_missing:
-        raise UsageError(f"there is no folder {store.root}: check the root, or embed a raster first")
+    store.check_folder()
     if out is not None:
         # The page is written into the file that a symbolic link points to, so the link is resolved here.
         check_not_of_dataset(store, os.path.realpath(out))

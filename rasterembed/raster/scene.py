@@ -18,6 +18,8 @@ from rasterembed.comma_list import split_commas
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster.source import SceneAsset, SceneFiles, Source, register
 from rasterembed.raster.stac_item_file import ITEM_SUFFIXES, ItemAsset, ItemFile, asset_uri, read_item
+from rasterembed.store.https_url import is_https
+from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore
 
 Scene = str | Mapping[str, str]
@@ -34,6 +36,9 @@ def split_assets(assets: str | None) -> tuple[str, ...]:
 
 MAX_FILES = 64
 """Largest number of files of a scene. Sentinel-2 has 13 bands, and hyperspectral images are one file."""
+
+_LIST_SUFFIXES = (".txt", ".parquet")
+"""Endings of files that name the scenes of a collection."""
 
 _COLOURS = ("red", "green", "blue")
 
@@ -64,6 +69,12 @@ def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ())
     """
     wanted = tuple(assets)
     scene = _mapping_in(scene) or scene if isinstance(scene, str) else scene
+    several = _several(scene) if isinstance(scene, str) else None
+    if several is not None:
+        raise UsageError(
+            f"{scene!r} is {several}: give one raster, or embed all of its rasters as a collection "
+            "(`rasterembed collection embed SCENES --collection NAME`)"
+        )
     if isinstance(scene, str) and scene.lower().endswith(ITEM_SUFFIXES):
         return _register_item(store, scene, wanted)
     if wanted:
@@ -83,6 +94,18 @@ def _mapping_in(text: str) -> dict[str, str] | None:
     if twice is not None:
         raise UsageError(f"channel {twice!r} has two files: give each channel once")
     return {name: file for name, _, file in pairs}
+
+
+def _several(text: str) -> str | None:
+    """Return words for a name that can stand for several scenes, such as `a folder`. None if it names one file."""
+    if text.startswith("s3://"):
+        if text.endswith("/") or "/" not in text.removeprefix("s3://"):
+            return "a bucket or a prefix"
+    elif "\0" not in text and os.path.isdir(os.path.expanduser(text)):
+        return "a folder"
+    if is_pattern(text) and not is_https(text) and ("\0" in text or not os.path.lexists(text)):
+        return "a pattern"
+    return "a list of scenes" if text.lower().endswith(_LIST_SUFFIXES) else None
 
 
 def _register_mapping(store: ObjectStore, channels: Mapping[str, str]) -> Source:

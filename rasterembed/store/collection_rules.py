@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import check_collection_id, is_pattern, name_of
-from rasterembed.store.uploads import RASTER_SUFFIXES, BucketName, check_no_controls, run_parameters
+from rasterembed.store.uploads import KEY_BYTES, RASTER_SUFFIXES, BucketName, check_no_controls, run_parameters
 
 _NOT_FOLDERS = (".txt", ".json", ".geojson", ".parquet", *RASTER_SUFFIXES)
 """Endings with which `rasterembed.collection.discovery.discover` takes an address for a file, and not for a folder."""
@@ -49,6 +49,8 @@ class CollectionRule(BaseModel):
         if folder == prefix or folder.startswith("/") or any(part in ("", ".", "..") for part in folder.split("/")):
             raise ValueError("use a folder such as incoming/2026/, with a slash at its end and none at its beginning")
         check_no_controls(prefix, "prefix")
+        if len(prefix.encode("utf-8", "surrogatepass")) > KEY_BYTES:
+            raise ValueError(f"the prefix is longer than {KEY_BYTES} bytes, the longest key of an object: shorten it")
         if is_pattern(prefix):
             raise ValueError("the prefix must not have * ? or [: use a folder")
         if name_of(folder).lower().endswith(_NOT_FOLDERS):

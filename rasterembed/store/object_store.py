@@ -126,8 +126,19 @@ class ObjectStore(StoreSettings, OneLineErrors):
 
     @property
     def why_empty(self) -> str:
-        """Words for an error about an empty store: `, because the folder does not exist`, or nothing."""
+        """Words for an error about an empty store, such as `, because the folder does not exist`, or nothing."""
+        if self.is_s3:
+            return ", and S3 does not tell an empty prefix from one that does not exist"
         return ", because the folder does not exist" if self.folder_is_missing else ""
+
+    def check_folder(self) -> None:
+        """Refuse a root that is a folder that does not exist. Call this before a list of what the store has.
+
+        Raises:
+            UsageError: if the folder does not exist.
+        """
+        if self.folder_is_missing:
+            raise UsageError(f"there is no folder {self.root}: check the root, or embed a raster first")
 
     @property
     def endpoint(self) -> str | None:

@@ -17,7 +17,7 @@ from rasterembed.store.layout import DATASETS_FOLDER, OUTPUT_FOLDERS, dataset_id
 from rasterembed.store.object_store import ObjectStore
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
-_KEY_BYTES = 1024
+KEY_BYTES = 1024
 """S3's limit for the length of a key, in bytes of UTF-8."""
 _VERSION_BYTES = 1024
 """S3's limit for the length of a version id, in bytes. It also keeps an idempotency key below the 2,704 bytes that
@@ -95,8 +95,8 @@ class Upload(BaseModel):
     @field_validator("key")
     @classmethod
     def _check_key(cls, key: str) -> str:
-        if not key or len(key.encode("utf-8", "surrogatepass")) > _KEY_BYTES:
-            raise ValueError(f"the key is empty or longer than {_KEY_BYTES} bytes")
+        if not key or len(key.encode("utf-8", "surrogatepass")) > KEY_BYTES:
+            raise ValueError(f"the key is empty or longer than {KEY_BYTES} bytes")
         check_no_controls(key, "key")
         if any(segment in (".", "..") for segment in key.split("/")):
             raise ValueError("the key has a segment . or .., which URLs do not keep")

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from rasterembed.comma_list import split_commas
+from rasterembed.errors import validation_reason
 from rasterembed.store.collection_rules import CollectionRule, read_rules
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
@@ -82,7 +83,10 @@ class Settings(BaseSettings):
     @field_validator("root")
     @classmethod
     def _absolute(cls, root: str) -> str:
-        return ObjectStore.model_validate({"root": root}).root
+        try:
+            return ObjectStore.model_validate({"root": root}).root
+        except ValidationError as error:
+            raise ValueError(validation_reason(error)) from error
 
     @field_validator("prefect_api_url")
     @classmethod

@@ -35,6 +35,11 @@ def test_only_a_scene_from_the_same_listing_is_gone() -> None:
     assert found.found_again == ("survey--000004",)
 
 
+def test_after_a_listing_that_ended_early_no_scene_is_gone() -> None:
+    listing = replace(listing_of("s3://rasters", [scene(0)]), ended_early=True)
+    assert compare(Catalogue.of([row(0), row(1)]), listing).gone == ()
+
+
 def test_a_scene_that_another_listing_finds_takes_its_address() -> None:
     catalogue = Catalogue.of([row(0, listing="/elsewhere")])
     assert compare(catalogue, listing_of("s3://rasters", [scene(0)])).found_again == ("survey--000000",)

@@ -259,14 +259,24 @@ def test_a_damaged_parquet_file_is_refused_in_one_line(name: str, store: ObjectS
 
 
 def test_a_secret_in_a_list_reaches_no_catalogue(store: ObjectStore, scenes: Path) -> None:
-    lines = ["https://user:TOKEN@host/a.tif", "https://host/b.tif?sig=TOKEN", "ftp://host/c.tif#TOKEN", "b.tif"]
+    lines = [
+        "https://user:TOKEN@host/a.tif",
+        "https://host/b.tif?sig=TOKEN",
+        "https://host/b.tif?sig=TOKEN2",
+        "https://host/b.tif",
+        "ftp://host/c.tif#TOKEN",
+        "b.tif",
+    ]
     (scenes / "list.txt").write_text("\n".join(lines))
     listing = discover(store, str(scenes / "list.txt"))
     assert [scene.uri for scene in listing.scenes if scene.problem] == [
-        "ftp://host/c.tif",
-        "https://host/a.tif",
+        "ftp://host/c.tif#1",
+        "https://host/a.tif#1",
         "https://host/b.tif",
+        "https://host/b.tif#1",
+        "https://host/b.tif#2",
     ]
+    assert listing.repeated == ()
     assert "TOKEN" not in repr(listing)
 
 

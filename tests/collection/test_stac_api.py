@@ -218,8 +218,10 @@ def test_empty_pages_in_the_middle_are_passed_but_not_for_ever(
         api.send(handler, {"type": "FeatureCollection", "features": items, "collections": [{}], "links": links})
 
     api.site.scripts["/v1/search"] = answer
-    assert [Path(scene.uri).name for scene in discover(store, api.url, (), CLOUDS).scenes] == names
+    listing = discover(store, api.url, (), CLOUDS)
+    assert [Path(scene.uri).name for scene in listing.scenes] == names
     assert len(sent) == 11
+    assert listing.ended_early == (empty > 10)
 
 
 def test_files_of_items_are_read_from_listed_hosts_or_by_their_alternates(api: Api, store: ObjectStore) -> None:

@@ -350,14 +350,21 @@ def test_what_is_wrong_is_found_before_anything_is_read(
     assert (status, "grid.size: 32 in the collection, 64 requested" in line) == (1, True)
 
 
-def test_an_unreadable_collection_is_listed_with_its_problem(root: str) -> None:
+def test_an_unreadable_collection_is_listed_with_its_problem(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     folder = Path(root) / "collections/broken"
     folder.mkdir(parents=True)
     (folder / "collection.json").write_text("{")
     lines = command("list", "--root", root).splitlines()
     assert lines[1].split()[:2] == ["broken", "unreadable"]
     assert lines[2].startswith(f"{folder}/collection.json: ")
-    assert "no collection in" in command("list", "--root", f"{root}/../other")
+    (Path(root) / "empty").mkdir()
+    assert f"no collection in {root}/empty: check the root" in command("list", "--root", f"{root}/empty")
+    # One line ends the command with status 2, and no folder is made.
+    assert refused(capsys, "list", "--root", f"{root}/typo") == (
+        2,
+        f"error: there is no folder {root}/typo: check the root, or embed a raster first",
+    )
+    assert not (Path(root) / "typo").exists()
 
 
 def test_help_imports_nothing_that_takes_long() -> None:

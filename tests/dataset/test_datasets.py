@@ -89,7 +89,9 @@ def test_a_parameter_of_a_wrong_type_is_named(dataset: Dataset) -> None:
             call()
 
 
-def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:
+def test_the_list_has_every_dataset_with_its_state(
+    store: ObjectStore, dataset: Dataset, embedded: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store.write("datasets/started/plan-0123456789ab.json", b"{}")
     store.write("datasets/broken/manifest.json", b"[]")
     store.write("datasets/no dataset/manifest.json", b"{}")
@@ -117,9 +119,11 @@ def test_the_list_has_every_dataset_with_its_state(store: ObjectStore, dataset: 
     listed = json.loads(_command(store, "list", "--json"))
     assert [(entry["id"], entry["bytes"]) for entry in listed] == [("broken", 0), ("scene", size), ("started", 0)]
     missing = f"{store.root}/empty"
-    assert f"no dataset in {missing}, because the folder does not exist: " in _command(
-        ObjectStore(root=missing), "list"
-    )
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match=r"^2$"):
+        _command(ObjectStore(root=missing), "list")
+    said = f"error: there is no folder {missing}: check the root, or embed a raster first\n"
+    assert capsys.readouterr() == ("", said)
     Path(missing).mkdir()
     assert f"no dataset in {missing}: check the root" in _command(ObjectStore(root=missing), "list")
 

@@ -224,7 +224,9 @@ def test_what_the_hub_does_not_have(hub: Hub, tmp_path: Path, tiny_vit: Path) ->
     assert f"(known models: {known}, " in missing
     assert with_token == missing
     assert revision.startswith("model 'lab/tiny' has no revision 'v9'")
-    assert odd.startswith(f"model 'a/b/c' is neither a hub id (owner/name), a folder, nor 'demo' (known models: {known}, ")
+    assert odd.startswith(
+        f"model 'a/b/c' is neither a hub id (owner/name), a folder, nor 'demo' (known models: {known}, "
+    )
 
 
 def test_no_hub(hub: Hub, tmp_path: Path, tiny_vit: Path) -> None:

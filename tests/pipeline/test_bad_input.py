@@ -49,7 +49,11 @@ def _refused(kind: type[RasterEmbedError], raster: str, store: ObjectStore, tiny
     ("raster", "kind", "said"),
     [
         ("none.tif", ObjectMissingError, "{here}/none.tif: there is no such file"),
-        ("folder", StoreError, "{here}/folder: it is not a file"),
+        ("folder", UsageError, "'folder' is a folder: give one raster, or embed all of its rasters as a collection ("),
+        (".", UsageError, "'.' is a folder: give one raster, or embed all of its rasters as a collection ("),
+        ("*.tif", UsageError, "'*.tif' is a pattern: give one raster, or embed all of its rasters as a collection ("),
+        ("list.txt", UsageError, "is a list of scenes: give one raster, or embed all of its rasters as a collection ("),
+        ("s3://bucket/prefix/", UsageError, "is a bucket or a prefix: give one raster, or embed all of its rasters"),
         ("scene.tif/inside", StoreError, "{here}/scene.tif/inside: a part of the path is a file"),
         ("/dev/null", StoreError, "/dev/null: it is not a file"),
         ("empty.tif", DataError, "{here}/empty.tif: the file is empty"),

@@ -65,7 +65,9 @@ def test_runs_of_another_store_or_prefix_have_another_identity_and_no_source_sto
     assert rule.parameters(None, None) == {"collection": "survey", "scenes": "s3://rasters/in/", "source_store": None}
 
 
-@pytest.mark.parametrize("prefix", ["/in/", "in//x/", "./", "in/../", "in/\n/", "in?/", "x.tif/", "in"])
+@pytest.mark.parametrize(
+    "prefix", ["/in/", "in//x/", "./", "in/../", "in/\n/", "in?/", "x.tif/", "in", "a" * 10**6 + "/", "ä" * 512 + "/"]
+)
 def test_a_prefix_that_a_run_would_not_read_as_a_folder_is_refused(prefix: str) -> None:
     with pytest.raises(ValidationError):
         CollectionRule(bucket="rasters", prefix=prefix, collection="survey")
