@@ -47,7 +47,8 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
     Args:
         name: name of the command in its help.
         function: the function whose parameters become options. Parameters without a default, and parameters with the
-            mark `POSITIONAL`, are given by position. All other parameters are given by name.
+            mark `POSITIONAL`, are given by position. All other parameters, and keyword-only parameters, are given by
+            name.
         call: the function that the command calls with the parameters, for example the Prefect flow around `function`.
             The default is `function`.
     """
@@ -86,9 +87,8 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
             hint = _option(hint, helps.get(name))
-        by_position = parameter.default is parameter.empty or any(
-            mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ())
-        )
+        needed = parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
+        by_position = needed or any(mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ()))
         kind = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
         yield parameter.replace(annotation=hint, kind=kind)
 

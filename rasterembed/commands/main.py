@@ -13,6 +13,10 @@ from rasterembed.escape import escape_lines
 _COMMANDS = {
     "embed": "Embed a raster: it becomes a dataset that can be searched.",
     "search": "Find the tiles that are most similar to an example.",
+    "neighbours": "Find the nearest tiles of every tile.",
+    "deduplicate": "Find groups of tiles that are almost equal, and keep one tile of each.",
+    "cluster": "Divide the tiles into classes.",
+    "diversify": "Choose tiles that differ as much as possible, for example to label them.",
     "qa": "Check a dataset's vectors, write the report, and set its state.",
     "datasets": "List, show, verify and delete the datasets of a store.",
     "collection": "Embed many scenes as a collection; list, show, verify and rebuild collections.",

@@ -17,6 +17,9 @@ _GAP, _MARGIN, _FRAME = 18, 32, 5
 _HEAD, _LINE = 28, 17
 _HEADING, _SECTION = 78, 34
 
+_SMALL = 150
+"""Below thumbnails of at most this width, in px, the letters are smaller. A tile's id then has room."""
+
 _PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
 
 
@@ -102,7 +105,7 @@ def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, corner
         draw.rectangle([x, y, x + thumb - 1, y + thumb - 1], outline=card.frame, width=_FRAME)
     _text(draw, (x, y + thumb + 6), card.head, 16, card.frame or _INK, thumb)
     for i, line in enumerate(card.lines):
-        _text(draw, (x, y + thumb + 27 + _LINE * i), line, 13, _SOFT, thumb)
+        _text(draw, (x, y + thumb + 27 + _LINE * i), line, 13 if thumb > _SMALL else 11, _SOFT, thumb)
 
 
 def _text(draw: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, size: int, colour: str, room: int) -> None:

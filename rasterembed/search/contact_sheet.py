@@ -33,13 +33,19 @@ _FRAMES: dict[Role, str] = {"query": "#1d2329", "like": "#1a7f37", "unlike": "#c
 """Colour of an example's frame."""
 
 
-def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | Path) -> None:
+def write_sheet(
+    answer: Answer,
+    datasets: Sequence[Dataset],
+    file: OutputFile | Path,
+    title: str = "nearest tiles, with cosine distance",
+) -> None:
     """Write a contact sheet in one atomic step. An existing file is replaced.
 
     Args:
         answer: the answer to show.
         datasets: the searched datasets, or the result of `shown_datasets`.
         file: the file. Its name ends in `.png`.
+        title: title above the tiles of the answer.
 
     Raises:
         UsageError: if the file's name has another ending, if its folder does not exist, or if it is a searched raster.
@@ -58,11 +64,11 @@ def write_sheet(answer: Answer, datasets: Sequence[Dataset], file: OutputFile | 
         own = [tile for tile in shown if tile.dataset_id == dataset.id]
         if own:
             pictures |= thumbnails(dataset, own, THUMB)
-    several = answer.several_datasets
+    several = answer.several_datasets or len({hit.dataset_id for hit in answer.hits}) > 1
     examples = [_example_card(example, by_id, pictures, several) for example in shown_examples]
     dated = answer.collection is not None
     hits = [_hit_card(hit, pictures, several, dated) for hit in answer.hits[:MAX_SHOWN]]
-    sheet = _draw(answer, examples, hits)
+    sheet = _draw(answer, examples, hits, title, lines=3 if several else 2)
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
     output.write(data.getvalue())
@@ -119,20 +125,18 @@ def _place(dataset: Dataset, tile: Tile) -> str:
     return "{:.5f}, {:.5f}".format(*centre)
 
 
-def _draw(answer: Answer, examples: Sequence[Card], hits: Sequence[Card]) -> Image.Image:
-    """Draw the sheet: a heading, the examples, and the hits in the order of their ranks."""
+def _draw(answer: Answer, examples: Sequence[Card], hits: Sequence[Card], title: str, lines: int) -> Image.Image:
+    """Draw the sheet: a heading, the examples if there are any, and the hits in the order of their ranks."""
     shown = "" if len(hits) == len(answer.hits) else f", {len(hits)} of {len(answer.hits)}"
-    sections = (
-        Section("examples", examples),
-        Section(f"nearest tiles, with cosine distance{shown}", hits),
-    )
+    sections = [*([Section("examples", examples)] if examples else []), Section(f"{title}{shown}", hits)]
     columns = min(_MAX_COLUMNS, max(4, round((1.6 * max(len(hits), 1)) ** 0.5)))
-    return draw_sheet(answer.query, _subtitle(answer), sections, columns, lines=3 if answer.several_datasets else 2)
+    return draw_sheet(answer.query, _subtitle(answer), sections, columns, lines=lines)
 
 
 def _subtitle(answer: Answer) -> str:
-    names = ", ".join(engine.dataset_id for engine in answer.engines[:_NAMED])
-    if len(answer.engines) > _NAMED:
-        names += f" and {len(answer.engines) - _NAMED} more datasets"
+    ids = [engine.dataset_id for engine in answer.engines] or list(dict.fromkeys(hit.dataset_id for hit in answer.hits))
+    names = ", ".join(ids[:_NAMED])
+    if len(ids) > _NAMED:
+        names += f" and {len(ids) - _NAMED} more datasets"
     engines = ", ".join(dict.fromkeys(engine.name for engine in answer.engines))
-    return f"{names}   |   model {answer.model}   |   search {engines}"
+    return "   |   ".join([names, f"model {answer.model}", *([f"search {engines}"] if engines else [])])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.store.layout import OUTPUT_FOLDERS
+from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.output_place import check_not_of_dataset, key_of_file
 from rasterembed.store.write_aside import new_file
@@ -49,6 +51,22 @@ class OutputFile:
             return
         with os_errors(self.place), new_file(Path(self.place)) as part:
             part.write_bytes(data)
+
+    @contextmanager
+    def new_local_file(self) -> Iterator[Path]:
+        """Yield the path of a new local file. At the end of the block, it becomes this file in one atomic step.
+
+        An existing file is replaced. If the block raises an exception, nothing changes.
+
+        Raises:
+            StoreError: if the file cannot be written.
+        """
+        if self.store is not None:
+            with local_file(self.store, self.place, replace=True) as file:
+                yield file.path
+            return
+        with os_errors(self.place), new_file(Path(self.place)) as part:
+            yield part
 
     def check_not_read(self, addresses: Iterable[str | None]) -> None:
         """Refuse a result that would replace a file which the search reads.

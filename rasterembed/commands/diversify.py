@@ -1,0 +1,44 @@
+"""`rasterembed diversify`: choose tiles that differ as much as possible."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.command_app import POSITIONAL, command_app
+
+
+def diversify(
+    dataset: Annotated[str | None, POSITIONAL] = None,
+    collection: str | None = None,
+    root: str | None = None,
+    *,
+    out: str,
+    count: Annotated[int, Field(ge=1, le=5000), Parameter(alias="-n")] = 50,
+    min_valid_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9,
+    seed: Annotated[int, Field(ge=0)] | None = None,
+    picture: str | None = None,
+) -> str:
+    """Choose tiles that differ as much as possible, for example to label them.
+
+    Args:
+        dataset: Name of the dataset.
+        collection: Name of a collection, in place of a dataset. All tiles of its table are used.
+        root: Folder or s3://bucket/prefix of the datasets and collections. The default is the folder rasterembed-store.
+        out: File for the tiles: .geojson, .parquet or .csv. store:KEY is an object of the store.
+        count: Number of tiles.
+        min_valid_fraction: Smallest share of valid pixels of a chosen tile.
+        seed: Begin with a random tile, chosen by this seed. By default, the tile nearest to the mean is the first.
+        picture: File for a sheet with the chosen tiles: .png. store:KEY is an object of the store.
+    """
+    return str(
+        open_owner(dataset, collection, root).diversify(
+            out, count, min_valid_fraction=min_valid_fraction, seed=seed, picture=picture
+        )
+    )
+
+
+app = command_app("diversify", diversify)

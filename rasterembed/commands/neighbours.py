@@ -1,0 +1,36 @@
+"""`rasterembed neighbours`: find the nearest tiles of every tile."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.command_app import POSITIONAL, command_app
+
+
+def neighbours(
+    dataset: Annotated[str | None, POSITIONAL] = None,
+    collection: str | None = None,
+    root: str | None = None,
+    *,
+    out: str,
+    k: Annotated[int, Field(ge=1, le=100), Parameter(alias="-k")] = 10,
+    picture: str | None = None,
+) -> str:
+    """Find the nearest other tiles of every tile, and write them to a Parquet file with a row for each pair.
+
+    Args:
+        dataset: Name of the dataset.
+        collection: Name of a collection, in place of a dataset. All tiles of its table are used.
+        root: Folder or s3://bucket/prefix of the datasets and collections. The default is the folder rasterembed-store.
+        out: File for the pairs: .parquet. store:KEY is an object of the store.
+        k: Number of neighbours of a tile.
+        picture: File for a histogram of the distances and examples: .png. store:KEY is an object of the store.
+    """
+    return str(open_owner(dataset, collection, root).neighbours(out, k, picture=picture))
+
+
+app = command_app("neighbours", neighbours)

@@ -1,0 +1,89 @@
+"""Rows of thumbnails of tiles, on a sheet."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+from PIL import Image
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.search.batch.all_tiles import AllTiles, scenes_shown
+from rasterembed.search.batch.result_file import Drawn
+from rasterembed.search.card_sheet import Card, Section, draw_sheet
+from rasterembed.search.thumbnails import thumbnails
+from rasterembed.search.tile_lookup import Tile
+
+THUMB = 108
+"""Width and height of a thumbnail, px."""
+
+COLUMNS = 8
+"""Number of thumbnails in a row."""
+
+_FRAME = "#1a7f37"
+"""Colour of the frame around the first tile of a row."""
+
+
+@dataclass(frozen=True)
+class TileRow:
+    """A row of tiles on a sheet."""
+
+    title: str
+    numbers: Sequence[int]
+    """Row numbers of the tiles, at most `COLUMNS`."""
+    captions: Sequence[str]
+    """First line of the caption of each tile. The second line is the id of the tile."""
+    framed: bool = False
+    """Whether the first tile has a frame."""
+    colour: str | None = None
+    """Colour of a square before the title."""
+
+
+def draw_tile_rows(
+    tiles: AllTiles, title: str, rows: Sequence[TileRow], remark: str = "", above: Image.Image | None = None
+) -> Drawn:
+    """Draw rows of tiles.
+
+    Args:
+        tiles: all tiles.
+        title: first line of the heading.
+        rows: the rows.
+        remark: text at the end of the second line of the heading.
+        above: picture between the heading and the rows.
+
+    Raises:
+        RasterChangedError: if a raster was changed after it was embedded.
+        DataError: if a raster is missing or cannot be read.
+    """
+    numbers = list(dict.fromkeys(number for row in rows for number in row.numbers))
+    datasets = scenes_shown(tiles, numbers)
+    pictures = _pictures(tiles, numbers, datasets)
+    sections = [Section(row.title, _cards(tiles, row, pictures), row.colour) for row in rows]
+    subtitle = "   |   ".join(filter(None, [tiles.files.name, f"model {tiles.model}", remark]))
+    sheet = draw_sheet(title, subtitle, sections, COLUMNS, lines=1, thumb=THUMB, above=above)
+    data = io.BytesIO()
+    sheet.save(data, "PNG", optimize=True)
+    return Drawn(data.getvalue(), datasets)
+
+
+def _pictures(tiles: AllTiles, numbers: Sequence[int], datasets: Sequence[Dataset]) -> dict[int, Image.Image]:
+    """Return the thumbnails by the row numbers of the tiles."""
+    if not numbers:
+        return {}
+    columns = [name for name in Tile.model_fields if name != "shard"]
+    rows = tiles.rows.take(pa.array(numbers, pa.int64()).to_numpy(), columns).to_pylist()
+    found = [Tile.model_validate(row) for row in rows]
+    images: dict[tuple[str, str], Image.Image] = {}
+    for dataset in datasets:
+        images |= thumbnails(dataset, [tile for tile in found if tile.dataset_id == dataset.id], THUMB)
+    return {number: images[tile.dataset_id, tile.tile_id] for number, tile in zip(numbers, found, strict=True)}
+
+
+def _cards(tiles: AllTiles, row: TileRow, pictures: dict[int, Image.Image]) -> list[Card]:
+    cards = []
+    for place, (number, caption) in enumerate(zip(row.numbers, row.captions, strict=True)):
+        frame = _FRAME if row.framed and place == 0 else None
+        cards.append(Card(pictures[number], caption, (tiles.tile_ids[number].as_py(),), frame))
+    return cards
