@@ -201,8 +201,8 @@ class IndexedSearch:
     ) -> tuple[pa.Table, UsedEngine]:
         """Return the k nearest tiles that pass the filters, and the engine that found them.
 
-        The vector index is asked first. The exact scan is used if there is no index, or if the engine `vss` fails or is
-        not sure of its result. An index that failed is not used again.
+        The vector index is asked first. The exact scan is used if there is no index, if the index fails, or if the
+        engine `vss` is not sure of its result. An index that failed is not used again.
 
         Args:
             vector: the query, shape (dimensions,).
@@ -213,8 +213,14 @@ class IndexedSearch:
         Raises:
             DataError: if a file cannot be read.
         """
-        if self.segments is not None:
-            return self.segments.nearest(vector, k, filters), self._used(self.segments.index)
+        segments = self.segments
+        if segments is not None:
+            try:
+                return segments.nearest(vector, k, filters), self._used(segments.index)
+            except IndexUnusableError as error:
+                # Other threads may still read the mapped files. They are released when no thread uses them.
+                with self._lock:
+                    self.segments, self._no_index, self._detail = None, error.reason, error.detail
         # One thread at a time uses the database of `vss`.
         with self._lock:
             if self.vss is not None:

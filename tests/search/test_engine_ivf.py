@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
+from rasterembed.model.choice import Dinov3
+from rasterembed.search.answer import UsedEngine
 from rasterembed.search.engines import ivf
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, IndexUnusableError
 from rasterembed.search.engines.ivf import IvfEngine, default_lists
+from rasterembed.search.engines.scan import ScanEngine, connect
+from rasterembed.search.filters import Filters
+from rasterembed.search.index.building import build_vector_index
+from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.indexed_search import IndexedSearch
 from rasterembed.search.row_selection import RowSelection
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.object_store import ObjectStore
 from tests.search.engine_vectors import clusters, cosines, store, unit
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 ROWS, DIMENSIONS, LISTS = 2000, 16, 32
 OWNER = "dataset 'scene'"
@@ -170,6 +183,14 @@ def test_a_new_segment_shares_the_lists_of_the_first(engine: CodesEngine, tmp_pa
     assert _share_found(second.candidates(queries, 50, None).rows, cosines(queries, more), 11) >= 0.98
 
 
+def test_a_new_segment_may_have_fewer_rows_than_lists(engine: CodesEngine, tmp_path: Path) -> None:
+    more = clusters(3, DIMENSIONS, seed=5)
+    info = write(more, tmp_path / "more.faiss", CodesParameters("ivf", OWNER, like=engine))
+    second = open_codes(tmp_path / "more.faiss", info, 3, DIMENSIONS)
+    assert info.lists == LISTS
+    assert sorted(second.candidates(unit(more[:1]), 3, None, widening=LISTS).rows[0].tolist()) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_few_rows_have_few_lists(rows: int, tmp_path: Path) -> None:
     few = clusters(rows, DIMENSIONS)
@@ -232,13 +253,44 @@ def test_a_row_number_that_the_segment_does_not_have_is_refused(
     header = np.frombuffer(file.read_bytes(), ivf._header_dtype(LISTS, DIMENSIONS), 1)
     size = int(header["sizes"][0][0])
     queries, selection = unit(vectors), RowSelection.of_mask(np.ones(ROWS, bool))
-    for number in (-5, ROWS, 2**62):
+    for number in (-5, ROWS, 2**62, 0):
         content = bytearray(file.read_bytes())
         at = header.nbytes + size * DIMENSIONS
         content[at : at + 8 * size] = np.full(size, number, "<i8").tobytes()
         path = tmp_path / "codes.faiss"
         path.write_bytes(content)
-        engine = open_codes(path, info, ROWS, DIMENSIONS)
         with pytest.raises(IndexUnusableError, match="no build writes"):
-            engine.candidates(queries, 10, None)
+            open_codes(path, info, ROWS, DIMENSIONS)
+        engine = open_codes(path, info, ROWS, DIMENSIONS, validate=False)
         engine.candidates(queries, 10, selection)  # No bit is read outside the selection.
+        if number:
+            with pytest.raises(IndexUnusableError, match="no build writes"):
+                engine.candidates(queries, 10, None)
+
+
+def test_a_file_that_is_overwritten_while_it_is_searched_ends_in_the_scan(tmp_path: Path) -> None:
+    embeddings = ObjectStore(root=str(tmp_path / "store"))
+    raster, vectors = blank_raster(tmp_path / "blank.tif", 34, 34), clusters(34 * 34, 24)
+    write_dataset(embeddings, "scene", raster, Dinov3(model=str(checkpoint(tmp_path / "model", 24))), vectors)
+    dataset = Dataset.open(embeddings, "scene")
+    files = VectorFiles.of_dataset(dataset)
+    index = build_vector_index(files, VectorIndexOptions(index="always", index_engine="ivf")).index
+    assert index is not None
+    codes = tmp_path / "store" / files.layout.vector_index_file(index.segments[0].codes_file.name)
+    search = IndexedSearch(files, "auto", None)
+
+    def tiles() -> tuple[list[str], UsedEngine]:
+        with closing(connect()) as con:
+            scan = partial(ScanEngine(dataset, con).nearest, vectors[0], 10, Filters())
+            rows, used = search.nearest(vectors[0], 10, Filters(), scan)
+        return rows["tile_id"].to_pylist(), used
+
+    good, used = tiles()
+    assert used.name == "ivf"
+    with codes.open("r+b") as file:
+        size = file.seek(0, 2)
+        file.seek(ivf._header_dtype(index.segments[0].codes.lists, 24).itemsize)
+        file.write(b"\x7f" * (size - file.tell()))
+    again, used = tiles()
+    assert (used.name, used.why) == ("scan", "the index is broken: a file of it holds something that no build writes")
+    assert again == good

@@ -202,8 +202,7 @@ def test_descriptions_that_no_build_writes_are_refused() -> None:
 
 
 def test_more_lists_than_a_header_holds_are_refused(tmp_path: Path) -> None:
-    assert most_lists(rows=7, dimensions=16) == 7
-    assert 2**17 < most_lists(rows=10**8, dimensions=1024) < 2**19
+    assert 2**17 < most_lists(dimensions=1024) < 2**19
     (tmp_path / "codes.faiss").write_bytes(b"IwSq")
     info = CodesInfo(engine="ivf", lists=2**20, probes=8)
     for rows in (100, 10**8):

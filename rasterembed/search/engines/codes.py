@@ -51,7 +51,7 @@ def write_codes(vectors: StoredVectors, path: Path, parameters: CodesParameters)
         raise DataError(f"{parameters.owner}: {error}: it cannot be searched; embed the raster again") from error
 
 
-def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int) -> CodesEngine:
+def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int, *, validate: bool = True) -> CodesEngine:
     """Open the codes of a segment. The file is mapped into memory, not read.
 
     Args:
@@ -59,10 +59,11 @@ def open_codes(path: Path, info: CodesInfo, rows: int, dimensions: int) -> Codes
         info: the description that `write_codes` returned.
         rows: number of rows of the segment.
         dimensions: length of a vector.
+        validate: whether all row numbers in the file are checked too. The header is always checked.
 
     Raises:
         IndexUnusableError: if the file is not one that `write_codes` can have written for these values.
     """
     if info.engine == "flat":
         return FlatEngine(path, info, rows, dimensions)
-    return IvfEngine(path, info, rows, dimensions)
+    return IvfEngine(path, info, rows, dimensions, validate=validate)

@@ -111,8 +111,12 @@ class FlatEngine:
 
     @property
     def direct_rows(self) -> int:
-        """See `CodesEngine.direct_rows`."""
-        return 1000
+        """See `CodesEngine.direct_rows`.
+
+        FAISS needs about 8 ns for each row of the segment, selected or not, to look it up in the selection. The
+        comparison of a stored vector of 384 numbers takes about 2 µs.
+        """
+        return max(1000, self._rows // 250)
 
     def candidates(
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, widening: int = 1

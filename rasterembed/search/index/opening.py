@@ -103,8 +103,8 @@ def _open_segment(files: VectorFiles, index: VectorIndex, segment: Segment) -> O
         vectors = StoredVectors(path, segment.rows, index.dimensions, segment.dtype)
     table = open_table(files, segment.rows_file, files.index_schema, segment.rows)
     live = _live_rows(table, segment)
-    with checked_file(files, segment.codes_file) as (path, _):
-        codes = open_codes(path, segment.codes, segment.rows, index.dimensions)
+    with checked_file(files, segment.codes_file) as (path, known):
+        codes = open_codes(path, segment.codes, segment.rows, index.dimensions, validate=not known)
     return OpenSegment(segment, StoredRows(table, vectors), codes, live)
 
 
