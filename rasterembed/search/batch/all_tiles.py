@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.table import table_batches
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.geoparquet import PARQUET_ERRORS
+from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, os_errors
 from rasterembed.search.collection_searcher import open_table_files
 from rasterembed.search.datasets import choose_datasets
-from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredRows, StoredVectors
+from rasterembed.search.engines.engine import IndexUnusableError
+from rasterembed.search.index.arrow_file import arrow_file, map_arrow_file
+from rasterembed.search.index.opening import open_segments
+from rasterembed.search.index.stored_rows import StoredRows, StoredVectors
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.local_cache import scratch_folder
 
@@ -55,8 +59,8 @@ class AllTiles:
     model: str
     """Id of the model that computed the vectors, or `demo (untrained)`."""
     rows: StoredRows
-    """Rows with the columns `dataset_id`, `tile_id`, `row`, `col`, `col_off`, `row_off`, `width`, `height`,
-    `valid_fraction` and `geometry`, in the order of the shards or of the table."""
+    """Rows in the order of the shards or of the table, with the columns of
+    `rasterembed.search.vector_files.VectorFiles.index_schema`, except for `bbox`, `datetime` and `lattice`."""
     folder: Path
     """Local folder for temporary files. It is removed when the tiles are closed."""
 
@@ -83,13 +87,17 @@ class AllTiles:
     @cached_property
     def dataset_ids(self) -> pa.DictionaryArray:
         """The column `dataset_id`, shape (n,). Each id is stored once."""
+        if isinstance(self.owner, Dataset):
+            # The rows of a dataset's vector index do not have this column.
+            return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), self.count), [self.owner.id])
         return self.rows.table["dataset_id"].dictionary_encode().combine_chunks()
 
     @cached_property
     def id_rank(self) -> NDArray[np.int64]:
         """Place of each tile in the order of the tile ids and then of the dataset ids, from 0, shape (n,)."""
-        ids = pa.table({"tile_id": self.tile_ids, "dataset_id": self.rows.table["dataset_id"]})
-        order = pc.sort_indices(ids, [("tile_id", "ascending"), ("dataset_id", "ascending")]).to_numpy()
+        keys = ["tile_id", "dataset_id"] if self.files.of_collection else ["tile_id"]
+        ids = pa.table({name: self.rows.table[name] for name in keys})
+        order = pc.sort_indices(ids, [(name, "ascending") for name in keys]).to_numpy()
         rank = np.empty(self.count, np.int64)
         rank[order] = np.arange(self.count)
         return rank
@@ -99,6 +107,18 @@ class AllTiles:
         """Share of valid pixels of each tile, shape (n,)."""
         fraction: NDArray[np.float32] = self.rows.table["valid_fraction"].to_numpy()
         return fraction
+
+    def take(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Return some rows as dictionaries with the columns `dataset_id`, `tile_id`, `row`, `col`, `col_off`,
+        `row_off`, `width`, `height`, `valid_fraction` and `geometry`.
+
+        Args:
+            numbers: row numbers.
+        """
+        names = [name for name in _SCHEMA.names if name != "dataset_id"]
+        ids = self.dataset_ids.take(pa.array(numbers, pa.int64())).to_pylist()
+        rows = self.rows.take(np.asarray(numbers, np.int64), names).to_pylist()
+        return [{"dataset_id": dataset_id, **row} for dataset_id, row in zip(ids, rows, strict=True)]
 
     def ids(self, part: slice) -> tuple[pa.Array, pa.Array]:
         """Return the columns `dataset_id` and `tile_id` of successive tiles."""
@@ -112,10 +132,10 @@ class AllTiles:
 
 @contextmanager
 def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
-    """Read all tiles with their vectors into temporary local files, and map the files. They are removed at the end.
+    """Open all tiles with their vectors. The files of a vector index are used, if the index has the same tiles.
 
-    The rules are those of a search: a dataset must be ready, and of a collection, the tiles of all ready scenes in the
-    table are read.
+    Otherwise, all tiles are read into temporary local files, which are removed at the end. The rules are those of a
+    search: a dataset must be ready, and of a collection, the tiles of all ready scenes in the table are read.
 
     Args:
         owner: the dataset or the collection.
@@ -125,89 +145,87 @@ def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
         StoreError: if the store refuses or does not answer, or if the disk is full.
     """
     if isinstance(owner, Dataset):
-        (dataset,) = choose_datasets(owner.store, [owner.id]).datasets
-        owner, files, model = dataset, VectorFiles.of_dataset(dataset), dataset.manifest.model
-        batches: Iterator[pa.RecordBatch] = _dataset_batches(dataset)
+        (owner,) = choose_datasets(owner.store, [owner.id]).datasets
+        files, model = VectorFiles.of_dataset(owner), owner.manifest.model
     else:
         files, model = open_table_files(owner), owner.configuration.model.name
-        batches = _collection_batches(owner)
-    with tempfile.TemporaryDirectory(prefix="all-tiles-", dir=scratch_folder()) as folder:
-        rows = _write(Path(folder), files, batches)
-        yield AllTiles(owner, files, model, rows, Path(folder))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="all-tiles-", dir=scratch_folder())))
+        rows = _rows_of_index(owner, files, stack)
+        if rows is None:
+            batches = _dataset_batches(owner) if isinstance(owner, Dataset) else _collection_batches(owner)
+            rows = _write(folder, files, batches)
+        tiles = AllTiles(owner, files, model, rows, folder)
+        _check_directions(tiles)
+        yield tiles
+
+
+def _rows_of_index(owner: Dataset | Collection, files: VectorFiles, stack: ExitStack) -> StoredRows | None:
+    """Return the rows of the vector index, or None if there is no index that has exactly the tiles of a search."""
+    try:
+        index = open_segments(files)
+    except IndexUnusableError:
+        return None
+    stack.callback(index.close)
+    if len(index.segments) != 1 or index.segments[0].live is not None:
+        return None
+    rows = index.segments[0].rows
+    if isinstance(owner, Collection):
+        ready = owner.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
+        if not pc.all(pc.is_in(rows.table["dataset_id"], ready)).as_py():
+            return None
+    return rows
 
 
 def _dataset_batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
     names = [name for name in _SCHEMA.names if name != "dataset_id"]
-    for batch in dataset.batches([*names, "embedding"]):
-        ids = pa.repeat(pa.scalar(dataset.id), len(batch))
-        columns = [ids, *(batch.column(name) for name in (*names, "embedding"))]
-        yield pa.RecordBatch.from_arrays(columns, names=["dataset_id", *names, "embedding"])
+    for batch in dataset.batches([*names, *dataset.vector_columns]):
+        yield batch.append_column("dataset_id", pa.repeat(pa.scalar(dataset.id), len(batch)))
 
 
 def _collection_batches(collection: Collection) -> Iterator[pa.RecordBatch]:
-    from rasterembed.collection.table import table_batches
-
     ready = collection.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
+    columns = [*_SCHEMA.names, *vector_columns(collection.configuration.selection.vector_dtype)]
     assert collection.table is not None  # `open_table_files` has checked it.
-    for batch in table_batches(collection.store, collection.layout, collection.table, [*_SCHEMA.names, "embedding"]):
+    for batch in table_batches(collection.store, collection.layout, collection.table, columns):
         yield batch.filter(pc.is_in(batch.column("dataset_id"), ready))
 
 
 def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) -> StoredRows:
     """Write the rows and the vectors to two files, and map them."""
-    rows_file, vectors_file = folder / "rows.arrow", folder / "vectors.bin"
-    count, waiting, waiting_rows = 0, list[pa.RecordBatch](), 0
-    with (
-        os_errors(str(folder)),
-        pa.OSFile(str(rows_file), "wb") as sink,
-        vectors_file.open("wb") as vectors,
-        pa.ipc.new_file(sink, _SCHEMA) as writer,
-    ):
+    rows_path, vectors_path, count = folder / "rows.arrow", folder / "vectors.bin", 0
+    with os_errors(str(folder)), arrow_file(rows_path, _SCHEMA) as rows, vectors_path.open("wb") as vectors:
         for batch in batches:
-            vectors.write(_matrix(files, batch).data)
             try:
-                waiting.append(batch.select(_SCHEMA.names).cast(_SCHEMA))
-            except PARQUET_ERRORS as error:
+                matrix = np.ascontiguousarray(decode_vectors(batch), np.float32)
+                if matrix.shape[1] != files.dimensions:
+                    raise ValueError(f"a vector has {matrix.shape[1]} numbers, and not {files.dimensions}")
+                rows.write(pa.table(batch.select(_SCHEMA.names)))
+            except (pa.ArrowException, ValueError) as error:
                 raise files.impossible_row(error) from error
-            count, waiting_rows = count + len(batch), waiting_rows + len(batch)
-            if waiting_rows >= BLOCK_ROWS:
-                table = pa.Table.from_batches(waiting)
-                whole = waiting_rows // BLOCK_ROWS * BLOCK_ROWS
-                _write_blocks(writer, table.slice(0, whole))
-                rest = table.slice(whole)
-                waiting, waiting_rows = rest.to_batches(), len(rest)
-        _write_blocks(writer, pa.Table.from_batches(waiting, _SCHEMA))
+            vectors.write(matrix.data)
+            count += len(batch)
     if count == 0:
         raise DataError(f"{files.name} has no vector of a scene that is ready: {files.advice}")
-    table = pa.ipc.open_file(pa.memory_map(str(rows_file))).read_all()
-    return StoredRows(table, StoredVectors(vectors_file, count, files.dimensions, "float32"))
+    table = map_arrow_file(rows_path, _SCHEMA, count, validate=False)
+    return StoredRows(table, StoredVectors(vectors_path, count, files.dimensions, "float32"))
 
 
-def _write_blocks(writer: pa.ipc.RecordBatchFileWriter, table: pa.Table) -> None:
-    for start in range(0, len(table), BLOCK_ROWS):
-        for batch in table.slice(start, BLOCK_ROWS).combine_chunks().to_batches():
-            writer.write_batch(batch)
-
-
-def _matrix(files: VectorFiles, batch: pa.RecordBatch) -> NDArray[np.float32]:
-    """Return the vectors of a batch, shape (rows, dimensions).
+def _check_directions(tiles: AllTiles) -> None:
+    """Refuse a vector of zeros, or with a number that is not finite: it has no direction.
 
     Raises:
-        DataError: if a vector has another length, a number that is not finite, or only zeros.
+        DataError: if there is such a vector.
     """
-    values = batch.column("embedding").flatten().to_numpy(zero_copy_only=False)
-    if len(values) != len(batch) * files.dimensions:
-        raise DataError(f"{files.name}: a vector does not have {files.dimensions} numbers: {files.advice}")
-    matrix = np.ascontiguousarray(values.reshape(len(batch), files.dimensions), np.float32)
-    largest = np.abs(matrix).max(axis=1, initial=0.0)
-    wrong = np.flatnonzero(~(np.isfinite(largest) & (largest > 0.0)))
-    if len(wrong):
-        tile = f"{batch.column('dataset_id')[wrong[0]].as_py()}/{batch.column('tile_id')[wrong[0]].as_py()}"
-        raise DataError(
-            f"{files.name}: the vector of tile {tile} has no direction, because it is zero or not finite: "
-            f"{files.advice}"
-        )
-    return matrix
+    start = 0
+    for block in tiles.vectors.blocks():
+        wrong = np.flatnonzero(~(np.einsum("ij,ij->i", block, block) > 0.5))
+        if len(wrong):
+            raise DataError(
+                f"{tiles.files.name}: the vector of tile {tiles.name_of(start + int(wrong[0]))} has no direction, "
+                f"because it is zero or not finite: {tiles.files.advice}"
+            )
+        start += len(block)
 
 
 def scenes_shown(tiles: AllTiles, numbers: Sequence[int] | NDArray[np.int64]) -> list[Dataset]:

@@ -160,7 +160,7 @@ def choose_diverse(tiles: AllTiles, count: int, allowed: NDArray[np.bool_], seed
 def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
     """Return the chosen tiles as an answer, which can be written in several formats."""
     datasets = {dataset.id: dataset for dataset in scenes_shown(tiles, chosen.numbers)}
-    rows = tiles.rows.take(chosen.numbers).to_pylist()
+    rows = tiles.take(chosen.numbers)
     hits = []
     for row, distance in zip(rows, chosen.distances.tolist(), strict=True):
         if row["geometry"] is None:  # In a collection's table, a tile without a place on Earth has no footprint.

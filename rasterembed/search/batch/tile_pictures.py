@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
+import numpy as np
 from PIL import Image
 
 from rasterembed.dataset.dataset import Dataset
@@ -72,9 +72,7 @@ def _pictures(tiles: AllTiles, numbers: Sequence[int], datasets: Sequence[Datase
     """Return the thumbnails by the row numbers of the tiles."""
     if not numbers:
         return {}
-    columns = [name for name in Tile.model_fields if name != "shard"]
-    rows = tiles.rows.take(pa.array(numbers, pa.int64()).to_numpy(), columns).to_pylist()
-    found = [Tile.model_validate(row) for row in rows]
+    found = [Tile.model_validate(row) for row in tiles.take(np.array(numbers, np.int64))]
     images: dict[tuple[str, str], Image.Image] = {}
     for dataset in datasets:
         images |= thumbnails(dataset, [tile for tile in found if tile.dataset_id == dataset.id], THUMB)

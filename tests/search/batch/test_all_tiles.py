@@ -1,0 +1,67 @@
+"""All tiles come from the shards, from the table, or from the files of a vector index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from rasterembed import DataError, Dataset, Dinov3, ObjectStore, UsageError, VectorIndexOptions
+from rasterembed.search.batch.all_tiles import open_all_tiles
+from rasterembed.search.index.building import build_vector_index
+from rasterembed.search.vector_files import VectorFiles
+from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, TILES, VECTORS
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+
+@pytest.mark.parametrize("vector_dtype", ["float32", "float16", "int8"])
+def test_the_files_of_an_index_give_the_same_result(tmp_path: Path, vector_dtype: str) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    raster = blank_raster(tmp_path / "blank.tif", ROWS, COLS)
+    write_dataset(store, "small", raster, model, VECTORS, vector_dtype=vector_dtype)
+    dataset = Dataset.open(store, "small")
+    dataset.neighbours(tmp_path / "before.parquet", 5)
+    build_vector_index(VectorFiles.of_dataset(dataset), VectorIndexOptions(index="always", index_engine="flat"))
+    with open_all_tiles(dataset) as tiles:
+        assert not list(tiles.folder.iterdir()), "the tiles are those of the index"
+        assert tiles.tile_ids.to_pylist() == TILES
+        assert set(tiles.dataset_ids.to_pylist()) == {"small"}
+    dataset.neighbours(tmp_path / "after.parquet", 5)
+    before, after = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("before", "after"))
+    assert before.drop_columns("distance").equals(after.drop_columns("distance"))
+    np.testing.assert_allclose(before["distance"].to_numpy(), after["distance"].to_numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [0.0, np.nan])
+def test_a_vector_without_a_direction_is_refused(tmp_path: Path, bad: float) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    vectors = VECTORS.copy()
+    vectors[17] = bad
+    write_dataset(store, "bad", blank_raster(tmp_path / "blank.tif", ROWS, COLS), model, vectors)
+    with pytest.raises(DataError, match=f"the vector of tile bad/{TILES[17]} has no direction"):
+        Dataset.open(store, "bad").neighbours(tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_dataset_that_is_not_ready_is_refused(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    raster = blank_raster(tmp_path / "blank.tif", ROWS, COLS)
+    write_dataset(store, "early", raster, model, VECTORS, state="embedded")
+    dataset = Dataset.open(store, "early", ("embedded",))
+    for ask in (dataset.neighbours, dataset.deduplicate, dataset.cluster, dataset.diversify):
+        with pytest.raises(DataError, match="quality checks have not passed yet"):
+            ask(tmp_path / "out.parquet")
+
+
+def test_a_result_never_replaces_a_file_of_the_dataset(dataset: Dataset, tmp_path: Path) -> None:
+    shard = dataset.store.uri(dataset.shards[0].path)
+    for ask in (dataset.neighbours, dataset.deduplicate, dataset.cluster, dataset.diversify):
+        with pytest.raises(UsageError, match="belongs to datasets"):
+            ask(shard)
+        with pytest.raises(UsageError, match="give a file name that ends in"):
+            ask(tmp_path / "out.txt")
