@@ -32,7 +32,12 @@ Role = Literal["query", "like", "unlike"]
 _LISTED = 6
 """Largest number of searched datasets for which the notes have one line each."""
 
-_ENGINE_TEXTS: dict[EngineName, str] = {"scan": "the exact scan", "vss": "the HNSW index"}
+_ENGINE_TEXTS: dict[EngineName, str] = {
+    "scan": "the exact scan",
+    "flat": "the flat index",
+    "ivf": "the ivf index",
+    "vss": "the HNSW index",
+}
 
 _SHOWN_GROUPS = 4
 """Largest number of groups of datasets that a warning names."""

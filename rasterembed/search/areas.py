@@ -204,22 +204,39 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
     return " AND ".join(clauses), parameters
 
 
-def swapped_box(where: Where, outlines: Sequence[shapely.Geometry]) -> str:
-    """Return a hint if the longitudes and latitudes of the box seem to be swapped, else an empty text.
+def hint_for_areas(where: Where, areas: Areas, outlines: Sequence[shapely.Geometry]) -> str:
+    """Return a hint if no searched raster is in the areas, else an empty text.
+
+    The hint says where the rasters are. If the longitudes and latitudes of the box seem to be swapped, it says so.
 
     Args:
-        where: filters of a search. `bbox` may be None.
+        where: filters of a search.
+        areas: the areas in `where`.
         outlines: outlines of the searched rasters in longitude and latitude.
     """
-    if where.bbox is None:
-        return ""
-    west, south, east, north = where.bbox
-    if west > east or max(abs(west), abs(east)) > 90.0:
-        return ""  # The first and the third number cannot be latitudes.
     geometries = np.array(outlines, dtype=object)
-    if _box(*where.bbox).meets(geometries).any() or not _box(south, west, north, east).meets(geometries).any():
+    if not areas or not len(geometries) or meets_all(areas, geometries).any():
         return ""
-    return f"The longitude comes first: did you mean the box {south:g} {west:g} {north:g} {east:g}?"
+    if where.bbox is not None and _is_swapped(where.bbox, geometries):
+        west, south, east, north = where.bbox
+        return f"The longitude comes first: did you mean the box {south:g} {west:g} {north:g} {east:g}?"
+    west, south, east, north = shapely.total_bounds(geometries).tolist()
+    place = f"longitudes {interval_text(west, east)} and latitudes {interval_text(south, north)}"
+    return f"the area is outside the searched rasters, which have {place}"
+
+
+def _is_swapped(box: tuple[float, float, float, float], outlines: NDArray[np.object_]) -> bool:
+    """Return whether the longitudes and latitudes of a box outside all outlines seem to be swapped."""
+    west, south, east, north = box
+    if west > east or max(abs(west), abs(east)) > 90.0:
+        return False  # The first and the third number cannot be latitudes.
+    return bool(not _box(*box).meets(outlines).any() and _box(south, west, north, east).meets(outlines).any())
+
+
+def interval_text(low: float, high: float) -> str:
+    """Return an interval as text, with enough digits that its ends differ."""
+    digits = next((digits for digits in range(6, 17) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 17)
+    return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def _box(west: float, south: float, east: float, north: float) -> Area:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,16 +23,18 @@ from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import Areas, read_areas, swapped_box
-from rasterembed.search.engines.index_first import IndexFirst
+from rasterembed.search.areas import Areas, hint_for_areas, read_areas
+from rasterembed.search.class_tiles import ClassFiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
+from rasterembed.search.indexed_search import IndexedSearch, check_engine
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
 from rasterembed.search.searcher import Searcher, check_k
 from rasterembed.search.table_filters import TableFilters, open_table
 from rasterembed.search.table_tiles import TableTiles
 from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store import duck
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
 
@@ -44,21 +47,24 @@ _STATES = {
 
 
 class CollectionSearcher:
-    """Searches a collection any number of times. The table's vector index stays in memory.
+    """Searches a collection any number of times. The table's vector index stays open.
 
     The catalogue and the description of the table are read once, and no manifest of a scene. Use a searcher as a
-    context manager, or call `close` at the end. Only one thread at a time may use a searcher.
+    context manager, or call `close` at the end. Several threads may ask one searcher at the same time. Close it when no
+    thread uses it any more.
 
     Args:
         store: the store that holds the collection.
         collection_id: name of the collection.
         engine: `auto` uses the table's vector index if there is one. `scan` compares the query with every vector.
-        ef_search: number of candidates in a search of the vector index. None means the default of the index.
+            `flat`, `ivf` and `vss` use the vector index only if it was built for this engine. Otherwise, the exact scan
+            answers.
+        ef_search: number of candidates in a search of the engine `vss`. None means the default of the index.
         device: device that runs the model for images.
         hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
 
     Raises:
-        UsageError: if the store has no collection of this name.
+        UsageError: if the store has no collection of this name, or if `ef_search` is given and `engine` is not `vss`.
         DataError: if the collection has no table or no vector, or if a file of it cannot be read.
 
     Example:
@@ -76,6 +82,7 @@ class CollectionSearcher:
         device: Device = "auto",
         hub_token: str | None = None,
     ) -> None:
+        check_engine(engine, ef_search)
         self.collection = Collection.open(store, collection_id)
         self._device, self._hub_token = device, hub_token
         self._files = open_table_files(self.collection)
@@ -83,9 +90,21 @@ class CollectionSearcher:
         self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
         if not self._ready.count:
             raise DataError(f"{self._files.name} has no scene that is ready: its catalogue and its table disagree")
-        self._con = connect()
-        open_table(self._con, self._files)
-        self._engines = IndexFirst(self._files, engine, ef_search)
+        self._connections = duck.ConnectionPool(self._connect)
+        with self._connections.borrow():
+            pass  # A file that cannot be read is an error now, and not of the first question.
+        self._class_files = ClassFiles(store)
+        self._index = IndexedSearch(self._files, engine, ef_search)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        """Open a connection with the view of the table."""
+        con = connect()
+        try:
+            open_table(con, self._files)
+        except BaseException:
+            con.close()
+            raise
+        return con
 
     def __enter__(self) -> CollectionSearcher:
         """Return the searcher. It is closed at the end of the block."""
@@ -99,8 +118,8 @@ class CollectionSearcher:
 
     def close(self) -> None:
         """Release the memory of the index and of the data that was read."""
-        self._engines.close()
-        self._con.close()
+        self._index.close()
+        self._connections.close()
 
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
         """Open the datasets of the tiles that pictures of an answer show."""
@@ -128,10 +147,11 @@ class CollectionSearcher:
         started = time.monotonic()
         self._check_pick(where)
         areas = read_areas(where)
-        picking = TableFilters(self._con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
-        tiles = TableTiles(self._con, self.collection, self._files, picking)
-        examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
-        return self._answer(query, examples, where, areas, k, started)
+        with self._connections.borrow() as con:
+            picking = TableFilters(con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
+            tiles = TableTiles(con, self.collection, self._files, picking)
+            examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+            return self._answer(con, query, examples, where, areas, k, started)
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
@@ -148,8 +168,9 @@ class CollectionSearcher:
         check_k(k)
         started = time.monotonic()
         self._check_pick(where)
-        examples = vector_example(vector, self._files.dimensions)
-        return self._answer(None, examples, where, read_areas(where), k, started)
+        examples, areas = vector_example(vector, self._files.dimensions), read_areas(where)
+        with self._connections.borrow() as con:
+            return self._answer(con, None, examples, where, areas, k, started)
 
     def _check_pick(self, where: Where) -> None:
         """Refuse `pick` if tile ids do not name the same ground in all scenes."""
@@ -162,14 +183,21 @@ class CollectionSearcher:
             )
 
     def _answer(
-        self, query: Query | None, examples: ResolvedExamples, where: Where, areas: Areas, k: int, started: float
+        self,
+        con: duckdb.DuckDBPyConnection,
+        query: Query | None,
+        examples: ResolvedExamples,
+        where: Where,
+        areas: Areas,
+        k: int,
+        started: float,
     ) -> Answer:
         """Return the tiles that are nearest to the examples' vector. `query` is None if the caller gave a vector."""
         scenes = self._scenes(where)
         include_query = query is None or query.include_query
         tiles = [example.tile for example in examples.examples if example.tile is not None]
         filters = TableFilters(
-            self._con,
+            con,
             self._files,
             _columns(scenes),
             every_scene=scenes.count == self._ready.count and self.collection.table_is_current,
@@ -177,6 +205,7 @@ class CollectionSearcher:
             areas=areas,
             excluded=frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles),
             pick=where.pick,
+            classes=self._class_files.read(where, needs_datasets=True),
         )
         rows, engine = self._nearest(examples.vector, k, filters)
         hits = self._hits(rows.to_pylist())
@@ -189,16 +218,16 @@ class CollectionSearcher:
             engines=(engine,),
             seconds=round(time.monotonic() - started, 4),
             collection=self._searched(scenes),
-            hint="" if hits else self._hint(where),
+            hint="" if hits else self._hint(where, areas),
         )
         return answer.with_store(self.collection.store)
 
-    def _hint(self, where: Where) -> str:
+    def _hint(self, where: Where, areas: Areas) -> str:
         """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
-        if where.bbox is None:
+        if not areas:
             return ""
         outlines = self.collection.catalogue.geometry()
-        return swapped_box(where, list(outlines[~shapely.is_missing(outlines)]))
+        return hint_for_areas(where, areas, list(outlines[~shapely.is_missing(outlines)]))
 
     def _scenes(self, where: Where) -> Catalogue:
         """Return the scenes that pass the filters for whole scenes."""
@@ -228,9 +257,9 @@ class CollectionSearcher:
 
         def scan() -> pa.Table:
             condition, parameters = filters.sql_condition()
-            return nearest_exactly(self._con, self._files, self._files.keys, vector, k, condition, parameters)
+            return nearest_exactly(filters.con, self._files, self._files.keys, vector, k, condition, parameters)
 
-        return self._engines.nearest(vector, k, filters, scan)
+        return self._index.nearest(vector, k, filters, scan)
 
     def _hits(self, rows: Sequence[dict[str, Any]]) -> tuple[Hit, ...]:
         """Return the rows of an engine as hits, with the scenes' addresses, dates and clouds from the catalogue."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -18,12 +20,13 @@ from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import Areas, read_areas, swapped_box
+from rasterembed.search.areas import Areas, hint_for_areas, read_areas
+from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
-from rasterembed.search.engines.index_first import IndexFirst
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filters import Filters
+from rasterembed.search.indexed_search import IndexedSearch, check_engine
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.search.vector_files import VectorFiles
@@ -31,11 +34,20 @@ from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
 
 
-class Searcher:
-    """Searches the same datasets any number of times. The vector indexes of the datasets stay in memory.
+@dataclass(frozen=True)
+class _ReadFilters:
+    """The filters of a search, with the content of their files."""
 
-    Use a searcher as a context manager, or call `close` at the end. Only one thread at a time may use a searcher. If
-    you have several threads, open one searcher in each thread.
+    where: Where
+    areas: Areas
+    classes: ClassTiles | None
+
+
+class Searcher:
+    """Searches the same datasets any number of times. The vector indexes of the datasets stay open.
+
+    Use a searcher as a context manager, or call `close` at the end. Several threads may ask one searcher at the same
+    time. Close it when no thread uses it any more.
 
     Args:
         store: the store that holds the datasets.
@@ -43,8 +55,10 @@ class Searcher:
             Named datasets must have been embedded with the same model and settings. A dataset that only a pattern names
             is left out if it is not usable, and the answer says so. See
             `rasterembed.search.datasets.choose_datasets`.
-        engine: `auto` uses a dataset's vector index if it has one. `scan` compares the query with every vector.
-        ef_search: number of candidates in a search of a vector index. None means the default of the index.
+        engine: `auto` uses a dataset's vector index if it has one. `scan` compares the query with every vector. `flat`,
+            `ivf` and `vss` use the vector index only if it was built for this engine. The exact scan answers for each
+            dataset without such an index.
+        ef_search: number of candidates in a search of the engine `vss`. None means the default of the index.
         device: device that runs the model for images.
         hub_token: access token of the Hugging Face Hub. It is needed for images if the weights are gated.
         model_of: name of the dataset whose model the search uses, if a pattern names datasets of several models. By
@@ -52,7 +66,8 @@ class Searcher:
             datasets.
 
     Raises:
-        UsageError: if the store has no dataset with one of the names.
+        UsageError: if the store has no dataset with one of the names, or if `ef_search` is given and `engine` is not
+            `vss`.
         DataError: if a dataset is not ready, or if the datasets were embedded with different models.
 
     Example:
@@ -75,14 +90,16 @@ class Searcher:
         hub_token: str | None = None,
         model_of: str | None = None,
     ) -> None:
+        check_engine(engine, ef_search)
         chosen = choose_datasets(store, dataset_ids, like=model_of)
         self.datasets = chosen.datasets
         self._not_searched, self._by_pattern = chosen.not_searched, chosen.by_pattern
         self._device = device
         self._hub_token = hub_token
-        self._con = connect()
-        self._engines = {
-            dataset.id: IndexFirst(VectorFiles.of_dataset(dataset), engine, ef_search) for dataset in self.datasets
+        self._connections = duck.ConnectionPool(connect)
+        self._class_files = ClassFiles(store)
+        self._indexes = {
+            dataset.id: IndexedSearch(VectorFiles.of_dataset(dataset), engine, ef_search) for dataset in self.datasets
         }
 
     def __enter__(self) -> Searcher:
@@ -97,9 +114,9 @@ class Searcher:
 
     def close(self) -> None:
         """Release the memory of the indexes and of the data that was read."""
-        for engines in self._engines.values():
-            engines.close()
-        self._con.close()
+        for index in self._indexes.values():
+            index.close()
+        self._connections.close()
 
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
         """Return the datasets whose rasters have the tiles of an answer."""
@@ -124,11 +141,12 @@ class Searcher:
         check_k(k)
         _check_pick(where)
         started = time.monotonic()
-        areas = read_areas(where)
-        placed, unreadable = self._for_lookup(query)
-        tiles = DatasetTiles(self._con, placed)
-        examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
-        return self._answer(query, examples, where, areas, k, started, unreadable)
+        chosen = self._read_filters(where)
+        with self._connections.borrow() as con:
+            placed, unreadable = self._for_lookup(con, query)
+            tiles = DatasetTiles(con, placed)
+            examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+            return self._answer(con, query, examples, chosen, k, started, unreadable)
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
@@ -146,16 +164,22 @@ class Searcher:
         check_k(k)
         _check_pick(where)
         started = time.monotonic()
-        areas = read_areas(where)
+        chosen = self._read_filters(where)
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
-        return self._answer(None, examples, where, areas, k, started)
+        with self._connections.borrow() as con:
+            return self._answer(con, None, examples, chosen, k, started)
+
+    def _read_filters(self, where: Where) -> _ReadFilters:
+        """Read the files that the filters name."""
+        classes = self._class_files.read(where, needs_datasets=len(self.datasets) > 1)
+        return _ReadFilters(where, read_areas(where), classes)
 
     def _answer(
         self,
+        con: duckdb.DuckDBPyConnection,
         query: Query | None,
         examples: ResolvedExamples,
-        where: Where,
-        areas: Areas,
+        chosen: _ReadFilters,
         k: int,
         started: float,
         unreadable: Sequence[NotSearched] = (),
@@ -164,6 +188,7 @@ class Searcher:
 
         `query` is None if the caller gave a vector and no query.
         """
+        where, areas = chosen.where, chosen.areas
         include_query = query is None or query.include_query
         candidates: list[tuple[Dataset, dict[str, Any]]] = []
         used: list[UsedEngine] = []
@@ -184,9 +209,11 @@ class Searcher:
                 min_valid_fraction=where.min_valid_fraction or 0.0,
                 areas=areas,
                 excluded=frozenset() if include_query else examples.tile_ids(dataset.id),
+                classes=chosen.classes,
+                dataset_id=dataset.id,
             )
             try:
-                rows, engine = self._nearest(dataset, examples.vector, k, filters)
+                rows, engine = self._nearest(con, dataset, examples.vector, k, filters)
             except DataError as error:
                 if dataset.id not in self._by_pattern:
                     raise
@@ -206,11 +233,11 @@ class Searcher:
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
             radiometries=group_by_radiometry(searched),
-            hint="" if candidates else _hint(where, searched),
+            hint="" if candidates else _hint(chosen, searched),
         )
         return answer.with_datasets(self.datasets)
 
-    def _for_lookup(self, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
+    def _for_lookup(self, con: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
         """Return the datasets in which the examples are looked up, and those whose tile index cannot be read.
 
         If the example is a place, a dataset that only a pattern names is left out in two cases: it has no place on
@@ -224,8 +251,8 @@ class Searcher:
                 if not dataset.plan.profile.on_earth:
                     continue
                 try:
-                    with duck.readable_errors(self._con, f"dataset {dataset.id!r}"):
-                        duck.scan(self._con, dataset.store, [dataset.manifest.index])
+                    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+                        duck.scan(con, dataset.store, [dataset.manifest.index])
                 except DataError as error:
                     unreadable.append(_unreadable(dataset, error))
                     continue
@@ -235,11 +262,11 @@ class Searcher:
         return placed, unreadable
 
     def _nearest(
-        self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
+        self, con: duckdb.DuckDBPyConnection, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> tuple[pa.Table, UsedEngine]:
         """Return the k nearest tiles of one dataset, and the engine that found them."""
-        scan = ScanEngine(dataset, self._con)
-        return self._engines[dataset.id].nearest(vector, k, filters, lambda: scan.nearest(vector, k, filters))
+        scan = ScanEngine(dataset, con)
+        return self._indexes[dataset.id].nearest(vector, k, filters, lambda: scan.nearest(vector, k, filters))
 
 
 def check_k(k: int) -> None:
@@ -275,12 +302,10 @@ def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
     return NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
 
 
-def _hint(where: Where, datasets: Sequence[Dataset]) -> str:
+def _hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
     """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
-    if where.bbox is None:
-        return ""
-    outlines = [outline(dataset.plan) for dataset in datasets]
-    return swapped_box(where, [geometry for geometry in outlines if geometry is not None])
+    outlines = [outline(dataset.plan) for dataset in datasets] if chosen.areas else []
+    return hint_for_areas(chosen.where, chosen.areas, [geometry for geometry in outlines if geometry is not None])
 
 
 def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:

@@ -19,7 +19,7 @@ from rasterembed.dataset.vector_column import decode_vector
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError, validation_reason
 from rasterembed.raster.skip_reason import describe_reason
-from rasterembed.search.areas import Areas, bounds_condition, meets_all
+from rasterembed.search.areas import Areas, bounds_condition, interval_text, meets_all
 from rasterembed.store import duck
 
 _COLUMNS = "tile_id, col_off, row_off, width, height, shard, status, reason"
@@ -156,16 +156,12 @@ def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> st
         if geometry is None:
             continue
         west, south, east, north = bounding_box(geometry)
-        texts.append(f"{dataset.id!r} has longitudes {_interval(west, east)} and latitudes {_interval(south, north)}")
+        texts.append(
+            f"{dataset.id!r} has longitudes {interval_text(west, east)} and latitudes {interval_text(south, north)}"
+        )
         swapped = swapped or bool(geometry.covers(shapely.Point(lat, lon)))
     text = "".join(f"; {text}" for text in texts[:_MOST_EXTENTS])
     return text + (f". The longitude comes first: did you mean {lat:g} {lon:g}?" if swapped else "")
-
-
-def _interval(low: float, high: float) -> str:
-    """Return an interval as text, with enough digits that its ends differ."""
-    digits = next((digits for digits in range(6, 17) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 17)
-    return f"{low:.{digits}g} to {high:.{digits}g}"
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:

@@ -20,10 +20,9 @@ from affine import Affine
 
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
-from rasterembed.search.areas import read_areas, read_polygons, swapped_box
+from rasterembed.search.areas import hint_for_areas, interval_text, read_areas, read_polygons
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import search
-from rasterembed.search.tile_lookup import _interval
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
 
@@ -95,15 +94,22 @@ def test_a_box_is_the_same_a_turn_on(
         assert {hit.tile_id for hit in by_file.hits} == expected
 
 
-def test_a_box_with_the_latitude_first_gets_a_hint() -> None:
-    finland = [shapely.box(24.5, 60.0, 25.5, 60.5)]
+def test_an_area_outside_the_rasters_gets_a_hint(tmp_path: Path) -> None:
+    finland = [shapely.box(24.5, 60.0, 25.5, 60.5), shapely.box(26, 61, 26.25, 61.5)]
+
+    def hint(where: Where, outlines: list[shapely.Geometry] = finland) -> str:
+        return hint_for_areas(where, read_areas(where), outlines)
+
     swapped = Where(bbox=(60.1, 24.9, 60.3, 25.1))
-    hint = "The longitude comes first: did you mean the box 24.9 60.1 25.1 60.3?"
-    assert swapped_box(swapped, finland) == hint
-    assert not swapped_box(swapped, [shapely.box(0, 0, 1, 1)])
-    assert not swapped_box(swapped, [])
-    assert not swapped_box(Where(bbox=(24.9, 60.1, 25.1, 60.3)), finland)
-    assert not swapped_box(Where(bbox=(160.1, 24.9, 160.3, 25.1)), finland)
+    bounds = "the area is outside the searched rasters, which have longitudes 24.5 to 26.25 and latitudes 60 to 61.5"
+    assert hint(swapped) == "The longitude comes first: did you mean the box 24.9 60.1 25.1 60.3?"
+    assert not hint(swapped, [])
+    assert not hint(Where(bbox=(24.9, 60.1, 25.1, 60.3)))
+    assert hint(Where(bbox=(160.1, 24.9, 160.3, 25.1))) == bounds
+    far = tmp_path / "far.geojson"
+    far.write_text(json.dumps(shapely.geometry.mapping(shapely.box(-70, 10, -60, 20))))
+    assert hint(Where(within=str(far))) == bounds
+    assert hint(Where()) == ""
 
 
 def test_an_answer_without_tiles_carries_the_hint(tmp_path: Path) -> None:
@@ -120,9 +126,9 @@ def test_an_answer_without_tiles_carries_the_hint(tmp_path: Path) -> None:
 
 
 def test_the_ends_of_a_narrow_extent_differ() -> None:
-    assert _interval(-104.77512345, -104.77512001) == "-104.775123 to -104.77512"
-    assert _interval(1.0, 2.0) == "1 to 2"
-    assert _interval(5.0, 5.0) == "5 to 5"
+    assert interval_text(-104.77512345, -104.77512001) == "-104.775123 to -104.77512"
+    assert interval_text(1.0, 2.0) == "1 to 2"
+    assert interval_text(5.0, 5.0) == "5 to 5"
 
 
 def test_a_place_outside_names_the_extent(pacific: ObjectStore) -> None:

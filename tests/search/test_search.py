@@ -23,6 +23,8 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
 from rasterembed.search.answer import Answer
+from rasterembed.search.engines.flat import FlatEngine
+from rasterembed.search.engines.ivf import IvfEngine
 from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
@@ -32,6 +34,8 @@ from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 ALWAYS = VectorIndexOptions(index="always", index_engine="vss")
+
+ENGINE_NAMES = {"scan": "the exact scan", "flat": "the flat index", "ivf": "the ivf index", "vss": "the HNSW index"}
 
 ROWS, COLS, DIMENSIONS = 24, 30, 32
 SKIPPED = frozenset({0, 77, 78, 700})
@@ -101,15 +105,20 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Known:
     return Known(store, vectors, valid_fraction, footprints(store, "known"))
 
 
-@pytest.fixture(scope="module", params=["scan", "vss"])
+@pytest.fixture(scope="module", params=["scan", "flat", "ivf", "vss"])
 def searcher(known: Known, request: pytest.FixtureRequest) -> Iterator[Searcher]:
-    if request.param == "vss":
-        build_vector_index(
-            VectorFiles.of_dataset(Dataset.open(known.store, "known")),
-            VectorIndexOptions(index="always", index_engine="vss", index_ef_search=512),
-        )
-    with Searcher(known.store, ["known"], engine="scan" if request.param == "scan" else "auto") as searcher:
-        yield searcher
+    engine = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        # The table is small. Without this, the query would be compared with all rows, and no engine would be asked.
+        for codes in (FlatEngine, IvfEngine):
+            patch.setattr(codes, "direct_rows", 3)
+        if engine != "scan":
+            build_vector_index(
+                VectorFiles.of_dataset(Dataset.open(known.store, "known")),
+                VectorIndexOptions(index="always", index_engine=engine, index_ef_search=512, index_lists=4),
+            )
+        with Searcher(known.store, ["known"], engine=engine) as searcher:
+            yield searcher
 
 
 def footprints(store: ObjectStore, dataset_id: str) -> NDArray[np.object_]:
@@ -135,11 +144,13 @@ def test_the_nearest_are_those_of_numpy(known: Known, searcher: Searcher, number
 def test_the_answer_says_who_gave_it(searcher: Searcher) -> None:
     (engine,) = searcher.ask(Query(tile=name(1)), k=3).engines
     assert engine.dataset_id == "known"
-    if searcher._engines["known"].index is not None:
-        assert engine.name == "vss"
-        assert engine.why.startswith("ef_search 512, recall@10 ")
-    else:
-        assert (engine.name, engine.why) == ("scan", "as requested")
+    assert {
+        "scan": "as requested",
+        "flat": "exact, compared with the stored vectors",
+        "ivf": "4 of 4 lists, recall@10 1.000 when built",
+        "vss": "ef_search 512, recall@10 1.000 when built",
+    }[engine.name] == engine.why
+    assert f"answered by {ENGINE_NAMES[engine.name]} ({engine.why})" in str(searcher.ask(Query(tile=name(1)), k=3))
 
 
 def test_the_query_itself_is_left_out_unless_asked_for(known: Known, searcher: Searcher) -> None:
@@ -153,8 +164,8 @@ def test_ties_are_in_the_order_of_tile_ids(known: Known, searcher: Searcher) -> 
     answer = searcher.ask(Query(tile=name(TWINS[30])), k=20)
     expected = [name(n) for n in TWINS if n != TWINS[30]][:20]
     assert found(answer) == expected
-    # the cut goes through the twins, so the index cannot tell which come first
-    assert answer.engines[0].name == "scan"
+    # The cut goes through the twins, and the HNSW index cannot tell which come first.
+    assert answer.engines[0].name == searcher.ask(Query(tile=name(1)), k=3).engines[0].name.replace("vss", "scan")
 
 
 def test_a_place_is_the_tile_that_contains_it(known: Known, searcher: Searcher) -> None:
@@ -226,7 +237,8 @@ def test_polygons_are_met_by_their_own_shape(known: Known, searcher: Searcher, t
 def test_an_area_without_tiles_gives_no_row(searcher: Searcher) -> None:
     answer = searcher.ask(Query(tile=name(431)), Where(bbox=(-70, -20, -69, -19)), k=4)
     assert answer.hits == ()
-    assert answer.notes()[-1] == "0 of 4 tiles found: no other tile matches"
+    assert answer.notes()[-2] == "0 of 4 tiles found: no other tile matches"
+    assert answer.notes()[-1].startswith("the area is outside the searched rasters, which have longitudes 24.44")
 
 
 def test_all_tiles_come_where_more_are_asked_for(known: Known, searcher: Searcher) -> None:

@@ -18,9 +18,10 @@ import pytest
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines import vss
+from rasterembed.search.engines.engine import NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
 from rasterembed.search.index import hnsw_building
@@ -28,7 +29,7 @@ from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index.description import HnswDatabase, SegmentFile, VectorIndex
 from rasterembed.search.index.hnsw_database import open_database, quote_path
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.search.query import Query, Where
+from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
@@ -495,8 +496,19 @@ def test_more_rows_than_an_index_should_give_are_scanned_for(indexed: Indexed, m
 
 
 def test_ef_search_is_a_parameter_of_the_question(indexed: Indexed) -> None:
-    with Searcher(indexed.dataset.store, ["made"], ef_search=9) as searcher:
+    with Searcher(indexed.dataset.store, ["made"], engine="vss", ef_search=9) as searcher:
         assert searcher.ask(QUERY, k=3).engines[0].why.startswith("ef_search 9, recall@10 ")
+    choices: tuple[EngineChoice, ...] = ("auto", "scan", "flat", "ivf")
+    for engine in choices:
+        with pytest.raises(UsageError, match=f"^`ef_search` is a setting of the engine vss, and the engine is {engine}"):
+            Searcher(indexed.dataset.store, ["made"], engine=engine, ef_search=9)
+
+
+def test_an_index_of_another_engine_is_not_used_and_the_answer_says_so(indexed: Indexed) -> None:
+    with Searcher(indexed.dataset.store, ["made"], engine="flat") as searcher:
+        answer = searcher.ask(QUERY, k=3)
+    assert answer.engines[0].no_index == NoIndexReason.OTHER_ENGINE
+    assert "made: answered by the exact scan (the index is for the engine vss)" in answer.notes()
 
 
 def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -13,9 +13,16 @@ from numpy.typing import NDArray
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.engines.engine import EngineName
 from rasterembed.search.filters import Filters
+from rasterembed.search.rerank import cosine_distances, in_order, rounding_bound
 from rasterembed.search.tile_lookup import tiles_in_areas
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
+
+_MORE_ROWS = 64
+"""Number of rows that are read in addition to the k nearest ones."""
+
+_BATCH_ROWS = 16_384
+"""Largest number of rows whose vectors are in memory together, if many rows are equally far away."""
 
 
 def connect() -> duckdb.DuckDBPyConnection:
@@ -50,14 +57,38 @@ def nearest_exactly(
     Raises:
         DataError: if a file cannot be read.
     """
+    array = f"FLOAT[{files.dimensions}]"
     query = (
-        f"SELECT {files.columns}, {distance_sql(files.dimensions)} AS distance "
-        f"FROM vectors WHERE {condition} ORDER BY distance, {', '.join(files.identity)} LIMIT $k"
+        f"SELECT {files.columns}, embedding::{array} AS embedding, {distance_sql(files.dimensions)} AS distance "
+        f"FROM vectors WHERE {condition} "
     )
-    values: dict[str, Any] = {"vector": vector.tolist(), "k": k, **parameters}
+    values: dict[str, Any] = {"vector": vector.tolist(), **parameters}
+    # DuckDB computes distances in float32. Rows that are about as far away as the last row of the answer are compared
+    # exactly, and a few more rows than k usually contain them.
+    error = 4.0 * rounding_bound(files.dimensions)
     with duck.readable_errors(con, files.name):
         duck.scan(con, files.store, keys).create_view("vectors", replace=True)
-        return con.execute(query, values).to_arrow_table()
+        nearest = f"{query} ORDER BY distance, {', '.join(files.identity)} LIMIT $most"
+        rows = con.execute(nearest, values | {"most": k + _MORE_ROWS}).to_arrow_table()
+        if len(rows) < k + _MORE_ROWS or rows["distance"][-1].as_py() > rows["distance"][k - 1].as_py() + error:
+            parts = rows.to_batches()
+        else:
+            limit = {"limit": rows["distance"][k - 1].as_py() + error}
+            reader = con.execute(f"SELECT * FROM ({query}) WHERE distance <= $limit", values | limit)
+            parts = reader.to_arrow_reader(_BATCH_ROWS)
+        return _compared(parts, files, vector, k)
+
+
+def _compared(parts: Iterable[pa.RecordBatch], files: VectorFiles, vector: NDArray[np.float32], k: int) -> pa.Table:
+    """Return the k nearest of some rows, by their exact distances. The rows have the column `embedding`."""
+    tables, distances = [], []
+    for part in parts:
+        vectors = part.column("embedding").flatten().to_numpy().reshape(len(part), files.dimensions)
+        distances.append(cosine_distances(vector, vectors))
+        tables.append(pa.table(part.drop_columns(["embedding", "distance"])))
+    if not tables:
+        return in_order(files.index_schema.empty_table().select(files.column_names), np.empty(0), files.identity, k)
+    return in_order(pa.concat_tables(tables), np.concatenate(distances), files.identity, k)
 
 
 def distance_sql(dimensions: int) -> str:
@@ -106,6 +137,9 @@ class ScanEngine:
             shards = [shard for shard in shards if shard.number in numbers]
             self._con.register("inside", inside)
             condition += " AND tile_id IN (SELECT tile_id FROM inside)"
+        if filters.class_tiles is not None:
+            self._con.register("classes", pa.table({"tile_id": filters.class_tiles}))
+            condition += " AND tile_id IN (SELECT tile_id FROM classes)"
         if not shards:
             # No row passes the filters. One shard is read to get an empty table with the right columns.
             shards = [manifest.shards[0]]

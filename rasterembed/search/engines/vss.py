@@ -20,6 +20,7 @@ from rasterembed.search.filters import TileFilters
 from rasterembed.search.index.description import read_index
 from rasterembed.search.index.hnsw_database import open_database
 from rasterembed.search.index.local_files import checked_file, forget_old_downloads
+from rasterembed.search.rerank import cosine_distances, in_order
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 
@@ -94,16 +95,18 @@ class VssEngine:
         fetch = (k * _OVERFETCH if filters.restrictive else k) + filters.excluded_count + 1
         if fetch > MAX_FETCH:
             return None
-        query = nearest_sql(self._files.columns, len(vector))
+        query = nearest_sql(f"{self._files.columns}, embedding", len(vector))
         try:
             fetched = self._con.execute(query, {"vector": vector.tolist(), "n": fetch}).to_arrow_table()
         except duckdb.Error as error:
             raise _failed(error) from error
-        order = [(name, "ascending") for name in ("distance", *self._files.identity)]
-        passing = filters.keep_passing(fetched).sort_by(order)
-        if len(passing) < k or not passing["distance"][k - 1].as_py() < pc.max(fetched["distance"]).as_py():
+        passing = filters.keep_passing(fetched)
+        if len(passing) < k or not passing["distance"].sort()[k - 1].as_py() < pc.max(fetched["distance"]).as_py():
             return None
-        return passing.slice(0, k)
+        # DuckDB computes distances in float32. The exact distances are the same for all engines.
+        vectors = passing["embedding"].combine_chunks().flatten().to_numpy().reshape(len(passing), len(vector))
+        distances = cosine_distances(vector, vectors)
+        return in_order(passing.select(self._files.column_names), distances, self._files.identity, k)
 
     def close(self) -> None:
         """Release the index's memory."""
