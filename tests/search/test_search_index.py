@@ -500,7 +500,9 @@ def test_ef_search_is_a_parameter_of_the_question(indexed: Indexed) -> None:
         assert searcher.ask(QUERY, k=3).engines[0].why.startswith("ef_search 9, recall@10 ")
     choices: tuple[EngineChoice, ...] = ("auto", "scan", "flat", "ivf")
     for engine in choices:
-        with pytest.raises(UsageError, match=f"^`ef_search` is a setting of the engine vss, and the engine is {engine}"):
+        with pytest.raises(
+            UsageError, match=f"^`ef_search` is a setting of the engine vss, and the engine is {engine}"
+        ):
             Searcher(indexed.dataset.store, ["made"], engine=engine, ef_search=9)
 
 
