@@ -9,6 +9,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -45,6 +46,9 @@ from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptio
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
 
 
 class CollectionOptions(OptionsModel):
@@ -160,6 +164,9 @@ class CollectionSteps(RunMessages):
     def on_scene(self, row: SceneRow) -> None:
         """Report that a scene was embedded or failed. This class reports nothing."""
 
+    def on_indexed(self, result: BuildResult) -> None:
+        """Report what became of the vector index of the table. This class reports nothing."""
+
     def on_end(self, result: CollectionResult) -> None:
         """Report the end of a run. This method is also called if too many scenes failed. This class reports nothing."""
 
@@ -262,7 +269,7 @@ def embed_collection(
             table = write_table(store, layout, configuration, writer.catalogue, lease.check)
             lease.check()
             written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
-            _index_vectors(written, table, options.vector_index)
+            steps.on_indexed(_index_vectors(written, table, options.vector_index))
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
@@ -326,7 +333,9 @@ def rebuild_collection(
         check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
         writer.replace(catalogue)
         if _has_table(store, layout, writer.catalogue):
-            write_table(store, layout, configuration, writer.catalogue, lease.check)
+            table = write_table(store, layout, configuration, writer.catalogue, lease.check)
+            lease.check()
+            _update_index(Collection(store, collection_id, configuration, CollectionState.EMBEDDING), table)
         writer.ready()
     return Collection.open(store, collection_id)
 
@@ -447,12 +456,21 @@ def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogu
     return SceneState.READY in catalogue.counts() or name_of(layout.table) in store.sizes(layout.table_folder)
 
 
-def _index_vectors(collection: Collection, table: TableDescription, options: TableIndexOptions) -> None:
-    """Build the vector index of the table, if the options ask for one."""
+def _index_vectors(collection: Collection, table: TableDescription, options: TableIndexOptions) -> BuildResult:
+    """Build the vector index of the table or let it grow, if the options ask for one."""
     from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
     from rasterembed.search.vector_files import VectorFiles
 
-    build_vector_index(VectorFiles.of_table(collection, table), options)
+    return build_vector_index(VectorFiles.of_table(collection, table), options)
+
+
+def _update_index(collection: Collection, table: TableDescription) -> None:
+    """Bring the vector index of the table up to date, if there is one."""
+    from rasterembed.search.index.building import update_vector_index  # DuckDB takes long to import.
+    from rasterembed.search.vector_files import VectorFiles
+
+    if name_of(collection.layout.vector_index_info) in collection.store.sizes(collection.layout.vector_index_folder):
+        update_vector_index(VectorFiles.of_table(collection, table))
 
 
 def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
+from typing import TYPE_CHECKING
 
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -24,9 +25,13 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import search_line, shortened
 from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
+from tasks.index import log_index
 from tasks.policy import STEP, artifact_key
 from tasks.progress import shown
 from tasks.scene_batches import CountedScenes, SceneFleet, embed_batch, embed_counted, embed_scenes_on_workers
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
 
 _BATCH_SCENES, _BATCH_BYTES = 256, 64 * 2**20
 """Largest number of scenes in a task run, and size in bytes after which a task run gets no further scene. A large scene
@@ -119,6 +124,10 @@ class PrefectCollectionSteps(CollectionQaSteps):
             get_run_logger().warning("failed: %s", failure_text(row))
         else:
             report_scene(self._store, row)
+
+    def on_indexed(self, result: BuildResult) -> None:
+        """Log what became of the vector index."""
+        log_index(result)
 
     def on_end(self, result: CollectionResult) -> None:
         """Show the collection and its scenes as artifacts, send its event, and log a search command."""

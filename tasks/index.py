@@ -14,6 +14,7 @@ from rasterembed.store.object_store import ObjectStore
 from tasks.policy import STEP
 
 if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
     from rasterembed.search.index.description import VectorIndex
 
 
@@ -23,6 +24,12 @@ def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOp
     from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
 
     result = build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
+    log_index(result)
+    return result.index
+
+
+def log_index(result: BuildResult) -> None:
+    """Log what became of a vector index."""
     index = result.index
     log = get_run_logger()
     if index is None:
@@ -36,4 +43,3 @@ def index_vectors(store: ObjectStore, manifest: Manifest, options: VectorIndexOp
             index.recall,
             result.describe(),
         )
-    return index

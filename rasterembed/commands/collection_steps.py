@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
@@ -15,6 +15,9 @@ from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.commands.progress_bar import terminal_bar
 from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.escape import escape_terminal
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
 
 
 class QuietSteps(CollectionSteps):
@@ -57,6 +60,11 @@ class TerminalCollectionSteps(QuietSteps):
             self._print(f"failed: {failure_text(row)}")
         if self._bar is not None:
             self._bar.update()
+
+    def on_indexed(self, result: BuildResult) -> None:
+        """Print what became of the vector index, if there is one."""
+        if result.index is not None:
+            self._print(f"vector index: {result.describe()}")
 
     def on_end(self, result: CollectionResult) -> None:
         """Keep the result."""

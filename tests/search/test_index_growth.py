@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from rasterembed import collection_pipeline
 from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.deletion import delete_dataset
@@ -132,8 +133,21 @@ def survey(pristine: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Copy that collection, for tests that change it. Small segments are not joined."""
     monkeypatch.setattr(growth, "SMALL_SEGMENT_ROWS", 0)
     monkeypatch.setattr(growth, "MAX_GROWTH", 10.0)
+    # The tests build the index themselves.
+    monkeypatch.setattr(collection_pipeline, "_update_index", lambda *_: None)
     shutil.copytree(pristine.folder, tmp_path / "copy", copy_function=shutil.copy2)
     return Survey(tmp_path / "copy", pristine.model)
+
+
+def test_a_rebuilt_catalogue_updates_the_index(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    survey.collect("c")
+    index = open_segments(survey.files())
+    assert rows_of(index).keys() == survey.table().keys()
+    shutil.rmtree(survey.index_folder)
+    survey.write("d")
+    survey.collect("d")
+    assert not survey.index_folder.exists()
 
 
 def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
@@ -228,7 +242,7 @@ def test_the_imbalance_of_all_segments_is_bounded() -> None:
     for _ in range(20):
         sizes = rng.integers(0, 50, (3, 8)) ** 2 + 1
         segments = [
-            Segment.model_construct(rows=int(of_one.sum()), codes=CodesInfo(engine="ivf", lists=8, imbalance=factor))
+            Segment.model_construct(rows=int(of_one.sum()), codes=CodesInfo(engine="ivf", lists=8, probes=1, imbalance=factor))
             for of_one in sizes
             for factor in [8 * (of_one**2).sum() / of_one.sum() ** 2]
         ]

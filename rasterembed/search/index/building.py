@@ -141,6 +141,28 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     return BuildResult(BuildOutcome.BUILT, _build(files, options, engine, old), why_build)
 
 
+def update_vector_index(files: VectorFiles) -> BuildResult | None:
+    """Bring an index up to date with its own engine and parameters, if there is one and this takes seconds.
+
+    An index for the engine `vss` stays stale, because it would be built again as a whole.
+
+    Args:
+        files: the files with the vectors.
+
+    Returns:
+        The outcome. None if there is no index, or if it is for the engine `vss`.
+
+    Raises:
+        DataError: see `build_vector_index`.
+        StoreError: see `build_vector_index`.
+    """
+    old, _ = _read(files)
+    if old is None or old.engine == "vss":
+        return None
+    options = VectorIndexOptions(index="always", index_engine=old.engine, index_lists=old.lists)
+    return build_vector_index(files, options)
+
+
 def _read(files: VectorFiles) -> tuple[VectorIndex | None, str]:
     """Return the stored index, which may be stale. Return None and the reason if it cannot be read."""
     try:
