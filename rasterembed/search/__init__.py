@@ -9,6 +9,6 @@ The steps of a search, and their modules:
 - `answer` has the answer. `output` and `contact_sheet` write the answer to files,
   and `answer_html` shows it in a notebook. `thumbnails` cuts tiles out of the raster.
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
-- `vector_index` builds a vector index, which makes searches in large datasets fast. `index_file` finds this
-  index, and `index_database` opens it.
+- `index` builds and opens a vector index, which makes searches in large datasets fast. `index_options` has its
+  parameters, and `vector_files` the files from which it is built.
 """
