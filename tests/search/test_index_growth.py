@@ -242,7 +242,9 @@ def test_the_imbalance_of_all_segments_is_bounded() -> None:
     for _ in range(20):
         sizes = rng.integers(0, 50, (3, 8)) ** 2 + 1
         segments = [
-            Segment.model_construct(rows=int(of_one.sum()), codes=CodesInfo(engine="ivf", lists=8, probes=1, imbalance=factor))
+            Segment.model_construct(
+                rows=int(of_one.sum()), codes=CodesInfo(engine="ivf", lists=8, probes=1, imbalance=factor)
+            )
             for of_one in sizes
             for factor in [8 * (of_one**2).sum() / of_one.sum() ** 2]
         ]
