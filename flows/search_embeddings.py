@@ -73,15 +73,16 @@ def search_embeddings(
             file must be in the store.
         sheet: File for a contact sheet of the query and the tiles: .png. store:KEY is an object of the store. In a
             container, the file must be in the store.
-        engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
-        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
+        engine: Search engine. auto uses a vector index if there is one. scan reads every vector. flat, ivf and vss use
+            only a vector index that was built for this engine. Without one, scan answers, and the answer says so.
+        ef_search: Number of candidates in a search with the engine vss. More candidates find better tiles, but take
             longer.
         device: Device that runs the model, if the example is an image.
         weights: Name of a dinov3-weights block, if the example is an image and the weights are gated.
     """
     log_expected_errors_in_one_line()
     names, target = dataset_names(dataset, all_datasets, collection), open_store(root, store, source_store)
-    inputs = (query.image, where.within)
+    inputs = (query.image, where.within, where.class_file)
     tiles, picture = find_outputs(target, out, sheet, local=not is_worker_container(), inputs=inputs)
     _, hub_token = choose_weights(Dinov3(), weights)
     answer = search_datasets(

@@ -38,7 +38,7 @@ class SearchRequest:
     engine: EngineChoice
     """Search engine."""
     ef_search: int | None
-    """Number of candidates in a search of the vector index. None: the number with which the index was built."""
+    """Number of candidates in a search with the engine `vss`. None: the number with which the index was built."""
     device: Device
     """Device that runs the model, if the example is an image."""
     hub_token: str | None = field(repr=False)

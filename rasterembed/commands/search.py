@@ -44,13 +44,14 @@ def search(
         k: Number of tiles.
         out: File for the tiles: .geojson, .parquet or .csv. store:KEY is an object of the store.
         sheet: File for a contact sheet of the query and the tiles: .png. store:KEY is an object of the store.
-        engine: Search engine. auto uses a vector index if the dataset has one. scan reads every vector.
-        ef_search: Number of candidates in a search of the vector index. More candidates find better tiles, but take
+        engine: Search engine. auto uses a vector index if there is one. scan reads every vector. flat, ivf and vss use
+            only a vector index that was built for this engine. Without one, scan answers, and the answer says so.
+        ef_search: Number of candidates in a search with the engine vss. More candidates find better tiles, but take
             longer.
         device: Device that runs the model, if the example is an image.
     """
     names, store = dataset_names(dataset, all_datasets, collection), open_command_store(root)
-    tiles, picture = find_outputs(store, out, sheet, inputs=(query.image, where.within))
+    tiles, picture = find_outputs(store, out, sheet, inputs=(query.image, where.within, where.class_file))
     if collection is None:
         check_known(store, [name for name in names if not is_pattern(name)])
     else:

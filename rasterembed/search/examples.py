@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import duckdb
@@ -172,12 +173,17 @@ def vector_example(vector: NDArray[np.generic], dimensions: int) -> ResolvedExam
 
 
 def _find_examples(source: TileSource, query: Query) -> list[Example]:
-    def of_tile(role: Role, tile: Tile) -> Example:
-        return Example(role=role, label=tile.tile_id, tile=tile)
+    @cache
+    def find(text: str) -> Tile:
+        # A tile can be an example several times. It is looked up once.
+        return source.named(text)
+
+    def of_tile(role: Role, text: str) -> Example:
+        return Example(role=role, label=find(text).tile_id, tile=find(text))
 
     examples: list[Example] = []
     if query.tile is not None:
-        examples.append(of_tile("query", source.named(query.tile)))
+        examples.append(of_tile("query", query.tile))
     if query.lonlat is not None:
         examples += [
             Example(role="query", label=tile.tile_id, tile=tile, lonlat=query.lonlat)
@@ -188,8 +194,8 @@ def _find_examples(source: TileSource, query: Query) -> list[Example]:
         remark = chip_remark(dataset.store, dataset.plan, query.image)
         label = query.image.rsplit("/", 1)[-1]
         examples.append(Example(role="query", label=label, image=query.image, remark=remark, read_like=dataset.id))
-    examples += [of_tile("like", source.named(text)) for text in query.like]
-    examples += [of_tile("unlike", source.named(text)) for text in query.unlike]
+    examples += [of_tile("like", text) for text in query.like]
+    examples += [of_tile("unlike", text) for text in query.unlike]
     return examples
 
 

@@ -19,6 +19,9 @@ DEFAULT_K = 12
 MAX_K = 10_000
 """Largest number of tiles in an answer. If you need more vectors, read the shards."""
 
+MAX_EXAMPLES = 1000
+"""Largest number of liked and unliked tiles in a query. Each different tile is looked up, which takes about 20 ms."""
+
 Pick = Literal["all", "latest", "clearest"]
 """Which scenes may give a tile of the answer, if several scenes cover the tile. See `Where.pick`."""
 
@@ -146,6 +149,10 @@ class Query(OptionsModel):
     def _has_one_start(self) -> Query:
         if sum(start is not None for start in (self.tile, self.lonlat, self.image)) > 1:
             raise ValueError("give only one of `tile`, `lonlat` and `image`")
+        if len(self.like) + len(self.unlike) > MAX_EXAMPLES:
+            raise ValueError(
+                f"`like` and `unlike` have {len(self.like) + len(self.unlike)} tiles: give at most {MAX_EXAMPLES}"
+            )
         return self
 
     @property

@@ -5,23 +5,27 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
 from numpy.typing import NDArray
+from pyarrow import csv
 from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State, read_manifest
-from rasterembed.errors import DataError, UsageError
+from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
+from rasterembed.search import examples
 from rasterembed.search.answer import Answer
 from rasterembed.search.engines.flat import FlatEngine
 from rasterembed.search.engines.ivf import IvfEngine
@@ -234,6 +238,43 @@ def test_polygons_are_met_by_their_own_shape(known: Known, searcher: Searcher, t
     check(both, known.expected(known.vectors[431], 400, left_out={431}, where=matches))
 
 
+def test_only_tiles_of_some_classes(known: Known, searcher: Searcher, tmp_path: Path) -> None:
+    numbers = np.random.default_rng(8).permutation(ROWS * COLS)
+    classes = numbers % 5
+    table = {"tile_id": [name(n) for n in numbers], "class": classes, "dataset_id": ["known"] * len(numbers)}
+    table["dataset_id"][:50] = ["other"] * 50
+    pq.write_table(pa.table(table), tmp_path / "clusters.parquet")
+    csv.write_csv(pa.table({key: table[key] for key in ("class", "tile_id")}), tmp_path / "clusters.csv")
+    allowed = np.zeros(ROWS * COLS, bool)
+    allowed[numbers[np.isin(classes, [1, 4])]] = True
+    own = allowed.copy()
+    own[numbers[:50]] = False
+    for file, where in (("clusters.csv", allowed), ("clusters.parquet", own)):
+        filters = Where(class_file=tmp_path / file, classes=(1, 4), min_valid_fraction=0.2)  # type: ignore[arg-type]
+        expected = where & (known.valid_fraction >= np.float32(0.2))
+        answer = searcher.ask(Query(tile=name(431)), filters, k=9)
+        check(answer, known.expected(known.vectors[431], 9, left_out={431}, where=expected))
+
+
+def test_several_threads_get_the_answers_of_one(known: Known, searcher: Searcher, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("tile_id,class\n" + "".join(f"{name(n)},{n % 3}\n" for n in range(400)))
+    filters = [
+        Where(),
+        Where(bbox=box_of(known, 35, 400)),
+        Where(min_valid_fraction=0.5),
+        Where(bbox=box_of(known, 3, 716), min_valid_fraction=0.2),
+        Where(class_file=str(tmp_path / "classes.csv"), classes=("0", "2")),
+    ]
+    questions = [(Query(tile=name(100 + 7 * n)), filters[n % len(filters)], 1 + n % 12) for n in range(16)]
+
+    def ask(question: tuple[Query, Where, int]) -> Answer:
+        return searcher.ask(*question).model_copy(update={"seconds": 0})
+
+    expected = [ask(question) for question in questions]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(ask, questions)) == expected
+
+
 def test_an_area_without_tiles_gives_no_row(searcher: Searcher) -> None:
     answer = searcher.ask(Query(tile=name(431)), Where(bbox=(-70, -20, -69, -19)), k=4)
     assert answer.hits == ()
@@ -271,6 +312,62 @@ def test_commas_separate_tiles() -> None:
     other = Query.model_validate({"like": ["r000001_c000002", "r000003_c000004"]})
     assert one == other
     assert one.like == ("r000001_c000002", "r000003_c000004")
+
+
+def test_an_example_that_is_given_often_is_looked_up_once(known: Known, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    find = examples.find_tile
+    monkeypatch.setattr(examples, "find_tile", lambda *args: (looked_up.append(args[2]), find(*args))[1])
+    answer = search(known.store, ["known"], Query(tile=name(5), like=(name(5),) * 700, unlike=(name(6),) * 300), k=3)
+    assert looked_up == [name(5), name(6)]
+    assert len(answer.examples) == 1001
+    liked, unliked = (known.vectors[n] / np.linalg.norm(known.vectors[n]) for n in (5, 6))
+    check(answer, known.expected(1.75 * liked - 0.15 * unliked, 3, left_out={5, 6}))
+    with pytest.raises(UsageError, match="`like` and `unlike` have 1001 tiles: give at most 1000"):
+        Query(tile=name(5), like=(name(5),) * 1000, unlike=(name(6),))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "classes", "message"),
+    [
+        ("c.txt", "", ("1",), "give a file with classes that ends in .parquet or .csv"),
+        ("c.csv", None, ("1",), "there is no such file"),
+        ("c.csv", "tile_id,class\n", ("1",), "no tile has the class 1: its classes are empty"),
+        ("c.csv", "tile_id,class\na,007\nb,x", ("7", "8"), "no tile has the class 7 or 8: its classes are 007, x"),
+        ("c.csv", "tile,class\na,1", ("1",), "it has no column tile_id"),
+        ("c.csv", "tile_id,class\na", ("1",), "it cannot be read as a table of classes"),
+        ("c.parquet", "PAR1", ("1",), "it cannot be read as a table of classes"),
+    ],
+)
+def test_a_file_that_holds_no_classes_is_named(
+    known: Known, tmp_path: Path, file: str, content: str | None, classes: tuple[str, ...], message: str
+) -> None:
+    if content is not None:
+        (tmp_path / file).write_text(content)
+    where = Where(class_file=str(tmp_path / file), classes=classes)
+    with pytest.raises(RasterEmbedError) as error:
+        search(known.store, ["known"], Query(tile=name(5)), where)
+    assert str(tmp_path / file) in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_classes_of_several_datasets_need_their_names(
+    two: tuple[ObjectStore, NDArray[np.float32]], tmp_path: Path
+) -> None:
+    store, _ = two
+    rows = ["east,r000000_c000001,a", "west,r000000_c000002,a", "east,r000000_c000002,b"]
+    store.write("classes/named.csv", "\n".join(["dataset_id,tile_id,class", *rows]).encode())
+    store.write("classes/unnamed.csv", b"tile_id,class\nr000000_c000001,a")
+    query = Query(tile="east/r000000_c000000")
+    answer = search(store, ["east", "west"], query, Where(class_file="store:classes/named.csv", classes=("a",)))
+    assert sorted((hit.dataset_id, hit.tile_id) for hit in answer.hits) == [
+        ("east", "r000000_c000001"), ("west", "r000000_c000002"),
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match="has no column dataset_id"):
+        search(store, ["east", "west"], query, Where(class_file="store:classes/unnamed.csv", classes=("a",)))
+    with pytest.raises(UsageError, match="give `class_file` and `classes` together"):
+        Where(classes=("a",))
 
 
 def test_tiles_that_cancel_each_other_out_are_refused(tmp_path: Path) -> None:
