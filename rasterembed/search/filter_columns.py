@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, Bounds, meets_all
+from rasterembed.search.row_selection import RowSelection
 
 _BLOCKS = (1024, 32)
 """Number of rows in a large and in a small block. A large block consists of whole small ones."""
@@ -59,10 +60,13 @@ class FilterColumns:
     Args:
         name: name of the owner of the segment for people, such as `dataset 'scene'`.
         table: the columns of the rows file. See `rasterembed.search.vector_files.VectorFiles.index_schema`.
+        live: the rows that can be in an answer. None: all rows.
     """
 
-    def __init__(self, name: str, table: pa.Table) -> None:
+    def __init__(self, name: str, table: pa.Table, live: RowSelection | None = None) -> None:
         self.name = name
+        self.live = live
+        """The rows that can be in an answer. None: all rows."""
         self.table = table
         self.rows = len(table)
         """Number of rows."""

@@ -58,7 +58,7 @@ class SegmentSearch:
     def __init__(self, files: VectorFiles, index: OpenIndex) -> None:
         self.index = index
         self._files = files
-        self._columns = [FilterColumns(files.name, segment.rows.table) for segment in index.segments]
+        self._columns = [FilterColumns(files.name, segment.rows.table, segment.live) for segment in index.segments]
         self._selections = SelectionCache()
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table:

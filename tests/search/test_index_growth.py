@@ -7,9 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
@@ -20,13 +21,19 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.model.choice import Dinov3
+from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.engines.engine import CodesInfo
+from rasterembed.search.engines.scan import connect
+from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.index import building, growth
 from rasterembed.search.index.building import BuildOutcome, BuildResult, build_vector_index
 from rasterembed.search.index.description import Segment
 from rasterembed.search.index.growth import RebuildReason
 from rasterembed.search.index.opening import OpenIndex, open_segments
 from rasterembed.search.index_options import BuiltEngine, TableIndexOptions
+from rasterembed.search.query import Pick
+from rasterembed.search.row_selection import RowSelection
+from rasterembed.search.table_filters import TableFilters
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -100,7 +107,10 @@ def rows_of(index: OpenIndex) -> dict[tuple[str, str], NDArray[np.float32]]:
 
 
 def check(survey: Survey) -> OpenIndex:
-    """Check that the live rows of the index are those of the table, and that no other file is in its folder."""
+    """Check that the live rows of the index are those of the table, and that no other file is in its folder.
+
+    A search then finds the nearest tiles.
+    """
     index = open_segments(survey.files())
     found, wanted = rows_of(index), survey.table()
     assert found.keys() == wanted.keys()
@@ -111,6 +121,13 @@ def check(survey: Survey) -> OpenIndex:
         *(file.name for file in index.description.files),
     }
     assert survey.build().outcome is BuildOutcome.CURRENT
+    query = vectors_of(1, 99)[0]
+    with CollectionSearcher(survey.store, "survey") as searcher:
+        answer = searcher.ask_vector(query, k=30)
+    assert answer.engines[0].name == "flat"
+    cosine = {name: vector @ query / np.linalg.norm(vector) / np.linalg.norm(query) for name, vector in wanted.items()}
+    nearest = sorted(cosine, key=lambda name: -cosine[name])[:30]
+    assert [(hit.dataset_id, hit.tile_id) for hit in answer.hits] == nearest
     return index
 
 
@@ -287,3 +304,18 @@ def test_fresh_files_of_another_build_are_kept(survey: Survey) -> None:
     assert not any(path.exists() for path in dead)
     fresh.unlink()
     check(survey)
+
+
+@pytest.mark.parametrize("pick", ["latest", "clearest"])
+def test_a_dropped_row_is_not_picked(pick: Pick) -> None:
+    """The scene a changed. Its old row in the first segment is dropped, and its new row is in the second one."""
+    con = connect()
+    scenes = pa.table({"dataset_id": ["a", "b"], "time": [2, 1], "cloud_cover": [0.0, 50.0]})
+    row = {"tile_id": ["x+000001_y+000001"], "lattice": ["one"], "valid_fraction": pa.array([1.0], pa.float32())}
+    old = pa.table({"dataset_id": ["b", "a"]} | {name: [*values, *values] for name, values in row.items()})
+    live = RowSelection.of_mask(np.array([True, False]))
+    segments = [FilterColumns("made", old, live), FilterColumns("made", pa.table({"dataset_id": ["a"]} | row))]
+    filters = TableFilters(con, cast(VectorFiles, None), scenes, every_scene=True, pick=pick)
+    chosen = [selection for selection in filters.select(segments) if selection is not None]
+    assert [selection.numbers.tolist() for selection in chosen] == [[], [0]]
+    con.close()
