@@ -35,6 +35,7 @@ from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, StoreError, check_type
 from rasterembed.model.choice import Device
+from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions, RunMessages
@@ -247,8 +248,10 @@ def embed_collection(
         )
         if options.settings is not None:
             doubt = doubtful_normalisation(options.settings.model, configuration.model)
-            if doubt is not None:
-                steps.on_warning(doubt)
+            costly = costly_input(configuration.model, configuration.grid.size) if comparison.to_embed_count else None
+            for warning in (doubt, costly):
+                if warning is not None:
+                    steps.on_warning(warning)
         with writer.kept_on_error():
             for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):
                 writer.add(row)

@@ -28,6 +28,7 @@ from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
+from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.qa.metrics import breaches_text
 from rasterembed.qa.report import QaReport
@@ -43,6 +44,9 @@ from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.lease_owner import collection_of_member
 from rasterembed.store.object_store import ObjectStore
+
+_PADDED = 4
+"""Smallest ratio of the side of a tile to that of the raster for a warning."""
 
 
 class EmbedOptions(PlanSettings):
@@ -286,6 +290,18 @@ def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str
     )
 
 
+def _mostly_padding(plan: Plan) -> str | None:
+    """Return a warning if the tiles are far larger than the raster, so that they show little but padding."""
+    size, profile = plan.sharding.grid.size, plan.profile
+    if size < _PADDED * max(profile.width, profile.height):
+        return None
+    share = profile.width * profile.height / size**2
+    return (
+        f"the raster has {profile.width}x{profile.height} px, and a tile has {size}x{size} px: {1 - share:.1%} of a "
+        "tile is padding: use a smaller `size`"
+    )
+
+
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
     """Return the result if the dataset in the store is complete, else None."""
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
@@ -297,6 +313,9 @@ def _carry_out(
     store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
 ) -> EmbedResult:
     """Run the steps that follow the plan. The caller holds the lease."""
+    for warning in (_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size)):
+        if warning is not None:
+            steps.on_warning(warning)
     steps.prepare(store, plan)
     progress = Progress(plan.sharding.tile_count)
     lease.on_lost = progress.stop.set

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
+from rasterembed.commands.stopping import INTERRUPTED, stoppable
 from rasterembed.commands.wrong_options import (
     join_negative_lists,
     name_options,
@@ -19,8 +19,8 @@ from rasterembed.errors import RasterEmbedError, UsageError, why_not_utf8
 from rasterembed.escape import escape_terminal
 from rasterembed.slow_imports import collector_paused
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
-"""Exit statuses: 2 for a wrong option, 1 for data that cannot be processed, 130 after Ctrl-C or SIGTERM."""
+USAGE = 2
+"""Exit status for a wrong option."""
 
 
 def run(app: App, arguments: Sequence[str]) -> Any:
@@ -51,11 +51,8 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     if getattr(function, "__func__", None) in (App.help_print, App.version_print):
         function(*bound.args, **bound.kwargs)
         sys.exit(0)
-    # Service managers and Prefect's workers stop a process with SIGTERM. After this call, SIGTERM raises
-    # KeyboardInterrupt like Ctrl-C, so the run can clean up.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with running_command(app, arguments):
+        with stoppable(), running_command(app, arguments):
             return function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
         stop(name_options(str(error), app, arguments), error.exit_code)

@@ -43,6 +43,10 @@ class _Architecture(BaseModel):
         """Return the number of weights in the large matrices. The network has a few more weights."""
         raise NotImplementedError
 
+    def multiplications(self, side: int) -> float:
+        """Return the approximate number of multiplications for one image of `side` x `side` px."""
+        raise NotImplementedError
+
     def problem(self, weights: int) -> str | None:
         """Return the reason why the network cannot be built, or None.
 
@@ -97,6 +101,15 @@ class VitArchitecture(_Architecture):
         layer = 4 * width**2 + mlp * width * self.intermediate_size
         return self.num_hidden_layers * layer + self.num_channels * self.patch_size**2 * width
 
+    def multiplications(self, side: int) -> float:
+        """Return the approximate number of multiplications for one image of `side` x `side` px.
+
+        In each layer, every token is multiplied with the matrices of the layer, and is compared with every other token.
+        """
+        tokens, width = (side / self.patch_size) ** 2 + self.prefix_tokens, self.hidden_size
+        matrices = 4 * width**2 + (3 if self.use_gated_mlp else 2) * width * self.intermediate_size
+        return self.num_hidden_layers * (tokens * matrices + 2 * tokens**2 * width)
+
     def problem(self, weights: int) -> str | None:
         """Return the reason why the network cannot be built, or None. See the base class."""
         # The rotary position embedding splits the vector of each head into four equal parts.
@@ -135,6 +148,14 @@ class ConvNextArchitecture(_Architecture):
         layers = sum(depth * 8 * width**2 for depth, width in zip(self.depths, self.hidden_sizes, strict=True))
         steps = sum(4 * one * other for one, other in zip(self.hidden_sizes, self.hidden_sizes[1:], strict=False))
         return layers + steps
+
+    def multiplications(self, side: int) -> float:
+        """Return the approximate number of multiplications for one image of `side` x `side` px.
+
+        The first stage has a vector for each square of 4 px. Each later stage has a quarter of the vectors.
+        """
+        stages = zip(self.depths, self.hidden_sizes, strict=True)
+        return float(sum(depth * 8 * width**2 * (side / 4) ** 2 / 4**n for n, (depth, width) in enumerate(stages)))
 
 
 Architecture = VitArchitecture | ConvNextArchitecture

@@ -236,6 +236,33 @@ def test_what_a_person_gets_wrong_is_one_line_and_a_status(
 
 
 @pytest.mark.slow
+def test_huge_tiles_are_warned_of_and_a_second_signal_ends_the_run_at_once(folder: Path, tmp_path: Path) -> None:
+    """One tile of 4096 px takes minutes, and PyTorch cannot be interrupted within it."""
+    command = ["embed", str(folder / "scene.tif"), "--root", str(tmp_path), "--dataset-id", "a", "--size", "4096"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rasterembed", *command], env=_environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    padding, costly = process.stderr.readline(), process.stderr.readline()
+    assert "the raster has 1024x1024 px, and a tile has 4096x4096 px: 93.8% of a tile is padding" in padding
+    assert padding.endswith(": use a smaller --size\n")
+    assert "one tile takes about 20,000 times as long as a tile of 224 px" in costly
+    assert "use a smaller --size, or --input-size 224" in costly
+    time.sleep(3)  # The model is loaded, and its check with images of this size takes minutes too.
+    process.send_signal(signal.SIGTERM)
+    assert process.stderr.readline().startswith("stopping: ")
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    (last,) = process.stderr.readlines()
+    assert process.wait(timeout=10) == 130
+    assert time.monotonic() - started < 5
+    assert last.startswith("error: stopped at once: finished work stays in the store; run the same command again")
+    assert not (tmp_path / "datasets/a/manifest.json").exists()
+    assert not list((tmp_path / "embeddings").rglob("*.parquet"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_embed_keeps_complete_shards_and_can_be_run_again(
     how: signal.Signals, folder: Path, tmp_path: Path
