@@ -8,14 +8,16 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import rasterio
@@ -37,9 +39,13 @@ from rasterembed.qa import pictures
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.contact_sheet import write_sheet
+from rasterembed.search.engines.flat import FlatEngine
+from rasterembed.search.engines.ivf import IvfEngine
+from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.search.output import write_answer
 from rasterembed.search.query import Pick, Query, Where
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
@@ -449,3 +455,55 @@ def test_the_command_searches_a_collection(embedded: Embedded, tmp_path: Path) -
         done = command(*arguments)
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
         assert match in done.stderr
+
+
+@pytest.mark.parametrize("engine", ["flat", "ivf"])
+def test_an_index_gives_the_answers_of_the_scan_also_to_several_threads(
+    embedded: Embedded, changed: ObjectStore, engine: Literal["flat", "ivf"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The table is small. Without this, the query would be compared with all rows, and no engine would be asked.
+    for codes in (FlatEngine, IvfEngine):
+        monkeypatch.setattr(codes, "direct_rows", 0)
+    collection = Collection.open(changed, NAME)
+    assert collection.table is not None
+    options = TableIndexOptions(index="always", index_engine=engine, index_lists=2)
+    build_vector_index(VectorFiles.of_table(collection, collection.table), options)
+    west, south, east, north = transform_bounds("EPSG:32635", "OGC:CRS84", WEST, NORTH - 640, WEST + 700, NORTH)
+    old, cloudy = embedded.id("old"), embedded.id("cloudy")
+    rows = pq.read_table(
+        [str(path) for path in (Path(changed.root) / "collections" / NAME / "table").glob("*.parquet")]
+    )
+    tiles = [
+        name
+        for name, own in zip(rows["tile_id"].to_pylist(), rows["dataset_id"].to_pylist(), strict=True)
+        if own == old
+    ]
+    clusters = rows.select(["dataset_id", "tile_id"]).append_column("class", pa.array(range(len(rows))))
+    clusters = clusters.set_column(2, "class", pc.bit_wise_and(clusters["class"], 1))
+    sink = pa.BufferOutputStream()
+    pq.write_table(clusters, sink)
+    changed.write("clusters.parquet", sink.getvalue().to_pybytes())
+    filters = [
+        Where(),
+        Where(min_valid_fraction=0.7, scenes=("*old*", "*cloudy*")),
+        Where(bbox=(west, south, east, north), pick="latest"),
+        Where(max_cloud_cover=30, pick="clearest"),
+        Where(class_file="store:clusters.parquet", classes=("1",)),
+        Where(since=date(2026, 1, 1), bbox=(west, south, east, north), min_valid_fraction=0.2),
+    ]
+    questions = [
+        (Query(tile=f"{old}/{tile}", include_query=number % 3 == 0), where, 1 + number)
+        for number, (tile, where) in enumerate(zip(tiles, filters, strict=False))
+    ]
+    questions += [(Query(like=(f"{cloudy}/{tiles[0]}",)), where, 7) for where in filters]
+
+    with CollectionSearcher(changed, NAME, engine="scan") as scan:
+        expected = [scan.ask(*question).hits for question in questions]
+    assert sum(map(len, expected)) > 40
+    with CollectionSearcher(changed, NAME) as searcher:
+        answers = [searcher.ask(*question) for question in questions]
+        with ThreadPoolExecutor(8) as threads:
+            together = list(threads.map(lambda question: searcher.ask(*question).hits, questions * 2))
+    assert {answer.engines[0].name for answer in answers} == {engine}
+    assert [answer.hits for answer in answers] == expected
+    assert together == expected * 2
