@@ -122,6 +122,19 @@ def test_threads_get_the_same_candidates(
     assert np.array_equal(alone, together)
 
 
+def test_queries_leave_no_memory_behind(engine: CodesEngine, vectors: NDArray[np.float32]) -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+    query = unit(vectors[:1])
+    for _ in range(100):
+        engine.candidates(query, 5, None)
+    before = resident()
+    for _ in range(4000):
+        engine.candidates(query, 5, None)
+    assert resident() - before < 2**18
+
+
 def test_faiss_reads_the_file(engine: CodesEngine, folder: Path, vectors: NDArray[np.float32]) -> None:
     import faiss
 

@@ -12,13 +12,13 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from rasterembed.search.filters import TileFilters
-
 if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from rasterembed.search.filters import TileFilters
     from rasterembed.search.row_selection import RowSelection
 
 EngineName = Literal["scan", "flat", "ivf", "vss"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,13 +187,24 @@ def _scan(
     """
     import faiss
 
-    dimensions = queries.shape[1]
-    count = min(count, len(codes))
-    quantizer = faiss.ScalarQuantizer(dimensions, faiss.ScalarQuantizer.QT_fp16)
+    quantizer = faiss.ScalarQuantizer(queries.shape[1], faiss.ScalarQuantizer.QT_fp16)
     selector = None if bits is None else faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
     # With the third argument, FAISS returns positions in the piece.
     scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector)
-    scanner.set_list(0, 0.0)
+    try:
+        scanner.set_list(0, 0.0)
+        return _scan_with(scanner, codes, queries, min(count, len(codes)), first)
+    finally:
+        # FAISS leaves it to the caller to release a scanner. The Python object does not do it.
+        faiss.InvertedListScanner.__swig_destroy__(scanner)
+
+
+def _scan_with(
+    scanner: Any, codes: NDArray[np.uint8], queries: NDArray[np.float32], count: int, first: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Let a scanner of FAISS compare queries with codes. See `_scan`."""
+    import faiss
+
     rows = np.full((len(queries), count), -1, np.int64)
     scores = np.full((len(queries), count), -np.inf, np.float32)
     pointer = faiss.swig_ptr(codes)

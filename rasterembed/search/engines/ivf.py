@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.model.processor import usable_cores
 from rasterembed.search.engines.codes_file import check_header, finite_blocks, map_file
 from rasterembed.search.engines.engine import Candidates, CodesInfo, EngineName, IndexUnusableError, NoIndexReason
-from rasterembed.search.engines.workers import run_all
+from rasterembed.search.engines.workers import cores, run_all
 
 if TYPE_CHECKING:
     from rasterembed.search.index.stored_rows import StoredVectors
@@ -217,7 +216,7 @@ class IvfEngine:
     ) -> NDArray[np.int64]:
         """Return the rows with the highest scores in a number of lists, shape (n, count), -1 where fewer were found."""
         # The threads of the pool share the queries. A single query is answered in the calling thread.
-        size = min(_QUERIES_AT_ONCE, math.ceil(len(queries) / max(2, usable_cores())))
+        size = min(_QUERIES_AT_ONCE, math.ceil(len(queries) / max(2, cores())))
         tasks = [
             partial(self._search, queries[start : start + size], count, selection, probes)
             for start in range(0, len(queries), size)
@@ -255,7 +254,7 @@ def _all_cores() -> Iterator[None]:
     import faiss
 
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(usable_cores())
+    faiss.omp_set_num_threads(cores())
     try:
         yield
     finally:

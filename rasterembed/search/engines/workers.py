@@ -14,11 +14,18 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 from rasterembed.model.processor import usable_cores
 
 Result = TypeVar("Result")
+
+
+@cache
+def cores() -> int:
+    """Return the number of cores that this process may use. The system is asked once."""
+    return usable_cores()
 
 
 class _Pool:
@@ -31,7 +38,7 @@ class _Pool:
     def threads(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._threads is None:
-                self._threads = ThreadPoolExecutor(usable_cores(), "search", _use_one_thread)
+                self._threads = ThreadPoolExecutor(cores(), "search", _use_one_thread)
             return self._threads
 
     def forget(self) -> None:
