@@ -126,6 +126,9 @@ def _nearest_of_segment(
         needed: number of rows that are needed from all segments together.
         selection: the rows that may be returned. None: all rows.
         others: rows that were found in other segments.
+
+    Raises:
+        IndexUnusableError: if a stored vector is not finite, or if a row number in the codes is impossible.
     """
     available = segment.rows.vectors.rows if selection is None else selection.count
     if available == 0:
@@ -139,15 +142,29 @@ def _nearest_of_segment(
             compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
             if segment.codes.name == "flat":
                 if _limit(np.concatenate([known, compared.distances]), needed) < proposed.missed[0]:
-                    return compared
+                    return _finite(compared)
                 count *= _WIDENING
             else:
                 if len(compared.rows) >= min(count, available):
-                    return compared
+                    return _finite(compared)
                 if widening >= segment.codes.info.lists:
                     break
                 widening *= _WIDENING
-    return compare_all(vector, segment.rows.vectors, selection, needed)
+    compared = compare_all(vector, segment.rows.vectors, selection, needed)
+    if len(compared.rows) < min(needed, available):
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)  # Vectors that are not finite are left out.
+    return _finite(compared)
+
+
+def _finite(compared: Compared) -> Compared:
+    """Return the rows, after a check of their distances. A build refuses vectors that are not finite.
+
+    Raises:
+        IndexUnusableError: if a stored vector is not finite.
+    """
+    if not np.isfinite(compared.distances).all():
+        raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
+    return compared
 
 
 def _limit(distances: NDArray[np.float64], count: int) -> float:
