@@ -246,6 +246,20 @@ def test_an_index_with_many_dropped_rows_is_rebuilt(survey: Survey) -> None:
     assert len(check(survey).segments) == 1
 
 
+def test_a_table_that_is_older_than_the_catalogue_gets_an_index_that_cannot_grow(
+    survey: Survey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(collection_pipeline, "write_table", lambda *_: survey.files().collection.table)
+        survey.collect("c")
+    shutil.rmtree(survey.index_folder)
+    assert survey.build().outcome is BuildOutcome.BUILT
+    assert rows_of(open_segments(survey.files())).keys() == survey.table().keys()
+    survey.collect("c")
+    assert survey.build().describe() == f"built, because {RebuildReason.UNKNOWN_SCENES}"
+    check(survey)
+
+
 def test_a_damaged_list_of_scenes_leads_to_a_rebuild(survey: Survey) -> None:
     (scenes,) = survey.index_folder.glob("scenes-*")
     scenes.write_bytes(scenes.read_bytes()[::-1])

@@ -47,7 +47,7 @@ class RebuildReason(StrEnum):
     MANY_SEGMENTS = "it has too many segments"
     GREW = "the table has more than twice as many rows as its first segment"
     IMBALANCED = "its lists are out of balance: the new scenes differ from the first ones"
-    UNKNOWN_SCENES = "the catalogue and the table do not have the same scenes"
+    UNKNOWN_SCENES = "its scenes are not known: it was not built by a run, or the catalogue is newer than the table"
 
 
 @dataclass(frozen=True)
@@ -79,14 +79,17 @@ class _Scene:
 
 
 def scenes_of(files: VectorFiles) -> dict[str, str] | None:
-    """Return the digests of the scenes of a table by dataset id. Return None for a dataset.
+    """Return the digests of the scenes of a table by dataset id.
+
+    Returns:
+        The digests. None for a dataset, and if the catalogue has other scenes than the table.
 
     Raises:
         DataError: if the catalogue cannot be read.
     """
-    return (
-        None if files.collection is None else {name: scene.digest for name, scene in _scenes(files.collection).items()}
-    )
+    if files.collection is None or not files.collection.table_is_current:
+        return None
+    return {name: scene.digest for name, scene in _scenes(files.collection).items()}
 
 
 def plan_growth(files: VectorFiles, index: VectorIndex) -> Growth | RebuildReason:
@@ -101,7 +104,8 @@ def plan_growth(files: VectorFiles, index: VectorIndex) -> Growth | RebuildReaso
         StoreError: if the store refuses or does not answer.
         DataError: if the catalogue cannot be read.
     """
-    if files.collection is None or not files.collection.table_is_current:
+    listed = all(segment.scenes_file is not None for segment in index.segments)
+    if files.collection is None or not files.collection.table_is_current or not listed:
         return RebuildReason.UNKNOWN_SCENES
     scenes = _scenes(files.collection)
     in_segments = [_scenes_of_segment(files, segment) for segment in index.segments]

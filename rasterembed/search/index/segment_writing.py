@@ -45,7 +45,8 @@ def write_segment(
     Args:
         files: the files with the vectors.
         parameters: the engine of the codes, and its parameters.
-        scenes: digests of the scenes whose rows belong into the segment, by dataset id. None: all rows of a dataset.
+        scenes: digests of the scenes whose rows belong into the segment, by dataset id. None: all rows, and the segment
+            gets no list of scenes.
         rows: number of rows that the segment must get.
 
     Raises:
@@ -63,7 +64,8 @@ def write_segment(
             return made[kind][1].path
 
         vectors_path, codes_path = new("vectors"), new("codes")
-        counts, dtype = _write_rows(files, None if scenes is None else frozenset(scenes), new("rows"), vectors_path)
+        chosen = None if scenes is None or rows == files.rows else frozenset(scenes)
+        counts, dtype = _write_rows(files, chosen, new("rows"), vectors_path)
         if counts.total() != rows:
             raise DataError(f"{files.name}: its files have {counts.total()} of {rows} rows: {files.advice}")
         if scenes is not None:
