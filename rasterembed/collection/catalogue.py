@@ -40,6 +40,8 @@ _TIME = pa.timestamp("us", tz="UTC")
 CLOUD_COVER = "eo:cloud_cover"
 """Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` calls it."""
 
+_DATED = "dated"
+"""Name of the column for `SceneRow.dated`."""
 
 SCHEMA = pa.schema(
     [
@@ -60,6 +62,7 @@ SCHEMA = pa.schema(
         pa.field("item", pa.string()),
         pa.field("listing", pa.string(), nullable=False),
         pa.field("gone", pa.bool_(), nullable=False),
+        pa.field(_DATED, pa.bool_(), nullable=False),
     ]
 )
 """Columns of the catalogue that hold the fields of `SceneRow`. The file has further columns, which these columns give:
@@ -152,6 +155,12 @@ class Catalogue:
     def vectors(self) -> int:
         """Number of vectors of all scenes together."""
         return int(pc.sum(self.table["rows"]).as_py() or 0)
+
+    @property
+    def undated(self) -> int:
+        """Number of embedded scenes whose time of acquisition is not known. They have the time of their file."""
+        embedded = pc.not_equal(self.table["state"], SceneState.FAILED.value)
+        return int(pc.sum(pc.and_(embedded, pc.invert(self.table[_DATED]))).as_py() or 0)
 
     def state_of(self, dataset_id: str) -> SceneState | None:
         """Return the state of the scene with this dataset id, or None if the catalogue does not have it."""
@@ -328,7 +337,7 @@ def read_rows_of_catalogue(
         DataError: if this library cannot have written the rows, or if they are too many or too large.
     """
     try:
-        table = read_whole_table(file, limits, SCHEMA.names).cast(SCHEMA)
+        table = _read_columns(file, limits).cast(SCHEMA)
         table.validate(full=True)  # It finds texts that are not UTF-8.
     except (*PARQUET_ERRORS, KeyError) as error:
         raise DataError(f"{name}: it is not a catalogue ({one_line(error)}): {remedy}") from error
@@ -336,6 +345,15 @@ def read_rows_of_catalogue(
     if reason is not None:
         raise DataError(f"{name}: this version cannot use the catalogue ({reason}): {remedy}")
     return Catalogue(table.replace_schema_metadata(None).combine_chunks())
+
+
+def _read_columns(file: IO[bytes], limits: TableLimits) -> pa.Table:
+    try:
+        return read_whole_table(file, limits, SCHEMA.names)
+    except KeyError:
+        # Catalogues had no column `dated` at first. All dates were then called times of acquisition.
+        table = read_whole_table(file, limits, [name for name in SCHEMA.names if name != _DATED])
+        return table.append_column(_DATED, pa.repeat(True, table.num_rows))
 
 
 def _why_unusable(table: pa.Table) -> str | None:

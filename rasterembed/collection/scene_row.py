@@ -80,6 +80,8 @@ class SceneRow:
     """Address of the listing that the scene was found in, such as a folder."""
     gone: bool = False
     """Whether the last listing from the same address did not have the scene any more."""
+    dated: bool = True
+    """Whether `datetime` is the time of acquisition. False if it is only the time of the file's last modification."""
 
 
 def failure_text(row: SceneRow) -> str:
@@ -117,6 +119,7 @@ def embedded_row(listing: str, plan: Plan, manifest: Manifest) -> SceneRow:
         geometry=None if geometry is None else shapely.to_wkb(geometry),
         item=None if files is None else files.item_id,
         listing=listing,
+        dated=plan.profile.acquired is not None,
     )
 
 
@@ -147,4 +150,5 @@ def failed_row(collection_id: str, found: FoundScene, listing: str, reason: str)
         geometry=found.geometry,
         item=found.item,
         listing=listing,
+        dated=found.datetime is not None,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import CollectionState
@@ -88,6 +89,7 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
         "gone": sum(catalogue.table["gone"].to_pylist()),
         "first": None if first is None else first.isoformat(),
         "last": None if last is None else last.isoformat(),
+        "undated": catalogue.undated,
         "bbox": bbox,
         "failures": [
             {"id": row.id, "source": row.source, "state": row.state.value, "reason": row.reason}
@@ -138,9 +140,20 @@ def summary(result: CollectionResult, search: str | None) -> str:
         lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
     if result.listing.repeated:
         lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
+    if catalogue.undated:
+        lines.append(f"undated: {_undated_text(catalogue)}")
     if search is not None:
         lines.append(f"search: {search}")
     return "\n".join(lines)
+
+
+def _undated_text(catalogue: Catalogue) -> str:
+    """Return a sentence about the scenes without a time of acquisition."""
+    embedded = catalogue.count - catalogue.counts().get(SceneState.FAILED, 0)
+    return (
+        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: --since and --until use the "
+        "times at which their files were last changed"
+    )
 
 
 def work_text(result: CollectionResult) -> str:
@@ -186,6 +199,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield "gone", f"{gone} scenes that the last listing did not have"
     bbox, (first, last) = catalogue.extent()
     yield "dates", _dates(first, last)
+    if catalogue.undated:
+        yield "undated", _undated_text(catalogue)
     yield "bbox", "no scene has a place on Earth" if bbox is None else ", ".join(f"{side:.6f}" for side in bbox)
     for listing in sorted(filter(None, set(catalogue.table["listing"].to_pylist()))):
         yield "scenes from", listing

@@ -88,13 +88,24 @@ def test_each_field_of_a_row_is_a_column() -> None:
 
 
 def test_a_catalogue_is_the_same_after_it_was_written(store: ObjectStore) -> None:
-    rows = [row(0), row(1, **FAILED, gone=True), row(2, state=SceneState.EMBEDDED, qa=None, shards=3)]
+    rows = [
+        row(0, dated=False),
+        row(1, **FAILED, gone=True, dated=False),
+        row(2, state=SceneState.EMBEDDED, qa=None, shards=3),
+    ]
     write_catalogue(store, LAYOUT, Catalogue.of(reversed(rows)), DESCRIPTION)
     read = read_catalogue(store, LAYOUT)
     assert read is not None
     assert list(read.rows()) == rows
     assert read.counts() == {SceneState.READY: 1, SceneState.EMBEDDED: 1, SceneState.FAILED: 1}
     assert read.vectors == 8
+    assert read.undated == 1
+    path = Path(store.uri(LAYOUT.catalogue))
+    older = pq.read_table(path).drop_columns(["dated"])
+    pq.write_table(older, path)
+    without = read_catalogue(store, LAYOUT)
+    assert without is not None
+    assert list(without.rows()) == [replace(each, dated=True) for each in rows]
 
 
 def test_equal_rows_give_equal_bytes_in_any_order(store: ObjectStore) -> None:

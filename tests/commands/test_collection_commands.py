@@ -152,8 +152,13 @@ def test_the_dates_are_those_of_embedded_scenes(scenes: Path, root: str, tiny_vi
     day = 86_400
     for name, time in (("a.tif", 100 * day), ("b.tif", 101 * day), ("no-crs.tif", 200 * day)):
         os.utime(scenes / name, (time, time))
-    embed(scenes, root, tiny_vit)
-    assert facts(command("show", "survey", "--root", root))["dates"] == "1970-04-11 to 1970-04-12"
+    told = facts(embed(scenes, root, tiny_vit))
+    shown = facts(command("show", "survey", "--root", root))
+    assert shown["dates"] == "1970-04-11 to 1970-04-12"
+    # The rasters have no time of acquisition. Without this line, a person would think that --since goes by it.
+    assert told["undated"] == shown["undated"]
+    assert told["undated"].startswith("2 of 2 embedded scenes have no time of acquisition: --since and --until use ")
+    assert json.loads(command("show", "survey", "--root", root, "--json"))["undated"] == 2
     (listed,) = json.loads(command("list", "--root", root, "--json"))
     assert (listed["first"], listed["last"]) == ("1970-04-11T00:00:00+00:00", "1970-04-12T00:00:00+00:00")
 
