@@ -18,9 +18,10 @@ from rasterio.transform import Affine
 
 from rasterembed import collection_pipeline
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.model.choice import Dinov3
+from rasterembed.qa import pictures
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.engines.engine import CodesInfo
 from rasterembed.search.engines.scan import connect
@@ -36,6 +37,8 @@ from rasterembed.search.row_selection import RowSelection
 from rasterembed.search.table_filters import TableFilters
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
+from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+from tests.support.scenes import collection_options, write_scene
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 24
@@ -333,3 +336,34 @@ def test_a_dropped_row_is_not_picked(pick: Pick) -> None:
     chosen = [selection for selection in filters.select(segments) if selection is not None]
     assert [selection.numbers.tolist() for selection in chosen] == [[], [0]]
     con.close()
+
+
+class Recorder(CollectionSteps):
+    """Steps that keep what became of the vector index."""
+
+    def __init__(self) -> None:
+        self.results: list[BuildResult] = []
+
+    def on_indexed(self, result: BuildResult) -> None:
+        self.results.append(result)
+
+
+def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in DRAWING_FUNCTIONS:
+        monkeypatch.setattr(pictures, name, draw_plain_picture)
+    store, steps = ObjectStore(root=str(tmp_path / "store")), Recorder()
+    wanted = TableIndexOptions(index="always")
+    write_scene(tmp_path / "scenes/a.tif", 0)
+    write_scene(tmp_path / "scenes/b.tif", 1)
+    for index in (wanted, wanted, TableIndexOptions(), TableIndexOptions(index="never")):
+        chosen = collection_options(tiny_vit, quality_checks=True, vector_index=index)
+        embed_collection(store, "survey", str(tmp_path / "scenes"), chosen, steps=steps)
+        if not (tmp_path / "scenes/c.tif").exists():
+            write_scene(tmp_path / "scenes/c.tif", 2)
+    assert [result.describe() for result in steps.results] == [
+        "built, because there is no index",
+        "grown, because 1 scenes are new or changed, 0 are gone or changed",
+        "no index: 12 rows are below 50000",
+        "no index: the options turn it off",
+    ]
+    assert not list((tmp_path / "store/collections/survey/index").iterdir())
