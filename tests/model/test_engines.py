@@ -41,7 +41,9 @@ from rasterembed.model.networks import EagerNetwork, TransformersNetwork
 from rasterembed.model.processor import processor_name, usable_cores
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.store.object_store import ObjectStore
+from tests.search.engine_vectors import clusters, store
 from tests.support.embedding import embed
 
 SIDE = 64
@@ -332,6 +334,22 @@ def test_openvino_turns_queries_and_keys_in_a_step_each(
     assert steps["RoPE"] == (3 if pooling == "cls" else 4)  # two layers; CLS, the last query, is not turned
     assert not steps["Split"]  # of products that were made as one
     assert not steps["Gather"]
+
+
+def test_faiss_leaves_the_threads_of_pytorch_alone_and_the_other_way_round(tmp_path: Path) -> None:
+    import faiss
+
+    stored = store(clusters(500, 16), tmp_path)
+    before = torch.get_num_threads(), faiss.omp_get_max_threads()
+    info = write_codes(stored, tmp_path / "codes.faiss", CodesParameters("ivf", "dataset 'scene'"))
+    engine = open_codes(tmp_path / "codes.faiss", info, 500, 16)
+    engine.candidates(stored.unit(np.arange(500)), 5, None)
+    assert (torch.get_num_threads(), faiss.omp_get_max_threads()) == before
+    try:
+        torch.set_num_threads(before[0] + 1)
+        assert faiss.omp_get_max_threads() == before[1]
+    finally:
+        torch.set_num_threads(before[0])
 
 
 def test_pytorch_has_its_threads_back_after_openvino(tiny_vit: Path) -> None:

@@ -250,11 +250,14 @@ class IvfEngine:
 
 @contextmanager
 def _all_cores() -> Iterator[None]:
-    """Let FAISS use all usable cores in the calling thread. The setting counts for this thread alone."""
+    """Let FAISS use all usable cores in the calling thread, or fewer if `OMP_NUM_THREADS` says so.
+
+    The setting counts for this thread alone.
+    """
     import faiss
 
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(cores())
+    faiss.omp_set_num_threads(min(before, cores()))
     try:
         yield
     finally:
