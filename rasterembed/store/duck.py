@@ -23,6 +23,8 @@ from weakref import WeakKeyDictionary
 
 import duckdb
 import fsspec
+import numpy as np
+from numpy.typing import NDArray
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError
 from rasterembed.store.local_cache import scratch_folder
@@ -228,6 +230,18 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
         if isinstance(error, _FileMissingError):
             raise ObjectMissingError(f"{what}: {error}: {_ADVICE}") from error
         raise DataError(f"{what}: {first_line(error)}") from error
+
+
+def vector_text(vector: NDArray[np.floating]) -> str:
+    """Return a vector as a text that DuckDB casts to a list. Bind this text, and not a list of numbers.
+
+    Without pandas, the DuckDB client tries to import it for each number of a bound list: 384 numbers take 30 ms. The
+    cast of the text takes 1 ms. It gives the same float32 numbers.
+
+    Args:
+        vector: the vector, shape (n,).
+    """
+    return str(vector.tolist())
 
 
 def first_line(error: Exception) -> str:

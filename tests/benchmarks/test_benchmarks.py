@@ -31,12 +31,14 @@ from benchmarks import (
     remote,
     report,
     scenes,
+    search_peers,
     slow_store,
     tables,
     uploads,
     warping,
 )
 from benchmarks.harness import RESULTS, TINY, VIT_S16, Timing, make_checkpoint, ratio, speed, take_turns
+from benchmarks.vectors import made_up_vectors
 from examples.landscape import make_scene
 from rasterembed.dataset.selection import Selection
 
@@ -284,6 +286,30 @@ def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypat
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
     with pytest.raises(peers.Unavailable, match=r"do not install: .*nvalid requirement"):
         peers.python_of("peer", tmp_path / "venvs")
+
+
+@pytest.mark.slow
+def test_packages_that_search_vectors_are_compared(tmp_path: Path) -> None:
+    vectors = made_up_vectors(32)
+    search_peers.write_vectors(tmp_path, vectors, 400, 8)
+    rows, asked = np.load(tmp_path / "vectors.npy"), np.load(tmp_path / "queries.npy")
+    kept = np.flatnonzero(np.load(tmp_path / "share.npy") < 5000)
+    similarity = asked.astype(np.float64) @ rows[kept].astype(np.float64).T
+    nearest = np.load(tmp_path / "exact_50.npy")
+    for query, found in zip(similarity, nearest, strict=True):
+        assert set(found) == set(kept[np.argsort(-query)[:10]])
+    # The project's own environment has these packages. The script needs nothing else.
+    for way in ("numpy", "faiss_flat", "faiss_ivf", "duckdb_scan"):
+        one = search_peers.measure_way(Path(sys.executable), way, tmp_path, 0.01)
+        assert "failed" not in one, one
+        assert min(found["recall"] for found in one["ask"]["filters"].values()) >= 0.9
+        assert one["file_mb"] > 0
+
+
+def test_a_package_that_fails_is_named(tmp_path: Path) -> None:
+    failed = search_peers.measure_way(Path(sys.executable), "faiss_flat", tmp_path, 0.01)
+    assert list(failed) == ["failed"]
+    assert "vectors.npy" in failed["failed"]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -160,3 +161,12 @@ def test_a_store_that_fails_while_rows_are_read_is_the_stores_error(
         with pytest.raises(DataError, match=r"^query: ") as other, duck.readable_errors(con, "query"):
             con.sql("SELECT nothing FROM nowhere")
         assert type(other.value) is DataError
+
+
+def test_a_vector_as_text_has_the_same_numbers() -> None:
+    rng = np.random.default_rng(0)
+    vector = (rng.standard_normal(384) * 10.0 ** rng.integers(-38, 38, 384)).astype(np.float32)
+    vector[:3] = np.finfo(np.float32).smallest_subnormal, np.finfo(np.float32).max, -0.0
+    with duck.connect() as con:
+        rows = con.execute("SELECT $vector::FLOAT[384]", {"vector": duck.vector_text(vector)}).fetchall()
+    assert np.array(rows[0][0], np.float32).tobytes() == vector.tobytes()

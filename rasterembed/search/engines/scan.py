@@ -62,7 +62,7 @@ def nearest_exactly(
         f"SELECT {files.columns}, embedding::{array} AS embedding, {distance_sql(files.dimensions)} AS distance "
         f"FROM vectors WHERE {condition} "
     )
-    values: dict[str, Any] = {"vector": vector.tolist(), **parameters}
+    values: dict[str, Any] = {"vector": duck.vector_text(vector), **parameters}
     # DuckDB computes distances in float32. Rows that are about as far away as the last row of the answer are compared
     # exactly, and a few more rows than k usually contain them.
     error = 4.0 * rounding_bound(files.dimensions)

@@ -97,7 +97,7 @@ class VssEngine:
             return None
         query = nearest_sql(f"{self._files.columns}, embedding", len(vector))
         try:
-            fetched = self._con.execute(query, {"vector": vector.tolist(), "n": fetch}).to_arrow_table()
+            fetched = self._con.execute(query, {"vector": duck.vector_text(vector), "n": fetch}).to_arrow_table()
         except duckdb.Error as error:
             raise _failed(error) from error
         passing = filters.keep_passing(fetched)

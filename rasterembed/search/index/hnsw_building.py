@@ -119,7 +119,8 @@ def measure_recall(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> tuple[
         nearest = np.sort(np.concatenate([nearest, distances], axis=1), axis=1)[:, : RECALL_AT + 1]
     correct = expected = 0
     for tile, query, exact in zip(tiles, queries, nearest, strict=True):
-        rows = con.execute(nearest_sql(names, len(query)), {"vector": query.tolist(), "n": RECALL_AT + 1}).fetchall()
+        parameters = {"vector": duck.vector_text(query), "n": RECALL_AT + 1}
+        rows = con.execute(nearest_sql(names, len(query)), parameters).fetchall()
         others = [distance for *other, distance in rows if tuple(other) != tile][: len(exact) - 1]
         correct += sum(distance <= exact[-1] + _SAME_DISTANCE for distance in others)
         expected += len(exact) - 1
