@@ -83,6 +83,7 @@ bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md
 	$(BIN)/python -m benchmarks.remote
 	$(BIN)/python -m benchmarks.scenes
 	$(BIN)/python -m benchmarks.collection_search
+	$(BIN)/python -m benchmarks.neighbours
 	$(BIN)/python -m benchmarks.slow_store
 	$(BIN)/python -m benchmarks.encodings
 	-$(BIN)/python -m benchmarks.memory

@@ -11,4 +11,5 @@ The steps of a search, and their modules:
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
 - `index` builds and opens a vector index, which makes searches in large datasets fast. `index_options` has its
   parameters, and `vector_files` the files from which it is built.
+- `batch` answers questions about all tiles: neighbours, duplicates, classes, and a diverse sample.
 """

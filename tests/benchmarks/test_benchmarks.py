@@ -25,6 +25,7 @@ from benchmarks import (
     engines,
     growth,
     memory,
+    neighbours,
     peers,
     prefect_overhead,
     reading,
@@ -323,6 +324,17 @@ def test_collection_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     size = report["sizes"]["2"]
     assert (size["table"]["rows"], size["grown"]["rows"]) == (1024, 2048)
     assert "| 2 | 2,048 | " in collection_search.markdown(report)
+
+
+@pytest.mark.slow
+def test_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "alone", lambda part, *arguments: part(*arguments))
+    report = neighbours.measure(rows=(300,), dimensions=8, k=3, results=tmp_path)
+    assert json.loads((tmp_path / "neighbours.json").read_text()) == report
+    assert neighbours.markdown(report).count("| 306 |") == 4
+    found = report["sizes"]["306"]
+    assert found["neighbours"]["recall"]["recall"] == found["neighbours"]["facts"]["recall"] == 1.0
+    assert found["neighbours"]["recall"]["largest_error"] < 1e-5
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from rasterembed.search.index.arrow_file import arrow_file, map_arrow_file
 from rasterembed.search.index.opening import open_segments
 from rasterembed.search.index.stored_rows import StoredRows, StoredVectors
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store.local_cache import scratch_folder
+from rasterembed.store.local_cache import temporary_folder
 
 if TYPE_CHECKING:
     from rasterembed.store.object_store import ObjectStore
@@ -150,7 +149,7 @@ def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
     else:
         files, model = open_table_files(owner), owner.configuration.model.name
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="all-tiles-", dir=scratch_folder())))
+        folder = stack.enter_context(temporary_folder("all-tiles"))
         rows = _rows_of_index(owner, files, stack)
         if rows is None:
             batches = _dataset_batches(owner) if isinstance(owner, Dataset) else _collection_batches(owner)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -65,3 +66,18 @@ def test_a_result_never_replaces_a_file_of_the_dataset(dataset: Dataset, tmp_pat
             ask(shard)
         with pytest.raises(UsageError, match="give a file name that ends in"):
             ask(tmp_path / "out.txt")
+
+
+def test_the_files_of_a_killed_process_are_removed_by_the_next_one(dataset: Dataset, out: Path) -> None:
+    """A folder that a running process uses is locked, and stays."""
+    with open_all_tiles(dataset) as tiles:
+        assert any(tiles.folder.iterdir())
+        left = tiles.folder.with_name("all-tiles-left")
+        left.mkdir()
+        (left / "vectors.bin").write_bytes(b"1234")
+        for folder in (left, tiles.folder):
+            os.utime(folder, (0, 0))
+        dataset.cluster(out, 4)
+        assert not left.exists()
+        assert any(tiles.folder.iterdir())
+    assert not tiles.folder.exists()

@@ -54,7 +54,7 @@ def test_only_tiles_with_enough_valid_pixels_are_chosen(dataset: Dataset, tmp_pa
     result = write_diverse_tiles(dataset, tmp_path / "sample.csv", 5, min_valid_fraction=0.95)
     assert VALID[51] == 1.0
     assert (tmp_path / "sample.csv").read_text().count("\n") == 2
-    assert "1 tiles of 5 that were asked for" in result.summary
+    assert "1 tile of 5 that were asked for" in result.summary
 
 
 def test_equal_tiles_are_chosen_once(dataset: Dataset, tmp_path: Path) -> None:
