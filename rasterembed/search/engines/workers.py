@@ -46,7 +46,7 @@ class _Pool:
 
 
 def _use_one_thread() -> None:
-    """Let FAISS compute in the calling thread alone. The setting counts for this thread, and not for PyTorch."""
+    """Let FAISS compute in the calling thread alone. The setting counts for this thread alone."""
     import faiss
 
     faiss.omp_set_num_threads(1)
