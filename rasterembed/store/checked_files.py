@@ -18,9 +18,9 @@ from pathlib import Path
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import new_file
 
-_SAME_TICK_NS = 100_000_000
-"""Smallest age in nanoseconds of a file that is noted. The clock of a file system has ticks of a few milliseconds, so
-a file that was just written could change again without a new time."""
+_SAME_TICK_NS = 20_000_000
+"""Smallest age in nanoseconds of a file that is noted. The clock of a file system has ticks of up to ten milliseconds,
+so a file that was just written could change again without a new time."""
 
 
 def was_checked(path: Path, sha256: str) -> bool:
@@ -50,8 +50,7 @@ def note_checked(path: Path, sha256: str, before: os.stat_result) -> None:
     note = _note(path)
     with suppress(OSError):
         now = path.stat()
-        recent = time.time_ns() - max(now.st_mtime_ns, now.st_ctime_ns) < _SAME_TICK_NS
-        if recent or _state(now, sha256) != _state(before, sha256):
+        if seconds_until_notable(now) or _state(now, sha256) != _state(before, sha256):
             return
         note.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with new_file(note) as part:
@@ -59,6 +58,16 @@ def note_checked(path: Path, sha256: str, before: os.stat_result) -> None:
         for other in note.parent.iterdir():
             if not (path.parent / other.name.removesuffix(".json")).exists():
                 other.unlink(missing_ok=True)
+
+
+def seconds_until_notable(status: os.stat_result) -> float:
+    """Return the time in seconds until a file is old enough for a note. It is 0 if the file is old enough.
+
+    Args:
+        status: status of the file. A file from the future is as old as one that was just written.
+    """
+    age = max(0, time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns))
+    return max(0, _SAME_TICK_NS - age) / 1e9
 
 
 def _state(status: os.stat_result, sha256: str) -> dict[str, str | int]:

@@ -20,8 +20,8 @@ from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.index.description import Segment, VectorIndex, read_any_index
 from rasterembed.search.index.growth import Growth, RebuildReason, plan_growth, scenes_of
 from rasterembed.search.index.hnsw_building import RECALL_AT, write_hnsw
-from rasterembed.search.index.local_files import DEAD_AFTER_S
-from rasterembed.search.index.opening import open_index, open_segments
+from rasterembed.search.index.local_files import DEAD_AFTER_S, note_built
+from rasterembed.search.index.opening import open_codes_of, open_index
 from rasterembed.search.index.segment_writing import write_segment
 from rasterembed.search.index_options import FLAT_MAX_ROWS, BuiltEngine, VectorIndexOptions
 from rasterembed.search.vector_files import VectorFiles
@@ -125,7 +125,7 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
             break
         try:
             if old.digest == files.digest and old.rows == files.rows:
-                open_segments(files).close()
+                _check_files(files, old)
                 _remove_dead_files(files)
                 return BuildResult(BuildOutcome.CURRENT, old)
             growth = plan_growth(files, old)
@@ -179,6 +179,21 @@ def _engine(files: VectorFiles, options: VectorIndexOptions, old: VectorIndex | 
     return "ivf" if files.rows > most else "flat"
 
 
+def _check_files(files: VectorFiles, index: VectorIndex) -> None:
+    """Check the files of an index with segments. On S3, only their sizes are checked, and nothing is downloaded.
+
+    Raises:
+        IndexUnusableError: if a file is missing or damaged.
+        StoreError: if the store refuses or does not answer.
+    """
+    if not files.store.is_s3:
+        open_index(files, index).close()
+        return
+    sizes = files.store.sizes(files.layout.vector_index_folder)
+    if any(sizes.get(file.name) != file.bytes for file in index.files):
+        raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
+
+
 def _why_other(old: VectorIndex, engine: CodesName, options: VectorIndexOptions) -> str | None:
     """Return the reason why an index does not fit the options, or None if it does."""
     if old.engine != engine:
@@ -207,13 +222,16 @@ def _grow(files: VectorFiles, old: VectorIndex, growth: Growth) -> VectorIndex:
     """
     started = time.monotonic()
     segments, engine = list(growth.kept), growth.kept[0].codes.engine
-    opened = open_index(files, old.model_copy(update={"segments": growth.kept}))
-    try:
-        if growth.added:
-            parameters = CodesParameters(engine, files.name, old.lists, like=opened.segments[0].codes)
+    kept = old.model_copy(update={"segments": growth.kept})
+    _check_files(files, kept)
+    if growth.added:
+        first = open_codes_of(files, kept, segments[0]) if engine == "ivf" else None
+        try:
+            parameters = CodesParameters(engine, files.name, old.lists, like=first)
             segments.append(write_segment(files, parameters, growth.added, growth.added_rows))
-    finally:
-        opened.close()
+        finally:
+            if first is not None:
+                first.close()
     index = _description(files, engine, tuple(segments), old.lists, started)
     if _read(files)[0] != old:
         _delete_files_of(files, index)
@@ -303,6 +321,7 @@ def _switch(files: VectorFiles, index: VectorIndex, old: VectorIndex | None) -> 
     """Write the description of an index, and delete the files that only the old index has."""
     files.store.write(files.layout.vector_index_info, index.model_dump_json(indent=1).encode())
     _delete_files_of(files, old)
+    note_built(files, index)
     _remove_dead_files(files)
 
 

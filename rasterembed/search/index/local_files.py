@@ -7,14 +7,14 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rasterembed.errors import ObjectMissingError, os_errors
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index.description import SegmentFile, VectorIndex
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store.checked_files import note_checked, was_checked
+from rasterembed.store.checked_files import note_checked, seconds_until_notable, was_checked
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import new_file
 
@@ -57,6 +57,26 @@ def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, 
     yield path, known
     if not known:
         note_checked(path, file.sha256, status)
+
+
+def note_built(files: VectorFiles, index: VectorIndex) -> None:
+    """Remember that the files of an index were checked. Call this in the process that has just written them.
+
+    The build computes the digests from the content of the files, so the first search need not do it again. Files on S3
+    are checked after the download.
+
+    Args:
+        files: the files whose vectors are in the index.
+        index: the new index. Its earlier segments were checked before.
+    """
+    if files.store.is_s3:
+        return
+    for file in index.files:
+        path = Path(files.store.uri(files.layout.vector_index_file(file.name)))
+        with suppress(FileNotFoundError):  # Another build may have deleted it.
+            status = path.stat()
+            time.sleep(seconds_until_notable(status))
+            note_checked(path, file.sha256, status)
 
 
 def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:

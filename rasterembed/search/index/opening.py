@@ -103,9 +103,23 @@ def _open_segment(files: VectorFiles, index: VectorIndex, segment: Segment) -> O
         vectors = StoredVectors(path, segment.rows, index.dimensions, segment.dtype)
     table = open_table(files, segment.rows_file, files.index_schema, segment.rows)
     live = _live_rows(table, segment)
+    return OpenSegment(segment, StoredRows(table, vectors), open_codes_of(files, index, segment), live)
+
+
+def open_codes_of(files: VectorFiles, index: VectorIndex, segment: Segment) -> CodesEngine:
+    """Open only the codes of a segment, after a check of their file.
+
+    Args:
+        files: the files whose vectors are in the index.
+        index: the index.
+        segment: a segment of the index.
+
+    Raises:
+        IndexUnusableError: if the file is missing, is damaged, or holds something else.
+        StoreError: if the store refuses or does not answer.
+    """
     with checked_file(files, segment.codes_file) as (path, known):
-        codes = open_codes(path, segment.codes, segment.rows, index.dimensions, validate=not known)
-    return OpenSegment(segment, StoredRows(table, vectors), codes, live)
+        return open_codes(path, segment.codes, segment.rows, index.dimensions, validate=not known)
 
 
 def open_table(files: VectorFiles, file: SegmentFile, schema: pa.Schema, rows: int | None) -> pa.Table:
