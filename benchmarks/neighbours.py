@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from benchmarks.harness import RESULTS, alone, load, run, save, status_mib, table, timed
-from benchmarks.search import made_up_vectors
+from benchmarks.vectors import made_up_vectors
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.object_store import ObjectStore

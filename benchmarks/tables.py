@@ -26,6 +26,7 @@ from benchmarks import (
     report,
     scenes,
     search,
+    search_peers,
     slow_store,
     warping,
 )
@@ -49,6 +50,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     slow_store.NAME: ("benchmarks.md", slow_store.markdown),
     report.NAME: ("benchmarks.md", report.markdown),
     search.NAME: ("search.md", search.markdown),
+    search_peers.NAME: ("decisions/0020-faiss.md", search_peers.markdown),
     warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }
