@@ -109,10 +109,11 @@ def write_diverse_tiles(
 
             datasets = scenes_shown(tiles, chosen.numbers)
             write_sheet(answer, datasets, files.picture, "chosen tiles, with cosine distance to those before")
-    fewer = "" if len(chosen.numbers) == count else f" of {count} that were asked for, because all others equal them"
+    number = len(chosen.numbers)
+    fewer = "" if number == count else f" of {count} that were asked for, because all others equal them"
     return files.result(
-        f"{len(chosen.numbers):,} {'tile' if len(chosen.numbers) == 1 else 'tiles'}{fewer}; every other of {int(allowed.sum()):,} tiles is within cosine distance "
-        f"{chosen.farthest:.4f} of one of them",
+        f"{number:,} {'tile' if number == 1 else 'tiles'}{fewer}; every other of {int(allowed.sum()):,} tiles is within "
+        f"cosine distance {chosen.farthest:.4f} of one of them",
         {
             "tiles": len(chosen.numbers),
             "min_valid_fraction": min_valid_fraction,

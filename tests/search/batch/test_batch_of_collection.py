@@ -118,10 +118,19 @@ def test_no_near_tiles_have_a_picture_too(dataset: Dataset, tmp_path: Path) -> N
     assert Image.open(tmp_path / "a.png").size[1] > 200
 
 
-def test_a_picture_does_not_replace_a_raster(dataset: Dataset, tmp_path: Path) -> None:
-    raster = Path(dataset.plan.source.uri)
-    with pytest.raises(UsageError, match=r"ends in \.png"):
-        dataset.neighbours(tmp_path / "a.parquet", picture=raster)
+def test_a_picture_does_not_replace_a_raster(tmp_path: Path) -> None:
+    """The raster is a GeoTIFF, whatever the ending of its name."""
+    raster = blank_raster(tmp_path / "raster.png", 2, 2)
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    write_dataset(store, "png", raster, model, VECTORS[:4])
+    rebuild_collection(store, "one", datasets=["png"])
+    before = raster.read_bytes()
+    for owner in (Dataset.open(store, "png"), Collection.open(store, "one")):
+        for ask in (owner.neighbours, owner.deduplicate, owner.cluster, owner.diversify):
+            with pytest.raises(UsageError, match="reads this file, and would replace it"):
+                ask(tmp_path / "a.csv" if ask == owner.diversify else tmp_path / "a.parquet", picture=raster)
+    assert raster.read_bytes() == before
 
 
 def test_a_collection_without_a_table_says_what_to_do(collection: Collection, out: Path) -> None:
