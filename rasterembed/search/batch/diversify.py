@@ -112,8 +112,8 @@ def write_diverse_tiles(
     number = len(chosen.numbers)
     fewer = "" if number == count else f" of {count} that were asked for, because all others equal them"
     return files.result(
-        f"{number:,} {'tile' if number == 1 else 'tiles'}{fewer}; every other of {int(allowed.sum()):,} tiles is within "
-        f"cosine distance {chosen.farthest:.4f} of one of them",
+        f"{number:,} {'tile' if number == 1 else 'tiles'}{fewer}; every other of {int(allowed.sum()):,} tiles is "
+        f"within cosine distance {chosen.farthest:.4f} of one of them",
         {
             "tiles": len(chosen.numbers),
             "min_valid_fraction": min_valid_fraction,

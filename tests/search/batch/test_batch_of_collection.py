@@ -12,7 +12,17 @@ import pytest
 from affine import Affine
 from PIL import Image
 
-from rasterembed import Collection, DataError, Dataset, Dinov3, ObjectStore, UsageError, rebuild_collection
+from rasterembed import (
+    Collection,
+    DataError,
+    Dataset,
+    Dinov3,
+    ObjectStore,
+    Query,
+    UsageError,
+    Where,
+    rebuild_collection,
+)
 from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, VECTORS
 from tests.search.batch.support import cosine_distances
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
@@ -85,6 +95,15 @@ def test_the_other_questions_name_the_scenes_too(collection: Collection, tmp_pat
     lines = (tmp_path / "sample.csv").read_text().splitlines()
     assert len(lines) == 31
     assert {line.split(",")[1] for line in lines[1:]} == set(SCENES)
+
+
+def test_a_search_takes_the_file_of_classes(dataset: Dataset, collection: Collection, out: Path) -> None:
+    for owner, example in ((dataset, "r000000_c000000"), (collection, "east/r000000_c000000")):
+        owner.cluster(out, 5)
+        rows = pq.read_table(out).to_pylist()
+        wanted = {(row["dataset_id"], row["tile_id"]) for row in rows if row["class"] in (1, 3)}
+        answer = owner.search(Query(tile=example, include_query=True), Where(class_file=out, classes="1,3"), k=200)
+        assert {(hit.dataset_id, hit.tile_id) for hit in answer.hits} == wanted
 
 
 @pytest.mark.parametrize("of_collection", [False, True])
