@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Run the tests that compare vectors (marker `vectors`) several times, as if on different processors. On different
-# processors, the number of threads differs, and MKL, PyTorch, oneDNN and OpenBLAS choose different kernels. Each run sets
-# variables that force some of these differences on this machine. Two runs work at the same time. If a run fails, the next
-# runs are still done, and the script fails at its end.
+# processors, the number of threads differs, and MKL, PyTorch, oneDNN, OpenBLAS and FAISS choose different kernels. Each
+# run sets variables that force some of these differences on this machine. Two runs work at the same time. If a run
+# fails, the next runs are still done, and the script fails at its end.
 #
 #   scripts/test_processors.sh PYTEST [OPTION...]
 set -uo pipefail
@@ -13,16 +13,16 @@ ways=(
   "OMP_NUM_THREADS=2"
   "MKL_CBWR=COMPATIBLE"
   "ATEN_CPU_CAPABILITY=avx2"
-  "ATEN_CPU_CAPABILITY=default"
+  "ATEN_CPU_CAPABILITY=default FAISS_SIMD_LEVEL=NONE"
   "ONEDNN_MAX_CPU_ISA=AVX2"
   "OPENBLAS_CORETYPE=Haswell"
   # Together, these variables come closest to a processor without AVX-512.
-  "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell"
+  "ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OPENBLAS_CORETYPE=Haswell FAISS_SIMD_LEVEL=AVX2"
 )
 
 # The caller's variables must not override the variables of a run.
 unset OMP_NUM_THREADS MKL_NUM_THREADS MKL_CBWR MKL_ENABLE_INSTRUCTIONS ATEN_CPU_CAPABILITY \
-  ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS
+  ONEDNN_MAX_CPU_ISA DNNL_MAX_CPU_ISA OPENBLAS_CORETYPE OPENBLAS_NUM_THREADS FAISS_SIMD_LEVEL
 
 scratch=$(mktemp -d)
 # A run in the background would outlive the script.

@@ -55,6 +55,7 @@ def pieces(monkeypatch: pytest.MonkeyPatch, vectors: NDArray[np.float32], tmp_pa
 NUMBERS = st.floats(-1, 1, width=32) | st.floats(-(2.0**-13), 2.0**-13, width=32)
 
 
+@pytest.mark.vectors
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_row_outside_the_candidates_is_nearer_than_the_bound(data: st.DataObject) -> None:
@@ -85,6 +86,7 @@ def test_the_error_of_a_score_is_within_its_bound_and_not_far_below(dimensions: 
     assert flat.score_error(384) == pytest.approx(0.00054, abs=0.00001)
 
 
+@pytest.mark.vectors
 def test_candidates_are_the_nearest_rows_in_order(vectors: NDArray[np.float32], pieces: CodesEngine) -> None:
     queries = unit(vectors[:300:7])
     found = pieces.candidates(queries, 12, None).rows

@@ -65,6 +65,7 @@ def _share_found(found: NDArray[np.int64], exact: NDArray[np.float64], k: int) -
     return float(np.mean([np.isin(wanted, rows).mean() for wanted, rows in zip(nearest, found, strict=True)]))
 
 
+@pytest.mark.vectors
 def test_the_measured_probes_find_99_of_100_neighbours(
     engine: CodesEngine, info: CodesInfo, vectors: NDArray[np.float32]
 ) -> None:
