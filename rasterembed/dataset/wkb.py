@@ -110,7 +110,7 @@ def _binary(column: pa.Array | pa.ChunkedArray | Sequence[bytes | None]) -> pa.A
         raise FootprintError(f"footprints are no WKB: {' '.join(str(error).split())}") from error
 
 
-_EMPTY = pa.array([], type=pa.large_binary())
+_EMPTY = pa.nulls(0, pa.large_binary())
 
 
 def _check_structure(data: bytes) -> None:

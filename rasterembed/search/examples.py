@@ -13,10 +13,10 @@ does not have this term.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import duckdb
 import numpy as np
@@ -29,6 +29,9 @@ from rasterembed.search.answer import Example, Role
 from rasterembed.search.chip import chip_remark, embed_chip
 from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
+
+if TYPE_CHECKING:
+    from rasterembed.search.indexed_search import SegmentSearch
 
 WEIGHTS: dict[Role, float] = {"query": 1.0, "like": 0.75, "unlike": -0.15}
 """The weights a, b and -c of Rocchio's formula."""
@@ -73,14 +76,27 @@ class DatasetTiles:
     Args:
         con: a connection from `duck.connect`.
         datasets: the datasets. They have the same model.
+        indexes: open vector indexes of some of the datasets, by dataset id. A named tile is looked up in them first,
+            because the tile index and the shards take longer to read.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset]) -> None:
-        self._con, self._datasets = con, datasets
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], indexes: Mapping[str, SegmentSearch] = {}
+    ) -> None:
+        self._con, self._datasets, self._indexes = con, datasets, indexes
+        self._vectors: dict[Tile, NDArray[np.float32]] = {}
 
     def named(self, text: str) -> Tile:
         """Return the tile with a name. See `TileSource.named`."""
-        return _find_named_tile(self._con, self._datasets, text)
+        dataset, tile_id = _parse_name(self._datasets, text)
+        index = self._indexes.get(dataset.id)
+        found = None if index is None else index.find(tile_id)
+        if found is None:
+            return find_tile(self._con, dataset, tile_id)
+        row, vector = found
+        tile = Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name in row})
+        self._vectors[tile] = vector
+        return tile
 
     def at(self, lon: float, lat: float) -> Sequence[Tile]:
         """Return the tile at a place, from the first dataset that has one. See `find_tile_at`."""
@@ -88,7 +104,8 @@ class DatasetTiles:
 
     def vectors(self, tiles: Sequence[Tile]) -> dict[Tile, NDArray[np.float32]]:
         """Read the vectors of tiles. See `TileSource.vectors`."""
-        return _read_tile_vectors(self._con, self._datasets, tiles)
+        others = [tile for tile in tiles if tile not in self._vectors]
+        return self._vectors | _read_tile_vectors(self._con, self._datasets, others)
 
     def dataset_of_image(self) -> Dataset:
         """Return the first dataset."""
@@ -199,18 +216,18 @@ def _find_examples(source: TileSource, query: Query) -> list[Example]:
     return examples
 
 
-def _find_named_tile(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], text: str) -> Tile:
-    """Return the tile with a name such as `r000012_c000034` or `dataset/r000012_c000034`."""
+def _parse_name(datasets: Sequence[Dataset], text: str) -> tuple[Dataset, str]:
+    """Return the dataset and the id in a tile's name, such as `r000012_c000034` or `dataset/r000012_c000034`."""
     reference = TileRef.parse(text)
     if reference.dataset_id is None:
         if len(datasets) > 1:
             raise UsageError(
                 f"tile {text} may belong to any of {len(datasets)} datasets: write {datasets[0].id}/{text}"
             )
-        return find_tile(con, datasets[0], reference.tile_id)
+        return datasets[0], reference.tile_id
     for dataset in datasets:
         if dataset.id == reference.dataset_id:
-            return find_tile(con, dataset, reference.tile_id)
+            return dataset, reference.tile_id
     raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched")
 
 

@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rasterembed.errors import StoreError, UsageError, one_line
@@ -72,6 +74,24 @@ class SegmentSearch:
         if filters.excluded_count:
             rows = rows.filter(pa.array(~filters.excluded_rows(rows, self._columns)))
         return rows.slice(0, k).select([*self._files.column_names, "distance"])
+
+    def find(self, tile_id: str) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
+        """Return the row of a tile of a dataset and its stored vector, or None if the index has no such tile.
+
+        Args:
+            tile_id: id of the tile.
+
+        Returns:
+            The columns `VectorFiles.index_schema` without the footprint, and the vector, shape (dimensions,). A vector
+            of int8 has any length.
+        """
+        for segment in self.index.segments:
+            number = pc.index(segment.rows.table["tile_id"], tile_id).as_py()
+            if number >= 0:
+                names = [name for name in self._files.column_names if name != "geometry"]
+                (row,) = segment.rows.take(np.array([number]), names).to_pylist()
+                return row, segment.rows.vectors.values[number].astype(np.float32)
+        return None
 
     def _select(self, filters: TileFilters) -> Selections:
         """Return the rows of each segment that pass the filters, without the rows of dropped scenes."""

@@ -26,7 +26,7 @@ from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filters import Filters
-from rasterembed.search.indexed_search import IndexedSearch, check_engine
+from rasterembed.search.indexed_search import IndexedSearch, SegmentSearch, check_engine
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.search.vector_files import VectorFiles
@@ -144,7 +144,7 @@ class Searcher:
         chosen = self._read_filters(where)
         with self._connections.borrow() as con:
             placed, unreadable = self._for_lookup(con, query)
-            tiles = DatasetTiles(con, placed)
+            tiles = DatasetTiles(con, placed, self._open_indexes())
             examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
             return self._answer(con, query, examples, chosen, k, started, unreadable)
 
@@ -168,6 +168,10 @@ class Searcher:
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
         with self._connections.borrow() as con:
             return self._answer(con, None, examples, chosen, k, started)
+
+    def _open_indexes(self) -> dict[str, SegmentSearch]:
+        """Return the open indexes with segments, by dataset id."""
+        return {name: index.segments for name, index in self._indexes.items() if index.segments is not None}
 
     def _read_filters(self, where: Where) -> _ReadFilters:
         """Read the files that the filters name."""

@@ -46,7 +46,8 @@ class Tile(BaseModel):
     height: int
     """Height of the window, px."""
     shard: int | None = None
-    """Number of the shard that holds the tile's vector. None if the tile was found in the table of a collection."""
+    """Number of the shard that holds the tile's vector. None if the tile was found in the table of a collection or in a
+    vector index."""
 
 
 class Place:

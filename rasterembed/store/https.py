@@ -24,8 +24,6 @@ from email.utils import mktime_tz, parsedate_tz
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from rasterembed.errors import ObjectMissingError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.https_url import checked_url, host_of, joined_url, resolve_host, shown_url
 from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
@@ -241,6 +239,8 @@ class HttpsClient:
         addresses = resolve_host(host, port, private=self._private)
         if self._context is None:
             # It trusts the authorities of SSL_CERT_FILE, else those of certifi, as other Python programs do.
+            import httpx  # It takes long to import, and most processes read nothing over https.
+
             self._context = httpx.create_ssl_context()
         for number, address in enumerate(addresses):
             try:

@@ -318,7 +318,8 @@ def test_an_example_that_is_given_often_is_looked_up_once(known: Known, monkeypa
     looked_up: list[str] = []
     find = examples.find_tile
     monkeypatch.setattr(examples, "find_tile", lambda *args: (looked_up.append(args[2]), find(*args))[1])
-    answer = search(known.store, ["known"], Query(tile=name(5), like=(name(5),) * 700, unlike=(name(6),) * 300), k=3)
+    with Searcher(known.store, ["known"], engine="scan") as scan:
+        answer = scan.ask(Query(tile=name(5), like=(name(5),) * 700, unlike=(name(6),) * 300), k=3)
     assert looked_up == [name(5), name(6)]
     assert len(answer.examples) == 1001
     liked, unliked = (known.vectors[n] / np.linalg.norm(known.vectors[n]) for n in (5, 6))
