@@ -74,7 +74,7 @@ def _raster_map(tiles: AllTiles, classes: Classes, colours: list[str], handles: 
     cells = np.empty((plan.sharding.rows, plan.sharding.cols, 3), np.uint8)
     cells[:] = rgb(_EMPTY)
     row, col = (tiles.rows.table[name].to_numpy() for name in ("row", "col"))
-    inside = (row < cells.shape[0]) & (col < cells.shape[1])
+    inside = (row >= 0) & (col >= 0) & (row < cells.shape[0]) & (col < cells.shape[1])
     palette = np.array([rgb(colour) for colour in colours], np.uint8)
     cells[row[inside], col[inside]] = palette[_colour_number(classes, len(colours))[inside]]
     frame = RasterFrame.of(plan)

@@ -28,7 +28,7 @@ from rasterembed.search.output_file import OutputFile
 DEFAULT_THRESHOLD = 0.01
 """Default of the largest cosine distance between a tile and the tile that stands for it."""
 
-_BLOCK, _SMALL_BLOCK = 16_384, 1024
+_BLOCK, _SMALL_BLOCK = 32_768, 1024
 """Number of tiles that are compared with the kept tiles at once, and with the tiles of the same block."""
 
 _MARGIN = 1e-5

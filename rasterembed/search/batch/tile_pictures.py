@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.batch.all_tiles import AllTiles, scenes_shown
@@ -72,7 +73,10 @@ def _pictures(tiles: AllTiles, numbers: Sequence[int], datasets: Sequence[Datase
     """Return the thumbnails by the row numbers of the tiles."""
     if not numbers:
         return {}
-    found = [Tile.model_validate(row) for row in tiles.take(np.array(numbers, np.int64))]
+    try:
+        found = [Tile.model_validate(row) for row in tiles.take(np.array(numbers, np.int64))]
+    except ValidationError as error:
+        raise tiles.files.impossible_row(error) from error
     images: dict[tuple[str, str], Image.Image] = {}
     for dataset in datasets:
         images |= thumbnails(dataset, [tile for tile in found if tile.dataset_id == dataset.id], THUMB)
