@@ -316,6 +316,7 @@ def test_a_killed_build_leaves_the_old_index(indexed: Indexed) -> None:
 
 
 @pytest.mark.parametrize("most", [5_000, 39_000])
+@pytest.mark.slow  # A process starts.
 def test_a_full_disk_is_one_line_and_leaves_the_old_index(indexed: Indexed, most: int) -> None:
     """A limit of the size of a file stands for a full disk. The vectors have 38,400 bytes, and the rows have more."""
     before = {path.name for path in indexed.folder.iterdir()}
@@ -325,6 +326,32 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_index(indexed: Indexed, most
     assert line.startswith(f"StoreError {indexed.folder}: ")
     assert {path.name for path in indexed.folder.iterdir()} == before
     assert indexed.why_unusable() is None
+
+
+_BUILD_OFTEN = """
+import sys
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.search.index.building import build_vector_index
+from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.object_store import ObjectStore
+
+files = VectorFiles.of_dataset(Dataset.open(ObjectStore(root=sys.argv[1]), "made"))
+for lists in range(int(sys.argv[2]), 20, 2):
+    build_vector_index(files, VectorIndexOptions(index="always", index_engine="ivf", index_lists=lists))
+"""
+
+
+@pytest.mark.slow  # Two processes start, and each builds ten times.
+def test_two_builds_at_once_leave_one_whole_index(indexed: Indexed) -> None:
+    command = [sys.executable, "-c", _BUILD_OFTEN, indexed.store.root]
+    builds = [subprocess.Popen([*command, first]) for first in ("1", "2")]
+    while any(build.poll() is None for build in builds):
+        assert indexed.why_unusable() is None
+    assert [build.returncode for build in builds] == [0, 0]
+    index = open_segments(indexed.files).description
+    assert index.lists in (18, 19)
+    assert {file.name for file in index.files} <= {path.name for path in indexed.folder.iterdir()}
 
 
 # S3

@@ -175,7 +175,7 @@ def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
     survey.collect("c")
     result = survey.build()
     assert result.outcome is BuildOutcome.GREW
-    assert result.describe() == "grown, because 1 scenes are new or changed, 0 are gone or changed"
+    assert result.describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 0)"
     index = check(survey)
     assert [segment.description.rows for segment in index.segments] == [2 * SIDE * SIDE, SIDE * SIDE]
     kept = {path.name: path.stat().st_mtime_ns for path in survey.index_folder.glob("*-*")}
@@ -201,7 +201,7 @@ def test_a_scene_that_is_gone_is_masked(survey: Survey, monkeypatch: pytest.Monk
     delete_dataset(survey.store, "a")
     survey.collect("b")
     result = survey.build()
-    assert result.describe() == "grown, because 0 scenes are new or changed, 1 are gone or changed"
+    assert result.describe() == "grown (scenes that are new or changed: 0; that are gone or changed: 1)"
     (segment,) = check(survey).segments
     assert (segment.description.dropped, segment.description.dropped_rows) == (("a",), SIDE * SIDE)
 
@@ -211,7 +211,7 @@ def test_a_scene_that_changed_is_masked_and_added_again(survey: Survey, monkeypa
     for seed in (50, 51):  # The second time, the segment with only this scene is replaced as a whole.
         survey.write("b", seed)
         survey.collect("b")
-        assert survey.build().describe() == "grown, because 1 scenes are new or changed, 1 are gone or changed"
+        assert survey.build().describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 1)"
         index = check(survey)
         assert [segment.description.dropped for segment in index.segments] == [("b",), ()]
 
@@ -362,7 +362,7 @@ def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path, monkeypatch: 
             write_scene(tmp_path / "scenes/c.tif", 2)
     assert [result.describe() for result in steps.results] == [
         "built, because there is no index",
-        "grown, because 1 scenes are new or changed, 0 are gone or changed",
+        "grown (scenes that are new or changed: 1; that are gone or changed: 0)",
         "no index: 12 rows are below 50000",
         "no index: the options turn it off",
     ]

@@ -62,7 +62,7 @@ class BuildResult:
     index: VectorIndex | None
     """The index. None if there is none."""
     detail: str = ""
-    """Reason why the index was built, has grown or is missing, as text for people."""
+    """Reason why the index was built or is missing, or how it has grown, as text for people."""
 
     def describe(self) -> str:
         """Return the outcome as text for people."""
@@ -70,7 +70,7 @@ class BuildResult:
             case BuildOutcome.BUILT:
                 return f"built, because {self.detail}"
             case BuildOutcome.GREW:
-                return f"grown, because {self.detail}"
+                return f"grown ({self.detail})"
             case BuildOutcome.CURRENT:
                 return "the index is current"
             case BuildOutcome.NOT_WANTED:
@@ -318,9 +318,18 @@ def _build_hnsw(
 
 
 def _switch(files: VectorFiles, index: VectorIndex, old: VectorIndex | None) -> None:
-    """Write the description of an index, and delete the files that only the old index has."""
+    """Write the description of an index, and delete the files that only older indexes have.
+
+    Args:
+        files: the files whose vectors are in the index.
+        index: the new index.
+        old: the index that the build began with. Another build may have replaced it.
+    """
+    replaced, _ = _read(files)
     files.store.write(files.layout.vector_index_info, index.model_dump_json(indent=1).encode())
     _delete_files_of(files, old)
+    if replaced != old:
+        _delete_files_of(files, replaced)
     note_built(files, index)
     _remove_dead_files(files)
 

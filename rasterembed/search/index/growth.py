@@ -67,7 +67,7 @@ class Growth:
 
     def describe(self) -> str:
         """Return what happened to the scenes as text for people."""
-        return f"{self.new_scenes} scenes are new or changed, {self.dropped_scenes} are gone or changed"
+        return f"scenes that are new or changed: {self.new_scenes}; that are gone or changed: {self.dropped_scenes}"
 
 
 @dataclass(frozen=True)
