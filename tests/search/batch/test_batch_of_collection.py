@@ -153,6 +153,18 @@ def test_a_picture_does_not_replace_a_raster(tmp_path: Path) -> None:
     assert raster.read_bytes() == before
 
 
+def test_a_missing_raster_costs_only_the_picture(tmp_path: Path) -> None:
+    raster = blank_raster(tmp_path / "raster.tif", 2, 2)
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    write_dataset(store, "moved", raster, model, VECTORS[:4])
+    raster.unlink()
+    with pytest.raises(DataError, match=r"raster\.tif"):
+        Dataset.open(store, "moved").neighbours(tmp_path / "a.parquet", picture=tmp_path / "a.png")
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 12  # Four tiles with three neighbours each.
+    assert not (tmp_path / "a.png").exists()
+
+
 def test_a_collection_without_a_table_says_what_to_do(collection: Collection, out: Path) -> None:
     store = collection.store
     rebuild_collection(store, "gone", datasets=["east"])
