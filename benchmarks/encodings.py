@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,10 @@ from benchmarks.harness import (
     where,
 )
 from examples.landscape import make_scene
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.selection import VectorDtype
+from rasterembed.dataset.vector_column import decode_vectors, store_vectors, vector_fields
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
@@ -43,6 +46,9 @@ NAME = "encodings"
 _TILE = 64
 """Side of a tile, px. A tile has only 16 patches, so the model is fast. The vectors have the same length as for larger
 tiles."""
+
+_NUMBERS = "embedding.list.element"
+"""Path of the numbers of the vectors in the schema of a Parquet file."""
 
 _QUERIES = 300
 _NEIGHBOURS = 10
@@ -70,27 +76,27 @@ class Encoding:
     split: bool = False
     """Whether to use byte-stream-split: the first bytes of all numbers, then the second bytes, and so on."""
     rounding: Callable[[Vectors], Vectors] | None = None
-    element: pa.DataType = field(default_factory=pa.float32)
+    vector_dtype: VectorDtype = "float32"
+    other: str | None = None
+    """Parquet encoding of the numbers, if it is neither plain nor split: `dictionary`, or a name of Parquet."""
     rows: int = 8192
     """Number of rows in a row group."""
 
     def write(self, path: Path, vectors: Vectors) -> None:
         """Write a file with row numbers and vectors. The column of vectors has the same type as in a shard."""
         values = vectors if self.rounding is None else self.rounding(vectors)
-        values = values.astype(self.element.to_pandas_dtype(), copy=False)
-        column = pa.list_(pa.field("element", self.element, nullable=False), vectors.shape[1])
-        arrays = [
-            pa.array(np.arange(len(values))),
-            pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), type=column),
-        ]
-        schema = pa.schema([pa.field("number", pa.int64()), pa.field("embedding", column, nullable=False)])
+        fields = vector_fields(self.vector_dtype, vectors.shape[1])
+        arrays = [pa.array(np.arange(len(values))), *store_vectors(values, self.vector_dtype).arrays(fields)]
+        schema = pa.schema([pa.field("number", pa.int64()), *fields])
+        dictionary = self.other == "dictionary"
+        encoding = "BYTE_STREAM_SPLIT" if self.split else None if dictionary else self.other
         with pq.ParquetWriter(
             path,
             schema,
             compression=self.compression,
             compression_level=self.level,
-            use_dictionary=False,
-            column_encoding={"embedding.list.element": "BYTE_STREAM_SPLIT"} if self.split else None,
+            use_dictionary=[_NUMBERS] if dictionary else False,
+            column_encoding=None if encoding is None else {_NUMBERS: encoding},
         ) as writer:
             writer.write_table(pa.table(arrays, schema=schema), row_group_size=self.rows)
 
@@ -110,10 +116,16 @@ ENCODINGS: dict[str, Encoding] = {
     "15 bits of mantissa, split, zstd 1": Encoding("zstd", 1, split=True, rounding=_bits(15)),
     "bfloat16 values in float32, split, lz4": Encoding("lz4", split=True, rounding=_bits(7)),
     "bfloat16 values in float32, split, zstd 1": Encoding("zstd", 1, split=True, rounding=_bits(7)),
-    "float16": Encoding(element=pa.float16()),
-    "float16, lz4": Encoding("lz4", element=pa.float16()),
-    "float16, zstd 1": Encoding("zstd", 1, element=pa.float16()),
-    "float16 split, zstd 1": Encoding("zstd", 1, split=True, element=pa.float16()),
+    "float16": Encoding(vector_dtype="float16"),
+    "float16, lz4": Encoding("lz4", vector_dtype="float16"),
+    "float16, zstd 1": Encoding("zstd", 1, vector_dtype="float16"),
+    "float16 split, zstd 1": Encoding("zstd", 1, split=True, vector_dtype="float16"),
+    "int8, zstd 1": Encoding("zstd", 1, vector_dtype="int8"),
+    "int8 split, zstd 1": Encoding("zstd", 1, split=True, vector_dtype="int8"),
+    "int8 deltas, zstd 1": Encoding("zstd", 1, vector_dtype="int8", other="DELTA_BINARY_PACKED"),
+    "int8 dictionary": Encoding(vector_dtype="int8", other="dictionary"),
+    "int8 dictionary, lz4": Encoding("lz4", vector_dtype="int8", other="dictionary"),
+    "int8 dictionary, zstd 1": Encoding("zstd", 1, vector_dtype="int8", other="dictionary"),
 }
 
 
@@ -156,9 +168,7 @@ def _vectors(scratch: Path, side: int, stride: int, tiny: bool) -> Vectors:
         model=Dinov3(model=str(weights), device="cpu"),
         execution=Execution(batch_size=256),
     )
-    parts = [pq.read_table(store.uri(shard.path), columns=["embedding"]) for shard in manifest.shards]
-    column = pa.concat_tables(parts)["embedding"].combine_chunks()
-    return np.asarray(column.flatten()).reshape(len(column), -1)
+    return Dataset(store, manifest).vectors()
 
 
 def _measure(scratch: Path, vectors: Vectors, rounds: int) -> dict[str, Any]:
@@ -183,8 +193,7 @@ def _measure(scratch: Path, vectors: Vectors, rounds: int) -> dict[str, Any]:
     nearest = _nearest(vectors, queries)
     runs = {}
     for name, path in paths.items():
-        column = pq.read_table(path)["embedding"].combine_chunks()
-        back = np.asarray(column.flatten()).reshape(vectors.shape).astype(np.float32)
+        back = decode_vectors(pq.read_table(path))
         error = np.linalg.norm(back - vectors, axis=1) / np.linalg.norm(vectors, axis=1)
         same = [len(np.intersect1d(a, b)) for a, b in zip(nearest, _nearest(back, queries), strict=True)]
         runs[name] = {

@@ -92,7 +92,7 @@ SCHEMES: dict[str, Callable[[Vectors], Vectors]] = {
 
 def measure(
     *,
-    side: int = 2600,
+    side: int = 2000,
     stride: int = 27,
     widths: tuple[int, ...] = (384, 1024),
     layers: int = 4,

@@ -172,7 +172,9 @@ def test_encodings(tmp_path: Path) -> None:
         assert run["recall_at_10"] == 1 or not lossless
     assert runs["15 bits of mantissa, split, zstd 1"]["relative_error"] < 2**-16
     assert 2**-12 < runs["bfloat16 values in float32, split, lz4"]["relative_error"] < 2**-8
-    assert runs["float16 split, zstd 1"]["scan_ms"] is None
+    for name in ("float16 split, zstd 1", "int8 split, zstd 1"):
+        assert runs[name]["scan_ms"] is None
+    assert runs["int8 dictionary"]["bytes_per_number"] < runs["int8, zstd 1"]["bytes_per_number"]
 
 
 @pytest.mark.slow

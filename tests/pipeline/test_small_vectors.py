@@ -25,6 +25,8 @@ from rasterembed.qa.run import judge_dataset
 from rasterembed.qa.scene_means import scene_means
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher
+from rasterembed.search.index_options import TableIndexOptions
+from rasterembed.search.query import EngineChoice
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.tile_lookup import find_tile, read_vectors
 from rasterembed.store import duck
@@ -66,13 +68,14 @@ class Scenes:
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Scenes:
-    """Two scenes of 6 x 6 tiles in a collection with a table. The vectors are int8."""
+    """Two scenes of 6 x 6 tiles in a collection with a table and a vector index. The vectors are int8."""
     folder = tmp_path_factory.mktemp("small")
     for number in range(2):
         write_scene(folder / f"scenes/{number}.tif", number, side=192)
     model = Dinov3(model=str(tiny_vit), device="cpu")
     settings = PlanSettings(grid=GRID, model=model, selection=Selection(vector_dtype="int8", shard_tiles=20))
-    options = collection_options(tiny_vit, settings=settings, quality_checks=True)
+    index = TableIndexOptions(index="always", index_engine="flat")
+    options = collection_options(tiny_vit, settings=settings, quality_checks=True, vector_index=index)
     embed_collection(ObjectStore(root=str(folder / "store")), NAME, str(folder / "scenes"), options)
     return Scenes(folder, model)
 
@@ -165,7 +168,8 @@ def test_the_table_has_the_rows_of_the_shards_and_other_programs_read_them(scene
     np.testing.assert_allclose(np.stack(in_sql.fetchnumpy()["v"]), decoded, rtol=1e-6)
 
 
-def test_search_ranks_by_the_cosine_of_the_stored_vectors(scenes: Scenes) -> None:
+@pytest.mark.parametrize("engine", ["scan", "flat"])
+def test_search_ranks_by_the_cosine_of_the_stored_vectors(engine: EngineChoice, scenes: Scenes) -> None:
     collection = scenes.collection
     rows = pa.Table.from_batches(collection.vectors())
     numbers, scale = stored(rows)
@@ -175,8 +179,9 @@ def test_search_ranks_by_the_cosine_of_the_stored_vectors(scenes: Scenes) -> Non
         distance = 1 - vectors @ vectors[place]
         distance[place] = np.inf
         query = Query(tile="/".join(names[place]))
-        with CollectionSearcher(scenes.store, NAME, engine="scan") as searcher:
+        with CollectionSearcher(scenes.store, NAME, engine=engine) as searcher:
             answer = searcher.ask(query, k=10)
+        assert [used.name for used in answer.engines] == [engine]
         order = np.argsort(distance, kind="stable")[:10]
         assert [(hit.dataset_id, hit.tile_id) for hit in answer.hits] == [names[place] for place in order]
         np.testing.assert_allclose([hit.distance for hit in answer.hits], distance[order], atol=1e-5)
