@@ -86,6 +86,7 @@ bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md
 	$(BIN)/python -m benchmarks.neighbours
 	$(BIN)/python -m benchmarks.slow_store
 	$(BIN)/python -m benchmarks.encodings
+	$(BIN)/python -m benchmarks.small_vectors
 	-$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.cold_start
 	$(BIN)/python -m benchmarks.prefect_overhead

@@ -28,6 +28,7 @@ from benchmarks import (
     search,
     search_peers,
     slow_store,
+    small_vectors,
     warping,
 )
 from benchmarks.harness import RESULTS
@@ -51,6 +52,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     report.NAME: ("benchmarks.md", report.markdown),
     search.NAME: ("search.md", search.markdown),
     search_peers.NAME: ("decisions/0020-faiss.md", search_peers.markdown),
+    small_vectors.NAME: ("encoding.md", small_vectors.markdown),
     warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }

@@ -34,6 +34,7 @@ from benchmarks import (
     scenes,
     search_peers,
     slow_store,
+    small_vectors,
     tables,
     uploads,
     warping,
@@ -175,6 +176,25 @@ def test_encodings(tmp_path: Path) -> None:
     for name in ("float16 split, zstd 1", "int8 split, zstd 1"):
         assert runs[name]["scan_ms"] is None
     assert runs["int8 dictionary"]["bytes_per_number"] < runs["int8, zstd 1"]["bytes_per_number"]
+
+
+@pytest.mark.slow
+def test_small_vectors(tmp_path: Path) -> None:
+    report = small_vectors.measure(
+        side=300, stride=32, widths=(64,), layers=1, rounds=1, rasters=tmp_path / "none", results=tmp_path
+    )
+    assert json.loads((tmp_path / "small_vectors.json").read_text()) == report
+    assert all(math.isfinite(number) for number in numbers(report))
+    assert small_vectors.markdown(report).count("| 64 numbers, int8 |") == 2
+    sizes = {name: found["bytes_per_number"] for name, found in report["storage"]["64"]["dtypes"].items()}
+    assert 2.5 < sizes["float32"] < 4.2
+    assert 1.5 < sizes["float16"] < 2.2
+    assert 0.7 < sizes["int8"] < 1.6  # The dictionary and the scale weigh more with few and short vectors.
+    (found,) = report["neighbours"].values()
+    recall = found["recall_at_10"]
+    assert recall["1"]["float16"] >= 0.99
+    assert 0.9 < recall["1"]["int8"] <= 1
+    assert recall["30"]["int8, one scale"] <= recall["30"]["int8"] <= recall["1"]["int8"]
 
 
 @pytest.mark.slow
