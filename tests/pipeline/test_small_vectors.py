@@ -168,7 +168,7 @@ def test_the_table_has_the_rows_of_the_shards_and_other_programs_read_them(scene
     np.testing.assert_allclose(np.stack(in_sql.fetchnumpy()["v"]), decoded, rtol=1e-6)
 
 
-@pytest.mark.parametrize("engine", ["scan"])
+@pytest.mark.parametrize("engine", ["scan", "flat"])
 def test_search_ranks_by_the_cosine_of_the_stored_vectors(engine: EngineChoice, scenes: Scenes) -> None:
     collection = scenes.collection
     rows = pa.Table.from_batches(collection.vectors())
