@@ -15,10 +15,12 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import UsedEngine
-from rasterembed.search.engines import ivf
+from rasterembed.search.engines import ivf_building
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, IndexUnusableError
-from rasterembed.search.engines.ivf import IvfEngine, default_lists
+from rasterembed.search.engines.ivf import IvfEngine
+from rasterembed.search.engines.ivf_building import default_lists
+from rasterembed.search.engines.ivf_file import header_dtype
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.filters import Filters
 from rasterembed.search.index.building import build_vector_index
@@ -81,7 +83,7 @@ def test_the_measured_probes_find_99_of_100_neighbours(
 def test_fewer_probes_than_measured_have_too_little_recall(
     monkeypatch: pytest.MonkeyPatch, vectors: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ivf, "_FEWEST_PROBES", 1)
+    monkeypatch.setattr(ivf_building, "_FEWEST_PROBES", 1)
     info = write(vectors, tmp_path / "codes.faiss")
     engine = open_codes(tmp_path / "codes.faiss", info, ROWS, DIMENSIONS)
     assert isinstance(engine, IvfEngine)
@@ -122,8 +124,8 @@ def test_every_row_is_in_the_list_of_its_nearest_centroid(file: Path, engine: Co
 def test_blocks_of_any_size_give_the_same_file(
     monkeypatch: pytest.MonkeyPatch, file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(ivf, "_BLOCK_NUMBERS", 77 * DIMENSIONS)
-    monkeypatch.setattr(ivf, "_PRODUCT_NUMBERS", 99 * (LISTS + 200))
+    monkeypatch.setattr(ivf_building, "_BLOCK_NUMBERS", 77 * DIMENSIONS)
+    monkeypatch.setattr(ivf_building, "_PRODUCT_NUMBERS", 99 * (LISTS + 200))
     assert write(vectors, tmp_path / "codes.faiss") == info
     assert (tmp_path / "codes.faiss").read_bytes() == file.read_bytes()
 
@@ -228,7 +230,7 @@ def test_numbers_that_are_not_finite_are_refused(vectors: NDArray[np.float32], t
 def test_a_file_that_no_build_writes_is_refused(file: Path, info: CodesInfo, tmp_path: Path) -> None:
     good = bytearray(file.read_bytes())
     path = tmp_path / "codes.faiss"
-    fields = ivf._header_dtype(LISTS, DIMENSIONS)
+    fields = header_dtype(LISTS, DIMENSIONS)
     header = np.frombuffer(good, fields, 1)
     inside = [name for name in fields.names if name not in ("centroids", "ranges", "sizes")]
     flipped = [fields.fields[name][1] + n for name in inside for n in range(fields[name].itemsize)]
@@ -251,7 +253,7 @@ def test_a_file_that_no_build_writes_is_refused(file: Path, info: CodesInfo, tmp
 def test_a_row_number_that_the_segment_does_not_have_is_refused(
     file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
 ) -> None:
-    header = np.frombuffer(file.read_bytes(), ivf._header_dtype(LISTS, DIMENSIONS), 1)
+    header = np.frombuffer(file.read_bytes(), header_dtype(LISTS, DIMENSIONS), 1)
     size = int(header["sizes"][0][0])
     queries, selection = unit(vectors), RowSelection.of_mask(np.ones(ROWS, bool))
     for number in (-5, ROWS, 2**62, 0):
@@ -290,7 +292,7 @@ def test_a_file_that_is_overwritten_while_it_is_searched_ends_in_the_scan(tmp_pa
     assert used.name == "ivf"
     with codes.open("r+b") as file:
         size = file.seek(0, 2)
-        file.seek(ivf._header_dtype(index.segments[0].codes.lists, 24).itemsize)
+        file.seek(header_dtype(index.segments[0].codes.lists, 24).itemsize)
         file.write(b"\x7f" * (size - file.tell()))
     again, used = tiles()
     assert (used.name, used.why) == ("scan", "the index is broken: a file of it holds something that no build writes")

@@ -10,7 +10,8 @@ from rasterembed.errors import DataError
 from rasterembed.search.engines.codes_file import NotFiniteError
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, CodesName
 from rasterembed.search.engines.flat import FlatEngine, write_flat
-from rasterembed.search.engines.ivf import IvfEngine, write_ivf
+from rasterembed.search.engines.ivf import IvfEngine
+from rasterembed.search.engines.ivf_building import write_ivf
 
 if TYPE_CHECKING:
     from rasterembed.search.index.stored_rows import StoredVectors
