@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rasterembed.errors import one_line
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 
 if TYPE_CHECKING:
@@ -51,6 +53,19 @@ def finite_blocks(vectors: StoredVectors, size: int) -> Iterator[NDArray[np.floa
                 raise NotFiniteError(first + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0]))
             first += len(block)
             yield block
+
+
+@contextmanager
+def faiss_errors() -> Iterator[None]:
+    """Turn an error of FAISS into the error of an index that cannot be used.
+
+    Raises:
+        IndexUnusableError: if FAISS reports an error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise IndexUnusableError(NoIndexReason.FAILED, one_line(error)) from error
 
 
 def map_file(path: Path, size: int) -> NDArray[np.uint8]:

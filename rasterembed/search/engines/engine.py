@@ -139,6 +139,9 @@ class CodesEngine(Protocol):
 
         Returns:
             At most `count` rows for each query.
+
+        Raises:
+            IndexUnusableError: if the codes cannot be searched. The engine must then not be used again.
         """
 
     def close(self) -> None:

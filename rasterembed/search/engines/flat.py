@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.engines.codes_file import check_header, finite_blocks, map_file
+from rasterembed.search.engines.codes_file import check_header, faiss_errors, finite_blocks, map_file
 from rasterembed.search.engines.engine import Candidates, CodesInfo, EngineName
 from rasterembed.search.engines.workers import run_all
 from rasterembed.search.rerank import rounding_bound
@@ -121,7 +121,11 @@ class FlatEngine:
     def candidates(
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, widening: int = 1
     ) -> Candidates:
-        """Return the rows with the highest scores. See `CodesEngine.candidates`. `widening` has no effect."""
+        """Return the rows with the highest scores. See `CodesEngine.candidates`. `widening` has no effect.
+
+        Raises:
+            IndexUnusableError: if FAISS reports an error.
+        """
         selected = self._rows if selection is None else selection.count
         count = min(count, selected)
         if count == 0:
@@ -193,7 +197,8 @@ def _scan(
     scanner = quantizer.select_InvertedListScanner(faiss.METRIC_INNER_PRODUCT, None, True, selector)
     try:
         scanner.set_list(0, 0.0)
-        return _scan_with(scanner, codes, queries, min(count, len(codes)), first)
+        with faiss_errors():
+            return _scan_with(scanner, codes, queries, min(count, len(codes)), first)
     finally:
         # FAISS leaves it to the caller to release a scanner. The Python object does not do it.
         faiss.InvertedListScanner.__swig_destroy__(scanner)

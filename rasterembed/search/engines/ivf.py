@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.engines.codes_file import map_file
+from rasterembed.search.engines.codes_file import faiss_errors, map_file
 from rasterembed.search.engines.engine import Candidates, CodesInfo, EngineName, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.ivf_file import (
     Training,
@@ -93,7 +93,7 @@ class IvfEngine:
         as many rows as a query without a selection.
 
         Raises:
-            IndexUnusableError: if the file has a row number that the segment does not have.
+            IndexUnusableError: if a row number in the file is impossible, or if FAISS reports an error.
         """
         selected = self._rows if selection is None else selection.count
         count = min(count, selected)
@@ -136,6 +136,7 @@ class IvfEngine:
             )
         # The index reads the mapped file, which must not be released before the search ends.
         index, mapped = self._index, self._mapped
-        rows: NDArray[np.int64] = index.search(queries, count, params=parameters)[1]
+        with faiss_errors():
+            rows: NDArray[np.int64] = index.search(queries, count, params=parameters)[1]
         del mapped
         return rows

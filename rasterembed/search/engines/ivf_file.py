@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.engines.codes_file import check_header
+from rasterembed.search.engines.codes_file import check_header, faiss_errors
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 
 _MOST_HEADER_BYTES = 2**30
@@ -42,11 +42,9 @@ def open_faiss_index(file: NDArray[np.uint8]) -> Any:
     """
     import faiss
 
-    try:
+    with faiss_errors():
         reader = faiss.ZeroCopyIOReader(faiss.swig_ptr(file), len(file))
         return faiss.read_index(reader, faiss.IO_FLAG_MMAP_IFC)
-    except RuntimeError as error:
-        raise IndexUnusableError(NoIndexReason.FAILED, f"FAISS cannot read it: {str(error).splitlines()[0]}") from error
 
 
 def header_dtype(lists: int, dimensions: int) -> np.dtype[np.void]:
