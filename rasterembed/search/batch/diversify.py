@@ -8,6 +8,7 @@ one; here, nearness is the distance between unit vectors, which grows with the c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from rasterembed.errors import UsageError
 from rasterembed.search.answer import Answer
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, scenes_shown
 from rasterembed.search.batch.result_file import BatchResult, find_result_files
-from rasterembed.search.index.stored_rows import BLOCK_ROWS
+from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import ANSWER_ENDINGS, OutputFile
 from rasterembed.search.searcher import dataset_hits
@@ -132,14 +133,15 @@ def choose_diverse(tiles: AllTiles, count: int, allowed: NDArray[np.bool_], seed
         allowed: which tiles may be chosen, shape (n,). At least one.
         seed: seed of the first tile, or None to begin with the tile nearest to the mean.
     """
+    vectors, lengths = tiles.vectors, _lengths(tiles.vectors)
     numbers: list[int] = []
     near: list[float] = []
     if seed is None:
-        mean = np.zeros(tiles.vectors.dimensions, np.float64)
-        for start, block in enumerate(tiles.vectors.blocks()):
+        mean = np.zeros(vectors.dimensions, np.float64)
+        for start, block in enumerate(vectors.blocks()):
             mean += block[allowed[start * BLOCK_ROWS : start * BLOCK_ROWS + len(block)]].sum(axis=0, dtype=np.float64)
         length = float(np.linalg.norm(mean))
-        distance = _distances_to(tiles, (mean / (length or 1.0)).astype(np.float32))
+        distance = _distances_to(vectors, lengths, (mean / (length or 1.0)).astype(np.float32))
         first = _best(-distance, allowed, tiles.id_rank)
     else:
         by_id = np.flatnonzero(allowed)[np.argsort(tiles.id_rank[allowed])]
@@ -149,8 +151,8 @@ def choose_diverse(tiles: AllTiles, count: int, allowed: NDArray[np.bool_], seed
     while True:
         numbers.append(number)
         near.append(far)
-        unit = tiles.vectors.unit(np.array([number]))[0]
-        np.minimum(nearest, _distances_to(tiles, unit), out=nearest)
+        unit = vectors.unit(np.array([number]))[0]
+        np.minimum(nearest, _distances_to(vectors, lengths, unit), out=nearest)
         nearest[number] = 0.0
         number = _best(nearest, allowed, tiles.id_rank)
         far = float(nearest[number])
@@ -179,9 +181,31 @@ def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
     )
 
 
-def _distances_to(tiles: AllTiles, unit: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the cosine distance of every tile to a unit vector, shape (n,)."""
-    return np.concatenate([np.float32(1.0) - block @ unit for block in tiles.vectors.blocks()])
+def _lengths(vectors: StoredVectors) -> NDArray[np.float32]:
+    """Return the length of every stored vector, shape (n,)."""
+    squares = [np.einsum("ij,ij->i", block, block, dtype=np.float64) for _, block in _stored_blocks(vectors)]
+    lengths: NDArray[np.float32] = np.sqrt(np.concatenate(squares)).astype(np.float32)
+    return lengths
+
+
+def _distances_to(
+    vectors: StoredVectors, lengths: NDArray[np.float32], unit: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return the cosine distance of every vector to a unit vector, shape (n,).
+
+    The stored vectors are not scaled to length 1, which would take most of the time of a pass.
+    """
+    distances = np.empty(vectors.rows, np.float32)
+    for start, block in _stored_blocks(vectors):
+        part = slice(start, start + len(block))
+        distances[part] = 1.0 - (block @ unit) / lengths[part]
+    return distances
+
+
+def _stored_blocks(vectors: StoredVectors) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield the stored vectors in blocks, as float32, with the number of their first row."""
+    for start in range(0, vectors.rows, BLOCK_ROWS):
+        yield start, vectors.values[start : start + BLOCK_ROWS].astype(np.float32, copy=False)
 
 
 def _best(values: NDArray[np.float32], allowed: NDArray[np.bool_], id_rank: NDArray[np.int64]) -> int:
