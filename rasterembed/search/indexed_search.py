@@ -109,22 +109,34 @@ class SegmentSearch:
         distances = np.concatenate([compared.distances for compared in found])
         limit = _limit(distances, needed)
         kept = [compared.rows[compared.distances <= limit] for compared in found]
-        places = [
-            segment.rows.take(rows, identity).append_column("row", pa.array(rows)).append_column(
-                "segment", pa.array(np.full(len(rows), number, np.int32))
-            )
-            for number, (segment, rows) in enumerate(zip(self.index.segments, kept, strict=True))
-        ]  # fmt: skip
-        ordered = in_order(pa.concat_tables(places), distances[distances <= limit], identity, needed)
-        parts, order = [], []
-        numbers, rows = ordered["segment"].to_numpy(), ordered["row"].to_numpy()
-        for number, segment in enumerate(self.index.segments):
-            chosen = np.flatnonzero(numbers == number)
-            if len(chosen) or not number:
-                parts.append(segment.rows.take(rows[chosen]))
-                order.append(chosen)
-        table = pa.concat_tables(parts).take(pa.array(np.argsort(np.concatenate(order), kind="stable")))
-        return table.append_column("distance", ordered["distance"])
+        distances = distances[distances <= limit]
+        if len(distances) > 2 * needed:
+            # Many rows are equally far away. Only the ids of all of them are read.
+            ordered = in_order(self._take(kept, identity, numbers=True), distances, identity, needed)
+            numbers, rows = ordered["segment"].to_numpy(), ordered["number"].to_numpy()
+            order = np.argsort(numbers, kind="stable")
+            kept = [rows[order][numbers[order] == number] for number in range(len(kept))]
+            distances = ordered["distance"].to_numpy()[order]
+        return in_order(self._take(kept), distances, identity, needed)
+
+    def _take(
+        self, kept: Sequence[NDArray[np.int64]], columns: Sequence[str] | None = None, *, numbers: bool = False
+    ) -> pa.Table:
+        """Return some rows of each segment, one segment after the other.
+
+        Args:
+            kept: row numbers of each segment.
+            columns: names of the columns. None: all columns.
+            numbers: whether the columns `segment` and `number` have the number of the segment and of the row.
+        """
+        parts = []
+        for number, (segment, rows) in enumerate(zip(self.index.segments, kept, strict=True)):
+            part = segment.rows.take(rows, columns)
+            if numbers:
+                part = part.append_column("segment", pa.array(np.full(len(rows), number, np.int32)))
+                part = part.append_column("number", pa.array(rows))
+            parts.append(part)
+        return pa.concat_tables(parts)
 
     def close(self) -> None:
         """Release the mapped files. No thread may use the index any more."""

@@ -269,8 +269,11 @@ class Searcher:
         self, con: duckdb.DuckDBPyConnection, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
     ) -> tuple[pa.Table, UsedEngine]:
         """Return the k nearest tiles of one dataset, and the engine that found them."""
-        scan = ScanEngine(dataset, con)
-        return self._indexes[dataset.id].nearest(vector, k, filters, lambda: scan.nearest(vector, k, filters))
+
+        def scan() -> pa.Table:
+            return ScanEngine(dataset, con).nearest(vector, k, filters)
+
+        return self._indexes[dataset.id].nearest(vector, k, filters, scan)
 
 
 def check_k(k: int) -> None:
