@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import Any
 
@@ -25,6 +26,10 @@ _MUCH_LARGER = 4
 MAX_SIDE = 4096
 """Largest side of an image, px. A larger image is refused, because it is a raster and not an example."""
 
+_one_image = threading.Lock()
+"""Only one thread at a time reads and embeds an image. `warnings.catch_warnings` changes a setting of the process, and
+the process has one model."""
+
 
 def embed_chip(
     store: ObjectStore, plan: Plan, image: str, *, device: Device = "auto", hub_token: str | None = None
@@ -45,11 +50,12 @@ def embed_chip(
         UsageError: if `image` is neither a path nor an S3 URI.
         DataError: if the image cannot be read, or if the meaning of its values is not known.
     """
-    pixels, valid, radiometry = read_chip(store, plan, image)
     from rasterembed.model.embedder import load_embedder  # A search without an image must not load PyTorch.
 
-    embedder = load_embedder(plan.model, resolve_device(device), hub_token)
-    vector: NDArray[np.float32] = embedder.embed(pixels[None], valid[None], radiometry)[0]
+    with _one_image:
+        pixels, valid, radiometry = read_chip(store, plan, image)
+        embedder = load_embedder(plan.model, resolve_device(device), hub_token)
+        vector: NDArray[np.float32] = embedder.embed(pixels[None], valid[None], radiometry)[0]
     return vector
 
 
@@ -87,7 +93,7 @@ def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
         plan: the dataset's plan.
         image: a path, or s3://bucket/key, that `read_chip` can read.
     """
-    with warnings.catch_warnings():
+    with _one_image, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         profile = inspect_raster(store, locate(image, "image"), allow_no_crs=True)
     short, long = sorted((profile.width, profile.height))
