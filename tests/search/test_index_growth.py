@@ -39,6 +39,7 @@ from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
 from tests.support.scenes import collection_options, write_scene
+from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 24
@@ -367,3 +368,37 @@ def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path, monkeypatch: 
         "no index: the options turn it off",
     ]
     assert not list((tmp_path / "store/collections/survey/index").iterdir())
+
+
+def test_an_index_on_s3_grows_without_a_download_of_rows_and_vectors(
+    moto: S3Server, bucket: str, pristine: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(collection_pipeline, "_update_index", lambda *_: None)
+    moto.create_bucket(bucket)
+    keys = {"access_key": moto.access_key, "secret_key": moto.secret_key}
+    store = ObjectStore(root=f"s3://{bucket}/at", endpoint_url=moto.endpoint_url, **keys)
+    options = TableIndexOptions(index="always", index_engine="ivf", index_lists=3)
+
+    def build() -> BuildResult:
+        collection = Collection.open(store, "survey")
+        assert collection.table is not None
+        return build_vector_index(VectorFiles.of_table(collection, collection.table), options)
+
+    def cached() -> set[str]:
+        return {path.name.partition("-")[0] for path in (tmp_path / "cache").rglob("indexes/*/*")}
+
+    for path in Path(pristine.store.root).rglob("*"):
+        key = str(path.relative_to(pristine.store.root))
+        if path.is_file() and "/index/" not in key and "/lease/" not in key:
+            store.write(key, path.read_bytes())
+    assert build().outcome is BuildOutcome.BUILT
+    rebuild_collection(store, "survey", datasets=["c"])
+    assert build().outcome is BuildOutcome.GREW
+    assert build().outcome is BuildOutcome.CURRENT
+    assert cached() == {"codes", "scenes"}
+    collection = Collection.open(store, "survey")
+    assert collection.table is not None
+    index = open_segments(VectorFiles.of_table(collection, collection.table))
+    assert len(rows_of(index)) == 3 * SIDE * SIDE
+    assert cached() == {"codes", "scenes", "rows", "vectors"}
