@@ -54,6 +54,8 @@ _MAX_DIFFERENCE = 0.5
 _SAME_SHARE = 0.01
 """Two stretches count as the same if black and white differ by at most this share of the range from black to white."""
 
+_COLOURS = ("red", "green", "blue")
+
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]
 
@@ -214,6 +216,8 @@ def resolve_radiometry(
         UsageError: if a band does not exist or is the alpha band, or if the shared stretch does not fit the raster.
         DataError: if the raster has only an alpha band, or if percentiles are needed and cannot be computed.
     """
+    if radiometry.bands == "auto":
+        _check_colours(profile, uri)
     bands = _resolve_bands(radiometry, profile, uri)
     has_palette = profile.palette is not None and bands == (1, 1, 1)
     if shared is not None:
@@ -285,6 +289,16 @@ def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palet
     return ResolvedRadiometry(bands=bands, low=(low,) * 3, high=(high,) * 3, palette=palette, method=method)
 
 
+def _check_colours(profile: RasterProfile, uri: str) -> None:
+    """Refuse a scene of several files with one or two of the colours. A person has forgotten the file of another."""
+    missing = [colour for colour in _COLOURS if _band_named(profile, colour) is None]
+    if len(profile.assets) > 1 and 0 < len(missing) < len(_COLOURS):
+        raise UsageError(
+            f"{uri}: the scene has no channel {' and no channel '.join(missing)}: add it, or choose channels with "
+            "`bands`: one number for grey, three for colours"
+        )
+
+
 def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> tuple[int, int, int]:
     """Return the bands of red, green and blue.
 
@@ -301,7 +315,7 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> 
                 )
         first, *rest = radiometry.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
-    named = [_band_named(profile, colour) for colour in ("red", "green", "blue")]
+    named = [_band_named(profile, colour) for colour in _COLOURS]
     if None not in named:
         red, green, blue = (band for band in named if band is not None)
         return red, green, blue

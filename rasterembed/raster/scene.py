@@ -69,6 +69,10 @@ def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ())
     """
     wanted = tuple(assets)
     scene = _mapping_in(scene) or scene if isinstance(scene, str) else scene
+    if isinstance(scene, str) and _one_channel(scene) is not None:
+        raise UsageError(
+            f"{scene!r} has one channel, and a mapping has at least two: for a single file, give {_one_channel(scene)}"
+        )
     several = _several(scene) if isinstance(scene, str) else None
     if several is not None:
         raise UsageError(
@@ -94,6 +98,13 @@ def _mapping_in(text: str) -> dict[str, str] | None:
     if twice is not None:
         raise UsageError(f"channel {twice!r} has two files: give each channel once")
     return {name: file for name, _, file in pairs}
+
+
+def _one_channel(text: str) -> str | None:
+    """Return the file of a mapping with only one channel, such as `red=B04.tif`, or None if the text is no mapping."""
+    name, _, file = text.partition("=")
+    is_mapping = _CHANNEL.fullmatch(name) and file and "\0" not in text and not os.path.lexists(text)
+    return file if is_mapping and "," not in file else None
 
 
 def _several(text: str) -> str | None:

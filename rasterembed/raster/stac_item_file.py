@@ -117,6 +117,11 @@ def parse_item(uri: str, item: object) -> ItemFile:
     """
     if not isinstance(item, dict) or item.get("type") != "Feature" or not isinstance(item.get("assets"), dict):
         kind = item.get("type") if isinstance(item, dict) else None
+        if kind in ("FeatureCollection", "Catalog", "Collection"):
+            raise DataError(
+                f"{uri}: its type is {kind!r}, which can have several scenes: embed them as a collection "
+                "(`rasterembed collection embed SCENES --collection NAME`), or give one Item of it"
+            )
         what = f" (its type is {str(kind)[:40]!r})" if kind is not None else ""
         raise DataError(f"{uri}: it is not a STAC Item{what}: give a Feature with `assets`, or a raster")
     properties = _mapping(item.get("properties"))

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 
 from rasterembed.errors import UsageError
 from rasterembed.near_names import near_names
+from rasterembed.store.layout import CollectionLayout, DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 
 
 def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *, first: str) -> UsageError:
-    """Return the error for an id that a store does not have. The text names similar ids, if there are any.
+    """Return the error for an id that a store does not have.
+
+    The text names similar ids, if there are any. If the id is that of a collection in place of a dataset, or of a
+    dataset in place of a collection, the text says so.
 
     Args:
         store: the store.
@@ -19,8 +23,25 @@ def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *
         ids: all ids of this kind in the store.
         first: the step that gives an empty store its first id, such as `embed a raster`.
     """
-    if ids:
+    other = {"dataset": "collection", "collection": "dataset"}[kind]
+    if _has(store, other, wanted):
+        advice = (
+            f"{wanted!r} is a {other}: give `{other}={wanted}` where a command takes both, or see "
+            f"`rasterembed {'datasets' if other == 'dataset' else other} show {wanted}`"
+        )
+    elif ids:
         advice = f"check the id and the root; the store has {near_names(wanted, ids)}"
     else:
         advice = f"the store has no {kind}{store.why_empty}: check the root, or {first} first"
     return UsageError(f"there is no {kind} {wanted!r} in {store.root}: {advice}")
+
+
+def _has(store: ObjectStore, kind: str, wanted: str) -> bool:
+    """Return whether a store has a dataset or a collection of this name."""
+    try:
+        layout = DatasetLayout(wanted) if kind == "dataset" else CollectionLayout(wanted)
+    except UsageError:
+        return False
+    if isinstance(layout, DatasetLayout):
+        return name_of(layout.manifest) in store.sizes(layout.dataset_folder)
+    return name_of(layout.stac_collection) in store.sizes(layout.collection_folder)

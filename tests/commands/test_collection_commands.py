@@ -81,6 +81,12 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     answer = str(run(app, words[words.index("search") :]))
     assert "survey--" in answer
 
+    # The name of a collection in place of a dataset's is recognised.
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(app, ["qa", "survey", "--root", root])
+    assert "'survey' is a collection: give --collection survey where " in capsys.readouterr().err
+
     # An existing collection gives its settings. Only the scene that failed is tried again.
     again = command("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
     assert facts(again)["this run"] == "1 tried again, 2 unchanged"

@@ -302,6 +302,21 @@ def test_channels_are_found_by_name(tmp_path: Path, store: ObjectStore) -> None:
     assert chosen == (1, 4, 3)
 
 
+def test_a_scene_without_one_of_the_three_colours_is_refused(tmp_path: Path, store: ObjectStore) -> None:
+    """It would become grey, from its first channel, without a word."""
+    files = write_bands(tmp_path, bands())
+    del files["blue"]
+    source = register_scene(store, files)
+    profile = inspect_scene(store, source)
+    with pytest.raises(UsageError, match=r"the scene has no channel blue: add it, or choose channels with `bands`"):
+        resolve_radiometry(store, source.uri, profile, Radiometry(range=(0, 1)))
+    grey = resolve_radiometry(store, source.uri, profile, Radiometry(range=(0, 1), bands=(2,)))
+    assert grey.bands == (2, 2, 2)
+    other = register_scene(store, {"vv": files["red"], "vh": files["green"]})
+    resolved = resolve_radiometry(store, other.uri, inspect_scene(store, other), Radiometry(range=(0, 1)))
+    assert resolved.bands == (1, 1, 1)
+
+
 ONE = {"href": "red.tif", "type": "image/tiff"}
 
 
@@ -361,7 +376,11 @@ def test_files_that_do_not_fit_are_refused_with_both_shown(
         ("[", "it is not JSON"),
         ("[" * 100_000, "it is not JSON"),
         ("[]", "it is not a STAC Item"),
-        ('{"type": "FeatureCollection", "features": []}', r"its type is 'FeatureCollection'"),
+        (
+            '{"type": "FeatureCollection", "features": []}',
+            r"'FeatureCollection'.*`rasterembed collection embed",
+        ),
+        ('{"type": "Collection", "links": []}', r"'Collection'.*`rasterembed collection embed"),
         ('{"type": "Feature", "assets": {}}', r"0 data assets.*it has none"),
         (
             '{"type": "Feature", "assets": {"a": 5, "b": {"href": 3, "type": "image/tiff"}}}',
@@ -395,6 +414,8 @@ def test_a_scene_that_a_person_names_wrongly_is_refused(tmp_path: Path, store: O
         register_scene(store, files, ("red",))
     with pytest.raises(UsageError, match="0 channels"):
         register_scene(store, {})
+    with pytest.raises(UsageError, match=rf"has one channel, and a mapping has .* give {files['red']}$"):
+        register_scene(store, f"red={files['red']}")
     stack = write(tmp_path / "stack.tif", bands())
     with pytest.raises(DataError, match="it has 3 bands, and the file of channel 'red' needs one"):
         inspect_scene(store, register_scene(store, {"red": str(stack)}))
