@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,24 @@ def test_threads_get_the_same_candidates(
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(lambda n: pieces.candidates(queries[n : n + 1], 5, None).rows[0], range(ROWS)))
     assert np.array_equal(alone, together)
+
+
+def test_a_forked_process_has_its_own_threads(pieces: CodesEngine, vectors: NDArray[np.float32]) -> None:
+    query = unit(vectors[:1])
+    expected = pieces.candidates(query, 5, None).rows.tolist()
+    with ProcessPoolExecutor(1, get_context("fork"), initializer=_inherit, initargs=(pieces,)) as processes:
+        assert processes.submit(_ask_inherited, query).result(timeout=60) == expected
+
+
+_inherited: list[CodesEngine] = []
+
+
+def _inherit(engine: CodesEngine) -> None:
+    _inherited.append(engine)
+
+
+def _ask_inherited(query: NDArray[np.float32]) -> list[list[int]]:
+    return _inherited[0].candidates(query, 5, None).rows.tolist()
 
 
 def test_queries_leave_no_memory_behind(engine: CodesEngine, vectors: NDArray[np.float32]) -> None:
