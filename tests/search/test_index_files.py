@@ -198,6 +198,16 @@ def test_a_foreign_arrow_file_is_refused(tmp_path: Path, how: str) -> None:
 # When files are checked
 
 
+@pytest.mark.parametrize("kind", ["rows", "vectors", "codes"])
+def test_an_impossible_size_is_not_believed(indexed: Indexed, kind: str) -> None:
+    """A file on S3 is downloaded as a whole, so its size must fit the number of rows."""
+    path = indexed.folder / "index.json"
+    stored = json.loads(path.read_text())
+    stored["segments"][0][f"{kind}_file"]["bytes"] = 10**9
+    path.write_text(json.dumps(stored))
+    assert indexed.why_unusable() is NoIndexReason.INFO_UNREADABLE
+
+
 def damage(path: Path) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-9] + bytes(byte ^ 1 for byte in data[-9:-8]) + data[-8:])

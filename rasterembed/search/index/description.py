@@ -6,6 +6,7 @@ writes the description last, so readers see the old index or the new one.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
@@ -25,6 +26,12 @@ MOST_SEGMENTS = 64
 
 _MOST_ROWS = 10**12
 """Largest number of rows that is believed."""
+
+_ROW_BYTES = 8192
+"""Largest mean size of a row in a file without vectors that is believed, in bytes. Most rows take about 250 bytes."""
+
+_FILE_BYTES = 16 * 2**20
+"""Size in bytes that is believed of a file with hardly any rows."""
 
 _Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -161,12 +168,30 @@ class VectorIndex(BaseModel):
         """Size of all files in bytes, without `index.json`."""
         return sum(file.bytes for file in self.files)
 
+    def _largest(self) -> Iterator[tuple[SegmentFile, int]]:
+        """Yield each file, and the largest size in bytes that a build can give it.
+
+        A file of a bucket is downloaded as a whole. A wrong size must not fill the disk.
+        """
+        vector = 4 * self.dimensions
+        if self.database is not None:  # DuckDB keeps the vectors twice, and up to 256 links of each.
+            yield self.database.file, _FILE_BYTES + self.rows * (4 * vector + 2 * _ROW_BYTES)
+        for segment in self.segments:
+            for file in (segment.rows_file, segment.scenes_file):
+                if file is not None:
+                    yield file, _FILE_BYTES + segment.rows * _ROW_BYTES
+            yield segment.vectors_file, segment.rows * vector
+            yield segment.codes_file, _FILE_BYTES + (segment.rows + segment.codes.lists) * (vector + 64)
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if (self.engine == "vss") != (self.database is not None) or (self.engine == "vss") == bool(self.segments):
             raise ValueError("an index has either segments or a database")
         if self.segments and self.rows != sum(segment.live_rows for segment in self.segments):
             raise ValueError("the number of rows is not that of the segments")
+        for file, most in self._largest():
+            if file.bytes > most:
+                raise ValueError(f"a file with so few rows cannot have {file.bytes} bytes")
         names = [file.name for file in self.files]
         if len(set(names)) != len(names):
             raise ValueError("two files have the same name")
