@@ -34,7 +34,8 @@ _ELEMENT = f"{EMBEDDING}.list.element"
 _LARGEST = 127
 """Largest stored integer. -128 is not used, so that a vector and its opposite have opposite integers."""
 
-_TYPES: dict[VectorDtype, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
+VECTOR_TYPES: dict[VectorDtype, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16(), "int8": pa.int8()}
+"""Arrow type of the stored numbers, by the type of the vectors."""
 
 
 def vector_fields(vector_dtype: VectorDtype, dimensions: int) -> tuple[pa.Field, ...]:
@@ -44,7 +45,7 @@ def vector_fields(vector_dtype: VectorDtype, dimensions: int) -> tuple[pa.Field,
         vector_dtype: type of the stored vectors.
         dimensions: length of a vector.
     """
-    element = pa.field("element", _TYPES[vector_dtype], nullable=False)
+    element = pa.field("element", VECTOR_TYPES[vector_dtype], nullable=False)
     embedding = pa.field(EMBEDDING, pa.list_(element, dimensions), nullable=False)
     return (embedding, pa.field(SCALE, pa.float32(), nullable=False)) if vector_dtype == "int8" else (embedding,)
 

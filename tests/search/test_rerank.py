@@ -9,16 +9,17 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from rasterembed.search.index.stored_rows import StoredDtype, StoredVectors
+from rasterembed.dataset.selection import VectorDtype
+from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.rerank import compare_all, cosine_distances, in_order, rerank, rounding_bound
 from rasterembed.search.row_selection import RowSelection, SelectionCache
 
-DTYPES: tuple[StoredDtype, ...] = ("float32", "float16", "int8")
+DTYPES: tuple[VectorDtype, ...] = ("float32", "float16", "int8")
 
 
 def _stored(path: Path, vectors: NDArray[np.generic]) -> StoredVectors:
     vectors.tofile(path)
-    dtype: StoredDtype = next(dtype for dtype in DTYPES if np.dtype(dtype) == vectors.dtype)
+    dtype: VectorDtype = next(dtype for dtype in DTYPES if np.dtype(dtype) == vectors.dtype)
     return StoredVectors(path, len(vectors), vectors.shape[1], dtype)
 
 
@@ -29,7 +30,7 @@ def _brute_force(query: NDArray[np.generic], vectors: NDArray[np.generic]) -> ND
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_distances_are_exact_for_every_dtype(tmp_path: Path, dtype: StoredDtype) -> None:
+def test_distances_are_exact_for_every_dtype(tmp_path: Path, dtype: VectorDtype) -> None:
     rng = np.random.default_rng(1)
     vectors = (rng.standard_normal((300, 40)) * 30).clip(-127, 127).astype(dtype)
     query = rng.standard_normal(40).astype(np.float32)

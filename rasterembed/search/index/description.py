@@ -13,9 +13,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
+from rasterembed.dataset.selection import VectorDtype
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.search.engines.engine import CodesInfo, IndexUnusableError, NoIndexReason
-from rasterembed.search.index.stored_rows import StoredDtype
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import IndexFileKind, index_file_kind
 from rasterembed.store.storage import MAX_OBJECT_BYTES
@@ -62,7 +62,7 @@ class Segment(BaseModel):
 
     rows: int = Field(ge=1, le=_MOST_ROWS)
     """Number of rows, with those of dropped scenes."""
-    dtype: StoredDtype
+    dtype: VectorDtype
     """Type of the stored vectors."""
     rows_file: SegmentFile
     """Arrow file with the columns of the answer and of the filters."""

@@ -16,11 +16,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
+from rasterembed.dataset.selection import VectorDtype
+from rasterembed.dataset.vector_column import EMBEDDING, VECTOR_TYPES
 from rasterembed.errors import DataError, one_line
 from rasterembed.search.engines.codes import CodesParameters, write_codes
 from rasterembed.search.index.arrow_file import arrow_file
 from rasterembed.search.index.description import Segment, SegmentFile
-from rasterembed.search.index.stored_rows import StoredDtype, StoredVectors
+from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import IndexFileKind, new_index_file_name
 from rasterembed.store.local_file import LocalFile, local_file
@@ -34,7 +36,7 @@ SCENES_SCHEMA = pa.schema(
 )
 """Columns of the scenes file of a segment: the scene, the digest of its state, and its number of rows."""
 
-_DTYPES: dict[pa.DataType, StoredDtype] = {pa.float32(): "float32", pa.float16(): "float16", pa.int8(): "int8"}
+_DTYPES = {element: name for name, element in VECTOR_TYPES.items()}
 
 
 def write_segment(
@@ -93,21 +95,21 @@ def _write_scenes(path: Path, scenes: Mapping[str, str], counts: Counter[str | N
 
 def _write_rows(
     files: VectorFiles, scenes: frozenset[str] | None, rows_path: Path, vectors_path: Path
-) -> tuple[Counter[str | None], StoredDtype]:
+) -> tuple[Counter[str | None], VectorDtype]:
     """Write the rows file and the vectors file.
 
     Returns:
         The number of rows of each scene, and the type of the vectors. The rows of a dataset are counted under None.
     """
     counts: Counter[str | None] = Counter()
-    dtype: StoredDtype | None = None
+    dtype: VectorDtype | None = None
     schema = files.index_schema
     with arrow_file(rows_path, schema) as target, vectors_path.open("wb") as vectors:
         for key in files.keys:
             for batch in _read(files, key, scenes):
                 try:
                     target.write(batch.select(schema.names))
-                    dtype = _write_vectors(vectors, batch["embedding"], files.dimensions)
+                    dtype = _write_vectors(vectors, batch[EMBEDDING], files.dimensions)
                 except (pa.ArrowException, ValueError) as error:
                     raise _unreadable(files, key, error) from error
                 counts.update(batch["dataset_id"].to_pylist() if files.of_collection else {None: len(batch)})
@@ -119,7 +121,7 @@ def _read(files: VectorFiles, key: str, scenes: frozenset[str] | None) -> Iterat
 
     A row group without such rows is not read, except for its column `dataset_id`.
     """
-    columns = [*files.index_schema.names, "embedding"]
+    columns = [*files.index_schema.names, EMBEDDING]
     wanted = None if scenes is None else pa.array(sorted(scenes), pa.string())
     with files.store.open(key) as file:
         try:
@@ -135,7 +137,7 @@ def _read(files: VectorFiles, key: str, scenes: frozenset[str] | None) -> Iterat
             raise _unreadable(files, key, error) from error
 
 
-def _write_vectors(target: IO[bytes], column: pa.ChunkedArray, dimensions: int) -> StoredDtype:
+def _write_vectors(target: IO[bytes], column: pa.ChunkedArray, dimensions: int) -> VectorDtype:
     """Append the vectors of a column to the vectors file, and return the type of their numbers.
 
     Raises:

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-StoredDtype = Literal["float32", "float16", "int8"]
-"""Type of the numbers of the stored vectors. The scale of an int8 vector is not stored: it does not change a cosine."""
+from rasterembed.dataset.selection import VectorDtype
 
 BLOCK_ROWS = 16_384
 """Number of rows in a block of `StoredVectors.blocks`, and in a batch of a rows file. Only the last one has fewer."""
@@ -35,17 +33,18 @@ class StoredVectors:
         dtype: type of the stored numbers.
     """
 
-    def __init__(self, path: Path, rows: int, dimensions: int, dtype: StoredDtype) -> None:
+    def __init__(self, path: Path, rows: int, dimensions: int, dtype: VectorDtype) -> None:
         self.rows = rows
         """Number of vectors."""
         self.dimensions = dimensions
         """Length of a vector."""
-        self.dtype: StoredDtype = dtype
+        self.dtype: VectorDtype = dtype
         """Type of the stored numbers."""
         self.values: NDArray[np.generic] = np.memmap(
             path, np.dtype(dtype).newbyteorder("<"), "r", 0, (rows, dimensions)
         )
-        """The stored numbers, shape (rows, dimensions), mapped read-only. int8 vectors lack their scales."""
+        """The stored numbers, shape (rows, dimensions), mapped read-only. int8 vectors lack their scales, which do not
+        change a cosine."""
 
     def unit(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some vectors, scaled to length 1. A zero vector stays zero.
