@@ -171,14 +171,18 @@ def find_outputs(
         out: file for the tiles of an answer, or None.
         sheet: file for a contact sheet, or None.
         local: whether local files are allowed.
-        inputs: files that the search reads. None is left out.
+        inputs: files that the search reads: paths, `s3://bucket/key`, or `store:KEY`. None is left out.
 
     Raises:
         UsageError: see `find_output`; or if a file is one of the inputs.
     """
     tiles = None if out is None else find_output(store, out, *ANSWER_ENDINGS, local=local)
     picture = None if sheet is None else find_output(store, sheet, ".png", local=local)
+    addresses = [
+        store.uri(address.removeprefix(STORE_PREFIX)) if address and address.startswith(STORE_PREFIX) else address
+        for address in inputs
+    ]
     for file in (tiles, picture):
         if file is not None:
-            file.check_not_read(inputs)
+            file.check_not_read(addresses)
     return tiles, picture

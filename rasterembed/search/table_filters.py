@@ -132,6 +132,7 @@ class TableFilters:
         self.con.register("passing", pa.concat_tables(passing))
         chosen = self.con.execute(_picked_sql("segment, number", "passing JOIN scenes USING (dataset_id)", self.pick))
         segment_numbers, numbers = (column.to_numpy() for column in chosen.to_arrow_table().columns)
+        self.con.unregister("passing")  # The connection is kept for other queries, and would keep the rows in memory.
         return [
             RowSelection.of_numbers(numbers[segment_numbers == i], segment.rows).mask
             for i, segment in enumerate(segments)

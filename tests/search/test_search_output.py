@@ -164,6 +164,8 @@ def test_a_result_never_replaces_a_file_that_the_search_reads(tmp_path: Path) ->
             find_outputs(store, out, None, inputs=(None, str(area)))
     with pytest.raises(UsageError, match=r"chip\.png: the search reads this file"):
         find_outputs(store, None, "store:searches/chip.png", inputs=(store.uri("searches/chip.png"),))
+    with pytest.raises(UsageError, match=r"classes\.csv: the search reads this file"):
+        find_outputs(store, "store:searches/classes.csv", None, inputs=("store:searches/classes.csv",))
     other, _ = find_outputs(store, str(tmp_path / "found.geojson"), None, inputs=(str(area),))
     assert other is not None
 
