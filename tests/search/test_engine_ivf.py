@@ -15,7 +15,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import UsedEngine
-from rasterembed.search.engines import ivf_building
+from rasterembed.search.engines import ivf, ivf_building
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.search.engines.engine import CodesEngine, CodesInfo, IndexUnusableError
 from rasterembed.search.engines.ivf import IvfEngine
@@ -172,6 +172,17 @@ def test_threads_get_the_same_candidates(engine: CodesEngine, vectors: NDArray[n
     with ThreadPoolExecutor(8) as threads:
         alone = list(threads.map(lambda n: engine.candidates(queries[n : n + 1], 5, None).rows[0], range(400)))
     assert np.array_equal(alone, together)
+
+
+@pytest.mark.parametrize("share", [None, 0.5, 0.02])
+def test_threads_that_share_the_lists_of_a_query_find_the_same_rows(
+    monkeypatch: pytest.MonkeyPatch, engine: CodesEngine, vectors: NDArray[np.float32], share: float | None
+) -> None:
+    selection = None if share is None else RowSelection.of_mask(np.random.default_rng(0).random(ROWS) < share)
+    queries = [unit(vectors[number : number + 1]) for number in range(20)]
+    alone = [engine.candidates(query, 50, selection).rows for query in queries]
+    monkeypatch.setattr(ivf, "_SHARED_ROWS", 1)
+    assert np.array_equal([engine.candidates(query, 50, selection).rows for query in queries], alone)
 
 
 def test_a_new_segment_shares_the_lists_of_the_first(engine: CodesEngine, tmp_path: Path) -> None:
