@@ -36,7 +36,7 @@ def test_examples(name: str, folder: Path) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
-@pytest.mark.parametrize("name", ["query", "searcher", "vector_index"])
+@pytest.mark.parametrize("name", ["query", "searcher", "index.building"])
 def test_what_people_call_first_has_an_example(name: str) -> None:
     module = importlib.import_module(f"rasterembed.search.{name}")
     assert any(test.examples for test in doctest.DocTestFinder().find(module))
