@@ -212,6 +212,11 @@ def test_the_description_that_version_0_1_wrote_is_read(indexed: Indexed) -> Non
     }  # fmt: skip
     (indexed.folder / "index.json").write_text(json.dumps(written, indent=1))
     assert indexed.search()[:2] == ("vss", "ef_search 128, recall@10 0.998 when built")
+    assert build(indexed.dataset, ALWAYS)[1] == "the index is current"
+    flat = VectorIndexOptions(index="always")
+    assert build(indexed.dataset, flat)[1] == "built, because it was built for the engine vss"
+    assert indexed.search()[0] == "flat"
+    assert not list(indexed.folder.glob("hnsw-*"))
 
 
 def test_a_current_index_is_kept(indexed: Indexed) -> None:
