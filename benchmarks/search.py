@@ -1,34 +1,56 @@
-"""Measure the cost of search in 10,000 to 1,000,000 vectors: exact scan, HNSW index, and build of the index.
+"""Measure all search engines on 100,000 to 10,000,000 vectors, beside other packages in the same run.
 
-The vectors are generated: 200 clusters in 64 directions, with noise in all dimensions. Embeddings of a real scene are
-similar to these vectors: a scene has few kinds of places, and its vectors use fewer directions than dimensions. Each
-part of the benchmark runs in its own process, one after the other. All times are processor times, because other
-processes on the machine hardly change them. A query uses one thread, so on a quiet machine the processor time of a
-query equals the wall time.
+Each part runs in its own process, one after the other. The rows are tiles of one dataset. Up to a million rows, vectors
+are float32 at rest. Ten million rows are stored as int8. They need about 20 GB of disk, and are left out if the disk or
+the memory is too small.
+
+- A *build* reads the shards and writes the vector index. Its memory is the growth of anonymous memory. The pages of
+  mapped files do not count, because the system can drop them at any time.
+- The *first answer* is that of a new Python process, from its start to its end, for a tile of the dataset. It includes
+  all imports.
+- An *answer* is `Searcher.ask_vector` with ten tiles. The filters keep random rows (`min_valid_fraction`) or one area
+  (`bbox`). The first query with a filter finds its rows. The following queries use them again.
+- *Recall* is the share of the exact ten nearest rows in the answers. The exact rows are found by NumPy from the shards.
+
+Processor time is the sum over all threads. On a busy machine, it is steadier than the clock.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
+import statistics
+import subprocess
+import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import psutil
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.harness import RESULTS, alone_with_memory, figure, load, run, save, table
+from benchmarks.harness import RESULTS, default_rasters, load, run, save, status_mib, table
+from benchmarks.peers import VENVS, Unavailable, python_of
+from benchmarks.search_peers import LABELS, measure_way, vector_kinds, versions, write_vectors
+from benchmarks.vectors import Nearest, Vectors, questions, unit
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
-from rasterembed.search.engines.scan import ScanEngine, connect
-from rasterembed.search.engines.vss import VssEngine
-from rasterembed.search.filters import Filters
 from rasterembed.search.index.building import build_vector_index
-from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.search.query import Query
+from rasterembed.search.index.opening import open_segments
+from rasterembed.search.index_options import FLAT_MAX_ROWS, MIN_ROWS, VectorIndexOptions
+from rasterembed.search.query import EngineChoice, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
@@ -36,178 +58,454 @@ from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 NAME = "search"
 
-PATIENCE_S = 1.0
-"""Largest allowed time for an answer, in seconds. An answer within one second does not interrupt the user's thoughts
-(Nielsen, Usability Engineering, 1993, chapter 5)."""
+PERCENTS = (50, 10, 1)
+"""Shares of the rows that the filters keep, in percent."""
 
-_CLUSTERS, _DIRECTIONS = 200, 64
+CLIENTS = (1, 4)
+"""Numbers of threads that share a `Searcher`."""
+
+DATASET_ID = "made-up"
 _K = 10
+_CANDIDATES = 200
+"""Number of candidates of an answer of ten tiles. See `rasterembed.search.indexed_search`."""
+
+AREA = (-180.0, -80.0, 24.6, 84.0)
+"""A box with the west of the raster, in degrees."""
 
 
 def measure(
     *,
-    rows: tuple[int, ...] = (10_000, 30_000, 100_000, 1_000_000),
-    index_up_to: int = 1_000_000,
-    dimensions: int = 384,
-    queries: int = 20,
+    rows: tuple[int, ...] = (100_000, 1_000_000, 10_000_000),
+    kinds: tuple[str, ...] = ("clustered", "rasters"),
+    engines: tuple[EngineChoice, ...] = ("scan", "flat", "ivf", "vss"),
+    vss_up_to: int = 100_000,
+    others_up_to: int = 1_000_000,
+    int8_from: int = 10_000_000,
+    peers: tuple[str, ...] = ("numpy", "usearch", "lancedb_ivf_sq"),
+    queries: int = 50,
+    seconds: float = 3.0,
+    rasters: Path | None = None,
+    venvs: Path = VENVS,
+    scratch: Path | None = None,
     results: Path = RESULTS,
 ) -> dict[str, Any]:
     """Measure search.
 
     Args:
-        rows: Numbers of vectors to measure.
-        index_up_to: Largest number of rows with an index. The build for a million rows takes about half an hour on one
-            core.
-        dimensions: Length of a vector.
-        queries: Number of queries for each engine and size.
+        rows: Numbers of vectors. A vector has 384 numbers.
+        kinds: Kinds of vectors, `clustered` and `rasters`. See `benchmarks.vectors`.
+        engines: Engines to measure.
+        vss_up_to: Largest number of rows for `vss`, whose build takes about 40 minutes for a million rows.
+        others_up_to: Largest number of rows for `scan` and `flat`, and for other packages.
+        int8_from: Smallest number of rows whose vectors are int8 at rest.
+        peers: Other packages, keys of `benchmarks.search_peers.LABELS`.
+        queries: Number of queries for each measurement.
+        seconds: Seconds in which answers are counted, for each number of threads.
+        rasters: Folder of real rasters; by default the variable RASTERS or ../shared/data/rasters.
+        venvs: Folder of the environment of the other packages, which is made on first use.
+        scratch: Folder for datasets and indexes; by default a temporary folder.
         results: Folder for the result file.
     """
     parameters = dict(locals())
     load_before = load()
-    sizes = {}
-    for count in rows:
-        with tempfile.TemporaryDirectory() as scratch:
-            root = Path(scratch)
-            size: dict[str, Any] = alone_with_memory(_write, root, count, dimensions)
-            size["scan"] = alone_with_memory(_scan, root, dimensions, queries)
-            if count <= index_up_to:
-                size["build"] = alone_with_memory(_build, root)
-                size["vss"] = alone_with_memory(_vss, root, dimensions, queries)
-            sizes[str(count)] = size
-    largest = max(rows)
-    per_row = sizes[str(largest)]["scan"]["seconds"].median / largest
-    threshold = {"patience_s": PATIENCE_S, "scan_s_per_row": per_row, "rows": _one_digit(PATIENCE_S / per_row)}
-    return save(NAME, parameters, load_before, {"sizes": sizes, "threshold": threshold}, results)
+    by_kind, notes = vector_kinds(kinds, rasters or default_rasters())
+    runs: dict[str, Any] = {}
+    for kind, size in [(kind, size) for kind in by_kind for size in rows]:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder, cache_below(folder):
+            dtype = "int8" if size >= int8_from else "float32"
+            if reason := why_too_small(Path(folder), size, dtype):
+                notes.append(f"{kind}, {size:,} rows: left out, because {reason}.")
+                continue
+            used: list[EngineChoice] = [
+                engine for engine in engines if size <= {"ivf": size, "vss": vss_up_to}.get(engine, others_up_to)
+            ]
+            run_ = _measure_engines(Path(folder), by_kind[kind], size, dtype, used, queries, seconds)
+            if size <= others_up_to and peers:
+                run_["peers"] = _measure_peers(Path(folder), by_kind[kind], size, peers, queries, seconds, venvs)
+            runs[f"{kind}/{size}"] = run_
+    return save(NAME, parameters, load_before, {"runs": runs, "notes": notes, "versions": versions()}, results)
 
 
-def _one_digit(value: float) -> int:
-    """Round a number down to one significant digit."""
-    power = 10 ** math.floor(math.log10(value))
-    return int(value // power * power)
+@contextmanager
+def cache_below(folder: str) -> Iterator[None]:
+    """Let all processes write caches and temporary files below a folder.
 
-
-def made_up_vectors(dimensions: int) -> Callable[[NDArray[np.intp]], NDArray[np.float32]]:
-    """Return a function that generates vectors.
-
-    The function takes the numbers of n tiles, shape (n,), and returns vectors, shape (n, dimensions). The same numbers
-    always give the same vectors.
+    Args:
+        folder: the folder. It is created if it does not exist.
     """
-    rng = np.random.default_rng(1)
-    centres = rng.standard_normal((_CLUSTERS, _DIRECTIONS), dtype=np.float32)
-    directions = rng.standard_normal((_DIRECTIONS, dimensions), dtype=np.float32) / np.float32(_DIRECTIONS**0.5)
-
-    def vectors(numbers: NDArray[np.intp]) -> NDArray[np.float32]:
-        own = np.random.default_rng(int(numbers[0]))
-        shape = len(numbers), _DIRECTIONS
-        low = centres[own.integers(0, _CLUSTERS, shape[0])] + np.float32(0.7) * own.standard_normal(shape, np.float32)
-        noise = own.standard_normal((shape[0], dimensions), np.float32)
-        generated: NDArray[np.float32] = low @ directions + np.float32(0.2) * noise
-        return generated
-
-    return vectors
+    Path(folder).mkdir(exist_ok=True)
+    names = ("TMPDIR", "XDG_CACHE_HOME")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, folder))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _write(root: Path, count: int, dimensions: int) -> dict[str, Any]:
-    cols = math.isqrt(count)
-    raster = blank_raster(root / "blank.tif", -(-count // cols), cols)
-    model = Dinov3(model=str(checkpoint(root / "model", dimensions)))
-    store = ObjectStore(root=str(root / "store"))
-    manifest = write_dataset(store, "made-up", raster, model, made_up_vectors(dimensions))
-    return {"rows": manifest.rows, "shards": len(manifest.shards), "shards_mb": manifest.bytes / 1e6}
+def why_too_small(folder: Path, rows: int, dtype: str) -> str | None:
+    """Return the reason why a size cannot be measured on this machine, or None if it can.
+
+    Args:
+        folder: a folder on the disk for the data.
+        rows: number of vectors.
+        dtype: type of the vectors at rest.
+    """
+    # The shards, the stored vectors, the codes of one engine and the row columns, each at most once.
+    at_rest = 384 * np.dtype(dtype).itemsize
+    disk = rows * (2 * at_rest + 768 + 400)
+    memory = rows * 400 + 2 * 10**9
+    if (free := shutil.disk_usage(folder).free) < disk:
+        return f"the disk has {free / 1e9:.0f} GB free, and {disk / 1e9:.0f} GB are needed"
+    if (free := psutil.virtual_memory().available) < memory:
+        return f"{free / 1e9:.0f} GB of memory are free, and {memory / 1e9:.0f} GB are needed"
+    return None
 
 
-def questions(dimensions: int, queries: int) -> list[NDArray[np.float32]]:
-    """Return vectors that are not in the dataset, but are similar to its vectors."""
-    return list(made_up_vectors(dimensions)(np.arange(10**9, 10**9 + queries, dtype=np.intp)))
+_T = TypeVar("_T")
 
 
-def _first_answer(root: Path, engine: str) -> float:
-    """Return the processor seconds to open a searcher and to get its first answer."""
+def part(function: Callable[..., _T], *arguments: object) -> _T:
+    """Call a module's function in a new process, and return the function's result.
+
+    The process is a fork of a server that has imported the modules below and has done nothing else. So it starts in a
+    moment.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.search_peers", "rasterembed.search.searcher", "tests.support.vectors"])
+    with ProcessPoolExecutor(1, mp_context=context) as process:
+        return process.submit(function, *arguments).result()
+
+
+def _measure_engines(
+    root: Path, vectors: Vectors, rows: int, dtype: str, engines: Sequence[EngineChoice], queries: int, seconds: float
+) -> dict[str, Any]:
+    asked = questions(vectors, queries)
+    np.save(root / "queries.npy", asked)
+    _say("writing the dataset")
+    found: dict[str, Any] = {"dataset": write(root, vectors, rows, dtype), "engines": {}}
+    _say("exact answers")
+    part(_exact, root)
+    for engine in engines:
+        _say(engine)
+        one: dict[str, Any] = {} if engine == "scan" else {"build": part(build, root, engine)}
+        one["first_ever"], one["first"] = first_answer(root, engine), first_answer(root, engine)
+        one |= part(_ask, root, engine, seconds)
+        found["engines"][engine] = one
+    shutil.rmtree(root / "store")
+    return found
+
+
+def _measure_peers(
+    root: Path, vectors: Vectors, rows: int, ways: Sequence[str], queries: int, seconds: float, venvs: Path
+) -> dict[str, Any]:
+    try:
+        python = python_of("vector_search", venvs)
+    except Unavailable as error:
+        return {way: {"failed": str(error)} for way in ways}
+    folder = root / "peers"
+    folder.mkdir()
+    write_vectors(folder, vectors, rows, 2 * queries)
+    return {way: measure_way(python, way, folder, seconds) for way in ways}
+
+
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
+def _store(root: Path) -> ObjectStore:
+    return ObjectStore(root=str(root / "store"))
+
+
+def write(root: Path, vectors: Vectors, rows: int, dtype: str) -> dict[str, Any]:
+    """Write a dataset of a blank raster with the given vectors.
+
+    The valid fraction of a tile is a random number, so a bound of 0.9 keeps about 10 percent of the rows.
+
+    Args:
+        root: folder for the raster, the model and the store.
+        vectors: function that generates vectors.
+        rows: number of tiles. It is rounded up to a whole line of tiles.
+        dtype: type of the vectors at rest.
+    """
+    cols = math.isqrt(rows)
+    lines = -(-rows // cols)
+    raster = blank_raster(root / "blank.tif", lines, cols)
+    model = Dinov3(model=str(checkpoint(root / "model", 384)))
+    fraction = np.random.default_rng(3).random(lines * cols, np.float32)
     begun = time.process_time()
-    with Searcher(ObjectStore(root=str(root / "store")), ["made-up"], engine=engine) as searcher:  # type: ignore[arg-type]
-        answer = searcher.ask(Query(tile=tile_id(7, 11)), k=_K)
-    seconds = time.process_time() - begun
-    expected = "scan" if engine == "scan" else "vss"
-    assert [used.name for used in answer.engines] == [expected], answer.engines
-    return seconds
-
-
-def _scan(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
-    first = _first_answer(root, "scan")
-    dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    engine = ScanEngine(dataset, connect())
-    seconds = answer_times(questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
-    return {"first_s": first, "seconds": figure(seconds)}
-
-
-def _build(root: Path) -> dict[str, Any]:
-    begun = time.process_time()
-    dataset = Dataset.open(ObjectStore(root=str(root / "store")), "made-up")
-    info = build_vector_index(
-        VectorFiles.of_dataset(dataset), VectorIndexOptions(index="always", index_engine="vss")
-    ).index
-    assert info is not None
+    manifest = write_dataset(
+        _store(root), DATASET_ID, raster, model, vectors, valid_fraction=fraction, vector_dtype=dtype
+    )
     return {
+        "rows": manifest.rows,
+        "dtype": dtype,
+        "shards_mb": manifest.bytes / 1e6,
         "seconds": time.process_time() - begun,
-        "clock_seconds": info.build_seconds,
-        "file_mb": info.bytes / 1e6,
-        "recall": info.recall,
-        "recall_sample": info.recall_sample,
     }
 
 
-def _vss(root: Path, dimensions: int, queries: int) -> dict[str, Any]:
-    first = _first_answer(root, "auto")
-    store = ObjectStore(root=str(root / "store"))
-    engine = VssEngine(VectorFiles.of_dataset(Dataset.open(store, "made-up")))
-    seconds = answer_times(questions(dimensions, queries), lambda q: engine.nearest(q, _K, Filters()))
-    return {"first_s": first, "seconds": figure(seconds)}
+def _dataset(root: Path) -> Dataset:
+    return Dataset.open(_store(root), DATASET_ID)
 
 
-def answer_times(vectors: list[NDArray[np.float32]], ask: Callable[[NDArray[np.float32]], object]) -> list[float]:
-    """Return the processor seconds of each answer. The first question is asked once before, and that is not counted."""
-    ask(vectors[0])
-    seconds = []
-    for vector in vectors:
-        begun = time.process_time()
-        ask(vector)
-        seconds.append(time.process_time() - begun)
-    return seconds
+def _exact(root: Path) -> None:
+    """Write the tiles nearest to each query, from the shards alone, without filters and with each filter."""
+    asked = np.load(root / "queries.npy")
+    nearest = {percent: Nearest(asked, _K) for percent in (100, *PERCENTS)}
+    dataset, ids = _dataset(root), []
+    first = 0
+    for shard in dataset.manifest.shards:
+        if not shard.rows:
+            continue
+        rows = pq.read_table(root / "store" / shard.path, columns=["tile_id", "valid_fraction", "embedding"])
+        values = rows["embedding"].combine_chunks().flatten().to_numpy()
+        block = unit(values.astype(np.float32).reshape(len(rows), -1))
+        fraction = rows["valid_fraction"].to_numpy()
+        numbers = np.arange(first, first + len(rows))
+        for percent, best in nearest.items():
+            kept = fraction >= _least_fraction(percent)
+            best.add(block[kept], numbers[kept])
+        ids.append(rows["tile_id"].to_numpy().astype(str))
+        first += len(rows)
+    names = np.concatenate(ids)
+    np.savez(root / "exact.npz", **{str(percent): names[best.rows] for percent, best in nearest.items()})
+
+
+def _least_fraction(percent: int) -> float:
+    return 1 - percent / 100
+
+
+def build(root: Path, engine: EngineChoice) -> dict[str, Any]:
+    """Build the index of the dataset that `write` wrote.
+
+    Args:
+        root: folder of the store.
+        engine: engine of the index.
+
+    Returns:
+        The time, the memory, the size of the files, and the recall that the build measured.
+    """
+    files = VectorFiles.of_dataset(_dataset(root))
+    options = VectorIndexOptions.model_validate({"index": "always", "index_engine": engine})
+    begun, clock = time.process_time(), time.monotonic()
+    with _peak_of_anonymous_memory() as peak:
+        index = build_vector_index(files, options).index
+    assert index is not None
+    return {
+        "cpu_s": time.process_time() - begun,
+        "clock_s": time.monotonic() - clock,
+        "peak_mib": peak(),
+        "file_mb": index.bytes / 1e6,
+        "recall": index.recall,
+        "lists": index.segments[0].codes.lists if index.segments else 0,
+        "probes": index.segments[0].codes.probes if index.segments else 0,
+    }
+
+
+@contextmanager
+def _peak_of_anonymous_memory() -> Iterator[Callable[[], float]]:
+    """Look at the memory of this process 20 times a second. Yield a function that returns its largest growth in MiB."""
+    start, seen, stop = status_mib("RssAnon"), [0.0], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            seen.append(status_mib("RssAnon") - start)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        stop.set()
+        thread.join()
+
+
+_FIRST = """
+import sys
+from rasterembed import ObjectStore, Query, Searcher
+with Searcher(ObjectStore(root=sys.argv[1]), [sys.argv[2]], engine=sys.argv[3]) as searcher:
+    answer = searcher.ask(Query(tile=sys.argv[4]), k=10)
+assert [used.name for used in answer.engines] == [sys.argv[3]] and len(answer.hits) == 10, answer
+"""
+
+
+def first_answer(root: Path, engine: str) -> dict[str, float]:
+    """Return the clock and processor seconds of a Python process that answers one query.
+
+    Args:
+        root: folder of the store.
+        engine: engine that must answer.
+    """
+    command = [sys.executable, "-c", _FIRST, str(root / "store"), DATASET_ID, engine, tile_id(7, 11)]
+    before, begun = os.times(), time.perf_counter()
+    subprocess.run(command, check=True)
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"clock_s": time.perf_counter() - begun, "cpu_s": used}
+
+
+def _ask(root: Path, engine: EngineChoice, seconds: float) -> dict[str, Any]:
+    asked = np.load(root / "queries.npy")
+    exact = np.load(root / "exact.npz")
+    found: dict[str, Any] = {}
+    before = status_mib("RssAnon")
+    with Searcher(_store(root), [DATASET_ID], engine=engine) as searcher:
+        used = searcher.ask_vector(asked[0], k=_K).engines
+        assert [one.name for one in used] == [engine], used
+
+        def ask(where: Where, query: NDArray[np.float32]) -> list[str]:
+            return [hit.tile_id for hit in searcher.ask_vector(query, where, _K).hits]
+
+        found["filters"] = {"100": _answers(partial(ask, Where()), asked, exact["100"])}
+        found["grown_mib"] = status_mib("RssAnon") - before
+        for percent in PERCENTS:
+            where = Where(min_valid_fraction=_least_fraction(percent))
+            found["filters"][str(percent)] = _answers(partial(ask, where), asked, exact[str(percent)])
+        found["area"] = _answers(partial(ask, Where(bbox=AREA)), asked, None)
+        found["threads"] = {
+            str(clients): _answers_a_second(partial(ask, Where()), asked, clients, seconds) for clients in CLIENTS
+        }
+    if engine in ("flat", "ivf"):
+        found["codes"] = _codes(root, asked)
+    return found
+
+
+def _codes(root: Path, asked: NDArray[np.float32]) -> dict[str, float]:
+    """Measure the part of an answer that FAISS does: the proposal of candidates."""
+    index = open_segments(VectorFiles.of_dataset(_dataset(root)))
+    codes = index.segments[0].codes
+    times = _times(lambda query: codes.candidates(query[None], _CANDIDATES, None), asked)
+    index.close()
+    return times
+
+
+def _answers(
+    ask: Callable[[NDArray[np.float32]], list[str]], asked: NDArray[np.float32], exact: NDArray[np.str_] | None
+) -> dict[str, float]:
+    """Time the first answer and the following ones, and measure their recall."""
+    begun, cpu = time.perf_counter(), time.process_time()
+    ask(asked[0])
+    found = {"first_clock_ms": (time.perf_counter() - begun) * 1e3, "first_cpu_ms": (time.process_time() - cpu) * 1e3}
+    hits: list[list[str]] = []
+    found |= _times(lambda query: hits.append(ask(query)), asked)
+    if exact is not None:
+        shares = [len(set(hit) & set(tiles)) / len(tiles) for hit, tiles in zip(hits, exact, strict=False)]
+        found["recall"] = statistics.mean(shares)
+    return found
+
+
+def _times(ask: Callable[[NDArray[np.float32]], object], asked: NDArray[np.float32]) -> dict[str, float]:
+    """Return clock and processor time of an answer in milliseconds: medians and 95th percentile.
+
+    If the answers take longer than 30 seconds together, the rest of the queries is left out.
+    """
+    clocks, cpus = [], []
+    stop = time.perf_counter() + 30
+    for query in asked:
+        begun, cpu = time.perf_counter(), time.process_time()
+        ask(query)
+        clocks.append((time.perf_counter() - begun) * 1e3)
+        cpus.append((time.process_time() - cpu) * 1e3)
+        if time.perf_counter() > stop and len(clocks) >= 3:
+            break
+    return {
+        "clock_ms": statistics.median(clocks),
+        "p95_clock_ms": float(np.quantile(clocks, 0.95)),
+        "least_clock_ms": min(clocks),
+        "cpu_ms": statistics.median(cpus),
+        "p95_cpu_ms": float(np.quantile(cpus, 0.95)),
+    }
+
+
+def _answers_a_second(
+    ask: Callable[[NDArray[np.float32]], object], asked: NDArray[np.float32], clients: int, seconds: float
+) -> dict[str, float]:
+    """Return how many answers some threads get together, in a second of the clock and of processor time."""
+    numbers, done = count(), [0] * clients
+    begun, cpu = time.perf_counter(), time.process_time()
+
+    def client(own: int) -> None:
+        while time.perf_counter() - begun < seconds:
+            ask(asked[next(numbers) % len(asked)])
+            done[own] += 1
+
+    threads = [threading.Thread(target=client, args=(own,)) for own in range(clients)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    answers = sum(done)
+    return {
+        "per_clock_s": answers / (time.perf_counter() - begun),
+        "per_cpu_s": answers / max(time.process_time() - cpu, 1e-9),
+    }
+
+
+_KINDS = {"clustered": "Clustered vectors", "rasters": "Vectors in the shape of a real model's output"}
+
+_HEAD = [
+    "engine", "build, s", "of processor", "peak, MB", "files, MB", "first answer, s", "answer, ms", "95 %",
+    "of processor", "FAISS alone", "at 50 %", "at 10 %", "at 1 %", "an area", "first at 10 %", "recall@10",
+    "least, filtered", "memory, MB", "answers a second, 1 thread", "4 threads",
+]  # fmt: skip
 
 
 def markdown(report: dict[str, Any]) -> str:
     """Return the results as Markdown tables."""
-    dimensions = report["parameters"]["dimensions"]
-    rows = []
-    for count, size in report["sizes"].items():
-        exact, build, vss = size["scan"], size.get("build"), size.get("vss")
-        rows.append([f"{int(count):,}", "scan", "", "", *_answers(exact), "1"])
-        if build and vss:
-            again = build["seconds"] / (exact["seconds"]["median"] - vss["seconds"]["median"])
-            paid = f"{again:,.0f}" if again > 0 else "never"
-            built = [f"{build['seconds']:,.1f}", f"{build['file_mb']:,.0f}"]
-            rows.append([f"{int(count):,}", "vss", *built, *_answers(vss), f"{build['recall']:.3f}"])
-            rows[-1].append(paid)
-        rows[-1 if not vss else -2].append("")
-    head = [
-        "vectors", "engine", "build, s", "file, MB", "first answer, s", "next answers, ms", "answers a second",
-        "memory, MB", f"recall@{_K}", "answers that pay for the build",
-    ]  # fmt: skip
-    threshold = report["threshold"]
     machine = report["machine"]
-    return (
-        f"{dimensions} dimensions, k = {_K}, processor time; {machine['processor']}, DuckDB {machine['duckdb']}, "
-        f"load before {machine['load_before']}.\n\n"
-        f"{table(head, rows)}\n"
-        f"The exact scan takes {threshold['scan_s_per_row'] * 1e6:.1f} µs a row, so it answers within "
-        f"{threshold['patience_s']:g} s up to {threshold['rows']:,} rows, rounded down to one digit: that is the "
-        "default of `index_min_rows`.\n"
+    text = (
+        f"{machine['processor']}, {machine['cores']} cores, load before {machine['load_before']}; Python "
+        f"{machine['python']}, DuckDB {machine['duckdb']}, {', '.join(report['versions'])}.\n"
+    )
+    for name, found in report["runs"].items():
+        kind, _, _rows = name.partition("/")
+        dataset = found["dataset"]
+        text += f"\n{_KINDS[kind]}, {dataset['rows']:,} rows, {dataset['dtype']} at rest:\n\n"
+        rows = [_row(engine, one) for engine, one in found["engines"].items()]
+        peers = found.get("peers", {})
+        rows += [_peer_row(way, one) for way, one in peers.items() if "failed" not in one]
+        text += table(_HEAD, rows)
+        text += "".join(f"\n{LABELS[way]}: {one['failed']}.\n" for way, one in peers.items() if "failed" in one)
+    text += "".join(f"\n{note}\n" for note in report["notes"])
+    return text + (
+        f"\n`auto` searches fewer than {MIN_ROWS:,} rows with `scan`, up to {FLAT_MAX_ROWS:,} rows with `flat`, and "
+        "more with `ivf`.\n"
     )
 
 
-def _answers(engine: dict[str, Any]) -> list[str]:
-    median = engine["seconds"]["median"]
-    return [f"{engine['first_s']:.2f}", f"{median * 1e3:.1f}", f"{1 / median:,.1f}", f"{engine['memory_mb']:,}"]
+def _row(engine: str, one: dict[str, Any]) -> list[str]:
+    build, filters = one.get("build"), one["filters"]
+    whole = filters["100"]
+    built = [f"{build[key]:,.{digits}f}" for key, digits in _BUILD] if build else [""] * len(_BUILD)
+    codes = one.get("codes")
+    return [
+        f"`{engine}`", *built, f"{one['first']['clock_s']:.2f}",
+        f"{whole['clock_ms']:,.1f}", f"{whole['p95_clock_ms']:,.1f}", f"{whole['cpu_ms']:,.1f}",
+        f"{codes['cpu_ms']:,.1f}" if codes else "",
+        *(f"{filters[str(percent)]['cpu_ms']:,.1f}" for percent in PERCENTS),
+        f"{one['area']['cpu_ms']:,.1f}", f"{filters['10']['first_cpu_ms']:,.0f}",
+        f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
+        f"{one['grown_mib']:,.0f}",
+        *(f"{one['threads'][str(clients)]['per_clock_s']:,.1f}" for clients in CLIENTS),
+    ]  # fmt: skip
+
+
+_BUILD = (("clock_s", 1), ("cpu_s", 1), ("peak_mib", 0), ("file_mb", 0))
+
+
+def _peer_row(way: str, one: dict[str, Any]) -> list[str]:
+    ask = one["ask"]
+    filters, build = ask["filters"], one["build"] | {"file_mb": one["file_mb"]}
+    whole = filters["100"]
+    return [
+        LABELS[way], *(f"{build[key]:,.{digits}f}" for key, digits in _BUILD), f"{ask['first_s']:.2f}",
+        f"{whole['clock_ms']:,.1f}", f"{whole['p95_clock_ms']:,.1f}", f"{whole['cpu_ms']:,.1f}", "",
+        *(f"{filters[str(percent)]['cpu_ms']:,.1f}" for percent in PERCENTS), "", "",
+        f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
+        f"{ask['grown_mib']:,.0f}", *(f"{ask['answers_per_s'][str(clients)]:,.1f}" for clients in CLIENTS),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

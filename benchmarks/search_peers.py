@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -187,6 +188,8 @@ def call(python: Path, way: str, part: str, folder: Path, *options: str) -> dict
     threads = {"OPENBLAS_NUM_THREADS": "1"} if part == "ask" else {}
     plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | threads
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=plain)
+    if done.returncode < 0:
+        raise Unavailable(f"its process was ended by {signal.Signals(-done.returncode).name}")
     if done.returncode:
         last = done.stderr.strip().splitlines()
         raise Unavailable(f"it ends with status {done.returncode}: {last[-1][:300] if last else 'it says nothing'}")
@@ -213,7 +216,7 @@ def markdown(report: dict[str, Any]) -> str:
         kind, _, count = name.partition("/")
         text += f"\n{_KINDS[kind]}, {int(count):,} rows:\n\n"
         text += table(head, [_row(way, found) for way, found in ways.items() if "failed" not in found])
-        text += "".join(f"\n{LABELS[way]}: {found['failed']}\n" for way, found in ways.items() if "failed" in found)
+        text += "".join(f"\n{LABELS[way]}: {found['failed']}.\n" for way, found in ways.items() if "failed" in found)
     return text + "".join(f"\n{note}\n" for note in report["notes"])
 
 

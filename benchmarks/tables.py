@@ -27,6 +27,7 @@ from benchmarks import (
     scenes,
     search,
     search_peers,
+    search_s3,
     slow_store,
     small_vectors,
     warping,
@@ -53,6 +54,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     search.NAME: ("search.md", search.markdown),
     search_peers.NAME: ("decisions/0020-faiss.md", search_peers.markdown),
     small_vectors.NAME: ("encoding.md", small_vectors.markdown),
+    search_s3.NAME: ("search.md", search_s3.markdown),
     warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }

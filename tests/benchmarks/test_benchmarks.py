@@ -32,7 +32,9 @@ from benchmarks import (
     remote,
     report,
     scenes,
+    search,
     search_peers,
+    search_s3,
     slow_store,
     small_vectors,
     tables,
@@ -309,6 +311,37 @@ def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypat
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
     with pytest.raises(peers.Unavailable, match=r"do not install: .*nvalid requirement"):
         peers.python_of("peer", tmp_path / "venvs")
+
+
+@pytest.mark.slow
+def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Each part has its own process. All of them would import PyTorch.
+    monkeypatch.setattr(search, "part", lambda function, *arguments: function(*arguments))
+    report = search.measure(
+        rows=(2000, 10**12), kinds=("clustered",), engines=("flat", "ivf"), others_up_to=10**12, peers=(), queries=4,
+        seconds=0.05, scratch=tmp_path, results=tmp_path,
+    )  # fmt: skip
+    assert list(report["runs"]) == ["clustered/2000"]
+    assert "1,000,000,000,000 rows: left out, because the disk has" in report["notes"][0]
+    engines = report["runs"]["clustered/2000"]["engines"]
+    assert {found["recall"] for found in engines["flat"]["filters"].values()} == {1.0}
+    assert min(found["recall"] for found in engines["ivf"]["filters"].values()) > 0.9
+    assert engines["ivf"]["build"]["file_mb"] < engines["flat"]["build"]["file_mb"]
+    lines = [line for line in search.markdown(report).splitlines() if line.startswith("|")]
+    assert len(lines) == 4
+    assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.slow
+def test_search_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search_s3, "part", lambda function, *arguments: function(*arguments))
+    report = search_s3.measure(rows=2000, engines=("scan", "flat"), gateway=False, scratch=tmp_path, results=tmp_path)
+    scan, flat = report["runs"]["scan"], report["runs"]["flat"]
+    assert scan["cold"]["bytes"] > 2000 * 384 * 2  # The shards are compressed.
+    assert flat["cold"]["bytes"] > 2000 * 384 * 6  # Stored vectors in float32 and codes in float16.
+    assert flat["warm"]["requests"] == 0
+    assert flat["new process"]["bytes"] < 100_000
+    assert "| `flat` | warm | 0 | 0.0 |" in search_s3.markdown(report)
 
 
 @pytest.mark.slow
