@@ -202,12 +202,12 @@ def test_answers_of_a_growing_collection_are_those_of_numpy(engine: str, tmp_pat
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_more_answers_of_growing_collections_are_those_of_numpy(engine: str, tmp_path: Path) -> None:
-    @settings(max_examples=3, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
     @given(seed=st.integers(0, 2**32))
     def change(seed: int) -> None:
         folder = tmp_path / str(seed)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        grow(folder, engine, seed, steps=6, questions=12)
+        grow(folder, engine, seed, steps=4, questions=12)
 
     change()
