@@ -19,6 +19,7 @@ import pystac
 import pytest
 
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import (
@@ -93,6 +94,28 @@ def states(result: CollectionResult) -> dict[str, str]:
 
 def outputs(store: ObjectStore) -> dict[str, tuple[str, int]]:
     return {name: state for name, state in files(Path(store.root)).items() if "/lease/" not in name}
+
+
+def test_a_search_that_ended_early_gives_a_warning_and_no_scene_is_gone(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    warnings: list[str] = []
+
+    class EndsEarly(Recorder):
+        def discover(self, *arguments: Any) -> Listing:
+            return replace(super().discover(*arguments), ended_early=True)
+
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    options = collection_options(tiny_vit).model_copy(update={"table": False, "quality_checks": False})
+    run(store, scenes, options)
+    (scenes / "a.tif").unlink()
+    result = embed_collection(store, NAME, str(scenes), options, steps=EndsEarly())
+    assert result.comparison.gone == ()
+    (said,) = warnings
+    assert "the search was ended there: scenes may be missing, so no scene is called gone" in said
+    assert run(store, scenes, options)[0].comparison.gone == (member_id(NAME, str(scenes / "a.tif")),)
 
 
 def test_scenes_are_embedded_once_with_one_model(
