@@ -43,9 +43,10 @@ def draw_neighbours(tiles: AllTiles, numbers: NDArray[np.int64], distances: NDAr
     """
     first = np.asarray(distances[:, 0])
     order = np.argsort(first, kind="stable")
-    chosen = dict.fromkeys(int(order[round(share * (len(order) - 1))]) for share in _SHARES)
+    # Of few tiles, several shares lead to the same tile, which is shown once.
+    chosen = {int(order[round(share * (len(order) - 1))]): share for share in _SHARES}
     rows = []
-    for share, number in zip(_SHARES, chosen, strict=False):
+    for number, share in chosen.items():
         real = np.flatnonzero(numbers[number] >= 0)[: COLUMNS - 1]
         others = numbers[number][real].tolist()
         far = [f"{value:.4f}" for value in distances[number][real].tolist()]
@@ -80,7 +81,8 @@ def _histogram(tiles: AllTiles, distances: NDArray[np.float32]) -> Figure:
     axes.set_xlabel("Cosine distance (0: same direction)", color=SOFT)
     axes.set_ylabel("Tiles", color=SOFT)
     axes.yaxis.set_major_formatter("{x:,.0f}")
-    axes.legend(frameon=False, fontsize=8.5, loc="upper right")
+    if axes.get_legend_handles_labels()[0]:  # A single tile has no neighbour to draw.
+        axes.legend(frameon=False, fontsize=8.5, loc="upper right")
     style_axes(axes)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

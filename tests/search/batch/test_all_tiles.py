@@ -81,3 +81,17 @@ def test_the_files_of_a_killed_process_are_removed_by_the_next_one(dataset: Data
         assert not left.exists()
         assert any(tiles.folder.iterdir())
     assert not tiles.folder.exists()
+
+
+def test_a_single_tile_has_no_neighbour(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    write_dataset(store, "one", blank_raster(tmp_path / "blank.tif", 1, 1), model, VECTORS[:1])
+    dataset = Dataset.open(store, "one")
+    dataset.neighbours(tmp_path / "a.parquet", picture=tmp_path / "a.png")
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 0
+    assert (tmp_path / "a.png").stat().st_size > 0
+    dataset.deduplicate(tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "b.parquet")["keep"].to_pylist() == [True]
+    dataset.diversify(tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text().count("\n") == 2
