@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import struct
 import time
@@ -701,7 +702,8 @@ def test_a_full_disk_is_one_line_and_leaves_right_answers(engine: str, built: Bu
         assert (ended.crash, ended.unexpected, ended.said) == ("", "", ""), name
         if ended.error:
             assert "\n" not in ended.error
-            assert "larger than the system allows" in ended.error or "disk" in ended.error.lower(), ended.error
+            # DuckDB words the error of the operating system in another way.
+            assert re.search("larger than the system allows|File too large", ended.error)
             left = [path.name for path in (roots[name] / "indexes/known").glob("*")]
             assert not [file for file in left if not file.startswith(".")], left
         else:
