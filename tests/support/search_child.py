@@ -21,7 +21,7 @@ from typing import Any
 MEMORY_BYTES = 6 * 2**30
 """Address space of a process. Mapped files and the libraries' stacks are part of it."""
 
-_TIMEOUT_S = 240
+_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
