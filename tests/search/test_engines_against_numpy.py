@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from hypothesis import HealthCheck, given, settings
@@ -73,7 +75,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tiles]:
         valid = random.choice([0.25, 0.5, 0.75, 1.0], scene.count).astype(np.float32)
         skip = frozenset({0, 17, 18}) if scene.name == "alpha" else frozenset()
         write_scene(folder, store, scene, model, vectors, valid, skip=skip, shard_tiles=32)
-    return folder, tiles_of(store, NAMES)
+    tiles = tiles_of(store, NAMES)
+    classes = {"dataset_id": tiles.dataset, "tile_id": tiles.tile, "class": classes_of(tiles)}
+    pq.write_table(pa.table(classes), folder / "classes.parquet")
+    return folder, tiles
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,11 @@ def boxes(draw: st.DrawFn, tiles: Tiles) -> tuple[float, float, float, float]:
     return west, south, east, north
 
 
+def classes_of(tiles: Tiles) -> NDArray[np.int64]:
+    """Return a class from 0 to 3 for each tile."""
+    return np.random.default_rng(6).integers(0, 4, len(tiles))
+
+
 @st.composite
 def filters(draw: st.DrawFn, tiles: Tiles, folder: Path) -> tuple[Where, NDArray[np.bool_]]:
     """Draw filters, and return them with the mask of the tiles that pass."""
@@ -134,6 +144,10 @@ def filters(draw: st.DrawFn, tiles: Tiles, folder: Path) -> tuple[Where, NDArray
     if draw(st.integers(0, 2)) == 0:
         values["min_valid_fraction"] = draw(st.sampled_from([0.0, 0.3, 0.5, 0.75, 1.0]))
         keep &= tiles.valid >= np.float32(values["min_valid_fraction"])
+    if draw(st.integers(0, 3)) == 0:
+        chosen = draw(st.sets(st.integers(0, 3), min_size=1, max_size=2))
+        values |= {"class_file": str(folder / "classes.parquet"), "classes": tuple(map(str, sorted(chosen)))}
+        keep &= np.isin(classes_of(tiles), sorted(chosen))
     if draw(st.integers(0, 3)) == 0:
         of_scenes, names = draw(st.sampled_from(OF_SCENES))
         values |= of_scenes
