@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.ivf_building import RECALL_GOAL
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import TileFilters
@@ -169,6 +170,10 @@ def _nearest_of_segment(
         unit = unit_vectors(vector[None])
         known = np.concatenate([np.empty(0), *(compared.distances for compared in others)])
         count, widening = max(_CANDIDATES, _CANDIDATES_FOR_ROW * needed), 1
+        recall = segment.codes.info.recall
+        if recall is not None and recall < RECALL_GOAL:
+            # The codes are too coarse to tell the nearest vectors apart, so more of them are compared.
+            count *= _WIDENING
         while count <= _MOST_CANDIDATES:
             proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
             compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])

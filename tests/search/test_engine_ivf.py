@@ -308,3 +308,14 @@ def test_a_file_that_is_overwritten_while_it_is_searched_ends_in_the_scan(tmp_pa
     again, used = tiles()
     assert (used.name, used.why) == ("scan", "the index is broken: a file of it holds something that no build writes")
     assert again == good
+
+
+def test_codes_that_are_too_coarse_do_not_make_a_query_read_all_lists(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    # A few rows are far away, so that a step of the codes is larger than the differences between all other rows.
+    far = (rng.random((8000, 1)) < 0.01) * rng.standard_normal((8000, 16))
+    vectors = (1 + far + 1e-4 * rng.standard_normal((8000, 16))).astype(np.float32)
+    info = write_codes(store(vectors, tmp_path), tmp_path / "codes", CodesParameters("ivf", "rows", 32))
+    assert info.recall is not None
+    assert info.recall < ivf_building.RECALL_GOAL
+    assert info.probes < 32

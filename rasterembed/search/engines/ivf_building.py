@@ -30,8 +30,12 @@ RECALL_AT = 10
 RECALL_SAMPLE = 200
 """Largest number of vectors in the measurement of recall."""
 
-_CANDIDATES = 50
-"""Number of candidates for each vector in the measurement of recall."""
+_CANDIDATES = 200
+"""Number of candidates for each vector in the measurement of recall. A search asks for as many."""
+
+_LEAST_GAIN = 0.002
+"""Smallest gain of recall for which twice as many lists are read. With a smaller gain, the missing neighbours are not
+in other lists: the codes are too coarse, because all vectors point in nearly the same direction."""
 
 _FEWEST_PROBES = 8
 """Smallest number of probes. Queries from other images are less like the centroids than the measured vectors are."""
@@ -226,6 +230,8 @@ def _choose_probes(
 ) -> tuple[int, float]:
     """Return the smallest number of probes whose recall reaches `RECALL_GOAL`, and its recall.
 
+    If more probes hardly raise the recall, the result is a number with a lower recall.
+
     Args:
         engine: the engine to measure.
         vectors: the vectors of the engine's segment.
@@ -241,6 +247,8 @@ def _choose_probes(
 
     low, high = 0, min(_FEWEST_PROBES, most)
     while not reaches(high) and high < most:
+        if low and measured[high] - measured[low] < _LEAST_GAIN:
+            return low, measured[low]
         low, high = high, min(2 * high, most)
     while low and high - low > 1:
         middle = (low + high) // 2
