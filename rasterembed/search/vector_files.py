@@ -83,12 +83,12 @@ class VectorFiles:
     @property
     def columns(self) -> str:
         """Columns that every engine returns, as SQL."""
-        return f"dataset_id, {_COLUMNS}" if self.of_collection else _COLUMNS
+        return ", ".join(f'"{name}"' for name in self.column_names)
 
     @property
     def column_names(self) -> list[str]:
         """Names of the columns that every engine returns."""
-        return [name.strip('" ') for name in self.columns.split(",")]
+        return ["dataset_id", *_COLUMNS] if self.of_collection else list(_COLUMNS)
 
     @property
     def index_schema(self) -> pa.Schema:
@@ -128,4 +128,4 @@ class VectorFiles:
         return DataError(f"{self.name}: a row of its {rows} has an impossible value ({reason}): {self.advice}")
 
 
-_COLUMNS = 'tile_id, "row", col, col_off, row_off, width, height, valid_fraction, geometry'
+_COLUMNS = ("tile_id", "row", "col", "col_off", "row_off", "width", "height", "valid_fraction", "geometry")

@@ -178,7 +178,7 @@ def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
     assert result.outcome is BuildOutcome.GREW
     assert result.describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 0)"
     index = check(survey)
-    assert [segment.description.rows for segment in index.segments] == [2 * SIDE * SIDE, SIDE * SIDE]
+    assert [segment.rows for segment in index.description.segments] == [2 * SIDE * SIDE, SIDE * SIDE]
     kept = {path.name: path.stat().st_mtime_ns for path in survey.index_folder.glob("*-*")}
     assert first.items() <= kept.items()
 
@@ -203,8 +203,8 @@ def test_a_scene_that_is_gone_is_masked(survey: Survey, monkeypatch: pytest.Monk
     survey.collect("b")
     result = survey.build()
     assert result.describe() == "grown (scenes that are new or changed: 0; that are gone or changed: 1)"
-    (segment,) = check(survey).segments
-    assert (segment.description.dropped, segment.description.dropped_rows) == (("a",), SIDE * SIDE)
+    (segment,) = check(survey).description.segments
+    assert (segment.dropped, segment.dropped_rows) == (("a",), SIDE * SIDE)
 
 
 def test_a_scene_that_changed_is_masked_and_added_again(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_a_scene_that_changed_is_masked_and_added_again(survey: Survey, monkeypa
         survey.collect("b")
         assert survey.build().describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 1)"
         index = check(survey)
-        assert [segment.description.dropped for segment in index.segments] == [("b",), ()]
+        assert [segment.dropped for segment in index.description.segments] == [("b",), ()]
 
 
 def test_small_segments_are_joined(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_small_segments_are_joined(survey: Survey, monkeypatch: pytest.MonkeyPat
     for name, rows in (("c", SIDE * SIDE), ("d", 2 * SIDE * SIDE)):
         survey.collect(name)
         assert survey.build().outcome is BuildOutcome.GREW
-        assert [segment.description.rows for segment in check(survey).segments] == [2 * SIDE * SIDE, rows]
+        assert [segment.rows for segment in check(survey).description.segments] == [2 * SIDE * SIDE, rows]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ DuckDB's extension `vss`."""
 CodesName = Literal["flat", "ivf"]
 """The engines that hold compressed vectors."""
 
+RECALL_AT = 10
+"""Number of neighbours of each vector when a build measures recall."""
+
+RECALL_SAMPLE = 200
+"""Largest number of vectors when a build measures recall."""
+
 
 class SearchEngine(Protocol):
     """Finds the nearest vectors of one `VectorFiles`. Only one thread at a time may use an engine."""
@@ -95,7 +101,7 @@ class CodesInfo(BaseModel):
     """Imbalance of the lists: mean cost of a probe divided by its cost if all lists had the same size. 1 is best."""
     recall: float | None = Field(default=None, ge=0.0, le=1.0)
     """Share of the exact nearest neighbours that `probes` lists find, 0 to 1. None for `flat`, which is exact."""
-    recall_at: int = Field(default=10, ge=1)
+    recall_at: int = Field(default=RECALL_AT, ge=1)
     """Number of neighbours of each vector in the measurement of recall."""
     recall_sample: int = Field(default=0, ge=0)
     """Number of vectors in the measurement of recall."""

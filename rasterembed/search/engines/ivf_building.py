@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasterembed.search.engines.codes_file import finite_blocks
-from rasterembed.search.engines.engine import CodesInfo
+from rasterembed.search.engines.engine import RECALL_AT, RECALL_SAMPLE, CodesInfo
 from rasterembed.search.engines.ivf import IvfEngine
 from rasterembed.search.engines.ivf_file import Training, make_header, most_lists, open_faiss_index
 from rasterembed.search.engines.workers import cores
@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 RECALL_GOAL = 0.99
 """Recall that the number of probes must reach."""
-
-RECALL_AT = 10
-"""Number of neighbours of each vector in the measurement of recall."""
-
-RECALL_SAMPLE = 200
-"""Largest number of vectors in the measurement of recall."""
 
 _CANDIDATES = 200
 """Number of candidates for each vector in the measurement of recall. A search asks for as many."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.vector_column import decode_vectors
 from rasterembed.search.engines.engine import EngineName
 from rasterembed.search.filters import Filters
 from rasterembed.search.rerank import cosine_distances, in_order, rounding_bound
@@ -83,8 +84,7 @@ def _compared(parts: Iterable[pa.RecordBatch], files: VectorFiles, vector: NDArr
     """Return the k nearest of some rows, by their exact distances. The rows have the column `embedding`."""
     tables, distances = [], []
     for part in parts:
-        vectors = part.column("embedding").flatten().to_numpy().reshape(len(part), files.dimensions)
-        distances.append(cosine_distances(vector, vectors))
+        distances.append(cosine_distances(vector, decode_vectors(part)))
         tables.append(pa.table(part.drop_columns(["embedding", "distance"])))
     if not tables:
         return in_order(files.index_schema.empty_table().select(files.column_names), np.empty(0), files.identity, k)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasterembed.dataset.vector_column import decode_vectors
 from rasterembed.errors import StoreError
 from rasterembed.search.engines.engine import EngineName, IndexUnusableError, NoIndexReason
 from rasterembed.search.filters import TileFilters
@@ -104,8 +105,7 @@ class VssEngine:
         if len(passing) < k or not passing["distance"].sort()[k - 1].as_py() < pc.max(fetched["distance"]).as_py():
             return None
         # DuckDB computes distances in float32. The exact distances are the same for all engines.
-        vectors = passing["embedding"].combine_chunks().flatten().to_numpy().reshape(len(passing), len(vector))
-        distances = cosine_distances(vector, vectors)
+        distances = cosine_distances(vector, decode_vectors(passing))
         return in_order(passing.select(self._files.column_names), distances, self._files.identity, k)
 
     def close(self) -> None:

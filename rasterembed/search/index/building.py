@@ -15,11 +15,11 @@ import duckdb
 
 from rasterembed.errors import DataError
 from rasterembed.search.engines.codes import CodesParameters
-from rasterembed.search.engines.engine import CodesName, IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.engine import RECALL_AT, CodesName, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.index.description import Segment, VectorIndex, read_any_index
 from rasterembed.search.index.growth import Growth, RebuildReason, plan_growth, scenes_of
-from rasterembed.search.index.hnsw_building import RECALL_AT, write_hnsw
+from rasterembed.search.index.hnsw_building import write_hnsw
 from rasterembed.search.index.local_files import DEAD_AFTER_S, note_built
 from rasterembed.search.index.opening import open_codes_of, open_index
 from rasterembed.search.index.segment_writing import write_segment

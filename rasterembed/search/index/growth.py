@@ -16,7 +16,7 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.table import TABLE_VERSION
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index.description import Segment, VectorIndex
-from rasterembed.search.index.opening import open_table
+from rasterembed.search.index.opening import open_arrow_file
 from rasterembed.search.index.segment_writing import SCENES_SCHEMA
 from rasterembed.search.vector_files import VectorFiles
 
@@ -184,7 +184,7 @@ def _scenes_of_segment(files: VectorFiles, segment: Segment) -> dict[str, _Scene
     """
     if segment.scenes_file is None:
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
-    table = open_table(files, segment.scenes_file, SCENES_SCHEMA, None)
+    table = open_arrow_file(files, segment.scenes_file, SCENES_SCHEMA, None)
     columns = (table[name].to_pylist() for name in SCENES_SCHEMA.names)
     scenes = {name: _Scene(digest, rows) for name, digest, rows in zip(*columns, strict=True)}
     if len(scenes) != len(table) or sum(scene.rows for scene in scenes.values()) != segment.rows:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
+from rasterembed.dataset.vector_column import decode_vectors
+from rasterembed.search.engines.engine import RECALL_AT, RECALL_SAMPLE
 from rasterembed.search.engines.vss import nearest_sql
 from rasterembed.search.index.description import HnswDatabase, SegmentFile
 from rasterembed.search.index.hnsw_database import load_vss, open_database, quote_path
@@ -23,12 +23,6 @@ from rasterembed.store.local_file import local_file
 
 BUILD_MEMORY = "4GB"
 """Memory limit of DuckDB during a build, in DuckDB's notation. The limit does not include the memory of the index."""
-
-RECALL_AT = 10
-"""Number of neighbours of each vector in the measurement of recall."""
-
-RECALL_SAMPLE = 200
-"""Number of vectors in the measurement of recall."""
 
 _SAME_DISTANCE = 1e-6
 """Largest difference between two float32 distances that are treated as equal."""
@@ -112,10 +106,10 @@ def measure_recall(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> tuple[
         f"SELECT {names}, embedding FROM ix.vectors ORDER BY hash(tile_id), {names} LIMIT {RECALL_SAMPLE}"
     ).to_arrow_table()
     tiles = list(zip(*(sample[name].to_pylist() for name in files.identity), strict=True))
-    queries = unit_vectors(_matrix(sample["embedding"].combine_chunks()))
+    queries = unit_vectors(decode_vectors(sample))
     nearest = np.empty((len(queries), 0), dtype=np.float32)
     for batch in con.execute("SELECT embedding FROM ix.vectors").to_arrow_reader(16384):
-        distances = 1 - queries @ unit_vectors(_matrix(batch.column("embedding"))).T
+        distances = 1 - queries @ unit_vectors(decode_vectors(batch)).T
         nearest = np.sort(np.concatenate([nearest, distances], axis=1), axis=1)[:, : RECALL_AT + 1]
     correct = expected = 0
     for tile, query, exact in zip(tiles, queries, nearest, strict=True):
@@ -125,9 +119,3 @@ def measure_recall(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> tuple[
         correct += sum(distance <= exact[-1] + _SAME_DISTANCE for distance in others)
         expected += len(exact) - 1
     return (correct / expected if expected else 1.0), len(tiles)
-
-
-def _matrix(vectors: pa.Array) -> NDArray[np.float32]:
-    """Return a column of n vectors as an array of shape (n, dimensions)."""
-    flat: NDArray[np.float32] = vectors.flatten().to_numpy()
-    return flat.reshape(len(vectors), -1)

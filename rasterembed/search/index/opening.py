@@ -26,8 +26,6 @@ _ATTEMPTS = 3
 class OpenSegment:
     """A segment whose files are mapped. Several threads may use it."""
 
-    description: Segment
-    """The segment in `index.json`."""
     rows: StoredRows
     """The rows and their vectors."""
     codes: CodesEngine
@@ -62,7 +60,7 @@ def open_segments(files: VectorFiles) -> OpenIndex:
     Raises:
         IndexUnusableError: if there is no index, if it holds other vectors, if it is the database of the engine `vss`,
             or if a file cannot be read, is missing, damaged or foreign.
-        StoreError: if the store refuses to give, or does not answer with, the description of the index.
+        StoreError: if the store refuses or does not answer when the description of the index is read.
     """
     index = read_index(files)
     for _ in range(_ATTEMPTS):
@@ -101,9 +99,9 @@ def _open_segment(files: VectorFiles, index: VectorIndex, segment: Segment) -> O
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
     with checked_file(files, segment.vectors_file) as (path, _):
         vectors = StoredVectors(path, segment.rows, index.dimensions, segment.dtype)
-    table = open_table(files, segment.rows_file, files.index_schema, segment.rows)
+    table = open_arrow_file(files, segment.rows_file, files.index_schema, segment.rows)
     live = _live_rows(table, segment)
-    return OpenSegment(segment, StoredRows(table, vectors), open_codes_of(files, index, segment), live)
+    return OpenSegment(StoredRows(table, vectors), open_codes_of(files, index, segment), live)
 
 
 def open_codes_of(files: VectorFiles, index: VectorIndex, segment: Segment) -> CodesEngine:
@@ -122,7 +120,7 @@ def open_codes_of(files: VectorFiles, index: VectorIndex, segment: Segment) -> C
         return open_codes(path, segment.codes, segment.rows, index.dimensions, validate=not known)
 
 
-def open_table(files: VectorFiles, file: SegmentFile, schema: pa.Schema, rows: int | None) -> pa.Table:
+def open_arrow_file(files: VectorFiles, file: SegmentFile, schema: pa.Schema, rows: int | None) -> pa.Table:
     """Map an Arrow file of an index, after a check of its content.
 
     Args:
