@@ -1,4 +1,4 @@
-"""Figures of the quality reports: size, colours, title and caption are the same in all pictures."""
+"""Figures: size, colours, title and caption are the same in all pictures."""
 
 from __future__ import annotations
 

@@ -3,11 +3,15 @@
 The steps of a search, and their modules:
 
 - `query` has the two inputs. A `Query` holds example tiles, places or images. A `Where` holds filters for the answer.
-- `searcher` runs the search. `examples`, `chip` and `tile_lookup` turn the examples into one vector. `areas` and
-  `filters` apply the filters.
-- `engines` has the search engines, which find the nearest vectors.
-- `answer` has the answer. `output` and `contact_sheet` write the answer to files,
-  and `answer_html` shows it in a notebook. `thumbnails` cuts tiles out of the raster.
+- `searcher` runs the search in datasets, and `collection_searcher` in the table of a collection. `examples`, `chip`,
+  `tile_lookup` and `table_tiles` turn the examples into one vector.
+- `filters` has the filters for the tiles of a dataset, and `table_filters` those for a collection. `areas` and
+  `class_tiles` read the files that filters name. `filter_columns` finds the rows of a vector index that pass, and
+  `row_selection` holds them.
+- `engines` has the search engines, which find the nearest vectors. `indexed_search` chooses between vector index and
+  exact scan. `rerank` computes the distances of the answer.
+- `answer` has the answer. `output` and `contact_sheet` write the answer to files, and `answer_html` shows it in a
+  notebook. `thumbnails` cuts tiles out of the raster, and `card_sheet` draws them with captions.
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
 - `index` builds and opens a vector index, which makes searches in large datasets fast. `index_options` has its
   parameters, and `vector_files` the files from which it is built.

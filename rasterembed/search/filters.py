@@ -1,4 +1,4 @@
-"""Filters for the tiles of an answer. All search engines use this class."""
+"""Filters for the tiles of an answer: the protocol of all filters, and the filters for a single dataset."""
 
 from __future__ import annotations
 

@@ -194,7 +194,7 @@ class Searcher:
         """
         where, areas = chosen.where, chosen.areas
         include_query = query is None or query.include_query
-        candidates: list[tuple[Dataset, dict[str, Any]]] = []
+        found: list[tuple[Dataset, dict[str, Any]]] = []
         used: list[UsedEngine] = []
         searched: list[Dataset] = []
         not_searched = [*self._not_searched, *unreadable]
@@ -225,19 +225,19 @@ class Searcher:
                 continue
             used.append(engine)
             searched.append(dataset)
-            candidates += [(dataset, row) for row in rows.to_pylist()]
-        candidates.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+            found += [(dataset, row) for row in rows.to_pylist()]
+        found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
-            hits=dataset_hits(candidates[:k]),
+            hits=dataset_hits(found[:k]),
             engines=tuple(used),
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
             radiometries=group_by_radiometry(searched),
-            hint="" if candidates else _hint(chosen, searched),
+            hint="" if found else _hint(chosen, searched),
         )
         return answer.with_datasets(self.datasets)
 
