@@ -177,13 +177,18 @@ def _nearest_of_segment(
         while count <= _MOST_CANDIDATES:
             proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
             compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
-            if segment.codes.name == "flat":
-                if _limit(np.concatenate([known, compared.distances]), needed) < proposed.missed[0]:
+            limit = _limit(np.concatenate([known, compared.distances]), needed)
+            if proposed.tied is None:
+                if limit < proposed.missed[0]:
+                    return _finite(compared)
+                count *= _WIDENING
+            elif len(compared.rows) >= min(count, available):
+                # Rows with equal vectors have equal codes. Their ids decide which of them are in the answer.
+                tied = compared.distances[len(compared.rows) - proposed.tied[0] :]
+                if limit < tied.min(initial=np.inf):
                     return _finite(compared)
                 count *= _WIDENING
             else:
-                if len(compared.rows) >= min(count, available):
-                    return _finite(compared)
                 if widening >= segment.codes.info.lists:
                     break
                 widening *= _WIDENING
@@ -306,11 +311,14 @@ class IndexedSearch:
         return UsedEngine(dataset_id=self._files.owner_id, name=description.engine, settings=settings, recall=recall)
 
     def close(self) -> None:
-        """Release the memory of the index."""
-        if self.segments is not None:
-            self.segments.close()
-        if self.vss is not None:
-            self.vss.close()
+        """Release the memory of the index. A second call does nothing."""
+        with self._lock:
+            segments, vss = self.segments, self.vss
+            self.segments = self.vss = None
+        if segments is not None:
+            segments.close()
+        if vss is not None:
+            vss.close()
 
 
 def check_engine(engine: EngineChoice, ef_search: int | None) -> None:

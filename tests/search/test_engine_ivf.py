@@ -27,6 +27,7 @@ from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.indexed_search import IndexedSearch
 from rasterembed.search.row_selection import RowSelection
+from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.search.engine_vectors import clusters, cosines, store, unit
@@ -164,6 +165,29 @@ def test_widening_reads_more_lists_until_all_rows_are_found(vectors: NDArray[np.
     assert counts[0] < counts[1] < counts[2] == 300
     assert engine.candidates(query, 300, None, 1).missed[0] == -np.inf
     assert engine.candidates(query, 300, None, 1000).missed[0] == np.inf
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-5], ids=["equal vectors", "equal codes"])
+def test_equally_far_tiles_are_in_the_order_of_their_ids(tmp_path: Path, noise: float) -> None:
+    embeddings = ObjectStore(root=str(tmp_path / "store"))
+    raster, vectors = blank_raster(tmp_path / "blank.tif", 8, 200), clusters(1600, 24)
+    random = np.random.default_rng(0)
+    same = random.choice(1600, 1000, replace=False)
+    vectors[same] = vectors[0]
+    # Vectors that differ so little have the code of the equal ones.
+    vectors[same[:500]] += noise * random.standard_normal((500, 24)).astype(np.float32)
+    # A shard has 8 rows and 8 columns of tiles, so the order of the rows is not that of the ids.
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 24)))
+    write_dataset(embeddings, "scene", raster, model, vectors, shard_tiles=64)
+    files = VectorFiles.of_dataset(Dataset.open(embeddings, "scene"))
+    build_vector_index(files, VectorIndexOptions(index="always", index_engine="ivf"))
+    with Searcher(embeddings, ["scene"], engine="ivf") as searcher:
+        answer = searcher.ask_vector(vectors[same[-1]], k=50)
+    assert answer.engines[0].name == "ivf"
+    equal = np.sort(same[500:] if noise else same)[:50]
+    assert [hit.tile_id for hit in answer.hits] == [f"r{n // 200:06}_c{n % 200:06}" for n in equal]
+    assert {hit.distance for hit in answer.hits} == {0.0}
+    searcher.close()  # A second time, which does nothing.
 
 
 def test_threads_get_the_same_candidates(engine: CodesEngine, vectors: NDArray[np.float32]) -> None:

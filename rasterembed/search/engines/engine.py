@@ -84,6 +84,9 @@ class Candidates:
     missed: NDArray[np.float32]
     """Shape (n,). No row of the selection outside `rows` has a smaller cosine distance to the query. -inf: the engine
     does not know. +inf: `rows` has every row of the selection."""
+    tied: NDArray[np.int64] | None = None
+    """Shape (n,). Number of rows at the end of each line whose codes are equally far away. More rows like them may be
+    outside `rows`. 0: no row outside `rows` was as near by its code as the last one. None: `missed` says enough."""
 
 
 class CodesInfo(BaseModel):

@@ -105,23 +105,34 @@ class IvfEngine:
         if count == 0:
             return Candidates(np.empty((len(queries), 0), np.int64), np.full(len(queries), np.inf, np.float32))
         probes = min(self.info.lists, math.ceil(self.info.probes * widening * self._rows / selected))
-        rows = self.probe(queries, count, selection, probes)
+        rows, scores = self._probe(queries, count, selection, probes)
         all_found = np.count_nonzero(rows >= 0, axis=1) == selected
-        return Candidates(rows, np.where(all_found, np.inf, -np.inf).astype(np.float32))
+        # If fewer rows were found than asked for, none of the read rows is missing.
+        tied = np.where(all_found | (rows[:, -1] < 0), 0, np.count_nonzero(scores == scores[:, -1:], axis=1))
+        return Candidates(rows, np.where(all_found, np.inf, -np.inf).astype(np.float32), tied)
 
     def probe(
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
     ) -> NDArray[np.int64]:
         """Return the rows with the highest scores in a number of lists, shape (n, count), -1 where fewer were found."""
+        return self._probe(queries, count, selection, probes)[0]
+
+    def _probe(
+        self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the rows with the highest scores in a number of lists, and the scores, both of shape (n, count)."""
         if len(queries) == 1 and probes * self._rows >= _SHARED_ROWS * self.info.lists:
-            return self._checked(self._search_shared(queries, count, selection, probes))
+            rows, scores = self._search_shared(queries, count, selection, probes)
+            return self._checked(rows), scores
         # The threads of the pool share the queries. A single query is answered in the calling thread.
         size = min(_QUERIES_AT_ONCE, math.ceil(len(queries) / max(2, cores())))
         tasks = [
             partial(self._search, queries[start : start + size], count, selection, probes)
             for start in range(0, len(queries), size)
         ]
-        return self._checked(np.concatenate(run_all(tasks)))
+        found = run_all(tasks)
+        rows = np.concatenate([rows for rows, _ in found])
+        return self._checked(rows), np.concatenate([scores for _, scores in found])
 
     def close(self) -> None:
         """Release the mapped file. A query that still runs in another thread keeps the file mapped until it ends."""
@@ -135,7 +146,7 @@ class IvfEngine:
 
     def _search_shared(
         self, query: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
-    ) -> NDArray[np.int64]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Answer a single query that reads many lists. The threads of the pool share the lists."""
         query = np.ascontiguousarray(query, np.float32)
         with faiss_errors():
@@ -146,8 +157,9 @@ class IvfEngine:
         ]
         found = run_all(tasks)
         rows = np.concatenate([rows for rows, _ in found])
-        order = np.lexsort((rows, -np.concatenate([scores for _, scores in found])))[:count]
-        return rows[order][None]
+        scores = np.concatenate([scores for _, scores in found])
+        order = np.lexsort((rows, -scores))[:count]
+        return rows[order][None], scores[order][None]
 
     def _search_lists(
         self,
@@ -172,14 +184,14 @@ class IvfEngine:
 
     def _search(
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
-    ) -> NDArray[np.int64]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         parameters = _parameters(selection, probes)
         # The index reads the mapped file, which must not be released before the search ends.
         index, mapped = self._index, self._mapped
         with faiss_errors():
-            rows: NDArray[np.int64] = index.search(queries, count, params=parameters)[1]
+            scores, rows = index.search(queries, count, params=parameters)
         del mapped
-        return rows
+        return rows, scores
 
 
 def _parameters(selection: RowSelection | None, probes: int) -> Any:
