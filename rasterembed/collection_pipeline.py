@@ -7,7 +7,7 @@ flow all run `embed_collection`. They differ in the `CollectionSteps` that they 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import check_joining, collection_lattice
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
+from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_api import MOST_EMPTY_PAGES
 from rasterembed.collection.stac_collection import CollectionState
@@ -341,6 +342,29 @@ def rebuild_collection(
             _update_index(Collection(store, collection_id, configuration, CollectionState.EMBEDDING), table)
         writer.ready()
     return Collection.open(store, collection_id)
+
+
+def remove_from_collection(
+    collection: Collection, scene: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
+) -> RemovedScene:
+    """Remove a scene from the catalogue, the table and the vector index, and delete its dataset.
+
+    The files of the scene are not touched. An index of the engine `vss` stays stale until the next run, because it can
+    only be built again as a whole.
+
+    Args:
+        collection: the collection.
+        scene: id of the scene's dataset, or address of the scene's file.
+        run_id: see `rasterembed.collection.removing.remove_scene`.
+        on_wait: see `rasterembed.collection.removing.remove_scene`.
+
+    Raises:
+        UsageError: if the collection has no such scene. The text names similar ones.
+        LeaseHeldError: if another run is writing the collection or the dataset.
+        DataError: if the catalogue or the vectors of another scene cannot be read.
+        StoreError: if the store refuses or does not answer.
+    """
+    return remove_scene(collection, scene, on_table=_update_index, run_id=run_id, on_wait=on_wait)
 
 
 def check_collection(

@@ -136,19 +136,22 @@ class Collection:
     def verify(self) -> tuple[Damage, ...]:
         """Read every file of the collection and of its scenes, and return the files that are missing or damaged.
 
-        See `rasterembed.collection.verifying.verify_collection`.
+        See `rasterembed.collection.verifying.verify_collection` and `rasterembed.search.index.verifying.verify_index`.
 
         Raises:
             StoreUnavailableError: if the store does not answer.
         """
         from rasterembed.collection.verifying import verify_collection
+        from rasterembed.search.index.verifying import verify_index
 
-        return tuple(damage for damage in verify_collection(self) if damage is not None)
+        results = (*verify_collection(self), *verify_index(self))
+        return tuple(damage for damage in results if damage is not None)
 
     def remove_scene(self, scene: str) -> Collection:
         """Remove a scene with its dataset from the collection. The files of the scene are not touched.
 
-        A scene that still lies at the address of a listing comes back with the next run of that listing.
+        The table and the vector index are brought up to date. A scene that still lies at the address of a listing comes
+        back with the next run of that listing.
 
         Args:
             scene: id of the scene's dataset, or address of the scene's file.
@@ -160,9 +163,9 @@ class Collection:
             UsageError: if the collection has no such scene.
             LeaseHeldError: if another run is writing the collection.
         """
-        from rasterembed.collection.removing import remove_scene
+        from rasterembed.collection_pipeline import remove_from_collection
 
-        remove_scene(self, scene)
+        remove_from_collection(self, scene)
         return Collection.open(self.store, self.id)
 
     def delete(self) -> None:

@@ -6,16 +6,17 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from rasterembed.collection.catalogue import read_catalogue, write_catalogue
+from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.members import member_id
 from rasterembed.collection.stac_collection import CollectionState, stac_collection
+from rasterembed.collection.table import TableDescription
 from rasterembed.collection.table_writing import update_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
 from rasterembed.near_names import near_names
 from rasterembed.store.layout import DatasetLayout
-from rasterembed.store.lease import DEAD_RUN_S, hold_lease
+from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
 
 
@@ -34,11 +35,17 @@ class RemovedScene:
 
 
 def remove_scene(
-    collection: Collection, scene: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
+    collection: Collection,
+    scene: str,
+    *,
+    on_table: Callable[[Collection, TableDescription], None],
+    run_id: str | None = None,
+    on_wait: Callable[[str], None] = print,
 ) -> RemovedScene:
     """Remove a scene from the catalogue and the table, and delete its dataset. The scene's files are not touched.
 
-    A dataset that was not made for the collection is not deleted. See `rebuild_collection`.
+    A dataset that was not made for the collection is not deleted. See `rebuild_collection`. This function does not know
+    the vector index. `rasterembed.collection_pipeline.remove_from_collection` brings the index up to date too.
 
     If the process is killed, call the function again. The catalogue and the table are written first, so no reader looks
     for a dataset that is deleted. A scene that still lies at the address of a listing comes back with the next run of
@@ -47,6 +54,8 @@ def remove_scene(
     Args:
         collection: the collection.
         scene: id of the scene's dataset, or address of the scene's file.
+        on_table: function that is called with the collection and its new table, while the lease is held. It brings up
+            to date what is made from the table.
         run_id: name of the caller in the lease. The default name is random.
         on_wait: function that is called with a sentence for people if another run holds the collection or the dataset.
             The lease of a dead run expires during the wait.
@@ -68,7 +77,7 @@ def remove_scene(
             # A killed call may have removed the scene from the catalogue and not yet from the table. A lost catalogue
             # says nothing about the table.
             if read_catalogue(store, layout) is not None:
-                update_table(store, layout, collection.configuration, collection.catalogue, lease.check)
+                _write_table(collection, collection.catalogue, lease, on_table)
             raise
         rest = collection.catalogue.updated([], without=[removed.dataset_id])
         # The state stays: a killed call must not leave a collection that looks as if a run works on it.
@@ -77,12 +86,23 @@ def remove_scene(
         footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
         lease.check()
         write_catalogue(store, layout, rest, footer)
-        update_table(store, layout, collection.configuration, rest, lease.check)
+        _write_table(collection, rest, lease, on_table)
         # The dataset is deleted last. It tells the next call that a killed call did not finish.
         if removed.deleted and _has_dataset(store, removed.dataset_id):
             lease.check()
             delete_dataset(store, removed.dataset_id, lease=lease)
     return removed
+
+
+def _write_table(
+    collection: Collection, catalogue: Catalogue, lease: Lease, on_table: Callable[[Collection, TableDescription], None]
+) -> None:
+    """Write the table, if the collection has one, and what is made from it."""
+    store = collection.store
+    table = update_table(store, collection.layout, collection.configuration, catalogue, lease.check)
+    if table is not None:
+        lease.check()
+        on_table(Collection.open(store, collection.id), table)  # It reads the catalogue that was just written.
 
 
 def find_scene(collection: Collection, scene: str) -> RemovedScene:

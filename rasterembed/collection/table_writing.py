@@ -149,10 +149,15 @@ def update_table(
     configuration: CollectionConfiguration,
     catalogue: Catalogue,
     check: Callable[[], None],
-) -> None:
-    """Write the table for a changed catalogue, if the collection has a table. See `write_table`."""
-    if store.sizes(layout.table_folder):
-        write_table(store, layout, configuration, catalogue, check)
+) -> TableDescription | None:
+    """Write the table for a changed catalogue, if the collection has a table. See `write_table`.
+
+    Returns:
+        The new table. None if the collection has none.
+    """
+    if not store.sizes(layout.table_folder):
+        return None
+    return write_table(store, layout, configuration, catalogue, check)
 
 
 def _usable(store: ObjectStore, layout: CollectionLayout) -> TableDescription | None:

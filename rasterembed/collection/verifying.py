@@ -114,7 +114,7 @@ def _check_table(collection: Collection, catalogue: Catalogue, rebuild: str) -> 
     found = "the table has other scenes than the catalogue"
     yield None if right else Damage(layout.table, DamageKind.OTHER_CONTENT, found, rebuild)
     for part in table.parts:
-        damage = compare_file(store, part.path, part.sha256, part.bytes)
+        damage = compare_file(store, part.path, part.sha256, part.bytes, described_by="table.json")
         yield None if damage is None else replace(damage, remedy=again)
 
 

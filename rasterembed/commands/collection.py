@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from itertools import chain
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -69,7 +70,7 @@ def show(collection: str, root: str | None = None, as_json: _Json = False) -> st
 
 
 def verify(collection: str, root: str | None = None) -> str:
-    """Read every file of a collection and of its scenes, and compare each with its description.
+    """Read every file of a collection, of its scenes and of its vector index, and compare each with its description.
 
     The exit status is 1 if a file is missing or damaged. One line for each such file says what to do.
 
@@ -83,11 +84,12 @@ def verify(collection: str, root: str | None = None) -> str:
     from rasterembed.collection.scene_row import SceneState
     from rasterembed.collection.verifying import verify_collection
     from rasterembed.commands.progress_bar import terminal_bar
+    from rasterembed.search.index.verifying import verify_index
 
     opened = Collection.open(store, collection)
     count, damages = 0, []
     with terminal_bar(None, "check") as bar:
-        for result in verify_collection(opened):
+        for result in chain(verify_collection(opened), verify_index(opened)):
             count += 1
             bar.update()
             if result is not None:
@@ -118,13 +120,14 @@ def remove_scene(
     store = open_store(root)
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
-    from rasterembed.collection.removing import find_scene, remove_scene
+    from rasterembed.collection.removing import find_scene
+    from rasterembed.collection_pipeline import remove_from_collection
 
     opened = Collection.open(store, collection)
     find_scene(opened, scene)  # A wrong name is refused before the question.
     if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
         return "nothing was deleted"
-    removed = remove_scene(opened, scene, on_wait=_on_wait)
+    removed = remove_from_collection(opened, scene, on_wait=_on_wait)
     kept = "was deleted" if removed.deleted else "was embedded before it joined the collection, and stays"
     lines = [f"scene {removed.source or removed.dataset_id!r} was removed; dataset {removed.dataset_id} {kept}"]
     if removed.listing:

@@ -72,7 +72,8 @@ def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
 def verify(dataset: str, root: str | None = None) -> str:
     """Read every file of a dataset, and compare each file with the manifest. A search does not make this check.
 
-    The exit status is 1 if a file is missing or damaged. One line for each such file says what to do.
+    The files of the vector index are compared with its description. The exit status is 1 if a file is missing or
+    damaged. One line for each such file says what to do.
 
     Args:
         dataset: Name of the dataset.
@@ -85,19 +86,23 @@ def verify(dataset: str, root: str | None = None) -> str:
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.dataset.verify import verify_dataset
+    from rasterembed.search.index.verifying import verify_index
 
-    manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
-    with terminal_bar(len(manifest.shards) + 4, "file") as bar:
-        results = []
-        for result in verify_dataset(store, manifest):
+    opened = Dataset.open(store, dataset, states=ALL_STATES)
+    results = []
+    with terminal_bar(len(opened.shards) + 4, "file") as bar:
+        for result in verify_dataset(store, opened.manifest):
             results.append(result)
             bar.update()
+    of_index = list(verify_index(opened))
+    results += of_index
     damages = [result for result in results if result is not None]
     for damage in damages:
         print(escape_terminal(damage.sentence(store)))
     if damages:
         raise DataError(f"dataset {dataset!r}: {len(damages)} of {len(results)} files are missing or damaged")
-    return f"dataset {dataset!r}: all {len(results)} files are as the manifest says"
+    more = f"; {len(of_index)} of them are the vector index, and are as index.json says" if of_index else ""
+    return f"dataset {dataset!r}: all {len(results)} files are as the manifest says{more}"
 
 
 def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False) -> str:

@@ -315,17 +315,20 @@ class Dataset:
         return read_geodataframe(self, columns, vectors=vectors)
 
     def verify(self) -> tuple[Damage, ...]:
-        """Read every file that the manifest lists, and return the files that are missing or damaged.
+        """Read every file that the manifest lists and the vector index, and return the files that are damaged.
 
-        Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest, and the manifest with
-        the plan. A search compares only the sizes of the shards. It therefore does not find every damage.
+        Sizes and SHA-256 digests of the shards and the tile index are compared with the manifest, those of the vector
+        index with its description, and the manifest with the plan. A file that is missing counts as damaged. A search
+        compares only the sizes of the shards. It therefore does not find every damage.
 
         Raises:
             StoreUnavailableError: if the store does not answer.
         """
         from rasterembed.dataset.verify import verify_dataset
+        from rasterembed.search.index.verifying import verify_index
 
-        return tuple(damage for damage in verify_dataset(self.store, self.manifest) if damage is not None)
+        results = (*verify_dataset(self.store, self.manifest), *verify_index(self))
+        return tuple(damage for damage in results if damage is not None)
 
     def delete(self) -> int:
         """Delete the dataset with its report and its vector index, and return the number of deleted objects.

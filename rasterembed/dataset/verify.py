@@ -61,7 +61,7 @@ def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | 
 
     These files are read: every shard, the tile index, the plan and the STAC Item. Shards and tile index are compared
     with the sizes and SHA-256 digests in the manifest. The manifest itself is compared with the plan. The vector index
-    is not read: a search compares its digest each time it opens the index.
+    is not read: see `rasterembed.search.index.verifying.verify_index`.
 
     A file that the store refuses to read is reported as damaged, and the other files are read.
 
@@ -80,7 +80,9 @@ def verify_dataset(store: ObjectStore, manifest: Manifest) -> Iterator[Damage | 
     yield _check_stac_item(store, manifest)
 
 
-def compare_file(store: ObjectStore, key: str, sha256: str, size: int | None = None) -> Damage | None:
+def compare_file(
+    store: ObjectStore, key: str, sha256: str, size: int | None = None, *, described_by: str = "the manifest"
+) -> Damage | None:
     """Read a file, and compare it with its digest, and with its size if the size is given.
 
     Args:
@@ -88,6 +90,7 @@ def compare_file(store: ObjectStore, key: str, sha256: str, size: int | None = N
         key: key of the file.
         sha256: SHA-256 digest that the file must have, in hexadecimal digits.
         size: size in bytes that the file must have.
+        described_by: the file that has the digest, for people.
 
     Returns:
         The damage, with the advice for a file of a dataset, or None if the file is right.
@@ -107,9 +110,9 @@ def compare_file(store: ObjectStore, key: str, sha256: str, size: int | None = N
         return _not_read(store, key, error)
     remedy = f"delete this file, then {_AGAIN}: only missing files are written"
     if size is not None and length != size:
-        return Damage(key, DamageKind.OTHER_SIZE, f"it has {length} bytes, the manifest says {size}", remedy)
+        return Damage(key, DamageKind.OTHER_SIZE, f"it has {length} bytes, {described_by} says {size}", remedy)
     if digest.hexdigest() != sha256:
-        found = f"its sha256 is {digest.hexdigest()[:12]}…, the manifest says {sha256[:12]}…"
+        found = f"its sha256 is {digest.hexdigest()[:12]}…, {described_by} says {sha256[:12]}…"
         return Damage(key, DamageKind.OTHER_CONTENT, found, remedy)
     return None
 

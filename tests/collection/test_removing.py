@@ -12,8 +12,7 @@ import duckdb
 import pytest
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.removing import remove_scene
-from rasterembed.collection_pipeline import embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import embed_collection, rebuild_collection, remove_from_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import CollectionLayout
@@ -27,7 +26,7 @@ LAST = 10
 
 
 def _remove(root: str, scene: str) -> None:
-    remove_scene(Collection.open(ObjectStore(root=root), "survey"), scene)
+    remove_from_collection(Collection.open(ObjectStore(root=root), "survey"), scene)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +87,7 @@ def test_a_dataset_that_joined_stays_and_the_next_call_after_a_kill_writes_the_t
     datasets = list(Collection.open(store, "survey").catalogue.table["id"].to_pylist())
     rebuild_collection(store, "joined", datasets=datasets)
     layout = CollectionLayout("joined")
-    remove = partial(remove_scene, Collection.open(store, "joined"), datasets[0])
+    remove = partial(remove_from_collection, Collection.open(store, "joined"), datasets[0])
     # The third change is that of the table.
     assert exit_code_of(partial(on_change, 3, kill), remove) == -9
     for path in Path(store.root).glob("*/*/lease/*"):

@@ -19,7 +19,10 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.verify import DamageKind
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index import local_files
@@ -30,6 +33,7 @@ from rasterembed.search.index.stored_rows import StoredRows, StoredVectors, unit
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import checked_files
+from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -100,6 +104,28 @@ def unit(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
     exact = vectors.astype(np.float64)
     lengths = np.linalg.norm(exact, axis=1, keepdims=True)
     return exact / np.where(lengths == 0, 1, lengths)
+
+
+def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
+    indexed: Indexed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = indexed.store.root
+    whole = str(run(app, ["datasets", "verify", "made", "--root", root]))
+    assert whole.endswith("; 3 of them are the vector index, and are as index.json says")
+    damage(indexed.path("codes"))
+    rows = indexed.path("rows")
+    rows.unlink()
+    found = {name_of(one.key): (one.kind, one.remedy) for one in Dataset.open(indexed.store, "made").verify()}
+    again = "embed the raster again with the same options to build a new index; until then, a search compares all "
+    assert found == {
+        indexed.path("codes").name: (DamageKind.OTHER_CONTENT, f"delete this file, then {again}vectors"),
+        rows.name: (DamageKind.MISSING, f"{again}vectors"),
+    }
+    with pytest.raises(SystemExit):
+        run(app, ["datasets", "verify", "made", "--root", root])
+    assert f"{indexed.path('codes')}: its sha256 is " in capsys.readouterr().out
+    run(app, ["datasets", "delete", "made", "--root", root, "--yes"])
+    assert not [path for path in Path(root).rglob("*") if path.is_file() and path.parent.name != "lease"]
 
 
 # What the files hold

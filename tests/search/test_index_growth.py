@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from rasterio.transform import Affine
 from rasterembed import collection_pipeline
 from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.dataset.verify import DamageKind
 from rasterembed.model.choice import Dinov3
 from rasterembed.qa import pictures
 from rasterembed.search.collection_searcher import CollectionSearcher
@@ -169,6 +173,67 @@ def test_a_rebuilt_catalogue_updates_the_index(survey: Survey, monkeypatch: pyte
     survey.write("d")
     survey.collect("d")
     assert not survey.index_folder.exists()
+
+
+def test_a_removed_scene_is_removed_from_the_index_too(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(growth, "MAX_DROPPED", 0.6)
+    Collection.open(survey.store, "survey").remove_scene("a")
+    index = open_segments(survey.files())
+    assert {dataset for dataset, _ in rows_of(index)} == {"b"}
+    assert [segment.dropped for segment in index.description.segments] == [("a",)]
+    # The command does the same. Without a scene, the collection has no index.
+    run(app, ["collection", "remove-scene", "survey", "b", "--root", survey.store.root, "--yes"])
+    assert not list(survey.index_folder.iterdir())
+
+
+def test_verify_finds_a_changed_byte_of_the_index_also_if_a_search_has_checked_the_file(
+    survey: Survey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    survey.collect("c")
+    survey.build()
+    check(survey).close()
+    collection = Collection.open(survey.store, "survey")
+    assert collection.verify() == ()
+    vectors = min(survey.index_folder.glob("vectors-*"))
+    before = vectors.stat()
+    content = vectors.read_bytes()
+    vectors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(vectors, ns=(before.st_atime_ns, before.st_mtime_ns))
+    (damage,) = collection.verify()
+    assert (damage.key, damage.kind) == (f"collections/survey/index/{vectors.name}", DamageKind.OTHER_CONTENT)
+    with pytest.raises(SystemExit):
+        run(app, ["collection", "verify", "survey", "--root", survey.store.root])
+    printed = capsys.readouterr()
+    assert re.search(
+        rf"{vectors.name}: its sha256 is \w+…, index.json says \w+…: delete this file, then embed the collection again",
+        printed.out,
+    )
+    # One segment has four files, and the index has two segments.
+    assert "1 of 36 checks failed" in printed.err
+    vectors.unlink()
+    (damage,) = collection.verify()
+    assert damage.kind is DamageKind.MISSING
+    assert damage.remedy.startswith("embed the collection again to build a new index")
+    assert survey.build().outcome is BuildOutcome.BUILT
+    assert collection.verify() == ()
+    (survey.index_folder / "index.json").write_text("{")
+    (damage,) = collection.verify()
+    assert (damage.key, damage.kind) == ("collections/survey/index/index.json", DamageKind.UNREADABLE)
+
+
+def test_a_deleted_collection_leaves_no_file_of_its_index(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "MAX_DROPPED", 0.6)
+    survey.collect("c")
+    survey.build()
+    delete_dataset(survey.store, "a")
+    survey.collect("bc")
+    survey.build()
+    (first, second) = check(survey).description.segments
+    assert (first.dropped, second.dropped) == (("a",), ())
+    (survey.index_folder / "rows-0123456789abcdef.arrow").write_bytes(b"a build was killed")
+    Collection.open(survey.store, "survey").delete()
+    assert not [path for path in (Path(survey.store.root) / "collections").rglob("*") if path.is_file()]
 
 
 def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:

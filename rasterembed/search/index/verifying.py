@@ -1,0 +1,71 @@
+"""Verify a vector index: compare each of its files with the size and the digest in `index.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from rasterembed.collection.collection import Collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.verify import Damage, DamageKind, compare_file
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
+from rasterembed.search.index.description import SegmentFile, read_any_index
+from rasterembed.search.vector_files import VectorFiles
+
+
+def verify_index(owner: Dataset | Collection) -> Iterator[Damage | None]:
+    """Read all files of a vector index, and yield the result for each file: its damage, or None.
+
+    Each file is read as a whole, also if a search on this machine has checked it before. An index with other vectors
+    than the dataset or the table is stale, and not damaged: its files are compared with its own description.
+
+    Nothing is yielded if there is no index, or if the description of the collection's table cannot be read.
+
+    Args:
+        owner: the dataset or the collection.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    if isinstance(owner, Dataset):
+        files, again = VectorFiles.of_dataset(owner), "embed the raster again with the same options"
+    else:
+        try:
+            table = owner.table
+        except StoreUnavailableError:
+            raise
+        except DataError:  # The check of the collection reports it.
+            return
+        if table is None:
+            return
+        files, again = VectorFiles.of_table(owner, table), "embed the collection again"
+    key = files.layout.vector_index_info
+    remedy = f"delete this file, then {again} to build a new index; until then, a search compares all vectors"
+    try:
+        index = read_any_index(files)
+    except StoreUnavailableError:
+        raise
+    except StoreError as error:
+        yield Damage(key, DamageKind.UNREADABLE, str(error).removeprefix(f"{files.store.uri(key)}: "), remedy)
+        return
+    except IndexUnusableError as error:
+        if error.reason is not NoIndexReason.ABSENT:
+            yield Damage(key, DamageKind.UNREADABLE, "it is no description of a vector index", remedy)
+        return
+    for file in index.files:
+        path = files.layout.vector_index_file(file.name)
+        damage = compare_file(files.store, path, file.sha256, file.bytes, described_by="index.json")
+        if damage is None:
+            yield None
+        elif file in _present_files(files):  # Otherwise, a build has replaced the index meanwhile.
+            missing = damage.kind is DamageKind.MISSING
+            yield replace(damage, remedy=remedy.removeprefix("delete this file, then ") if missing else remedy)
+
+
+def _present_files(files: VectorFiles) -> tuple[SegmentFile, ...]:
+    """Return the files that the index has now."""
+    try:
+        return read_any_index(files).files
+    except IndexUnusableError:
+        return ()
