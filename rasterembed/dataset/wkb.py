@@ -100,14 +100,20 @@ def _binary(column: pa.Array | pa.ChunkedArray | Sequence[bytes | None]) -> pa.A
     """Return a column as one array of type `large_binary`."""
     try:
         if isinstance(column, pa.ChunkedArray):
-            column = pa.concat_arrays([pc.cast(chunk, pa.large_binary()) for chunk in column.chunks] or [_EMPTY])
+            column = pa.concat_arrays([_storage(chunk).cast(pa.large_binary()) for chunk in column.chunks] or [_EMPTY])
         elif not isinstance(column, pa.Array):
             column = pa.array(column, type=pa.large_binary())
+        column = _storage(column)
         if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
             raise FootprintError(f"footprints are no WKB: their type is {column.type}")
         return column.cast(pa.large_binary())
     except pa.ArrowException as error:
         raise FootprintError(f"footprints are no WKB: {' '.join(str(error).split())}") from error
+
+
+def _storage(column: pa.Array) -> pa.Array:
+    """Return the bytes of a column with the type `geoarrow.wkb`. DuckDB returns it if GeoArrow has registered it."""
+    return column.storage if isinstance(column, pa.ExtensionArray) else column
 
 
 _EMPTY = pa.nulls(0, pa.large_binary())

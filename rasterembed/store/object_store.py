@@ -358,6 +358,9 @@ class ObjectStore(StoreSettings, OneLineErrors):
             folder: folder of the store.
             older_than_s: smallest age, in seconds since the last write, of the files that are removed.
         """
+        # `scratch` would make the folder, and a folder that does not exist has nothing to remove.
+        if not self.is_s3 and not Path(self.uri(folder)).is_dir():
+            return
         path = self.scratch(folder)
         with os_errors(str(path)):
             for file in path.glob("*.part"):

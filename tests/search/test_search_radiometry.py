@@ -114,7 +114,7 @@ def test_a_stretch_that_cannot_be_shared(store: ObjectStore, tiny_vit: Path, tmp
         embed("drak")
     with pytest.raises(UsageError, match="only one of dataset 'dark' and this raster has the colours of a palette"):
         embed("dark")
-    with pytest.raises(ValueError, match="give only one of `scale`, `range`, `percentile` and `stretch_of`"):
+    with pytest.raises(UsageError, match="give only one of `scale`, `range`, `percentile` and `stretch_of`"):
         Radiometry(stretch_of="dark", range=(0, 1))
 
 
