@@ -72,10 +72,11 @@ def proxy_before(url: str) -> Iterator[Proxy]:
                 time.sleep(proxy.delay_s)
             fault = proxy.fault(self.command, self.path)
             if fault == "unavailable":
+                # A client that has the answer may look at the exchanges at once.
+                proxy.exchanges.append(Exchange(self.command, self.path, 503, 0))
                 self.send_response(503)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                proxy.exchanges.append(Exchange(self.command, self.path, 503, 0))
                 return
             status, headers, content = self._forward(body)
             if fault == "unanswered":
