@@ -17,6 +17,7 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState, CollectionVerdict, stac_collection, stac_text
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
+from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
@@ -29,15 +30,11 @@ from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from geopandas import GeoDataFrame
     from numpy.typing import ArrayLike
 
     from rasterembed.dataset.verify import Damage
     from rasterembed.search.answer import Answer
-    from rasterembed.search.batch.result_file import BatchResult
-    from rasterembed.search.output_file import OutputFile
     from rasterembed.search.query import Query, Where
 
 _REMEDY = "restore the file, or embed the scenes into another collection"
@@ -55,7 +52,7 @@ class _StoredCollection(BaseModel):
 
 
 @dataclass(frozen=True)
-class Collection:
+class Collection(AllTilesQuestions):
     """A collection of scenes that were embedded with the same configuration.
 
     Example:
@@ -269,107 +266,6 @@ class Collection:
         from rasterembed.search.collection_searcher import CollectionSearcher
 
         return ask_once(lambda: CollectionSearcher(self.store, self.id), query, where, k, vector)
-
-    def neighbours(
-        self, out: OutputFile | Path | str, k: int | None = None, *, picture: OutputFile | Path | str | None = None
-    ) -> BatchResult:
-        """Write the nearest other tiles of every tile of the table to a Parquet file.
-
-        See `rasterembed.search.batch.neighbours.write_neighbours`.
-
-        Args:
-            out: the file, such as `neighbours.parquet`.
-            k: number of neighbours of a tile. The default is 10.
-            picture: PNG file for a histogram of the distances and examples.
-
-        Example:
-            >>> print(collection.neighbours("neighbours.parquet", k=5))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.neighbours import DEFAULT_NEIGHBOURS, write_neighbours
-
-        return write_neighbours(self, out, DEFAULT_NEIGHBOURS if k is None else k, picture=picture)
-
-    def deduplicate(
-        self,
-        out: OutputFile | Path | str,
-        threshold: float | None = None,
-        *,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Write groups of almost equal tiles to a Parquet file, and which tile of each group is kept.
-
-        See `rasterembed.search.batch.deduplicate.write_deduplicated`.
-
-        Args:
-            out: the file, such as `groups.parquet`.
-            threshold: largest cosine distance of a tile to the kept tile of its group. The default is 0.01.
-            picture: PNG file with the largest groups.
-
-        Example:
-            >>> print(collection.deduplicate("groups.parquet", 0.02))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.deduplicate import DEFAULT_THRESHOLD, write_deduplicated
-
-        return write_deduplicated(self, out, DEFAULT_THRESHOLD if threshold is None else threshold, picture=picture)
-
-    def cluster(
-        self,
-        out: OutputFile | Path | str,
-        classes: int | None = None,
-        *,
-        seed: int = 0,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Divide the tiles into classes by k-means, and write the class of every tile to a Parquet file.
-
-        See `rasterembed.search.batch.cluster.write_classes`.
-
-        Args:
-            out: the file, such as `classes.parquet`.
-            classes: number of classes. The default is 12.
-            seed: seed of the first centres.
-            picture: PNG file for a map of the classes and examples.
-
-        Example:
-            >>> print(collection.cluster("classes.parquet", 8))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.cluster import DEFAULT_CLASSES, write_classes
-
-        return write_classes(self, out, DEFAULT_CLASSES if classes is None else classes, seed=seed, picture=picture)
-
-    def diversify(
-        self,
-        out: OutputFile | Path | str,
-        count: int | None = None,
-        *,
-        min_valid_fraction: float | None = None,
-        seed: int | None = None,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Choose tiles that differ as much as possible, for example to label them, and write them to a file.
-
-        See `rasterembed.search.batch.diversify.write_diverse_tiles`.
-
-        Args:
-            out: the file: `.geojson`, `.parquet` or `.csv`.
-            count: number of tiles. The default is 50.
-            min_valid_fraction: smallest share of valid pixels of a chosen tile. The default is 0.9.
-            seed: begin with a random tile, chosen by this seed. By default, the tile nearest to the mean is the first.
-            picture: PNG file for a sheet with the chosen tiles.
-
-        Example:
-            >>> print(collection.diversify("sample.geojson", 20))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.diversify import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, write_diverse_tiles
-
-        return write_diverse_tiles(
-            self,
-            out,
-            DEFAULT_SAMPLE if count is None else count,
-            min_valid_fraction=DEFAULT_VALID_FRACTION if min_valid_fraction is None else min_valid_fraction,
-            seed=seed,
-            picture=picture,
-        )
 
 
 def find_collection(store: ObjectStore, collection_id: str) -> Collection | None:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
@@ -28,16 +29,12 @@ from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from geopandas import GeoDataFrame
 
     from rasterembed.dataset.verify import Damage
     from rasterembed.qa.report import QaReport
     from rasterembed.qa.thresholds import QaThresholds
     from rasterembed.search.answer import Answer
-    from rasterembed.search.batch.result_file import BatchResult
-    from rasterembed.search.output_file import OutputFile
     from rasterembed.search.query import Query, Where
 
 _BATCH_ROWS = 8192
@@ -49,7 +46,7 @@ few footprints at the edge of a map have more."""
 
 
 @dataclass(frozen=True)
-class Dataset:
+class Dataset(AllTilesQuestions):
     """A committed dataset in a store.
 
     Example:
@@ -371,107 +368,6 @@ class Dataset:
         from rasterembed.search.searcher import Searcher
 
         return ask_once(lambda: Searcher(self.store, [self.id]), query, where, k, vector)
-
-    def neighbours(
-        self, out: OutputFile | Path | str, k: int | None = None, *, picture: OutputFile | Path | str | None = None
-    ) -> BatchResult:
-        """Write the nearest other tiles of every tile to a Parquet file.
-
-        See `rasterembed.search.batch.neighbours.write_neighbours`.
-
-        Args:
-            out: the file, such as `neighbours.parquet`.
-            k: number of neighbours of a tile. The default is 10.
-            picture: PNG file for a histogram of the distances and examples.
-
-        Example:
-            >>> print(dataset.neighbours("neighbours.parquet", k=5))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.neighbours import DEFAULT_NEIGHBOURS, write_neighbours
-
-        return write_neighbours(self, out, DEFAULT_NEIGHBOURS if k is None else k, picture=picture)
-
-    def deduplicate(
-        self,
-        out: OutputFile | Path | str,
-        threshold: float | None = None,
-        *,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Write groups of almost equal tiles to a Parquet file, and which tile of each group is kept.
-
-        See `rasterembed.search.batch.deduplicate.write_deduplicated`.
-
-        Args:
-            out: the file, such as `groups.parquet`.
-            threshold: largest cosine distance of a tile to the kept tile of its group. The default is 0.01.
-            picture: PNG file with the largest groups.
-
-        Example:
-            >>> print(dataset.deduplicate("groups.parquet", 0.02))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.deduplicate import DEFAULT_THRESHOLD, write_deduplicated
-
-        return write_deduplicated(self, out, DEFAULT_THRESHOLD if threshold is None else threshold, picture=picture)
-
-    def cluster(
-        self,
-        out: OutputFile | Path | str,
-        classes: int | None = None,
-        *,
-        seed: int = 0,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Divide the tiles into classes by k-means, and write the class of every tile to a Parquet file.
-
-        See `rasterembed.search.batch.cluster.write_classes`.
-
-        Args:
-            out: the file, such as `classes.parquet`.
-            classes: number of classes. The default is 12.
-            seed: seed of the first centres.
-            picture: PNG file for a map of the classes and examples.
-
-        Example:
-            >>> print(dataset.cluster("classes.parquet", 8))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.cluster import DEFAULT_CLASSES, write_classes
-
-        return write_classes(self, out, DEFAULT_CLASSES if classes is None else classes, seed=seed, picture=picture)
-
-    def diversify(
-        self,
-        out: OutputFile | Path | str,
-        count: int | None = None,
-        *,
-        min_valid_fraction: float | None = None,
-        seed: int | None = None,
-        picture: OutputFile | Path | str | None = None,
-    ) -> BatchResult:
-        """Choose tiles that differ as much as possible, for example to label them, and write them to a file.
-
-        See `rasterembed.search.batch.diversify.write_diverse_tiles`.
-
-        Args:
-            out: the file: `.geojson`, `.parquet` or `.csv`.
-            count: number of tiles. The default is 50.
-            min_valid_fraction: smallest share of valid pixels of a chosen tile. The default is 0.9.
-            seed: begin with a random tile, chosen by this seed. By default, the tile nearest to the mean is the first.
-            picture: PNG file for a sheet with the chosen tiles.
-
-        Example:
-            >>> print(dataset.diversify("sample.geojson", 20))  # doctest: +SKIP
-        """
-        from rasterembed.search.batch.diversify import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, write_diverse_tiles
-
-        return write_diverse_tiles(
-            self,
-            out,
-            DEFAULT_SAMPLE if count is None else count,
-            min_valid_fraction=DEFAULT_VALID_FRACTION if min_valid_fraction is None else min_valid_fraction,
-            seed=seed,
-            picture=picture,
-        )
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.
