@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rasterembed.commands.all_tiles import open_owner
 from rasterembed.commands.command_app import POSITIONAL, command_app
+from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
 
 
 def cluster(
@@ -17,7 +18,7 @@ def cluster(
     root: str | None = None,
     *,
     out: str,
-    classes: Annotated[int, Field(ge=2, le=1000), Parameter(alias="-k")] = 12,
+    classes: Annotated[int, Field(ge=2, le=MAX_CLASSES), Parameter(alias="-k")] = DEFAULT_CLASSES,
     seed: Annotated[int, Field(ge=0)] = 0,
     picture: str | None = None,
 ) -> str:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rasterembed.commands.all_tiles import open_owner
 from rasterembed.commands.command_app import POSITIONAL, command_app
+from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 
 
 def deduplicate(
@@ -16,7 +17,7 @@ def deduplicate(
     root: str | None = None,
     *,
     out: str,
-    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01,
+    threshold: Annotated[float, Field(ge=0.0, lt=1.0)] = DEFAULT_THRESHOLD,
     picture: str | None = None,
 ) -> str:
     """Find groups of tiles that are almost equal, and write the group of every tile to a Parquet file.

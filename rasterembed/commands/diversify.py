@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rasterembed.commands.all_tiles import open_owner
 from rasterembed.commands.command_app import POSITIONAL, command_app
+from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
 
 
 def diversify(
@@ -17,8 +18,8 @@ def diversify(
     root: str | None = None,
     *,
     out: str,
-    count: Annotated[int, Field(ge=1, le=5000), Parameter(alias="-n")] = 50,
-    min_valid_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = 0.9,
+    count: Annotated[int, Field(ge=1, le=MAX_SAMPLE), Parameter(alias="-n")] = DEFAULT_SAMPLE,
+    min_valid_fraction: Annotated[float, Field(ge=0.0, le=1.0)] = DEFAULT_VALID_FRACTION,
     seed: Annotated[int, Field(ge=0)] | None = None,
     picture: str | None = None,
 ) -> str:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rasterembed.commands.all_tiles import open_owner
 from rasterembed.commands.command_app import POSITIONAL, command_app
+from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
 
 
 def neighbours(
@@ -17,7 +18,7 @@ def neighbours(
     root: str | None = None,
     *,
     out: str,
-    k: Annotated[int, Field(ge=1, le=100), Parameter(alias="-k")] = 10,
+    k: Annotated[int, Field(ge=1, le=MAX_NEIGHBOURS), Parameter(alias="-k")] = DEFAULT_NEIGHBOURS,
     picture: str | None = None,
 ) -> str:
     """Find the nearest other tiles of every tile, and write them to a Parquet file with a row for each pair.

@@ -38,7 +38,8 @@ class AllTilesQuestions:
         Example:
             >>> print(dataset.neighbours("neighbours.parquet", k=5))  # doctest: +SKIP
         """
-        from rasterembed.search.batch.neighbours import DEFAULT_NEIGHBOURS, write_neighbours
+        from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS
+        from rasterembed.search.batch.neighbours import write_neighbours
 
         return write_neighbours(self._owner, out, DEFAULT_NEIGHBOURS if k is None else k, picture=picture)
 
@@ -61,7 +62,8 @@ class AllTilesQuestions:
         Example:
             >>> print(dataset.deduplicate("groups.parquet", 0.02))  # doctest: +SKIP
         """
-        from rasterembed.search.batch.deduplicate import DEFAULT_THRESHOLD, write_deduplicated
+        from rasterembed.search.batch.deduplicate import write_deduplicated
+        from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 
         return write_deduplicated(
             self._owner, out, DEFAULT_THRESHOLD if threshold is None else threshold, picture=picture
@@ -88,7 +90,8 @@ class AllTilesQuestions:
         Example:
             >>> print(dataset.cluster("classes.parquet", 8))  # doctest: +SKIP
         """
-        from rasterembed.search.batch.cluster import DEFAULT_CLASSES, write_classes
+        from rasterembed.search.batch.cluster import write_classes
+        from rasterembed.search.batch.limits import DEFAULT_CLASSES
 
         return write_classes(
             self._owner, out, DEFAULT_CLASSES if classes is None else classes, seed=seed, picture=picture
@@ -117,7 +120,8 @@ class AllTilesQuestions:
         Example:
             >>> print(dataset.diversify("sample.geojson", 20))  # doctest: +SKIP
         """
-        from rasterembed.search.batch.diversify import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, write_diverse_tiles
+        from rasterembed.search.batch.diversify import write_diverse_tiles
+        from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION
 
         return write_diverse_tiles(
             self._owner,

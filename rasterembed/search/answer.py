@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import shapely
 from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 
 from rasterembed.dataset.wkb import read_footprint
@@ -46,6 +47,17 @@ _SHOWN_GROUPS = 4
 def _check_footprint(footprint: bytes) -> bytes:
     """Refuse bytes that are no footprint, because the row may come from a stranger's file."""
     read_footprint(footprint)
+    return footprint
+
+
+def pixel_footprint(row: Mapping[str, Any]) -> bytes:
+    """Return the window of a tile in pixels, as WKB. It is the footprint of a tile without a place on Earth.
+
+    Args:
+        row: the row of the tile, with the columns `col_off`, `row_off`, `width` and `height`.
+    """
+    left, top = row["col_off"], row["row_off"]
+    footprint: bytes = shapely.to_wkb(shapely.box(left, top, left + row["width"], top + row["height"]))
     return footprint
 
 

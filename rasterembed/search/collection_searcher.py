@@ -22,7 +22,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
-from rasterembed.search.answer import Answer, Hit, UsedEngine
+from rasterembed.search.answer import Answer, Hit, UsedEngine, pixel_footprint
 from rasterembed.search.areas import Areas, hint_for_areas, read_areas
 from rasterembed.search.class_tiles import ClassFiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
@@ -353,8 +353,7 @@ def _place(row: dict[str, Any]) -> tuple[float | None, float | None, bytes]:
     A tile without a place on Earth has no longitude and latitude, and its footprint is in pixels.
     """
     if row["geometry"] is None:
-        left, top = row["col_off"], row["row_off"]
-        return None, None, shapely.to_wkb(shapely.box(left, top, left + row["width"], top + row["height"]))
+        return None, None, pixel_footprint(row)
     footprint = read_footprint(row["geometry"])
     west, _, east, _ = footprint.bounds
     if east - west > 180.0:  # The tile crosses the antimeridian.

@@ -7,5 +7,5 @@
 
 Each writes a file and, if asked, a picture. `all_tiles` opens the tiles with their vectors. `nearest` compares vectors,
 and `vector_lists` divides many vectors into lists, so that a tile is compared only with the tiles of near lists.
-`result_file` writes the files, and `pictures` draws the pictures.
+`result_file` writes the files, and `pictures` and `class_picture` draw the pictures. `limits` has defaults and limits.
 """

@@ -227,7 +227,7 @@ def _check_directions(tiles: AllTiles) -> None:
         start += len(block)
 
 
-def scenes_shown(tiles: AllTiles, numbers: Sequence[int] | NDArray[np.int64]) -> list[Dataset]:
+def open_datasets(tiles: AllTiles, numbers: Sequence[int] | NDArray[np.int64]) -> list[Dataset]:
     """Open the datasets of some tiles, each once.
 
     Args:

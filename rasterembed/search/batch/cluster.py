@@ -15,17 +15,9 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.kmeans import assign, train_centres
+from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
 from rasterembed.search.output_file import OutputFile
-
-DEFAULT_CLASSES = 12
-"""Default number of classes."""
-
-MAX_CLASSES = 1000
-"""Largest number of classes."""
-
-DEFAULT_SEED = 0
-"""Default seed."""
 
 _ROUNDS = 25
 """Number of rounds of Lloyd's algorithm. In practice, the centres hardly move after so many rounds."""
@@ -63,7 +55,7 @@ def write_classes(
     out: OutputFile | Path | str,
     classes: int = DEFAULT_CLASSES,
     *,
-    seed: int = DEFAULT_SEED,
+    seed: int = 0,
     picture: OutputFile | Path | str | None = None,
 ) -> BatchResult:
     """Divide the tiles into classes by k-means, and write the class of every tile to a Parquet file.

@@ -19,20 +19,16 @@ from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
+from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 from rasterembed.search.batch.nearest import distances, nearest
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.output_file import OutputFile
-
-DEFAULT_THRESHOLD = 0.01
-"""Default of the largest cosine distance between a tile and the tile that stands for it."""
+from rasterembed.search.rerank import rounding_bound
 
 _BLOCK, _SMALL_BLOCK = 32_768, 1024
 """Number of tiles that are compared with the kept tiles at once, and with the tiles of the same block."""
-
-_MARGIN = 1e-5
-"""Bound of the error of a product of unit vectors in float32."""
 
 _SCHEMA = pa.schema(
     [
@@ -136,16 +132,20 @@ def find_groups(tiles: AllTiles, threshold: float) -> Groups:
     for start in range(0, len(order), _BLOCK):
         block = order[start : start + _BLOCK]
         for rows, candidates in kept.near(block):
-            _join(tiles.vectors, rows, candidates, threshold, leader)
+            joining, leaders = _nearest_leaders(tiles.vectors, rows, candidates, threshold)
+            leader[joining] = leaders
         new: list[NDArray[np.int64]] = []
         waiting = block[leader[block] < 0]
         for first in range(0, len(waiting), _SMALL_BLOCK):
             part = waiting[first : first + _SMALL_BLOCK]
             if new:
-                _join(tiles.vectors, part, np.concatenate(new), threshold, leader)
-            new.append(_keep_first(tiles.vectors, part[leader[part] < 0], threshold, leader))
+                joining, leaders = _nearest_leaders(tiles.vectors, part, np.concatenate(new), threshold)
+                leader[joining] = leaders
+            rest = part[leader[part] < 0]
+            leader[rest] = _leaders_among(tiles.vectors, rest, threshold)
+            new.append(rest[leader[rest] == rest])
         kept.add(np.concatenate([*new, np.empty(0, np.int64)]))
-    return _number(tiles.vectors, lists, kept, leader, threshold)
+    return _number_groups(tiles.vectors, lists, kept, leader, threshold)
 
 
 class _KeptTiles:
@@ -174,50 +174,45 @@ class _KeptTiles:
                 yield rows[own == number], np.concatenate(candidates)
 
 
-def _join(
-    vectors: StoredVectors,
-    rows: NDArray[np.int64],
-    candidates: NDArray[np.int64],
-    threshold: float,
-    leader: NDArray[np.int64],
-) -> None:
-    """Set the leader of each tile to the nearest candidate, if it is near enough."""
+def _nearest_leaders(
+    vectors: StoredVectors, rows: NDArray[np.int64], candidates: NDArray[np.int64], threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the tiles whose nearest candidate is near enough, and this candidate of each, both of shape (n,)."""
     if not len(rows) or not len(candidates):
-        return
+        return rows[:0], rows[:0]
     found = nearest(vectors, rows, candidates, 1)
     near = distances(vectors, rows, found)[:, 0] <= threshold
-    leader[rows[near]] = found[near, 0]
+    return rows[near], found[near, 0]
 
 
-def _keep_first(
-    vectors: StoredVectors, rows: NDArray[np.int64], threshold: float, leader: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Visit some tiles in order, and return those that are kept. Set the leaders of all of them."""
+def _leaders_among(vectors: StoredVectors, rows: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
+    """Visit some tiles in order, and return the leader of each, shape (n,). A tile that is kept is its own leader."""
     unit = vectors.unit(rows)
     # Only pairs that the product calls near, within its error, are compared exactly.
-    first, second = np.nonzero(np.triu(unit @ unit.T >= 1.0 - threshold - _MARGIN, 1))
+    least = 1.0 - threshold - rounding_bound(vectors.dimensions)
+    first, second = np.nonzero(np.triu(unit @ unit.T >= least, 1))
     near = distances(vectors, rows[first], rows[second][:, None])[:, 0] <= threshold
     first, second = first[near], second[near]
     begin = np.searchsorted(first, np.arange(len(rows) + 1))
+    leader = rows.copy()
     free = np.ones(len(rows), dtype=bool)
     for place in range(len(rows)):
         if free[place]:
             worse = second[begin[place] : begin[place + 1]]
-            leader[rows[worse[free[worse]]]] = rows[place]
+            leader[worse[free[worse]]] = rows[place]
             free[worse] = False
-    kept: NDArray[np.int64] = rows[free]
-    leader[kept] = kept
-    return kept
+    return leader
 
 
-def _number(
+def _number_groups(
     vectors: StoredVectors, lists: VectorLists | None, kept: _KeptTiles, leader: NDArray[np.int64], threshold: float
 ) -> Groups:
     """Return the groups. A tile that is not kept belongs to the nearest of all kept tiles."""
     every = np.arange(len(leader))
-    is_kept = leader == every
-    for rows, candidates in kept.near(every[~is_kept]):
-        _join(vectors, rows, candidates, threshold, leader)
+    leader = leader.copy()
+    for rows, candidates in kept.near(every[leader != every]):
+        joining, leaders = _nearest_leaders(vectors, rows, candidates, threshold)
+        leader[joining] = leaders
     leaders, group, sizes = np.unique(leader, return_inverse=True, return_counts=True)
     order = np.lexsort((leaders, -sizes))
     number = np.empty(len(order), np.int64)

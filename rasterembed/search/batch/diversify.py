@@ -13,29 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
-from rasterembed.search.answer import Answer
-from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, scenes_shown
+from rasterembed.search.answer import Answer, pixel_footprint
+from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, open_datasets
+from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
 from rasterembed.search.batch.result_file import BatchResult, find_result_files
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import ANSWER_ENDINGS, OutputFile
 from rasterembed.search.searcher import dataset_hits
-
-DEFAULT_SAMPLE = 50
-"""Default number of chosen tiles."""
-
-DEFAULT_VALID_FRACTION = 0.9
-"""Default of the smallest share of valid pixels. Tiles at gaps in the data are far from all others, so many of them
-would be chosen."""
-
-MAX_SAMPLE = 5000
-"""Largest number of chosen tiles. Each takes a pass over all vectors."""
 
 _EQUAL = 1e-6
 """Tiles that are at most this far apart are equal. The products are in float32."""
@@ -108,7 +98,7 @@ def write_diverse_tiles(
         if files.picture is not None:
             from rasterembed.search.contact_sheet import write_sheet  # PIL takes long to import.
 
-            datasets = scenes_shown(tiles, chosen.numbers)
+            datasets = open_datasets(tiles, chosen.numbers)
             write_sheet(answer, datasets, files.picture, "chosen tiles, with cosine distance to those before")
     number = len(chosen.numbers)
     fewer = "" if number == count else f" of {count} that were asked for, because all others equal them"
@@ -162,13 +152,12 @@ def choose_diverse(tiles: AllTiles, count: int, allowed: NDArray[np.bool_], seed
 
 def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
     """Return the chosen tiles as an answer, which can be written in several formats."""
-    datasets = {dataset.id: dataset for dataset in scenes_shown(tiles, chosen.numbers)}
+    datasets = {dataset.id: dataset for dataset in open_datasets(tiles, chosen.numbers)}
     rows = tiles.take(chosen.numbers)
     hits = []
     for row, distance in zip(rows, chosen.distances.tolist(), strict=True):
         if row["geometry"] is None:  # In a collection's table, a tile without a place on Earth has no footprint.
-            left, top = row["col_off"], row["row_off"]
-            row["geometry"] = shapely.to_wkb(shapely.box(left, top, left + row["width"], top + row["height"]))
+            row["geometry"] = pixel_footprint(row)
         hits.append((datasets[row.pop("dataset_id")], {**row, "distance": distance}))
     return Answer(
         query=f"{len(hits)} tiles that differ as much as possible",

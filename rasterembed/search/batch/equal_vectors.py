@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.index.stored_rows import StoredVectors
+from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def find_equal_vectors(vectors: StoredVectors, id_rank: NDArray[np.int64]) -> Eq
         start += len(block)
     order = np.lexsort((id_rank, digests))
     same = digests[order[1:]] == digests[order[:-1]]
-    for place in range(0, len(same), 16_384):
-        chosen = place + np.flatnonzero(same[place : place + 16_384])
+    for place in range(0, len(same), BLOCK_ROWS):
+        chosen = place + np.flatnonzero(same[place : place + BLOCK_ROWS])
         if len(chosen):
             equal = vectors.unit(order[chosen + 1]).view(np.uint32) == vectors.unit(order[chosen]).view(np.uint32)
             same[chosen] = equal.all(axis=1)
@@ -65,6 +65,6 @@ def write_vectors(vectors: StoredVectors, numbers: NDArray[np.int64], path: Path
         path: the new file.
     """
     with path.open("wb") as file:
-        for start in range(0, len(numbers), 16_384):
-            file.write(vectors.unit(numbers[start : start + 16_384]).data)
+        for start in range(0, len(numbers), BLOCK_ROWS):
+            file.write(vectors.unit(numbers[start : start + BLOCK_ROWS]).data)
     return StoredVectors(path, len(numbers), vectors.dimensions, "float32")

@@ -15,17 +15,12 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vectors, write_vectors
+from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
 from rasterembed.search.batch.nearest import distances, nearest
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists, make_sample
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.output_file import OutputFile
-
-DEFAULT_NEIGHBOURS = 10
-"""Default number of neighbours of a tile."""
-
-MAX_NEIGHBOURS = 100
-"""Largest number of neighbours of a tile."""
 
 _SPARE = 4
 """Number of candidates above those that are asked for. Their distances are computed again more exactly."""

@@ -11,7 +11,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.search.batch.all_tiles import AllTiles, scenes_shown
+from rasterembed.search.batch.all_tiles import AllTiles, open_datasets
 from rasterembed.search.batch.result_file import Drawn
 from rasterembed.search.card_sheet import Card, Section, draw_sheet
 from rasterembed.search.thumbnails import thumbnails
@@ -59,7 +59,7 @@ def draw_tile_rows(
         DataError: if a raster is missing or cannot be read.
     """
     numbers = list(dict.fromkeys(number for row in rows for number in row.numbers))
-    datasets = scenes_shown(tiles, numbers)
+    datasets = open_datasets(tiles, numbers)
     pictures = _pictures(tiles, numbers, datasets)
     sections = [Section(row.title, _cards(tiles, row, pictures), row.colour) for row in rows]
     subtitle = "   |   ".join(filter(None, [tiles.files.name, f"model {tiles.model}", remark]))
