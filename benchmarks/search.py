@@ -47,6 +47,7 @@ from benchmarks.vectors import Nearest, Vectors, questions, unit
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
+from rasterembed.search.engines.engine import CANDIDATES
 from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index.opening import open_segments
 from rasterembed.search.index_options import FLAT_MAX_ROWS, MIN_ROWS, VectorIndexOptions
@@ -66,8 +67,6 @@ CLIENTS = (1, 4)
 
 DATASET_ID = "made-up"
 _K = 10
-_CANDIDATES = 200
-"""Number of candidates of an answer of ten tiles. See `rasterembed.search.indexed_search`."""
 
 AREA = (-180.0, -80.0, 24.6, 84.0)
 """A box with the west of the raster, in degrees."""
@@ -376,7 +375,7 @@ def _codes(root: Path, asked: NDArray[np.float32]) -> dict[str, float]:
     """Measure the part of an answer that FAISS does: the proposal of candidates."""
     index = open_segments(VectorFiles.of_dataset(_dataset(root)))
     codes = index.segments[0].codes
-    times = _times(lambda query: codes.candidates(query[None], _CANDIDATES, None), asked)
+    times = _times(lambda query: codes.candidates(query[None], CANDIDATES, None), asked)
     index.close()
     return times
 

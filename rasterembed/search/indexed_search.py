@@ -23,8 +23,7 @@ from numpy.typing import NDArray
 
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.search.answer import UsedEngine
-from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
-from rasterembed.search.engines.ivf_building import RECALL_GOAL
+from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import TileFilters
@@ -36,12 +35,8 @@ from rasterembed.search.rerank import Compared, compare_all, in_order, rerank
 from rasterembed.search.row_selection import RowSelection, SelectionCache, Selections
 from rasterembed.search.vector_files import VectorFiles
 
-_CANDIDATES = 200
-"""Smallest number of candidates that an engine is asked for. In measurements with a million clustered vectors, the ten
-nearest vectors were among so many candidates of `ivf`."""
-
 _CANDIDATES_FOR_ROW = 4
-"""Number of candidates for each row of the answer, if this is more than `_CANDIDATES`."""
+"""Number of candidates for each row of the answer, if this is more than `CANDIDATES`."""
 
 _WIDENING = 4
 """Factor by which the number of candidates or of lists grows if the candidates may lack a row of the answer."""
@@ -167,35 +162,63 @@ def _nearest_of_segment(
     if available == 0:
         return Compared(np.empty(0, np.int64), np.empty(0))
     if available > max(needed, segment.codes.direct_rows):
-        unit = unit_vectors(vector[None])
         known = np.concatenate([np.empty(0), *(compared.distances for compared in others)])
-        count, widening = max(_CANDIDATES, _CANDIDATES_FOR_ROW * needed), 1
-        recall = segment.codes.info.recall
-        if recall is not None and recall < RECALL_GOAL:
-            # The codes are too coarse to tell the nearest vectors apart, so more of them are compared.
-            count *= _WIDENING
-        while count <= _MOST_CANDIDATES:
-            proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
-            compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
-            limit = _limit(np.concatenate([known, compared.distances]), needed)
-            if proposed.tied is None:
-                if limit < proposed.missed[0]:
-                    return _finite(compared)
-                count *= _WIDENING
-            elif len(compared.rows) >= min(count, available):
-                # Rows with equal vectors have equal codes. Their ids decide which of them are in the answer.
-                tied = compared.distances[len(compared.rows) - proposed.tied[0] :]
-                if limit < tied.min(initial=np.inf):
-                    return _finite(compared)
-                count *= _WIDENING
-            else:
-                if widening >= segment.codes.info.lists:
-                    break
-                widening *= _WIDENING
+        candidates = _enough_candidates(segment, vector, needed, selection, known)
+        if candidates is not None:
+            return _finite(candidates)
     compared = compare_all(vector, segment.rows.vectors, selection, needed)
     if len(compared.rows) < min(needed, available):
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)  # Vectors that are not finite are left out.
     return _finite(compared)
+
+
+def _enough_candidates(
+    segment: OpenSegment,
+    vector: NDArray[np.float32],
+    needed: int,
+    selection: RowSelection | None,
+    known: NDArray[np.float64],
+) -> Compared | None:
+    """Return candidates of the engine with their distances. The rows of the answer are among them.
+
+    The engine is asked for more candidates, or to read more lists, until no other row can be in the answer.
+
+    Args:
+        segment: the segment.
+        vector: the query, shape (dimensions,).
+        needed: number of rows that are needed from all segments together.
+        selection: the rows that may be returned. None: all rows.
+        known: distances of the rows that were found in other segments, shape (n,).
+
+    Returns:
+        The candidates. None if all rows must be compared.
+    """
+    available = segment.rows.vectors.rows if selection is None else selection.count
+    unit = unit_vectors(vector[None])
+    count, widening = max(CANDIDATES, _CANDIDATES_FOR_ROW * needed), 1
+    recall = segment.codes.info.recall
+    if recall is not None and recall < RECALL_GOAL:
+        # The codes are too coarse to tell the nearest vectors apart, so more of them are compared.
+        count *= _WIDENING
+    while count <= _MOST_CANDIDATES:
+        proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
+        compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
+        limit = _limit(np.concatenate([known, compared.distances]), needed)
+        if proposed.tied is None:
+            if limit < proposed.missed[0]:
+                return compared
+            count *= _WIDENING
+        elif len(compared.rows) >= min(count, available):
+            # Rows with equal vectors have equal codes. Their ids decide which of them are in the answer.
+            tied = compared.distances[len(compared.rows) - proposed.tied[0] :]
+            if limit < tied.min(initial=np.inf):
+                return compared
+            count *= _WIDENING
+        elif widening < segment.codes.info.lists:
+            widening *= _WIDENING
+        else:
+            return None
+    return None
 
 
 def _finite(compared: Compared) -> Compared:

@@ -18,6 +18,6 @@ def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for engine in (FlatEngine, IvfEngine):
         monkeypatch.setattr(engine, "direct_rows", property(lambda self: 3))
-    monkeypatch.setattr(indexed_search, "_CANDIDATES", 4)
+    monkeypatch.setattr(indexed_search, "CANDIDATES", 4)
     monkeypatch.setattr(indexed_search, "_CANDIDATES_FOR_ROW", 1)
     monkeypatch.setattr(indexed_search, "_MOST_CANDIDATES", 64)

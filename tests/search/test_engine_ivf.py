@@ -17,7 +17,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.engines import ivf, ivf_building
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
-from rasterembed.search.engines.engine import CodesEngine, CodesInfo, IndexUnusableError
+from rasterembed.search.engines.engine import RECALL_GOAL, CodesEngine, CodesInfo, IndexUnusableError
 from rasterembed.search.engines.ivf import IvfEngine
 from rasterembed.search.engines.ivf_building import default_lists
 from rasterembed.search.engines.ivf_file import header_dtype
@@ -341,5 +341,5 @@ def test_codes_that_are_too_coarse_do_not_make_a_query_read_all_lists(tmp_path: 
     vectors = (1 + far + 1e-4 * rng.standard_normal((8000, 16))).astype(np.float32)
     info = write_codes(store(vectors, tmp_path), tmp_path / "codes", CodesParameters("ivf", "rows", 32))
     assert info.recall is not None
-    assert info.recall < ivf_building.RECALL_GOAL
+    assert info.recall < RECALL_GOAL
     assert info.probes < 32

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from rasterembed.errors import DataError
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
-from rasterembed.search.engines.engine import CodesInfo, IndexUnusableError
-from rasterembed.search.engines.ivf_building import RECALL_GOAL, default_lists
+from rasterembed.search.engines.engine import RECALL_GOAL, CodesInfo, IndexUnusableError
+from rasterembed.search.engines.ivf_building import default_lists
 from rasterembed.search.engines.ivf_file import most_lists
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.row_selection import RowSelection

@@ -13,19 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasterembed.search.engines.codes_file import finite_blocks
-from rasterembed.search.engines.engine import RECALL_AT, RECALL_SAMPLE, CodesInfo
+from rasterembed.search.engines.engine import CANDIDATES, RECALL_AT, RECALL_GOAL, RECALL_SAMPLE, CodesInfo
 from rasterembed.search.engines.ivf import IvfEngine
 from rasterembed.search.engines.ivf_file import Training, make_header, most_lists, open_faiss_index
 from rasterembed.search.engines.workers import cores
 
 if TYPE_CHECKING:
     from rasterembed.search.index.stored_rows import StoredVectors
-
-RECALL_GOAL = 0.99
-"""Recall that the number of probes must reach."""
-
-_CANDIDATES = 200
-"""Number of candidates for each vector in the measurement of recall. A search asks for as many."""
 
 _LEAST_GAIN = 0.002
 """Smallest gain of recall for which twice as many lists are read. With a smaller gain, the missing neighbours are not
@@ -260,7 +254,7 @@ def _recall(
     itself is not a neighbour.
     """
     queries = vectors.unit(sample)
-    found = engine.probe(queries, min(_CANDIDATES, vectors.rows), None, probes)
+    found = engine.probe(queries, min(CANDIDATES, vectors.rows), None, probes)
     wanted = exact.shape[1] - 1
     correct = 0
     for row, query, rows, scores in zip(sample, queries, found, exact, strict=True):
