@@ -25,7 +25,11 @@ from rasterembed.store.storage import ObjectInfo
 _ENDINGS = (".parquet", ".csv")
 
 _MAX_BYTES = 2**30
-"""Largest size of a file with classes, in bytes. A Parquet file with ten million tiles has about 50 MB."""
+"""Largest size of a file with classes, and of its columns in memory, in bytes. The file of ten million tiles of a
+collection has about 50 MB as Parquet, and takes up to 800 MB in memory."""
+
+_BATCH_ROWS = 16_384
+"""Largest number of rows that are read from a Parquet file at once."""
 
 _LISTED = 10
 """Largest number of classes that an error names."""
@@ -126,13 +130,9 @@ def _read_table(address: str, file: IO[bytes], info: ObjectInfo) -> pa.Table:
         raise DataError(f"{address}: it has more than {_MAX_BYTES // 2**20} MiB: split it, or write it as Parquet")
     try:
         if PurePosixPath(address).suffix.lower() == ".csv":
-            table = _read_csv(file)
+            table = _read_csv(address, file)
         else:
-            parquet = pq.ParquetFile(file)
-            table = parquet.read([name for name in _COLUMNS if name in parquet.schema_arrow.names])
-        for name in _COLUMNS[:2]:
-            if name not in table.column_names:
-                raise DataError(f"{address}: it has no column {name}: give the columns tile_id and class")
+            table = _read_parquet(address, file)
         return pa.table({name: pc.cast(table[name], pa.string()) for name in table.column_names})
     except DataError:
         raise
@@ -143,12 +143,39 @@ def _read_table(address: str, file: IO[bytes], info: ObjectInfo) -> pa.Table:
 _COLUMNS = ("tile_id", "class", "dataset_id")
 
 
-def _read_csv(file: IO[bytes]) -> pa.Table:
+def _known_columns(address: str, names: Sequence[str]) -> list[str]:
+    """Return the names of the columns to read.
+
+    Raises:
+        DataError: if the file lacks a needed column, or has two of one name.
+    """
+    for name in _COLUMNS:
+        if name not in names and name != "dataset_id":
+            raise DataError(f"{address}: it has no column {name}: give the columns tile_id and class")
+        if names.count(name) > 1:
+            raise DataError(f"{address}: it has several columns {name}: give each name once")
+    return [name for name in _COLUMNS if name in names]
+
+
+def _read_parquet(address: str, file: IO[bytes]) -> pa.Table:
+    """Read the columns of a Parquet file. A small file can have billions of equal rows, so their size is counted."""
+    parquet = pq.ParquetFile(file)
+    schema = parquet.schema_arrow
+    wanted = _known_columns(address, schema.names)
+    parts, size = [], 0
+    for batch in parquet.iter_batches(_BATCH_ROWS, columns=wanted):
+        parts.append(batch.select(wanted))
+        size += batch.nbytes
+        if size > _MAX_BYTES:
+            raise DataError(f"{address}: its rows take more than {_MAX_BYTES // 2**20} MiB: split it by class")
+    return pa.Table.from_batches(parts, pa.schema([schema.field(name) for name in wanted]))
+
+
+def _read_csv(address: str, file: IO[bytes]) -> pa.Table:
     """Read a CSV file. All values are texts, so that a class such as 007 keeps its zeros."""
     data = file.read()
-    names = pyarrow.csv.open_csv(io.BytesIO(data)).schema.names
+    wanted = _known_columns(address, pyarrow.csv.open_csv(io.BytesIO(data)).schema.names)
     types = {name: pa.string() for name in _COLUMNS}
-    wanted = [name for name in _COLUMNS if name in names]
     options = pyarrow.csv.ConvertOptions(column_types=types, include_columns=wanted)
     return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options)
 

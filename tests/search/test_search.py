@@ -25,7 +25,7 @@ from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import tile_id
-from rasterembed.search import examples
+from rasterembed.search import class_tiles, examples
 from rasterembed.search.answer import Answer
 from rasterembed.search.engines.flat import FlatEngine
 from rasterembed.search.engines.ivf import IvfEngine
@@ -337,6 +337,7 @@ def test_an_example_that_is_given_often_is_looked_up_once(known: Known, monkeypa
         ("c.csv", "tile_id,class\na,007\nb,x", ("7", "8"), "no tile has the class 7 or 8: its classes are 007, x"),
         ("c.csv", "tile,class\na,1", ("1",), "it has no column tile_id"),
         ("c.csv", "tile_id,class\na", ("1",), "it cannot be read as a table of classes"),
+        ("c.csv", "tile_id,class,class\na,1,2", ("1",), "it has several columns class"),
         ("c.parquet", "PAR1", ("1",), "it cannot be read as a table of classes"),
     ],
 )
@@ -351,6 +352,29 @@ def test_a_file_that_holds_no_classes_is_named(
     assert str(tmp_path / file) in str(error.value)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_small_file_with_very_many_tiles_does_not_fill_the_memory(
+    known: Known, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, rows = tmp_path / "c.parquet", 4_000_000
+    same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array(["1"]))
+    pq.write_table(pa.table({"tile_id": same.cast(pa.string()), "class": same.cast(pa.string())}), file)
+    assert file.stat().st_size < 100_000
+    where = Where(class_file=str(file), classes=("1",))
+    monkeypatch.setattr(class_tiles, "_MAX_BYTES", 10_000_000)
+    before = pa.default_memory_pool().max_memory()
+    with pytest.raises(DataError, match=r"c\.parquet: its rows take more than 9 MiB: split it by class"):
+        search(known.store, ["known"], Query(tile=name(5)), where)
+    assert pa.default_memory_pool().max_memory() - before < 40_000_000
+
+
+def test_a_file_with_two_columns_of_classes_is_refused(known: Known, tmp_path: Path) -> None:
+    columns = [pa.array([name(5)]), pa.array(["1"]), pa.array(["2"])]
+    pq.write_table(pa.Table.from_arrays(columns, ["tile_id", "class", "class"]), tmp_path / "c.parquet")
+    where = Where(class_file=str(tmp_path / "c.parquet"), classes=("1",))
+    with pytest.raises(DataError, match=r"c\.parquet: it has several columns class: give each name once"):
+        search(known.store, ["known"], Query(tile=name(5)), where)
 
 
 def test_classes_of_several_datasets_need_their_names(
