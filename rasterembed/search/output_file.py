@@ -106,7 +106,7 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
 
     Raises:
         UsageError: if the name has none of these endings; if the folder of a local file does not exist; if the key is
-            not allowed; if the file is in a folder of the datasets; or if a local file is not allowed.
+            not allowed; if the file is a folder, or is in a folder of the datasets; or if a local file is not allowed.
     """
     name = str(text)
     if not name.lower().endswith(endings):
@@ -120,9 +120,13 @@ def find_output(store: ObjectStore | None, text: str | Path, *endings: str, loca
             f"{name}: this run is in a container, and its local files are lost with it: write into the store, for "
             f"example to {STORE_PREFIX}searches/{PurePosixPath(name).name}"
         )
+    if "\0" in name:
+        raise UsageError(f"{name!r}: a file name cannot have a zero character")
     folder = Path(name).absolute().parent
     if not folder.is_dir():
         raise UsageError(f"{name}: there is no folder {folder}")
+    if os.path.isdir(name) and not os.path.islink(name):
+        raise UsageError(f"{name}: it is a folder: give the name of a file")
     if store is not None:
         check_not_of_dataset(store, name)
     return OutputFile(name)

@@ -407,6 +407,15 @@ def test_files_on_s3_are_fetched_once(
         return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache/rasterembed/indexes").glob("*/*")}
 
     assert indexed.why_unusable() is None
+    # Another process has just renamed its download, and a folder cannot be deleted like a file.
+    (folder,) = (tmp_path / "cache/rasterembed/indexes").iterdir()
+    (folder / "gone.part").symlink_to("nowhere")
+    (folder / "folder").mkdir()
+    (folder / "old").touch()
+    assert indexed.why_unusable() is None
+    assert not (folder / "old").exists()
+    (folder / "folder").rmdir()
+    (folder / "gone.part").unlink()
     first = cached()
     assert set(first) == set(store.sizes("indexes/made")) - {"index.json"}
     assert indexed.why_unusable() is None

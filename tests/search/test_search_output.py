@@ -22,7 +22,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer
 from rasterembed.search.contact_sheet import MAX_SHOWN, write_sheet
 from rasterembed.search.output import FORMATS, write_answer
-from rasterembed.search.output_file import ANSWER_ENDINGS, find_outputs
+from rasterembed.search.output_file import ANSWER_ENDINGS, find_output, find_outputs
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.store.object_store import ObjectStore
@@ -147,10 +147,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(answer: Answer, tmp_path: Path) 
     path.write_text("old")
     write_answer(answer, path)
     assert path.read_text().startswith("rank,")
+    file = find_output(None, tmp_path / "taken.csv", ".csv")
     (tmp_path / "taken.csv").mkdir()
     with pytest.raises(StoreError, match=r"taken\.csv") as error:
-        write_answer(answer, tmp_path / "taken.csv")
+        write_answer(answer, file)
     assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match=r"taken\.csv: it is a folder"):
+        write_answer(answer, tmp_path / "taken.csv")
     assert {entry.name for entry in tmp_path.iterdir()} == {"found.csv", "taken.csv"}
 
 

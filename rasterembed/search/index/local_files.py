@@ -90,11 +90,13 @@ def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:
     if not files.store.is_s3 or not folder.is_dir():
         return
     kept = {file.name for file in index.files}
-    with os_errors(str(folder)):
+    # The index is open. It can be searched, even if a file cannot be deleted, or another process deletes it first.
+    with suppress(OSError):
         for path in folder.iterdir():
-            is_fresh = path.suffix == ".part" and time.time() - path.stat().st_mtime < DEAD_AFTER_S
-            if path.name not in kept and not is_fresh:
-                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                is_fresh = path.suffix == ".part" and time.time() - path.stat().st_mtime < DEAD_AFTER_S
+                if path.name not in kept and not is_fresh:
+                    path.unlink()
 
 
 def _digest(path: Path) -> str:
