@@ -22,10 +22,13 @@ from rasterembed.search.answer import Answer, pixel_footprint
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, open_datasets
 from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
 from rasterembed.search.batch.result_file import BatchResult, find_result_files
-from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
+from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors, unit_vectors
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import ANSWER_ENDINGS, OutputFile
 from rasterembed.search.searcher import dataset_hits
+
+_SHORTEST, _LONGEST = 1e-15, 1e18
+"""Vectors of these lengths have exact products in float32."""
 
 _EQUAL = 1e-6
 """Tiles that are at most this far apart are equal. The products are in float32."""
@@ -171,9 +174,10 @@ def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
 
 
 def _lengths(vectors: StoredVectors) -> NDArray[np.float32]:
-    """Return the length of every stored vector, shape (n,)."""
+    """Return the length of every stored vector, shape (n,). A length above the largest float32 is infinite."""
     squares = [np.einsum("ij,ij->i", block, block, dtype=np.float64) for _, block in _stored_blocks(vectors)]
-    lengths: NDArray[np.float32] = np.sqrt(np.concatenate(squares)).astype(np.float32)
+    with np.errstate(over="ignore"):
+        lengths: NDArray[np.float32] = np.sqrt(np.concatenate(squares)).astype(np.float32)
     return lengths
 
 
@@ -182,12 +186,16 @@ def _distances_to(
 ) -> NDArray[np.float32]:
     """Return the cosine distance of every vector to a unit vector, shape (n,).
 
-    The stored vectors are not scaled to length 1, which would take most of the time of a pass.
+    The stored vectors are not scaled to length 1, which would take most of the time of a pass. A block is scaled only
+    if it has a vector so long or so short that its products are not exact in float32.
     """
     distances = np.empty(vectors.rows, np.float32)
     for start, block in _stored_blocks(vectors):
         part = slice(start, start + len(block))
-        distances[part] = 1.0 - (block @ unit) / lengths[part]
+        if lengths[part].min() >= _SHORTEST and lengths[part].max() <= _LONGEST:
+            distances[part] = 1.0 - (block @ unit) / lengths[part]
+        else:
+            distances[part] = 1.0 - unit_vectors(block) @ unit
     return distances
 
 

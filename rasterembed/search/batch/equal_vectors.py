@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rasterembed.errors import os_errors
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 
 
@@ -63,8 +64,11 @@ def write_vectors(vectors: StoredVectors, numbers: NDArray[np.int64], path: Path
         vectors: the vectors.
         numbers: row numbers, shape (n,).
         path: the new file.
+
+    Raises:
+        StoreError: if the disk is full.
     """
-    with path.open("wb") as file:
+    with os_errors(str(path)), path.open("wb") as file:
         for start in range(0, len(numbers), BLOCK_ROWS):
             file.write(vectors.unit(numbers[start : start + BLOCK_ROWS]).data)
     return StoredVectors(path, len(numbers), vectors.dimensions, "float32")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, os_errors
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vectors, write_vectors
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
@@ -130,8 +133,8 @@ def find_neighbours(tiles: AllTiles, k: int) -> NeighbourTable:
     # `find_equal_vectors` orders groups by a digest of their vector, so groups and rows have different numbers.
     to_row = equal.first if vectors is tiles.vectors else np.arange(different)
     lists = make_lists(vectors, k) if different > EXACT_ROWS else None
-    numbers = np.memmap(tiles.folder / "numbers.bin", np.int64, "w+", 0, (tiles.count, k))
-    far = np.memmap(tiles.folder / "distances.bin", np.float32, "w+", 0, (tiles.count, k))
+    numbers = _new_map(tiles.folder / "numbers.bin", np.int64, (tiles.count, k))
+    far = _new_map(tiles.folder / "distances.bin", np.float32, (tiles.count, k))
     group_of_row = np.empty(different, np.int64)
     group_of_row[to_row] = np.arange(different)
     every = np.arange(different)
@@ -146,6 +149,19 @@ def find_neighbours(tiles: AllTiles, k: int) -> NeighbourTable:
         return NeighbourTable(numbers, far, None, 1.0, 0)
     sample = make_sample(tiles.vectors, k, 1)
     return NeighbourTable(numbers, far, lists, sample.recall(far[sample.numbers]), len(sample.numbers))
+
+
+def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, int]) -> NDArray[Any]:
+    """Map a new file.
+
+    The space on the disk is taken now. The system ends a process that writes to a mapped file when the disk is full.
+
+    Raises:
+        StoreError: if the disk is full.
+    """
+    with os_errors(str(path)), path.open("xb") as file:
+        os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+    return np.memmap(path, dtype, "r+", 0, shape)
 
 
 def _candidates(

@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed import DataError, Dataset, Dinov3, ObjectStore, UsageError, VectorIndexOptions
+from rasterembed.search.batch import neighbours
 from rasterembed.search.batch.all_tiles import open_all_tiles
 from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.vector_files import VectorFiles
-from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, TILES, VECTORS
+from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, TILES, VALID, VECTORS
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 
@@ -81,6 +82,34 @@ def test_the_files_of_a_killed_process_are_removed_by_the_next_one(dataset: Data
         assert not left.exists()
         assert any(tiles.folder.iterdir())
     assert not tiles.folder.exists()
+
+
+@pytest.mark.parametrize("scale", [1e38, 1e-40])
+def test_very_long_and_very_short_vectors_give_the_same_answers(dataset: Dataset, tmp_path: Path, scale: float) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS)))
+    vectors = (VECTORS / np.abs(VECTORS).max() * scale).astype(np.float32)
+    raster = blank_raster(tmp_path / "blank.tif", ROWS, COLS)
+    write_dataset(store, "small", raster, model, vectors, valid_fraction=VALID, shard_tiles=64)
+    scaled = Dataset.open(store, "small")
+    for question in ("neighbours", "deduplicate", "cluster", "diversify"):
+        tables = []
+        for one in (dataset, scaled):
+            getattr(one, question)(tmp_path / "result.parquet")
+            tables.append(pq.read_table(tmp_path / "result.parquet"))
+        assert tables[0]["tile_id"].equals(tables[1]["tile_id"]), question
+        np.testing.assert_allclose(tables[1]["distance"], tables[0]["distance"], atol=1e-4, err_msg=question)
+
+
+def test_a_name_that_cannot_be_written_is_found_before_the_work(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.parquet").mkdir()
+    monkeypatch.setattr(neighbours, "open_all_tiles", None)
+    with pytest.raises(UsageError, match=r"folder\.parquet: it is a folder"):
+        dataset.neighbours(tmp_path / "folder.parquet")
+    with pytest.raises(UsageError, match="zero character"):
+        dataset.neighbours(f"{tmp_path}/a\0b.parquet")
 
 
 def test_a_single_tile_has_no_neighbour(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from rasterembed import Dataset
+from rasterembed import Dataset, StoreError
 from rasterembed.search.batch import neighbours, vector_lists
 from rasterembed.search.batch.neighbours import write_neighbours
 from tests.search.batch.conftest import TILES, VECTORS
@@ -45,3 +48,28 @@ def test_every_tile_has_its_nearest_tiles_in_order(
     facts = json.loads(pq.read_schema(out).metadata[b"raster_embeddings_result"])
     assert (facts["question"], facts["dataset"]) == ("neighbours", "small")
     assert facts["method"] == ("exact" if exact_rows == 50_000 else "lists")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for the vectors of the tiles, and not for 100 neighbours of each."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_an_error_and_not_the_end_of_the_process(
+    dataset: Dataset, out: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system ends a process that writes to a mapped file for which the disk has no room."""
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(StoreError, match="the disk is full: free some space"):
+        dataset.neighbours(out, k=100)
+    assert not out.exists()
+    assert not list(small_disk.rglob("*.bin"))
+    dataset.neighbours(out, k=3)
+    assert pq.read_metadata(out).num_rows == 3 * len(TILES)
