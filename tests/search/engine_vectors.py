@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from rasterembed.search.index.stored_rows import StoredVectors
 
 
-def store(vectors: NDArray[np.float32], folder: Path, name: str = "vectors.bin") -> StoredVectors:
-    """Write vectors to a file, and open it."""
+def store(vectors: NDArray[np.generic], folder: Path, name: str = "vectors.bin") -> StoredVectors:
+    """Write vectors of float32, float16 or int8 to a file, and open it."""
     path = folder / name
-    vectors.astype("<f4").tofile(path)
-    return StoredVectors(path, *vectors.shape, "float32")
+    vectors.tofile(path)
+    rows, dimensions = vectors.shape
+    return StoredVectors(path, rows, dimensions, str(vectors.dtype))  # type: ignore[arg-type]
 
 
 def clusters(rows: int, dimensions: int, seed: int = 0) -> NDArray[np.float32]:

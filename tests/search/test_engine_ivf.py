@@ -100,13 +100,6 @@ def test_fewer_probes_than_measured_have_too_little_recall(
     assert every == 1.0
 
 
-def test_the_same_vectors_give_the_same_file(
-    file: Path, info: CodesInfo, vectors: NDArray[np.float32], tmp_path: Path
-) -> None:
-    assert write(vectors, tmp_path / "again.faiss") == info
-    assert (tmp_path / "again.faiss").read_bytes() == file.read_bytes()
-
-
 def test_every_row_is_in_the_list_of_its_nearest_centroid(file: Path, engine: CodesEngine) -> None:
     import faiss
 

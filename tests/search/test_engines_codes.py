@@ -12,33 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from rasterembed.errors import DataError
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
 from rasterembed.search.engines.engine import RECALL_GOAL, CodesInfo, IndexUnusableError
 from rasterembed.search.engines.ivf_building import default_lists
 from rasterembed.search.engines.ivf_file import most_lists
-from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.row_selection import RowSelection
+from tests.search.engine_vectors import cosines, store, unit
 from tests.support.search_world import special_vectors
 
 NAMES = ("flat", "ivf")
 
 
-def stored(path: Path, vectors: NDArray[Any]) -> StoredVectors:
-    vectors.tofile(path)
-    return StoredVectors(path, *vectors.shape, str(vectors.dtype))  # type: ignore[arg-type]
-
-
 def distances(queries: NDArray[Any], vectors: NDArray[Any]) -> NDArray[np.float64]:
     """Return cosine distances in float64, shape (queries, vectors). A zero vector is at a right angle."""
-    wide, others = queries.astype(np.float64), vectors.astype(np.float64)
-    lengths = np.linalg.norm(wide, axis=1)[:, None] * np.linalg.norm(others, axis=1)
-    cosines = wide @ others.T
-    return 1.0 - np.divide(cosines, lengths, out=np.zeros_like(cosines), where=lengths > 0)
-
-
-def unit(vectors: NDArray[Any]) -> NDArray[np.float32]:
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    return 1.0 - cosines(queries, vectors)
 
 
 def selections(rows: int) -> st.SearchStrategy[RowSelection | None]:
@@ -91,7 +78,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[str,
         if dtype == "int8":
             vectors *= 127 / np.maximum(np.abs(vectors).max(axis=1, keepdims=True), 1e-9)
         vectors = vectors.astype("float32" if dtype == "one" else dtype)
-        source = stored(folder / f"{dtype}.bin", vectors)
+        source = store(vectors, folder, f"{dtype}.bin")
         for name in NAMES:
             path = folder / f"{name}-{dtype}.faiss"
             info = write_codes(source, path, CodesParameters(engine=name, owner="dataset 'x'"))  # type: ignore[arg-type]
@@ -118,7 +105,7 @@ def test_the_recall_in_the_description_is_that_of_numpy(dtype: str, tmp_path: Pa
     rows = 3000
     vectors = np.random.default_rng(1).standard_normal((rows, 16)).astype(dtype)
     info = write_codes(
-        stored(tmp_path / "vectors.bin", vectors),
+        store(vectors, tmp_path),
         tmp_path / "codes.faiss",
         CodesParameters(engine="ivf", owner="dataset 'x'"),
     )
@@ -140,7 +127,7 @@ def test_the_recall_in_the_description_is_that_of_numpy(dtype: str, tmp_path: Pa
 
 
 def test_the_same_vectors_give_the_same_file(tmp_path: Path) -> None:
-    vectors = stored(tmp_path / "vectors.bin", special_vectors(np.random.default_rng(0), 500, 16))
+    vectors = store(special_vectors(np.random.default_rng(0), 500, 16), tmp_path)
     for name in NAMES:
         files = [tmp_path / f"{name}-{number}.faiss" for number in range(2)]
         infos = [write_codes(vectors, file, CodesParameters(engine=name, owner="x")) for file in files]  # type: ignore[arg-type]
@@ -148,40 +135,12 @@ def test_the_same_vectors_give_the_same_file(tmp_path: Path) -> None:
         assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_faiss_reads_the_files_and_finds_the_same_rows(tmp_path: Path) -> None:
-    """The files are those of FAISS itself, so the codes are also right by its own reader and its own search."""
-    import faiss
-
-    vectors = np.random.default_rng(0).standard_normal((700, 16)).astype(np.float32)
-    source = stored(tmp_path / "vectors.bin", vectors)
-    queries = unit(np.random.default_rng(1).standard_normal((5, 16)))
-    for name in NAMES:
-        path = tmp_path / f"{name}.faiss"
-        info = write_codes(source, path, CodesParameters(engine=name, owner="x"))  # type: ignore[arg-type]
-        index = faiss.read_index(str(path))
-        assert (index.ntotal, index.d, index.metric_type) == (700, 16, faiss.METRIC_INNER_PRODUCT)
-        if name == "ivf":
-            index.nprobe = info.probes
-        found = open_codes(path, info, 700, 16).candidates(queries, 10, None).rows
-        assert found.tolist() == index.search(queries, 10)[1].tolist()
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_vector_that_is_not_finite_is_refused_with_its_row(name: Any, bad: float, tmp_path: Path) -> None:
-    vectors = np.random.default_rng(0).standard_normal((300, 8)).astype(np.float32)
-    vectors[211, 3] = bad
-    source = stored(tmp_path / "vectors.bin", vectors)
-    with pytest.raises(DataError, match="dataset 'x': the vector of row 211 has a number that is not finite"):
-        write_codes(source, tmp_path / "codes.faiss", CodesParameters(engine=name, owner="dataset 'x'"))
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_vectors_of_any_length_are_compared_by_direction(name: Any, tmp_path: Path) -> None:
     """In float32 the squares of the first would be zero, and those of the last infinite."""
     directions = unit(np.random.default_rng(3).standard_normal((60, 8)))
     scale = np.float32(10.0) ** np.linspace(-30, 37, 60, dtype=np.float32)[:, None]
-    source = stored(tmp_path / "vectors.bin", directions * scale)
+    source = store(directions * scale, tmp_path)
     path = tmp_path / "codes.faiss"
     info = write_codes(source, path, CodesParameters(engine=name, owner="x"))
     found = open_codes(path, info, 60, 8).candidates(directions, 1, None, 1000)

@@ -17,7 +17,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from numpy.typing import NDArray
 
 from rasterembed.commands.main import app
 from rasterembed.commands.run import run
@@ -35,6 +34,7 @@ from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import checked_files
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
+from tests.search.engine_vectors import unit
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -97,13 +97,6 @@ def shards(indexed: Indexed) -> pa.Table:
     """Return the rows of the shards as pyarrow reads them."""
     files = indexed.files
     return pa.concat_tables([pq.read_table(files.store.uri(key)).replace_schema_metadata() for key in files.keys])
-
-
-def unit(vectors: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Return unit vectors, computed in float64."""
-    exact = vectors.astype(np.float64)
-    lengths = np.linalg.norm(exact, axis=1, keepdims=True)
-    return exact / np.where(lengths == 0, 1, lengths)
 
 
 def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(

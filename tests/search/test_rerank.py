@@ -10,17 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from rasterembed.dataset.selection import VectorDtype
-from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.rerank import compare_all, cosine_distances, in_order, rerank, rounding_bound
 from rasterembed.search.row_selection import RowSelection, SelectionCache
+from tests.search.engine_vectors import store
 
 DTYPES: tuple[VectorDtype, ...] = ("float32", "float16", "int8")
-
-
-def _stored(path: Path, vectors: NDArray[np.generic]) -> StoredVectors:
-    vectors.tofile(path)
-    dtype: VectorDtype = next(dtype for dtype in DTYPES if np.dtype(dtype) == vectors.dtype)
-    return StoredVectors(path, len(vectors), vectors.shape[1], dtype)
 
 
 def _brute_force(query: NDArray[np.generic], vectors: NDArray[np.generic]) -> NDArray[np.float64]:
@@ -35,7 +29,7 @@ def test_distances_are_exact_for_every_dtype(tmp_path: Path, dtype: VectorDtype)
     vectors = (rng.standard_normal((300, 40)) * 30).clip(-127, 127).astype(dtype)
     query = rng.standard_normal(40).astype(np.float32)
     rows = rng.permutation(300)[:100]
-    found = rerank(query, _stored(tmp_path / "v", vectors), rows)
+    found = rerank(query, store(vectors, tmp_path), rows)
     assert found.rows.tolist() == rows.tolist()
     np.testing.assert_allclose(found.distances, _brute_force(query, vectors[rows]), rtol=0, atol=1e-11)
 
@@ -65,7 +59,7 @@ def test_comparing_all_finds_the_nearest_with_ties(tmp_path: Path, count: int, s
     query = rng.standard_normal(3).astype(np.float32)
     mask = np.ones(300, bool) if share is None else rng.random(300) < share
     selection = None if share is None else RowSelection.of_mask(mask)
-    found = compare_all(query, _stored(tmp_path / "v", vectors), selection, count)
+    found = compare_all(query, store(vectors, tmp_path), selection, count)
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(_brute_force(query, vectors), nan=1.0)
     allowed = np.flatnonzero(mask)
