@@ -8,9 +8,11 @@ import os
 import platform
 import random
 import statistics
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -204,6 +206,27 @@ def status_mib(key: str) -> float:
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) / 1024
     raise KeyError(key)
+
+
+@contextmanager
+def peak_of_anonymous_memory() -> Iterator[Callable[[], float]]:
+    """Look at the memory of this process 20 times a second. Yield a function that returns its largest growth in MiB.
+
+    Pages of mapped files are not counted: the system takes them back when it needs memory.
+    """
+    start, seen, stop = status_mib("RssAnon"), [0.0], threading.Event()
+
+    def look() -> None:
+        while not stop.wait(0.05):
+            seen.append(status_mib("RssAnon") - start)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield lambda: max(seen)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def default_rasters() -> Path:

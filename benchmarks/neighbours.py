@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import math
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from benchmarks.harness import RESULTS, alone, load, run, save, status_mib, table, timed
+from benchmarks.harness import RESULTS, alone, load, peak_of_anonymous_memory, run, save, table, timed
 from benchmarks.vectors import made_up_vectors
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
@@ -73,36 +71,15 @@ def _open(root: Path) -> Dataset:
 def _asked(question: Callable[[], Any]) -> dict[str, Any]:
     """Ask a question, and return its time, memory and facts."""
     found = []
-    with _memory() as peak:
+    with peak_of_anonymous_memory() as peak:
         timing = timed(lambda: found.append(question()))
     return {
         "clock_s": round(timing.wall, 2),
         "processor_s": round(timing.cpu, 2),
         "others": round(timing.others, 3),
-        "memory_mb": round(peak[0]),
+        "memory_mb": round(peak()),
         "facts": found[0].facts,
     }
-
-
-@contextmanager
-def _memory() -> Iterator[list[float]]:
-    """Yield a list with the growth of the memory in MB at its peak.
-
-    Pages of mapped files are not counted: the kernel takes them back when it needs memory.
-    """
-    before, peak, stop = status_mib("RssAnon"), [0.0], threading.Event()
-
-    def watch() -> None:
-        while not stop.wait(0.1):
-            peak[0] = max(peak[0], status_mib("RssAnon") - before)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _neighbours(root: Path, k: int) -> dict[str, Any]:

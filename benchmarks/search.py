@@ -40,9 +40,18 @@ import psutil
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.harness import RESULTS, default_rasters, load, run, save, status_mib, table
+from benchmarks.harness import (
+    RESULTS,
+    default_rasters,
+    load,
+    peak_of_anonymous_memory,
+    run,
+    save,
+    status_mib,
+    table,
+)
 from benchmarks.peers import VENVS, Unavailable, python_of
-from benchmarks.search_peers import LABELS, measure_way, vector_kinds, versions, write_vectors
+from benchmarks.search_peers import KINDS, LABELS, measure_way, vector_kinds, versions, write_vectors
 from benchmarks.vectors import Nearest, Vectors, questions, unit
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
@@ -289,7 +298,7 @@ def build(root: Path, engine: EngineChoice) -> dict[str, Any]:
     files = VectorFiles.of_dataset(_dataset(root))
     options = VectorIndexOptions.model_validate({"index": "always", "index_engine": engine})
     begun, clock = time.process_time(), time.monotonic()
-    with _peak_of_anonymous_memory() as peak:
+    with peak_of_anonymous_memory() as peak:
         index = build_vector_index(files, options).index
     assert index is not None
     return {
@@ -301,24 +310,6 @@ def build(root: Path, engine: EngineChoice) -> dict[str, Any]:
         "lists": index.segments[0].codes.lists if index.segments else 0,
         "probes": index.segments[0].codes.probes if index.segments else 0,
     }
-
-
-@contextmanager
-def _peak_of_anonymous_memory() -> Iterator[Callable[[], float]]:
-    """Look at the memory of this process 20 times a second. Yield a function that returns its largest growth in MiB."""
-    start, seen, stop = status_mib("RssAnon"), [0.0], threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.05):
-            seen.append(status_mib("RssAnon") - start)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield lambda: max(seen)
-    finally:
-        stop.set()
-        thread.join()
 
 
 _FIRST = """
@@ -442,8 +433,6 @@ def _answers_a_second(
     }
 
 
-_KINDS = {"clustered": "Clustered vectors", "rasters": "Vectors in the shape of a real model's output"}
-
 _HEAD = [
     "engine", "build, s", "of processor", "peak, MB", "files, MB", "first answer, s", "answer, ms", "95 %",
     "of processor", "FAISS alone", "at 50 %", "at 10 %", "at 1 %", "an area", "first at 10 %", "recall@10",
@@ -461,7 +450,7 @@ def markdown(report: dict[str, Any]) -> str:
     for name, found in report["runs"].items():
         kind, _, _rows = name.partition("/")
         dataset = found["dataset"]
-        text += f"\n{_KINDS[kind]}, {dataset['rows']:,} rows, {dataset['dtype']} at rest:\n\n"
+        text += f"\n{KINDS[kind]}, {dataset['rows']:,} rows, {dataset['dtype']} at rest:\n\n"
         rows = [_row(engine, one) for engine, one in found["engines"].items()]
         peers = found.get("peers", {})
         rows += [_peer_row(way, one) for way, one in peers.items() if "failed" not in one]

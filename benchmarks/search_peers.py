@@ -50,6 +50,9 @@ LABELS = {
 }
 """Ways of `benchmarks/peers/vector_search.py`, with their names in tables."""
 
+KINDS = {"clustered": "Clustered vectors", "rasters": "Vectors in the shape of a real model's output"}
+"""Kinds of vectors, with their names in tables."""
+
 _READS_VECTORS = ("faiss_flat", "faiss_ivf", "numpy")
 """Ways that also read the file of float32 vectors. Its size counts as theirs."""
 
@@ -197,9 +200,6 @@ def call(python: Path, way: str, part: str, folder: Path, *options: str) -> dict
     return measured
 
 
-_KINDS = {"clustered": "Clustered vectors", "rasters": "Vectors in the shape of a real model's output"}
-
-
 def markdown(report: dict[str, Any]) -> str:
     """Return the results as Markdown tables."""
     machine = report["machine"]
@@ -214,7 +214,7 @@ def markdown(report: dict[str, Any]) -> str:
     ]  # fmt: skip
     for name, ways in report["runs"].items():
         kind, _, count = name.partition("/")
-        text += f"\n{_KINDS[kind]}, {int(count):,} rows:\n\n"
+        text += f"\n{KINDS[kind]}, {int(count):,} rows:\n\n"
         text += table(head, [_row(way, found) for way, found in ways.items() if "failed" not in found])
         text += "".join(f"\n{LABELS[way]}: {found['failed']}.\n" for way, found in ways.items() if "failed" in found)
     return text + "".join(f"\n{note}\n" for note in report["notes"])
