@@ -167,7 +167,7 @@ class CollectionSteps(RunMessages):
         """Report that a scene was embedded or failed. This class reports nothing."""
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Report what became of the vector index of the table. This class reports nothing."""
+        """Report the outcome for the vector index of the table. This class reports nothing."""
 
     def on_end(self, result: CollectionResult) -> None:
         """Report the end of a run. This method is also called if too many scenes failed. This class reports nothing."""

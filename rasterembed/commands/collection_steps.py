@@ -62,7 +62,7 @@ class TerminalCollectionSteps(QuietSteps):
             self._bar.update()
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Print what became of the vector index, if there is one."""
+        """Print how the vector index was built or has grown, if there is one."""
         if result.index is not None:
             self._print(f"vector index: {result.describe()}")
 

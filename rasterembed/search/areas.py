@@ -29,7 +29,7 @@ class Area:
 
     parts: NDArray[np.object_]
     """The geometries that make up the area, shape (n,). Longitudes are -180 to 180. The geometries may overlap."""
-    key: tuple[float, ...] | str = ""
+    key: tuple[float, ...] | str
     """Two areas with the same key have the same parts: the box, or the SHA-256 digest of the GeoJSON file."""
 
     @cached_property

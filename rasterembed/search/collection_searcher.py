@@ -223,7 +223,7 @@ class CollectionSearcher:
         return answer.with_store(self.collection.store)
 
     def _hint(self, where: Where, areas: Areas) -> str:
-        """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
+        """Return a hint about areas that no tile is in. The text is empty if there is no area, or no hint."""
         if not areas:
             return ""
         outlines = self.collection.catalogue.geometry()

@@ -310,7 +310,7 @@ def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
 
 
 def _hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
-    """Return what the caller may have meant by filters that no tile passed. Usually, the text is empty."""
+    """Return a hint about areas that no tile is in. The text is empty if there is no area, or no hint."""
     outlines = [outline(dataset.plan) for dataset in datasets] if chosen.areas else []
     return hint_for_areas(chosen.where, chosen.areas, [geometry for geometry in outlines if geometry is not None])
 

@@ -16,6 +16,7 @@ from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.selection import VectorDtype
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.search.engines.engine import CodesInfo, IndexUnusableError, NoIndexReason
+from rasterembed.search.index_options import BuiltEngine
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import IndexFileKind, index_file_kind
 from rasterembed.store.storage import MAX_OBJECT_BYTES
@@ -131,7 +132,7 @@ class VectorIndex(BaseModel):
 
     version: Literal[2] = 2
     """Version of `index.json`. Version 0.1 wrote descriptions of HNSW databases, without a version. They are read."""
-    engine: Literal["flat", "ivf", "vss"]
+    engine: BuiltEngine
     """Engine that the index is for."""
     digest: _Digest
     """Digest of the vectors in the index: the dataset's fingerprint, or the signature of the collection's table."""
