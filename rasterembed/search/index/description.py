@@ -22,7 +22,7 @@ from rasterembed.store.layout import IndexFileKind, index_file_kind
 from rasterembed.store.storage import MAX_OBJECT_BYTES
 from rasterembed.store.stored_model import MAX_BYTES
 
-MOST_SEGMENTS = 64
+_MOST_SEGMENTS = 64
 """Largest number of segments that is believed."""
 
 _MOST_ROWS = 10**12
@@ -143,7 +143,7 @@ class VectorIndex(BaseModel):
     metric: Literal["cosine"] = "cosine"
     lists: int | None = Field(default=None, ge=1, le=2**20)
     """Number of lists that the options asked for. None: the number of rows decided."""
-    segments: tuple[Segment, ...] = Field(default=(), max_length=MOST_SEGMENTS)
+    segments: tuple[Segment, ...] = Field(default=(), max_length=_MOST_SEGMENTS)
     """The segments, in the order in which they were built. Empty for the engine `vss`."""
     database: HnswDatabase | None = None
     """The database of the engine `vss`. None for the other engines."""

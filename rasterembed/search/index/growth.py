@@ -108,26 +108,27 @@ def plan_growth(files: VectorFiles, index: VectorIndex) -> Growth | RebuildReaso
     if files.collection is None or not files.collection.table_is_current or not listed:
         return RebuildReason.UNKNOWN_SCENES
     scenes = _scenes(files.collection)
-    in_segments = [_scenes_of_segment(files, segment) for segment in index.segments]
+    in_segment = {segment.rows_file.name: _scenes_of_segment(files, segment) for segment in index.segments}
     found: set[str] = set()
     kept: list[Segment] = []
     gone = 0
-    for segment, has in zip(index.segments, in_segments, strict=True):
+    for segment in index.segments:
+        has = in_segment[segment.rows_file.name]
         live = {name for name in has if name not in segment.dropped}
-        good = {name for name in live - found if name in scenes and scenes[name] == has[name]}
-        gone += len(live - good)
-        found |= good
-        dropped = tuple(sorted(set(has) - good))
-        if good:
+        unchanged = {name for name in live - found if name in scenes and scenes[name] == has[name]}
+        gone += len(live - unchanged)
+        found |= unchanged
+        dropped = tuple(sorted(set(has) - unchanged))
+        if unchanged:
             rows = sum(has[name].rows for name in dropped)
             kept.append(segment.model_copy(update={"dropped": dropped, "dropped_rows": rows}))
     added = set(scenes) - found
     new = len(added)
     if added:
-        by_name = {s.rows_file.name: has for s, has in zip(index.segments, in_segments, strict=True)}
+        # Small segments are written again together with the new scenes, so that their number stays small.
         while len(kept) > 1 and kept[-1].rows <= max(SMALL_SEGMENT_ROWS, sum(scenes[name].rows for name in added)):
             segment = kept.pop()
-            added |= set(by_name[segment.rows_file.name]) - set(segment.dropped)
+            added |= set(in_segment[segment.rows_file.name]) - set(segment.dropped)
     added_rows = sum(scenes[name].rows for name in added)
     reason = _why_rebuild(kept, added_rows)
     if reason is None and added_rows + sum(segment.live_rows for segment in kept) != files.rows:

@@ -37,6 +37,7 @@ SCENES_SCHEMA = pa.schema(
 """Columns of the scenes file of a segment: the scene, the digest of its state, and its number of rows."""
 
 _DTYPES = {element: name for name, element in VECTOR_TYPES.items()}
+"""Type of the vectors, by the Arrow type of the stored numbers."""
 
 
 def write_segment(
