@@ -24,6 +24,9 @@ from rasterembed.store.storage import ObjectInfo
 
 _ENDINGS = (".parquet", ".csv")
 
+_COLUMNS = ("tile_id", "class", "dataset_id")
+"""Columns that are read. A file may lack `dataset_id`."""
+
 _MAX_BYTES = 2**30
 """Largest size of a file with classes, and of its columns in memory, in bytes. The file of ten million tiles of a
 collection has about 50 MB as Parquet, and takes up to 800 MB in memory."""
@@ -140,9 +143,6 @@ def _read_table(address: str, file: IO[bytes], info: ObjectInfo) -> pa.Table:
         raise DataError(f"{address}: it cannot be read as a table of classes: {one_line(error)}") from error
 
 
-_COLUMNS = ("tile_id", "class", "dataset_id")
-
-
 def _known_columns(address: str, names: Sequence[str]) -> list[str]:
     """Return the names of the columns to read.
 
@@ -181,6 +181,11 @@ def _read_csv(address: str, file: IO[bytes]) -> pa.Table:
 
 
 def _chosen(address: str, table: pa.Table, classes: Sequence[str], key: tuple[str, ...]) -> ClassTiles:
+    """Return the tiles of some classes.
+
+    Raises:
+        UsageError: if no tile has one of the classes.
+    """
     rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
     if not len(rows):
         known = sorted(pc.unique(table["class"]).drop_null().to_pylist())

@@ -129,3 +129,4 @@ class VectorFiles:
 
 
 _COLUMNS = ("tile_id", "row", "col", "col_off", "row_off", "width", "height", "valid_fraction", "geometry")
+"""Columns of an answer that the rows of a dataset and of a collection have."""
