@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -248,7 +249,10 @@ def test_huge_tiles_are_warned_of_and_a_second_signal_ends_the_run_at_once(folde
     assert padding.endswith(": use a smaller --size\n")
     assert "one tile takes about 20,000 times as long as a tile of 224 px" in costly
     assert "use a smaller --size, or --input-size 224" in costly
-    time.sleep(3)  # The model is loaded, and its check with images of this size takes minutes too.
+    # After so much work, the model is loaded. Its check with images of this size takes minutes too.
+    times = psutil.Process(process.pid).cpu_times
+    while times().user < 15:
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     assert process.stderr.readline().startswith("stopping: ")
     assert process.poll() is None
