@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -44,6 +45,9 @@ from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.lease_owner import collection_of_member
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
 
 _PADDED = 4
 """Smallest ratio of the side of a tile to that of the raster for a warning."""
@@ -163,7 +167,10 @@ class Steps(RunMessages):
         from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
         from rasterembed.search.vector_files import VectorFiles
 
-        build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options)
+        self.on_indexed(build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options))
+
+    def on_indexed(self, result: BuildResult) -> None:
+        """Report what became of the vector index. This class reports nothing."""
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
         """Return a context manager that shows the progress while shards are computed. This class shows nothing."""
@@ -185,7 +192,8 @@ def embed_raster(
     """Embed a raster, check the result, and write a dataset that can be searched.
 
     Complete shards are never computed again. If the process is killed at any point, call the function again: the work
-    continues where it stopped.
+    continues where it stopped. If the dataset is complete already, only its vector index is brought in line with
+    `options.search`. With `auto`, the index of a dataset with fewer rows than `index_min_rows` stays as it is.
 
     Args:
         store: store of the new dataset. The store's credentials are also used to read a raster on S3.
@@ -228,7 +236,7 @@ def embed_raster(
         steps.on_warning(doubt)
     store = store.allowing(*plan.rasters)
     result = _complete(store, plan, options)
-    if result is None or not plan.is_stored(store):
+    if result is None or not plan.is_stored(store) or _is_index_due(result.manifest, options):
         wait_s = options.execution.lease_wait
         with hold_lease(store, plan.layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
             # Another run may have completed the dataset while this one waited.
@@ -236,7 +244,10 @@ def embed_raster(
             if result is None:
                 result = _carry_out(store, plan, options, steps, lease, hub_token)
             else:
-                plan.write(store)  # The dataset is complete, but the plan is missing. A search needs it.
+                if not plan.is_stored(store):  # The dataset is complete, but the plan is missing. A search needs it.
+                    plan.write(store)
+                if _is_index_due(result.manifest, options):
+                    steps.index_vectors(store, result.manifest, options.search)
     if result.manifest.rows == 0:
         skipped = [skipped_positions(store, plan, number) for number in range(plan.sharding.count)]
         steps.on_warning(why_nothing_was_embedded(plan, skipped))
@@ -307,6 +318,15 @@ def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedRes
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
     manifest = find_complete(store, plan, replace=options.replace, states=states)
     return None if manifest is None else EmbedResult(plan, manifest, None)
+
+
+def _is_index_due(manifest: Manifest, options: EmbedOptions) -> bool:
+    """Return whether a run must look at the vector index of a complete dataset.
+
+    With `auto`, a small dataset keeps the index that an earlier run with `always` has built.
+    """
+    index = options.search.index
+    return manifest.state == "ready" and (index != "auto" or manifest.rows >= options.search.index_min_rows)
 
 
 def _carry_out(

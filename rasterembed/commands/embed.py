@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.command_store import open_command_store
@@ -23,6 +24,9 @@ from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
 
 
 def embed(
@@ -113,6 +117,11 @@ class TerminalSteps(Steps):
     def on_warning(self, message: str) -> None:
         """Print a warning."""
         print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
+
+    def on_indexed(self, result: BuildResult) -> None:
+        """Print what became of the vector index, if there is one."""
+        if result.index is not None:
+            print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
 
 
 app = command_app("embed", embed)

@@ -23,6 +23,7 @@ from rasterembed.qa.metrics import Status
 from rasterembed.qa.report import QaError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.validity import Validity
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import DATASET, SHARDS, choices, write_raster
@@ -111,7 +112,7 @@ def test_every_step_runs_once_and_in_order(store: ObjectStore, raster: str, opti
     result = embed_raster(store, raster, options, steps=steps, run_id="first")
     assert steps.names == [
         *("register", "inspect", "plan", "on_wait", "prepare", "show_progress", "embed"),
-        *("commit", "check_quality", "index_vectors", "on_end"),
+        *("commit", "check_quality", "index_vectors", "on_indexed", "on_end"),
     ]
     assert result.manifest.state == "ready"
     assert result.manifest.run_id == "first"
@@ -127,6 +128,26 @@ def test_a_second_run_does_nothing_after_the_plan(store: ObjectStore, raster: st
     assert steps.names == ["register", "inspect", "plan", "on_end"]
     assert second.manifest == first.manifest
     assert second.report is None
+
+
+def test_a_run_over_a_complete_dataset_changes_its_vector_index(
+    store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    def run(**search: Any) -> set[str]:
+        index = VectorIndexOptions(**search)
+        assert embed_raster(store, raster, options.model_copy(update={"search": index})).already_complete
+        return {key.rsplit("/", 1)[-1].split("-")[0] for key, _ in store.find(f"indexes/{DATASET}")}
+
+    embed_raster(store, raster, options)
+    assert run() == set()
+    segment = {"index.json", "rows", "vectors", "codes"}
+    assert run(index="always", index_engine="flat") == segment
+    assert Dataset.open(store, DATASET).search(Query(tile="r000000_c000000")).engines[0].name == "flat"
+    assert run() == segment, "the default setting leaves the index of a small dataset as it is"
+    assert run(index="always", index_engine="ivf", index_lists=2) == segment
+    assert Dataset.open(store, DATASET).search(Query(tile="r000000_c000000")).engines[0].name == "ivf"
+    assert run(index="never") == set()
+    assert run(index_min_rows=1) == segment
 
 
 def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, options: EmbedOptions) -> None:
