@@ -185,7 +185,9 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     if described is None:
         yield "table", "no"
     else:
-        yield "table", f"{described.rows} rows, {len(described.parts)} files, {store.uri(collection.layout.table)}"
+        files = len(described.parts)
+        counted = f"{described.rows} rows, {files} {'file' if files == 1 else 'files'}"
+        yield "table", f"{counted}, {store.uri(collection.layout.table)}"
     yield "model", collection.configuration.model.name
     for name in ("model", "radiometry", "grid", "selection"):
         yield {"model": "weights"}.get(name, name), pairs(values[name])

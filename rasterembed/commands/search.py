@@ -10,7 +10,7 @@ from pydantic import Field
 from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.commands.command_store import open_command_store
 from rasterembed.model.choice import Device
-from rasterembed.search.output_file import find_outputs
+from rasterembed.search.output_file import find_outputs, picture_after
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
 from rasterembed.store.known_collections import check_known_collection
 from rasterembed.store.known_datasets import check_known
@@ -71,7 +71,8 @@ def search(
         if picture is not None:
             from rasterembed.search.contact_sheet import write_sheet
 
-            write_sheet(answer, searcher.datasets_of(answer), picture)
+            with picture_after(tiles):
+                write_sheet(answer, searcher.datasets_of(answer), picture)
     written = [f"written: {file}" for file in (tiles, picture) if file is not None]
     return "\n".join([str(answer), *written])
 

@@ -256,7 +256,7 @@ def _difference(manifest: Manifest, plan: Plan) -> str:
     changes = "; ".join(f"{name}: {own} in the dataset, {other} requested" for name, own, other in differences)
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
-        "choose another dataset id, or give `replace` to embed the raster again"
+        "repeat the settings of the first run, choose another dataset id, or give `replace` to embed the raster again"
     )
 
 

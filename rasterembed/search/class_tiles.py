@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -57,6 +57,23 @@ class ClassTiles:
         if self.dataset_ids is None:
             return self.tile_ids
         return self.tile_ids.filter(pc.equal(self.dataset_ids, dataset_id))
+
+    def hint(self, searched: Iterable[str]) -> str:
+        """Return a hint if the file has no tile of a searched dataset in these classes, else an empty text.
+
+        Args:
+            searched: ids of the searched datasets.
+        """
+        if self.dataset_ids is None:
+            return ""
+        named = sorted(pc.unique(self.dataset_ids).drop_null().to_pylist())
+        if not set(named).isdisjoint(searched):
+            return ""
+        more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+        return (
+            f"{self.key[0]} has tiles of these classes only in other datasets: {', '.join(named[:_LISTED]) or 'none'}"
+            f"{more}"
+        )
 
     def named(self) -> pa.Table:
         """Return the columns `dataset_id` and `tile_id`. The file must have the column `dataset_id`."""
@@ -184,8 +201,10 @@ def _chosen(address: str, table: pa.Table, classes: Sequence[str], key: tuple[st
     """Return the tiles of some classes.
 
     Raises:
-        UsageError: if no tile has one of the classes.
+        UsageError: if the file has no rows, or if no tile has one of the classes.
     """
+    if not len(table):
+        raise UsageError(f"{address}: it has no rows: give a file with a row for each tile")
     rows = table.filter(pc.is_in(table["class"], pa.array(classes, pa.string()))).combine_chunks()
     if not len(rows):
         known = sorted(pc.unique(table["class"]).drop_null().to_pylist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -24,7 +24,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine, pixel_footprint
 from rasterembed.search.areas import Areas, hint_for_areas, read_areas
-from rasterembed.search.class_tiles import ClassFiles
+from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.indexed_search import IndexedSearch, check_engine
@@ -218,12 +218,15 @@ class CollectionSearcher:
             engines=(engine,),
             seconds=round(time.monotonic() - started, 4),
             collection=self._searched(scenes),
-            hint="" if hits else self._hint(where, areas),
+            hint="" if hits else self._hint(where, areas, filters.classes),
         )
         return answer.with_store(self.collection.store)
 
-    def _hint(self, where: Where, areas: Areas) -> str:
-        """Return a hint about areas that no tile is in. The text is empty if there is no area, or no hint."""
+    def _hint(self, where: Where, areas: Areas, classes: ClassTiles | None) -> str:
+        """Return a hint about filters that no tile passed. The text is empty if there is none."""
+        other_classes = "" if classes is None else classes.hint(self._ready.table["id"].to_pylist())
+        if other_classes:
+            return other_classes
         if not areas:
             return ""
         outlines = self.collection.catalogue.geometry()
@@ -263,21 +266,30 @@ class CollectionSearcher:
 
     def _hits(self, rows: Sequence[dict[str, Any]]) -> tuple[Hit, ...]:
         """Return the rows of an engine as hits, with the scenes' addresses, dates and clouds from the catalogue."""
-        table = self._ready.table
-        ids = sorted({str(row["dataset_id"]) for row in rows})
-        chosen = table.filter(pc.is_in(table["id"], pa.array(ids, pa.string())))
-        scenes = {scene["id"]: scene for scene in chosen.select(["id", "source", "datetime", CLOUD_COVER]).to_pylist()}
+        scenes = scene_fields(self._ready, {str(row["dataset_id"]) for row in rows})
         hits = []
         for rank, row in enumerate(rows, start=1):
             try:
-                scene = scenes[row["dataset_id"]]
                 lon, lat, geometry = _place(row)
                 hit = row | {"rank": rank, "lon": lon, "lat": lat, "geometry": geometry}
-                hit |= {"scene": scene["source"], "acquired": scene["datetime"], "cloud_cover": scene[CLOUD_COVER]}
-                hits.append(Hit.model_validate(hit))
+                hits.append(Hit.model_validate(hit | scenes[row["dataset_id"]]))
             except (ValidationError, FootprintError, TypeError, LookupError) as error:
                 raise self._files.impossible_row(error) from error
         return tuple(hits)
+
+
+def scene_fields(catalogue: Catalogue, dataset_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the fields of a hit that the catalogue knows: `scene`, `acquired` and `cloud_cover`, by dataset id.
+
+    Args:
+        catalogue: the catalogue of the collection.
+        dataset_ids: ids of the datasets of the tiles.
+    """
+    chosen = catalogue.table.filter(pc.is_in(catalogue.table["id"], pa.array(sorted(dataset_ids), pa.string())))
+    return {
+        row["id"]: {"scene": row["source"], "acquired": row["datetime"], "cloud_cover": row[CLOUD_COVER]}
+        for row in chosen.select(["id", "source", "datetime", CLOUD_COVER]).to_pylist()
+    }
 
 
 def open_searcher(

@@ -13,6 +13,7 @@ from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.card_sheet import THUMB, Card, Section, draw_sheet
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output_file import OutputFile, find_output
+from rasterembed.search.searched_collection import scene_text
 from rasterembed.search.thumbnails import picture, thumbnails
 from rasterembed.search.tile_lookup import Tile
 from rasterembed.store.object_store import ObjectStore
@@ -65,8 +66,8 @@ def write_sheet(
         if own:
             pictures |= thumbnails(dataset, own, THUMB)
     several = answer.several_datasets or len({hit.dataset_id for hit in answer.hits}) > 1
-    examples = [_example_card(example, by_id, pictures, several) for example in shown_examples]
     dated = answer.collection is not None
+    examples = [_example_card(example, by_id, pictures, several, dated) for example in shown_examples]
     hits = [_hit_card(hit, pictures, several, dated) for hit in answer.hits[:MAX_SHOWN]]
     sheet = _draw(answer, examples, hits, title, lines=3 if several else 2)
     data = io.BytesIO()
@@ -94,12 +95,17 @@ def shown_datasets(store: ObjectStore, answer: Answer, most: int = MAX_SHOWN) ->
 
 
 def _example_card(
-    example: Example, datasets: dict[str, Dataset], pictures: dict[tuple[str, str], Image.Image], several: bool
+    example: Example,
+    datasets: dict[str, Dataset],
+    pictures: dict[tuple[str, str], Image.Image],
+    several: bool,
+    dated: bool,
 ) -> Card:
     if example.tile is not None:
-        thumbnail = pictures[example.tile.dataset_id, example.tile.tile_id]
-        place = _place(datasets[example.tile.dataset_id], example.tile)
-        lines = (place, example.label, *([example.tile.dataset_id] if several else []))
+        dataset = datasets[example.tile.dataset_id]
+        thumbnail = pictures[dataset.id, example.tile.tile_id]
+        owner = scene_text(dataset.plan.source.uri, "") if dated else dataset.id
+        lines = (_place(dataset, example.tile), example.label, *([owner] if several else []))
         return Card(thumbnail, example.role, lines, _FRAMES[example.role])
     first = datasets[example.read_like] if example.read_like in datasets else next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
@@ -109,10 +115,7 @@ def _example_card(
 
 def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool) -> Card:
     head = f"{hit.rank}    {hit.distance_text()}"
-    owner = hit.dataset_id
-    if dated:  # Ids of a collection's datasets are long, and all begin with the id of the collection.
-        name = (hit.scene or hit.dataset_id).rsplit("/", 1)[-1]
-        owner = ", ".join(filter(None, (hit.date_text(), name)))
+    owner = scene_text(hit.scene or hit.dataset_id, hit.date_text()) if dated else hit.dataset_id
     lines = (hit.place(), hit.tile_id, *([owner] if several else []))
     return Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
 
@@ -135,6 +138,8 @@ def _draw(answer: Answer, examples: Sequence[Card], hits: Sequence[Card], title:
 
 def _subtitle(answer: Answer) -> str:
     ids = [engine.dataset_id for engine in answer.engines] or list(dict.fromkeys(hit.dataset_id for hit in answer.hits))
+    if answer.collection is not None:
+        ids = [answer.collection.id]
     names = ", ".join(ids[:_NAMED])
     if len(ids) > _NAMED:
         names += f" and {len(ids) - _NAMED} more datasets"

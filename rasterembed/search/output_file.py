@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rasterembed.errors import UsageError, os_errors
+from rasterembed.errors import RasterEmbedError, UsageError, os_errors
 from rasterembed.store.layout import OUTPUT_FOLDERS
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
@@ -190,3 +190,18 @@ def find_outputs(
         if file is not None:
             file.check_not_read(addresses)
     return tiles, picture
+
+
+@contextmanager
+def picture_after(table: OutputFile | None) -> Iterator[None]:
+    """Draw a picture in this block. An error then says that the table, which was written before, is complete.
+
+    Args:
+        table: the file that was written before the picture. None if there is none.
+    """
+    try:
+        yield
+    except RasterEmbedError as error:
+        if table is not None:
+            error.args = (f"{error.args[0]}; no picture was drawn, but {table} is complete", *error.args[1:])
+        raise

@@ -42,3 +42,15 @@ class SearchedCollection(BaseModel):
                 f"missing or old: run `rasterembed collection rebuild {self.id}`"
             )
         return lines
+
+
+def scene_text(scene: str, day: str) -> str:
+    """Return the day of acquisition and the name of a scene's file, for a caption.
+
+    Ids of a collection's datasets are long, and all begin with the id of the collection.
+
+    Args:
+        scene: address of the file, or another name of the scene.
+        day: the day as text. Empty if it is not known.
+    """
+    return ", ".join(filter(None, (day, scene.rsplit("/", 1)[-1])))

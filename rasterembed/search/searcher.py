@@ -285,7 +285,7 @@ def check_k(k: int) -> None:
 def _check_pick(where: Where) -> None:
     """Refuse to pick scenes of single datasets: their catalogue, which has dates and clouds, does not exist."""
     if where.pick != "all":
-        raise UsageError(f"`pick={where.pick}` chooses between the scenes of a collection: give a `collection`")
+        raise UsageError(f"`pick={where.pick}` chooses between the scenes of a collection: name one with `collection`")
 
 
 def _why_left_out(dataset: Dataset, where: Where) -> NotSearchedReason | None:
@@ -310,7 +310,10 @@ def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
 
 
 def _hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
-    """Return a hint about areas that no tile is in. The text is empty if there is no area, or no hint."""
+    """Return a hint about filters that no tile passed. The text is empty if there is none."""
+    other_classes = "" if chosen.classes is None else chosen.classes.hint(dataset.id for dataset in datasets)
+    if other_classes:
+        return other_classes
     outlines = [outline(dataset.plan) for dataset in datasets] if chosen.areas else []
     return hint_for_areas(chosen.where, chosen.areas, [geometry for geometry in outlines if geometry is not None])
 

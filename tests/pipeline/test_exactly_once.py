@@ -381,7 +381,7 @@ def test_another_configuration_is_refused_with_both_shown(
         "ConfigurationChangedError: dataset 'scene' exists with another configuration "
         '(pooling: "cls" in the dataset, "mean" requested; '
         "selection.min_valid_fraction: 0.05 in the dataset, 0.25 requested): "
-        "choose another dataset id, or give `replace` to embed the raster again"
+        "repeat the settings of the first run, choose another dataset id, or give `replace` to embed the raster again"
     )
     assert outcome.loaded == 0
     assert files(Path(finished.root)) == at_first

@@ -483,6 +483,7 @@ def test_an_index_gives_the_answers_of_the_scan_also_to_several_threads(
     sink = pa.BufferOutputStream()
     pq.write_table(clusters, sink)
     changed.write("clusters.parquet", sink.getvalue().to_pybytes())
+    changed.write("other.csv", b"dataset_id,tile_id,class\nanother,r000000_c000000,1")
     filters = [
         Where(),
         Where(min_valid_fraction=0.7, scenes=("*old*", "*cloudy*")),
@@ -507,3 +508,7 @@ def test_an_index_gives_the_answers_of_the_scan_also_to_several_threads(
     assert {answer.engines[0].name for answer in answers} == {engine}
     assert [answer.hits for answer in answers] == expected
     assert together == expected * 2
+    other = collection.search(Query(tile=f"{old}/{tiles[0]}"), Where(class_file="store:other.csv", classes=("1",)))
+    assert (other.hits, other.hint) == (
+        (), "store:other.csv has tiles of these classes only in other datasets: another",
+    )  # fmt: skip

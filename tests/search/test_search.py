@@ -333,7 +333,7 @@ def test_an_example_that_is_given_often_is_looked_up_once(known: Known, monkeypa
     [
         ("c.txt", "", ("1",), "give a file with classes that ends in .parquet or .csv"),
         ("c.csv", None, ("1",), "there is no such file"),
-        ("c.csv", "tile_id,class\n", ("1",), "no tile has the class 1: its classes are empty"),
+        ("c.csv", "tile_id,class\n", ("1",), "it has no rows: give a file with a row for each tile"),
         ("c.csv", "tile_id,class\na,007\nb,x", ("7", "8"), "no tile has the class 7 or 8: its classes are 007, x"),
         ("c.csv", "tile,class\na,1", ("1",), "it has no column tile_id"),
         ("c.csv", "tile_id,class\na", ("1",), "it cannot be read as a table of classes"),
@@ -389,6 +389,11 @@ def test_classes_of_several_datasets_need_their_names(
     assert sorted((hit.dataset_id, hit.tile_id) for hit in answer.hits) == [
         ("east", "r000000_c000001"), ("west", "r000000_c000002"),
     ]  # fmt: skip
+    store.write("classes/other.csv", b"dataset_id,tile_id,class\nnorth,r000000_c000001,a\neast,r000000_c000001,b")
+    answer = search(store, ["east", "west"], query, Where(class_file="store:classes/other.csv", classes=("a",)))
+    assert (answer.hits, answer.hint) == (
+        (), "store:classes/other.csv has tiles of these classes only in other datasets: north",
+    )  # fmt: skip
     with pytest.raises(UsageError, match="has no column dataset_id"):
         search(store, ["east", "west"], query, Where(class_file="store:classes/unnamed.csv", classes=("a",)))
     with pytest.raises(UsageError, match="give `class_file` and `classes` together"):

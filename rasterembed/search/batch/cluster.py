@@ -17,7 +17,7 @@ from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.kmeans import assign, train_centres
 from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
-from rasterembed.search.output_file import OutputFile
+from rasterembed.search.output_file import OutputFile, picture_after
 
 _ROUNDS = 25
 """Number of rounds of Lloyd's algorithm. In practice, the centres hardly move after so many rounds."""
@@ -91,14 +91,15 @@ def write_classes(
     files = find_result_files(owner, out, picture)
     with open_all_tiles(owner) as tiles:
         if classes > tiles.count:
-            raise UsageError(f"classes is {classes}, and {tiles.files.name} has {tiles.count} tiles: ask for fewer")
+            raise UsageError(f"`classes` is {classes}, and {tiles.files.name} has {tiles.count} tiles: ask for fewer")
         found = find_classes(tiles, classes, seed)
         facts = {"classes": classes, "seed": seed, "sizes": found.sizes.tolist()}
         write_table(tiles, files.table, "cluster", facts, _SCHEMA, _batches(tiles, found))
         if files.picture is not None:
             from rasterembed.search.batch.class_picture import draw_classes  # matplotlib takes long to import.
 
-            files.write_picture(draw_classes(tiles, found))
+            with picture_after(files.table):
+                files.write_picture(draw_classes(tiles, found))
     return files.result(
         f"{tiles.count:,} tiles in {classes} classes; the largest has {found.sizes[0]:,} tiles, the smallest "
         f"{found.sizes[-1]:,}; mean distance to the centre {found.distance.mean():.4f}",

@@ -24,7 +24,7 @@ from rasterembed.search.batch.nearest import distances, nearest
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists
 from rasterembed.search.index.stored_rows import StoredVectors
-from rasterembed.search.output_file import OutputFile
+from rasterembed.search.output_file import OutputFile, picture_after
 from rasterembed.search.rerank import rounding_bound
 
 _BLOCK, _SMALL_BLOCK = 32_768, 1024
@@ -110,7 +110,8 @@ def write_deduplicated(
         if files.picture is not None:
             from rasterembed.search.batch.pictures import draw_groups  # PIL takes long to import.
 
-            files.write_picture(draw_groups(tiles, groups, threshold))
+            with picture_after(files.table):
+                files.write_picture(draw_groups(tiles, groups, threshold))
     return files.result(
         f"{len(groups.kept):,} of {tiles.count:,} tiles are kept; {int(several.sum()):,} tiles are in "
         f"{len(several):,} groups of several tiles within cosine distance {threshold:g}",

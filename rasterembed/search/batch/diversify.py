@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.search.answer import Answer, pixel_footprint
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, open_datasets
 from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
 from rasterembed.search.batch.result_file import BatchResult, find_result_files
+from rasterembed.search.collection_searcher import scene_fields
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors, unit_vectors
 from rasterembed.search.output import write_answer
-from rasterembed.search.output_file import ANSWER_ENDINGS, OutputFile
+from rasterembed.search.output_file import ANSWER_ENDINGS, OutputFile, picture_after
+from rasterembed.search.searched_collection import SearchedCollection
 from rasterembed.search.searcher import dataset_hits
 
 _SHORTEST, _LONGEST = 1e-15, 1e18
@@ -101,13 +104,11 @@ def write_diverse_tiles(
         if files.picture is not None:
             from rasterembed.search.contact_sheet import write_sheet  # PIL takes long to import.
 
-            datasets = open_datasets(tiles, chosen.numbers)
-            write_sheet(answer, datasets, files.picture, "chosen tiles, with cosine distance to those before")
-    number = len(chosen.numbers)
-    fewer = "" if number == count else f" of {count} that were asked for, because all others equal them"
+            with picture_after(files.table):
+                datasets = open_datasets(tiles, chosen.numbers)
+                write_sheet(answer, datasets, files.picture, "chosen tiles, with cosine distance to those before")
     return files.result(
-        f"{number:,} {'tile' if number == 1 else 'tiles'}{fewer}; every other of {int(allowed.sum()):,} tiles is "
-        f"within cosine distance {chosen.farthest:.4f} of one of them",
+        _summary(chosen, count, int(allowed.sum()), tiles.count, min_valid_fraction),
         {
             "tiles": len(chosen.numbers),
             "min_valid_fraction": min_valid_fraction,
@@ -153,6 +154,36 @@ def choose_diverse(tiles: AllTiles, count: int, allowed: NDArray[np.bool_], seed
             return FarthestFirst(np.array(numbers, np.int64), np.array(near, np.float32), max(far, 0.0))
 
 
+def _summary(chosen: FarthestFirst, count: int, allowed: int, tiles: int, min_valid_fraction: float) -> str:
+    """Return the result in one line, and the reasons if there are fewer tiles than were asked for.
+
+    Args:
+        chosen: the chosen tiles.
+        count: number of tiles that were asked for.
+        allowed: number of tiles that have enough valid pixels.
+        tiles: number of all tiles.
+        min_valid_fraction: smallest share of valid pixels.
+    """
+    number = len(chosen.numbers)
+    text = f"{number:,} {'tile' if number == 1 else 'tiles'}"
+    if number < count:
+        reasons = []
+        if allowed < tiles:
+            has = "has" if allowed == 1 else "have"
+            reasons.append(
+                f"only {allowed:,} of {tiles:,} tiles {has} a valid fraction of {min_valid_fraction:g} or more"
+            )
+        elif number == allowed:
+            reasons.append("these are all tiles")
+        if number < allowed:
+            reasons.append("every other tile is equal to one of these")
+        text += f" of {count:,} that were asked for, because {', and '.join(reasons)}"
+    if number < allowed:
+        nearest = "it" if number == 1 else "one of them"
+        text += f"; every other of {allowed:,} tiles is within cosine distance {chosen.farthest:.4f} of {nearest}"
+    return text
+
+
 def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
     """Return the chosen tiles as an answer, which can be written in several formats."""
     datasets = {dataset.id: dataset for dataset in open_datasets(tiles, chosen.numbers)}
@@ -162,14 +193,21 @@ def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
         if row["geometry"] is None:  # In a collection's table, a tile without a place on Earth has no footprint.
             row["geometry"] = pixel_footprint(row)
         hits.append((datasets[row.pop("dataset_id")], {**row, "distance": distance}))
+    found, collection = dataset_hits(hits), None
+    if isinstance(tiles.owner, Collection):
+        ready = tiles.owner.catalogue.counts().get(SceneState.READY, 0)
+        collection = SearchedCollection(id=tiles.owner.id, scenes=tiles.owner.catalogue.count, searched=ready)
+        scenes = scene_fields(tiles.owner.catalogue, datasets)
+        found = tuple(hit.model_copy(update=scenes[hit.dataset_id]) for hit in found)
     return Answer(
         query=f"{len(hits)} tiles that differ as much as possible",
         examples=(),
         model=tiles.model,
         k=count,
-        hits=dataset_hits(hits),
+        hits=found,
         engines=(),
         seconds=0.0,
+        collection=collection,
     )
 
 

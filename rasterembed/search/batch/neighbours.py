@@ -23,7 +23,7 @@ from rasterembed.search.batch.nearest import distances, nearest
 from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists, make_sample
 from rasterembed.search.index.stored_rows import StoredVectors
-from rasterembed.search.output_file import OutputFile
+from rasterembed.search.output_file import OutputFile, picture_after
 
 _SPARE = 4
 """Number of candidates above those that are asked for. Their distances are computed again more exactly."""
@@ -108,7 +108,8 @@ def write_neighbours(
         if files.picture is not None:
             from rasterembed.search.batch.pictures import draw_neighbours  # matplotlib takes long to import.
 
-            files.write_picture(draw_neighbours(tiles, table.numbers, table.distances))
+            with picture_after(files.table):
+                files.write_picture(draw_neighbours(tiles, table.numbers, table.distances))
     found = "every tile was compared with every other"
     if table.lists is not None:
         found = (

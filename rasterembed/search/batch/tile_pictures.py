@@ -14,6 +14,8 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.batch.all_tiles import AllTiles, open_datasets
 from rasterembed.search.batch.result_file import Drawn
 from rasterembed.search.card_sheet import Card, Section, draw_sheet
+from rasterembed.search.collection_searcher import scene_fields
+from rasterembed.search.searched_collection import scene_text
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.search.tile_lookup import Tile
 
@@ -35,7 +37,8 @@ class TileRow:
     numbers: Sequence[int]
     """Row numbers of the tiles, at most `COLUMNS`."""
     captions: Sequence[str]
-    """First line of the caption of each tile. The second line is the id of the tile."""
+    """First line of the caption of each tile. The second line is the id of the tile. In a collection, the third line is
+    the date and the file of the scene."""
     framed: bool = False
     """Whether the first tile has a frame."""
     colour: str | None = None
@@ -61,9 +64,10 @@ def draw_tile_rows(
     numbers = list(dict.fromkeys(number for row in rows for number in row.numbers))
     datasets = open_datasets(tiles, numbers)
     pictures = _pictures(tiles, numbers, datasets)
-    sections = [Section(row.title, _cards(tiles, row, pictures), row.colour) for row in rows]
+    scenes = _scene_lines(tiles, datasets)
+    sections = [Section(row.title, _cards(tiles, row, pictures, scenes), row.colour) for row in rows]
     subtitle = "   |   ".join(filter(None, [tiles.files.name, f"model {tiles.model}", remark]))
-    sheet = draw_sheet(title, subtitle, sections, COLUMNS, lines=1, thumb=THUMB, above=above)
+    sheet = draw_sheet(title, subtitle, sections, COLUMNS, lines=2 if scenes else 1, thumb=THUMB, above=above)
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
     return Drawn(data.getvalue(), datasets)
@@ -83,9 +87,22 @@ def _pictures(tiles: AllTiles, numbers: Sequence[int], datasets: Sequence[Datase
     return {number: images[tile.dataset_id, tile.tile_id] for number, tile in zip(numbers, found, strict=True)}
 
 
-def _cards(tiles: AllTiles, row: TileRow, pictures: dict[int, Image.Image]) -> list[Card]:
+def _scene_lines(tiles: AllTiles, datasets: Sequence[Dataset]) -> dict[str, str]:
+    """Return the line about the scene of a tile, by dataset id. Empty if the tiles are of one dataset."""
+    if isinstance(tiles.owner, Dataset):
+        return {}
+    scenes = scene_fields(tiles.owner.catalogue, [dataset.id for dataset in datasets])
+    return {
+        name: scene_text(scene["scene"], "" if scene["acquired"] is None else scene["acquired"].date().isoformat())
+        for name, scene in scenes.items()
+    }
+
+
+def _cards(tiles: AllTiles, row: TileRow, pictures: dict[int, Image.Image], scenes: dict[str, str]) -> list[Card]:
     cards = []
     for place, (number, caption) in enumerate(zip(row.numbers, row.captions, strict=True)):
         frame = _FRAME if row.framed and place == 0 else None
-        cards.append(Card(pictures[number], caption, (tiles.tile_ids[number].as_py(),), frame))
+        scene = scenes.get(tiles.dataset_ids[number].as_py())
+        lines = (tiles.tile_ids[number].as_py(), *([] if scene is None else [scene]))
+        cards.append(Card(pictures[number], caption, lines, frame))
     return cards

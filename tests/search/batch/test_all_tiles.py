@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed import DataError, Dataset, Dinov3, ObjectStore, UsageError, VectorIndexOptions
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.search.batch import neighbours
 from rasterembed.search.batch.all_tiles import open_all_tiles
 from rasterembed.search.index.building import build_vector_index
@@ -110,6 +112,32 @@ def test_a_name_that_cannot_be_written_is_found_before_the_work(
         dataset.neighbours(tmp_path / "folder.parquet")
     with pytest.raises(UsageError, match="zero character"):
         dataset.neighbours(f"{tmp_path}/a\0b.parquet")
+
+
+def test_an_error_of_a_picture_says_that_the_result_is_complete(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = ObjectStore(root=str(tmp_path / "store"))
+    model, raster = Dinov3(model=str(checkpoint(tmp_path / "model", DIMENSIONS))), tmp_path / "blank.tif"
+    write_dataset(store, "four", blank_raster(raster, 2, 2), model, VECTORS[:4])
+    raster.unlink()
+    questions = [
+        ["neighbours", "four", "--picture"],
+        ["deduplicate", "four", "--threshold", "0.99", "--picture"],
+        ["cluster", "four", "--classes", "2", "--picture"],
+        ["diversify", "four", "--picture"],
+        ["search", "four", "--tile", "r000000_c000000", "--sheet"],
+    ]
+    for question in questions:
+        out, picture = tmp_path / f"{question[0]}.parquet", tmp_path / "picture.png"
+        with pytest.raises(SystemExit) as end:
+            run(app, [*question, str(picture), "--root", store.root, "--out", str(out)])
+        assert end.value.code == 1
+        assert capsys.readouterr().err == (
+            f"error: {raster}: there is no such file; no picture was drawn, but {out} is complete\n"
+        )
+        assert pq.read_table(out).num_rows > 0
+        assert not picture.exists()
 
 
 def test_a_single_tile_has_no_neighbour(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import re
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from affine import Affine
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from rasterembed import (
     Collection,
@@ -94,7 +97,28 @@ def test_the_other_questions_name_the_scenes_too(collection: Collection, tmp_pat
     collection.diversify(tmp_path / "sample.csv", 30)
     lines = (tmp_path / "sample.csv").read_text().splitlines()
     assert len(lines) == 31
-    assert {line.split(",")[1] for line in lines[1:]} == set(SCENES)
+    sources = {(scene, Dataset.open(collection.store, scene).plan.source.uri) for scene in SCENES}
+    assert {(row["dataset_id"], row["scene"]) for row in csv.DictReader(lines)} == sources
+
+
+def test_pictures_of_a_collection_name_the_scenes(
+    collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several scenes may have a tile of the same id."""
+    drawn: list[str] = []
+    draw = ImageDraw.ImageDraw.text
+
+    def record(self: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, **style: Any) -> None:
+        drawn.append(text)
+        draw(self, corner, text, **style)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
+    for ask in (collection.neighbours, collection.deduplicate, collection.cluster, collection.diversify):
+        drawn.clear()
+        ask(tmp_path / "result.parquet", picture=tmp_path / "picture.png")
+        scenes = [re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}, (ea|we).*", text) for text in drawn]
+        assert {scene[1] for scene in scenes if scene is not None} == {"ea", "we"}
+        assert re.match(r"(collection 'both'|both)   \|   model ", drawn[1])
 
 
 def test_a_search_takes_the_file_of_classes(dataset: Dataset, collection: Collection, out: Path) -> None:

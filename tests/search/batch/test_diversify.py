@@ -54,7 +54,9 @@ def test_only_tiles_with_enough_valid_pixels_are_chosen(dataset: Dataset, tmp_pa
     result = write_diverse_tiles(dataset, tmp_path / "sample.csv", 5, min_valid_fraction=0.95)
     assert VALID[51] == 1.0
     assert (tmp_path / "sample.csv").read_text().count("\n") == 2
-    assert "1 tile of 5 that were asked for" in result.summary
+    assert result.summary == (
+        "1 tile of 5 that were asked for, because only 1 of 120 tiles has a valid fraction of 0.95 or more"
+    )
 
 
 def test_equal_tiles_are_chosen_once(dataset: Dataset, tmp_path: Path) -> None:
@@ -64,6 +66,10 @@ def test_equal_tiles_are_chosen_once(dataset: Dataset, tmp_path: Path) -> None:
     assert len(chosen) == 118
     assert TILES[3] in chosen
     assert result.facts["farthest"] < 1e-6
+    assert result.summary == (
+        "118 tiles of 120 that were asked for, because every other tile is equal to one of these; every other of 120 "
+        "tiles is within cosine distance 0.0000 of one of them"
+    )
 
 
 @pytest.mark.parametrize(("options", "message"), [
