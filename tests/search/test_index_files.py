@@ -22,6 +22,7 @@ from rasterembed.commands.main import app
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.verify import DamageKind
+from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index import local_files
@@ -122,6 +123,17 @@ def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
 
 
 # What the files hold
+
+
+@pytest.mark.parametrize("kind", ["struct", "list", "text"])
+def test_vectors_of_another_type_are_named_in_one_line(indexed: Indexed, kind: str) -> None:
+    shard = Path(indexed.store.uri(indexed.files.keys[1]))
+    rows = pq.read_table(shard)
+    other = pa.array([{"struct": {"x": 1}, "list": [1.0] * DIMENSIONS, "text": "x"}[kind]] * len(rows))
+    pq.write_table(rows.set_column(rows.schema.get_field_index("embedding"), "embedding", other), shard)
+    indexed.store.delete("indexes/made/index.json")
+    with pytest.raises(DataError, match=rf"^dataset 'made': .*{shard.name} cannot be read \(its column `embedding`"):
+        build_vector_index(indexed.files, ALWAYS)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8"])

@@ -144,6 +144,8 @@ def _write_vectors(target: IO[bytes], column: pa.ChunkedArray, dimensions: int) 
     Raises:
         ValueError: if the column does not hold vectors of this length.
     """
+    if not pa.types.is_fixed_size_list(column.type):
+        raise ValueError(f"its column `embedding` has the type {column.type}, and not vectors of one length")
     for chunk in column.chunks:
         values = chunk.flatten()
         if values.type not in _DTYPES or values.null_count or len(values) != len(chunk) * dimensions:
