@@ -170,7 +170,7 @@ class Steps(RunMessages):
         self.on_indexed(build_vector_index(VectorFiles.of_dataset(Dataset(store, manifest)), options))
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Report what became of the vector index. This class reports nothing."""
+        """Report the outcome for the vector index. This class reports nothing."""
 
     def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
         """Return a context manager that shows the progress while shards are computed. This class shows nothing."""

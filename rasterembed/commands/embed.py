@@ -119,7 +119,7 @@ class TerminalSteps(Steps):
         print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Print what became of the vector index, if there is one."""
+        """Print how the vector index was built or has grown, if there is one."""
         if result.index is not None:
             print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
 
