@@ -75,7 +75,7 @@ stack: ## start Prefect, S3, webhook and worker with Docker Compose (docs/deploy
 upload: .venv ## put RASTER into the stack's bucket, and wait for the dataset
 	$(BIN)/python -m scripts.upload $(RASTER)
 
-bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md); forty minutes on two quiet cores
+bench: .venv ## measure speed and memory, here and of others (docs/benchmarks.md); an hour on two quiet cores
 	$(BIN)/python -m benchmarks.report
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.reading

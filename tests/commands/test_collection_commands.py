@@ -274,14 +274,17 @@ def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
     assert again.catalogue.count == 2
 
 
-def test_rebuild_makes_a_lost_catalogue_again(scenes: Path, root: str, tiny_vit: Path) -> None:
+def test_rebuild_makes_a_lost_catalogue_again(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     embed(scenes, root, tiny_vit)
     (Path(root) / "collections/survey/items.parquet").unlink()
     printed = command("rebuild", "survey", "--root", root)
     assert printed == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
     # Datasets that exist become a collection, and are not deleted with it.
     config = ("--root", root, "--model", str(tiny_vit), "--size", "32", "--device", "cpu")
-    run(app, ["embed", str(scenes / "a.tif"), "--dataset-id", "alone", *config])
+    run(app, ["embed", str(scenes / "a.tif"), "--dataset-id", "alone", "--index", "always", *config])
+    assert "vector index: built, because there is no index\n" in capsys.readouterr().err
     printed = command("rebuild", "older", "--root", root, "--datasets", "alone")
     assert printed == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
     printed = command("remove-scene", "older", "alone", "--root", root, "--yes")

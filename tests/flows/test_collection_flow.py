@@ -119,6 +119,7 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     assert described["description"] == "Collection survey is ready; scenes: 3: 2 ready, 1 failed"
     assert f"\nsearch: {result.search}\n" in described["data"]
     assert "search it: rasterembed search" in caplog.text
+    assert "no index: 8 rows are below 50000: search scans every vector" in caplog.text
 
     again = _run(root, scenes, tiny_vit)
     assert again.result().embedded == 0

@@ -26,6 +26,7 @@ from rasterembed.dataset.selection import Selection
 from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
+from rasterembed.search.index_options import VectorIndexOptions
 from tests.support.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -78,8 +79,10 @@ def test_a_run_is_one_task_a_step_and_one_a_shard(
         dataset_id="steps",
         selection=Selection(shard_tiles=4),
         execution=Execution(shard_threads=2),
+        search=VectorIndexOptions(index="always"),
     )
     assert state.is_completed()
+    assert re.search(r"vector index of 25 vectors, .*: built, because there is no index", caplog.text)
     names = _task_runs(state)
     assert [name for name in names if name.startswith("shard-")] == [f"shard-{n:05d}" for n in range(9)]
     steps = {name.rsplit("-", 1)[0] for name in names if not name.startswith("shard-")}

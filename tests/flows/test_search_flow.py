@@ -142,6 +142,17 @@ def test_a_collection_is_searched_by_its_name(search: Callable[..., Answer], roo
     assert len(search("--collection", "group", "--tile", f"made/{TILE}", "--scenes", "*made.tif").hits) == 12
 
 
+def test_a_search_takes_a_file_of_classes(search: Callable[..., Answer], tmp_path: Path) -> None:
+    everything = search("made", "--tile", TILE, "-k", "100")
+    classes = {hit.tile_id: number % 3 for number, hit in enumerate(everything.hits)}
+    (tmp_path / "classes.csv").write_text("tile_id,class\n" + "".join(f"{one},{of}\n" for one, of in classes.items()))
+    answer = search(
+        "made", "--tile", TILE, "-k", "100", "--class-file", str(tmp_path / "classes.csv"), "--classes", "0,2"
+    )
+    assert [hit.tile_id for hit in answer.hits] == [one for one, of in classes.items() if of in (0, 2)]
+    assert len(answer.hits) == 52
+
+
 def test_in_a_container_a_local_file_is_refused_before_the_search(
     search: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
