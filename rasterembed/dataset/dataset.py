@@ -173,17 +173,34 @@ class Dataset(AllTilesQuestions):
             Degrees in OGC:CRS84, with the longitude from -180 to below 180. None if the raster has no place on Earth,
             or if the position lies beyond the edge of its map.
         """
-        cols, rows = np.array([col]), np.array([row])
-        if not self.plan.profile.on_earth:
-            return None
+        lon, lat = self.lonlats(np.array([col], np.float64), np.array([row], np.float64))
+        return None if np.isnan(lon[0]) else (float(lon[0]), float(lat[0]))
+
+    def lonlats(
+        self, cols: NDArray[np.float64], rows: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the longitudes and latitudes of pixel positions. See `lonlat`.
+
+        Args:
+            cols: distances from the raster's left edge, px, shape (n,).
+            rows: distances from the raster's upper edge, px, shape (n,).
+
+        Returns:
+            Longitudes and latitudes in degrees, shape (n,). NaN where `lonlat` would return None.
+        """
         profile = self.plan.profile
+        lon, lat = np.full(len(cols), np.nan), np.full(len(cols), np.nan)
+        if not profile.on_earth:
+            return lon, lat
         # The centre of a tile of an anchored grid may lie outside the raster.
-        inside = 0 <= col <= profile.width and 0 <= row <= profile.height
-        known = inside and self._georeference.wholly_on_earth
-        if not known and not self._georeference.exist(cols, rows).all():
-            return None
-        lon, lat = self._georeference.lonlat(cols, rows)
-        return (float(lon[0]) + 180.0) % 360.0 - 180.0, float(lat[0])
+        exist = (cols >= 0) & (cols <= profile.width) & (rows >= 0) & (rows <= profile.height)
+        if not (exist.any() and self._georeference.wholly_on_earth):
+            exist[:] = False
+        if not exist.all():
+            exist[~exist] = self._georeference.exist(cols[~exist], rows[~exist])
+        if exist.any():
+            lon[exist], lat[exist] = self._georeference.lonlat(cols[exist], rows[exist])
+        return (lon + 180.0) % 360.0 - 180.0, lat
 
     def tiles(self) -> pa.Table:
         """Read the tile index. It has one row for each planned tile, both embedded and skipped tiles.

@@ -17,7 +17,6 @@ from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.receipts import library_versions
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
-from rasterembed.dataset.stac import stac_item
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
@@ -385,6 +384,8 @@ def commit(store: ObjectStore, plan: Plan, shards: Sequence[Shard], lease: Lease
         created=datetime.now(UTC),
         versions=dict(library_versions()),
     )
+    from rasterembed.dataset.stac import stac_item  # It imports pystac, which a reader of datasets does not need.
+
     item = stac_item(plan, manifest.shards)
     lease.check_often()  # Writing the tile index of a large raster takes long. The lease may be lost in the meantime.
     store.write(plan.layout.stac_item, json.dumps(item, indent=1).encode())

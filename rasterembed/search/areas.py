@@ -5,6 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
+import stat
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -147,9 +152,51 @@ _FEW_POINTS, _PAIRS_OF_EDGE = 200, 100
 tangled if the bounding box of an edge intersects, on average, the boxes of more edges than the second number. In
 coastlines, this average is about five."""
 
+_MOST_KEPT = 4
+"""Number of files whose polygons are kept for the next query."""
+
+_SETTLED_NS = 2 * 10**9
+"""A file that changed less than so many nanoseconds ago is not kept. It could change again without a new time, because
+some file systems count time in steps of two seconds."""
+
 _MAX_PARTS = 32
 """Largest number of parts of an area for which an SQL query has one box for each part. If an area has more parts, the
 query has one box for the whole area."""
+
+
+class AreaFiles:
+    """Reads areas, and keeps the polygons of the last GeoJSON files. Several threads may use one object."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, ...], tuple[list[bytes], str]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, where: Where) -> Areas:
+        """Return the areas in `where`. See `read_areas`."""
+        boxes = () if where.bbox is None else (_box(*where.bbox),)
+        return boxes if where.within is None else (*boxes, self._polygons(Path(where.within).expanduser()))
+
+    def _polygons(self, path: Path) -> Area:
+        """Return the polygons in a GeoJSON file. See `read_polygons`."""
+        with os_errors(str(path)), path.open("rb") as file:
+            info = os.fstat(file.fileno())
+            state = info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+            with self._lock:
+                kept = self._kept.get(state)
+            text = b"" if kept is not None else file.read(_MAX_BYTES + 1)
+        if kept is None:
+            area = _parse_polygons(text, path)
+            settled = time.time_ns() - info.st_mtime_ns > _SETTLED_NS
+            if not (stat.S_ISREG(info.st_mode) and settled):
+                return area
+            kept = shapely.to_wkb(area.parts).tolist(), str(area.key)
+        with self._lock:
+            self._kept[state] = kept
+            self._kept.move_to_end(state)
+            while len(self._kept) > _MOST_KEPT:
+                self._kept.popitem(last=False)
+        # GEOS does not allow two threads to use one prepared geometry at the same time. So each query has its own.
+        return Area(np.asarray(shapely.from_wkb(kept[0]), dtype=object), kept[1])
 
 
 def read_areas(where: Where) -> Areas:
@@ -159,12 +206,7 @@ def read_areas(where: Where) -> Areas:
         StoreError: if the GeoJSON file cannot be read.
         DataError: if the GeoJSON file does not hold polygons in longitude and latitude.
     """
-    areas: list[Area] = []
-    if where.bbox is not None:
-        areas.append(_box(*where.bbox))
-    if where.within is not None:
-        areas.append(read_polygons(Path(where.within).expanduser()))
-    return tuple(areas)
+    return AreaFiles().read(where)
 
 
 def meets_all(areas: Areas, footprints: NDArray[np.object_]) -> NDArray[np.bool_]:
@@ -277,6 +319,11 @@ def read_polygons(path: Path) -> Area:
     """
     with os_errors(str(path)), path.open("rb") as file:
         text = file.read(_MAX_BYTES + 1)
+    return _parse_polygons(text, path)
+
+
+def _parse_polygons(text: bytes, path: Path) -> Area:
+    """Return the polygons in the content of a GeoJSON file, of which at most `_MAX_BYTES` + 1 bytes were read."""
     if len(text) > _MAX_BYTES:
         raise DataError(f"{path}: it has more than {_MAX_BYTES // 2**20} MiB: simplify its polygons, or cut it")
     try:

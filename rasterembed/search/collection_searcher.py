@@ -23,7 +23,7 @@ from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine, pixel_footprint
-from rasterembed.search.areas import Areas, hint_for_areas, read_areas
+from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
@@ -94,6 +94,7 @@ class CollectionSearcher:
         with self._connections.borrow():
             pass  # A file that cannot be read is an error now, and not of the first question.
         self._class_files = ClassFiles(store)
+        self._area_files = AreaFiles()
         self._index = IndexedSearch(self._files, engine, ef_search)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
@@ -146,7 +147,7 @@ class CollectionSearcher:
         check_k(k)
         started = time.monotonic()
         self._check_pick(where)
-        areas = read_areas(where)
+        areas = self._area_files.read(where)
         with self._connections.borrow() as con:
             picking = TableFilters(con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
             tiles = TableTiles(con, self.collection, self._files, picking)
@@ -168,7 +169,7 @@ class CollectionSearcher:
         check_k(k)
         started = time.monotonic()
         self._check_pick(where)
-        examples, areas = vector_example(vector, self._files.dimensions), read_areas(where)
+        examples, areas = vector_example(vector, self._files.dimensions), self._area_files.read(where)
         with self._connections.borrow() as con:
             return self._answer(con, None, examples, where, areas, k, started)
 

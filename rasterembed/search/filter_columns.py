@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, Bounds, meets_all
+from rasterembed.search.arrow_arrays import view_of
 from rasterembed.search.row_selection import RowSelection
 
 _BLOCKS = (1024, 32)
@@ -77,7 +78,7 @@ class FilterColumns:
         """Return which rows have at least this share of valid pixels, shape (rows,)."""
         # Valid fractions are stored as float32, so the bound is rounded to float32.
         bound = np.float32(min_valid_fraction)
-        parts = [batch["valid_fraction"].to_numpy(zero_copy_only=False) >= bound for batch in self._batches]
+        parts = [view_of(batch["valid_fraction"]) >= bound for batch in self._batches]
         return np.concatenate([np.empty(0, bool), *parts])
 
     def with_tile_ids(self, tile_ids: pa.Array) -> NDArray[np.bool_]:
@@ -203,7 +204,8 @@ class FilterColumns:
 
 def _numbers(column: pa.Array) -> NDArray[np.float64]:
     """Return a column of floating-point numbers. It is not copied if it has no null. A null becomes NaN."""
-    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+    values: NDArray[np.float64]
+    values = column.to_numpy(zero_copy_only=False) if column.null_count else view_of(column)
     return values
 
 

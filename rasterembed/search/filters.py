@@ -105,8 +105,8 @@ class Filters:
 
     def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
         """See `TileFilters.excluded_rows`."""
-        excluded = pc.is_in(rows["tile_id"], pa.array(sorted(self.excluded), pa.string()))
-        return np.asarray(excluded.to_numpy(), bool)
+        # `to_pylist` imports no pandas, unlike `to_numpy`. See `rasterembed.search.arrow_arrays`.
+        return np.array([tile_id in self.excluded for tile_id in rows["tile_id"].to_pylist()], bool)
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters.

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.search.answer import UsedEngine
+from rasterembed.search.arrow_arrays import number_array, text_array
 from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns
@@ -58,6 +59,8 @@ class SegmentSearch:
         self._files = files
         self._columns = [FilterColumns(files.name, segment.rows.table, segment.live) for segment in index.segments]
         self._selections = SelectionCache()
+        # The lattice decides which rows are left out if one scene of each tile is picked.
+        self._answer_columns = [*files.column_names, *(["lattice"] if files.of_collection else [])]
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table:
         """Return the k nearest tiles that pass the filters. See `SearchEngine.nearest`."""
@@ -68,7 +71,7 @@ class SegmentSearch:
             found.append(_nearest_of_segment(segment, vector, needed, selection, found))
         rows = self._rows(found, needed)
         if filters.excluded_count:
-            rows = rows.filter(pa.array(~filters.excluded_rows(rows, self._columns)))
+            rows = rows.take(number_array(np.flatnonzero(~filters.excluded_rows(rows, self._columns))))
         return rows.slice(0, k).select([*self._files.column_names, "distance"])
 
     def find(self, tile_id: str) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
@@ -82,7 +85,7 @@ class SegmentSearch:
             of int8 has any length.
         """
         for segment in self.index.segments:
-            number = pc.index(segment.rows.table["tile_id"], tile_id).as_py()
+            number = pc.index(segment.rows.table["tile_id"], text_array([tile_id])[0]).as_py()
             if number >= 0:
                 names = [name for name in self._files.column_names if name != "geometry"]
                 (row,) = segment.rows.take(np.array([number]), names).to_pylist()
@@ -113,16 +116,14 @@ class SegmentSearch:
             order = np.argsort(numbers, kind="stable")
             kept = [rows[order][numbers[order] == number] for number in range(len(kept))]
             distances = ordered["distance"].to_numpy()[order]
-        return in_order(self._take(kept), distances, identity, needed)
+        return in_order(self._take(kept, self._answer_columns), distances, identity, needed)
 
-    def _take(
-        self, kept: Sequence[NDArray[np.int64]], columns: Sequence[str] | None = None, *, numbers: bool = False
-    ) -> pa.Table:
+    def _take(self, kept: Sequence[NDArray[np.int64]], columns: Sequence[str], *, numbers: bool = False) -> pa.Table:
         """Return some rows of each segment, one segment after the other.
 
         Args:
             kept: row numbers of each segment.
-            columns: names of the columns. None: all columns.
+            columns: names of the columns.
             numbers: whether the columns `segment` and `number` have the number of the segment and of the row.
         """
         parts = []

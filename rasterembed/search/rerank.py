@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.search.arrow_arrays import number_array
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors, unit_vectors
 from rasterembed.search.row_selection import RowSelection
 
@@ -128,5 +129,5 @@ def in_order(rows: pa.Table, distances: NDArray[np.float64], identity: Sequence[
     Returns:
         The columns of `rows` and `distance`.
     """
-    with_distance = rows.append_column("distance", pa.array(distances, pa.float64()))
+    with_distance = rows.append_column("distance", number_array(np.asarray(distances, np.float64)))
     return with_distance.sort_by([(name, "ascending") for name in ("distance", *identity)]).slice(0, k)

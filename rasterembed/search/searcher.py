@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -20,7 +22,7 @@ from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import Areas, hint_for_areas, read_areas
+from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.scan import ScanEngine, connect
@@ -98,6 +100,7 @@ class Searcher:
         self._hub_token = hub_token
         self._connections = duck.ConnectionPool(connect)
         self._class_files = ClassFiles(store)
+        self._area_files = AreaFiles()
         self._indexes = {
             dataset.id: IndexedSearch(VectorFiles.of_dataset(dataset), engine, ef_search) for dataset in self.datasets
         }
@@ -176,7 +179,7 @@ class Searcher:
     def _read_filters(self, where: Where) -> _ReadFilters:
         """Read the files that the filters name."""
         classes = self._class_files.read(where, needs_datasets=len(self.datasets) > 1)
-        return _ReadFilters(where, read_areas(where), classes)
+        return _ReadFilters(where, self._area_files.read(where), classes)
 
     def _answer(
         self,
@@ -328,25 +331,49 @@ def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, .
     Raises:
         DataError: if a row has an impossible value.
     """
+    rows = list(rows)
+    places: list[tuple[float | None, float | None]] = [(None, None)] * len(rows)
+    for dataset in {dataset.id: dataset for dataset, _ in rows}.values():
+        numbers = [number for number, (owner, _) in enumerate(rows) if owner.id == dataset.id]
+        with _possible_rows(dataset):
+            for number, place in zip(numbers, _centres(dataset, [rows[n][1] for n in numbers]), strict=True):
+                places[number] = place
     hits = []
-    for rank, (dataset, row) in enumerate(rows, start=1):
-        try:
-            lon, lat = _centre(dataset, row)
-            acquired = dataset.plan.profile.acquired
+    for rank, ((dataset, row), (lon, lat)) in enumerate(zip(rows, places, strict=True), start=1):
+        acquired = dataset.plan.profile.acquired
+        with _possible_rows(dataset):
             hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
-        except (ValidationError, TypeError, FootprintError) as error:
-            raise VectorFiles.of_dataset(dataset).impossible_row(error) from error
     return tuple(hits)
 
 
-def _centre(dataset: Dataset, row: dict[str, Any]) -> tuple[float | None, float | None]:
-    """Return longitude and latitude of the middle of a tile. None if the raster has no place on Earth."""
-    centre = dataset.lonlat(row["col_off"] + row["width"] / 2, row["row_off"] + row["height"] / 2)
-    if centre is None and dataset.plan.profile.on_earth:
-        # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
-        point = read_footprint(row["geometry"]).representative_point()
-        return point.x, point.y
-    return centre or (None, None)
+@contextmanager
+def _possible_rows(dataset: Dataset) -> Iterator[None]:
+    """Turn the errors that an impossible value in a row causes into one error.
+
+    Raises:
+        DataError: if a row has an impossible value.
+    """
+    try:
+        yield
+    except (ValidationError, TypeError, FootprintError) as error:
+        raise VectorFiles.of_dataset(dataset).impossible_row(error) from error
+
+
+def _centres(dataset: Dataset, rows: Sequence[dict[str, Any]]) -> list[tuple[float | None, float | None]]:
+    """Return longitude and latitude of the middle of each tile. None if the raster has no place on Earth."""
+    if not dataset.plan.profile.on_earth:
+        return [(None, None)] * len(rows)
+    # PROJ needs about as long for one position as for a hundred.
+    cols = np.array([row["col_off"] + row["width"] / 2 for row in rows], np.float64)
+    lines = np.array([row["row_off"] + row["height"] / 2 for row in rows], np.float64)
+    places: list[tuple[float | None, float | None]] = []
+    for row, lon, lat in zip(rows, *(values.tolist() for values in dataset.lonlats(cols, lines)), strict=True):
+        if math.isnan(lon):
+            # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
+            point = read_footprint(row["geometry"]).representative_point()
+            lon, lat = point.x, point.y
+        places.append((lon, lat))
+    return places
 
 
 def search(

@@ -184,7 +184,7 @@ def test_rows_are_taken_in_any_order_from_several_batches(tmp_path: Path, monkey
     mapped = map_arrow_file(tmp_path / "rows.arrow", schema, 30, validate=True)
     assert [len(batch) for batch in mapped.to_batches()] == [8, 8, 8, 6]
     rows = StoredRows(mapped, None)  # type: ignore[arg-type]
-    for numbers in ([29, 0, 8, 8, 17], [5], []):
+    for numbers in ([29, 0, 8, 8, 17], [5], [], [*range(29, -1, -1), 8, *range(30), 17, 3, 3, 0]):
         assert rows.take(np.array(numbers, np.int64))["number"].to_pylist() == numbers
     assert rows.take(np.array([9, 1]), ["name"]).to_pydict() == {"name": ["row 9", "row 1"]}
     for wrong in (-1, 30):

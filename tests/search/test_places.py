@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,11 +19,15 @@ import pytest
 import shapely
 from affine import Affine
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
-from rasterembed.search.areas import hint_for_areas, interval_text, read_areas, read_polygons
+from rasterembed.search.areas import AreaFiles, hint_for_areas, interval_text, read_areas, read_polygons
+from rasterembed.search.index.building import build_vector_index
+from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import search
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
 
@@ -266,6 +271,59 @@ def test_a_valid_polygon_with_many_points_is_no_problem(tmp_path: Path) -> None:
     file.write_text(shapely.to_geojson(circle))
     (area,) = read_areas(Where(within=str(file)))
     assert area.meets(shapely.points([0, 9.9, 11], [0, 0, 0])).tolist() == [True, True, False]
+
+
+def test_many_positions_have_the_places_of_each_alone(pacific: ObjectStore) -> None:
+    dataset, pixel = Dataset.open(pacific, "pacific"), 0.32 / (2 * SIDE)
+    cols, rows = np.array([0.0, 32, 40, 64, 100, 5, -3]), np.array([0.0, 8, 16, 4, 2, -8001, 1.5])
+    lon, lat = dataset.lonlats(cols, rows)
+    # The sixth position is north of the pole.
+    np.testing.assert_allclose(lat, [10 - row * pixel if row > -8000 else np.nan for row in rows], atol=1e-9)
+    east = (179.68 + cols * pixel + 180) % 360 - 180
+    np.testing.assert_allclose(lon, np.where(rows > -8000, east, np.nan), atol=1e-9)
+    alone = [dataset.lonlat(col, row) for col, row in zip(cols.tolist(), rows.tolist(), strict=True)]
+    assert alone == [None if np.isnan(x) else (x, y) for x, y in zip(lon.tolist(), lat.tolist(), strict=True)]
+
+
+def test_an_answer_of_a_vector_index_imports_no_pandas(pacific: ObjectStore, tmp_path: Path) -> None:
+    shutil.copytree(pacific.root, tmp_path / "store")
+    store = ObjectStore(root=str(tmp_path / "store"))
+    options = VectorIndexOptions(index="always", index_engine="flat")
+    build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "pacific")), options)
+    script = """
+import sys
+from rasterembed import ObjectStore, Query, Searcher, Where
+with Searcher(ObjectStore(root=sys.argv[1]), ["pacific"], engine="flat") as searcher:
+    for where in (Where(), Where(min_valid_fraction=0.5, bbox=(170, 0, -170, 20))):
+        answer = searcher.ask(Query(tile="r000000_c000000"), where, k=2)
+        assert len(answer.hits) == 2 and answer.engines[0].name == "flat", answer
+print("pandas" in sys.modules)
+"""
+    found = subprocess.run([sys.executable, "-c", script, store.root], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
+
+
+def test_a_kept_file_is_parsed_once_and_read_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, places = tmp_path / "area.geojson", shapely.points([5, 25], [5, 5])
+    parsed, parse = [], json.loads
+
+    def count(text: bytes, **options: Any) -> Any:
+        parsed.append(text)
+        return parse(text, **options)
+
+    monkeypatch.setattr(json, "loads", count)
+    files = AreaFiles()
+    for number, (west, seconds_ago) in enumerate([(0, 60), (20, 60), (0, 0)], start=1):
+        file.write_text(shapely.to_geojson(shapely.box(west, 0, west + 10, 10).segmentize(3)))
+        os.utime(file, (time.time() - seconds_ago,) * 2)
+        for _ in range(3):
+            (area,) = files.read(Where(within=str(file)))
+            assert area.meets(places).tolist() == [west == 0, west == 20]
+            assert area.key == hashlib.sha256(file.read_bytes()).hexdigest()
+        # A file that changed a moment ago may change again within the same tick of the file system's clock.
+        assert len(parsed) == (number if seconds_ago else 5)
 
 
 @pytest.mark.parametrize("name", ["col_off", "shard"])

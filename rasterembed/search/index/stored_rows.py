@@ -14,9 +14,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from rasterembed.dataset.selection import VectorDtype
+from rasterembed.search.arrow_arrays import number_array
 
 BLOCK_ROWS = 16_384
 """Number of rows in a block of `StoredVectors.blocks`, and in a batch of a rows file. Only the last one has fewer."""
+
+_FEW_ROWS = 64
+"""Up to so many rows are taken one by one. Arrow needs 70 µs to take rows from a batch, and 5 µs for a slice of it."""
 
 _SMALLEST_SQUARE = 1e-30
 _LARGEST_SQUARE = 1e37
@@ -101,13 +105,16 @@ class StoredRows:
         ascending = np.asarray(numbers, np.int64)[order]
         if len(ascending) and not 0 <= ascending[0] <= ascending[-1] < len(self.table):
             raise pa.ArrowIndexError(f"a row number is not from 0 to {len(self.table) - 1}")
+        if 0 < len(ascending) <= _FEW_ROWS:
+            rows = [self._batches[number // BLOCK_ROWS].slice(number % BLOCK_ROWS, 1) for number in numbers.tolist()]
+            return pa.Table.from_batches(rows).select(schema.names).combine_chunks()
         parts, batches = [], ascending // BLOCK_ROWS
         for batch in np.unique(batches):
             inside = ascending[batches == batch] - batch * BLOCK_ROWS
-            parts.append(self._batches[batch].select(schema.names).take(pa.array(inside)))
+            parts.append(self._batches[batch].select(schema.names).take(number_array(inside)))
         back = np.empty(len(order), np.int64)
         back[order] = np.arange(len(order))
-        return pa.Table.from_batches(parts, schema).combine_chunks().take(pa.array(back))
+        return pa.Table.from_batches(parts, schema).combine_chunks().take(number_array(back))
 
 
 def unit_vectors(values: NDArray[np.generic]) -> NDArray[np.float32]:
