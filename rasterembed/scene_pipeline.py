@@ -27,7 +27,7 @@ from rasterembed.dataset.embedding import EmbeddingJob, Progress, embed_summaris
 from rasterembed.dataset.manifest import ALL_STATES, Commit, Manifest, State, commit, find_complete, set_state
 from rasterembed.dataset.plan import Plan, make_plan, shared_radiometry
 from rasterembed.dataset.shards import Shard
-from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard, summary_of
+from rasterembed.dataset.vector_summary import VectorSummary, summarise_shard
 from rasterembed.errors import (
     Cancelled,
     DataError,
@@ -254,10 +254,7 @@ class _SceneWorker:
             plan.write(store)
         if self._job.options.quality_checks and manifest.state == "embedded":
             rows = self._job.options.qa.sample_rows
-            summaries = {
-                shard.number: summarise_shard(store, plan, shard.path, summary_of(plan, rows))
-                for shard in manifest.shards
-            }
+            summaries = {shard.number: summarise_shard(store, plan, shard.path, rows) for shard in manifest.shards}
             state, reason = self._judge(plan, summaries)
             self._lease.check_often()
             return set_state(store, manifest, state, reason)

@@ -5,6 +5,7 @@ The catalogue is derived from the manifests of the scenes. Only the reasons of f
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator
@@ -139,6 +140,14 @@ class Catalogue:
         """Return a catalogue with these rows. The ids must differ."""
         values = [_values(row) for row in rows]
         return cls(pa.Table.from_pylist(values, schema=SCHEMA).sort_by("id"))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 digest of all values, in hexadecimal digits. It is computed once."""
+        digest = hashlib.sha256()
+        for name in self.table.column_names:
+            digest.update(repr((name, self.table[name].to_pylist())).encode(errors="surrogatepass"))
+        return digest.hexdigest()
 
     @property
     def count(self) -> int:

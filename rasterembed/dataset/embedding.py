@@ -180,11 +180,11 @@ def embed_summarised_shard(
     Raises:
         Exception: as `embed_shard` does.
     """
-    summary = summary_of(plan, sample_rows)
     existing = None if first else find_shard(store, plan, number)
     if existing is not None:
         progress.add(plan.sharding.planned(number), found=True)
-        return existing, summarise_shard(store, plan, existing.path, summary)
+        return existing, summarise_shard(store, plan, existing.path, sample_rows)
+    summary = summary_of(plan, sample_rows)
     return _compute_shard(store, plan, number, job, progress, summary), summary
 
 

@@ -100,12 +100,19 @@ def summarised(batches: Iterator[EmbeddedBatch], plan: Plan, summary: VectorSumm
         yield batch
 
 
-def summarise_shard(store: ObjectStore, plan: Plan, key: str, summary: VectorSummary) -> VectorSummary:
-    """Read a complete shard, add its rows to a summary, and return the summary.
+def summarise_shard(store: ObjectStore, plan: Plan, key: str, sample_rows: int) -> VectorSummary:
+    """Read a complete shard, and return its summary.
+
+    Args:
+        store: store of the dataset.
+        plan: plan of the dataset.
+        key: key of the shard.
+        sample_rows: approximate number of vectors in the samples of all shards together.
 
     Raises:
         StoreError: if the shard is missing or cannot be read.
     """
+    summary = summary_of(plan, sample_rows)
     try:
         with store.open(key) as file:
             receipt = read_receipt(file)

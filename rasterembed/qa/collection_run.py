@@ -147,8 +147,7 @@ def _signature(configuration: CollectionConfiguration, catalogue: Catalogue, thr
     """Return a digest of all values that the report depends on."""
     digest = hashlib.sha256(f"{COLLECTION_REPORT_VERSION} {configuration.fingerprint}\n".encode())
     digest.update(json.dumps(thresholds.model_dump(mode="json"), sort_keys=True).encode())
-    for name in catalogue.table.column_names:
-        digest.update(repr((name, catalogue.table[name].to_pylist())).encode(errors="surrogatepass"))
+    digest.update(catalogue.digest.encode())
     return digest.hexdigest()
 
 

@@ -308,24 +308,30 @@ class Answer(BaseModel):
         """Whether tiles may be of several datasets. Tables and pictures then show the dataset of each tile."""
         return self.collection is not None or len(self.engines) > 1
 
+    @property
+    def heads(self) -> list[str]:
+        """Heads of the columns of a table for people."""
+        return ["#", "dataset", "tile", "distance", "place", "valid", *(["date", "cloud"] if self.collection else [])]
+
+    def cells(self, hit: Hit) -> dict[str, str]:
+        """Return the texts of a tile in a table for people, by the heads of the columns. They are not escaped."""
+        texts = (
+            str(hit.rank),
+            hit.dataset_id,
+            hit.tile_id,
+            hit.distance_text(),
+            hit.place(),
+            f"{hit.valid_fraction:.0%}",
+            hit.date_text(),
+            hit.cloud_text(),
+        )
+        return dict(zip(self.heads, texts, strict=False))
+
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""
-        several, dated = self.several_datasets, self.collection is not None
-        heads = ["#", *(["dataset"] if several else []), "tile", "distance", "place", "valid"]
-        heads += ["date", "cloud"] if dated else []
-        rows = [
-            [
-                str(hit.rank),
-                *([hit.dataset_id] if several else []),
-                hit.tile_id,
-                hit.distance_text(),
-                hit.place(),
-                f"{hit.valid_fraction:.0%}",
-                *([hit.date_text(), hit.cloud_text()] if dated else []),
-            ]
-            for hit in self.hits
-        ]
-        table = _align([heads, *([escape_terminal(cell) for cell in row] for row in rows)])
+        heads = [head for head in self.heads if self.several_datasets or head != "dataset"]
+        rows = [[escape_terminal(self.cells(hit)[head]) for head in heads] for hit in self.hits]
+        table = _align([heads, *rows])
         return "\n".join([self.summary(), "", *table, "", *self.notes()])
 
     def summary(self) -> str:

@@ -23,27 +23,17 @@ def answer_html(answer: Answer, datasets: Sequence[Dataset]) -> str:
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
     table = answer_table(answer, datasets, _SIDE)
-    dated = answer.collection is not None
-    heads = ["#", "", "dataset", "tile", "distance", "place", "valid", *(["date", "cloud"] if dated else [])]
+    rank, *heads = answer.heads
     rows = [
-        [
-            str(hit.rank),
-            _picture(hit, picture),
-            *(
-                escape_html(text)
-                for text in (
-                    hit.dataset_id, hit.tile_id, hit.distance_text(), hit.place(), f"{hit.valid_fraction:.0%}",
-                    *((hit.date_text(), hit.cloud_text()) if dated else ()),
-                )
-            ),
-        ]
+        [cells[rank], _picture(hit, picture), *(escape_html(cells[head]) for head in heads)]
         for hit, picture in table.rows
-    ]  # fmt: skip
+        for cells in [answer.cells(hit)]
+    ]
     return "\n".join(
         [
             "<table>",
             f"<caption>{escape_html(answer.summary())}</caption>",
-            f"<thead><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr></thead>",
+            f"<thead><tr>{''.join(f'<th>{head}</th>' for head in (rank, '', *heads))}</tr></thead>",
             "<tbody>",
             *(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows),
             "</tbody>",

@@ -16,6 +16,9 @@ _ID_LETTERS = 40
 """Largest number of letters of a dataset's id. A longer id is cut, because the table would be wider than Prefect's
 page."""
 
+_NUMBERS = ("distance", "valid", "cloud")
+"""Heads of the columns that are aligned at the right."""
+
 
 def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
     """Return an answer as Markdown. All texts are escaped. The pictures are part of the Markdown.
@@ -27,29 +30,23 @@ def answer_markdown(answer: Answer, datasets: Sequence[Dataset]) -> str:
         datasets: the datasets that were searched. The pictures are cut from their rasters.
     """
     table = answer_table(answer, datasets, _SIDE)
-    dated = answer.collection is not None
+    rank, *heads = answer.heads
+    rules = ("---:" if head in _NUMBERS else "---" for head in heads)
     lines = [
         escape_markdown(answer.summary()),
         "",
-        f"| # | | dataset | tile | distance | place | valid |{' date | cloud |' if dated else ''}",
-        f"|---:|---|---|---|---:|---|---:|{'---|---:|' if dated else ''}",
-        *(_row(hit, picture, dated) for hit, picture in table.rows),
+        f"| {rank} | | {' | '.join(heads)} |",
+        f"|---:|---|{'|'.join(rules)}|",
+        *(_row(answer, hit, picture) for hit, picture in table.rows),
         "",
         *(f"- {escape_markdown(note)}" for note in table.notes),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _row(hit: Hit, picture: str | None, dated: bool) -> str:
-    tile = escape_markdown(hit.tile_id)
-    cells = [
-        str(hit.rank),
-        f"![tile {tile}]({picture})" if picture else "",
-        escape_markdown(cut(hit.dataset_id, _ID_LETTERS)),
-        tile,
-        hit.distance_text(),
-        escape_markdown(hit.place()),
-        f"{hit.valid_fraction:.0%}",
-        *([hit.date_text(), hit.cloud_text()] if dated else []),
-    ]
-    return f"| {' | '.join(cells)} |"
+def _row(answer: Answer, hit: Hit, picture: str | None) -> str:
+    rank, *heads = answer.heads
+    cells = answer.cells(hit)
+    cells["dataset"] = cut(cells["dataset"], _ID_LETTERS)
+    shown = f"![tile {escape_markdown(hit.tile_id)}]({picture})" if picture else ""
+    return f"| {' | '.join([cells[rank], shown, *(escape_markdown(cells[head]) for head in heads)])} |"

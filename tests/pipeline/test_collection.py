@@ -34,7 +34,7 @@ from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
-from rasterembed.dataset.vector_summary import summarise_shard, summary_of
+from rasterembed.dataset.vector_summary import summarise_shard
 from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, StoreUnavailableError, UsageError
 from rasterembed.model import embedder
 from rasterembed.model.choice import Dinov3
@@ -344,7 +344,7 @@ def test_the_verdict_about_a_scene_has_the_values_of_the_full_checks(
     run(store, scene.parent, collection_options(tiny_vit, quality_checks=True, qa=thresholds))
     dataset = Dataset.open(store, member_id(NAME, str(scene)))
     (shard,) = dataset.manifest.shards
-    summary = summarise_shard(store, dataset.plan, shard.path, summary_of(dataset.plan, thresholds.sample_rows))
+    summary = summarise_shard(store, dataset.plan, shard.path, thresholds.sample_rows)
     verdict = judge_vectors(dataset.manifest.tiles, [summary], thresholds)
     full = {metric.name: metric for metric in judge_dataset(store, dataset.manifest, thresholds).metrics}
     judged = [metric for metric in verdict.metrics if metric.status is not Status.NOT_JUDGED]
