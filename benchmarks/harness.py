@@ -268,7 +268,8 @@ def save(
             "duckdb": duckdb.__version__,
             "pyarrow": pyarrow.__version__,
         },
-        "parameters": {option: value for option, value in parameters.items() if option != "results"},
+        # Folders are of this machine, and nobody else can use their paths.
+        "parameters": {option: value for option, value in parameters.items() if not isinstance(value, Path)},
         **results,
     }
     folder.mkdir(parents=True, exist_ok=True)
