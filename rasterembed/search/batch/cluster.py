@@ -16,7 +16,7 @@ from rasterembed.errors import UsageError
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.kmeans import assign, train_centres
 from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
-from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
+from rasterembed.search.batch.result_file import BATCH_ROWS, TILE_FIELDS, BatchResult, find_result_files, write_table
 from rasterembed.search.output_file import OutputFile, picture_after
 
 _ROUNDS = 25
@@ -30,8 +30,7 @@ _SAMPLE_ROWS, _ROWS_PER_CLASS = 65_536, 64
 
 _SCHEMA = pa.schema(
     [
-        pa.field("dataset_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("tile_id", pa.string(), nullable=False),
+        *TILE_FIELDS,
         pa.field("class", pa.int32(), nullable=False),
         pa.field("distance", pa.float32(), nullable=False),
     ]

@@ -21,7 +21,7 @@ from rasterembed.errors import UsageError
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 from rasterembed.search.batch.nearest import distances, nearest
-from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
+from rasterembed.search.batch.result_file import BATCH_ROWS, TILE_FIELDS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.output_file import OutputFile, picture_after
@@ -32,8 +32,7 @@ _BLOCK, _SMALL_BLOCK = 32_768, 1024
 
 _SCHEMA = pa.schema(
     [
-        pa.field("dataset_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("tile_id", pa.string(), nullable=False),
+        *TILE_FIELDS,
         pa.field("group", pa.int64(), nullable=False),
         pa.field("group_tiles", pa.int64(), nullable=False),
         pa.field("keep", pa.bool_(), nullable=False),

@@ -20,7 +20,7 @@ from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vectors, write_vectors
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
 from rasterembed.search.batch.nearest import distances, nearest
-from rasterembed.search.batch.result_file import BATCH_ROWS, BatchResult, find_result_files, write_table
+from rasterembed.search.batch.result_file import BATCH_ROWS, TILE_FIELDS, BatchResult, find_result_files, write_table
 from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists, make_sample
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.output_file import OutputFile, picture_after
@@ -33,8 +33,7 @@ _BLOCK = 4096
 
 _SCHEMA = pa.schema(
     [
-        pa.field("dataset_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
-        pa.field("tile_id", pa.string(), nullable=False),
+        *TILE_FIELDS,
         pa.field("rank", pa.int32(), nullable=False),
         pa.field("neighbour_dataset_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("neighbour_tile_id", pa.string(), nullable=False),

@@ -22,6 +22,12 @@ FACTS_KEY = b"raster_embeddings_result"
 BATCH_ROWS = 500_000
 """Largest number of rows of a file in memory at once, and in a row group."""
 
+TILE_FIELDS = (
+    pa.field("dataset_id", pa.dictionary(pa.int32(), pa.string()), nullable=False),
+    pa.field("tile_id", pa.string(), nullable=False),
+)
+"""Columns that name the tile of a row, as `AllTiles.ids` returns them."""
+
 
 @dataclass(frozen=True)
 class BatchResult:
