@@ -74,6 +74,10 @@ class FilterColumns:
         self._batches = [batch for batch in table.to_batches() if len(batch)]
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
+    def live_rows(self) -> NDArray[np.bool_]:
+        """Return which rows can be in an answer, shape (rows,). The caller may change the array."""
+        return np.ones(self.rows, bool) if self.live is None else self.live.mask.copy()
+
     def at_least_valid(self, min_valid_fraction: float) -> NDArray[np.bool_]:
         """Return which rows have at least this share of valid pixels, shape (rows,)."""
         # Valid fractions are stored as float32, so the bound is rounded to float32.

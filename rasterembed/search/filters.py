@@ -35,7 +35,9 @@ class TileFilters(Protocol):
         """Filters with the same key select the same rows. The excluded tiles are not part of it."""
 
     def select(self, segments: Sequence[FilterColumns]) -> Selections:
-        """Return the rows of each segment that pass all filters, the excluded tiles included.
+        """Return the rows of each segment that can be in an answer and pass all filters, the excluded tiles included.
+
+        None stands for all rows that can be in an answer.
 
         Raises:
             DataError: if a footprint cannot be read.
@@ -94,7 +96,7 @@ class Filters:
         return [self._select(segment) if self.restrictive else None for segment in segments]
 
     def _select(self, segment: FilterColumns) -> RowSelection:
-        mask = np.ones(segment.rows, bool)
+        mask = segment.live_rows()
         if self.min_valid_fraction > 0:
             mask &= segment.at_least_valid(self.min_valid_fraction)
         if self.areas:

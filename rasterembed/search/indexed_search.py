@@ -94,13 +94,8 @@ class SegmentSearch:
 
     def _select(self, filters: TileFilters) -> Selections:
         """Return the rows of each segment that pass the filters, without the rows of dropped scenes."""
-        selections: list[RowSelection | None] = []
-        for selection, segment in zip(filters.select(self._columns), self.index.segments, strict=True):
-            if selection is None or segment.live is None:
-                selections.append(segment.live if selection is None else selection)
-            else:
-                selections.append(selection & segment.live)
-        return selections
+        selections = zip(filters.select(self._columns), self.index.segments, strict=True)
+        return [segment.live if selection is None else selection for selection, segment in selections]
 
     def _rows(self, found: Sequence[Compared], needed: int) -> pa.Table:
         """Return the nearest of the rows that were found in all segments, in the order of the answer."""

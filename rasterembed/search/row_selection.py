@@ -75,11 +75,6 @@ class RowSelection:
         """Largest number of bytes that this selection takes in memory."""
         return self.bitmap.nbytes + 8 * self.count
 
-    def __and__(self, other: RowSelection) -> RowSelection:
-        """Return the rows that are in both selections. They must be of the same segment."""
-        bitmap = self.bitmap & other.bitmap
-        return RowSelection(self.rows, bitmap, int(np.bitwise_count(bitmap).sum()))
-
 
 Selections = Sequence[RowSelection | None]
 """The selected rows of each segment of a vector index. None: all rows of the segment."""

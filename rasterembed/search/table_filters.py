@@ -108,7 +108,7 @@ class TableFilters:
     def _passing(self, segment: FilterColumns) -> NDArray[np.bool_]:
         """Return which rows of a segment pass all filters but `pick`, shape (rows,)."""
         # A changed scene has dropped rows and new ones. A dropped row must not be picked instead of a new one.
-        mask = np.ones(segment.rows, bool) if segment.live is None else segment.live.mask.copy()
+        mask = segment.live_rows()
         if not self.every_scene:
             mask &= segment.of_datasets(self.scenes["dataset_id"])
         if self.min_valid_fraction > 0:

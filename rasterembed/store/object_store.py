@@ -132,7 +132,7 @@ class ObjectStore(StoreSettings, OneLineErrors):
         return ", because the folder does not exist" if self.folder_is_missing else ""
 
     def check_folder(self) -> None:
-        """Refuse a root that is a folder that does not exist. Call this before a list of what the store has.
+        """Refuse a root that is a folder that does not exist. Call this before you list the content of a store.
 
         Raises:
             UsageError: if the folder does not exist.
