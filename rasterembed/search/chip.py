@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,36 @@ def read_chip(
         return _read(store, plan, locate(image, "image"))
 
 
+@dataclass(frozen=True)
+class CheckedChip:
+    """An image that can be the example of a query."""
+
+    width: int
+    """Stored columns, px."""
+    height: int
+    """Stored rows, px."""
+    remark: str
+    """Remark for people, as `chip_remark` returns it."""
+
+
+def check_chip(store: ObjectStore, plan: Plan, image: str) -> CheckedChip:
+    """Read an image as `embed_chip` does, but without the model. An image that is read here can be embedded.
+
+    Args:
+        store: store with the credentials for an image on S3.
+        plan: the dataset's plan.
+        image: a path, or s3://bucket/key.
+
+    Raises:
+        UsageError: see `embed_chip`.
+        DataError: see `embed_chip`.
+    """
+    with _one_image:
+        read_chip(store, plan, image)
+        profile = _inspect(store, image)
+    return CheckedChip(profile.width, profile.height, _remark(plan, profile))
+
+
 def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
     """Return a remark, as text for people, if an image is much larger than a tile, or long and narrow.
 
@@ -93,9 +124,19 @@ def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
         plan: the dataset's plan.
         image: a path, or s3://bucket/key, that `read_chip` can read.
     """
-    with _one_image, warnings.catch_warnings():
+    with _one_image:
+        profile = _inspect(store, image)
+    return _remark(plan, profile)
+
+
+def _inspect(store: ObjectStore, image: str) -> RasterProfile:
+    """Read the header of an image. The caller holds the lock."""
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        profile = inspect_raster(store, locate(image, "image"), allow_no_crs=True)
+        return inspect_raster(store, locate(image, "image"), allow_no_crs=True)
+
+
+def _remark(plan: Plan, profile: RasterProfile) -> str:
     short, long = sorted((profile.width, profile.height))
     if short < _MUCH_LARGER * plan.sharding.grid.size and long < 2 * short:
         return ""

@@ -1,0 +1,1 @@
+"""The explorer: a page over a store, and the service behind it."""

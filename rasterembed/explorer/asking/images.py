@@ -1,0 +1,177 @@
+"""Images that people dropped on the page. They lie in a private folder under the digest of their content."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from rasterembed.errors import DataError, StoreError, os_errors
+from rasterembed.search.chip import MAX_SIDE
+from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.write_aside import part_file
+
+MAX_IMAGE_BYTES = 20 * 10**6
+"""Largest size of an uploaded image, bytes."""
+
+_MAX_FILES, _MAX_BYTES = 500, 10**9
+"""Largest number of images in the folder, and their largest size together in bytes. The oldest are deleted."""
+
+
+class UnknownImageError(DataError):
+    """The folder does not have the image: it was uploaded to another service, or it was deleted since."""
+
+
+class WrongImageError(DataError):
+    """The uploaded bytes are not an image that can be an example."""
+
+
+class ImageKind(Enum):
+    """Formats of uploaded images, recognised by the first bytes. The name of a file is never looked at."""
+
+    PNG = "PNG"
+    JPEG = "JPEG"
+    TIFF = "TIFF"
+    WEBP = "WebP"
+
+    @classmethod
+    def of(cls, data: bytes) -> ImageKind:
+        """Return the format of an image.
+
+        Args:
+            data: the first bytes of the image, at least 12.
+
+        Raises:
+            WrongImageError: if it is another format, or no image.
+        """
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            return cls.PNG
+        if data.startswith(b"\xff\xd8\xff"):
+            return cls.JPEG
+        if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+            return cls.TIFF
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return cls.WEBP
+        raise WrongImageError("the file is not an image that can be searched for: drop a PNG, JPEG, TIFF or WebP image")
+
+
+def _default_folder() -> Path:
+    return cache_folder() / "explorer" / "images"
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The folder of the uploaded images. Several threads and processes may use it at the same time."""
+
+    folder: Path = field(default_factory=_default_folder)
+    """The folder. It is created when the first image is kept."""
+    max_files: int = _MAX_FILES
+    """Largest number of images."""
+    max_bytes: int = _MAX_BYTES
+    """Largest size of all images together, bytes."""
+
+    def path(self, digest: str) -> Path:
+        """Return the path of an image, and mark the image as used now, so that it is not the next to be deleted.
+
+        Args:
+            digest: SHA-256 digest of the uploaded bytes, in hexadecimal.
+
+        Raises:
+            UnknownImageError: if the folder does not have the image.
+        """
+        path = self.folder / digest
+        try:
+            os.utime(path, follow_symlinks=False)
+        except OSError as error:
+            raise UnknownImageError(
+                f"this service does not have the image {digest[:12]}… any more: drop the image again"
+            ) from error
+        return path
+
+    @contextmanager
+    def new_image(self, data: bytes) -> Iterator[tuple[str, Path]]:
+        """Yield the digest of an uploaded image and the path of a file with it. Keep the file if the block succeeds.
+
+        The block reads the file and raises an error if the image cannot be an example. A WebP image is kept as PNG,
+        because the library's reader of rasters does not read WebP.
+
+        Args:
+            data: the uploaded bytes.
+
+        Raises:
+            WrongImageError: if the bytes are not an image in a known format, or too many of them.
+            StoreError: if the folder is not private to this user, or cannot be written.
+        """
+        if len(data) > MAX_IMAGE_BYTES:
+            raise WrongImageError(
+                f"the image has more than {MAX_IMAGE_BYTES // 10**6} MB: cut out the part to look for"
+            )
+        kind = ImageKind.of(data)
+        digest = hashlib.sha256(data).hexdigest()
+        kept = _png_of_webp(data) if kind is ImageKind.WEBP else data
+        with os_errors(str(self.folder)):
+            self._make_private_folder()
+            with part_file(self.folder) as part:
+                part.write_bytes(kept)
+                part.chmod(0o600)
+                yield digest, part
+                part.replace(self.folder / digest)
+            self._delete_oldest()
+
+    def _make_private_folder(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = self.folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            raise StoreError(f"{self.folder}: it is not a folder of this user: remove it, or set XDG_CACHE_HOME")
+        self.folder.chmod(0o700)
+
+    def _delete_oldest(self) -> None:
+        """Delete the images that were not used for the longest time, until the folder is within its bounds.
+
+        Unfinished files of killed processes count as images here, so they are deleted in their turn.
+        """
+        found = []
+        for entry in os.scandir(self.folder):
+            with suppress(FileNotFoundError):  # Another process deleted it.
+                info = entry.stat(follow_symlinks=False)
+                found.append((info.st_mtime_ns, info.st_size, entry.path))
+        count, size = len(found), sum(bytes_ for _, bytes_, _ in found)
+        for _, bytes_, path in sorted(found):
+            if count <= self.max_files and size <= self.max_bytes:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            count, size = count - 1, size - bytes_
+
+
+def _png_of_webp(data: bytes) -> bytes:
+    """Return the first frame of a WebP image, upright, as PNG.
+
+    Raises:
+        WrongImageError: if the image is damaged, or has too many pixels. This is known before a pixel is decoded.
+    """
+    from PIL import Image, ImageOps  # Pillow takes long to import.
+
+    try:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
+            if max(image.size) > MAX_SIDE:
+                width, height = image.size
+                raise WrongImageError(
+                    f"the image is too large, {width}x{height} px (at most {MAX_SIDE} px a side): cut out the part to "
+                    "look for"
+                )
+            has_alpha = image.has_transparency_data
+            upright = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
+    except WrongImageError:
+        raise
+    except Exception as error:  # For damaged data, Pillow raises errors of many classes.
+        raise WrongImageError("the WebP image cannot be read: it is damaged") from error
+    png = io.BytesIO()
+    upright.save(png, "PNG", compress_level=1)
+    return png.getvalue()
