@@ -147,6 +147,52 @@ class Georeference:
             lat = np.clip(lat, -90.0, 90.0)
         return lon, lat
 
+    def pixels(self, lon: Floats, lat: Floats) -> tuple[Floats, Floats]:
+        """Return the pixel positions of places on Earth. This is the inverse of `lonlat`.
+
+        If the raster's map shows a place more than once, as a map of more than 360 degrees does, the position is the
+        one nearest to the middle of the raster.
+
+        Args:
+            lon: longitudes in OGC:CRS84, in degrees, any shape.
+            lat: latitudes, of the same shape.
+
+        Returns:
+            Columns and rows, px, of the same shape. A position may lie outside the raster. It is NaN or infinite if the
+            place is not on the raster's map.
+        """
+        assert self._to_lonlat is not None
+        native = self._to_lonlat.transform(lon, lat, direction=TransformDirection.INVERSE)
+        x, y = (np.asarray(axis, dtype=np.float64) for axis in native)
+        turn = self.domain.turn
+        if turn is not None:
+            middle = self.native(np.array([self._profile.width / 2]), np.array([self._profile.height / 2]))[0]
+            with np.errstate(invalid="ignore"):
+                x = x - turn * np.round((x - middle) / turn)
+        with np.errstate(invalid="ignore"):
+            if self._gcps is not None:
+                return self._pixels_by_points(x, y)
+            a, b, c, d, e, f = tuple(~self._profile.affine)[:6]
+            return a * x + b * y + c, d * x + e * y + f
+
+    def _pixels_by_points(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        """Return the pixel positions of native coordinates, if ground control points georeference the raster.
+
+        GDAL fits one polynomial from pixels to coordinates, and another one back. The second polynomial is not the
+        inverse of the first. Its error is measured with the first polynomial, and subtracted.
+        """
+        cols, rows = self._by_inverse_polynomial(x, y)
+        again = self._by_inverse_polynomial(*self.native(cols, rows))
+        return 2.0 * cols - again[0], 2.0 * rows - again[1]
+
+    def _by_inverse_polynomial(self, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+        assert self._gcps is not None
+        known = np.isfinite(x) & np.isfinite(y)
+        cols, rows = np.full(x.shape, np.nan), np.full(x.shape, np.nan)
+        if known.any():
+            rows[known], cols[known] = self._gcps.rowcol(x[known], y[known], op=np.positive)
+        return cols, rows
+
     @cached_property
     def domain(self) -> MapDomain:
         """The part of the native CRS's plane that shows the Earth."""

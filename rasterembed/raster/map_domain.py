@@ -70,7 +70,8 @@ class MapDomain:
         """Largest distance in px between a point on Earth and the same point after it was projected again."""
         self._degrees = math.degrees(base.axis_info[0].unit_conversion_factor)
         self._pole = (math.pi / 2) / unit + _BEYOND_POLE_PX * float(np.abs(self._linear[1]).max())
-        self._turn = 2.0 * math.pi / unit if source.is_geographic else self._turn_of_cylinder()
+        self.turn = 2.0 * math.pi / unit if source.is_geographic else self._turn_of_cylinder()
+        """Width of the whole Earth in native x, if the map repeats itself after this width; else None."""
 
     def contains(self, x: Floats, y: Floats) -> NDArray[np.bool_]:
         """Return whether each point is on Earth.
@@ -111,8 +112,8 @@ class MapDomain:
         with np.errstate(invalid="ignore"):
             place_x, place_y = self._project(lon, lat)
             dx, dy = place_x - x, place_y - y
-            if self._turn is not None:
-                dx = dx - self._turn * np.round(dx / self._turn)
+            if self.turn is not None:
+                dx = dx - self.turn * np.round(dx / self.turn)
             cols, rows = np.linalg.solve(self._linear, np.stack([dx.ravel(), dy.ravel()]))
         return cols.reshape(x.shape), rows.reshape(x.shape)
 

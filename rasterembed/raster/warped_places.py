@@ -1,7 +1,6 @@
 """The places of a warped raster's pixels in the original raster.
 
-PROJ converts only the nodes of a net that is fixed to the lattice, not to a window. The places between the nodes are
-interpolated. If the interpolation in a cell of the net would be too inaccurate, PROJ converts all places in that cell.
+PROJ converts only the nodes of a net that is fixed to the lattice, not to a window. See `rasterembed.raster.place_net`.
 """
 
 from __future__ import annotations
@@ -11,22 +10,15 @@ import pyproj
 from numpy.typing import NDArray
 
 from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
+from rasterembed.raster.place_net import places_on_net
 from rasterembed.raster.profile import RasterProfile, Warp
 from rasterembed.raster.same_grid import same_crs
-
-_SPACING = 16
-"""Distance of the nodes, in samples."""
-
-_CELL = 2 * _SPACING
-"""Side of a cell, in samples. A cell has 3 x 3 nodes."""
 
 _EXTENT_POINTS = 9
 """Number of points along each side of a window whose extent in the original is computed."""
 
 _TOLERANCE_PX = 0.02
-"""Largest distance between the true place of a node and the place interpolated from the corners of its cell, in px of
-the original. Nodes lie twice as dense as these corners, and the error of an interpolation grows with the square of the
-distance. The places between nodes are therefore accurate to about a quarter of this: 0.005 px."""
+"""Tolerance of the net, in px of the original. Places are accurate to about a quarter of this: 0.005 px."""
 
 
 class WarpedPlaces:
@@ -77,23 +69,7 @@ class WarpedPlaces:
         x0 = (left + self._anchor.col) * self._samples
         y0 = (top - self._anchor.row) * self._samples
         x1, y1 = x0 + cols * self._samples, y0 + rows * self._samples
-        cell_x, cell_y = x0 // _CELL * _CELL, y0 // _CELL * _CELL
-        xs = np.arange(cell_x, -(-x1 // _CELL) * _CELL + 1, _SPACING)
-        ys = np.arange(cell_y, -(-y1 // _CELL) * _CELL + 1, _SPACING)
-        nodes = self._exact(*np.meshgrid(xs, ys))
-        with np.errstate(invalid="ignore"):  # Infinities, where a place is not on the map.
-            accurate = np.logical_and.reduce([_is_accurate(axis) for axis in nodes])
-            across, down = slice(x0 - cell_x, x1 - cell_x), slice(y0 - cell_y, y1 - cell_y)
-            places = [_between(axis, down, across) for axis in nodes]
-        for row, col in np.argwhere(~accurate):
-            left_x, top_y = max(cell_x + int(col) * _CELL, x0), max(cell_y + int(row) * _CELL, y0)
-            right_x = min(cell_x + (int(col) + 1) * _CELL, x1)
-            bottom_y = min(cell_y + (int(row) + 1) * _CELL, y1)
-            centres = np.meshgrid(np.arange(left_x, right_x) + 0.5, np.arange(top_y, bottom_y) + 0.5)
-            part = slice(top_y - y0, bottom_y - y0), slice(left_x - x0, right_x - x0)
-            for axis, exact in zip(places, self._exact(*centres), strict=True):
-                axis[part] = exact
-        return places[0], places[1]
+        return places_on_net(self._exact, (x0, y0, x1, y1), _TOLERANCE_PX)
 
     def extent(self, rows: int, cols: int) -> tuple[int, int]:
         """Return height and width, in px of the original, of the part that the middle of the warped raster shows.
@@ -128,38 +104,3 @@ class WarpedPlaces:
         a, b, c, d, e, f = tuple(self._to_px)[:6]
         with np.errstate(invalid="ignore"):
             return a * east + b * north + c, d * east + e * north + f
-
-
-def _is_accurate(nodes: Floats) -> NDArray[np.bool_]:
-    """Return for each cell whether its nodes are near the places interpolated from its corners.
-
-    Args:
-        nodes: positions of the nodes along one axis, px, shape (2 * rows + 1, 2 * columns + 1).
-
-    Returns:
-        Booleans, shape (rows, columns).
-    """
-    corners = nodes[::2, ::2]
-    sides = (corners[:, :-1] + corners[:, 1:]) / 2
-    ends = (corners[:-1] + corners[1:]) / 2
-    beside = np.abs(nodes[::2, 1::2] - sides) <= _TOLERANCE_PX
-    above = np.abs(nodes[1::2, ::2] - ends) <= _TOLERANCE_PX
-    middle = np.abs(nodes[1::2, 1::2] - (sides[:-1] + sides[1:]) / 2) <= _TOLERANCE_PX
-    accurate: NDArray[np.bool_] = middle & beside[:-1] & beside[1:] & above[:, :-1] & above[:, 1:]
-    return accurate
-
-
-def _between(nodes: Floats, down: slice, across: slice) -> Floats:
-    """Interpolate between nodes.
-
-    Args:
-        nodes: positions of the nodes along one axis, px.
-        down: rows to return, in samples from the first node.
-        across: columns to return, in samples from the first node.
-    """
-    share = (np.arange(_SPACING) + 0.5) / _SPACING
-    rows = len(nodes)
-    wide = nodes[:, :-1, None] * (1 - share) + nodes[:, 1:, None] * share
-    wide = wide.reshape(rows, -1)[:, across]
-    high = wide[:-1, None] * (1 - share)[:, None] + wide[1:, None] * share[:, None]
-    return high.reshape(-1, wide.shape[1])[down]
