@@ -20,6 +20,7 @@ _COMMANDS = {
     "qa": "Check a dataset's vectors, write the report, and set its state.",
     "datasets": "List, show, verify and delete the datasets of a store.",
     "collection": "Embed many scenes as a collection; list, show, verify and rebuild collections.",
+    "explore": "Open a web page: a map of the datasets and collections, and search by clicking.",
     "qa-overview": "Write a page about the quality of all datasets of a store.",
 }
 """Commands and their summaries. The module of a command is imported only when the command is used."""

@@ -271,6 +271,14 @@ class ObjectStore(StoreSettings, OneLineErrors):
         """
         return self._storage.open(self._path(key))
 
+    def describe_object(self, key: str) -> ObjectInfo:
+        """Return size and version of an object of this store. The object itself is not read.
+
+        Raises:
+            ObjectMissingError: if the object does not exist.
+        """
+        return self._storage.describe(self._path(key))
+
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes, by name, of the objects directly in a folder. A missing folder has no objects."""
         return self._storage.sizes(self._path(folder))

@@ -16,8 +16,8 @@ from typing import cast
 import cyclopts
 import uvicorn
 
+from rasterembed.http_connections import Connections, GuardedProtocol, fit_descriptors
 from services.webhook.app import create_app
-from services.webhook.connections import Connections, GuardedProtocol, fit_descriptors
 from services.webhook.log_limit import LimitRepeats
 from services.webhook.settings import Settings, SettingsError
 

@@ -1,4 +1,4 @@
-"""Limits for the webhook's connections: how many are open at once, and how long a client may take for a request.
+"""Limits for the connections of an HTTP service: how many are open at once, and how long a request may take.
 
 Uvicorn alone waits for ever for a client that connects and sends no request. A few hundred of these clients would use
 all file descriptors of the process, and no other client would get an answer.
@@ -15,7 +15,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 _ANSWER_S = 300.0
-"""Longest time in seconds from a complete request to its answer. Requests to Prefect have shorter limits."""
+"""Longest time in seconds from a complete request to its answer."""
 
 _WANTED_DESCRIPTORS = 4096
 """Number of file descriptors that the process asks the system for."""
@@ -137,9 +137,9 @@ class GuardedProtocol(H11Protocol):
 def fit_descriptors(wanted: int) -> tuple[int, int]:
     """Raise the process's limit of file descriptors, and return how many connections fit into the limit.
 
-    A request needs two descriptors: its own connection, and one to Prefect. More descriptors are kept free for the
-    backlog: connections that the operating system holds until the process accepts them. The process may accept several
-    batches of them before it can refuse the first.
+    A request needs two descriptors: its own connection, and one to Prefect or to the store. More descriptors are kept
+    free for the backlog: connections that the operating system holds until the process accepts them. The process may
+    accept several batches of them before it can refuse the first.
 
     Args:
         wanted: largest number of open connections, if there are enough descriptors.

@@ -1,0 +1,70 @@
+"""What the endpoints of all routes take as parameters: the service, a view, and a slot for much work."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from rasterembed.explorer.limits import WorkLimits
+from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.explorer.views import View, ViewKind, Views
+from rasterembed.store.layout import MAX_ID_LETTERS
+from rasterembed.store.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """The running service."""
+
+    settings: ExplorerSettings
+    store: ObjectStore
+    views: Views
+    work: WorkLimits
+
+
+def _explorer(request: Request) -> Explorer:
+    return cast(Explorer, request.app.state.explorer)
+
+
+UsedExplorer = Annotated[Explorer, Depends(_explorer)]
+"""The running service, as the parameter of an endpoint."""
+
+Kind = Annotated[ViewKind, Path(description="`datasets` or `collections`.")]
+Id = Annotated[
+    str,
+    Path(
+        description="Id of the dataset or collection.",
+        min_length=1,
+        max_length=MAX_ID_LETTERS,
+        pattern="^[a-z0-9._-]+$",
+    ),
+]
+
+
+async def _search_slot(request: Request, explorer: UsedExplorer) -> AsyncIterator[None]:
+    async with explorer.work.searches.slot(request):
+        yield
+
+
+async def _drawing_slot(request: Request, explorer: UsedExplorer) -> AsyncIterator[None]:
+    async with explorer.work.drawings.slot(request):
+        yield
+
+
+SEARCH_SLOT = Depends(_search_slot)
+"""For `dependencies=[SEARCH_SLOT]` of an endpoint that compares vectors or runs the model."""
+
+DRAWING_SLOT = Depends(_drawing_slot)
+"""For `dependencies=[DRAWING_SLOT]` of an endpoint that reads pixels or draws."""
+
+
+def _view(kind: Kind, id: Id, explorer: UsedExplorer) -> Iterator[View]:
+    with explorer.views.use(kind, id) as view:
+        yield view
+
+
+UsedView = Annotated[View, Depends(_view)]
+"""The view that the path names, as the parameter of an endpoint. It stays open until the answer is sent."""

@@ -1,0 +1,58 @@
+"""Bounds on how many requests with much work run at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+
+from rasterembed.explorer.problems import ProblemError, ProblemType
+from rasterembed.explorer.settings import Limits
+
+
+class Slots:
+    """A number of requests that may run at the same time. Further requests wait for their turn.
+
+    Args:
+        count: number of requests.
+        wait_s: seconds that a request waits. After them, the request gets the status 503.
+    """
+
+    def __init__(self, count: int, wait_s: float) -> None:
+        self._semaphore = asyncio.Semaphore(count)
+        self._wait_s = wait_s
+
+    @asynccontextmanager
+    async def slot(self, request: Request) -> AsyncIterator[None]:
+        """Hold one of the slots while the block runs.
+
+        Raises:
+            ProblemError: if no slot becomes free in time, or if the client has gone away in the meantime.
+        """
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._semaphore.acquire()
+        except TimeoutError as error:
+            raise ProblemError(
+                503,
+                ProblemType.BUSY,
+                f"other requests did not end within {self._wait_s:g} s: send the request again",
+                {"Retry-After": "2"},
+            ) from error
+        try:
+            # A map that a person moves cancels the requests for tiles that are not visible any more.
+            if await request.is_disconnected():
+                raise ProblemError(499, ProblemType.BUSY, "the client has gone away")
+            yield
+        finally:
+            self._semaphore.release()
+
+
+class WorkLimits:
+    """The slots of the service: one group for searches, and one for pictures."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.searches = Slots(limits.searches, limits.wait_s)
+        self.drawings = Slots(limits.drawings, limits.wait_s)

@@ -1,0 +1,190 @@
+"""Errors of the explorer as `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
+from rasterembed.escape import cut, escape_terminal
+
+log = logging.getLogger("uvicorn.error")
+
+MEDIA_TYPE = "application/problem+json"
+
+_DETAIL_LETTERS = 1000
+"""Longest text of a problem."""
+
+
+class ProblemType(StrEnum):
+    """Kind of a problem. Programs decide by it, and never by a text."""
+
+    WRONG_REQUEST = "wrong-request"
+    """A parameter or the body is wrong."""
+    NOT_FOUND = "not-found"
+    """The address does not exist."""
+    WRONG_METHOD = "wrong-method"
+    """The address exists, but not for this method."""
+    UNKNOWN_VIEW = "unknown-view"
+    """The store has no dataset or collection of this id."""
+    UNKNOWN_TILE = "unknown-tile"
+    """The view has no such tile."""
+    UNKNOWN_IMAGE = "unknown-image"
+    """The uploaded image is not in the cache any more. Upload it again."""
+    UNKNOWN_SIMILARITY = "unknown-similarity"
+    """The similarity is not in the cache any more. Ask for it again."""
+    RASTER_GONE = "raster-gone"
+    """The raster of a dataset is missing, or has changed since it was embedded."""
+    MISSING = "missing"
+    """An object of the store is missing."""
+    NOT_USABLE = "not-usable"
+    """The dataset or collection cannot be used as it is, for example because its quality checks did not pass."""
+    SIGN_IN = "sign-in"
+    """The token is missing or wrong."""
+    WRONG_HOST = "wrong-host"
+    """The request names a host that the service does not serve."""
+    WRONG_ORIGIN = "wrong-origin"
+    """A page of another origin sent the request."""
+    TOO_LARGE = "too-large"
+    """The body is larger than allowed."""
+    TOO_SLOW = "too-slow"
+    """The body did not arrive in time."""
+    BUSY = "busy"
+    """Too many other requests run. Send the request again."""
+    STORE_UNAVAILABLE = "store-unavailable"
+    """The store does not answer. Send the request again."""
+    STORE_REFUSED = "store-refused"
+    """The store refuses, for example because of wrong keys."""
+    PAGE_MISSING = "page-missing"
+    """The page was not built."""
+    INTERNAL = "internal"
+    """The service made an error. Its log has the details."""
+
+
+_TITLES = {
+    ProblemType.WRONG_REQUEST: "The request is wrong",
+    ProblemType.NOT_FOUND: "The address does not exist",
+    ProblemType.WRONG_METHOD: "The address does not take this method",
+    ProblemType.UNKNOWN_VIEW: "The store has no such dataset or collection",
+    ProblemType.UNKNOWN_TILE: "The view has no such tile",
+    ProblemType.UNKNOWN_IMAGE: "The image is not kept any more",
+    ProblemType.UNKNOWN_SIMILARITY: "The similarity is not kept any more",
+    ProblemType.RASTER_GONE: "The raster is missing or has changed",
+    ProblemType.MISSING: "An object of the store is missing",
+    ProblemType.NOT_USABLE: "It cannot be used as it is",
+    ProblemType.SIGN_IN: "Sign in first",
+    ProblemType.WRONG_HOST: "This host is not served",
+    ProblemType.WRONG_ORIGIN: "The request came from another page",
+    ProblemType.TOO_LARGE: "The request is too large",
+    ProblemType.TOO_SLOW: "The request did not arrive in time",
+    ProblemType.BUSY: "Too many requests run",
+    ProblemType.STORE_UNAVAILABLE: "The store does not answer",
+    ProblemType.STORE_REFUSED: "The store refuses",
+    ProblemType.PAGE_MISSING: "The page was not built",
+    ProblemType.INTERNAL: "The service made an error",
+}
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    type: ProblemType
+    """Kind of the problem."""
+    title: str
+    """Short text for people."""
+    status: int
+    """Status of the answer."""
+    detail: str
+    """One line for people: what was wrong, where, and what to do."""
+
+
+class ProblemError(Exception):
+    """A problem that becomes the answer of a request.
+
+    Args:
+        status: status of the answer.
+        type: kind of the problem.
+        detail: one line for people.
+        headers: further headers of the answer.
+    """
+
+    def __init__(self, status: int, type: ProblemType, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.type, self.detail, self.headers = status, type, detail, dict(headers or {})
+
+    def response(self) -> Response:
+        """Return the problem as the answer of a request."""
+        detail = cut(escape_terminal(self.detail), _DETAIL_LETTERS)
+        problem = Problem(type=self.type, title=_TITLES[self.type], status=self.status, detail=detail)
+        headers = {"Cache-Control": "no-store", **self.headers}
+        return Response(problem.model_dump_json(), self.status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """Return the problem for an error of the library.
+
+    Args:
+        error: an error that a person can correct, or any other error. Of another error, only the log has the details.
+    """
+    match error:
+        case ProblemError():
+            return error
+        case StoreUnavailableError():
+            return ProblemError(503, ProblemType.STORE_UNAVAILABLE, str(error), {"Retry-After": "3"})
+        case ObjectMissingError():
+            return ProblemError(404, ProblemType.MISSING, str(error))
+        case StoreError():
+            return ProblemError(502, ProblemType.STORE_REFUSED, str(error))
+        case DataError():
+            return ProblemError(409, ProblemType.NOT_USABLE, str(error))
+        case UsageError():
+            return ProblemError(422, ProblemType.WRONG_REQUEST, str(error))
+        case _:
+            log.error("a request failed: %s", one_line(error), exc_info=error)
+            return ProblemError(
+                500, ProblemType.INTERNAL, "this is an error in the explorer: the log of the service has the details"
+            )
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return the description of problems for OpenAPI.
+
+    Args:
+        *statuses: statuses of the problems that the endpoint can answer, besides those of every endpoint: 401, 403,
+            421, 422, 500 and 503.
+    """
+    found = sorted({401, 403, 421, 422, 500, 503, *statuses})
+    return {
+        status: {"model": Problem, "description": "See `Problem`.", "content": {MEDIA_TYPE: {}}} for status in found
+    }
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Turn every error of a request into a problem."""
+
+    async def of_error(request: Request, error: Exception) -> Response:
+        return problem_of(error).response()
+
+    async def of_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return ProblemError(422, ProblemType.WRONG_REQUEST, f"{place}: {first['msg']}").response()
+
+    async def of_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        kinds = {404: ProblemType.NOT_FOUND, 405: ProblemType.WRONG_METHOD, 413: ProblemType.TOO_LARGE}
+        kind = kinds.get(error.status_code, ProblemType.WRONG_REQUEST)
+        return ProblemError(error.status_code, kind, str(error.detail), error.headers).response()
+
+    app.add_exception_handler(RequestValidationError, of_validation)
+    app.add_exception_handler(HTTPException, of_http)
+    for kind in (ProblemError, DataError, UsageError, Exception):
+        app.add_exception_handler(kind, of_error)

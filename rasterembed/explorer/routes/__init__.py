@@ -1,0 +1,1 @@
+"""The endpoints of the explorer's API: one module for each subject."""

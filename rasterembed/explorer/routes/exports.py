@@ -1,0 +1,7 @@
+"""Answers as files."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(prefix="/api", tags=["exports"])
