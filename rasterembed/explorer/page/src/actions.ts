@@ -1,0 +1,173 @@
+/** What a person can do with the store, the view and its layers. */
+import {batch} from '@preact/signals';
+import * as api from './api.ts';
+import type {ViewDetails, ViewKey} from './api.ts';
+import {withoutEntry} from './history.ts';
+import {cancel, load} from './loading.ts';
+import {fitBbox} from './map/camera.ts';
+import {clearAnswer, searchAgain} from './search_actions.ts';
+import {
+    IDLE,
+    NO_QUERY,
+    NO_WHERE,
+    colour,
+    imageryShown,
+    legend,
+    lightbox,
+    opacity,
+    outlinesShown,
+    position,
+    query,
+    selectedTile,
+    similarity,
+    status,
+    store,
+    swipe,
+    theme,
+    uploadedImage,
+    valueOf,
+    view,
+    viewKey,
+    where,
+} from './state.ts';
+import type {SwipeState, Theme} from './state.ts';
+
+export async function loadStore(): Promise<void> {
+    const value = await load(store, api.getStore);
+    if (value) status.value = `${value.datasets.length} datasets and ${value.collections.length} collections.`;
+}
+
+const isSame = (a: ViewKey | null, b: ViewKey | null): boolean => a?.kind === b?.kind && a?.id === b?.id;
+
+/** Return the colour that a view begins with. */
+function firstColour(details: ViewDetails): string {
+    return details.colours[0]?.name ?? 'none';
+}
+
+/** Load the view that the state names, with its legend and its answer. The position of the map stays if the URL had one. */
+export async function loadView(): Promise<void> {
+    const key = viewKey.value;
+    cancel(legend);
+    if (!key) {
+        cancel(view);
+        view.value = IDLE;
+        return;
+    }
+    const before = valueOf(view.peek());
+    const details = await load(view, (signal) => api.getView(key, signal), isSame(before, key));
+    if (!details || !isSame(viewKey.value, key)) return;
+    status.value = `${details.id} is open.`;
+    withoutEntry(() => {
+        const known = details.colours.some(({name}) => name === colour.value);
+        if (!known && colour.value !== 'none') colour.value = firstColour(details);
+    });
+    if (position.value === null) fitView();
+    void loadLegend();
+    void searchAgain();
+}
+
+/** Open a view: a new entry in the history, without the search of the view before. */
+export function openViewOf(key: ViewKey): void {
+    batch(() => {
+        clearAnswer();
+        query.value = NO_QUERY;
+        where.value = NO_WHERE;
+        uploadedImage.value = null;
+        selectedTile.value = null;
+        similarity.value = IDLE;
+        legend.value = IDLE;
+        swipe.value = null;
+        colour.value = null;
+        position.value = null;
+        viewKey.value = {kind: key.kind, id: key.id};
+    });
+    void loadView();
+}
+
+export function closeView(): void {
+    batch(() => {
+        clearAnswer();
+        query.value = NO_QUERY;
+        where.value = NO_WHERE;
+        selectedTile.value = null;
+        uploadedImage.value = null;
+        similarity.value = IDLE;
+        legend.value = IDLE;
+        swipe.value = null;
+        colour.value = null;
+        viewKey.value = null;
+    });
+    void loadView();
+}
+
+/** Load the legend of the current colour. The similarity has one only when the service has computed it. */
+export async function loadLegend(): Promise<void> {
+    const key = viewKey.value;
+    const name = colour.value;
+    const heat = valueOf(similarity.value)?.similarity ?? null;
+    if (!key || !name || name === 'none' || (name === 'similarity' && !heat)) {
+        cancel(legend);
+        legend.value = IDLE;
+        return;
+    }
+    await load(legend, (signal) => api.getLegend(key, name, name === 'similarity' ? heat : null, signal), false);
+}
+
+export function setColour(name: string): void {
+    colour.value = name;
+    void loadLegend();
+}
+
+export function setOpacity(value: number): void {
+    opacity.value = Math.min(1, Math.max(0, value));
+}
+
+export function showImagery(shown: boolean): void {
+    imageryShown.value = shown;
+}
+
+export function showOutlines(shown: boolean): void {
+    outlinesShown.value = shown;
+}
+
+/** Move the map so that the whole view is visible. */
+export function fitView(): void {
+    const bbox = valueOf(view.value)?.bbox;
+    if (bbox) fitBbox(bbox);
+}
+
+export function setSwipe(value: SwipeState | null): void {
+    swipe.value = value;
+}
+
+export function openLightbox(place: number): void {
+    lightbox.value = place;
+}
+
+export function closeLightbox(): void {
+    lightbox.value = null;
+}
+
+const THEME_KEY = 'rasterembed-explorer-theme';
+
+/** Choose light or dark, or follow the system. The choice stays in this browser. */
+export function setTheme(value: Theme): void {
+    theme.value = value;
+    document.documentElement.dataset['theme'] = value;
+    try {
+        if (value === 'system') localStorage.removeItem(THEME_KEY);
+        else localStorage.setItem(THEME_KEY, value);
+    } catch {
+        // Without storage the choice holds until the page is closed.
+    }
+}
+
+export function restoreTheme(): void {
+    let stored: string | null = null;
+    try {
+        stored = localStorage.getItem(THEME_KEY);
+    } catch {
+        // The browser allows no storage: the system's choice holds.
+    }
+    setTheme(stored === 'light' || stored === 'dark' ? stored : 'system');
+}

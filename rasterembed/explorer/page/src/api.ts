@@ -1,0 +1,333 @@
+/** The service's endpoints, one function each. Every answer has a type; every failure is an `ApiProblem`. */
+import type {Feature, FeatureCollection, Geometry, Point, Polygon, MultiPolygon} from 'geojson';
+
+export type ViewKind = 'datasets' | 'collections';
+
+/** What names a view: its kind and its id. */
+export interface ViewKey {
+    kind: ViewKind;
+    id: string;
+}
+
+/** West, south, east and north in degrees. West is larger than east if the box crosses the antimeridian. */
+export type Bbox = [number, number, number, number];
+
+export interface Progress {
+    shards: number;
+    done: number;
+}
+
+export interface Card extends ViewKey {
+    state: string;
+    problem: string | null;
+    model: string | null;
+    created: string | null;
+    modified: string | null;
+    tiles: number | null;
+    rows: number | null;
+    skipped: number | null;
+    scenes: number | null;
+    bytes: number | null;
+    bbox: Bbox | null;
+    first: string | null;
+    last: string | null;
+    raster: string | null;
+    qa: {passed: boolean; line: string} | null;
+    index: string | null;
+    progress: Progress | null;
+}
+
+export interface StoreAnswer {
+    root: string;
+    version: string;
+    prefect_ui: string | null;
+    basemap: string | null;
+    datasets: Card[];
+    collections: Card[];
+}
+
+export interface ProgressOfView extends ViewKey, Progress {
+    modified: string | null;
+}
+
+export interface DateOfView {
+    date: string;
+    scenes: number;
+    rows: number;
+}
+
+export interface ColourChoice {
+    name: string;
+    label: string;
+}
+
+export interface Picture {
+    name: string;
+    title: string;
+    url: string;
+}
+
+export interface ViewDetails extends Card {
+    v: string;
+    dimensions: number;
+    pooling: string;
+    grid: unknown;
+    radiometry: unknown;
+    tile_size: number;
+    outline: Geometry | Feature | FeatureCollection | null;
+    on_earth: boolean;
+    dates: DateOfView[];
+    colours: ColourChoice[];
+    images_allowed: boolean;
+    pictures: Picture[];
+    prefect_url: string | null;
+    min_zoom: number;
+    max_zoom: number;
+}
+
+export interface Legend {
+    type: 'ramp' | 'classes' | 'rgb';
+    label: string;
+    stops?: {value: number; colour: string}[];
+    classes?: {label: string; colour: string}[];
+    low?: number | null;
+    high?: number | null;
+    unit?: string | null;
+}
+
+/** A tile of a dataset, as `at` describes it. */
+export interface Tile {
+    dataset_id: string;
+    tile_id: string;
+    lon: number | null;
+    lat: number | null;
+    valid_fraction: number | null;
+    acquired: string | null;
+    geometry: Polygon | MultiPolygon | null;
+    [column: string]: unknown;
+}
+
+export interface HitProperties {
+    rank: number;
+    dataset_id: string;
+    tile_id: string;
+    distance: number;
+    similarity: number;
+    lon: number | null;
+    lat: number | null;
+    valid_fraction: number | null;
+    acquired: string | null;
+    scene: string | null;
+    cloud_cover: number | null;
+}
+
+export type Hit = Feature<Polygon | MultiPolygon | Point | null, HitProperties> & {id: string};
+
+export interface Example {
+    dataset_id?: string;
+    tile_id?: string;
+    [column: string]: unknown;
+}
+
+export interface Answer {
+    type: 'FeatureCollection';
+    features: Hit[];
+    query: string;
+    examples: Example[];
+    notes: string[];
+    engines: string[];
+    seconds: number;
+    k: number;
+}
+
+export interface QueryBody {
+    tile?: string;
+    lonlat?: [number, number];
+    image?: string;
+    like?: string[];
+    unlike?: string[];
+    include_query?: boolean;
+}
+
+export type Pick = 'all' | 'latest' | 'clearest';
+
+export interface WhereBody {
+    bbox?: Bbox;
+    polygon?: Polygon;
+    min_valid_fraction?: number;
+    since?: string;
+    until?: string;
+    max_cloud_cover?: number;
+    scenes?: string[];
+    pick?: Pick;
+}
+
+export interface SearchBody {
+    query: QueryBody;
+    where?: WhereBody;
+    k: number;
+}
+
+export type ExportFormat = 'geojson' | 'geoparquet' | 'python';
+
+export interface UploadedImage {
+    image: string;
+    width: number;
+    height: number;
+    remark: string | null;
+}
+
+export interface Similarity {
+    similarity: string;
+    low: number;
+    high: number;
+}
+
+export type Footprints = FeatureCollection<Polygon | MultiPolygon> & {truncated?: boolean};
+
+/** A failure of a request. `message` is one line for people. */
+export class ApiProblem extends Error {
+    constructor(
+        readonly type: string,
+        readonly title: string,
+        readonly status: number,
+        detail: string,
+    ) {
+        super(detail);
+    }
+
+    /** Whether the request never reached the service, or the service could not answer. */
+    get isAway(): boolean {
+        return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+    }
+}
+
+/** Return the ApiProblem that an answer which is not "ok" describes. */
+async function problemOf(response: Response): Promise<ApiProblem> {
+    try {
+        const body: unknown = await response.json();
+        if (body !== null && typeof body === 'object' && 'detail' in body) {
+            const {type, title, detail} = body as {type?: unknown; title?: unknown; detail: unknown};
+            const text = typeof detail === 'string' ? detail : JSON.stringify(detail);
+            return new ApiProblem(String(type ?? 'about:blank'), String(title ?? 'Error'), response.status, text);
+        }
+    } catch {
+        // The body is not JSON: the status must do.
+    }
+    return new ApiProblem('about:blank', 'Error', response.status, `The service answered with status ${response.status}.`);
+}
+
+async function send(path: string, init: RequestInit): Promise<Response> {
+    let response: Response;
+    try {
+        response = await fetch(path, {credentials: 'same-origin', ...init});
+    } catch (error) {
+        if (error instanceof DOMException && error.name === 'AbortError') throw error;
+        throw new ApiProblem('service-away', 'No connection', 0, 'The service does not answer. Is it still running?');
+    }
+    if (response.status === 401) {
+        // The cookie of the sign-in has ended; the sign-in page sends the person back here.
+        location.assign(`sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+    }
+    if (!response.ok) throw await problemOf(response);
+    return response;
+}
+
+async function get<T>(path: string, signal?: AbortSignal): Promise<T> {
+    return (await (await send(path, signal ? {signal} : {})).json()) as T;
+}
+
+async function post<T>(path: string, body: unknown, signal?: AbortSignal): Promise<T> {
+    const headers = {'Content-Type': 'application/json'};
+    const init: RequestInit = {method: 'POST', headers, body: JSON.stringify(body)};
+    return (await (await send(path, signal ? {...init, signal} : init)).json()) as T;
+}
+
+/** Return the path of a view's endpoint. Ids are data: each one becomes one segment of the path. */
+function pathOf({kind, id}: ViewKey, rest = ''): string {
+    return `api/${kind}/${encodeURIComponent(id)}${rest}`;
+}
+
+/** Parameters of a URL. Null, undefined and "" are left out. */
+export type Parameters = Record<string, string | number | null | undefined>;
+
+function withParameters(path: string, parameters: Parameters): string {
+    const search = new URLSearchParams();
+    for (const [name, value] of Object.entries(parameters)) {
+        if (value !== null && value !== undefined && value !== '') search.set(name, String(value));
+    }
+    const text = search.toString();
+    return text ? `${path}?${text}` : path;
+}
+
+export const getStore = (signal?: AbortSignal): Promise<StoreAnswer> => get('api/store', signal);
+
+export const getProgress = (signal?: AbortSignal): Promise<ProgressOfView[]> => get('api/progress', signal);
+
+export const getView = (key: ViewKey, signal?: AbortSignal): Promise<ViewDetails> => get(pathOf(key), signal);
+
+export const getLegend = (
+    key: ViewKey,
+    colour: string,
+    similarity: string | null,
+    signal?: AbortSignal,
+): Promise<Legend> => get(withParameters(pathOf(key, '/legend'), {colour, similarity}), signal);
+
+export const getFootprints = (
+    key: ViewKey,
+    bbox: Bbox,
+    filters: Parameters,
+    signal?: AbortSignal,
+): Promise<Footprints> => get(withParameters(pathOf(key, '/footprints'), {bbox: bbox.join(','), ...filters}), signal);
+
+export const getTilesAt = (key: ViewKey, lon: number, lat: number, signal?: AbortSignal): Promise<Tile[]> =>
+    get(withParameters(pathOf(key, '/at'), {lon, lat}), signal);
+
+export const search = (key: ViewKey, body: SearchBody, signal?: AbortSignal): Promise<Answer> =>
+    post(pathOf(key, '/search'), body, signal);
+
+export const postSimilarity = (key: ViewKey, query: QueryBody, signal?: AbortSignal): Promise<Similarity> =>
+    post(pathOf(key, '/similarity'), {query}, signal);
+
+export async function uploadImage(key: ViewKey, file: Blob, signal?: AbortSignal): Promise<UploadedImage> {
+    const headers = {'Content-Type': file.type || 'application/octet-stream'};
+    const init: RequestInit = {method: 'POST', headers, body: file};
+    const response = await send(pathOf(key, '/images'), signal ? {...init, signal} : init);
+    return (await response.json()) as UploadedImage;
+}
+
+/** Return the exported file and the name that the service proposes for it. */
+export async function exportAnswer(
+    key: ViewKey,
+    body: SearchBody,
+    format: ExportFormat,
+    signal?: AbortSignal,
+): Promise<{file: Blob; name: string}> {
+    const headers = {'Content-Type': 'application/json'};
+    const init: RequestInit = {method: 'POST', headers, body: JSON.stringify({...body, format})};
+    const response = await send(pathOf(key, '/export'), signal ? {...init, signal} : init);
+    const disposition = response.headers.get('Content-Disposition') ?? '';
+    const name = /filename="?([^";]+)"?/.exec(disposition)?.[1] ?? `answer.${format}`;
+    return {file: await response.blob(), name};
+}
+
+/** Return the URL of the picture of a tile; `side` is in pixels. */
+export function thumbnailUrl(key: ViewKey, v: string, datasetId: string, tileId: string, side = 160): string {
+    const tile = `${encodeURIComponent(datasetId)}/${encodeURIComponent(tileId)}`;
+    return withParameters(pathOf(key, `/thumbnails/${tile}.webp`), {side, v});
+}
+
+/** Return the URL template of the rasters' map tiles. MapLibre needs an absolute one. */
+export function imageryUrl(key: ViewKey, v: string, since: string | null, until: string | null): string {
+    return absolute(withParameters(pathOf(key, '/imagery/{z}/{x}/{y}.webp'), {v, since, until}));
+}
+
+/** Return the URL template of the coloured map tiles. */
+export function tilesUrl(key: ViewKey, v: string, colour: string, similarity: string | null, filters: Parameters): string {
+    return absolute(withParameters(pathOf(key, '/tiles/{z}/{x}/{y}.png'), {v, colour, similarity, ...filters}));
+}
+
+/** Return an absolute URL that keeps the braces of a template. */
+function absolute(path: string): string {
+    return new URL('.', document.baseURI).href + path;
+}

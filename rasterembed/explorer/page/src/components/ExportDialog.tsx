@@ -1,0 +1,3 @@
+export function ExportDialog(): null {
+    return null;
+}

@@ -1,0 +1,3 @@
+export function ImageDrop(): null {
+    return null;
+}

@@ -1,0 +1,3 @@
+export function Strip(): null {
+    return null;
+}

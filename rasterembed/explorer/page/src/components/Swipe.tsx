@@ -1,0 +1,3 @@
+export function Swipe(): null {
+    return null;
+}

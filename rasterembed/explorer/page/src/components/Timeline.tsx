@@ -1,0 +1,3 @@
+export function Timeline(): null {
+    return null;
+}

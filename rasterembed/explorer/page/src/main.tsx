@@ -1,0 +1,16 @@
+/** Start the page. */
+import {render} from 'preact';
+import {loadStore, loadView, restoreTheme} from './actions.ts';
+import {App} from './components/App.tsx';
+import {followHistory} from './history.ts';
+import {followProgress} from './progress.ts';
+import 'maplibre-gl-css';
+import './styles/theme.css';
+
+restoreTheme();
+followHistory(() => void loadView());
+const root = document.getElementById('app');
+if (root) render(<App />, root);
+void loadStore();
+void loadView();
+followProgress();

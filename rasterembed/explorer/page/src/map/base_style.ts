@@ -1,0 +1,122 @@
+/** The base of the map: land, borders and a graticule, drawn from a file of the page. It works without internet. */
+import type {Map as MapLibreMap, StyleSpecification} from 'maplibre-gl';
+import type {FeatureCollection} from 'geojson';
+
+/** Colours of the map, which `theme.css` holds as variables. */
+export interface MapColours {
+    sea: string;
+    land: string;
+    coast: string;
+    border: string;
+    graticule: string;
+    accent: string;
+    hit: string;
+    halo: string;
+    area: string;
+}
+
+const VARIABLES: Record<keyof MapColours, string> = {
+    sea: '--map-sea',
+    land: '--map-land',
+    coast: '--map-coast',
+    border: '--map-border',
+    graticule: '--map-graticule',
+    accent: '--map-accent',
+    hit: '--map-hit',
+    halo: '--map-halo',
+    area: '--map-area',
+};
+
+/** Return the colours of the current theme. */
+export function mapColours(): MapColours {
+    const style = getComputedStyle(document.documentElement);
+    const entries = Object.entries(VARIABLES).map(([name, variable]) => [name, style.getPropertyValue(variable).trim()]);
+    return Object.fromEntries(entries) as unknown as MapColours;
+}
+
+const content = (name: string): string => document.querySelector<HTMLMetaElement>(`meta[name="${name}"]`)?.content ?? '';
+
+/** Return the absolute URL of a file that the build step named in the page's head. */
+export function builtFile(name: 'map-worker' | 'map-land'): string {
+    return new URL(content(name), document.baseURI).href;
+}
+
+/** Return meridians and parallels, one each `step` degrees, as lines with points close enough to look straight. */
+export function graticule(step: number): FeatureCollection {
+    const lines: [number, number][][] = [];
+    for (let lon = -180; lon <= 180; lon += step) lines.push([[lon, -85], [lon, 85]]);
+    for (let lat = -90 + step; lat < 90; lat += step) lines.push([[-180, lat], [180, lat]]);
+    return {
+        type: 'FeatureCollection',
+        features: [{type: 'Feature', properties: {}, geometry: {type: 'MultiLineString', coordinates: lines}}],
+    };
+}
+
+export type PaintProperty = Parameters<MapLibreMap['setPaintProperty']>[1];
+
+/** Id of the first layer above the base. Rasters and tiles are inserted between the base and this layer. */
+export const ABOVE_RASTERS = 'above-rasters';
+
+/**
+ * Return the style of the base.
+ *
+ * Args:
+ *     colours: Colours of the theme.
+ *     basemap: URL template of raster map tiles that cover the base, or null.
+ */
+export function baseStyle(colours: MapColours, basemap: string | null): StyleSpecification {
+    const style: StyleSpecification = {
+        version: 8,
+        sources: {
+            land: {
+                type: 'geojson',
+                data: builtFile('map-land'),
+                attribution: 'Natural Earth',
+            },
+            graticule: {type: 'geojson', data: graticule(10)},
+        },
+        layers: [
+            {id: 'sea', type: 'background', paint: {'background-color': colours.sea}},
+            {
+                id: 'land',
+                type: 'fill',
+                source: 'land',
+                filter: ['==', ['get', 'kind'], 'land'],
+                paint: {'fill-color': colours.land, 'fill-outline-color': colours.coast},
+            },
+            {
+                id: 'borders',
+                type: 'line',
+                source: 'land',
+                filter: ['==', ['get', 'kind'], 'border'],
+                paint: {'line-color': colours.border, 'line-width': 0.8},
+            },
+            {
+                id: 'graticule',
+                type: 'line',
+                source: 'graticule',
+                paint: {'line-color': colours.graticule, 'line-width': 0.6},
+            },
+            {id: ABOVE_RASTERS, type: 'background', paint: {'background-opacity': 0}},
+        ],
+    };
+    if (basemap) {
+        style.sources['basemap'] = {type: 'raster', tiles: [basemap], tileSize: 256, maxzoom: 19};
+        style.layers.splice(4, 0, {id: 'basemap', type: 'raster', source: 'basemap'});
+    }
+    return style;
+}
+
+/** A colour of one layer. */
+export type Paint = [layer: string, property: PaintProperty, value: string];
+
+/** Paint the base in the colours of another theme. */
+export function basePaint(colours: MapColours): Paint[] {
+    return [
+        ['sea', 'background-color', colours.sea],
+        ['land', 'fill-color', colours.land],
+        ['land', 'fill-outline-color', colours.coast],
+        ['borders', 'line-color', colours.border],
+        ['graticule', 'line-color', colours.graticule],
+    ];
+}

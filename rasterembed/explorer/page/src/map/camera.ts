@@ -1,0 +1,62 @@
+/** The map itself and where it looks. Other modules move the map through these functions. */
+import {signal} from '@preact/signals';
+import type {LngLatBoundsLike, Map as MapLibreMap, PaddingOptions} from 'maplibre-gl';
+import type {Bbox} from '../api.ts';
+
+/** The map, once it can draw; null before. */
+export const map = signal<MapLibreMap | null>(null);
+/** Space in pixels that panels cover, at each side of the map. */
+export const padding = signal<PaddingOptions>({top: 0, right: 0, bottom: 0, left: 0});
+
+const MARGIN = 40;
+/** Deepest zoom that fitting a small area chooses. */
+const DEEPEST_FIT = 17;
+let waiting: ((value: MapLibreMap) => void)[] = [];
+
+/** Run `action` with the map: now, or when the map is made. */
+export function whenMap(action: (value: MapLibreMap) => void): void {
+    const value = map.peek();
+    if (value) action(value);
+    else waiting.push(action);
+}
+
+export function setMap(value: MapLibreMap | null): void {
+    map.value = value;
+    if (!value) return;
+    const actions = waiting;
+    waiting = [];
+    for (const action of actions) action(value);
+}
+
+const isCalm = (): boolean => matchMedia('(prefers-reduced-motion: reduce)').matches;
+
+/** Return the bounds of a box. A box that crosses the antimeridian gets an eastern edge above 180 degrees. */
+export function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
+    const limit = 85;
+    const clamp = (latitude: number): number => Math.min(limit, Math.max(-limit, latitude));
+    return [
+        [west, clamp(south)],
+        [west > east ? east + 360 : east, clamp(north)],
+    ];
+}
+
+/** Show the whole of a box. */
+export function fitBbox(bbox: Bbox): void {
+    whenMap((value) => {
+        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT, duration: isCalm() ? 0 : 900});
+    });
+}
+
+/** Move to a place in degrees. The zoom stays if it is left out and is close enough. */
+export function flyTo(lon: number, lat: number, zoom?: number): void {
+    whenMap((value) => {
+        const center: [number, number] = [lon, lat];
+        const target = {center, zoom: zoom ?? value.getZoom()};
+        if (isCalm()) value.jumpTo(target);
+        else value.flyTo({...target, duration: 900, essential: false});
+    });
+}
+
+export function zoomBy(steps: number): void {
+    whenMap((value) => value.zoomTo(value.getZoom() + steps, {duration: isCalm() ? 0 : 200}));
+}

@@ -1,0 +1,286 @@
+/** The layers above the base: rasters, coloured tiles, outlines, hits, the drawn area. They follow the signals. */
+import {computed, effect, signal} from '@preact/signals';
+import type {GeoJSONSource, Map as MapLibreMap, RasterTileSource, SourceSpecification} from 'maplibre-gl';
+import type {Feature, FeatureCollection, Geometry} from 'geojson';
+import * as api from '../api.ts';
+import type {Bbox, Card, Hit, Parameters, ViewDetails} from '../api.ts';
+import {isAbort} from '../problems.ts';
+import {
+    answer,
+    colour,
+    hoveredHit,
+    imageryShown,
+    layerFilters,
+    opacity,
+    openView,
+    outlinesShown,
+    selectedTile,
+    similarity,
+    store,
+    valueOf,
+    viewKey,
+    where,
+} from '../state.ts';
+import {ABOVE_RASTERS} from './base_style.ts';
+import type {MapColours, Paint} from './base_style.ts';
+import {boxPolygon} from './shapes.ts';
+
+const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
+/** Pixels of a map tile's side, as the service draws them. */
+const MAP_TILE = 512;
+/** Whether MapLibre is waiting for map tiles. */
+export const mapBusy = signal(false);
+/** Whether the outlines of tiles are too many to show at this zoom. */
+export const outlinesTruncated = signal(false);
+
+function collection(features: Feature[]): FeatureCollection {
+    return {type: 'FeatureCollection', features};
+}
+
+function setData(map: MapLibreMap, source: string, data: FeatureCollection): void {
+    map.getSource<GeoJSONSource>(source)?.setData(data);
+}
+
+/** Add the GeoJSON sources and their layers, without content. */
+export function addVectorLayers(map: MapLibreMap, colours: MapColours): void {
+    for (const id of ['views', 'outline', 'footprints', 'hits', 'hovered', 'selected', 'area']) {
+        map.addSource(id, {type: 'geojson', data: NOTHING});
+    }
+    const near = {'line-join': 'round', 'line-cap': 'round'} as const;
+    map.addLayer({
+        id: 'views-fill',
+        type: 'fill',
+        source: 'views',
+        paint: {'fill-color': colours.accent, 'fill-opacity': ['case', ['get', 'current'], 0, 0.12]},
+    });
+    map.addLayer({id: 'views', type: 'line', source: 'views', layout: near, paint: {'line-color': colours.accent, 'line-width': 1.25}});
+    map.addLayer({
+        id: 'outline',
+        type: 'line',
+        source: 'outline',
+        layout: near,
+        paint: {'line-color': colours.accent, 'line-width': 1.5, 'line-opacity': 0.9},
+    });
+    map.addLayer({
+        id: 'footprints',
+        type: 'line',
+        source: 'footprints',
+        layout: near,
+        paint: {'line-color': colours.halo, 'line-width': 0.8, 'line-opacity': 0.55},
+    });
+    map.addLayer({id: 'area-fill', type: 'fill', source: 'area', paint: {'fill-color': colours.area, 'fill-opacity': 0.08}});
+    map.addLayer({
+        id: 'area',
+        type: 'line',
+        source: 'area',
+        layout: near,
+        paint: {'line-color': colours.area, 'line-width': 1.75, 'line-dasharray': [3, 2]},
+    });
+    map.addLayer({id: 'hits-fill', type: 'fill', source: 'hits', paint: {'fill-color': colours.hit, 'fill-opacity': 0.14}});
+    map.addLayer({id: 'hits-halo', type: 'line', source: 'hits', layout: near, paint: {'line-color': colours.halo, 'line-width': 4, 'line-opacity': 0.7}});
+    map.addLayer({id: 'hits', type: 'line', source: 'hits', layout: near, paint: {'line-color': colours.hit, 'line-width': 2}});
+    map.addLayer({
+        id: 'hits-far',
+        type: 'circle',
+        source: 'hits',
+        maxzoom: 24,
+        filter: ['==', ['geometry-type'], 'Point'],
+        paint: {'circle-color': colours.hit, 'circle-radius': 5, 'circle-stroke-color': colours.halo, 'circle-stroke-width': 1.5},
+    });
+    map.addLayer({id: 'selected-halo', type: 'line', source: 'selected', layout: near, paint: {'line-color': colours.halo, 'line-width': 5}});
+    map.addLayer({id: 'selected', type: 'line', source: 'selected', layout: near, paint: {'line-color': colours.accent, 'line-width': 3}});
+    map.addLayer({id: 'hovered-fill', type: 'fill', source: 'hovered', paint: {'fill-color': colours.hit, 'fill-opacity': 0.3}});
+    map.addLayer({id: 'hovered', type: 'line', source: 'hovered', layout: near, paint: {'line-color': colours.hit, 'line-width': 4}});
+}
+
+/** Paint the layers in the colours of another theme. */
+export function vectorPaint(colours: MapColours): Paint[] {
+    return [
+        ['views-fill', 'fill-color', colours.accent],
+        ['views', 'line-color', colours.accent],
+        ['outline', 'line-color', colours.accent],
+        ['footprints', 'line-color', colours.halo],
+        ['area-fill', 'fill-color', colours.area],
+        ['area', 'line-color', colours.area],
+        ['hits-fill', 'fill-color', colours.hit],
+        ['hits-halo', 'line-color', colours.halo],
+        ['hits', 'line-color', colours.hit],
+        ['hits-far', 'circle-color', colours.hit],
+        ['hits-far', 'circle-stroke-color', colours.halo],
+        ['selected-halo', 'line-color', colours.halo],
+        ['selected', 'line-color', colours.accent],
+        ['hovered-fill', 'fill-color', colours.hit],
+        ['hovered', 'line-color', colours.hit],
+    ];
+}
+
+/** Return the boxes that a box covers west and east of the antimeridian: MapLibre bounds must not wrap. */
+function sourceBounds(bbox: Bbox | null): [number, number, number, number] {
+    if (!bbox || bbox[0] > bbox[2]) return [-180, -85.0511, 180, 85.0511];
+    return bbox;
+}
+
+function rasterSource(view: ViewDetails, url: string): SourceSpecification {
+    return {
+        type: 'raster',
+        tiles: [url],
+        tileSize: MAP_TILE,
+        minzoom: 0,
+        maxzoom: Math.min(24, Math.max(0, view.max_zoom)),
+        bounds: sourceBounds(view.bbox),
+    };
+}
+
+/** Show the map tiles of `url` in the layer `id`, or nothing if `url` is null. */
+function syncRaster(map: MapLibreMap, id: string, source: SourceSpecification | null, before: string): void {
+    const url = source && 'tiles' in source ? source.tiles?.[0] : undefined;
+    const existing = map.getSource<RasterTileSource>(id);
+    if (existing && source && url) {
+        if (existing.tiles[0] === url) return;
+        if (existing.maxzoom === ('maxzoom' in source ? source.maxzoom : undefined)) {
+            existing.setTiles([url]);
+            return;
+        }
+    }
+    if (existing) {
+        map.removeLayer(id);
+        map.removeSource(id);
+    }
+    if (!source) return;
+    map.addSource(id, source);
+    map.addLayer(
+        {id, type: 'raster', source: id, paint: {'raster-fade-duration': 150, 'raster-resampling': 'nearest'}},
+        before,
+    );
+}
+
+/**
+ * Show the rasters of a view on any map. The two dates of the swipe use it for a map beside the first one.
+ *
+ * Args:
+ *     since, until: Dates `YYYY-MM-DD` between which the scenes lie; null for no limit.
+ */
+export function showImagery(map: MapLibreMap, view: ViewDetails, since: string | null, until: string | null): void {
+    syncRaster(map, 'imagery', rasterSource(view, api.imageryUrl(view, view.v, since, until)), ABOVE_RASTERS);
+}
+
+/** Name of a hit or a tile: `dataset_id/tile_id`. */
+export function nameOf({dataset_id, tile_id}: {dataset_id: string; tile_id: string}): string {
+    return `${dataset_id}/${tile_id}`;
+}
+
+const hits = computed<Hit[]>(() => valueOf(answer.value)?.features ?? []);
+
+/** The filters of the layers, as one text: an unequal text means other map tiles. */
+const filters = computed<Parameters>(() => layerFilters.value);
+
+function featureOf(geometry: Geometry | null, properties: Record<string, unknown>): Feature[] {
+    return geometry ? [{type: 'Feature', geometry, properties}] : [];
+}
+
+/** Return the features of an outline, which is a geometry, a feature or a collection. */
+function outlineFeatures(outline: ViewDetails['outline']): Feature[] {
+    if (!outline) return [];
+    if (outline.type === 'FeatureCollection') return outline.features;
+    if (outline.type === 'Feature') return [outline];
+    return featureOf(outline, {});
+}
+
+/** Return the boxes of all cards, to show where in the world the store has views. */
+function cardFeatures(cards: Card[]): Feature[] {
+    return cards.flatMap(({kind, id, bbox}) => featureOf(bbox && boxPolygon(bbox), {kind, id, current: false}));
+}
+
+/** Let the layers of `map` follow the signals. Return a function that ends this. */
+export function followState(map: MapLibreMap): () => void {
+    const ends = [
+        effect(() => {
+            const view = openView.value;
+            const {since, until} = where.value;
+            const shown = view?.on_earth && imageryShown.value;
+            syncRaster(map, 'imagery', shown ? rasterSource(view, api.imageryUrl(view, view.v, since, until)) : null, map.getLayer('tiles') ? 'tiles' : ABOVE_RASTERS);
+        }),
+        effect(() => {
+            const view = openView.value;
+            const name = colour.value;
+            const heat = valueOf(similarity.value)?.similarity ?? null;
+            const shown = view?.on_earth && name && name !== 'none' && (name !== 'similarity' || heat);
+            const url = shown ? api.tilesUrl(view, view.v, name, name === 'similarity' ? heat : null, filters.value) : null;
+            syncRaster(map, 'tiles', url && view ? {...rasterSource(view, url), maxzoom: 22} as SourceSpecification : null, ABOVE_RASTERS);
+            if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
+        }),
+        effect(() => {
+            const cards = valueOf(store.value);
+            const open = viewKey.value !== null;
+            setData(map, 'views', collection(open || !cards ? [] : cardFeatures([...cards.datasets, ...cards.collections])));
+        }),
+        effect(() => setData(map, 'outline', collection(outlineFeatures(openView.value?.outline ?? null)))),
+        effect(() => setData(map, 'hits', collection(hits.value.flatMap((hit) => featureOf(hit.geometry, {name: hit.id, rank: hit.properties.rank}))))),
+        effect(() => {
+            const hit = hits.value.find(({id}) => id === hoveredHit.value);
+            setData(map, 'hovered', collection(hit ? featureOf(hit.geometry, {}) : []));
+        }),
+        effect(() => setData(map, 'selected', collection(featureOf(selectedTile.value?.geometry ?? null, {})))),
+        effect(() => {
+            const {bbox, polygon} = where.value;
+            setData(map, 'area', collection([...featureOf(polygon, {}), ...featureOf(bbox && boxPolygon(bbox), {})]));
+        }),
+        followFootprints(map),
+    ];
+    return () => {
+        for (const end of ends) end();
+    };
+}
+
+/** Least zoom, relative to a view's coloured map tiles, at which outlines are asked for. */
+const PAUSE = 200;
+
+/** Ask for the outlines of the tiles in sight after each movement. Return a function that ends this. */
+function followFootprints(map: MapLibreMap): () => void {
+    const moved = signal(0);
+    let controller: AbortController | null = null;
+    let timer: number | undefined;
+    const ask = (): void => {
+        const view = openView.peek();
+        controller?.abort();
+        if (!view?.on_earth || !outlinesShown.peek()) {
+            setData(map, 'footprints', NOTHING);
+            outlinesTruncated.value = false;
+            return;
+        }
+        controller = new AbortController();
+        const bounds = map.getBounds();
+        const wrap = (lon: number): number => ((((lon + 180) % 360) + 360) % 360) - 180;
+        const whole = bounds.getEast() - bounds.getWest() >= 360;
+        const bbox: Bbox = [
+            whole ? -180 : wrap(bounds.getWest()),
+            Math.max(-90, bounds.getSouth()),
+            whole ? 180 : wrap(bounds.getEast()),
+            Math.min(90, bounds.getNorth()),
+        ];
+        api.getFootprints(view, bbox, filters.peek(), controller.signal).then(
+            (answered) => {
+                outlinesTruncated.value = answered.truncated === true;
+                setData(map, 'footprints', answered.truncated ? NOTHING : answered);
+            },
+            (error: unknown) => {
+                if (!isAbort(error)) setData(map, 'footprints', NOTHING);
+            },
+        );
+    };
+    const onMove = (): void => {
+        moved.value += 1;
+    };
+    map.on('moveend', onMove);
+    const end = effect(() => {
+        void [moved.value, openView.value?.v, viewKey.value, filters.value, outlinesShown.value];
+        clearTimeout(timer);
+        timer = window.setTimeout(ask, PAUSE);
+    });
+    return () => {
+        map.off('moveend', onMove);
+        clearTimeout(timer);
+        controller?.abort();
+        end();
+    };
+}

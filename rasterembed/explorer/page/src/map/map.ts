@@ -1,0 +1,117 @@
+/** Make the map, connect it to the state, and take it away again. */
+import {effect} from '@preact/signals';
+import {AttributionControl, Map as MapLibreMap, ScaleControl, setWorkerCount, setWorkerUrl} from 'maplibre-gl';
+import type {MapOptions} from 'maplibre-gl';
+import {clickMap} from '../search_actions.ts';
+import {drawing, hoveredHit, pointer, position, theme} from '../state.ts';
+import {baseStyle, basePaint, builtFile, mapColours} from './base_style.ts';
+import {map as current, setMap} from './camera.ts';
+import {addVectorLayers, followState, mapBusy, vectorPaint} from './layers.ts';
+
+setWorkerUrl(builtFile('map-worker'));
+setWorkerCount(1);
+
+const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
+
+/** Make a map with the base in a container. The swipe makes a second one with it. */
+export function makeMap(container: HTMLElement, basemap: string | null, options: Partial<MapOptions> = {}): MapLibreMap {
+    return new MapLibreMap({
+        container,
+        style: baseStyle(mapColours(), basemap),
+        ...WORLD,
+        attributionControl: false,
+        dragRotate: false,
+        pitchWithRotate: false,
+        touchPitch: false,
+        maxZoom: 22,
+        maxPitch: 0,
+        fadeDuration: 0,
+        ...options,
+    });
+}
+
+/** Move the map when the URL's "back" or "forward" has changed the position. */
+function followPosition(map: MapLibreMap): () => void {
+    let own = false;
+    const read = (): void => {
+        const {lng, lat} = map.getCenter().wrap();
+        own = true;
+        position.value = {lon: lng, lat, zoom: map.getZoom()};
+        own = false;
+    };
+    // The first movement is the map's own place in the world: the URL names a place only after a person chose one.
+    map.on('moveend', read);
+    return effect(() => {
+        const target = position.value;
+        if (own || !target) return;
+        const {lng, lat} = map.getCenter().wrap();
+        const close = Math.abs(lng - target.lon) + Math.abs(lat - target.lat) < 1e-5 && Math.abs(map.getZoom() - target.zoom) < 0.01;
+        if (!close) map.jumpTo({center: [target.lon, target.lat], zoom: target.zoom});
+    });
+}
+
+function followPointer(map: MapLibreMap): void {
+    map.on('mousemove', ({lngLat, point}) => {
+        pointer.value = [lngLat.lng, lngLat.lat];
+        if (drawing.value) return;
+        const layers = ['hits-fill', 'hits-far'].filter((id) => map.getLayer(id));
+        const hit = map.queryRenderedFeatures(point, {layers})[0];
+        hoveredHit.value = hit ? String(hit.properties['name']) : null;
+        map.getCanvas().dataset['pointer'] = hit ? 'hit' : 'map';
+    });
+    map.on('mouseout', () => {
+        pointer.value = null;
+        hoveredHit.value = null;
+    });
+    map.on('click', ({lngLat}) => {
+        if (!drawing.value) void clickMap(lngLat.wrap().lng, lngLat.lat);
+    });
+}
+
+/** Paint the map again when the theme changes. */
+function followTheme(map: MapLibreMap): () => void {
+    const paint = (): void => {
+        const colours = mapColours();
+        for (const [layer, property, value] of [...basePaint(colours), ...vectorPaint(colours)]) {
+            if (map.getLayer(layer)) map.setPaintProperty(layer, property, value);
+        }
+    };
+    const query = matchMedia('(prefers-color-scheme: dark)');
+    query.addEventListener('change', paint);
+    const end = effect(() => {
+        void theme.value;
+        paint();
+    });
+    return () => {
+        query.removeEventListener('change', paint);
+        end();
+    };
+}
+
+/** Make the page's map in `container`. Return a function that removes it. */
+export function mountMap(container: HTMLElement, basemap: string | null): () => void {
+    const start = position.peek();
+    const map = makeMap(container, basemap, start ? {center: [start.lon, start.lat], zoom: start.zoom} : {});
+    map.addControl(new AttributionControl({compact: true}), 'bottom-right');
+    map.addControl(new ScaleControl({maxWidth: 96, unit: 'metric'}), 'bottom-right');
+    map.touchZoomRotate.disableRotation();
+    map.keyboard.disableRotation();
+    const ends: (() => void)[] = [];
+    map.on('load', () => {
+        addVectorLayers(map, mapColours());
+        ends.push(followState(map), followPosition(map), followTheme(map));
+        followPointer(map);
+        setMap(map);
+    });
+    map.on('dataloading', () => {
+        mapBusy.value = true;
+    });
+    map.on('idle', () => {
+        mapBusy.value = false;
+    });
+    return () => {
+        for (const end of ends) end();
+        if (current.peek() === map) setMap(null);
+        map.remove();
+    };
+}

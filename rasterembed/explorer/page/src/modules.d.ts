@@ -1,0 +1,3 @@
+declare module 'maplibre-gl-worker';
+declare module 'maplibre-gl-css';
+declare module '*.css';

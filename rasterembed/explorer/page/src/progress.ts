@@ -1,0 +1,67 @@
+/** Follow the runs that are under way. */
+import * as api from './api.ts';
+import type {Card, ProgressOfView} from './api.ts';
+import {loadStore, loadView} from './actions.ts';
+import {store, valueOf, viewKey} from './state.ts';
+
+/** Time between two questions in milliseconds: short while a run is under way, else long. */
+const BUSY = 2000;
+const CALM = 15000;
+
+const nameOf = ({kind, id}: {kind: string; id: string}): string => `${kind}/${id}`;
+
+/** Return the card with the progress that the service reports now. */
+function withProgress(card: Card, reported: Map<string, ProgressOfView>): Card {
+    const progress = reported.get(nameOf(card));
+    return progress ? {...card, progress: {shards: progress.shards, done: progress.done}} : card;
+}
+
+/** Take a report over into the cards; load the store again if a run began or ended. */
+export function applyProgress(report: ProgressOfView[]): void {
+    const known = valueOf(store.value);
+    if (!known) return;
+    const reported = new Map(report.map((entry) => [nameOf(entry), entry]));
+    const cards = [...known.datasets, ...known.collections];
+    const names = new Set(cards.map(nameOf));
+    const ended = cards.filter((card) => card.progress && !reported.has(nameOf(card)));
+    const began = report.some((entry) => !names.has(nameOf(entry)));
+    if (ended.length > 0 || began) {
+        void loadStore();
+        const open = viewKey.value;
+        if (open && ended.some((card) => nameOf(card) === nameOf(open))) void loadView();
+        return;
+    }
+    if (report.length === 0) return;
+    store.value = {
+        state: 'ready',
+        value: {
+            ...known,
+            datasets: known.datasets.map((card) => withProgress(card, reported)),
+            collections: known.collections.map((card) => withProgress(card, reported)),
+        },
+    };
+}
+
+/** Ask for the progress of runs again and again, while the page is visible. */
+export function followProgress(): void {
+    let timer: number | undefined;
+    const ask = async (): Promise<void> => {
+        clearTimeout(timer);
+        let pause = CALM;
+        if (!document.hidden && store.value.state !== 'loading') {
+            try {
+                const report = await api.getProgress();
+                applyProgress(report);
+                if (report.length > 0) pause = BUSY;
+                if (store.value.state === 'failed') void loadStore();
+            } catch {
+                // The service is away. The cards stay as they are, and the next question may find it again.
+            }
+        }
+        timer = window.setTimeout(() => void ask(), pause);
+    };
+    document.addEventListener('visibilitychange', () => {
+        if (!document.hidden) void ask();
+    });
+    timer = window.setTimeout(() => void ask(), BUSY);
+}

@@ -1,0 +1,130 @@
+/** The state of the page. Components read these signals; only actions (`actions.ts`, `search_actions.ts`) write them. */
+import {computed, signal} from '@preact/signals';
+import type {Polygon} from 'geojson';
+import type {
+    Answer,
+    ApiProblem,
+    Bbox,
+    Legend,
+    Pick,
+    Similarity,
+    StoreAnswer,
+    Tile,
+    UploadedImage,
+    ViewDetails,
+    ViewKey,
+} from './api.ts';
+
+/** Something that is loaded from the service. `last` is the value before, which stays visible while loading. */
+export type Loadable<T> =
+    | {state: 'idle'}
+    | {state: 'loading'; last?: T}
+    | {state: 'failed'; problem: ApiProblem; last?: T}
+    | {state: 'ready'; value: T};
+
+/** Return the newest known value of a Loadable, or null. */
+export function valueOf<T>(loadable: Loadable<T>): T | null {
+    if (loadable.state === 'ready') return loadable.value;
+    return loadable.state === 'idle' ? null : (loadable.last ?? null);
+}
+
+export const IDLE = {state: 'idle'} as const;
+
+/** Centre of the map in degrees, and MapLibre's zoom. */
+export interface Position {
+    lon: number;
+    lat: number;
+    zoom: number;
+}
+
+/** What the person asks for. Names of tiles are `dataset_id/tile_id`. */
+export interface QueryState {
+    tile: string | null;
+    lonlat: [number, number] | null;
+    /** SHA-256 of an uploaded image, as hexadecimal digits. */
+    image: string | null;
+    like: string[];
+    unlike: string[];
+}
+
+/** Which tiles may answer. Dates are `YYYY-MM-DD`. */
+export interface WhereState {
+    bbox: Bbox | null;
+    polygon: Polygon | null;
+    minValid: number | null;
+    since: string | null;
+    until: string | null;
+    maxCloud: number | null;
+    pick: Pick | null;
+}
+
+/** The two dates beside each other. */
+export interface SwipeState {
+    left: string;
+    right: string;
+}
+
+export type Theme = 'system' | 'light' | 'dark';
+
+export const NO_QUERY: QueryState = {tile: null, lonlat: null, image: null, like: [], unlike: []};
+export const NO_WHERE: WhereState = {
+    bbox: null,
+    polygon: null,
+    minValid: null,
+    since: null,
+    until: null,
+    maxCloud: null,
+    pick: null,
+};
+export const DEFAULT_K = 24;
+export const DEFAULT_OPACITY = 0.7;
+
+export const store = signal<Loadable<StoreAnswer>>({state: 'loading'});
+export const viewKey = signal<ViewKey | null>(null);
+export const view = signal<Loadable<ViewDetails>>(IDLE);
+
+/** Name of the colour of the tiles; null shows no coloured tiles. */
+export const colour = signal<string | null>(null);
+export const opacity = signal(DEFAULT_OPACITY);
+export const imageryShown = signal(true);
+export const outlinesShown = signal(true);
+export const legend = signal<Loadable<Legend>>(IDLE);
+/** Where the map is; null until the first view was fitted. */
+export const position = signal<Position | null>(null);
+/** Where the pointer is on the map, [lon, lat] in degrees. */
+export const pointer = signal<[number, number] | null>(null);
+
+export const query = signal<QueryState>(NO_QUERY);
+export const where = signal<WhereState>(NO_WHERE);
+export const k = signal(DEFAULT_K);
+export const answer = signal<Loadable<Answer>>(IDLE);
+/** Tile that was clicked last, with its geometry. */
+export const selectedTile = signal<Tile | null>(null);
+/** `dataset_id/tile_id` of the hit under the pointer, on the map or in the strip. */
+export const hoveredHit = signal<string | null>(null);
+export const uploadedImage = signal<(UploadedImage & {preview: string}) | null>(null);
+/** The similarity of all tiles to the query, which the colour `similarity` shows. */
+export const similarity = signal<Loadable<Similarity>>(IDLE);
+export const swipe = signal<SwipeState | null>(null);
+/** Form that the person is drawing on the map. */
+export const drawing = signal<'box' | 'polygon' | null>(null);
+
+export const theme = signal<Theme>('system');
+/** Text for the live region: what has just happened, for people who do not see it. */
+export const status = signal('');
+/** Picture of the QA report that the lightbox shows: its place in `view.pictures`. */
+export const lightbox = signal<number | null>(null);
+
+export const hasQuery = computed(() => {
+    const {tile, lonlat, image, like} = query.value;
+    return tile !== null || lonlat !== null || image !== null || like.length > 0;
+});
+
+/** The view if it is loaded. */
+export const openView = computed(() => valueOf(view.value));
+
+/** The filters as parameters of the layers' URLs. */
+export const layerFilters = computed(() => {
+    const {minValid, since, until, maxCloud, pick} = where.value;
+    return {min_valid_fraction: minValid, since, until, max_cloud_cover: maxCloud, pick};
+});
