@@ -176,7 +176,9 @@ def add_handlers(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        return ProblemError(422, ProblemType.WRONG_REQUEST, f"{place}: {first['msg']}").response()
+        return ProblemError(
+            422, ProblemType.WRONG_REQUEST, f"{place}: {first['msg'].removeprefix('Value error, ')}"
+        ).response()
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -128,6 +128,10 @@ class CollectionSearcher:
 
         return shown_datasets(self.collection.store, answer)
 
+    def dataset_of_image(self) -> Dataset:
+        """Return the dataset whose radiometry and tile size an image of a query is read with: the first ready scene."""
+        return Dataset.open(self.collection.store, self._ready.table["id"][0].as_py())
+
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles that are nearest to the query's examples and pass the filters.
 

@@ -125,6 +125,10 @@ class Searcher:
         """Return the datasets whose rasters have the tiles of an answer."""
         return self.datasets
 
+    def dataset_of_image(self) -> Dataset:
+        """Return the dataset whose model, radiometry and tile size an image of a query is read with: the first one."""
+        return self.datasets[0]
+
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles that are nearest to the query's examples and pass the filters.
 

@@ -26,7 +26,7 @@ class Download:
 
 _ENDINGS = {ExportFormat.GEOJSON: ".geojson", ExportFormat.GEOPARQUET: ".parquet", ExportFormat.PYTHON: ".py"}
 
-_MEDIA_TYPES = {
+MEDIA_TYPES = {
     ExportFormat.GEOJSON: "application/geo+json",
     ExportFormat.GEOPARQUET: "application/vnd.apache.parquet",
     ExportFormat.PYTHON: "text/x-python; charset=utf-8",
@@ -55,4 +55,4 @@ def program_download(view_id: str, program: str) -> Download:
 
 
 def _download(view_id: str, file_format: ExportFormat, content: bytes) -> Download:
-    return Download(f"{view_id}-nearest{_ENDINGS[file_format]}", _MEDIA_TYPES[file_format], content)
+    return Download(f"{view_id}-nearest{_ENDINGS[file_format]}", MEDIA_TYPES[file_format], content)

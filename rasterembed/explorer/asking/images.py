@@ -12,23 +12,22 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from rasterembed.errors import DataError, StoreError, os_errors
-from rasterembed.search.chip import MAX_SIDE
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import DataError, StoreError, UsageError, os_errors
+from rasterembed.explorer.problems import ProblemError, ProblemType
+from rasterembed.search.chip import MAX_SIDE, CheckedChip, check_chip
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import part_file
-
-MAX_IMAGE_BYTES = 20 * 10**6
-"""Largest size of an uploaded image, bytes."""
 
 _MAX_FILES, _MAX_BYTES = 500, 10**9
 """Largest number of images in the folder, and their largest size together in bytes. The oldest are deleted."""
 
 
-class UnknownImageError(DataError):
-    """The folder does not have the image: it was uploaded to another service, or it was deleted since."""
+IMAGE_NAME = "the dropped image"
+"""Words that stand for the path of an image in errors. A person on the page does not know the service's own files."""
 
 
-class WrongImageError(DataError):
+class WrongImageError(UsageError):
     """The uploaded bytes are not an image that can be an example."""
 
 
@@ -83,14 +82,17 @@ class ImageFolder:
             digest: SHA-256 digest of the uploaded bytes, in hexadecimal.
 
         Raises:
-            UnknownImageError: if the folder does not have the image.
+            ProblemError: with status 404, if the folder does not have the image. It was uploaded to another service,
+                or it was deleted since.
         """
         path = self.folder / digest
         try:
             os.utime(path, follow_symlinks=False)
         except OSError as error:
-            raise UnknownImageError(
-                f"this service does not have the image {digest[:12]}… any more: drop the image again"
+            raise ProblemError(
+                404,
+                ProblemType.UNKNOWN_IMAGE,
+                f"this service does not have the image {digest[:12]} any more: drop the image again",
             ) from error
         return path
 
@@ -105,13 +107,9 @@ class ImageFolder:
             data: the uploaded bytes.
 
         Raises:
-            WrongImageError: if the bytes are not an image in a known format, or too many of them.
+            WrongImageError: if the bytes are not an image in a known format.
             StoreError: if the folder is not private to this user, or cannot be written.
         """
-        if len(data) > MAX_IMAGE_BYTES:
-            raise WrongImageError(
-                f"the image has more than {MAX_IMAGE_BYTES // 10**6} MB: cut out the part to look for"
-            )
         kind = ImageKind.of(data)
         digest = hashlib.sha256(data).hexdigest()
         kept = _png_of_webp(data) if kind is ImageKind.WEBP else data
@@ -148,6 +146,30 @@ class ImageFolder:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             count, size = count - 1, size - bytes_
+
+
+def keep_image(images: ImageFolder, dataset: Dataset, data: bytes) -> tuple[str, CheckedChip]:
+    """Keep an uploaded image, if it can be the example of a search of a dataset.
+
+    Args:
+        images: folder of the uploaded images.
+        dataset: the dataset whose radiometry and tile size the image is read with.
+        data: the uploaded bytes.
+
+    Returns:
+        The digest of the uploaded bytes, and facts about the image.
+
+    Raises:
+        WrongImageError: if the bytes are not an image, have too many pixels, or have values of unknown meaning.
+        StoreError: if the image cannot be kept.
+    """
+    with images.new_image(data) as (digest, path):
+        try:
+            return digest, check_chip(dataset.store, dataset.plan, str(path))
+        except StoreError:
+            raise
+        except DataError as error:
+            raise WrongImageError(str(error).replace(str(path), IMAGE_NAME)) from error
 
 
 def _png_of_webp(data: bytes) -> bytes:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 from rasterembed.errors import RasterEmbedError, os_errors
-from rasterembed.explorer.asking.images import ImageFolder
-from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere
+from rasterembed.explorer.asking.images import IMAGE_NAME, ImageFolder
+from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, SearchRequest
+from rasterembed.explorer.views import View
+from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query, Where
 from rasterembed.store.local_cache import temporary_folder
 
-POLYGON_NAME, IMAGE_NAME = "the polygon", "the dropped image"
-"""Words that stand for the service's own files in errors. A person on the page does not know these files."""
+POLYGON_NAME = "the polygon"
+"""Words that stand for the path of a polygon's file in errors."""
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def opened_query(asked: AskedQuery, images: ImageFolder) -> Iterator[Query]:
         images: folder of the uploaded images.
 
     Raises:
-        UnknownImageError: if the folder does not have the image.
+        ProblemError: with status 404, if the folder does not have the image.
         UsageError: if the examples do not fit together.
     """
     image = None if asked.image is None else str(images.path(asked.image))
@@ -59,19 +60,10 @@ def opened_where(asked: AskedWhere) -> Iterator[Where]:
         return
     with temporary_folder("polygon") as folder:
         file = folder / "polygon.geojson"
-        _write_polygon(asked, file)
+        with os_errors(str(file)):
+            file.write_text(json.dumps(asked.polygon.model_dump(mode="json")))
         with _named({str(file): POLYGON_NAME}):
             yield Where(within=str(file), **values)
-
-
-def polygon_text(asked: AskedWhere) -> str | None:
-    """Return the polygon of a request as GeoJSON, or None if the request has none."""
-    return None if asked.polygon is None else json.dumps(asked.polygon.model_dump(mode="json"))
-
-
-def _write_polygon(asked: AskedWhere, file: Path) -> None:
-    with os_errors(str(file)):
-        file.write_text(polygon_text(asked) or "")
 
 
 @contextmanager
@@ -89,3 +81,20 @@ def _named(words: Mapping[str, str]) -> Iterator[None]:
             text = text.replace(path, word)
         error.args = (text, *error.args[1:])
         raise
+
+
+def answer_of(view: View, images: ImageFolder, request: SearchRequest) -> Answer:
+    """Return the answer of the library to a request.
+
+    Args:
+        view: the dataset or the collection that is asked.
+        images: folder of the uploaded images.
+        request: the request.
+
+    Raises:
+        ProblemError: with status 404, if the folder does not have the image.
+        UsageError: if the query or a filter is wrong.
+        DataError: if the view cannot answer.
+    """
+    with opened_query(request.query, images) as query, opened_where(request.where) as where:
+        return view.searcher.ask(query, where, request.k)

@@ -11,23 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from rasterembed.explorer.asking.requests import SearchRequest
+from rasterembed.explorer.views import View, ViewKind
 from rasterembed.store.object_store import ObjectStore
 
 _LONGEST_LINE = 100
 
+_SEARCHERS = {ViewKind.DATASETS: "Searcher", ViewKind.COLLECTIONS: "CollectionSearcher"}
 
-def search_program(
-    store: ObjectStore, dataset_id: str | None, collection_id: str | None, request: SearchRequest, image: Path | None
-) -> str:
+
+def search_program(view: View, request: SearchRequest, image: Path | None) -> str:
     """Return a Python program that prints the answer to a request.
 
     A polygon and an image are part of the program. It writes them to temporary files, because the library reads files.
     The program holds no keys of an S3 server: it takes them from the environment.
 
     Args:
-        store: the store of the dataset or the collection.
-        dataset_id: id of the dataset, or None if a collection is searched.
-        collection_id: id of the collection, or None if a dataset is searched.
+        view: the dataset or the collection that is asked.
         request: the request.
         image: file of the request's image, or None if the request has none.
     """
@@ -42,7 +41,7 @@ def search_program(
     question += [
         *_assignment("query", "Query", query, {"image": "image"} if image is not None else {}),
         *_assignment("where", "Where", where, {"within": "area"} if polygon is not None else {}),
-        f"with {_opened(dataset_id, collection_id)} as searcher:",
+        f"with {_opened(view)} as searcher:",
         f"    answer = searcher.ask(query, where, k={request.k})",
         "print(answer)",
     ]
@@ -51,25 +50,25 @@ def search_program(
     return "\n".join(
         [
             "# The search that the explorer showed. If the data changed since then, so may the answer.",
-            *_imports(image is not None, polygon is not None, collection_id is not None),
+            *_imports(image is not None, polygon is not None, view.kind),
             "",
             *([] if image is None else ['IMAGE = """', base64.encodebytes(image.read_bytes()).decode() + '"""']),
             *([] if polygon is None else [f"POLYGON = {polygon.model_dump()!r}"]),
-            *_store(store),
+            *_store(view.store),
             *question,
             "",
         ]
     )
 
 
-def _imports(has_image: bool, has_polygon: bool, is_collection: bool) -> list[str]:
+def _imports(has_image: bool, has_polygon: bool, kind: ViewKind) -> list[str]:
     lines = ["import base64"] if has_image else []
     if has_polygon:
         lines.append("import json")
     if has_image or has_polygon:
         lines += ["import tempfile", "from pathlib import Path", ""]
-    searcher = "CollectionSearcher, ObjectStore, Query" if is_collection else "ObjectStore, Query, Searcher"
-    return [*lines, f"from rasterembed import {searcher}, Where"]
+    names = ["ObjectStore", "Query", _SEARCHERS[kind], "Where"]
+    return [*lines, f"from rasterembed import {', '.join(sorted(names))}"]
 
 
 def _store(store: ObjectStore) -> list[str]:
@@ -87,10 +86,9 @@ def _store(store: ObjectStore) -> list[str]:
     return [comment, *_assignment("store", "ObjectStore", values, {})]
 
 
-def _opened(dataset_id: str | None, collection_id: str | None) -> str:
-    if collection_id is not None:
-        return f"CollectionSearcher(store, {collection_id!r})"
-    return f"Searcher(store, [{dataset_id!r}])"
+def _opened(view: View) -> str:
+    name = f"[{view.id!r}]" if view.kind is ViewKind.DATASETS else repr(view.id)
+    return f"{_SEARCHERS[view.kind]}(store, {name})"
 
 
 def _assignment(name: str, kind: str, values: dict[str, Any], variables: dict[str, str]) -> list[str]:

@@ -1,7 +1,65 @@
-"""Images that people upload to search by them."""
+"""Uploads of images that people drop on the page, to search for tiles that look like them."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
 
-router = APIRouter(prefix="/api", tags=["images"])
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from rasterembed.explorer.asking.images import ImageFolder, keep_image
+from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
+from rasterembed.explorer.problems import ProblemError, ProblemType, responses
+
+router = APIRouter(prefix="/api", tags=["search"])
+
+
+class UploadedImage(BaseModel):
+    """An image that the service keeps, so that it can be the example of a search."""
+
+    image: str
+    """SHA-256 digest of the uploaded bytes, in hexadecimal. A search names the image by it."""
+    width: int
+    """Columns, px."""
+    height: int
+    """Rows, px."""
+    remark: str
+    """Remark for people, for example if the image is much larger than a tile. Empty if there is nothing to say."""
+
+
+async def _image_bytes(request: Request, explorer: UsedExplorer) -> bytes:
+    """Read the body of a request, and stop as soon as it is too large."""
+    data, most = bytearray(), explorer.settings.limits.image_bytes
+    async for part in request.stream():
+        data += part
+        if len(data) > most:
+            raise ProblemError(
+                413,
+                ProblemType.TOO_LARGE,
+                f"the image has more than {most / 2**20:g} MiB: cut out the part to look for",
+                {"Connection": "close"},
+            )
+    return bytes(data)
+
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            kind: {"schema": {"type": "string", "format": "binary"}}
+            for kind in ("image/png", "image/jpeg", "image/tiff", "image/webp")
+        },
+    }
+}
+
+
+@router.post("/{kind}/{id}/images", responses=responses(404, 409, 413, 502), openapi_extra=_BODY)
+def upload_image(
+    # FastAPI reads the parameters in this order. A client that sends its image slowly must not hold a slot.
+    data: Annotated[bytes, Depends(_image_bytes)],
+    slot: Annotated[None, SEARCH_SLOT],
+    view: UsedView,
+) -> UploadedImage:
+    """Keep an image as an example for searches. The body is a PNG, JPEG, TIFF or WebP file."""
+    digest, chip = keep_image(ImageFolder(), view.searcher.dataset_of_image(), data)
+    return UploadedImage(image=digest, width=chip.width, height=chip.height, remark=chip.remark)

@@ -1,7 +1,20 @@
-"""Searches for similar tiles, and the similarity of all tiles."""
+"""Searches for similar tiles."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
+from rasterembed.explorer.asking.answers import SearchAnswer, shown_answer
+from rasterembed.explorer.asking.images import ImageFolder
+from rasterembed.explorer.asking.questions import answer_of
+from rasterembed.explorer.asking.requests import SearchRequest
+from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.problems import responses
+
 router = APIRouter(prefix="/api", tags=["search"])
+
+
+@router.post("/{kind}/{id}/search", dependencies=[SEARCH_SLOT], responses=responses(404, 409, 502))
+def search(view: UsedView, request: SearchRequest) -> SearchAnswer:
+    """Return the k tiles that are nearest to the examples and pass the filters, as GeoJSON."""
+    return shown_answer(answer_of(view, ImageFolder(), request), request.query)
