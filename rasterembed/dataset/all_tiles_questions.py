@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pyarrow as pa
+    from numpy.typing import ArrayLike
+
     from rasterembed.collection.collection import Collection
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.search.batch.result_file import BatchResult
     from rasterembed.search.output_file import OutputFile
+    from rasterembed.search.query import Query
 
 
 class AllTilesQuestions:
@@ -131,3 +135,22 @@ class AllTilesQuestions:
             seed=seed,
             picture=picture,
         )
+
+    def similarities(self, query: Query | None = None, *, vector: ArrayLike | None = None) -> pa.Table:
+        """Return the similarity of every tile to a query, as a table in memory.
+
+        See `rasterembed.search.batch.similarity.similarity_table`.
+
+        Args:
+            query: an example, such as a tile or an image. Give either `query` or `vector`.
+            vector: a vector of the same model, shape (dimensions,). It need not be normalised.
+
+        Returns:
+            The columns `dataset_id`, `tile_id` and `similarity`: 1 minus the cosine distance.
+
+        Example:
+            >>> dataset.similarities(Query(tile="r000008_c000008"))["similarity"]  # doctest: +SKIP
+        """
+        from rasterembed.search.batch.similarity import similarity_table
+
+        return similarity_table(self._owner, query, vector=vector)

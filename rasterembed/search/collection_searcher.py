@@ -27,11 +27,12 @@ from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
+from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.indexed_search import IndexedSearch, check_engine
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
 from rasterembed.search.searcher import Searcher, check_k
-from rasterembed.search.table_filters import TableFilters, open_table
+from rasterembed.search.table_filters import TableFilters, TileName, open_table
 from rasterembed.search.table_tiles import TableTiles
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
@@ -153,10 +154,72 @@ class CollectionSearcher:
         self._check_pick(where)
         areas = self._area_files.read(where)
         with self._connections.borrow() as con:
-            picking = TableFilters(con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
-            tiles = TableTiles(con, self.collection, self._files, picking)
-            examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+            examples = self._resolve(con, query, where)
             return self._answer(con, query, examples, where, areas, k, started)
+
+    def resolve(self, query: Query, where: Where = Where()) -> ResolvedExamples:
+        """Return the examples of a query, and the vector that `ask` compares with all vectors.
+
+        Args:
+            query: the examples.
+            where: `pick` chooses the example if several scenes cover it. The other filters have no effect.
+
+        Raises:
+            UsageError: if the query has no example, or a tile that is not in the collection; or if `where.pick` does
+                not fit the grid.
+            DataError: if a tile of the query has no vector, or if a file cannot be read.
+        """
+        self._check_pick(where)
+        with self._connections.borrow() as con:
+            return self._resolve(con, query, where)
+
+    def passing(self, rows: FilterColumns, where: Where) -> NDArray[np.bool_]:
+        """Return which tiles of the collection pass the filters of `ask`.
+
+        Args:
+            rows: the tiles, n of them, such as the rows of `rasterembed.search.batch.all_tiles.AllTiles`. A filter for
+                an area needs the column `bbox`.
+            where: the filters, and the choice between scenes of the same ground.
+
+        Returns:
+            Booleans, shape (n,).
+
+        Raises:
+            UsageError: if `where.pick` does not fit the grid.
+            DataError: if a file of the filters or a footprint cannot be read.
+        """
+        self._check_pick(where)
+        scenes, areas = self._scenes(where), self._area_files.read(where)
+        with self._connections.borrow() as con:
+            (selection,) = self._filters(con, scenes, where, areas).select([rows])
+        return rows.live_rows() if selection is None else selection.mask
+
+    def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query, where: Where) -> ResolvedExamples:
+        """Return the examples of a query."""
+        picking = TableFilters(con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
+        tiles = TableTiles(con, self.collection, self._files, picking)
+        return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+
+    def _filters(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        scenes: Catalogue,
+        where: Where,
+        areas: Areas,
+        excluded: frozenset[TileName] = frozenset(),
+    ) -> TableFilters:
+        """Return the filters for the tiles of some scenes, without those for whole scenes."""
+        return TableFilters(
+            con,
+            self._files,
+            _columns(scenes),
+            every_scene=scenes.count == self._ready.count and self.collection.table_is_current,
+            min_valid_fraction=where.min_valid_fraction or 0.0,
+            areas=areas,
+            excluded=excluded,
+            pick=where.pick,
+            classes=self._class_files.read(where, needs_datasets=True),
+        )
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
@@ -201,17 +264,8 @@ class CollectionSearcher:
         scenes = self._scenes(where)
         include_query = query is None or query.include_query
         tiles = [example.tile for example in examples.examples if example.tile is not None]
-        filters = TableFilters(
-            con,
-            self._files,
-            _columns(scenes),
-            every_scene=scenes.count == self._ready.count and self.collection.table_is_current,
-            min_valid_fraction=where.min_valid_fraction or 0.0,
-            areas=areas,
-            excluded=frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles),
-            pick=where.pick,
-            classes=self._class_files.read(where, needs_datasets=True),
-        )
+        excluded = frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles)
+        filters = self._filters(con, scenes, where, areas, excluded)
         rows, engine = self._nearest(examples.vector, k, filters)
         hits = self._hits(rows.to_pylist())
         answer = Answer(

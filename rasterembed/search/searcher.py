@@ -27,6 +27,7 @@ from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets, group_by_radiometry
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
+from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import Filters
 from rasterembed.search.indexed_search import IndexedSearch, SegmentSearch, check_engine
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
@@ -150,10 +151,44 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         with self._connections.borrow() as con:
-            placed, unreadable = self._for_lookup(con, query)
-            tiles = DatasetTiles(con, placed, self._open_indexes())
-            examples = resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
+            examples, unreadable = self._resolve(con, query)
             return self._answer(con, query, examples, chosen, k, started, unreadable)
+
+    def resolve(self, query: Query) -> ResolvedExamples:
+        """Return the examples of a query, and the vector that `ask` compares with all vectors.
+
+        Raises:
+            UsageError: if the query has no example, or a tile that is not in the datasets.
+            DataError: if a tile of the query has no vector, or if the image or a shard cannot be read.
+        """
+        with self._connections.borrow() as con:
+            return self._resolve(con, query)[0]
+
+    def passing(self, rows: FilterColumns, where: Where) -> NDArray[np.bool_]:
+        """Return which tiles of the only dataset of this searcher pass the filters of `ask`.
+
+        Args:
+            rows: the tiles, n of them, such as the rows of `rasterembed.search.batch.all_tiles.AllTiles`. A filter for
+                an area needs the column `bbox`.
+            where: the filters.
+
+        Returns:
+            Booleans, shape (n,).
+
+        Raises:
+            UsageError: if `where.pick` is not `all`.
+            DataError: if a file of the filters or a footprint cannot be read.
+        """
+        (dataset,) = self.datasets
+        _check_pick(where)
+        chosen = self._read_filters(where)
+        if _why_left_out(dataset, where) is not None:
+            return np.zeros(rows.rows, bool)
+        if chosen.areas:
+            dataset.check_on_earth()
+        filters = Filters(where.min_valid_fraction or 0.0, chosen.areas, frozenset(), chosen.classes, dataset.id)
+        (selection,) = filters.select([rows])
+        return rows.live_rows() if selection is None else selection.mask
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
@@ -175,6 +210,12 @@ class Searcher:
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
         with self._connections.borrow() as con:
             return self._answer(con, None, examples, chosen, k, started)
+
+    def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query) -> tuple[ResolvedExamples, list[NotSearched]]:
+        """Return the examples of a query, and the datasets that could not be looked up."""
+        placed, unreadable = self._for_lookup(con, query)
+        tiles = DatasetTiles(con, placed, self._open_indexes())
+        return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token), unreadable
 
     def _open_indexes(self) -> dict[str, SegmentSearch]:
         """Return the open indexes with segments, by dataset id."""

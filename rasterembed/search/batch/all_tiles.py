@@ -42,7 +42,10 @@ _SCHEMA = pa.schema(
         pa.field("geometry", pa.binary()),
     ]
 )
-"""Columns of the rows."""
+"""Columns of the rows of a dataset."""
+
+_TABLE_SCHEMA = _SCHEMA.append(pa.field("lattice", pa.string()))
+"""Columns of the rows of a collection."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class AllTiles:
     """Id of the model that computed the vectors, or `demo (untrained)`."""
     rows: StoredRows
     """Rows in the order of the shards or of the table, with the columns of
-    `rasterembed.search.vector_files.VectorFiles.index_schema`, except for `bbox`, `datetime` and `lattice`."""
+    `rasterembed.search.vector_files.VectorFiles.index_schema`, except for `bbox` and `datetime`."""
     folder: Path
     """Local folder for temporary files. It is removed when the tiles are closed."""
 
@@ -130,7 +133,7 @@ class AllTiles:
 
 
 @contextmanager
-def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
+def open_all_tiles(owner: Dataset | Collection, *, check_directions: bool = True) -> Iterator[AllTiles]:
     """Open all tiles with their vectors. The files of a vector index are used, if the index has the same tiles.
 
     Otherwise, all tiles are read into temporary local files, which are removed at the end. The rules are those of a
@@ -138,6 +141,7 @@ def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
 
     Args:
         owner: the dataset or the collection.
+        check_directions: whether all vectors are read once, to find one without a direction.
 
     Raises:
         DataError: if there is no ready tile, if a file cannot be read, or if a vector has no direction.
@@ -155,7 +159,8 @@ def open_all_tiles(owner: Dataset | Collection) -> Iterator[AllTiles]:
             batches = _dataset_batches(owner) if isinstance(owner, Dataset) else _collection_batches(owner)
             rows = _write(folder, files, batches)
         tiles = AllTiles(owner, files, model, rows, folder)
-        _check_directions(tiles)
+        if check_directions:
+            _check_directions(tiles)
         yield tiles
 
 
@@ -184,7 +189,7 @@ def _dataset_batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
 
 def _collection_batches(collection: Collection) -> Iterator[pa.RecordBatch]:
     ready = collection.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
-    columns = [*_SCHEMA.names, *vector_columns(collection.configuration.selection.vector_dtype)]
+    columns = [*_TABLE_SCHEMA.names, *vector_columns(collection.configuration.selection.vector_dtype)]
     assert collection.table is not None  # `open_table_files` has checked it.
     for batch in table_batches(collection.store, collection.layout, collection.table, columns):
         yield batch.filter(pc.is_in(batch.column("dataset_id"), ready))
@@ -193,20 +198,21 @@ def _collection_batches(collection: Collection) -> Iterator[pa.RecordBatch]:
 def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) -> StoredRows:
     """Write the rows and the vectors to two files, and map them."""
     rows_path, vectors_path, count = folder / "rows.arrow", folder / "vectors.bin", 0
-    with os_errors(str(folder)), arrow_file(rows_path, _SCHEMA) as rows, vectors_path.open("wb") as vectors:
+    schema = _TABLE_SCHEMA if files.of_collection else _SCHEMA
+    with os_errors(str(folder)), arrow_file(rows_path, schema) as rows, vectors_path.open("wb") as vectors:
         for batch in batches:
             try:
                 matrix = np.ascontiguousarray(decode_vectors(batch), np.float32)
                 if matrix.shape[1] != files.dimensions:
                     raise ValueError(f"a vector has {matrix.shape[1]} numbers, and not {files.dimensions}")
-                rows.write(pa.table(batch.select(_SCHEMA.names)))
+                rows.write(pa.table(batch.select(schema.names)))
             except (pa.ArrowException, ValueError) as error:
                 raise files.impossible_row(error) from error
             vectors.write(matrix.data)
             count += len(batch)
     if count == 0:
         raise DataError(f"{files.name} has no vector of a scene that is ready: {files.advice}")
-    table = map_arrow_file(rows_path, _SCHEMA, count, validate=False)
+    table = map_arrow_file(rows_path, schema, count, validate=False)
     return StoredRows(table, StoredVectors(vectors_path, count, files.dimensions, "float32"))
 
 

@@ -1,0 +1,155 @@
+"""The tile table: all tiles of a view with their outlines on the map, their scenes and their times."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from rasterembed.collection.catalogue import CLOUD_COVER
+from rasterembed.collection.collection import Collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.wkb import FootprintError
+from rasterembed.explorer.made_up_place import MadeUpPlace
+from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_footprints
+from rasterembed.explorer.tiles.world import metres_to_world, to_lonlat
+from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
+from rasterembed.search.filter_columns import FilterColumns
+
+
+@dataclass(frozen=True)
+class TileScene:
+    """What a tile table knows of a dataset."""
+
+    dataset_id: str
+    source: str
+    """Address of the raster."""
+    acquired: datetime | None
+    """Time of acquisition, UTC. None if it is not known."""
+    cloud_cover: float | None
+    """Cloud cover in percent. None if it is not known."""
+
+
+class TileTable:
+    """All tiles of a dataset or a collection that are ready to be searched, n of them.
+
+    The outlines are in memory, about 85 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
+    threads may use one table. Close it when no thread uses it any more.
+
+    Args:
+        owner: the dataset or the collection.
+
+    Raises:
+        DataError: if there is no ready tile, or if a file cannot be read.
+        StoreError: if the store refuses or does not answer.
+    """
+
+    def __init__(self, owner: Dataset | Collection) -> None:
+        with ExitStack() as stack:
+            self.tiles: AllTiles = stack.enter_context(open_all_tiles(owner, check_directions=False))
+            """The rows and the vectors of all tiles."""
+            ids, codes = self.tiles.dataset_ids.dictionary, self.tiles.dataset_ids.indices
+            self.dataset: NDArray[np.int32] = codes.to_numpy(zero_copy_only=False).astype(np.int32)
+            """Number of each tile's dataset in `scenes`, shape (n,)."""
+            self.scenes: list[TileScene] = _scenes(owner, ids.to_pylist())
+            """The datasets of the tiles."""
+            self.shapes = Shapes(self._rings(), self._rank())
+            """The outlines of the tiles on the map. A tile without a place on the map has no outline."""
+            self._stack = stack.pop_all()
+
+    @property
+    def count(self) -> int:
+        """Number of tiles."""
+        return self.tiles.count
+
+    @property
+    def owner(self) -> Dataset | Collection:
+        """The dataset or the collection of the tiles."""
+        return self.tiles.owner
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the table in bytes, without the mapped files."""
+        return self.shapes.nbytes + self.dataset.nbytes
+
+    @cached_property
+    def columns(self) -> FilterColumns:
+        """The columns of the tiles that filters read."""
+        return FilterColumns(self.tiles.files.name, self.tiles.rows.table)
+
+    @cached_property
+    def times(self) -> NDArray[np.float64]:
+        """Time of acquisition of each scene in seconds since 1970, shape (scenes,). NaN if it is not known."""
+        times = [np.nan if scene.acquired is None else scene.acquired.timestamp() for scene in self.scenes]
+        return np.array(times, np.float64)
+
+    @cached_property
+    def made_up_place(self) -> MadeUpPlace | None:
+        """The place on the map of a dataset without a place on Earth. None for all other views."""
+        owner = self.owner
+        if isinstance(owner, Collection) or owner.plan.profile.on_earth:
+            return None
+        return MadeUpPlace(owner.plan.profile.width, owner.plan.profile.height)
+
+    @cached_property
+    def bbox(self) -> tuple[float, float, float, float] | None:
+        """West, south, east and north of all tiles on the map in degrees, or None if no tile has a place on it."""
+        if self.shapes.bounds is None:
+            return None
+        west, north, east, south = self.shapes.bounds
+        lon, lat = to_lonlat(np.array([west, east]), np.array([south, north]))
+        return float(lon[0]), float(lat[0]), float(lon[1]), float(lat[1])
+
+    def close(self) -> None:
+        """Close the mapped files, and remove the temporary ones."""
+        self._stack.close()
+
+    def _rings(self) -> Rings:
+        """Return the outlines of all tiles."""
+        if self.made_up_place is not None:
+            return _made_up_rings(self.tiles.rows.table, self.made_up_place)
+        parts, first = [], 0
+        try:
+            for batch in self.tiles.rows.table.select(["geometry"]).to_batches():
+                parts.append(rings_of_footprints(batch.column(0), first))
+                first += len(batch)
+        except (FootprintError, ValueError, IndexError) as error:
+            raise self.tiles.files.impossible_row(error) from error
+        return Rings.concatenate(parts)
+
+    def _rank(self) -> NDArray[np.int64]:
+        """Return the order of painting: the latest scene lies on top, and one of an unknown time at the bottom."""
+        times = np.nan_to_num(self.times, nan=-np.inf)
+        ids = np.array([scene.dataset_id for scene in self.scenes])
+        scene_rank = np.empty(len(ids), np.int64)
+        scene_rank[np.lexsort((ids, times))] = np.arange(len(ids))
+        rank: NDArray[np.int64] = scene_rank[self.dataset] * self.count + np.arange(self.count)
+        return rank
+
+
+def _scenes(owner: Dataset | Collection, ids: list[str]) -> list[TileScene]:
+    """Return the datasets with these ids."""
+    if isinstance(owner, Dataset):
+        plan = owner.plan
+        files = plan.source.scene
+        clouds = None if files is None else files.cloud_cover
+        return [TileScene(owner.id, plan.source.uri, plan.profile.acquired, clouds)]
+    table = owner.catalogue.table.select(["id", "source", "datetime", CLOUD_COVER])
+    known = {row["id"]: TileScene(*row.values()) for row in table.to_pylist()}
+    return [known[dataset_id] for dataset_id in ids]
+
+
+def _made_up_rings(table: pa.Table, place: MadeUpPlace) -> Rings:
+    """Return the windows of tiles as rings at a made-up place."""
+    left, top, width, height = (
+        table[name].to_numpy().astype(np.float64) for name in ("col_off", "row_off", "width", "height")
+    )
+    cols = np.stack([left, left, left + width, left + width, left], axis=1)
+    rows = np.stack([top, top + height, top + height, top, top], axis=1)
+    x, y = metres_to_world(*place.metres(cols.ravel(), rows.ravel()))
+    return Rings(x, y, np.arange(len(left) + 1) * 5, np.arange(len(left), dtype=np.int32))
