@@ -7,11 +7,15 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from rasterembed.explorer.body_limit import BodyLimit
 from rasterembed.explorer.dependencies import Explorer
+from rasterembed.explorer.headers import CheckedSender, SecurityHeaders
 from rasterembed.explorer.limits import WorkLimits
+from rasterembed.explorer.page_files import PageFiles
 from rasterembed.explorer.problems import add_handlers, responses
-from rasterembed.explorer.routes import exports, imagery, images, qa, search, store, tiles
+from rasterembed.explorer.routes import exports, imagery, images, page, qa, search, store, tiles
 from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.explorer.sign_in import SignedIn, SignIn
 from rasterembed.explorer.views import Views
 
 
@@ -38,8 +42,21 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
         openapi_url="/api/openapi.json",
         responses=responses(),
     )
-    app.state.explorer = Explorer(settings, settings.store, views, WorkLimits(settings.limits))
+    sign_in = SignIn(settings)
+    app.state.explorer = Explorer(
+        settings=settings,
+        store=settings.store,
+        views=views,
+        work=WorkLimits(settings.limits),
+        page_files=PageFiles(),
+        sign_in=sign_in,
+    )
     add_handlers(app)
-    for module in (store, qa, tiles, imagery, search, images, exports):
+    # The last one that is added gets a request first.
+    app.add_middleware(BodyLimit, limits=settings.limits)
+    app.add_middleware(SignedIn, sign_in=sign_in)
+    app.add_middleware(CheckedSender, settings=settings)
+    app.add_middleware(SecurityHeaders, settings=settings)
+    for module in (page, store, qa, tiles, imagery, search, images, exports):
         app.include_router(module.router)
     return app

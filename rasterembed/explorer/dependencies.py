@@ -9,7 +9,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from rasterembed.explorer.limits import WorkLimits
+from rasterembed.explorer.page_files import PageFiles
 from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.explorer.sign_in import SignIn
 from rasterembed.explorer.views import View, ViewKind, Views
 from rasterembed.store.layout import MAX_ID_LETTERS
 from rasterembed.store.object_store import ObjectStore
@@ -23,6 +25,8 @@ class Explorer:
     store: ObjectStore
     views: Views
     work: WorkLimits
+    page_files: PageFiles
+    sign_in: SignIn
 
 
 def _explorer(request: Request) -> Explorer:

@@ -54,8 +54,6 @@ class ProblemType(StrEnum):
     """A page of another origin sent the request."""
     TOO_LARGE = "too-large"
     """The body is larger than allowed."""
-    TOO_SLOW = "too-slow"
-    """The body did not arrive in time."""
     BUSY = "busy"
     """Too many other requests run. Send the request again."""
     STORE_UNAVAILABLE = "store-unavailable"
@@ -83,7 +81,6 @@ _TITLES = {
     ProblemType.WRONG_HOST: "This host is not served",
     ProblemType.WRONG_ORIGIN: "The request came from another page",
     ProblemType.TOO_LARGE: "The request is too large",
-    ProblemType.TOO_SLOW: "The request did not arrive in time",
     ProblemType.BUSY: "Too many requests run",
     ProblemType.STORE_UNAVAILABLE: "The store does not answer",
     ProblemType.STORE_REFUSED: "The store refuses",

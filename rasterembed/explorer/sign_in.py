@@ -1,0 +1,214 @@
+"""The sign-in: who may ask the service, if it has a token.
+
+A person gives the token on the sign-in page, and gets a cookie. A program sends the token with every request. The
+cookie does not hold the token: it holds a time of expiry and a code (HMAC) that only the owner of the token can
+compute. A new token therefore ends all sign-ins, and a restart of the service ends none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from fastapi import Request, Response
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from rasterembed.escape import escape_html
+from rasterembed.explorer.problems import ProblemError, ProblemType
+from rasterembed.explorer.settings import ExplorerSettings
+
+COOKIE = "rasterembed-explorer"
+"""Beginning of the name of the cookie. Browsers share cookies between all ports of a host, so the port follows it."""
+
+_DAYS = 7
+_COOKIE_S = _DAYS * 86_400
+
+_OPEN = frozenset({"/health", "/sign-in", "/sign-in.css", "/sign-out"})
+"""Addresses that need no sign-in."""
+
+_PAGE = "/"
+
+_MAX_STATE_LETTERS = 8192
+"""Longest state of the page that is kept during the sign-in."""
+
+STYLE = """\
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: Canvas; color: CanvasText; }
+main { width: min(22rem, 90vw); }
+h1 { font-size: 1.4rem; margin: 0 0 1rem; }
+label { display: block; margin-bottom: 0.4rem; }
+input, button { font: inherit; width: 100%; box-sizing: border-box; padding: 0.6rem 0.8rem; border-radius: 0.5rem; }
+input { border: 1px solid GrayText; background: Field; color: FieldText; }
+button { margin-top: 1rem; border: 0; background: #0f766e; color: #fff; cursor: pointer; }
+:focus-visible { outline: 3px solid #14b8a6; outline-offset: 2px; }
+.problem { color: #b91c1c; margin: 0.6rem 0 0; }
+@media (prefers-color-scheme: dark) { .problem { color: #fca5a5; } }
+"""
+"""Style sheet of the sign-in page. It is a file, because the security policy allows no style in the page."""
+
+_FORM = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Sign in to the explorer</title>
+<link rel="stylesheet" href="/sign-in.css">
+</head>
+<body>
+<main>
+<h1>Sign in to the explorer</h1>
+<form method="post" action="/sign-in">
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus{described}>
+{problem}<input type="hidden" name="state" value="{state}">
+<button type="submit">Sign in</button>
+</form>
+</main>
+</body>
+</html>
+"""
+
+
+class SignIn:
+    """Compares tokens, and gives and checks cookies.
+
+    Args:
+        settings: the settings of the service.
+    """
+
+    def __init__(self, settings: ExplorerSettings) -> None:
+        self._token = None if settings.token is None else settings.token.get_secret_value().encode()
+        self.cookie = f"{COOKIE}-{settings.port}"
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether the service has a token."""
+        return self._token is not None
+
+    def accepts(self, token: str) -> bool:
+        """Return whether a token is the right one. The time of the comparison does not tell how much of it is right."""
+        return self._token is None or hmac.compare_digest(token.encode(errors="surrogatepass"), self._token)
+
+    def knows(self, headers: Headers) -> bool:
+        """Return whether a request shows the token or a valid cookie."""
+        if self._token is None:
+            return True
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.accepts(token.strip()):
+            return True
+        return self._is_valid(_cookie(headers, self.cookie))
+
+    def cookie_value(self) -> str:
+        """Return the value of a new cookie."""
+        expires = str(int(time.time()) + _COOKIE_S)
+        return f"{expires}.{self._code(expires)}"
+
+    def _is_valid(self, value: str) -> bool:
+        expires, _, code = value.partition(".")
+        if not hmac.compare_digest(code.encode(errors="surrogatepass"), self._code(expires).encode()):
+            return False
+        return int(expires) > time.time()  # The code is right, so the service wrote the number.
+
+    def _code(self, expires: str) -> str:
+        assert self._token is not None
+        text = f"cookie of the explorer until {expires}".encode(errors="surrogatepass")
+        return hmac.new(self._token, text, hashlib.sha256).hexdigest()
+
+
+class SignedIn:
+    """Refuses requests without a sign-in. A person who opens the page gets the sign-in page.
+
+    Args:
+        app: the application behind.
+        sign_in: compares tokens and cookies.
+    """
+
+    def __init__(self, app: ASGIApp, sign_in: SignIn) -> None:
+        self._app, self._sign_in = app, sign_in
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, or refuse it."""
+        if scope["type"] == "http" and scope["path"] not in _OPEN and not self._sign_in.knows(Headers(scope=scope)):
+            await _refusal(scope)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _refusal(scope: Scope) -> Response:
+    if scope["path"] == _PAGE and scope["method"] in ("GET", "HEAD"):
+        state = scope["query_string"].decode("ascii", errors="replace")
+        return Response(status_code=303, headers={"Location": f"/sign-in?{_clean(state)}"})
+    return ProblemError(
+        401,
+        ProblemType.SIGN_IN,
+        "the token is missing or wrong: sign in at /sign-in, or send the header `Authorization: Bearer TOKEN`",
+        {"WWW-Authenticate": "Bearer"},
+    ).response()
+
+
+def sign_in_form(state: str, *, is_wrong: bool = False) -> Response:
+    """Return the sign-in page.
+
+    Args:
+        state: the query of the page's address, which is kept during the sign-in.
+        is_wrong: whether the person gave a wrong token.
+    """
+    problem = '<p class="problem" id="problem" role="alert">This token is wrong. Try again.</p>\n' if is_wrong else ""
+    described = ' aria-invalid="true" aria-describedby="problem"' if is_wrong else ""
+    text = _FORM.format(state=escape_html(_clean(state)), problem=problem, described=described)
+    return Response(text, 401 if is_wrong else 200, media_type="text/html; charset=utf-8")
+
+
+def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
+    """Return the answer to a sent sign-in page: the page with a cookie, or the sign-in page again.
+
+    Args:
+        sign_in: compares the token.
+        request: the request.
+        body: the form, as `application/x-www-form-urlencoded`.
+    """
+    try:
+        fields = parse_qs(body.decode("ascii", errors="replace"), max_num_fields=8)
+    except ValueError:
+        fields = {}
+    state = _clean(fields.get("state", [""])[0])
+    if not sign_in.accepts(fields.get("token", [""])[0].strip()):
+        return sign_in_form(state, is_wrong=True)
+    response = Response(status_code=303, headers={"Location": f"/?{state}" if state else "/"})
+    if sign_in.is_needed:
+        response.set_cookie(
+            sign_in.cookie,
+            sign_in.cookie_value(),
+            max_age=_COOKIE_S,
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+    return response
+
+
+def sign_out(sign_in: SignIn) -> Response:
+    """Return the sign-in page, and remove the cookie."""
+    response = Response(status_code=303, headers={"Location": "/sign-in"})
+    response.delete_cookie(sign_in.cookie, httponly=True, samesite="strict")
+    return response
+
+
+def _clean(state: str) -> str:
+    """Return the query of the page's address, if it can be part of a header. Otherwise, the text is empty."""
+    usable = len(state) <= _MAX_STATE_LETTERS and state.isascii() and state.isprintable() and " " not in state
+    return state if usable else ""
+
+
+def _cookie(headers: Headers, name: str) -> str:
+    """Return the value of a cookie, or an empty text if the request does not have it."""
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return "" if found is None else found.value
