@@ -123,19 +123,30 @@ export interface HitProperties {
 
 export type Hit = Feature<Polygon | MultiPolygon | Point | null, HitProperties> & {id: string};
 
+/** An example of the query: a tile, a place in a tile, or an image. */
 export interface Example {
-    dataset_id?: string;
-    tile_id?: string;
-    [column: string]: unknown;
+    role: string;
+    tile: string | null;
+    image: string | null;
+    lonlat: [number, number] | null;
+    remark: string;
+}
+
+/** The search engine that answered. */
+export interface Engine {
+    dataset_id: string;
+    name: string;
+    why: string;
 }
 
 export interface Answer {
     type: 'FeatureCollection';
     features: Hit[];
     query: string;
+    model: string;
     examples: Example[];
     notes: string[];
-    engines: string[];
+    engines: Engine[];
     seconds: number;
     k: number;
 }

@@ -6,6 +6,7 @@ import {followHistory} from './history.ts';
 import {followProgress} from './progress.ts';
 import 'maplibre-gl-css';
 import './styles/theme.css';
+import './styles/controls.css';
 
 restoreTheme();
 followHistory(() => void loadView());

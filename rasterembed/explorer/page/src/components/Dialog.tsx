@@ -1,0 +1,45 @@
+import type {ComponentChildren} from 'preact';
+import {useEffect, useId, useRef} from 'preact/hooks';
+import {IconButton} from './IconButton.tsx';
+
+interface Properties {
+    title: string;
+    onClose: () => void;
+    children: ComponentChildren;
+    class?: string;
+}
+
+/** A modal dialog. The browser keeps the focus in it, and closes it with Escape; a click beside it closes it too. */
+export function Dialog({title, onClose, children, class: more = ''}: Properties) {
+    const element = useRef<HTMLDialogElement>(null);
+    const heading = useId();
+    useEffect(() => {
+        const dialog = element.current;
+        const before = document.activeElement;
+        dialog?.showModal();
+        return () => {
+            dialog?.close();
+            if (before instanceof HTMLElement) before.focus();
+        };
+    }, []);
+    return (
+        <dialog
+            ref={element}
+            class={`dialog ${more}`}
+            aria-labelledby={heading}
+            onCancel={(event) => {
+                event.preventDefault();
+                onClose();
+            }}
+            onClick={(event) => {
+                if (event.target === element.current) onClose();
+            }}
+        >
+            <header>
+                <h2 id={heading}>{title}</h2>
+                <IconButton icon="close" label="Close" onClick={onClose} class="quiet" />
+            </header>
+            <div class="dialog-body">{children}</div>
+        </dialog>
+    );
+}
