@@ -1,0 +1,67 @@
+"""A store whose answers are known, and the explorer over it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rasterio.transform import Affine
+from starlette.testclient import TestClient
+
+from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.explorer.app import create_app
+from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.model.choice import Dinov3
+from rasterembed.store.object_store import ObjectStore
+from tests.support.search_world import ANCHORED, Scene, special_vectors, write_scene
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+SCENES = (
+    Scene("first", 6, 7, when=datetime(2025, 6, 1, 10, tzinfo=UTC), cloud=3.0),
+    Scene("second", 6, 7, east=2, when=datetime(2026, 6, 1, 10, tzinfo=UTC), cloud=30.0),
+    Scene("third", 4, 4, east=1, when=datetime(2026, 7, 1, 10, tzinfo=UTC)),
+)
+"""Scenes that overlap, so that several of them cover a tile."""
+
+DIMENSIONS = 8
+
+
+@pytest.fixture(scope="package")
+def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
+    """Write three datasets, the collection `survey` of them, and a dataset on the antimeridian. Their model is a dummy.
+
+    The vectors are random, and some of them are equal, opposite or zero.
+    """
+    folder = tmp_path_factory.mktemp("asked")
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS)))
+    for number, scene in enumerate(SCENES):
+        random = np.random.default_rng(number)
+        vectors = special_vectors(random, scene.count, DIMENSIONS)
+        valid = random.uniform(0.2, 1.0, scene.count).astype(np.float32)
+        write_scene(folder, store, scene, model, vectors, valid, grid=ANCHORED)
+    rebuild_collection(store, "survey", datasets=[scene.name for scene in SCENES])
+    # Tiles of 0.16 degrees around longitude 180.
+    place = Affine(0.01, 0, 179.52, 0, -0.01, 10)
+    raster = blank_raster(folder / "dateline.tif", 3, 6, crs="EPSG:4326", transform=place)
+    vectors = np.random.default_rng(9).standard_normal((18, DIMENSIONS)).astype(np.float32)
+    write_dataset(store, "dateline", raster, model, vectors)
+    return store
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the service an empty cache folder, and return it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="package")
+def service(store: ObjectStore) -> Iterator[TestClient]:
+    """Run the explorer over the store, without a network."""
+    settings = ExplorerSettings.read(store=store, device="cpu")
+    with TestClient(create_app(settings), base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
+        yield client
