@@ -56,6 +56,11 @@ class Pixels:
         name: str = self._dataset.dtypes[0]
         return np.dtype(name)
 
+    @property
+    def overviews(self) -> tuple[int, ...]:
+        """Factors by which the overviews of the open file are decimated. Empty if it has none."""
+        return tuple(self._dataset.overviews(1))
+
     def nodata_of_band(self, band: int) -> _Nodata | None:
         """Return the pixel values of a band, from 1, that count as nodata. None if the band has no nodata value."""
         return self._nodata[band - 1]

@@ -177,6 +177,22 @@ class ResolvedRadiometry(BaseModel):
         """
         return expand_palette(pixels, palette_table(profile)) if self.palette else pixels
 
+    def colours(self, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Return the colours of pixels for a picture, 0 to 255. NaN becomes black.
+
+        Args:
+            pixels: colour channels, shape (1 or 3, rows, columns), any real dtype.
+
+        Returns:
+            Red, green and blue, shape (3, rows, columns).
+        """
+        if pixels.dtype != np.uint8:
+            shown: NDArray[np.uint8] = np.rint(np.nan_to_num(self.scaled(pixels)) * 255).astype(np.uint8)
+            return shown
+        # There are only 256 values, so their colours are looked up.
+        table = self.colours(np.arange(256, dtype=np.uint16).reshape(1, 1, 256))[:, 0]
+        return np.stack([table[channel][pixels[channel % len(pixels)]] for channel in range(3)])
+
     def scaled(self, pixels: NDArray[np.generic]) -> NDArray[np.float64]:
         """Return pixels scaled to colour: (value - low) / (high - low), clipped to 0..1.
 

@@ -40,6 +40,11 @@ class ScenePixels(Pixels):
         """NumPy dtype that holds the values of all files."""
         return np.dtype(self._profile.dtype)
 
+    @property
+    def overviews(self) -> tuple[int, ...]:
+        """Factors by which the overviews of all open files are decimated."""
+        return tuple(sorted(set.intersection(*(set(file.overviews) for file, _ in self._bands))))
+
     def buffer_bands(self, bands: tuple[int, ...]) -> int:
         """Return the number of bands in the buffer of `read_into`. Alpha bands are read elsewhere."""
         return len(bands)

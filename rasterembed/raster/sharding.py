@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,9 @@ from rasterembed.raster.profile import RasterProfile
 MAX_SHARDS = 500
 """Largest number of shards of a dataset. Each shard is a task run, and a flow run on a Prefect server should not have
 many more task runs."""
+
+_ID = re.compile(r"r(?P<row>[0-9]{6})_c(?P<col>[0-9]{6})|x(?P<x>[+-][0-9]{6,12})_y(?P<y>[+-][0-9]{6,12})")
+"""Id of a tile. See `rasterembed.raster.grid.tile_id` and `anchored_id`."""
 
 
 class Sharding(BaseModel):
@@ -76,6 +80,29 @@ class Sharding(BaseModel):
     def last_tile(self) -> Tiles:
         """The tile in the lower right corner of the grid."""
         return self._tiles_in((self.rows - 1, self.rows), (self.cols - 1, self.cols))
+
+    def find(self, tile_id: str) -> Tiles | None:
+        """Return the tile with an id, or None if the grid has no such tile.
+
+        Args:
+            tile_id: any text.
+        """
+        match = _ID.fullmatch(tile_id)
+        if match is None:
+            return None
+        if match["row"] is not None:
+            row, col = int(match["row"]), int(match["col"])
+        else:
+            first = self.first_tile.first
+            if first is None:
+                return None
+            # The rows of the grid go down, and y goes up.
+            row, col = first[1] - int(match["y"]), int(match["x"]) - first[0]
+        if not (0 <= row < self.rows and 0 <= col < self.cols):
+            return None
+        found = self._tiles_in((row, row + 1), (col, col + 1))
+        # A grid has ids of one form only.
+        return found if found.id(0) == tile_id else None
 
     def planned(self, number: int) -> int:
         """Return the number of tiles in shard `number`."""

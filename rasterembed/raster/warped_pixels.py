@@ -57,6 +57,11 @@ class WarpedPixels(Pixels):
         """NumPy dtype of the original."""
         return self._original.dtype
 
+    @property
+    def overviews(self) -> tuple[int, ...]:
+        """No factors, because a warped raster is never read decimated."""
+        return ()
+
     def buffer_bands(self, bands: tuple[int, ...]) -> int:
         """Return the number of bands in the buffer of `read_into`. The original reads its alpha band by itself."""
         return len(bands)
