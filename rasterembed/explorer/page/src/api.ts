@@ -237,8 +237,8 @@ async function send(path: string, init: RequestInit): Promise<Response> {
         throw new ApiProblem('service-away', 'No connection', 0, 'The service does not answer. Is it still running?');
     }
     if (response.status === 401) {
-        // The cookie of the sign-in has ended; the sign-in page sends the person back here.
-        location.assign(`sign-in?next=${encodeURIComponent(location.pathname + location.search)}`);
+        // The sign-in has ended. The service answers the page itself with the sign-in page, which leads back here.
+        location.reload();
     }
     if (!response.ok) throw await problemOf(response);
     return response;

@@ -2,7 +2,9 @@
 import * as api from './api.ts';
 import type {Card, ProgressOfView} from './api.ts';
 import {loadStore, loadView} from './actions.ts';
-import {store, valueOf, viewKey} from './state.ts';
+import {reloadMapTiles} from './map/camera.ts';
+import {problemFrom} from './problems.ts';
+import {serviceAway, store, valueOf, viewKey} from './state.ts';
 
 /** Time between two questions in milliseconds: short while a run is under way, else long. */
 const BUSY = 2000;
@@ -42,6 +44,14 @@ export function applyProgress(report: ProgressOfView[]): void {
     };
 }
 
+/** Load again everything that may have failed while the service was away. */
+function comeBack(): void {
+    serviceAway.value = false;
+    void loadStore();
+    void loadView();
+    reloadMapTiles();
+}
+
 /** Ask for the progress of runs again and again, while the page is visible. */
 export function followProgress(): void {
     let timer: number | undefined;
@@ -53,9 +63,11 @@ export function followProgress(): void {
                 const report = await api.getProgress();
                 applyProgress(report);
                 if (report.length > 0) pause = BUSY;
-                if (store.value.state === 'failed') void loadStore();
-            } catch {
-                // The service is away. The cards stay as they are, and the next question may find it again.
+                if (serviceAway.value || store.value.state === 'failed') comeBack();
+            } catch (error) {
+                // The cards stay as they are, and the next question may find the service again.
+                serviceAway.value = problemFrom(error).isAway;
+                if (serviceAway.value) pause = BUSY;
             }
         }
         timer = window.setTimeout(() => void ask(), pause);

@@ -128,3 +128,10 @@ export const layerFilters = computed(() => {
     const {minValid, since, until, maxCloud, pick} = where.value;
     return {min_valid_fraction: minValid, since, until, max_cloud_cover: maxCloud, pick};
 });
+
+/** Whether the service did not answer the last time it was asked. */
+export const serviceAway = signal(false);
+/** How much of a narrow page the side bar covers. Wide pages show all of it beside the map. */
+export const sheet = signal<'peek' | 'half' | 'full'>('half');
+/** Card whose place on the map is marked, because the pointer or the focus is on it. */
+export const markedCard = signal<ViewKey | null>(null);

@@ -1,31 +1,57 @@
-import {status} from '../state.ts';
+import {useEffect} from 'preact/hooks';
+import {serviceAway, sheet, status, viewKey} from '../state.ts';
 import {DrawTools} from './DrawTools.tsx';
 import {ExportDialog} from './ExportDialog.tsx';
 import {ImageDrop} from './ImageDrop.tsx';
+import {Lightbox} from './Lightbox.tsx';
+import {MapControls} from './MapControls.tsx';
 import {MapView} from './MapView.tsx';
-import {SearchPanel} from './SearchPanel.tsx';
+import {Readout} from './Readout.tsx';
+import {SideBar} from './SideBar.tsx';
 import {Strip} from './Strip.tsx';
 import {Swipe} from './Swipe.tsx';
 import {Timeline} from './Timeline.tsx';
 import './App.css';
 
-/** The whole page: a side bar, the map with its controls, and the strip of hits below. */
+/** The whole page: the side bar, the map with its controls, and the answer below it. */
 export function App() {
+    const id = viewKey.value?.id;
+    useEffect(() => {
+        document.title = id ? `${id} · Explorer` : 'Explorer';
+    }, [id]);
     return (
-        <>
-            <main class="stage">
-                <MapView />
-                <Swipe />
-                <DrawTools />
-                <Timeline />
-                <Strip />
+        <div class="app" data-sheet={sheet.value}>
+            <SideBar />
+            <main class="stage" aria-label="Map and answer">
+                <div class="canvas">
+                    <MapView />
+                    <Swipe />
+                    <div class="corner top-left">
+                        <DrawTools />
+                    </div>
+                    <div class="corner top-right">
+                        <MapControls />
+                    </div>
+                    <div class="corner bottom-left">
+                        <Readout />
+                    </div>
+                    {serviceAway.value && (
+                        <p class="away" role="alert">
+                            The service does not answer. The page tries again by itself.
+                        </p>
+                    )}
+                </div>
+                <div class="dock">
+                    <Timeline />
+                    <Strip />
+                </div>
             </main>
-            <SearchPanel />
             <ImageDrop />
             <ExportDialog />
+            <Lightbox />
             <p class="visually-hidden" role="status" aria-live="polite">
                 {status}
             </p>
-        </>
+        </div>
     );
 }

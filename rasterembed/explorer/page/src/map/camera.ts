@@ -3,6 +3,9 @@ import {signal} from '@preact/signals';
 import type {LngLatBoundsLike, Map as MapLibreMap, PaddingOptions} from 'maplibre-gl';
 import type {Bbox} from '../api.ts';
 
+/** Ids of the sources of map tiles that the service draws. */
+export const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
+
 /** The map, once it can draw; null before. */
 export const map = signal<MapLibreMap | null>(null);
 /** Space in pixels that panels cover, at each side of the map. */
@@ -59,4 +62,12 @@ export function flyTo(lon: number, lat: number, zoom?: number): void {
 
 export function zoomBy(steps: number): void {
     whenMap((value) => value.zoomTo(value.getZoom() + steps, {duration: isCalm() ? 0 : 200}));
+}
+
+/** Ask again for all map tiles of the service, because some may have failed. */
+export function reloadMapTiles(): void {
+    const value = map.peek();
+    for (const id of SERVICE_SOURCES) {
+        if (value?.getSource(id)) value.refreshTiles(id);
+    }
 }

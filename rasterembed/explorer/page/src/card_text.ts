@@ -1,0 +1,45 @@
+/** Texts about a dataset or a collection. */
+import type {Card} from './api.ts';
+import {counted, days} from './format.ts';
+
+export type Tone = 'ok' | 'warn' | 'bad' | 'busy' | '';
+
+const STATES: Record<string, [label: string, tone: Tone]> = {
+    ready: ['Ready', 'ok'],
+    embedded: ['Not checked', 'warn'],
+    failed_qa: ['Failed checks', 'bad'],
+    failed: ['Failed', 'bad'],
+    broken: ['Cannot be read', 'bad'],
+    unreadable: ['Cannot be read', 'bad'],
+    running: ['Running', 'busy'],
+    unfinished: ['Unfinished', 'warn'],
+    updating: ['Running', 'busy'],
+    empty: ['Empty', ''],
+};
+
+/** Return the text and the tone of a card's state. A state that the page does not know is shown as it is. */
+export function stateOf(card: Card): {label: string; tone: Tone} {
+    if (card.progress && card.progress.done < card.progress.shards) return {label: 'Running', tone: 'busy'};
+    const [label, tone] = STATES[card.state] ?? [card.state.replaceAll('_', ' '), ''];
+    return {label, tone};
+}
+
+/** Return the facts of a card for one line, such as "1,024 tiles", "2 scenes". */
+export function factsOf(card: Card): string[] {
+    const facts: string[] = [];
+    if (card.kind === 'collections' && card.scenes !== null) facts.push(counted(card.scenes, 'scene'));
+    const tiles = card.rows ?? card.tiles;
+    if (tiles !== null) facts.push(counted(tiles, 'tile'));
+    const dates = days(card.first, card.last);
+    if (dates) facts.push(dates);
+    return facts;
+}
+
+/** Return whether a card matches the words that a person looks for. */
+export function matches(card: Card, words: string): boolean {
+    const text = [card.id, card.model ?? '', card.raster ?? '', stateOf(card).label].join(' ').toLowerCase();
+    return words
+        .toLowerCase()
+        .split(/\s+/)
+        .every((word) => text.includes(word));
+}

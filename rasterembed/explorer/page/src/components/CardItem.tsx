@@ -1,0 +1,49 @@
+import {openViewOf} from '../actions.ts';
+import type {Card} from '../api.ts';
+import {factsOf} from '../card_text.ts';
+import {markedCard} from '../state.ts';
+import {Icon} from './Icon.tsx';
+import {ProgressBar} from './ProgressBar.tsx';
+import {StateBadge} from './StateBadge.tsx';
+import './CardItem.css';
+
+/** A dataset or a collection in the list. The whole card is a button that opens it. */
+export function CardItem({card}: {card: Card}) {
+    const facts = factsOf(card);
+    const mark = (): void => {
+        markedCard.value = {kind: card.kind, id: card.id};
+    };
+    const unmark = (): void => {
+        markedCard.value = null;
+    };
+    return (
+        <li>
+            <button
+                type="button"
+                class="card"
+                onClick={() => openViewOf(card)}
+                onMouseEnter={mark}
+                onMouseLeave={unmark}
+                onFocus={mark}
+                onBlur={unmark}
+            >
+                <span class="card-head">
+                    <Icon name={card.kind === 'collections' ? 'scenes' : 'raster'} />
+                    <span class="card-id" title={card.id}>
+                        {card.id}
+                    </span>
+                    <StateBadge card={card} />
+                </span>
+                {facts.length > 0 && <span class="card-facts">{facts.join(' · ')}</span>}
+                {card.model && (
+                    <span class="card-model" title={card.model}>
+                        {card.model}
+                    </span>
+                )}
+                {card.problem && <span class="card-problem">{card.problem}</span>}
+                {card.qa && !card.qa.passed && !card.problem && <span class="card-problem">{card.qa.line}</span>}
+                {card.progress && <ProgressBar progress={card.progress} />}
+            </button>
+        </li>
+    );
+}

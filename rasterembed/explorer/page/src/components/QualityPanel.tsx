@@ -1,0 +1,32 @@
+import {openLightbox} from '../actions.ts';
+import type {ViewDetails} from '../api.ts';
+import './QualityPanel.css';
+
+/** The verdict of the quality checks, and the pictures of their report. */
+export function QualityPanel({details}: {details: ViewDetails}) {
+    const {qa, pictures} = details;
+    return (
+        <>
+            {qa ? (
+                <p class={`notice ${qa.passed ? '' : 'bad'}`}>
+                    <strong>{qa.passed ? 'The checks passed' : 'The checks failed'}</strong>
+                    {qa.line}
+                </p>
+            ) : (
+                <p class="notice">The quality was not checked yet. The command “rasterembed qa {details.id}” checks it.</p>
+            )}
+            {pictures.length > 0 && (
+                <ul class="pictures">
+                    {pictures.map(({name, title, url}, place) => (
+                        <li key={name}>
+                            <button type="button" class="picture" onClick={() => openLightbox(place)}>
+                                <img src={url} alt="" loading="lazy" decoding="async" />
+                                <span>{title}</span>
+                            </button>
+                        </li>
+                    ))}
+                </ul>
+            )}
+        </>
+    );
+}

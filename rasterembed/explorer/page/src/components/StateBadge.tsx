@@ -1,0 +1,7 @@
+import type {Card} from '../api.ts';
+import {stateOf} from '../card_text.ts';
+
+export function StateBadge({card}: {card: Card}) {
+    const {label, tone} = stateOf(card);
+    return <span class={`badge ${tone}`}>{label}</span>;
+}
