@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from rasterembed.explorer.asking.images import ImageFolder, keep_image
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
-from rasterembed.explorer.problems import ProblemError, ProblemType, responses
+from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.problems import responses
 
 router = APIRouter(prefix="/api", tags=["search"])
 
@@ -27,19 +27,9 @@ class UploadedImage(BaseModel):
     """Remark for people, for example if the image is much larger than a tile. Empty if there is nothing to say."""
 
 
-async def _image_bytes(request: Request, explorer: UsedExplorer) -> bytes:
-    """Read the body of a request, and stop as soon as it is too large."""
-    data, most = bytearray(), explorer.settings.limits.image_bytes
-    async for part in request.stream():
-        data += part
-        if len(data) > most:
-            raise ProblemError(
-                413,
-                ProblemType.TOO_LARGE,
-                f"the image has more than {most / 2**20:g} MiB: cut out the part to look for",
-                {"Connection": "close"},
-            )
-    return bytes(data)
+async def _image_bytes(request: Request) -> bytes:
+    """Read the body of a request. `BodyLimit` bounds its size."""
+    return await request.body()
 
 
 _BODY = {

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
 from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import set_state
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 from tests.support.search_world import ANCHORED, Scene, special_vectors, write_scene
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -52,7 +58,36 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
     return store
 
 
-@pytest.fixture
+PHOTO_SIDE, PHOTO_TILES = 32, 4
+"""Side of a tile of the dataset `photo` in px, and number of tiles in a row."""
+
+
+def photo_pixels() -> NDArray[np.uint8]:
+    """Return the pixels of `photo`: tiles with different colours and some noise, shape (3, rows, columns)."""
+    random = np.random.default_rng(3)
+    shape = (3, PHOTO_TILES, PHOTO_TILES)
+    colours = random.uniform(0.15, 0.85, shape).repeat(PHOTO_SIDE, 1).repeat(PHOTO_SIDE, 2)
+    noise = 0.05 * random.standard_normal(colours.shape)
+    return (np.clip(colours + noise, 0, 1) * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="package")
+def photo(store: ObjectStore, tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Embed a raster with a real, tiny model into the store, as the dataset `photo` and the collection `photos`."""
+    raster = write(
+        tmp_path_factory.mktemp("photo") / "photo.tif",
+        photo_pixels(),
+        crs="EPSG:32635",
+        transform=Affine(10, 0, 360_000, 0, -10, 6_720_000),
+    )
+    model = Dinov3(model=str(tiny_vit), device="cpu")
+    options = EmbedOptions(dataset_id="photo", grid=Grid(size=PHOTO_SIDE), model=model, quality_checks=False)
+    set_state(store, embed_raster(store, str(raster), options).manifest, "ready")
+    rebuild_collection(store, "photos", datasets=["photo"])
+    return Dataset.open(store, "photo")
+
+
+@pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the service an empty cache folder, and return it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
