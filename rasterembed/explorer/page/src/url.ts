@@ -19,9 +19,9 @@ export interface SharedState {
     swipe: SwipeState | null;
 }
 
-export const LARGEST_K = 1000;
+export const LARGEST_K = 500;
 /** Most tiles of `like` or `unlike`, and most corners of a polygon, that are taken from a URL. */
-const MOST_VALUES = 200;
+const MOST_VALUES = 100;
 const LONGEST_NAME = 512;
 const KINDS: readonly ViewKind[] = ['datasets', 'collections'];
 const PICKS: readonly Pick[] = ['all', 'latest', 'clearest'];
