@@ -1,4 +1,6 @@
 import {useEffect, useRef} from 'preact/hooks';
+import {map} from '../map/camera.ts';
+import {mapBusy} from '../map/layers.ts';
 import {mountMap} from '../map/map.ts';
 import {store, valueOf} from '../state.ts';
 import './MapView.css';
@@ -11,5 +13,6 @@ export function MapView() {
         if (!known || !container.current) return;
         return mountMap(container.current, valueOf(store.peek())?.basemap ?? null);
     }, [known]);
-    return <div ref={container} class="map" role="application" aria-label="Map" />;
+    const busy = map.value === null || mapBusy.value;
+    return <div ref={container} class="map" role="application" aria-label="Map" aria-busy={busy} />;
 }
