@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.commands.dataset_texts import size_text
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from tasks.policy import artifact_key
 
 _SHOWN_LETTERS = 60
 """Largest number of letters of a name in a table. A longer name would make the table wider than Prefect's page."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -26,7 +27,7 @@ from tasks.artifacts import search_line, shortened
 from tasks.collection_qa import CollectionQaSteps
 from tasks.events import report_collection, report_scene
 from tasks.index import log_index
-from tasks.policy import STEP, artifact_key
+from tasks.policy import STEP
 from tasks.progress import shown
 from tasks.scene_batches import CountedScenes, SceneFleet, embed_batch, embed_counted, embed_scenes_on_workers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.collection_pipeline import CollectionSteps
@@ -13,7 +14,7 @@ from rasterembed.qa.collection_report import CollectionReport, collection_markdo
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tasks.policy import STEP, artifact_key
+from tasks.policy import STEP
 
 
 class CollectionQaSteps(CollectionSteps):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from typing import Any
 
 from prefect import Task
@@ -32,17 +31,6 @@ STEP: dict[str, Any] = {
     "persist_result": False,
 }
 """Options of every task."""
-
-
-def artifact_key(kind: str, dataset_id: str) -> str:
-    """Return the key of a dataset's artifact. Prefect allows only a-z, 0-9 and dashes in a key.
-
-    Args:
-        kind: what the artifact shows.
-        dataset_id: name of a dataset, or a pattern for names. The key for all datasets ends with `all`.
-    """
-    name = re.sub("[^a-z0-9]", "-", dataset_id.lower()).strip("-") or "all"
-    return f"{kind}-{name}"
 
 
 class _ForPeople(logging.Filter):

@@ -18,9 +18,9 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Progress
-from tasks.policy import artifact_key
 
 _UPDATE_S = 3.0
 """Seconds between updates of the progress artifact. Each update is a request to the server."""

@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.escape import escape_markdown
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
-from tasks.policy import STEP, artifact_key
+from tasks.policy import STEP
 
 
 @task(name="qa-metrics", **STEP)

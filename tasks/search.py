@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 
+from rasterembed.artifact_key import artifact_key
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
@@ -18,7 +19,7 @@ from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import OutputFile
 from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.store.object_store import ObjectStore
-from tasks.policy import STEP, artifact_key
+from tasks.policy import STEP
 
 
 @dataclass(frozen=True)

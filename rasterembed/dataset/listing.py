@@ -72,6 +72,31 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
         >>> list_datasets(ObjectStore(root=tempfile.mkdtemp()))
         []
     """
+    listed = find_datasets(store)
+    pending = [(dataset_id, *plan) for dataset_id, plan in listed.unfinished.items()]
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
+        found = pool.map(lambda entry: _summary(store, *entry), listed.committed.items())
+        finished = [summary for summary in found if summary is not None]
+        unfinished = list(pool.map(lambda entry: _unfinished(store, *entry), pending))
+    return sorted([*finished, *unfinished], key=lambda summary: summary.id)
+
+
+@dataclass(frozen=True)
+class FoundDatasets:
+    """The datasets of a store, without their content."""
+
+    committed: dict[str, float]
+    """Time of the last write of the manifest, in seconds since 1970, by the id of the dataset."""
+    unfinished: dict[str, tuple[float, str]]
+    """Time of the last write of the newest plan, and its key, by the id of a dataset without a manifest."""
+
+
+def find_datasets(store: ObjectStore) -> FoundDatasets:
+    """List the datasets of a store. No object is read.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
     committed: dict[str, float] = {}
     planned: dict[str, tuple[float, str]] = {}
     for key, info in store.find(DATASETS_FOLDER):
@@ -80,12 +105,8 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
             committed[manifest_of] = info.modified
         if plan_of is not None and _is_dataset_id(plan_of):
             planned[plan_of] = max((info.modified, key), planned.get(plan_of, (0.0, "")))
-    pending = [(dataset_id, *plan) for dataset_id, plan in planned.items() if dataset_id not in committed]
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
-        found = pool.map(lambda entry: _summary(store, *entry), committed.items())
-        finished = [summary for summary in found if summary is not None]
-        unfinished = list(pool.map(lambda entry: _unfinished(store, *entry), pending))
-    return sorted([*finished, *unfinished], key=lambda summary: summary.id)
+    unfinished = {dataset_id: plan for dataset_id, plan in planned.items() if dataset_id not in committed}
+    return FoundDatasets(committed, unfinished)
 
 
 def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSummary | None:
@@ -122,15 +143,30 @@ def _unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) 
         key: key of the newest plan.
     """
     summary = DatasetSummary(dataset_id, Unlisted.UNFINISHED, datetime.fromtimestamp(modified, UTC))
+    plan = read_unfinished_plan(store, dataset_id, key)
+    if plan is None:
+        return summary
+    return replace(summary, tiles=plan.sharding.tile_count, model=plan.model.name, raster=plan.source.uri)
+
+
+def read_unfinished_plan(store: ObjectStore, dataset_id: str, key: str) -> Plan | None:
+    """Return the plan of an unfinished dataset. None if it cannot be used: the next run then writes it again.
+
+    Args:
+        store: the store.
+        dataset_id: name of the dataset.
+        key: key of the plan.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
     try:
         plan = read_model(store, key, Plan, name="plan", remedy="embed the raster again")
     except StoreError:
         raise
-    except DataError:  # The next run writes the plan again.
-        return summary
-    if plan is None or why_unusable(plan, dataset_id) is not None:
-        return summary
-    return replace(summary, tiles=plan.sharding.tile_count, model=plan.model.name, raster=plan.source.uri)
+    except DataError:
+        return None
+    return None if plan is None or why_unusable(plan, dataset_id) is not None else plan
 
 
 def _is_dataset_id(name: str) -> bool:

@@ -20,7 +20,7 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
-from rasterembed.errors import ObjectMissingError, UsageError
+from rasterembed.errors import ObjectMissingError, StoreUnavailableError, UsageError
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import Limits
 from rasterembed.model.choice import Device
@@ -409,7 +409,9 @@ def open_view(store: ObjectStore, kind: ViewKind, id: str, version: str, device:
     return View(store, kind, id, version, content, device)
 
 
-def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) -> ProblemError:
+def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) -> Exception:
+    if store.folder_is_missing:
+        return StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
     return ProblemError(
         404,
         ProblemType.UNKNOWN_VIEW,

@@ -150,7 +150,8 @@ class CollectionQaError(DataError):
         super().__init__(text)
 
 
-_CAPTIONS = {"scenes.png": "Scenes by state", "vectors.png": "Mean vectors of the scenes"}
+CAPTIONS = {"scenes.png": "Scenes by state", "vectors.png": "Mean vectors of the scenes"}
+"""Titles of the pictures, by file name."""
 
 
 def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] | None = None) -> str:
@@ -173,7 +174,7 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
     ]
     if report.coverage is not None:
         lines += ["", "## Coverage", "", _coverage(report.coverage)]
-    lines += picture_lines(report, _CAPTIONS, addresses) + metric_lines(report.metrics)
+    lines += picture_lines(report, CAPTIONS, addresses) + metric_lines(report.metrics)
     lines += _failures(report) + _outliers(report) + _duplicates(report)
     return "\n".join(lines) + "\n"
 

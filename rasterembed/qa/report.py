@@ -170,11 +170,12 @@ def impossible_numbers(value: object, place: str = "") -> Iterator[str]:
         yield from impossible_numbers(inner, f"{place}.{name}" if place else name)
 
 
-_CAPTIONS = {
+CAPTIONS = {
     "coverage.png": "Which tiles have a vector",
     "pca.png": "The vectors as colour",
     "norms.png": "Norms and valid fractions",
 }
+"""Titles of the pictures, by file name."""
 
 
 def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> str:
@@ -193,7 +194,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
         f"Fingerprint {markdown_code(report.fingerprint[:12])}, {report.created:%Y-%m-%d %H:%M} UTC.",
         "",
         *summary_lines(report),
-        *picture_lines(report, _CAPTIONS, addresses),
+        *picture_lines(report, CAPTIONS, addresses),
     ]
     if "pca.tif" in report.pictures:
         lines += ["", "`pca.tif`, in the same folder of the store, is this colour map as a georeferenced raster."]

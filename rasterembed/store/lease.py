@@ -182,6 +182,19 @@ def hold_lease(
         lease._release()
 
 
+def running_run(store: ObjectStore, layout: Layout) -> str | None:
+    """Return the name of the run that writes a dataset or a collection now. None if no run does.
+
+    The lease of a dead run counts until it expires. See `DURATION_S`.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    number = _highest_number(store, layout)
+    holder = _parse(store.read(layout.lease(number), _MAX_BYTES) or b"") if number else None
+    return holder.run_id if holder is not None and holder.expires >= time.time() else None
+
+
 def _take(
     store: ObjectStore,
     layout: Layout,

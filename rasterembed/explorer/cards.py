@@ -1,0 +1,362 @@
+"""Cards: what the page says about each dataset and each collection of the store."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+
+import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field
+
+from rasterembed.collection.collection import Collection, find_collection
+from rasterembed.collection.members import collection_of
+from rasterembed.collection.scene_row import QaVerdict
+from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.summaries import Unreadable
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.extent import outline
+from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished_plan
+from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError
+from rasterembed.explorer.boxes import Box, covering_box
+from rasterembed.explorer.views import ViewKind, box_of
+from rasterembed.search.engines.engine import IndexUnusableError
+from rasterembed.search.index.description import read_any_index
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, DatasetLayout
+from rasterembed.store.lease import running_run
+from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.stored_model import read_model
+
+_THREADS = 8
+"""Number of datasets and collections that are read at the same time. On S3, each read is a request."""
+
+_FRESH_S = 2.0
+"""Seconds for which the listing of the store is used again."""
+
+_SLOWER = 5.0
+"""A listing that takes long is used again for this many times the seconds that it took."""
+
+
+class Progress(BaseModel):
+    """How far a run is that has not ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shards: int | None
+    """Number of shards in the plan. None for a collection, because the number of its scenes is not known."""
+    done: int
+    """Number of shards that are written. For a collection: number of scenes in the catalogue."""
+    running: bool
+    """Whether a run writes now. If not, the run was killed, and the same command continues it."""
+
+
+class Quality(BaseModel):
+    """The verdict of the quality checks."""
+
+    model_config = ConfigDict(frozen=True)
+
+    passed: bool
+    line: str
+    """The verdict in one line, for people."""
+
+
+class Card(BaseModel):
+    """A dataset or a collection in the list of the store. Values that are not known are None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: ViewKind
+    id: str
+    state: str
+    """`ready`, `embedded`, `failed_qa`, `embedding`, `unfinished` or `unreadable`."""
+    problem: str | None = None
+    """Why it cannot be read, in one line. None if it can be read."""
+    model: str | None = None
+    created: datetime | None = None
+    modified: datetime | None = None
+    tiles: int | None = None
+    """Number of planned tiles."""
+    rows: int | None = None
+    """Number of embedded tiles."""
+    skipped: int | None = None
+    scenes: int | None = None
+    """Number of scenes of a collection. None for a dataset."""
+    bytes: int | None = None
+    """Size of the vectors' files, in bytes."""
+    bbox: Box | None = None
+    """West, south, east, north in degrees. West is greater than east if the box crosses the antimeridian."""
+    first: datetime | None = None
+    """First time of acquisition, UTC."""
+    last: datetime | None = None
+    """Last time of acquisition, UTC."""
+    raster: str | None = None
+    """Address of the raster of a dataset."""
+    qa: Quality | None = None
+    index: str | None = None
+    """Engine of the vector index. None if there is none that can be used."""
+    progress: Progress | None = None
+    """How far the run is. None if nothing is unfinished."""
+
+
+class Running(BaseModel):
+    """A dataset or a collection that is not finished."""
+
+    kind: ViewKind
+    id: str
+    shards: int | None
+    done: int
+    running: bool
+    modified: datetime | None
+
+
+class Cards:
+    """The cards of a store. A card is read again only if its objects have changed.
+
+    Args:
+        store: the store.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._kept: dict[Hashable, tuple[Hashable, Card]] = {}
+        self._read: tuple[float, list[Card]] | None = None
+
+    def all(self) -> list[Card]:
+        """Return the cards of all datasets and collections, in the order of their ids.
+
+        The scenes of a collection have no cards: they may be a hundred thousand.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        with self._lock:  # Several pages that ask at the same time share one listing.
+            now = time.monotonic()
+            if self._read is not None and now < self._read[0]:
+                return self._read[1]
+            cards = self._list()
+            took = time.monotonic() - now
+            self._read = (time.monotonic() + max(_FRESH_S, _SLOWER * took), cards)
+            return cards
+
+    def running(self) -> list[Running]:
+        """Return the unfinished datasets, and the collections whose run has not ended.
+
+        Raises:
+            StoreError: if the store refuses or does not answer.
+        """
+        return [
+            Running(kind=card.kind, id=card.id, modified=card.modified, **dict(card.progress))
+            for card in self.all()
+            if card.progress is not None
+        ]
+
+    def _list(self) -> list[Card]:
+        if self._store.folder_is_missing:
+            raise StoreUnavailableError(f"there is no folder {self._store.root}: it was removed, or is not mounted")
+        collections = _find_collections(self._store)
+        datasets = find_datasets(self._store)
+        indexes = {key: info.version for key, info in self._store.find("indexes") if key.endswith("/index.json")}
+        jobs: list[Callable[[], Card | None]] = []
+        for id, modified in datasets.committed.items():
+            if collection_of(id) not in collections:
+                index = indexes.get(DatasetLayout(id).vector_index_info)
+                jobs.append(partial(self._kept_card, ViewKind.DATASETS, id, (modified, index), _dataset_card))
+        for id, (modified, key) in datasets.unfinished.items():
+            if collection_of(id) not in collections:
+                jobs.append(partial(_unfinished_card, self._store, id, modified, key))
+        for id, versions in collections.items():
+            jobs.append(partial(self._kept_card, ViewKind.COLLECTIONS, id, versions, _collection_card))
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="card") as pool:
+            cards = [card for card in pool.map(lambda job: job(), jobs) if card is not None]
+        present = {(card.kind, card.id) for card in cards}
+        self._kept = {key: kept for key, kept in self._kept.items() if key in present}
+        return sorted(cards, key=lambda card: card.id)
+
+    def _kept_card(
+        self, kind: ViewKind, id: str, version: Hashable, read: Callable[[ObjectStore, str], Card | None]
+    ) -> Card | None:
+        """Return the card of a committed dataset or a collection. It is read again only if its version has changed."""
+        kept = self._kept.get((kind, id))
+        if kept is not None and kept[0] == version:
+            card: Card | None = kept[1]
+        else:
+            card = read(self._store, id)
+            if card is not None:
+                self._kept[(kind, id)] = version, card
+        if card is not None and card.state == CollectionState.EMBEDDING:
+            running = running_run(self._store, CollectionLayout(id)) is not None
+            card = card.model_copy(update={"progress": Progress(shards=None, done=card.scenes or 0, running=running)})
+        return card
+
+
+def _find_collections(store: ObjectStore) -> dict[str, tuple[str, ...]]:
+    """Return the versions of the objects that a card shows, by the id of the collection. No object is read."""
+    found: dict[str, list[str]] = {}
+    described = set()
+    for key, info in store.find(COLLECTIONS_FOLDER):
+        id = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
+        try:
+            layout = CollectionLayout(id)
+        except UsageError:  # A person may have made a folder whose name is not a collection id.
+            continue
+        if key == layout.stac_collection:
+            described.add(id)
+        if key in (layout.stac_collection, layout.catalogue, layout.table, layout.vector_index_info):
+            found.setdefault(id, []).append(f"{key} {info.size} {info.version}")
+    return {id: tuple(sorted(found[id])) for id in described}
+
+
+def _dataset_card(store: ObjectStore, id: str) -> Card | None:
+    """Return the card of a committed dataset, or None if it was deleted after it was listed."""
+    try:
+        manifest = read_manifest(store, id)
+        if manifest is None:
+            return None
+        return card_of_dataset(Dataset(store, manifest))
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return Card(kind=ViewKind.DATASETS, id=id, state=Unlisted.UNREADABLE, problem=str(error))
+
+
+def card_of_dataset(dataset: Dataset) -> Card:
+    """Return the card of a dataset.
+
+    Raises:
+        DataError: if its plan cannot be read.
+    """
+    manifest, plan = dataset.manifest, dataset.plan
+    return Card(
+        kind=ViewKind.DATASETS,
+        id=dataset.id,
+        state=manifest.state,
+        model=manifest.model,
+        created=manifest.created,
+        modified=_modified(dataset.store, dataset.layout.manifest),
+        tiles=manifest.tiles,
+        rows=manifest.rows,
+        skipped=manifest.skipped,
+        bytes=manifest.bytes,
+        bbox=box_of(outline(plan)),
+        first=plan.profile.acquired,
+        last=plan.profile.acquired,
+        raster=plan.source.uri,
+        qa=_quality_of_dataset(manifest),
+        index=_index_engine(VectorFiles.of_dataset(dataset)),
+    )
+
+
+def _quality_of_dataset(manifest: Manifest) -> Quality | None:
+    match manifest.state:
+        case "ready":
+            return Quality(passed=True, line="The quality checks passed.")
+        case "failed_qa":
+            return Quality(passed=False, line=manifest.reason or "The quality checks did not pass.")
+        case _:
+            return None
+
+
+def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> Card:
+    """Return the card of a dataset without a manifest, with the progress of its run."""
+    plan, layout = read_unfinished_plan(store, id, key), DatasetLayout(id)
+    card = Card(
+        kind=ViewKind.DATASETS, id=id, state=Unlisted.UNFINISHED, modified=datetime.fromtimestamp(modified, UTC)
+    )
+    if plan is None:
+        return card
+    written = store.sizes(layout.shards_folder)
+    wanted = (layout.shard_name(plan.fingerprint, number) for number in range(plan.sharding.count))
+    return card.model_copy(
+        update={
+            "model": plan.model.name,
+            "tiles": plan.sharding.tile_count,
+            "bbox": box_of(outline(plan)),
+            "first": plan.profile.acquired,
+            "last": plan.profile.acquired,
+            "raster": plan.source.uri,
+            "progress": Progress(
+                shards=plan.sharding.count,
+                done=sum(name in written for name in wanted),
+                running=running_run(store, layout) is not None,
+            ),
+        }
+    )
+
+
+def _collection_card(store: ObjectStore, id: str) -> Card | None:
+    """Return the card of a collection, or None if it was deleted after it was listed."""
+    try:
+        collection = find_collection(store, id)
+        return None if collection is None else card_of_collection(collection)
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        return Card(kind=ViewKind.COLLECTIONS, id=id, state=Unreadable.UNREADABLE, problem=str(error))
+
+
+def card_of_collection(collection: Collection) -> Card:
+    """Return the card of a collection.
+
+    Raises:
+        DataError: if its catalogue or the description of its table cannot be read.
+    """
+    catalogue, table = collection.catalogue, collection.table
+    boxes = [box for box in map(box_of, catalogue.geometry()) if box is not None]
+    _, (first, last) = catalogue.extent()
+    skipped = int(pc.sum(catalogue.table["skipped"]).as_py() or 0)
+    return Card(
+        kind=ViewKind.COLLECTIONS,
+        id=collection.id,
+        state=collection.state,
+        model=collection.configuration.model.name,
+        modified=_modified(collection.store, collection.layout.stac_collection),
+        tiles=catalogue.vectors + skipped,
+        rows=catalogue.vectors,
+        skipped=skipped,
+        scenes=catalogue.count,
+        bytes=None if table is None else sum(part.bytes for part in table.parts),
+        bbox=covering_box(boxes),
+        first=first,
+        last=last,
+        qa=_quality_of_collection(collection),
+        index=None if table is None or not table.rows else _index_engine(VectorFiles.of_table(collection, table)),
+    )
+
+
+class _Verdict(BaseModel):
+    verdict: QaVerdict
+    breached: tuple[str, ...] = ()
+
+
+class _Checked(BaseModel):
+    """The entry of a stored STAC Collection about its quality."""
+
+    qa: _Verdict | None = Field(default=None, alias="rasterembed:qa")
+
+
+def _quality_of_collection(collection: Collection) -> Quality | None:
+    remedy = "check the collection again"
+    found = read_model(collection.store, collection.layout.stac_collection, _Checked, name="collection", remedy=remedy)
+    if found is None or found.qa is None:
+        return None
+    if found.qa.verdict is QaVerdict.PASSED:
+        return Quality(passed=True, line="The quality checks passed.")
+    return Quality(passed=False, line=f"The quality checks did not pass: {', '.join(found.qa.breached)}.")
+
+
+def _modified(store: ObjectStore, key: str) -> datetime:
+    return datetime.fromtimestamp(store.describe_object(key).modified, UTC)
+
+
+def _index_engine(files: VectorFiles) -> str | None:
+    """Return the engine of a vector index, or None if there is none that can be used."""
+    try:
+        return read_any_index(files).engine
+    except IndexUnusableError:
+        return None
