@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from rasterembed.explorer.body_limit import BodyLimit
+from rasterembed.explorer.cards import Cards
 from rasterembed.explorer.dependencies import Explorer
 from rasterembed.explorer.headers import CheckedSender, SecurityHeaders
 from rasterembed.explorer.limits import WorkLimits
@@ -47,6 +48,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
         settings=settings,
         store=settings.store,
         views=views,
+        cards=Cards(settings.store),
         work=WorkLimits(settings.limits),
         page_files=PageFiles(),
         sign_in=sign_in,

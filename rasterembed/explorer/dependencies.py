@@ -8,6 +8,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from rasterembed.explorer.cards import Cards
 from rasterembed.explorer.limits import WorkLimits
 from rasterembed.explorer.page_files import PageFiles
 from rasterembed.explorer.settings import ExplorerSettings
@@ -24,6 +25,7 @@ class Explorer:
     settings: ExplorerSettings
     store: ObjectStore
     views: Views
+    cards: Cards
     work: WorkLimits
     page_files: PageFiles
     sign_in: SignIn

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import time
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers
@@ -57,15 +57,15 @@ _FORM = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in to the explorer</title>
-<link rel="stylesheet" href="/sign-in.css">
+<link rel="stylesheet" href="sign-in.css">
 </head>
 <body>
 <main>
 <h1>Sign in to the explorer</h1>
-<form method="post" action="/sign-in">
+<form method="post" action="sign-in">
 <label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus{described}>
-{problem}<input type="hidden" name="state" value="{state}">
+{problem}<input type="hidden" name="next" value="{state}">
 <button type="submit">Sign in</button>
 </form>
 </main>
@@ -141,14 +141,27 @@ class SignedIn:
 
 def _refusal(scope: Scope) -> Response:
     if scope["path"] == _PAGE and scope["method"] in ("GET", "HEAD"):
-        state = scope["query_string"].decode("ascii", errors="replace")
-        return Response(status_code=303, headers={"Location": f"/sign-in?{_clean(state)}"})
+        state = _clean(scope["query_string"].decode("ascii", errors="replace"))
+        return Response(
+            status_code=303, headers={"Location": f"sign-in?next={quote(f'?{state}')}" if state else "sign-in"}
+        )
     return ProblemError(
         401,
         ProblemType.SIGN_IN,
         "the token is missing or wrong: sign in at /sign-in, or send the header `Authorization: Bearer TOKEN`",
         {"WWW-Authenticate": "Bearer"},
     ).response()
+
+
+def state_of(next: str) -> str:
+    """Return the state of the page that a person wanted to open: the query of its address.
+
+    Only the query is taken, and it is added to the address of the page. So no link leads a person elsewhere.
+
+    Args:
+        next: address of the page, as the page and this module give it to the sign-in page.
+    """
+    return _clean(next.partition("?")[2])
 
 
 def sign_in_form(state: str, *, is_wrong: bool = False) -> Response:
@@ -160,7 +173,7 @@ def sign_in_form(state: str, *, is_wrong: bool = False) -> Response:
     """
     problem = '<p class="problem" id="problem" role="alert">This token is wrong. Try again.</p>\n' if is_wrong else ""
     described = ' aria-invalid="true" aria-describedby="problem"' if is_wrong else ""
-    text = _FORM.format(state=escape_html(_clean(state)), problem=problem, described=described)
+    text = _FORM.format(state=escape_html(f"?{state}"), problem=problem, described=described)
     return Response(text, 401 if is_wrong else 200, media_type="text/html; charset=utf-8")
 
 
@@ -176,10 +189,10 @@ def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
         fields = parse_qs(body.decode("ascii", errors="replace"), max_num_fields=8)
     except ValueError:
         fields = {}
-    state = _clean(fields.get("state", [""])[0])
+    state = state_of(fields.get("next", [""])[0])
     if not sign_in.accepts(fields.get("token", [""])[0].strip()):
         return sign_in_form(state, is_wrong=True)
-    response = Response(status_code=303, headers={"Location": f"/?{state}" if state else "/"})
+    response = Response(status_code=303, headers={"Location": f"./?{state}" if state else "./"})
     if sign_in.is_needed:
         response.set_cookie(
             sign_in.cookie,
@@ -194,7 +207,7 @@ def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
 
 def sign_out(sign_in: SignIn) -> Response:
     """Return the sign-in page, and remove the cookie."""
-    response = Response(status_code=303, headers={"Location": "/sign-in"})
+    response = Response(status_code=303, headers={"Location": "sign-in"})
     response.delete_cookie(sign_in.cookie, httponly=True, samesite="strict")
     return response
 

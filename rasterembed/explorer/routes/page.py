@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from rasterembed.explorer.dependencies import UsedExplorer
-from rasterembed.explorer.sign_in import STYLE, answer_form, sign_in_form, sign_out
+from rasterembed.explorer.sign_in import STYLE, answer_form, sign_in_form, sign_out, state_of
 
 router = APIRouter(tags=["page"])
 
@@ -42,7 +42,7 @@ def asset(name: str, request: Request, explorer: UsedExplorer) -> Response:
 @router.api_route("/sign-in", methods=_READ, include_in_schema=False)
 async def sign_in_page(request: Request) -> Response:
     """Return the sign-in page."""
-    return sign_in_form(request.url.query)
+    return sign_in_form(state_of(request.query_params.get("next", "")))
 
 
 @router.get("/sign-in.css", include_in_schema=False)

@@ -1,0 +1,196 @@
+"""Details of a view: its card, and everything else that the page needs to show it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import date
+from typing import Any
+
+import numpy as np
+import shapely
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.artifact_key import artifact_key
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.extent import outline
+from rasterembed.explorer.boxes import Box
+from rasterembed.explorer.cards import Card, card_of_collection, card_of_dataset
+from rasterembed.explorer.imagery.raster_place import RasterPlace
+from rasterembed.explorer.imagery.reading import smallest_zoom
+from rasterembed.explorer.made_up_place import MadeUpPlace
+from rasterembed.explorer.map_tile import EARTH_WIDTH_M, MAX_ZOOM, SIDE
+from rasterembed.explorer.qa_pictures import QaPicture, pictures_of
+from rasterembed.explorer.views import SceneInfo, View
+
+_OUTLINES = 500
+"""Largest number of scenes whose outlines are joined. The outline of more scenes is the box around them."""
+
+_SAMPLED = 5
+"""Number of scenes of a collection whose rasters are asked for their zoom."""
+
+
+class DateOfView(BaseModel):
+    """A day on which scenes of a view were acquired."""
+
+    model_config = ConfigDict(frozen=True)
+
+    date: date
+    """The day, UTC."""
+    scenes: int
+    rows: int
+    """Number of vectors of these scenes."""
+
+
+class ColourChoice(BaseModel):
+    """A way to colour the tiles."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    label: str
+    """Name for people."""
+
+
+class ViewDetails(Card):
+    """A dataset or a collection with everything that the page needs to show it."""
+
+    v: str
+    """Version of the view. It changes with the content. Pictures with it in their address never change."""
+    dimensions: int
+    """Length of a vector."""
+    pooling: str
+    grid: str
+    """The grid of tiles in one line, for people."""
+    radiometry: str | None
+    """How pixels became colours, in one line. None for a collection: each scene has its own."""
+    tile_size: int
+    """Width and height of a tile, px."""
+    outline: dict[str, Any] | None
+    """Outline of the rasters as a GeoJSON geometry. None if there is no scene with vectors."""
+    on_earth: bool
+    """Whether the rasters have a place on Earth. If not, the map shows them at a made-up place."""
+    dates: tuple[DateOfView, ...]
+    colours: tuple[ColourChoice, ...]
+    images_allowed: bool
+    """Whether the view can be searched by an image."""
+    pictures: tuple[QaPicture, ...]
+    """Pictures of the quality report."""
+    prefect_url: str | None
+    """Page of Prefect with the result of the run. None if no address of Prefect is configured."""
+    min_zoom: int
+    """Smallest zoom at which the rasters are drawn."""
+    max_zoom: int
+    """Zoom at which a pixel of a raster is about as large as one of the map."""
+
+
+def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
+    """Return the details of a view.
+
+    Args:
+        view: the view.
+        prefect_ui: address of Prefect's pages, or None.
+
+    Raises:
+        DataError: if a file of the view cannot be read.
+    """
+    content, scenes = view.content, view.scenes
+    card = card_of_dataset(content) if isinstance(content, Dataset) else card_of_collection(content)
+    if isinstance(content, Dataset):
+        model, grid = content.plan.model, content.plan.sharding.grid
+        radiometry = content.radiometry.describe()
+    else:
+        model, grid, radiometry = content.configuration.model, content.configuration.grid, None
+    place = _made_up_place(view)
+    shape = view.keep("outline", lambda: _outline(view, scenes, card.bbox, place))
+    low, high = view.keep("zooms", lambda: _zooms(view, scenes, place))
+    kind = "dataset" if isinstance(content, Dataset) else "collection"
+    return ViewDetails(
+        **dict(card) | {"bbox": card.bbox if place is None else _box_of_place(place)},
+        v=view.version,
+        dimensions=model.dimensions,
+        pooling=model.pooling,
+        grid=grid.describe(),
+        radiometry=radiometry,
+        tile_size=grid.size,
+        outline=None if shape is None else shapely.geometry.mapping(shape),
+        on_earth=any(scene.bbox is not None for scene in scenes),
+        dates=_dates(scenes),
+        colours=_colours(view),
+        images_allowed=any(scene.state == "ready" for scene in scenes),
+        pictures=pictures_of(view),
+        prefect_url=None if prefect_ui is None else f"{prefect_ui}/artifacts/key/{artifact_key(kind, view.id)}",
+        min_zoom=low,
+        max_zoom=high,
+    )
+
+
+def _made_up_place(view: View) -> MadeUpPlace | None:
+    """Return the place on the map of a dataset without a place on Earth, or None for all other views."""
+    if not isinstance(view.content, Dataset) or view.content.plan.profile.on_earth:
+        return None
+    profile = view.content.plan.profile
+    return MadeUpPlace(profile.width, profile.height)
+
+
+def _box_of_place(place: MadeUpPlace) -> Box:
+    lon, lat = place.lonlats(np.array([0.0, place.width]), np.array([place.height, 0.0]))
+    return float(lon[0]), float(lat[0]), float(lon[1]), float(lat[1])
+
+
+def _outline(
+    view: View, scenes: tuple[SceneInfo, ...], bbox: Box | None, place: MadeUpPlace | None
+) -> shapely.Geometry | None:
+    """Return the outline of all rasters, or of the box around them if they are many."""
+    if place is not None:
+        return shapely.box(*_box_of_place(place))
+    if isinstance(view.content, Dataset):
+        return outline(view.content.plan)
+    if len(scenes) <= _OUTLINES:
+        geometry = view.content.catalogue.geometry()
+        placed = geometry[~(shapely.is_missing(geometry) | shapely.is_empty(geometry))]
+        return shapely.union_all(placed) if len(placed) else None
+    if bbox is None:
+        return None
+    west, south, east, north = bbox
+    if west <= east:
+        return shapely.box(west, south, east, north)
+    return shapely.multipolygons([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
+
+
+def _zooms(view: View, scenes: tuple[SceneInfo, ...], place: MadeUpPlace | None) -> tuple[int, int]:
+    """Return the smallest zoom at which the rasters are drawn, and the zoom of their own pixels."""
+    if place is not None:
+        assert isinstance(view.content, Dataset)
+        native = min(max(math.ceil(math.log2(EARTH_WIDTH_M / (SIDE * place.pixel))), 0), MAX_ZOOM)
+        return smallest_zoom(view.content.plan.profile.original, native), native
+    placed = [scene for scene in scenes if scene.bbox is not None]
+    found = []
+    for scene in placed[:: max(1, len(placed) // _SAMPLED)][:_SAMPLED]:
+        plan = view.dataset(scene.dataset_id).plan
+        native = RasterPlace(plan).native_zoom()
+        found.append((smallest_zoom(plan.profile.original, native), native))
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else (0, 0)
+
+
+def _dates(scenes: tuple[SceneInfo, ...]) -> tuple[DateOfView, ...]:
+    """Return the days of acquisition, the earliest first."""
+    counts: Counter[date] = Counter()
+    rows: Counter[date] = Counter()
+    for scene in scenes:
+        if scene.acquired is not None:
+            counts[scene.acquired.date()] += 1
+            rows[scene.acquired.date()] += scene.rows
+    return tuple(DateOfView(date=day, scenes=counts[day], rows=rows[day]) for day in sorted(counts))
+
+
+def _colours(view: View) -> tuple[ColourChoice, ...]:
+    labels = {
+        "pca": "Vectors (PCA)",
+        "validity": "Valid pixels",
+        "qa": "Quality",
+        "cluster": "Classes",
+        "date": "Date",
+        "similarity": "Similarity",
+    }
+    return tuple(ColourChoice(name=name, label=label) for name, label in labels.items())
