@@ -19,9 +19,12 @@ export interface SharedState {
     swipe: SwipeState | null;
 }
 
+/** Most tiles of an answer. The service refuses more. */
 export const LARGEST_K = 500;
-/** Most tiles of `like` or `unlike`, and most corners of a polygon, that are taken from a URL. */
-const MOST_VALUES = 100;
+/** Most tiles of `like` or `unlike` that are taken from a URL. The service refuses more. */
+const MOST_EXAMPLES = 100;
+/** Most corners of a polygon that are taken from a URL. */
+const MOST_CORNERS = 200;
 const LONGEST_NAME = 512;
 const KINDS: readonly ViewKind[] = ['datasets', 'collections'];
 const PICKS: readonly Pick[] = ['all', 'latest', 'clearest'];
@@ -64,15 +67,23 @@ function bbox(text: string | null): Bbox | null {
     return onEarth && south <= north ? [west, south, east, north] : null;
 }
 
+/** Read a corner of a polygon. Beyond longitude 180 or -180, the polygon goes on over the antimeridian. */
+function corner(text: string): [number, number] | null {
+    const values = numbers(text, 2);
+    if (!values) return null;
+    const [lon, lat] = values as [number, number];
+    return Math.abs(lon) <= 360 && isLatitude(lat) ? [lon, lat] : null;
+}
+
 /** Read the corners "lon,lat;lon,lat;…" of a polygon without holes. The URL leaves out the last corner, the first again. */
 function polygon(text: string | null): Polygon | null {
     if (text === null) return null;
-    const corners = text.split(';', MOST_VALUES + 1).map((part) => lonLat(part));
-    if (corners.length < 3 || corners.length > MOST_VALUES) return null;
+    const corners = text.split(';', MOST_CORNERS + 1).map((part) => corner(part));
+    if (corners.length < 3 || corners.length > MOST_CORNERS) return null;
     const ring: [number, number][] = [];
-    for (const corner of corners) {
-        if (!corner) return null;
-        ring.push(corner);
+    for (const place of corners) {
+        if (!place) return null;
+        ring.push(place);
     }
     return {type: 'Polygon', coordinates: [[...ring, ring[0] as [number, number]]]};
 }
@@ -93,7 +104,7 @@ export function viewKeyOf(text: string | null): ViewKey | null {
 }
 
 function names(values: string[]): string[] {
-    return [...new Set(values.filter((name) => name !== '' && name.length <= LONGEST_NAME))].slice(0, MOST_VALUES);
+    return [...new Set(values.filter((name) => name !== '' && name.length <= LONGEST_NAME))].slice(0, MOST_EXAMPLES);
 }
 
 function swipeOf(text: string | null): SwipeState | null {
