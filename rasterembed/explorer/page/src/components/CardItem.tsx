@@ -10,6 +10,7 @@ import './CardItem.css';
 /** A dataset or a collection in the list. The whole card is a button that opens it. */
 export function CardItem({card}: {card: Card}) {
     const facts = factsOf(card);
+    const isMarked = markedCard.value?.kind === card.kind && markedCard.value.id === card.id;
     const mark = (): void => {
         markedCard.value = {kind: card.kind, id: card.id};
     };
@@ -20,7 +21,7 @@ export function CardItem({card}: {card: Card}) {
         <li>
             <button
                 type="button"
-                class="card"
+                class={`card ${isMarked ? 'marked' : ''}`}
                 onClick={() => openViewOf(card)}
                 onMouseEnter={mark}
                 onMouseLeave={unmark}

@@ -1,5 +1,5 @@
 /** The base of the map: land, borders and a graticule, drawn from a file of the page. It works without internet. */
-import type {Map as MapLibreMap, StyleSpecification} from 'maplibre-gl';
+import type {LayerSpecification, Map as MapLibreMap, StyleSpecification} from 'maplibre-gl';
 import type {FeatureCollection} from 'geojson';
 
 /** Colours of the map, which `theme.css` holds as variables. */
@@ -52,10 +52,35 @@ export function graticule(step: number): FeatureCollection {
     };
 }
 
-export type PaintProperty = Parameters<MapLibreMap['setPaintProperty']>[1];
-
 /** Id of the first layer above the base. Rasters and tiles are inserted between the base and this layer. */
 export const ABOVE_RASTERS = 'above-rasters';
+
+/** Return the layers of the base without internet. */
+export function baseLayers(colours: MapColours): LayerSpecification[] {
+    return [
+        {id: 'sea', type: 'background', paint: {'background-color': colours.sea}},
+        {
+            id: 'land',
+            type: 'fill',
+            source: 'land',
+            filter: ['==', ['get', 'kind'], 'land'],
+            paint: {'fill-color': colours.land, 'fill-outline-color': colours.coast},
+        },
+        {
+            id: 'borders',
+            type: 'line',
+            source: 'land',
+            filter: ['==', ['get', 'kind'], 'border'],
+            paint: {'line-color': colours.border, 'line-width': 0.8},
+        },
+        {
+            id: 'graticule',
+            type: 'line',
+            source: 'graticule',
+            paint: {'line-color': colours.graticule, 'line-width': 0.6},
+        },
+    ];
+}
 
 /**
  * Return the style of the base.
@@ -68,55 +93,25 @@ export function baseStyle(colours: MapColours, basemap: string | null): StyleSpe
     const style: StyleSpecification = {
         version: 8,
         sources: {
-            land: {
-                type: 'geojson',
-                data: builtFile('map-land'),
-                attribution: 'Natural Earth',
-            },
+            land: {type: 'geojson', data: builtFile('map-land'), attribution: 'Natural Earth'},
             graticule: {type: 'geojson', data: graticule(10)},
         },
-        layers: [
-            {id: 'sea', type: 'background', paint: {'background-color': colours.sea}},
-            {
-                id: 'land',
-                type: 'fill',
-                source: 'land',
-                filter: ['==', ['get', 'kind'], 'land'],
-                paint: {'fill-color': colours.land, 'fill-outline-color': colours.coast},
-            },
-            {
-                id: 'borders',
-                type: 'line',
-                source: 'land',
-                filter: ['==', ['get', 'kind'], 'border'],
-                paint: {'line-color': colours.border, 'line-width': 0.8},
-            },
-            {
-                id: 'graticule',
-                type: 'line',
-                source: 'graticule',
-                paint: {'line-color': colours.graticule, 'line-width': 0.6},
-            },
-            {id: ABOVE_RASTERS, type: 'background', paint: {'background-opacity': 0}},
-        ],
+        layers: baseLayers(colours),
     };
     if (basemap) {
         style.sources['basemap'] = {type: 'raster', tiles: [basemap], tileSize: 256, maxzoom: 19};
-        style.layers.splice(4, 0, {id: 'basemap', type: 'raster', source: 'basemap'});
+        style.layers.push({id: 'basemap', type: 'raster', source: 'basemap'});
     }
+    style.layers.push({id: ABOVE_RASTERS, type: 'background', paint: {'background-opacity': 0}});
     return style;
 }
 
-/** A colour of one layer. */
-export type Paint = [layer: string, property: PaintProperty, value: string];
-
-/** Paint the base in the colours of another theme. */
-export function basePaint(colours: MapColours): Paint[] {
-    return [
-        ['sea', 'background-color', colours.sea],
-        ['land', 'fill-color', colours.land],
-        ['land', 'fill-outline-color', colours.coast],
-        ['borders', 'line-color', colours.border],
-        ['graticule', 'line-color', colours.graticule],
-    ];
+/** Paint the layers of a map in the colours that `layers` hold. */
+export function repaint(map: MapLibreMap, layers: LayerSpecification[]): void {
+    for (const {id, paint} of layers) {
+        if (!map.getLayer(id)) continue;
+        for (const [property, value] of Object.entries(paint ?? {})) {
+            map.setPaintProperty(id, property as Parameters<MapLibreMap['setPaintProperty']>[1], value);
+        }
+    }
 }

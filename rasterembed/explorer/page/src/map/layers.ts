@@ -11,6 +11,7 @@ import {
     hoveredHit,
     imageryShown,
     layerFilters,
+    markedCard,
     opacity,
     openView,
     outlinesShown,
@@ -22,8 +23,10 @@ import {
     where,
 } from '../state.ts';
 import {ABOVE_RASTERS} from './base_style.ts';
-import type {MapColours, Paint} from './base_style.ts';
-import {boxPolygon} from './shapes.ts';
+import type {MapColours} from './base_style.ts';
+import {boxCentre, boxPolygon} from './shapes.ts';
+import {VECTOR_SOURCES, vectorLayers} from './vector_layers.ts';
+import type {VectorSource} from './vector_layers.ts';
 
 const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
 /** Pixels of a map tile's side, as the service draws them. */
@@ -37,81 +40,14 @@ function collection(features: Feature[]): FeatureCollection {
     return {type: 'FeatureCollection', features};
 }
 
-function setData(map: MapLibreMap, source: string, data: FeatureCollection): void {
+function setData(map: MapLibreMap, source: VectorSource, data: FeatureCollection): void {
     map.getSource<GeoJSONSource>(source)?.setData(data);
 }
 
 /** Add the GeoJSON sources and their layers, without content. */
 export function addVectorLayers(map: MapLibreMap, colours: MapColours): void {
-    for (const id of ['views', 'outline', 'footprints', 'hits', 'hovered', 'selected', 'area']) {
-        map.addSource(id, {type: 'geojson', data: NOTHING});
-    }
-    const near = {'line-join': 'round', 'line-cap': 'round'} as const;
-    map.addLayer({
-        id: 'views-fill',
-        type: 'fill',
-        source: 'views',
-        paint: {'fill-color': colours.accent, 'fill-opacity': ['case', ['get', 'current'], 0, 0.12]},
-    });
-    map.addLayer({id: 'views', type: 'line', source: 'views', layout: near, paint: {'line-color': colours.accent, 'line-width': 1.25}});
-    map.addLayer({
-        id: 'outline',
-        type: 'line',
-        source: 'outline',
-        layout: near,
-        paint: {'line-color': colours.accent, 'line-width': 1.5, 'line-opacity': 0.9},
-    });
-    map.addLayer({
-        id: 'footprints',
-        type: 'line',
-        source: 'footprints',
-        layout: near,
-        paint: {'line-color': colours.halo, 'line-width': 0.8, 'line-opacity': 0.55},
-    });
-    map.addLayer({id: 'area-fill', type: 'fill', source: 'area', paint: {'fill-color': colours.area, 'fill-opacity': 0.08}});
-    map.addLayer({
-        id: 'area',
-        type: 'line',
-        source: 'area',
-        layout: near,
-        paint: {'line-color': colours.area, 'line-width': 1.75, 'line-dasharray': [3, 2]},
-    });
-    map.addLayer({id: 'hits-fill', type: 'fill', source: 'hits', paint: {'fill-color': colours.hit, 'fill-opacity': 0.14}});
-    map.addLayer({id: 'hits-halo', type: 'line', source: 'hits', layout: near, paint: {'line-color': colours.halo, 'line-width': 4, 'line-opacity': 0.7}});
-    map.addLayer({id: 'hits', type: 'line', source: 'hits', layout: near, paint: {'line-color': colours.hit, 'line-width': 2}});
-    map.addLayer({
-        id: 'hits-far',
-        type: 'circle',
-        source: 'hits',
-        maxzoom: 24,
-        filter: ['==', ['geometry-type'], 'Point'],
-        paint: {'circle-color': colours.hit, 'circle-radius': 5, 'circle-stroke-color': colours.halo, 'circle-stroke-width': 1.5},
-    });
-    map.addLayer({id: 'selected-halo', type: 'line', source: 'selected', layout: near, paint: {'line-color': colours.halo, 'line-width': 5}});
-    map.addLayer({id: 'selected', type: 'line', source: 'selected', layout: near, paint: {'line-color': colours.accent, 'line-width': 3}});
-    map.addLayer({id: 'hovered-fill', type: 'fill', source: 'hovered', paint: {'fill-color': colours.hit, 'fill-opacity': 0.3}});
-    map.addLayer({id: 'hovered', type: 'line', source: 'hovered', layout: near, paint: {'line-color': colours.hit, 'line-width': 4}});
-}
-
-/** Paint the layers in the colours of another theme. */
-export function vectorPaint(colours: MapColours): Paint[] {
-    return [
-        ['views-fill', 'fill-color', colours.accent],
-        ['views', 'line-color', colours.accent],
-        ['outline', 'line-color', colours.accent],
-        ['footprints', 'line-color', colours.halo],
-        ['area-fill', 'fill-color', colours.area],
-        ['area', 'line-color', colours.area],
-        ['hits-fill', 'fill-color', colours.hit],
-        ['hits-halo', 'line-color', colours.halo],
-        ['hits', 'line-color', colours.hit],
-        ['hits-far', 'circle-color', colours.hit],
-        ['hits-far', 'circle-stroke-color', colours.halo],
-        ['selected-halo', 'line-color', colours.halo],
-        ['selected', 'line-color', colours.accent],
-        ['hovered-fill', 'fill-color', colours.hit],
-        ['hovered', 'line-color', colours.hit],
-    ];
+    for (const id of VECTOR_SOURCES) map.addSource(id, {type: 'geojson', data: NOTHING});
+    for (const layer of vectorLayers(colours)) map.addLayer(layer);
 }
 
 /** Return the boxes that a box covers west and east of the antimeridian: MapLibre bounds must not wrap. */
@@ -186,10 +122,21 @@ function outlineFeatures(outline: ViewDetails['outline']): Feature[] {
     return featureOf(outline, {});
 }
 
-/** Return the boxes of all cards, to show where in the world the store has views. */
-function cardFeatures(cards: Card[]): Feature[] {
-    return cards.flatMap(({kind, id, bbox}) => featureOf(bbox && boxPolygon(bbox), {kind, id, current: false}));
+/** Return the boxes or the centres of cards. A view of a few kilometres is only visible on a world map by its centre. */
+function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry): Feature[] {
+    return cards.flatMap(({kind, id, bbox}) => featureOf(bbox && shape(bbox), {kind, id}));
 }
+
+/** The cards that the map shows: all of the store while no view is open. */
+const shownCards = computed<Card[]>(() => {
+    const known = valueOf(store.value);
+    return known && !viewKey.value ? [...known.datasets, ...known.collections] : [];
+});
+
+const markedCards = computed<Card[]>(() => {
+    const key = markedCard.value;
+    return shownCards.value.filter(({kind, id}) => key?.kind === kind && key.id === id);
+});
 
 /** Let the layers of `map` follow the signals. Return a function that ends this. */
 export function followState(map: MapLibreMap): () => void {
@@ -209,10 +156,11 @@ export function followState(map: MapLibreMap): () => void {
             syncRaster(map, 'tiles', url && view ? {...rasterSource(view, url), maxzoom: 22} as SourceSpecification : null, ABOVE_RASTERS);
             if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
         }),
+        effect(() => setData(map, 'views', collection(cardFeatures(shownCards.value, boxPolygon)))),
+        effect(() => setData(map, 'places', collection(cardFeatures(shownCards.value, boxCentre)))),
         effect(() => {
-            const cards = valueOf(store.value);
-            const open = viewKey.value !== null;
-            setData(map, 'views', collection(open || !cards ? [] : cardFeatures([...cards.datasets, ...cards.collections])));
+            const cards = markedCards.value;
+            setData(map, 'marked', collection([...cardFeatures(cards, boxPolygon), ...cardFeatures(cards, boxCentre)]));
         }),
         effect(() => setData(map, 'outline', collection(outlineFeatures(openView.value?.outline ?? null)))),
         effect(() => setData(map, 'hits', collection(hits.value.flatMap((hit) => featureOf(hit.geometry, {name: hit.id, rank: hit.properties.rank}))))),

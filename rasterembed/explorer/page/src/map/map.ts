@@ -1,12 +1,16 @@
 /** Make the map, connect it to the state, and take it away again. */
 import {effect} from '@preact/signals';
 import {AttributionControl, Map as MapLibreMap, ScaleControl, setWorkerCount, setWorkerUrl} from 'maplibre-gl';
-import type {MapOptions} from 'maplibre-gl';
+import type {MapOptions, PointLike} from 'maplibre-gl';
+import {openViewOf} from '../actions.ts';
+import type {ViewKey} from '../api.ts';
 import {clickMap} from '../search_actions.ts';
-import {drawing, hoveredHit, pointer, position, theme} from '../state.ts';
-import {baseStyle, basePaint, builtFile, mapColours} from './base_style.ts';
+import {drawing, hoveredHit, markedCard, pointer, position, theme, viewKey} from '../state.ts';
+import {viewKeyOf} from '../url.ts';
+import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
 import {map as current, setMap} from './camera.ts';
-import {addVectorLayers, followState, mapBusy, vectorPaint} from './layers.ts';
+import {addVectorLayers, followState, mapBusy} from './layers.ts';
+import {vectorLayers} from './vector_layers.ts';
 
 setWorkerUrl(builtFile('map-worker'));
 setWorkerCount(1);
@@ -26,6 +30,7 @@ export function makeMap(container: HTMLElement, basemap: string | null, options:
         maxZoom: 22,
         maxPitch: 0,
         fadeDuration: 0,
+        locale: {'Map.Title': 'Map. Arrow keys move it, plus and minus zoom, Enter takes the tile in the middle'},
         ...options,
     });
 }
@@ -50,21 +55,45 @@ function followPosition(map: MapLibreMap): () => void {
     });
 }
 
+/** Return the properties of the topmost feature of some layers under a point of the map. */
+function featureAt(map: MapLibreMap, point: PointLike, layers: string[]): Record<string, unknown> | null {
+    const present = layers.filter((id) => map.getLayer(id));
+    return map.queryRenderedFeatures(point, {layers: present})[0]?.properties ?? null;
+}
+
+function cardAt(map: MapLibreMap, point: PointLike): ViewKey | null {
+    const properties = featureAt(map, point, ['places-dot', 'views-fill']);
+    return properties ? viewKeyOf(`${String(properties['kind'])}/${String(properties['id'])}`) : null;
+}
+
+/** Mark what is under the pointer, and take what is clicked: a tile of the open view, or a view of the store. */
 function followPointer(map: MapLibreMap): void {
+    const canvas = map.getCanvas();
     map.on('mousemove', ({lngLat, point}) => {
         pointer.value = [lngLat.lng, lngLat.lat];
         if (drawing.value) return;
-        const layers = ['hits-fill', 'hits-far'].filter((id) => map.getLayer(id));
-        const hit = map.queryRenderedFeatures(point, {layers})[0];
-        hoveredHit.value = hit ? String(hit.properties['name']) : null;
-        map.getCanvas().dataset['pointer'] = hit ? 'hit' : 'map';
+        const name = viewKey.value ? featureAt(map, point, ['hits-fill'])?.['name'] : null;
+        hoveredHit.value = typeof name === 'string' ? name : null;
+        const card = viewKey.value ? null : cardAt(map, point);
+        if (!viewKey.value) markedCard.value = card;
+        canvas.classList.toggle('over-target', card !== null || hoveredHit.value !== null);
     });
     map.on('mouseout', () => {
         pointer.value = null;
         hoveredHit.value = null;
+        if (!viewKey.value) markedCard.value = null;
     });
-    map.on('click', ({lngLat}) => {
-        if (!drawing.value) void clickMap(lngLat.wrap().lng, lngLat.lat);
+    const take = (point: PointLike, lon: number, lat: number): void => {
+        if (drawing.value) return;
+        if (viewKey.value) return void clickMap(lon, lat);
+        const card = cardAt(map, point);
+        if (card) openViewOf(card);
+    };
+    map.on('click', ({lngLat, point}) => take(point, lngLat.wrap().lng, lngLat.lat));
+    canvas.addEventListener('keydown', (event) => {
+        if (event.key !== 'Enter') return;
+        const {lng, lat} = map.getCenter().wrap();
+        take(map.project(map.getCenter()), lng, lat);
     });
 }
 
@@ -72,9 +101,7 @@ function followPointer(map: MapLibreMap): void {
 function followTheme(map: MapLibreMap): () => void {
     const paint = (): void => {
         const colours = mapColours();
-        for (const [layer, property, value] of [...basePaint(colours), ...vectorPaint(colours)]) {
-            if (map.getLayer(layer)) map.setPaintProperty(layer, property, value);
-        }
+        repaint(map, [...baseLayers(colours), ...vectorLayers(colours)]);
     };
     const query = matchMedia('(prefers-color-scheme: dark)');
     query.addEventListener('change', paint);

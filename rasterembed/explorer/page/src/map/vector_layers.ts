@@ -1,0 +1,80 @@
+/** The layers of outlines, hits and places: their sources and how they look. */
+import type {LayerSpecification} from 'maplibre-gl';
+import type {MapColours} from './base_style.ts';
+
+/** Sources of GeoJSON, all empty at first. */
+export const VECTOR_SOURCES = [
+    'places',
+    'views',
+    'marked',
+    'outline',
+    'footprints',
+    'area',
+    'hits',
+    'selected',
+    'hovered',
+] as const;
+
+export type VectorSource = (typeof VECTOR_SOURCES)[number];
+
+const ROUND = {'line-join': 'round', 'line-cap': 'round'} as const;
+
+function line(source: VectorSource, colour: string, width: number, more: {id?: string; opacity?: number} = {}): LayerSpecification {
+    return {
+        id: more.id ?? source,
+        type: 'line',
+        source,
+        layout: ROUND,
+        paint: {'line-color': colour, 'line-width': width, 'line-opacity': more.opacity ?? 1},
+    };
+}
+
+function fill(source: VectorSource, colour: string, opacity: number): LayerSpecification {
+    return {id: `${source}-fill`, type: 'fill', source, paint: {'fill-color': colour, 'fill-opacity': opacity}};
+}
+
+function dot(source: VectorSource, colour: string, halo: string, radius: number, opacity = 1): LayerSpecification {
+    return {
+        id: `${source}-dot`,
+        type: 'circle',
+        source,
+        filter: ['==', ['geometry-type'], 'Point'],
+        paint: {
+            'circle-color': colour,
+            'circle-radius': radius,
+            'circle-opacity': opacity,
+            'circle-stroke-color': halo,
+            'circle-stroke-width': 1.5,
+        },
+    };
+}
+
+/** Return the layers in the order in which they are drawn. */
+export function vectorLayers(colours: MapColours): LayerSpecification[] {
+    const {accent, hit, halo, area} = colours;
+    return [
+        fill('views', accent, 0.1),
+        line('views', accent, 1.25),
+        dot('places', accent, halo, 5, 0.9),
+        fill('marked', accent, 0.25),
+        line('marked', accent, 2.5),
+        dot('marked', accent, halo, 8),
+        line('outline', accent, 1.5, {opacity: 0.9}),
+        line('footprints', halo, 0.8, {opacity: 0.55}),
+        fill('area', area, 0.08),
+        {
+            id: 'area',
+            type: 'line',
+            source: 'area',
+            layout: ROUND,
+            paint: {'line-color': area, 'line-width': 1.75, 'line-dasharray': [3, 2]},
+        },
+        fill('hits', hit, 0.14),
+        line('hits', halo, 4, {id: 'hits-halo', opacity: 0.7}),
+        line('hits', hit, 2),
+        line('selected', halo, 5, {id: 'selected-halo'}),
+        line('selected', accent, 3),
+        fill('hovered', hit, 0.3),
+        line('hovered', hit, 4),
+    ];
+}
