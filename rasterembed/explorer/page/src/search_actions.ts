@@ -3,6 +3,11 @@ import {batch} from '@preact/signals';
 import * as api from './api.ts';
 import type {QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
 import {cancel, load} from './loading.ts';
+import {flyTo} from './map/camera.ts';
+import type {DrawnShape} from './map/draw_tool.ts';
+import {dateAt} from './map/swipe.ts';
+import {problemFrom} from './problems.ts';
+import {details, nameOfTile, notice, rememberOutlines, tilesAtClick, upload} from './search_state.ts';
 import {
     IDLE,
     NO_QUERY,
@@ -14,11 +19,23 @@ import {
     selectedTile,
     similarity,
     status,
+    swipe,
     uploadedImage,
     viewKey,
     where,
 } from './state.ts';
 import type {QueryState, WhereState} from './state.ts';
+
+/** Time from the last change of a filter to its search, in milliseconds. A slider changes many times a second. */
+const PAUSE = 200;
+/** Largest size of an image in bytes. The service refuses more. */
+const LARGEST_IMAGE = 20_000_000;
+
+export type ExampleRole = 'like' | 'unlike';
+
+let timer: number | undefined;
+let click = new AbortController();
+let sending = new AbortController();
 
 export function queryBody(state: QueryState): QueryBody {
     const body: QueryBody = {};
@@ -47,8 +64,9 @@ export function searchBody(): SearchBody {
     return {query: queryBody(query.value), where: whereBody(where.value), k: k.value};
 }
 
-/** Ask the current query, or clear the answer if the state holds none. */
+/** Ask the current query, or clear the answer if the state holds none. An older answer is never shown meanwhile. */
 export async function searchAgain(): Promise<void> {
+    clearTimeout(timer);
     const key = viewKey.value;
     if (!key || !hasQuery.value) {
         cancel(answer);
@@ -56,37 +74,154 @@ export async function searchAgain(): Promise<void> {
         return;
     }
     const body = searchBody();
-    const value = await load(answer, (signal) => api.search(key, body, signal));
-    if (value) status.value = `${value.features.length} tiles found.`;
-    else if (answer.value.state === 'failed') status.value = answer.value.problem.message;
+    hoveredHit.value = null;
+    const value = await load(answer, (signal) => api.search(key, body, signal), false);
+    if (value) {
+        rememberOutlines(value.features.map(({id, geometry}) => [id, geometry]));
+        status.value = value.features.length === 1 ? '1 tile found.' : `${value.features.length} tiles found.`;
+    } else if (answer.value.state === 'failed') status.value = answer.value.problem.message;
+}
+
+/** Search when no further change follows for a moment. The answer so far is hidden at once. */
+function searchSoon(): void {
+    cancel(answer);
+    answer.value = hasQuery.value ? {state: 'loading'} : IDLE;
+    clearTimeout(timer);
+    timer = window.setTimeout(() => void searchAgain(), PAUSE);
+}
+
+/** Change the query, and ask it. */
+function ask(change: QueryState): void {
+    notice.value = null;
+    query.value = change;
+    void searchAgain();
 }
 
 /** Ask for the neighbours of one tile; examples that refined the query before are dropped. */
 export function searchTile(name: string): void {
-    query.value = {...NO_QUERY, tile: name};
-    void searchAgain();
+    ask({...NO_QUERY, tile: name});
 }
 
-/** Take the tile under a point of the map and ask for its neighbours. */
+/** Ask for the neighbours of a tile whose outline is known. */
+export function searchFrom(tile: Tile): void {
+    rememberOutlines([[nameOfTile(tile), tile.geometry]]);
+    selectedTile.value = tile;
+    searchTile(nameOfTile(tile));
+}
+
+/** Like or unlike a tile; take the mark back if the tile has it. A tile is never liked and unliked at once. */
+export function toggleExample(name: string, role: ExampleRole): void {
+    const without = (names: string[]): string[] => names.filter((one) => one !== name);
+    const state = query.value;
+    const marked = state[role].includes(name);
+    const change = {...state, like: without(state.like), unlike: without(state.unlike)};
+    if (!marked) change[role] = [...change[role], name];
+    ask(change);
+}
+
+/** Remove the tile, the place or the image of the query. Liked tiles stay. */
+export function removeStart(): void {
+    batch(() => {
+        selectedTile.value = null;
+        tilesAtClick.value = [];
+        ask({...NO_QUERY, like: query.value.like, unlike: query.value.unlike});
+    });
+}
+
+/** Of several tiles at a place, return the one that the dates on the map allow. They are sorted, the best first. */
+function tileInDates(tiles: Tile[], dates: {since: string | null; until: string | null}): Tile | undefined {
+    const allowed = tiles.find(({acquired}) => {
+        const day = acquired?.slice(0, 10);
+        if (dates.since === null && dates.until === null) return true;
+        return day !== undefined && (dates.since ?? day) <= day && day <= (dates.until ?? day);
+    });
+    return allowed ?? tiles[0];
+}
+
+/** Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. */
 export async function clickMap(lon: number, lat: number): Promise<void> {
     const key = viewKey.value;
     if (!key) return;
+    click.abort();
+    click = new AbortController();
+    const {signal} = click;
     let tiles: Tile[];
     try {
-        tiles = await api.getTilesAt(key, lon, lat);
+        tiles = await api.getTilesAt(key, lon, lat, signal);
     } catch (error) {
-        status.value = error instanceof Error ? error.message : String(error);
+        if (!signal.aborted) say(problemFrom(error).message);
         return;
     }
-    const tile = tiles[0];
+    if (signal.aborted) return;
+    const date = swipe.value ? dateAt(lon, lat) : null;
+    const tile = tileInDates(tiles, date === null ? where.value : {since: date, until: date});
     if (!tile) {
-        status.value = 'No tile lies here.';
+        say('No tile lies at this place.');
         return;
     }
     batch(() => {
-        selectedTile.value = tile;
-        searchTile(`${tile.dataset_id}/${tile.tile_id}`);
+        tilesAtClick.value = tiles;
+        searchFrom(tile);
     });
+}
+
+/** Search by a tile id or by a place, as a person typed it: `r000012_c000034`, `scene/r000012_c000034`, `60.19, 24.92`. */
+export function searchText(text: string): void {
+    const place = /^\s*(-?\d+(?:\.\d+)?)\s*[,;\s]\s*(-?\d+(?:\.\d+)?)\s*$/.exec(text);
+    if (place) {
+        const [lat, lon] = [Number(place[1]), Number(place[2])];
+        if (Math.abs(lat) > 90 || Math.abs(lon) > 360) {
+            say('Give the latitude (-90 to 90) first, then the longitude, in degrees.');
+            return;
+        }
+        flyTo(lon, lat);
+        void clickMap(lon, lat);
+        return;
+    }
+    const name = text.trim();
+    const key = viewKey.value;
+    if (!name || !key) return;
+    batch(() => {
+        selectedTile.value = null;
+        tilesAtClick.value = [];
+        // A dataset has no other dataset, so the id of the tile alone is enough.
+        searchTile(name.includes('/') || key.kind === 'collections' ? name : `${key.id}/${name}`);
+    });
+}
+
+/** Send an image to the service, and ask for the tiles that are like it. A newer image ends an older one. */
+export async function searchImage(file: File): Promise<void> {
+    const key = viewKey.value;
+    if (!key) return;
+    sending.abort();
+    sending = new AbortController();
+    const {signal} = sending;
+    if (file.size > LARGEST_IMAGE) {
+        upload.value = {state: 'failed', text: `${file.name} has more than 20 MB. Cut out the part to search for.`};
+        return;
+    }
+    upload.value = {state: 'running', name: file.name};
+    try {
+        const image = await api.uploadImage(key, file, signal);
+        if (signal.aborted) return;
+        const old = uploadedImage.value;
+        if (old) URL.revokeObjectURL(old.preview);
+        batch(() => {
+            upload.value = {state: 'idle'};
+            uploadedImage.value = {...image, preview: URL.createObjectURL(file), name: file.name};
+            selectedTile.value = null;
+            tilesAtClick.value = [];
+            ask({...NO_QUERY, image: image.image});
+        });
+    } catch (error) {
+        if (!signal.aborted) upload.value = {state: 'failed', text: problemFrom(error).message};
+    }
+}
+
+/** Show a message beside the query, and read it to people who do not see it. */
+export function say(text: string): void {
+    notice.value = text;
+    status.value = text;
 }
 
 export function clearAnswer(): void {
@@ -103,17 +238,30 @@ export function clearQuery(): void {
     batch(() => {
         query.value = NO_QUERY;
         selectedTile.value = null;
-        uploadedImage.value = null;
+        tilesAtClick.value = [];
+        details.value = null;
+        notice.value = null;
         clearAnswer();
     });
 }
 
+/** Change some filters. Without a query, they change the map only. */
 export function setWhere(change: Partial<WhereState>): void {
     where.value = {...where.value, ...change};
-    void searchAgain();
+    searchSoon();
+}
+
+/** Limit the map and the search to one date, or to none. */
+export function showDate(date: string | null): void {
+    setWhere({since: date, until: date});
+}
+
+/** Search inside one area; null searches everywhere. A new area takes the place of the old one. */
+export function setArea(area: DrawnShape | null): void {
+    setWhere({bbox: area?.kind === 'box' ? area.box : null, polygon: area?.kind === 'polygon' ? area.polygon : null});
 }
 
 export function setK(value: number): void {
     k.value = value;
-    void searchAgain();
+    searchSoon();
 }

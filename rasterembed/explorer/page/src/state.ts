@@ -102,7 +102,7 @@ export const answer = signal<Loadable<Answer>>(IDLE);
 export const selectedTile = signal<Tile | null>(null);
 /** `dataset_id/tile_id` of the hit under the pointer, on the map or in the strip. */
 export const hoveredHit = signal<string | null>(null);
-export const uploadedImage = signal<(UploadedImage & {preview: string}) | null>(null);
+export const uploadedImage = signal<(UploadedImage & {preview: string; name: string}) | null>(null);
 /** The similarity of all tiles to the query, which the colour `similarity` shows. */
 export const similarity = signal<Loadable<Similarity>>(IDLE);
 export const swipe = signal<SwipeState | null>(null);

@@ -10,6 +10,7 @@ import {Readout} from './Readout.tsx';
 import {SideBar} from './SideBar.tsx';
 import {Strip} from './Strip.tsx';
 import {Swipe} from './Swipe.tsx';
+import {TileDetails} from './TileDetails.tsx';
 import {Timeline} from './Timeline.tsx';
 import './App.css';
 
@@ -26,11 +27,10 @@ export function App() {
                 <div class="canvas">
                     <MapView />
                     <Swipe />
-                    <div class="corner top-left">
-                        <DrawTools />
-                    </div>
+                    <DrawTools />
                     <div class="corner top-right">
                         <MapControls />
+                        <TileDetails />
                     </div>
                     <div class="corner bottom-left">
                         <Readout />

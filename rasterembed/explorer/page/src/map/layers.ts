@@ -1,5 +1,6 @@
 /** The layers above the base: rasters, coloured tiles, outlines, hits, the drawn area. They follow the signals. */
 import {computed, effect, signal} from '@preact/signals';
+import type {ReadonlySignal} from '@preact/signals';
 import type {GeoJSONSource, Map as MapLibreMap, RasterTileSource, SourceSpecification} from 'maplibre-gl';
 import type {Feature, FeatureCollection, Geometry} from 'geojson';
 import * as api from '../api.ts';
@@ -27,6 +28,12 @@ import type {MapColours} from './base_style.ts';
 import {boxCentre, boxPolygon} from './shapes.ts';
 import {VECTOR_SOURCES, vectorLayers} from './vector_layers.ts';
 import type {VectorSource} from './vector_layers.ts';
+
+/** Dates `YYYY-MM-DD` between which the shown scenes lie. Null is no limit. */
+export interface ShownDates {
+    since: string | null;
+    until: string | null;
+}
 
 const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
 /** Pixels of a map tile's side, as the service draws them. */
@@ -90,25 +97,7 @@ function syncRaster(map: MapLibreMap, id: string, source: SourceSpecification | 
     );
 }
 
-/**
- * Show the rasters of a view on any map. The two dates of the swipe use it for a map beside the first one.
- *
- * Args:
- *     since, until: Dates `YYYY-MM-DD` between which the scenes lie; null for no limit.
- */
-export function showImagery(map: MapLibreMap, view: ViewDetails, since: string | null, until: string | null): void {
-    syncRaster(map, 'imagery', rasterSource(view, api.imageryUrl(view, view.v, since, until)), ABOVE_RASTERS);
-}
-
-/** Name of a hit or a tile: `dataset_id/tile_id`. */
-export function nameOf({dataset_id, tile_id}: {dataset_id: string; tile_id: string}): string {
-    return `${dataset_id}/${tile_id}`;
-}
-
 const hits = computed<Hit[]>(() => valueOf(answer.value)?.features ?? []);
-
-/** The filters of the layers, as one text: an unequal text means other map tiles. */
-const filters = computed<Parameters>(() => layerFilters.value);
 
 function featureOf(geometry: Geometry | null, properties: Record<string, unknown>): Feature[] {
     return geometry ? [{type: 'Feature', geometry, properties}] : [];
@@ -138,12 +127,23 @@ const markedCards = computed<Card[]>(() => {
     return shownCards.value.filter(({kind, id}) => key?.kind === kind && key.id === id);
 });
 
-/** Let the layers of `map` follow the signals. Return a function that ends this. */
-export function followState(map: MapLibreMap): () => void {
+/**
+ * Let the layers of `map` follow the signals. Return a function that ends this.
+ *
+ * Args:
+ *     map: One of the two maps; the second one exists while two dates are compared.
+ *     dates: Returns the dates `YYYY-MM-DD` that this map shows, from signals.
+ */
+export function followState(map: MapLibreMap, dates: () => ShownDates): () => void {
+    /** The filters of the layers of this map. */
+    const filters = computed<Parameters>(() => {
+        const {since, until} = dates();
+        return {...layerFilters.value, since, until};
+    });
     const ends = [
         effect(() => {
             const view = openView.value;
-            const {since, until} = where.value;
+            const {since, until} = dates();
             const shown = view?.on_earth && imageryShown.value;
             syncRaster(map, 'imagery', shown ? rasterSource(view, api.imageryUrl(view, view.v, since, until)) : null, map.getLayer('tiles') ? 'tiles' : ABOVE_RASTERS);
         }),
@@ -173,7 +173,7 @@ export function followState(map: MapLibreMap): () => void {
             const {bbox, polygon} = where.value;
             setData(map, 'area', collection([...featureOf(polygon, {}), ...featureOf(bbox && boxPolygon(bbox), {})]));
         }),
-        followFootprints(map),
+        followFootprints(map, filters),
     ];
     return () => {
         for (const end of ends) end();
@@ -184,7 +184,7 @@ export function followState(map: MapLibreMap): () => void {
 const PAUSE = 200;
 
 /** Ask for the outlines of the tiles in sight after each movement. Return a function that ends this. */
-function followFootprints(map: MapLibreMap): () => void {
+function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Parameters>): () => void {
     const moved = signal(0);
     let controller: AbortController | null = null;
     let timer: number | undefined;

@@ -5,8 +5,9 @@ import type {MapOptions, PointLike} from 'maplibre-gl';
 import {openViewOf} from '../actions.ts';
 import type {ViewKey} from '../api.ts';
 import {clickMap} from '../search_actions.ts';
-import {drawing, hoveredHit, markedCard, pointer, position, theme, viewKey} from '../state.ts';
+import {drawing, hoveredHit, markedCard, pointer, position, swipe, theme, viewKey, where} from '../state.ts';
 import {viewKeyOf} from '../url.ts';
+import {followAnswer} from './answer_layers.ts';
 import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
 import {map as current, setMap} from './camera.ts';
 import {addVectorLayers, followState, mapBusy} from './layers.ts';
@@ -55,6 +56,12 @@ function followPosition(map: MapLibreMap): () => void {
     });
 }
 
+/** Return the dates that this map shows: those of the filter, or the date on the left of the divider. */
+function mainDates(): {since: string | null; until: string | null} {
+    const left = swipe.value?.left;
+    return left === undefined ? where.value : {since: left, until: left};
+}
+
 /** Return the properties of the topmost feature of some layers under a point of the map. */
 function featureAt(map: MapLibreMap, point: PointLike, layers: string[]): Record<string, unknown> | null {
     const present = layers.filter((id) => map.getLayer(id));
@@ -98,7 +105,7 @@ function followPointer(map: MapLibreMap): void {
 }
 
 /** Paint the map again when the theme changes. */
-function followTheme(map: MapLibreMap): () => void {
+export function followTheme(map: MapLibreMap): () => void {
     const paint = (): void => {
         const colours = mapColours();
         repaint(map, [...baseLayers(colours), ...vectorLayers(colours)]);
@@ -126,7 +133,7 @@ export function mountMap(container: HTMLElement, basemap: string | null): () => 
     const ends: (() => void)[] = [];
     map.on('load', () => {
         addVectorLayers(map, mapColours());
-        ends.push(followState(map), followPosition(map), followTheme(map));
+        ends.push(followState(map, mainDates), followAnswer(map), followPosition(map), followTheme(map));
         followPointer(map);
         setMap(map);
     });

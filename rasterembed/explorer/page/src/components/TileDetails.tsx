@@ -1,0 +1,134 @@
+import {useEffect, useRef} from 'preact/hooks';
+import type {HitProperties, Tile} from '../api.ts';
+import {flyToTile} from '../map/flights.ts';
+import {searchFrom, toggleExample} from '../search_actions.ts';
+import {details, nameOfTile, seenOutlines} from '../search_state.ts';
+import {query} from '../state.ts';
+import {CopyButton} from './CopyButton.tsx';
+import {Icon} from './Icon.tsx';
+import {IconButton} from './IconButton.tsx';
+import {Thumbnail} from './Thumbnail.tsx';
+import './TileDetails.css';
+
+/** Everything that is known about one tile, and what can be done with it. */
+export function TileDetails() {
+    const tile = details.value;
+    return tile ? <OpenDetails key={nameOfTile(tile)} tile={tile} /> : null;
+}
+
+function close(): void {
+    details.value = null;
+}
+
+function OpenDetails({tile}: {tile: Tile | HitProperties}) {
+    const name = nameOfTile(tile);
+    const panel = useRef<HTMLElement>(null);
+    useEffect(() => {
+        const before = document.activeElement;
+        panel.current?.focus();
+        return () => {
+            if (before instanceof HTMLElement && before.isConnected) before.focus();
+        };
+    }, []);
+    const outline = seenOutlines.value.get(name) ?? null;
+    return (
+        <section
+            ref={panel}
+            class="tile-details floating"
+            role="dialog"
+            aria-label={`Tile ${name}`}
+            tabIndex={-1}
+            onKeyDown={(event) => {
+                if (event.key === 'Escape') close();
+            }}
+        >
+            <header>
+                <h2 title={name}>{tile.tile_id}</h2>
+                <IconButton icon="close" label="Close" class="quiet small" onClick={close} />
+            </header>
+            <div class="tile-details-body">
+                <Thumbnail name={name} />
+                <div class="tile-details-actions">
+                    <button
+                        type="button"
+                        class="button small primary"
+                        onClick={() => searchFrom(tileFrom(tile, outline))}
+                    >
+                        <Icon name="search" size={14} />
+                        Search from here
+                    </button>
+                    <button
+                        type="button"
+                        class="button small"
+                        aria-pressed={query.value.like.includes(name)}
+                        onClick={() => toggleExample(name, 'like')}
+                    >
+                        <Icon name="like" size={12} />
+                        More like this
+                    </button>
+                    <button
+                        type="button"
+                        class="button small"
+                        aria-pressed={query.value.unlike.includes(name)}
+                        onClick={() => toggleExample(name, 'unlike')}
+                    >
+                        <Icon name="unlike" size={12} />
+                        Less like this
+                    </button>
+                    {tile.lon !== null && (
+                        <button type="button" class="button small" onClick={() => flyToTile(tile, outline)}>
+                            <Icon name="target" size={14} />
+                            Show
+                        </button>
+                    )}
+                    <CopyButton text={name} label="Copy the id" />
+                </div>
+                <dl>
+                    {propertiesOf(tile).map(([title, text]) => (
+                        <div key={title}>
+                            <dt>{title}</dt>
+                            <dd>{text}</dd>
+                        </div>
+                    ))}
+                </dl>
+            </div>
+        </section>
+    );
+}
+
+/** Return a tile of the answer as a tile of the map. */
+function tileFrom(tile: Tile | HitProperties, outline: ReturnType<typeof seenOutlines.value.get> | null): Tile {
+    const geometry = outline?.type === 'Polygon' || outline?.type === 'MultiPolygon' ? outline : null;
+    return {...tile, geometry};
+}
+
+const TITLES: Record<string, string> = {
+    rank: 'Rank',
+    similarity: 'Similarity',
+    distance: 'Distance',
+    dataset_id: 'Dataset',
+    tile_id: 'Tile',
+    lon: 'Longitude',
+    lat: 'Latitude',
+    valid_fraction: 'Valid pixels',
+    acquired: 'Acquired',
+    scene: 'Scene',
+    cloud_cover: 'Cloud cover',
+};
+
+/** Return the names and the values of a tile's properties, as text. Outlines are left out. */
+function propertiesOf(tile: Tile | HitProperties): [string, string][] {
+    return Object.entries(tile)
+        .filter(([name, value]) => name !== 'geometry' && value !== null && value !== undefined)
+        .map(([name, value]) => [TITLES[name] ?? name.replaceAll('_', ' '), valueText(name, value)]);
+}
+
+function valueText(name: string, value: unknown): string {
+    if (typeof value === 'number') {
+        if (name === 'valid_fraction') return `${(100 * value).toFixed(1)} %`;
+        if (name === 'cloud_cover') return `${value.toFixed(1)} %`;
+        if (name === 'lon' || name === 'lat') return `${value.toFixed(6)}°`;
+        return Number.isInteger(value) ? String(value) : value.toFixed(6);
+    }
+    return typeof value === 'string' ? value : JSON.stringify(value);
+}

@@ -1,0 +1,124 @@
+/** What a search adds to the map beside the outlines of its tiles: ranks, liked and unliked tiles, and the sketch of a drawing. */
+import {effect} from '@preact/signals';
+import type {Feature, FeatureCollection} from 'geojson';
+import type {GeoJSONSource, Map as MapLibreMap} from 'maplibre-gl';
+import {renewHeat} from '../heat.ts';
+import {seenOutlines} from '../search_state.ts';
+import {answer, query, valueOf} from '../state.ts';
+import {SKETCH} from './draw_tool.ts';
+import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
+
+const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
+const LIKED = '#1a7f37';
+const UNLIKED = '#c62828';
+const SKETCHED = '#1f6feb';
+
+/** Add the layers to a map, and let them follow the state. Return a function that ends this. */
+export function followAnswer(map: MapLibreMap): () => void {
+    for (const id of ['examples', 'ranks', SKETCH]) map.addSource(id, {type: 'geojson', data: NOTHING});
+    addExampleLayers(map);
+    addSketchLayers(map);
+    map.addLayer({
+        id: 'ranks',
+        type: 'symbol',
+        source: 'ranks',
+        // Of ranks that would overlap, the map shows the smaller one.
+        layout: {'icon-image': ['get', 'badge'], 'symbol-sort-key': ['get', 'rank'], 'icon-padding': 1},
+    });
+    const refused = map.on('error', (event) => {
+        // The service forgets similarities, for example when it starts again. The map tile is then unknown.
+        const {sourceId, error} = event as unknown as {sourceId?: unknown; error?: {status?: unknown}};
+        if (sourceId === 'tiles' && error?.status === 404) renewHeat();
+    });
+    const ends = [
+        effect(() => showRanks(map)),
+        effect(() => {
+            const {like, unlike} = query.value;
+            const outlines = seenOutlines.value;
+            const features = [
+                ...like.map((name) => ({name, role: 'like'})),
+                ...unlike.map((name) => ({name, role: 'unlike'})),
+            ];
+            setData(
+                map,
+                'examples',
+                features.flatMap(({name, role}): Feature[] => {
+                    const geometry = outlines.get(name);
+                    return geometry ? [{type: 'Feature', geometry, properties: {role}}] : [];
+                }),
+            );
+        }),
+    ];
+    return () => {
+        refused.unsubscribe();
+        for (const end of ends) end();
+    };
+}
+
+function showRanks(map: MapLibreMap): void {
+    const hits = (valueOf(answer.value)?.features ?? []).slice(0, MOST_BADGES);
+    addBadges(map, hits.length);
+    setData(
+        map,
+        'ranks',
+        hits.flatMap(({properties: {rank, lon, lat}}): Feature[] =>
+            lon === null || lat === null
+                ? []
+                : [
+                      {
+                          type: 'Feature',
+                          geometry: {type: 'Point', coordinates: [lon, lat]},
+                          properties: {rank, badge: badgeName(rank)},
+                      },
+                  ],
+        ),
+    );
+}
+
+function addExampleLayers(map: MapLibreMap): void {
+    map.addLayer({
+        id: 'examples-halo',
+        type: 'line',
+        source: 'examples',
+        paint: {'line-color': '#ffffff', 'line-width': 6},
+    });
+    map.addLayer({
+        id: 'examples',
+        type: 'line',
+        source: 'examples',
+        paint: {'line-color': ['match', ['get', 'role'], 'like', LIKED, UNLIKED], 'line-width': 3},
+    });
+}
+
+function addSketchLayers(map: MapLibreMap): void {
+    map.addLayer({
+        id: 'sketch-fill',
+        type: 'fill',
+        source: SKETCH,
+        filter: ['==', ['geometry-type'], 'Polygon'],
+        paint: {'fill-color': SKETCHED, 'fill-opacity': 0.15},
+    });
+    map.addLayer({
+        id: 'sketch',
+        type: 'line',
+        source: SKETCH,
+        filter: ['!=', ['geometry-type'], 'Point'],
+        paint: {'line-color': SKETCHED, 'line-width': 2},
+    });
+    map.addLayer({
+        id: 'sketch-corners',
+        type: 'circle',
+        source: SKETCH,
+        filter: ['==', ['geometry-type'], 'Point'],
+        paint: {
+            'circle-radius': 5,
+            'circle-color': '#ffffff',
+            'circle-stroke-color': SKETCHED,
+            'circle-stroke-width': 2,
+        },
+    });
+}
+
+function setData(map: MapLibreMap, source: string, features: Feature[]): void {
+    map.getSource<GeoJSONSource>(source)?.setData({type: 'FeatureCollection', features});
+}

@@ -1,0 +1,39 @@
+/** Moves of the map to tiles. */
+import type {Geometry, Position} from 'geojson';
+import {flyTo, map} from './camera.ts';
+
+/** Part of the map's shorter side that a tile fills after a flight. */
+const SHARE = 0.35;
+
+/**
+ * Move the map to a tile, near enough to see what is in it. A closer zoom stays, up to a whole tile on the map.
+ *
+ * A tile without a place on Earth moves nothing.
+ */
+export function flyToTile(tile: {lon: number | null; lat: number | null}, outline: Geometry | null): void {
+    if (tile.lon === null || tile.lat === null) return;
+    flyTo(tile.lon, tile.lat, zoomFor(outline));
+}
+
+function zoomFor(outline: Geometry | null): number | undefined {
+    const shown = map.peek();
+    if (!shown || outline?.type !== 'Polygon') return undefined;
+    const corners = outline.coordinates[0] ?? [];
+    const side = Math.max(spread(corners, 0) * Math.cos(radians(corners[0]?.[1] ?? 0)), spread(corners, 1));
+    if (!(side > 0) || side > 90) return undefined;
+    const {clientWidth, clientHeight} = shown.getContainer();
+    // At zoom 0, MapLibre draws 360 degrees of the equator on 512 pixels, and it stretches by 1 / cos(latitude).
+    const stretch = Math.cos(radians(Math.min(85, Math.abs(corners[0]?.[1] ?? 0))));
+    const wanted = Math.log2((Math.min(clientWidth, clientHeight) * SHARE * 360 * stretch) / (512 * side));
+    const whole = wanted + Math.log2(1 / SHARE);
+    return Math.min(Math.max(shown.getZoom(), wanted), whole);
+}
+
+function spread(corners: Position[], axis: 0 | 1): number {
+    const values = corners.map((corner) => corner[axis] ?? 0);
+    return Math.max(...values) - Math.min(...values);
+}
+
+function radians(degrees: number): number {
+    return (degrees * Math.PI) / 180;
+}
