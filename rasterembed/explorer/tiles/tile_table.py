@@ -112,7 +112,7 @@ class TileTable:
     def _rings(self) -> Rings:
         """Return the outlines of all tiles."""
         if self.made_up_place is not None:
-            return _made_up_rings(self.tiles.rows.table, self.made_up_place)
+            return made_up_rings(self.tiles.rows.table, self.made_up_place)
         parts, first = [], 0
         try:
             for batch in self.tiles.rows.table.select(["geometry"]).to_batches():
@@ -144,7 +144,7 @@ def _scenes(owner: Dataset | Collection, ids: list[str]) -> list[TileScene]:
     return [known[dataset_id] for dataset_id in ids]
 
 
-def _made_up_rings(table: pa.Table, place: MadeUpPlace) -> Rings:
+def made_up_rings(table: pa.Table, place: MadeUpPlace) -> Rings:
     """Return the windows of tiles as rings at a made-up place."""
     left, top, width, height = (
         table[name].to_numpy().astype(np.float64) for name in ("col_off", "row_off", "width", "height")
