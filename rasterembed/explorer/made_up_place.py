@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import shapely
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
@@ -77,3 +78,15 @@ class MadeUpPlace:
         u, v = world_of(lon, lat)
         x, y = (u - 0.5) * EARTH_WIDTH_M, (0.5 - v) * EARTH_WIDTH_M
         return x / self.pixel + self.width / 2, self.height / 2 - y / self.pixel
+
+    def geometry(self, footprint: shapely.Geometry) -> shapely.Geometry:
+        """Return a footprint in pixels as a geometry in longitude and latitude.
+
+        Args:
+            footprint: a geometry with x = column and y = row, px.
+        """
+
+        def places(points: NDArray[np.float64]) -> NDArray[np.float64]:
+            return np.stack(self.lonlats(points[:, 0], points[:, 1]), axis=1)
+
+        return shapely.transform(footprint, places)

@@ -54,6 +54,8 @@ class ProblemType(StrEnum):
     """A page of another origin sent the request."""
     TOO_LARGE = "too-large"
     """The body is larger than allowed."""
+    NOT_READY = "not-ready"
+    """The colours of the tiles are being computed. Send the request again."""
     BUSY = "busy"
     """Too many other requests run. Send the request again."""
     STORE_UNAVAILABLE = "store-unavailable"
@@ -81,6 +83,7 @@ _TITLES = {
     ProblemType.WRONG_HOST: "This host is not served",
     ProblemType.WRONG_ORIGIN: "The request came from another page",
     ProblemType.TOO_LARGE: "The request is too large",
+    ProblemType.NOT_READY: "The colours are being computed",
     ProblemType.BUSY: "Too many requests run",
     ProblemType.STORE_UNAVAILABLE: "The store does not answer",
     ProblemType.STORE_REFUSED: "The store refuses",

@@ -1,7 +1,186 @@
-"""Map tiles of the grid tiles, their legend, their footprints, and the tiles at a place."""
+"""Map tiles of the grid tiles, their legend and footprints, the tiles at a place, and the similarity of all tiles."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Response
+from pydantic import BaseModel, FiniteFloat
+
+from rasterembed.errors import UsageError
+from rasterembed.explorer.asking.images import ImageFolder
+from rasterembed.explorer.asking.questions import opened_query
+from rasterembed.explorer.asking.requests import Latitude, Longitude, SimilarityRequest
+from rasterembed.explorer.caching import KeptPicture
+from rasterembed.explorer.dependencies import DRAWING_SLOT, SEARCH_SLOT, UsedView
+from rasterembed.explorer.map_tile import MAX_ZOOM, MapTile
+from rasterembed.explorer.problems import ProblemError, ProblemType, responses
+from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
+from rasterembed.explorer.tiles.layers import Choice, NotReadyError, TileLayers, UnknownSimilarityError
+from rasterembed.explorer.tiles.legend import ClassesLegend, Colour, RampLegend, RgbLegend
+from rasterembed.explorer.tiles.places import Footprints, PlacedTile, footprints_json, tiles_at
+from rasterembed.explorer.views import View
+from rasterembed.search.query import Pick, Where
 
 router = APIRouter(prefix="/api", tags=["tiles"])
+
+_LEGEND_WAIT_S, _PICTURE_WAIT_S = 60.0, 5.0
+"""Seconds that a request waits for colours that are being computed. The page asks for the legend first, and shows that
+it loads."""
+
+
+class SimilarityAnswer(BaseModel):
+    """A computed similarity of all tiles to a query."""
+
+    similarity: str
+    """Name of the similarity, for the parameter `similarity` of map tiles and legend."""
+    low: float
+    """Cosine similarity with the first colour of the legend: the median."""
+    high: float
+    """Largest cosine similarity."""
+
+
+def layers_of(view: View) -> TileLayers:
+    """Return the layers of a view. They are built once, and closed with the view.
+
+    Raises:
+        DataError: if the view cannot be searched, or if a file cannot be read.
+    """
+    searcher = view.searcher
+    return view.keep("layers", lambda: TileLayers(view.content, searcher))
+
+
+def _choice(
+    colour: Annotated[Colour, Query(description="How the tiles are coloured.")] = Colour.PCA,
+    classes: Annotated[
+        int, Query(ge=MIN_CLASSES, le=MAX_CLASSES, description="Number of classes of the colour `cluster`.")
+    ] = DEFAULT_CLASSES,
+    similarity: Annotated[
+        str | None,
+        Query(description="Name of a computed similarity, for the colour `similarity`.", pattern="^[0-9a-f]{32}$"),
+    ] = None,
+) -> Choice:
+    if colour is Colour.SIMILARITY and similarity is None:
+        raise UsageError("the colour `similarity` needs the name of one: send the query to …/similarity first")
+    return Choice(colour, classes, similarity)
+
+
+def _filters(
+    min_valid_fraction: Annotated[
+        FiniteFloat | None, Query(ge=0, le=1, description="Only tiles with at least this share of valid pixels.")
+    ] = None,
+    since: Annotated[
+        str | None, Query(max_length=40, description="Only tiles acquired on or after this date, or time in UTC.")
+    ] = None,
+    until: Annotated[
+        str | None, Query(max_length=40, description="Only tiles acquired on or before this date, or time in UTC.")
+    ] = None,
+    max_cloud_cover: Annotated[
+        FiniteFloat | None, Query(ge=0, le=100, description="Only scenes with at most this cloud cover in percent.")
+    ] = None,
+    pick: Annotated[
+        Pick, Query(description="Of several scenes that cover a tile: all, only the latest, or only the clearest.")
+    ] = "all",
+) -> Where:
+    values = {"since": since or None, "until": until or None}
+    return Where(min_valid_fraction=min_valid_fraction, max_cloud_cover=max_cloud_cover, pick=pick, **values)  # type: ignore[arg-type]
+
+
+ChosenColour = Annotated[Choice, Depends(_choice)]
+Filters = Annotated[Where, Depends(_filters)]
+Zoom = Annotated[int, Path(ge=0, le=MAX_ZOOM)]
+Cell = Annotated[int, Path(ge=0, lt=2**MAX_ZOOM)]
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Turn the reasons why a colouring is not available into problems."""
+    try:
+        yield
+    except NotReadyError as error:
+        raise ProblemError(
+            503,
+            ProblemType.NOT_READY,
+            "the colours of the tiles are being computed: send the request again",
+            {"Retry-After": "1"},
+        ) from error
+    except UnknownSimilarityError as error:
+        raise ProblemError(
+            404, ProblemType.UNKNOWN_SIMILARITY, "this similarity is not kept any more: send its query again"
+        ) from error
+
+
+@router.get(
+    "/{kind}/{id}/tiles/{z}/{x}/{y}.png",
+    dependencies=[DRAWING_SLOT],
+    responses=responses(404, 409, 502) | {200: {"content": {"image/png": {}}, "description": "The map tile."}},
+    response_class=Response,
+)
+def map_tile(
+    view: UsedView, picture: KeptPicture, z: Zoom, x: Cell, y: Cell, choice: ChosenColour, where: Filters
+) -> Response:
+    """Return a map tile of 512 px with the tiles as flat colours. It is transparent elsewhere."""
+    at = MapTile.of(z, x, y)
+    with _problems():
+        return picture.response("image/png", lambda: layers_of(view).draw(at, choice, where, _PICTURE_WAIT_S))
+
+
+@router.get("/{kind}/{id}/legend", responses=responses(404, 409, 502))
+def legend(view: UsedView, choice: ChosenColour) -> RampLegend | ClassesLegend | RgbLegend:
+    """Return which value or class each colour stands for. It waits until the colours are computed."""
+    with _problems():
+        return layers_of(view).colouring(choice, _LEGEND_WAIT_S).legend
+
+
+@router.get(
+    "/{kind}/{id}/footprints",
+    response_model=Footprints,
+    responses=responses(404, 409, 502),
+)
+def footprints(
+    view: UsedView,
+    where: Filters,
+    bbox: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="West, south, east, north in degrees, with commas. If west > east, the box crosses the "
+            "antimeridian.",
+        ),
+    ],
+) -> Response:
+    """Return the outlines of the tiles in a box as GeoJSON. If they are too many, none is given."""
+    layers = layers_of(view)
+    return Response(footprints_json(layers.table, _box(bbox), layers.passing(where)), media_type="application/geo+json")
+
+
+@router.get("/{kind}/{id}/at", responses=responses(404, 409, 502))
+def at(view: UsedView, where: Filters, lon: Longitude, lat: Latitude) -> list[PlacedTile]:
+    """Return the tile of each scene that contains a place, the latest scene first. The list may be empty."""
+    layers = layers_of(view)
+    return tiles_at(layers.table, lon, lat, layers.passing(where))
+
+
+@router.post("/{kind}/{id}/similarity", dependencies=[SEARCH_SLOT], responses=responses(404, 409, 502))
+def similarity(view: UsedView, request: SimilarityRequest) -> SimilarityAnswer:
+    """Compute the similarity of all tiles to the examples. Map tiles and legend can show it."""
+    with opened_query(request.query, ImageFolder()) as query:
+        found = layers_of(view).add_similarity(query)
+    return SimilarityAnswer(similarity=found.key, low=found.low, high=found.high)
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    """Return a box from its text.
+
+    Raises:
+        UsageError: if it is no box on Earth.
+    """
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UsageError("`bbox` is no box: give west, south, east, north in degrees, with commas") from None
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise UsageError("`bbox` is no box on Earth: give west, south, east, north in degrees, south below north")
+    return west, south, east, north

@@ -230,7 +230,8 @@ def _ramp(
 
 
 def _rgb(name: str) -> NDArray[np.uint8]:
-    return np.rint(np.array(colors.to_rgb(name)) * 255).astype(np.uint8)
+    rgb: NDArray[np.uint8] = np.rint(np.array(colors.to_rgb(name)) * 255).astype(np.uint8)
+    return rgb
 
 
 def _day(seconds: float) -> str:

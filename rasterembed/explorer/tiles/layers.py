@@ -31,15 +31,12 @@ from rasterembed.explorer.tiles.drawing import empty_picture, picture_of
 from rasterembed.explorer.tiles.kept import Kept
 from rasterembed.explorer.tiles.legend import Colour, RampLegend
 from rasterembed.explorer.tiles.painting import top_shapes
-from rasterembed.explorer.tiles.quality import Quality, quality_of
+from rasterembed.explorer.tiles.quality import Quality, Skipped, quality_of
 from rasterembed.explorer.tiles.tile_table import TileTable
 from rasterembed.search.batch.similarity import similarities
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
-
-_WAIT_S = 3.0
-"""Seconds that a request waits for a colouring."""
 
 _SIMILARITY_BYTES, _MASK_BYTES = 64 * 2**20, 32 * 2**20
 """Memory limits of the kept similarities and of the kept answers to filters, for one view. One of a million tiles takes
@@ -47,6 +44,10 @@ _SIMILARITY_BYTES, _MASK_BYTES = 64 * 2**20, 32 * 2**20
 
 _KEY_LETTERS = 32
 """Length of the name of a similarity."""
+
+
+_QUICK = {Colour.VALIDITY: validity_colouring, Colour.DATE: date_colouring}
+"""Colourings that take milliseconds, so they need not wait for others in the background."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class TileLayers:
         self._background = ThreadPoolExecutor(1, "colouring")
         self._lock = threading.Lock()
         self._computed: dict[Hashable, Future[Colouring | Quality]] = {}
+        self._quick: dict[Colour, Colouring] = {}
         self._similarities: Kept[Colouring] = Kept(_SIMILARITY_BYTES)
         self._masks: Kept[NDArray[np.bool_]] = Kept(_MASK_BYTES)
 
@@ -103,7 +105,8 @@ class TileLayers:
     def nbytes(self) -> int:
         """Memory of the layers in bytes, without the mapped files."""
         with self._lock:
-            done = [future.result() for future in self._computed.values() if _succeeded(future)]
+            done: list[Colouring | Quality] = list(self._quick.values())
+            done += [future.result() for future in self._computed.values() if _succeeded(future)]
         kept = self._similarities.nbytes + self._masks.nbytes
         return self.table.nbytes + sum(colouring.nbytes for colouring in done) + kept
 
@@ -112,8 +115,12 @@ class TileLayers:
         self._background.shutdown(cancel_futures=True)
         self.table.close()
 
-    def colouring(self, choice: Choice) -> Colouring:
+    def colouring(self, choice: Choice, wait_s: float) -> Colouring:
         """Return the colours of the embedded tiles.
+
+        Args:
+            choice: the choice of colours.
+            wait_s: seconds to wait if the colours are being computed.
 
         Raises:
             NotReadyError: if the colouring is still being computed.
@@ -126,15 +133,20 @@ class TileLayers:
                 raise UnknownSimilarityError
             return found
         if choice.colour is Colour.QA:
-            return self.quality().embedded
+            return self.quality(wait_s).embedded
+        if choice.colour in _QUICK:
+            with self._lock:
+                if choice.colour not in self._quick:
+                    self._quick[choice.colour] = _QUICK[choice.colour](self.table)
+                return self._quick[choice.colour]
         key = (choice.colour, choice.classes if choice.colour is Colour.CLUSTER else None)
-        result = self._wait(key, lambda: self._compute(choice))
+        result = self._wait(key, lambda: self._compute(choice), wait_s)
         assert isinstance(result, Colouring)
         return result
 
-    def quality(self) -> Quality:
+    def quality(self, wait_s: float) -> Quality:
         """Return the quality of all tiles. See `colouring` for the errors."""
-        result = self._wait(Colour.QA, lambda: quality_of(self.table))
+        result = self._wait(Colour.QA, lambda: quality_of(self.table), wait_s)
         assert isinstance(result, Quality)
         return result
 
@@ -169,8 +181,14 @@ class TileLayers:
             self._masks.add(key, found)
         return found
 
-    def draw(self, at: MapTile, choice: Choice, where: Where) -> bytes:
+    def draw(self, at: MapTile, choice: Choice, where: Where, wait_s: float) -> bytes:
         """Return a map tile with the tiles as flat colours, as a PNG file.
+
+        Args:
+            at: the map tile.
+            choice: the choice of colours.
+            where: filters for the tiles. Areas have no effect.
+            wait_s: seconds to wait if the colours are being computed.
 
         Raises:
             NotReadyError: if the colouring is still being computed.
@@ -178,19 +196,18 @@ class TileLayers:
             UsageError: if the filters do not fit the view.
             DataError: if a file cannot be read.
         """
-        colouring = self.colouring(choice)
+        colouring = self.colouring(choice, wait_s)
         top = top_shapes(self.table.shapes, at, self.passing(where))
         below = None
         if choice.colour is Colour.QA and where.pick == "all":
-            below = self._draw_skipped(at, where)
+            below = self._draw_skipped(at, where, self.quality(wait_s).skipped)
         if below is None and not (top >= 0).any():
             return empty_picture()
         tiles = np.where(top >= 0, self.table.shapes.tile[top] if self.table.shapes.count else -1, -1)
         return picture_of(tiles, colouring, below)
 
-    def _draw_skipped(self, at: MapTile, where: Where) -> tuple[NDArray[np.int32], Colouring] | None:
+    def _draw_skipped(self, at: MapTile, where: Where, skipped: Skipped) -> tuple[NDArray[np.int32], Colouring] | None:
         """Return the skipped tile at each pixel and the colours, or None if no skipped tile is shown."""
-        skipped = self.quality().skipped
         if where.min_valid_fraction or not skipped.shapes.count:
             # Skipped tiles have few valid pixels.
             return None
@@ -204,24 +221,18 @@ class TileLayers:
         return np.where(top >= 0, skipped.shapes.tile[top], -1), skipped.colouring
 
     def _compute(self, choice: Choice) -> Colouring:
-        match choice.colour:
-            case Colour.PCA:
-                return pca_colouring(self.table)
-            case Colour.CLUSTER:
-                return class_colouring(self.table, choice.classes)
-            case Colour.DATE:
-                return date_colouring(self.table)
-            case _:
-                return validity_colouring(self.table)
+        if choice.colour is Colour.CLUSTER:
+            return class_colouring(self.table, choice.classes)
+        return pca_colouring(self.table)
 
-    def _wait(self, key: Hashable, compute: Callable[[], Colouring | Quality]) -> Colouring | Quality:
+    def _wait(self, key: Hashable, compute: Callable[[], Colouring | Quality], wait_s: float) -> Colouring | Quality:
         """Return a computed object. The computation begins with the first request, and again after an error."""
         with self._lock:
             future = self._computed.get(key)
             if future is None or (future.done() and not _succeeded(future)):
                 future = self._computed[key] = self._background.submit(compute)
         try:
-            return future.result(_WAIT_S)
+            return future.result(wait_s)
         except FutureTimeoutError as error:
             if future.done():
                 raise

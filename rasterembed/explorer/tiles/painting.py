@@ -161,7 +161,8 @@ def _not_hidden(shapes: Shapes, at: Frame, found: NDArray[np.int64]) -> NDArray[
     place = row * (col.max() + 1) + col
     top = np.full(int(place.max()) + 1, -1, np.int32)
     np.maximum.at(top, place, shapes.paint[found])
-    return found[top[place] == shapes.paint[found]]
+    shown: NDArray[np.int64] = found[top[place] == shapes.paint[found]]
+    return shown
 
 
 def _centre_pixels(shapes: Shapes, at: Frame, found: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

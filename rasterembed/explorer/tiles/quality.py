@@ -179,6 +179,6 @@ def _minimum(owner: Dataset | Collection) -> float:
 def _number_of(reason: str | None) -> int:
     """Return the number of a reason from a tile index. A reason that this version does not know has the last one."""
     try:
-        return list(SkipReason).index(SkipReason(reason))
+        return list(SkipReason).index(SkipReason(reason or ""))
     except ValueError:
         return _OTHER

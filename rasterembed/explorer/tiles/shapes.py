@@ -107,7 +107,7 @@ def _quads(column: pa.Array) -> NDArray[np.bool_]:
     if not len(column) or column.buffers()[2] is None:
         return np.zeros(len(column), bool)
     offsets = np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
-    quads = np.diff(offsets) == _QUAD_BYTES
+    quads: NDArray[np.bool_] = np.diff(offsets) == _QUAD_BYTES
     if column.null_count:
         quads &= column.is_valid().to_numpy(zero_copy_only=False)
     numbers = np.flatnonzero(quads)
@@ -151,7 +151,8 @@ class _Level:
         last = ((first + np.uint64(1)) << shift) - np.uint64(1)
         ends = np.searchsorted(self.codes, last.astype(np.uint32), "right")
         ranges = [np.arange(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
-        return np.concatenate([np.empty(0, np.int64), *ranges]) + self.rows.start
+        numbers: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ranges]) + self.rows.start
+        return numbers
 
 
 class Shapes:
@@ -221,7 +222,7 @@ class Shapes:
     def meeting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
         """Return the numbers of the shapes whose bounds meet a box in world coordinates."""
         found = [level.near(left, top, right, bottom) for level in self.levels]
-        numbers = np.concatenate([np.empty(0, np.int64), *found])
+        numbers: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *found])
         meets = (self.west[numbers] <= right) & (self.east[numbers] >= left)
         meets &= (self.north[numbers] <= bottom) & (self.south[numbers] >= top)
         return numbers[meets]

@@ -38,7 +38,7 @@ class TileScene:
 class TileTable:
     """All tiles of a dataset or a collection that are ready to be searched, n of them.
 
-    The outlines are in memory, about 85 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
+    The outlines are in memory, about 90 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
     threads may use one table. Close it when no thread uses it any more.
 
     Args:
@@ -58,7 +58,9 @@ class TileTable:
             """Number of each tile's dataset in `scenes`, shape (n,)."""
             self.scenes: list[TileScene] = _scenes(owner, ids.to_pylist())
             """The datasets of the tiles."""
-            self.shapes = Shapes(self._rings(), self._rank())
+            self.rank = self._rank()
+            """Place of each tile in the order of painting, shape (n,). The tile with the largest number lies on top."""
+            self.shapes = Shapes(self._rings(), self.rank)
             """The outlines of the tiles on the map. A tile without a place on the map has no outline."""
             self._stack = stack.pop_all()
 
@@ -75,7 +77,7 @@ class TileTable:
     @property
     def nbytes(self) -> int:
         """Memory of the table in bytes, without the mapped files."""
-        return self.shapes.nbytes + self.dataset.nbytes
+        return self.shapes.nbytes + self.dataset.nbytes + self.rank.nbytes
 
     @cached_property
     def columns(self) -> FilterColumns:

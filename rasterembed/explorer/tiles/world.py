@@ -33,7 +33,8 @@ def metres_to_world(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[Uni
 def _units(share: NDArray[np.float64]) -> Units:
     # A damaged file may hold numbers that are not finite. They lie on the edge of the map.
     units = np.nan_to_num(np.rint(share * WORLD), nan=0.0)
-    return np.clip(units, 0, WORLD - 1).astype(np.uint32)
+    whole: Units = np.clip(units, 0, WORLD - 1).astype(np.uint32)
+    return whole
 
 
 def to_lonlat(x: NDArray[np.number], y: NDArray[np.number]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
