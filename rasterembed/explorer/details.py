@@ -62,6 +62,8 @@ class ViewDetails(Card):
     pooling: str
     grid: str
     """The grid of tiles in one line, for people."""
+    anchored: bool
+    """Whether all scenes share the ids of their tiles, so that a search can pick one scene for each tile."""
     radiometry: str | None
     """How pixels became colours, in one line. None for a collection: each scene has its own."""
     tile_size: int
@@ -111,6 +113,7 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         dimensions=model.dimensions,
         pooling=model.pooling,
         grid=grid.describe(),
+        anchored=grid.anchor == "crs",
         radiometry=radiometry,
         tile_size=grid.size,
         outline=None if shape is None else shapely.geometry.mapping(shape),

@@ -12,9 +12,14 @@ export interface ViewKey {
 /** West, south, east and north in degrees. West is larger than east if the box crosses the antimeridian. */
 export type Bbox = [number, number, number, number];
 
+/** How far a run is that has not ended. */
 export interface Progress {
-    shards: number;
+    /** Shards of the plan. Null for a collection: the number of its scenes is not known. */
+    shards: number | null;
+    /** Shards that are written, or scenes in the catalogue of a collection. */
     done: number;
+    /** Whether a run writes now. If not, the same command continues it. */
+    running: boolean;
 }
 
 export interface Card extends ViewKey {
@@ -71,17 +76,24 @@ export interface ViewDetails extends Card {
     v: string;
     dimensions: number;
     pooling: string;
-    grid: unknown;
-    radiometry: unknown;
+    /** The grid of tiles in one line. */
+    grid: string;
+    /** Whether all scenes share the ids of their tiles. */
+    anchored: boolean;
+    /** How pixels became colours, in one line. Null for a collection. */
+    radiometry: string | null;
     tile_size: number;
-    outline: Geometry | Feature | FeatureCollection | null;
+    outline: Geometry | null;
+    /** Whether the rasters have a place on Earth. If not, the map shows them at a made-up place. */
     on_earth: boolean;
     dates: DateOfView[];
     colours: ColourChoice[];
     images_allowed: boolean;
     pictures: Picture[];
     prefect_url: string | null;
+    /** Least zoom at which the rasters are drawn. */
     min_zoom: number;
+    /** Zoom at which a pixel of a raster is about as large as one of the map. */
     max_zoom: number;
 }
 

@@ -8,18 +8,14 @@ const STATES: Record<string, [label: string, tone: Tone]> = {
     ready: ['Ready', 'ok'],
     embedded: ['Not checked', 'warn'],
     failed_qa: ['Failed checks', 'bad'],
-    failed: ['Failed', 'bad'],
-    broken: ['Cannot be read', 'bad'],
-    unreadable: ['Cannot be read', 'bad'],
-    running: ['Running', 'busy'],
+    embedding: ['Unfinished', 'warn'],
     unfinished: ['Unfinished', 'warn'],
-    updating: ['Running', 'busy'],
-    empty: ['Empty', ''],
+    unreadable: ['Cannot be read', 'bad'],
 };
 
 /** Return the text and the tone of a card's state. A state that the page does not know is shown as it is. */
 export function stateOf(card: Card): {label: string; tone: Tone} {
-    if (card.progress && card.progress.done < card.progress.shards) return {label: 'Running', tone: 'busy'};
+    if (card.progress?.running) return {label: 'Running', tone: 'busy'};
     const [label, tone] = STATES[card.state] ?? [card.state.replaceAll('_', ' '), ''];
     return {label, tone};
 }

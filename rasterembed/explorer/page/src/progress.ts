@@ -15,7 +15,7 @@ const nameOf = ({kind, id}: {kind: string; id: string}): string => `${kind}/${id
 /** Return the card with the progress that the service reports now. */
 function withProgress(card: Card, reported: Map<string, ProgressOfView>): Card {
     const progress = reported.get(nameOf(card));
-    return progress ? {...card, progress: {shards: progress.shards, done: progress.done}} : card;
+    return progress ? {...card, progress: {shards: progress.shards, done: progress.done, running: progress.running}} : card;
 }
 
 /** Take a report over into the cards; load the store again if a run began or ended. */
@@ -62,7 +62,7 @@ export function followProgress(): void {
             try {
                 const report = await api.getProgress();
                 applyProgress(report);
-                if (report.length > 0) pause = BUSY;
+                if (report.some(({running}) => running)) pause = BUSY;
                 if (serviceAway.value || store.value.state === 'failed') comeBack();
             } catch (error) {
                 // The cards stay as they are, and the next question may find the service again.

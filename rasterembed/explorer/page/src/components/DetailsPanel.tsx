@@ -13,17 +13,10 @@ function Fact({name, children}: {name: string; children: ComponentChildren}) {
     );
 }
 
-/** Return a setting of the service as text: the value of a text, or the fields of an object with a value. */
-function settingText(value: unknown): string | null {
-    if (typeof value === 'string') return value;
-    if (typeof value !== 'object' || value === null) return null;
-    const entries = Object.entries(value).filter(([, field]) => field !== null && typeof field !== 'object');
-    return entries.length > 0 ? entries.map(([name, field]) => `${name.replaceAll('_', ' ')}: ${String(field)}`).join('\n') : null;
-}
-
 /** The facts of a dataset or a collection. */
 export function DetailsPanel({details}: {details: ViewDetails}) {
-    const {bbox, grid, radiometry} = details;
+    const {grid, radiometry} = details;
+    const bbox = details.on_earth ? details.bbox : null;
     const dates = days(details.first, details.last);
     return (
         <>
@@ -39,8 +32,8 @@ export function DetailsPanel({details}: {details: ViewDetails}) {
                 {dates && <Fact name="Acquired">{dates}</Fact>}
                 {details.bytes !== null && <Fact name="Size">{bytes(details.bytes)}</Fact>}
                 <Fact name="Vector index">{details.index ?? 'None: every tile is compared'}</Fact>
-                {settingText(grid) && <Fact name="Grid">{settingText(grid)}</Fact>}
-                {settingText(radiometry) && <Fact name="Colours">{settingText(radiometry)}</Fact>}
+                <Fact name="Grid">{grid}</Fact>
+                {radiometry && <Fact name="Colours">{radiometry}</Fact>}
                 {bbox && <Fact name="Bounds">{`W ${bbox[0].toFixed(4)}  S ${bbox[1].toFixed(4)}\nE ${bbox[2].toFixed(4)}  N ${bbox[3].toFixed(4)}`}</Fact>}
                 {details.created && <Fact name="Created">{minute(details.created)}</Fact>}
                 {details.modified && <Fact name="Changed">{minute(details.modified)}</Fact>}

@@ -49,7 +49,7 @@ export function Filters({view}: {view: ViewDetails}) {
                     onInput={(value) => setWhere({maxCloud: value > 100 ? null : value})}
                 />
             )}
-            {several && isAnchored(view) && (
+            {several && view.anchored && (
                 <label class="field">
                     <span class="label">Where several scenes show a tile</span>
                     <select
@@ -70,11 +70,6 @@ export function Filters({view}: {view: ViewDetails}) {
             )}
         </Section>
     );
-}
-
-/** Whether all scenes share the ids of their tiles, so that one scene can be picked for each tile. */
-function isAnchored({grid}: ViewDetails): boolean {
-    return typeof grid === 'object' && grid !== null && 'anchor' in grid && grid.anchor === 'crs';
 }
 
 function DatesFilter({view}: {view: ViewDetails}) {

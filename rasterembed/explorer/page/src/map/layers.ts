@@ -38,6 +38,8 @@ export interface ShownDates {
 const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
 /** Pixels of a map tile's side, as the service draws them. */
 const MAP_TILE = 512;
+/** Zoom down to which coloured tiles are drawn anew. Below it, their map tiles are enlarged: they are flat colours. */
+const DEEPEST = 20;
 /** Whether MapLibre is waiting for map tiles. */
 export const mapBusy = signal(false);
 /** Whether the outlines of tiles are too many to show at this zoom. */
@@ -68,8 +70,8 @@ function rasterSource(view: ViewDetails, url: string): SourceSpecification {
         type: 'raster',
         tiles: [url],
         tileSize: MAP_TILE,
-        minzoom: 0,
-        maxzoom: Math.min(24, Math.max(0, view.max_zoom)),
+        minzoom: view.min_zoom,
+        maxzoom: view.max_zoom,
         bounds: sourceBounds(view.bbox),
     };
 }
@@ -101,14 +103,6 @@ const hits = computed<Hit[]>(() => valueOf(answer.value)?.features ?? []);
 
 function featureOf(geometry: Geometry | null, properties: Record<string, unknown>): Feature[] {
     return geometry ? [{type: 'Feature', geometry, properties}] : [];
-}
-
-/** Return the features of an outline, which is a geometry, a feature or a collection. */
-function outlineFeatures(outline: ViewDetails['outline']): Feature[] {
-    if (!outline) return [];
-    if (outline.type === 'FeatureCollection') return outline.features;
-    if (outline.type === 'Feature') return [outline];
-    return featureOf(outline, {});
 }
 
 /** Return the boxes or the centres of cards. A view of a few kilometres is only visible on a world map by its centre. */
@@ -144,16 +138,16 @@ export function followState(map: MapLibreMap, dates: () => ShownDates): () => vo
         effect(() => {
             const view = openView.value;
             const {since, until} = dates();
-            const shown = view?.on_earth && imageryShown.value;
+            const shown = view && imageryShown.value;
             syncRaster(map, 'imagery', shown ? rasterSource(view, api.imageryUrl(view, view.v, since, until)) : null, map.getLayer('tiles') ? 'tiles' : ABOVE_RASTERS);
         }),
         effect(() => {
             const view = openView.value;
             const name = colour.value;
             const heat = valueOf(similarity.value)?.similarity ?? null;
-            const shown = view?.on_earth && name && name !== 'none' && (name !== 'similarity' || heat);
+            const shown = view && name && name !== 'none' && (name !== 'similarity' || heat);
             const url = shown ? api.tilesUrl(view, view.v, name, name === 'similarity' ? heat : null, filters.value) : null;
-            syncRaster(map, 'tiles', url && view ? {...rasterSource(view, url), maxzoom: 22} as SourceSpecification : null, ABOVE_RASTERS);
+            syncRaster(map, 'tiles', url && view ? {...rasterSource(view, url), minzoom: 0, maxzoom: DEEPEST} as SourceSpecification : null, ABOVE_RASTERS);
             if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
         }),
         effect(() => setData(map, 'views', collection(cardFeatures(shownCards.value, boxPolygon)))),
@@ -162,7 +156,7 @@ export function followState(map: MapLibreMap, dates: () => ShownDates): () => vo
             const cards = markedCards.value;
             setData(map, 'marked', collection([...cardFeatures(cards, boxPolygon), ...cardFeatures(cards, boxCentre)]));
         }),
-        effect(() => setData(map, 'outline', collection(outlineFeatures(openView.value?.outline ?? null)))),
+        effect(() => setData(map, 'outline', collection(featureOf(openView.value?.outline ?? null, {})))),
         effect(() => setData(map, 'hits', collection(hits.value.flatMap((hit) => featureOf(hit.geometry, {name: hit.id, rank: hit.properties.rank}))))),
         effect(() => {
             const hit = hits.value.find(({id}) => id === hoveredHit.value);
@@ -191,7 +185,7 @@ function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Parameters>)
     const ask = (): void => {
         const view = openView.peek();
         controller?.abort();
-        if (!view?.on_earth || !outlinesShown.peek()) {
+        if (!view || !outlinesShown.peek()) {
             setData(map, 'footprints', NOTHING);
             outlinesTruncated.value = false;
             return;
