@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from rasterembed.dataset.verify import Damage
+    from rasterembed.explorer.notebook import NotebookExplorer
     from rasterembed.search.answer import Answer
     from rasterembed.search.query import Query, Where
 
@@ -266,6 +267,24 @@ class Collection(AllTilesQuestions):
         from rasterembed.search.collection_searcher import CollectionSearcher
 
         return ask_once(lambda: CollectionSearcher(self.store, self.id), query, where, k, vector)
+
+    def explore(
+        self, *, height: int = 640, port: int = 0, frame_origins: Sequence[str] | None = None
+    ) -> NotebookExplorer:
+        """Show the collection on a map in a notebook. See `rasterembed.dataset.dataset.Dataset.explore`.
+
+        Args:
+            height: height of the frame, px.
+            port: port to listen on. 0 takes any free port.
+            frame_origins: origins of the pages that may show the frame, such as https://hub.example. By default, those
+                of notebook servers on this machine.
+
+        Raises:
+            UsageError: if the port is taken, or if a parameter is wrong.
+        """
+        from rasterembed.explorer.notebook import explore_in_notebook  # It imports a web server.
+
+        return explore_in_notebook(self.store, "collections", self.id, height, port, frame_origins)
 
 
 def find_collection(store: ObjectStore, collection_id: str) -> Collection | None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from geopandas import GeoDataFrame
 
     from rasterembed.dataset.verify import Damage
+    from rasterembed.explorer.notebook import NotebookExplorer
     from rasterembed.qa.report import QaReport
     from rasterembed.qa.thresholds import QaThresholds
     from rasterembed.search.answer import Answer
@@ -385,6 +386,30 @@ class Dataset(AllTilesQuestions):
         from rasterembed.search.searcher import Searcher
 
         return ask_once(lambda: Searcher(self.store, [self.id]), query, where, k, vector)
+
+    def explore(
+        self, *, height: int = 640, port: int = 0, frame_origins: Sequence[str] | None = None
+    ) -> NotebookExplorer:
+        """Show the dataset on a map in a notebook: click a tile, and see the most similar ones.
+
+        A service in a thread of this process answers the page. It listens on this machine only, until `close` is called
+        on the result, or the process ends. docs/explorer.md describes the page.
+
+        Args:
+            height: height of the frame, px.
+            port: port to listen on. 0 takes any free port.
+            frame_origins: origins of the pages that may show the frame, such as https://hub.example. By default, those
+                of notebook servers on this machine.
+
+        Raises:
+            UsageError: if the port is taken, or if a parameter is wrong.
+
+        Example:
+            >>> explorer = dataset.explore()  # doctest: +SKIP
+        """
+        from rasterembed.explorer.notebook import explore_in_notebook  # It imports a web server.
+
+        return explore_in_notebook(self.store, "datasets", self.id, height, port, frame_origins)
 
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.

@@ -25,6 +25,9 @@ MIN_TOKEN_LETTERS = 16
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?")
 """An origin, such as https://maps.example:8443. It becomes part of a header, so no other character is allowed."""
 
+_ANY_PORT = ":*"
+"""End of an origin in `frame_origins` that stands for all ports of a host."""
+
 
 class Limits(BaseModel):
     """Bounds of the work that requests can cause."""
@@ -74,7 +77,8 @@ class ExplorerSettings(BaseModel):
     allowed_hosts: tuple[str, ...] = ()
     """Names by which browsers reach the service, besides the loopback names, such as that of a proxy."""
     frame_origins: tuple[str, ...] = ()
-    """Origins of pages that may show the explorer in a frame, such as that of a notebook server."""
+    """Origins of pages that may show the explorer in a frame, such as that of a notebook server. `:*` at the end stands
+    for all ports."""
     basemap: str | None = None
     """Address of the map tiles of a base map, with `{z}`, `{x}` and `{y}`. The plain map needs no network."""
     prefect_ui: str | None = None
@@ -97,7 +101,7 @@ class ExplorerSettings(BaseModel):
     @classmethod
     def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         for origin in origins:
-            if not _ORIGIN.fullmatch(origin):
+            if not _ORIGIN.fullmatch(origin.removesuffix(_ANY_PORT)):
                 raise ValueError(f"{origin!r} is no origin: write it like https://host:8888")
         return origins
 

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rasterembed.escape import escape_html
 from rasterembed.explorer.problems import ProblemError, ProblemType
-from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.explorer.settings import ExplorerSettings, is_loopback
+from rasterembed.explorer.single_use import SingleUseCodes
 
 COOKIE = "rasterembed-explorer"
 """Beginning of the name of the cookie. Browsers share cookies between all ports of a host, so the port follows it."""
@@ -27,8 +28,11 @@ COOKIE = "rasterembed-explorer"
 _DAYS = 7
 _COOKIE_S = _DAYS * 86_400
 
-_OPEN = frozenset({"/health", "/sign-in", "/sign-in.css", "/sign-out"})
+_OPEN = frozenset({"/enter", "/health", "/sign-in", "/sign-in.css", "/sign-out"})
 """Addresses that need no sign-in."""
+
+_IN_FRAMES = "; Path=/; HttpOnly; SameSite=None; Secure; Partitioned"
+"""Attributes of the cookie for frames. Starlette writes `Partitioned` only with Python 3.14."""
 
 _PAGE = "/"
 
@@ -73,6 +77,24 @@ _FORM = """\
 </html>
 """
 
+_USED = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>This address was used already</title>
+<link rel="stylesheet" href="sign-in.css">
+</head>
+<body>
+<main>
+<h1>This address was used already</h1>
+<p>The address signs one browser in once, within ten minutes. Run the cell of the notebook again for a new one.</p>
+</main>
+</body>
+</html>
+"""
+
 
 class SignIn:
     """Compares tokens, and gives and checks cookies.
@@ -84,6 +106,9 @@ class SignIn:
     def __init__(self, settings: ExplorerSettings) -> None:
         self._token = None if settings.token is None else settings.token.get_secret_value().encode()
         self.cookie = f"{COOKIE}-{settings.port}"
+        self.cookie_in_frames = f"{self.cookie}-framed"
+        self._in_frames = bool(settings.frame_origins)
+        self.codes = SingleUseCodes()
 
     @property
     def is_needed(self) -> bool:
@@ -101,12 +126,26 @@ class SignIn:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.accepts(token.strip()):
             return True
-        return self._is_valid(_cookie(headers, self.cookie))
+        return any(self._is_valid(_cookie(headers, name)) for name in (self.cookie, self.cookie_in_frames))
 
-    def cookie_value(self) -> str:
-        """Return the value of a new cookie."""
+    def give_cookies(self, request: Request, response: Response) -> None:
+        """Add the cookies of a sign-in to a response. If the service has no token, add none."""
+        if self._token is None:
+            return
         expires = str(int(time.time()) + _COOKIE_S)
-        return f"{expires}.{self._code(expires)}"
+        value = f"{expires}.{self._code(expires)}"
+        is_https = request.url.scheme == "https"
+        response.set_cookie(self.cookie, value, max_age=_COOKIE_S, httponly=True, samesite="strict", secure=is_https)
+        if self._in_frames and (is_https or is_loopback(request.url.hostname or "")):
+            # A frame in a page of another site gets no strict cookie. The browser keeps this one for that site only,
+            # and other pages cannot use it, because `CheckedSender` refuses what they send.
+            response.headers.append("Set-Cookie", f"{self.cookie_in_frames}={value}; Max-Age={_COOKIE_S}{_IN_FRAMES}")
+
+    def remove_cookies(self, response: Response) -> None:
+        """Let a response remove the cookies of a sign-in."""
+        response.delete_cookie(self.cookie, httponly=True, samesite="strict")
+        if self._in_frames:
+            response.headers.append("Set-Cookie", f"{self.cookie_in_frames}=; Max-Age=0{_IN_FRAMES}")
 
     def _is_valid(self, value: str) -> bool:
         expires, _, code = value.partition(".")
@@ -193,22 +232,34 @@ def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
     if not sign_in.accepts(fields.get("token", [""])[0].strip()):
         return sign_in_form(state, is_wrong=True)
     response = Response(status_code=303, headers={"Location": f"./?{state}" if state else "./"})
-    if sign_in.is_needed:
-        response.set_cookie(
-            sign_in.cookie,
-            sign_in.cookie_value(),
-            max_age=_COOKIE_S,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+    sign_in.give_cookies(request, response)
     return response
 
 
 def sign_out(sign_in: SignIn) -> Response:
     """Return the sign-in page, and remove the cookie."""
     response = Response(status_code=303, headers={"Location": "sign-in"})
-    response.delete_cookie(sign_in.cookie, httponly=True, samesite="strict")
+    sign_in.remove_cookies(response)
+    return response
+
+
+def enter(sign_in: SignIn, request: Request, code: str, next: str) -> Response:
+    """Return the page with a cookie for a code that was not used yet, or a page that says that it was used.
+
+    A browser that is signed in gets the page also for a used code, so a notebook can be opened again.
+
+    Args:
+        sign_in: knows the codes.
+        request: the request.
+        code: the code.
+        next: address of the page. See `state_of`.
+    """
+    is_new = sign_in.codes.take(code)
+    if not is_new and not sign_in.knows(request.headers):
+        return Response(_USED, 401, media_type="text/html; charset=utf-8")
+    response = Response(status_code=303, headers={"Location": f"./?{state_of(next)}"})
+    if is_new:
+        sign_in.give_cookies(request, response)
     return response
 
 

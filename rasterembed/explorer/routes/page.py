@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from rasterembed.explorer.dependencies import UsedExplorer
-from rasterembed.explorer.sign_in import STYLE, answer_form, sign_in_form, sign_out, state_of
+from rasterembed.explorer.sign_in import STYLE, answer_form, enter, sign_in_form, sign_out, state_of
 
 router = APIRouter(tags=["page"])
 
@@ -55,6 +55,13 @@ async def sign_in_style() -> Response:
 async def send_sign_in(request: Request, explorer: UsedExplorer) -> Response:
     """Give a cookie for the right token."""
     return answer_form(explorer.sign_in, request, await request.body())
+
+
+@router.get("/enter", include_in_schema=False)
+async def enter_page(request: Request, explorer: UsedExplorer) -> Response:
+    """Sign a browser in by a code that can be used once."""
+    parameters = request.query_params
+    return enter(explorer.sign_in, request, parameters.get("code", ""), parameters.get("next", ""))
 
 
 @router.post("/sign-out", include_in_schema=False)
