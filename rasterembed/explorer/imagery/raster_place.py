@@ -7,10 +7,12 @@ import math
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from pyproj.exceptions import CRSError, ProjError
 
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, one_line
+from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.map_tile import MAX_ZOOM, SIDE, MapTile, world_of
 from rasterembed.raster.georeference import Floats, Georeference
 from rasterembed.raster.place_net import places_on_net
@@ -40,19 +42,27 @@ class RasterPlace:
     own `RasterPlace`.
 
     Args:
-        plan: plan of the raster's dataset. Positions are those of the raster in its files, also if it is warped.
+        plan: plan of the raster's dataset. Positions are those of the raster in its files, also if it is warped. A
+            raster without a place on Earth lies at its made-up place.
 
     Raises:
-        DataError: if the raster has no place on Earth.
+        DataError: if the raster has a place that cannot be computed.
     """
 
     def __init__(self, plan: Plan) -> None:
-        geometry = outline(plan)
-        if geometry is None:
-            raise DataError(f"dataset {plan.dataset_id!r} has no place on Earth, so it cannot be drawn on a map")
         profile = plan.profile.original
         self._size = profile.width, profile.height
-        self._georeference = Georeference(profile)
+        self._georeference: Georeference | None = None
+        try:
+            geometry = outline(plan)
+            if geometry is not None:
+                self._georeference = Georeference(profile)
+        except (CRSError, ProjError) as error:
+            raise DataError(f"{plan.source.uri}: its CRS cannot be used ({one_line(error)})") from error
+        if geometry is None:
+            self._made_up = MadeUpPlace(*self._size)
+            lon, lat = self._made_up.lonlats(np.array([0.0, profile.width]), np.array([0.0, profile.height]))
+            geometry = shapely.box(lon[0], lat[1], lon[1], lat[0])
         west, south, east, north = shapely.bounds(shapely.get_parts(geometry)).T
         left, top = world_of(west, north)
         right, bottom = world_of(east, south)
@@ -110,10 +120,13 @@ class RasterPlace:
         steps = np.linspace(0, 1, _PROBES)
         cols, rows = (axis.ravel() for axis in np.meshgrid(width * steps, height * steps))
         order = np.argsort(np.hypot(cols / width - 0.5, rows / height - 0.5), kind="stable")
-        exist = order[self._georeference.exist(cols, rows)[order]]
-        if not exist.size:
-            return 0
-        lon, lat = self._georeference.lonlat(cols[exist[:1]], rows[exist[:1]])
+        if self._georeference is None:
+            lon, lat = self._made_up.lonlats(cols[order[:1]], rows[order[:1]])
+        else:
+            exist = order[self._georeference.exist(cols, rows)[order]]
+            if not exist.size:
+                return 0
+            lon, lat = self._georeference.lonlat(cols[exist[:1]], rows[exist[:1]])
         world = MapTile(0, 0, 0)
         col, row = world.pixels(lon, lat)
         step = 2.0**-30
@@ -127,4 +140,5 @@ class RasterPlace:
         return min(max(math.ceil(math.log2(area) / 2 - 0.01), 0), MAX_ZOOM)
 
     def _convert(self, tile: MapTile, cols: NDArray[np.number], rows: NDArray[np.number]) -> tuple[Floats, Floats]:
-        return self._georeference.pixels(*tile.lonlat(cols, rows))
+        places = tile.lonlat(cols, rows)
+        return self._made_up.pixels(*places) if self._georeference is None else self._georeference.pixels(*places)
