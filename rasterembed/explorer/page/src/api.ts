@@ -303,8 +303,14 @@ export const getFootprints = (
     signal?: AbortSignal,
 ): Promise<Footprints> => get(withParameters(pathOf(key, '/footprints'), {bbox: bbox.join(','), ...filters}), signal);
 
-export const getTilesAt = (key: ViewKey, lon: number, lat: number, signal?: AbortSignal): Promise<Tile[]> =>
-    get(withParameters(pathOf(key, '/at'), {lon, lat}), signal);
+/** Return the tile of each scene at a place, the latest scene first. */
+export const getTilesAt = (
+    key: ViewKey,
+    lon: number,
+    lat: number,
+    filters: Parameters,
+    signal?: AbortSignal,
+): Promise<Tile[]> => get(withParameters(pathOf(key, '/at'), {lon, lat, ...filters}), signal);
 
 export const search = (key: ViewKey, body: SearchBody, signal?: AbortSignal): Promise<Answer> =>
     post(pathOf(key, '/search'), body, signal);

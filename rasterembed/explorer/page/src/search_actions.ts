@@ -15,6 +15,7 @@ import {
     hasQuery,
     hoveredHit,
     k,
+    layerFilters,
     query,
     selectedTile,
     similarity,
@@ -128,16 +129,6 @@ export function removeStart(): void {
     });
 }
 
-/** Of several tiles at a place, return the one that the dates on the map allow. They are sorted, the best first. */
-function tileInDates(tiles: Tile[], dates: {since: string | null; until: string | null}): Tile | undefined {
-    const allowed = tiles.find(({acquired}) => {
-        const day = acquired?.slice(0, 10);
-        if (dates.since === null && dates.until === null) return true;
-        return day !== undefined && (dates.since ?? day) <= day && day <= (dates.until ?? day);
-    });
-    return allowed ?? tiles[0];
-}
-
 /** Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. */
 export async function clickMap(lon: number, lat: number): Promise<void> {
     const key = viewKey.value;
@@ -145,18 +136,20 @@ export async function clickMap(lon: number, lat: number): Promise<void> {
     click.abort();
     click = new AbortController();
     const {signal} = click;
+    const date = swipe.value ? dateAt(lon, lat) : null;
+    const filters = date === null ? layerFilters.value : {...layerFilters.value, since: date, until: date};
     let tiles: Tile[];
     try {
-        tiles = await api.getTilesAt(key, lon, lat, signal);
+        tiles = await api.getTilesAt(key, lon, lat, filters, signal);
     } catch (error) {
         if (!signal.aborted) say(problemFrom(error).message);
         return;
     }
-    if (signal.aborted) return;
-    const date = swipe.value ? dateAt(lon, lat) : null;
-    const tile = tileInDates(tiles, date === null ? where.value : {since: date, until: date});
+    if (signal.aborted || viewKey.value !== key) return;
+    const tile = tiles[0];
     if (!tile) {
-        say('No tile lies at this place.');
+        const filtered = Object.values(filters).some((value) => value !== null);
+        say(filtered ? 'No tile at this place passes the filters.' : 'No tile lies at this place.');
         return;
     }
     batch(() => {
@@ -203,7 +196,7 @@ export async function searchImage(file: File): Promise<void> {
     upload.value = {state: 'running', name: file.name};
     try {
         const image = await api.uploadImage(key, file, signal);
-        if (signal.aborted) return;
+        if (signal.aborted || viewKey.value !== key) return;
         const old = uploadedImage.value;
         if (old) URL.revokeObjectURL(old.preview);
         batch(() => {

@@ -5,7 +5,7 @@ import {Switch} from './Switch.tsx';
 
 /** The switch that colours all tiles by their similarity to the query. */
 export function HeatSwitch() {
-    if (!openView.value?.on_earth) return null;
+    if (!openView.value) return null;
     const shown = colour.value === HEAT;
     const state = similarity.value;
     return (

@@ -14,13 +14,7 @@ export function QueryInput({view}: {view: ViewDetails}) {
     const file = useRef<HTMLInputElement>(null);
     return (
         <>
-            {!hasQuery.value && (
-                <p class="muted">
-                    {view.on_earth
-                        ? 'Click a tile on the map to find the tiles that are most like it.'
-                        : 'This view has no place on Earth: search by the id of a tile.'}
-                </p>
-            )}
+            {!hasQuery.value && <p class="muted">Click a tile on the map to find the tiles that are most like it.</p>}
             <form
                 class="query-input"
                 role="search"

@@ -11,7 +11,7 @@ const STEP = 0.02;
 
 /** Two dates side by side: a second map covers the right part of the first one, and a divider moves between them. */
 export function Swipe() {
-    return swipe.value && map.value && openView.value?.on_earth ? <OpenSwipe /> : null;
+    return swipe.value && map.value && openView.value ? <OpenSwipe /> : null;
 }
 
 function OpenSwipe() {
