@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from datetime import date
 from typing import Any
@@ -16,18 +15,13 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.explorer.boxes import Box
 from rasterembed.explorer.cards import Card, card_of_collection, card_of_dataset
-from rasterembed.explorer.imagery.raster_place import RasterPlace
-from rasterembed.explorer.imagery.reading import smallest_zoom
+from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.made_up_place import MadeUpPlace
-from rasterembed.explorer.map_tile import EARTH_WIDTH_M, MAX_ZOOM, SIDE
 from rasterembed.explorer.qa_pictures import QaPicture, pictures_of
 from rasterembed.explorer.views import SceneInfo, View
 
 _OUTLINES = 500
 """Largest number of scenes whose outlines are joined. The outline of more scenes is the box around them."""
-
-_SAMPLED = 5
-"""Number of scenes of a collection whose rasters are asked for their zoom."""
 
 
 class DateOfView(BaseModel):
@@ -105,7 +99,7 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         model, grid, radiometry = content.configuration.model, content.configuration.grid, None
     place = _made_up_place(view)
     shape = view.keep("outline", lambda: _outline(view, scenes, card.bbox, place))
-    low, high = view.keep("zooms", lambda: _zooms(view, scenes, place))
+    zooms = imagery_of(view).zooms
     kind = "dataset" if isinstance(content, Dataset) else "collection"
     return ViewDetails(
         **dict(card) | {"bbox": card.bbox if place is None else _box_of_place(place)},
@@ -123,8 +117,8 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         images_allowed=any(scene.state == "ready" for scene in scenes),
         pictures=pictures_of(view),
         prefect_url=None if prefect_ui is None else f"{prefect_ui}/artifacts/key/{artifact_key(kind, view.id)}",
-        min_zoom=low,
-        max_zoom=high,
+        min_zoom=zooms.smallest,
+        max_zoom=zooms.largest,
     )
 
 
@@ -159,21 +153,6 @@ def _outline(
     if west <= east:
         return shapely.box(west, south, east, north)
     return shapely.multipolygons([shapely.box(west, south, 180.0, north), shapely.box(-180.0, south, east, north)])
-
-
-def _zooms(view: View, scenes: tuple[SceneInfo, ...], place: MadeUpPlace | None) -> tuple[int, int]:
-    """Return the smallest zoom at which the rasters are drawn, and the zoom of their own pixels."""
-    if place is not None:
-        assert isinstance(view.content, Dataset)
-        native = min(max(math.ceil(math.log2(EARTH_WIDTH_M / (SIDE * place.pixel))), 0), MAX_ZOOM)
-        return smallest_zoom(view.content.plan.profile.original, native), native
-    placed = [scene for scene in scenes if scene.bbox is not None]
-    found = []
-    for scene in placed[:: max(1, len(placed) // _SAMPLED)][:_SAMPLED]:
-        plan = view.dataset(scene.dataset_id).plan
-        native = RasterPlace(plan).native_zoom()
-        found.append((smallest_zoom(plan.profile.original, native), native))
-    return (min(low for low, _ in found), max(high for _, high in found)) if found else (0, 0)
 
 
 def _dates(scenes: tuple[SceneInfo, ...]) -> tuple[DateOfView, ...]:

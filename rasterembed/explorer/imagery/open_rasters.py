@@ -138,7 +138,8 @@ class OpenRasters:
             DataError: if the raster cannot be opened, or if the store may not name it.
             StoreUnavailableError: if all rasters stay in use for longer than `READ_S`.
         """
-        key = RasterKey(dataset.id, on_grid)
+        # The raster in its files is the one that the tiles are cut from, unless it is warped.
+        key = RasterKey(dataset.id, on_grid and dataset.plan.profile.warp is not None)
         raster, unneeded = self._take(key)
         _close(unneeded)
         try:
@@ -148,7 +149,7 @@ class OpenRasters:
                     if raster is not None:
                         raster.checked = time.monotonic()
                 if raster is None:
-                    raster = OpenRaster(dataset, on_grid=on_grid)
+                    raster = OpenRaster(dataset, on_grid=key.on_grid)
             except BaseException:
                 self._forget(key, raster)
                 raster = None

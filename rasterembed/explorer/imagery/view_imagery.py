@@ -118,15 +118,22 @@ class ViewImagery:
         """Zooms at which the rasters are drawn. Of a collection, a few scenes are looked at.
 
         Raises:
-            DataError: if the plan of a scene cannot be read.
+            DataError: if the catalogue of a collection cannot be read.
         """
         scenes = self._view.scenes
-        step = max(1, len(scenes) // _SAMPLED_SCENES)
-        low, high = 0 if self._view.kind is ViewKind.DATASETS else self._boxes.smallest_zoom, 0
-        for scene in scenes[::step][:_SAMPLED_SCENES]:
-            plan = self._view.dataset(scene.dataset_id).plan
-            native = RasterPlace(plan).native_zoom()
-            low, high = max(low, smallest_zoom(plan.profile.original, native)), max(high, native)
+        if self._view.kind is ViewKind.COLLECTIONS:
+            scenes = self._boxes.scenes
+        found = []
+        for scene in scenes[:: max(1, len(scenes) // _SAMPLED_SCENES)][:_SAMPLED_SCENES]:
+            try:
+                plan = self._view.dataset(scene.dataset_id).plan
+                native = RasterPlace(plan).native_zoom()
+            except DataError:
+                continue  # Its map tiles have the error. The other scenes can be shown.
+            found.append((smallest_zoom(plan.profile.original, native), native))
+        low, high = min((low for low, _ in found), default=0), max((high for _, high in found), default=0)
+        if self._view.kind is ViewKind.COLLECTIONS:
+            low = max(low, self._boxes.smallest_zoom)
         return Zooms(min(low, high), high)
 
 
