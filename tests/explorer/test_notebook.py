@@ -1,0 +1,201 @@
+"""`explore` of a dataset and of a collection: a service in this process, for one person, until it is closed."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import pytest
+
+from rasterembed.collection.collection import Collection
+from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import UsageError
+from rasterembed.explorer import single_use
+from rasterembed.explorer.notebook import NotebookExplorer
+from rasterembed.explorer.single_use import SingleUseCodes
+from rasterembed.model.choice import Dinov3
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Write a dataset and a collection of it."""
+    folder = tmp_path_factory.mktemp("notebook")
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
+    vectors = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float32)
+    write_dataset(store, "town", blank_raster(folder / "town.tif", 4, 4), model, vectors)
+    rebuild_collection(store, "towns", datasets=["town"])
+    return Dataset.open(store, "town")
+
+
+@pytest.fixture(scope="module")
+def explorer(dataset: Dataset) -> Iterator[NotebookExplorer]:
+    """Run the explorer of the dataset."""
+    with dataset.explore() as explorer:
+        yield explorer
+
+
+def address(explorer: NotebookExplorer) -> str:
+    """Return the address of the service without a code."""
+    parts = urlsplit(explorer.url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def addresses_in(html: str) -> list[str]:
+    return [unescape(found) for found in re.findall(r'(?:src|href)="([^"]*)"', html)]
+
+
+def test_an_address_signs_one_browser_in_once(explorer: NotebookExplorer) -> None:
+    url, base = explorer.url, address(explorer)
+    with httpx.Client() as browser:
+        entered = browser.get(url)
+        assert (entered.status_code, entered.headers["location"]) == (303, "./?view=datasets/town")
+        assert browser.get(f"{base}/api/store").status_code == 200
+        # The notebook is opened again: its frame has the same address.
+        assert browser.get(url).status_code == 303
+    other = httpx.get(url)
+    assert other.status_code == 401
+    assert "Run the cell of the notebook again" in other.text
+    assert "set-cookie" not in other.headers
+    assert httpx.get(f"{base}/api/store").status_code == 401
+
+
+def test_a_frame_may_be_in_pages_of_this_machine(explorer: NotebookExplorer) -> None:
+    entered = httpx.get(explorer.url)
+    policy = entered.headers["content-security-policy"]
+    assert policy.endswith("frame-ancestors 'self' http://localhost:* http://127.0.0.1:*")
+    strict, framed = entered.headers.get_list("set-cookie")
+    assert "SameSite=strict" in strict
+    assert "Secure" not in strict
+    for attribute in ("HttpOnly", "SameSite=None", "Secure", "Partitioned"):
+        assert attribute in framed
+    value = framed.partition(";")[0]
+    assert httpx.get(f"{address(explorer)}/api/store", headers={"Cookie": value}).status_code == 200
+
+
+def test_pages_of_other_origins_cannot_send_with_the_cookie_of_frames(explorer: NotebookExplorer) -> None:
+    cookie = httpx.get(explorer.url).headers.get_list("set-cookie")[1].partition(";")[0]
+    headers = {"Cookie": cookie, "Origin": "http://localhost:8888"}
+    body = {"query": {"tile": "r000000_c000000"}}
+    url = f"{address(explorer)}/api/datasets/town/search"
+    assert httpx.post(url, json=body, headers=headers).status_code == 403
+    headers["Origin"] = address(explorer)
+    assert len(httpx.post(url, json=body, headers=headers).json()["features"]) == 12
+
+
+def test_the_file_of_a_notebook_holds_no_secret_that_still_works(explorer: NotebookExplorer) -> None:
+    html = explorer._repr_html_()
+    frame, link = addresses_in(html)
+    assert frame.startswith(address(explorer))
+    assert frame != link
+    token = explorer._settings.token
+    assert token is not None
+    assert token.get_secret_value() not in html
+    assert "code=" not in repr(explorer)
+    for url in (frame, link):
+        assert httpx.get(url).status_code == 303
+        assert httpx.get(url).status_code == 401
+
+
+def test_a_collection_is_shown_first_if_it_explores(dataset: Dataset) -> None:
+    with Collection.open(dataset.store, "towns").explore(height=300) as explorer:
+        assert httpx.get(explorer.url).headers["location"] == "./?view=collections/towns"
+        assert 'height="300"' in explorer._repr_html_()
+
+
+def test_nothing_listens_after_close(dataset: Dataset) -> None:
+    before = set(threading.enumerate())
+    explorer = dataset.explore()
+    base, url = address(explorer), explorer.url
+    with httpx.Client() as browser:
+        browser.get(url)
+        assert browser.get(f"{base}/api/store").status_code == 200
+    explorer.close()
+    explorer.close()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{base}/health")
+    assert set(threading.enumerate()) <= before
+    assert repr(explorer) == "Explorer of datasets/town, closed"
+    assert explorer._repr_html_() == "<p>Explorer of datasets/town, closed</p>"
+    with pytest.raises(UsageError, match="call `explore` again"):
+        _ = explorer.url
+    # The port is free again.
+    with dataset.explore(port=urlsplit(base).port or 0) as again:
+        assert address(again) == base
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"height": 0}, "height is 0"),
+    ({"height": True}, "height is True"),
+    ({"port": -1}, "port"),
+    ({"port": 70_000}, "port"),
+    ({"frame_origins": ["http://localhost:*; script-src *"]}, "is no origin"),
+    ({"frame_origins": ["*"]}, "is no origin"),
+    ({"frame_origins": ["https://hub.example/lab"]}, "is no origin"),
+]
+
+
+@pytest.mark.parametrize(("values", "problem"), WRONG)
+def test_a_wrong_parameter_is_an_error_of_one_line(dataset: Dataset, values: dict[str, Any], problem: str) -> None:
+    before = threading.active_count()
+    with pytest.raises(UsageError, match=problem):
+        dataset.explore(**values)
+    assert threading.active_count() == before
+
+
+def test_a_port_that_is_taken_is_an_error_of_one_line(dataset: Dataset) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="choose another `port`"):
+            dataset.explore(port=taken.getsockname()[1])
+
+
+def test_codes_expire_and_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = SingleUseCodes()
+    made = [codes.new() for _ in range(100)]
+    assert [codes.take(code) for code in made].count(True) == single_use._MOST
+    assert not codes.take("")
+    assert not codes.take("\ud800")
+    late = codes.new()
+    now = single_use.time.monotonic()
+    monkeypatch.setattr(single_use.time, "monotonic", lambda: now + 601)
+    assert not codes.take(late)
+
+
+SCRIPT = """
+import sys, httpx
+from rasterembed import Dataset, ObjectStore
+explorer = Dataset.open(ObjectStore(root=sys.argv[1]), "town").explore()
+with httpx.Client() as browser:
+    browser.get(explorer.url)
+    base = explorer.url.partition("/enter")[0]
+    assert browser.get(base + "/api/datasets/town").status_code == 200
+print(base)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError('a cell')"])
+def test_the_service_ends_with_the_process(dataset: Dataset, end: str) -> None:
+    command = [sys.executable, "-c", SCRIPT + end, dataset.store.root]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    base = done.stdout.strip()
+    assert base.startswith("http://127.0.0.1:"), done.stderr
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{base}/health")

@@ -1,0 +1,99 @@
+"""The page works in a frame of a page of another origin, as in a notebook. The browser is real."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.explorer.notebook import NOTEBOOK_ORIGINS, NotebookExplorer
+from rasterembed.model.choice import Dinov3
+from rasterembed.store.object_store import ObjectStore
+from tests.support.browsing import chromium
+from tests.support.explorer import build_page
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+pytestmark = pytest.mark.browser
+
+
+@contextmanager
+def notebook_page(html: str) -> Iterator[str]:
+    """Serve a page with the output of a cell, as a notebook server does. Yield its port."""
+
+    class Notebook(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(f"<!doctype html><title>notebook</title><body>{html}</body>".encode())
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Notebook) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield str(server.server_address[1])
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Write a dataset, and build the page."""
+    build_page()
+    folder = tmp_path_factory.mktemp("frame")
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
+    vectors = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float32)
+    write_dataset(store, "town", blank_raster(folder / "town.tif", 4, 4), model, vectors)
+    return Dataset.open(store, "town")
+
+
+def test_the_page_works_in_a_frame_and_in_a_tab(dataset: Dataset, tmp_path: Path) -> None:
+    with dataset.explore() as explorer, notebook_page(explorer._repr_html_()) as port, chromium() as browser:
+        own = urlsplit(explorer.url).netloc
+        for host in ("localhost", "127.0.0.1"):
+            context = browser.new_context()
+            statuses: dict[str, int] = {}
+            context.on(
+                "response", lambda answer, kept=statuses: kept.update({urlsplit(answer.url).path: answer.status})
+            )
+            page = context.new_page()
+            page.goto(f"http://{host}:{port}/")
+            if host == "localhost":
+                frame = page.frame_locator("iframe")
+                frame.get_by_text("town").first.wait_for()
+                page.reload()  # The address of the frame was used, but this browser is signed in.
+                frame.get_by_text("town").first.wait_for()
+            else:
+                # The code of the frame was used by the other browser. The link has a code for this one.
+                page.frame_locator("iframe").get_by_text("was used already").wait_for()
+                with context.expect_page() as opened:
+                    page.get_by_role("link", name="Open in a browser tab").click()
+                opened.value.get_by_text("town").first.wait_for()
+                assert urlsplit(opened.value.url).netloc == own
+                assert "code=" not in opened.value.url
+            assert statuses["/api/datasets/town"] == 200
+            context.close()
+
+
+def test_a_page_of_another_origin_cannot_show_the_frame(dataset: Dataset) -> None:
+    explorer: NotebookExplorer = dataset.explore(
+        frame_origins=[origin.replace("*", "1") for origin in NOTEBOOK_ORIGINS]
+    )
+    with explorer, notebook_page(explorer._repr_html_()) as port, chromium() as browser:
+        page = browser.new_page()
+        problems: list[str] = []
+        page.on("console", lambda message: problems.append(message.text))
+        page.goto(f"http://localhost:{port}/")
+        page.wait_for_timeout(1000)
+        assert any("frame-ancestors" in problem for problem in problems)
+        assert page.frames[1].url.startswith("chrome-error")
