@@ -1,7 +1,7 @@
 import {useId} from 'preact/hooks';
 import {fitView, loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
-import {outlinesTruncated} from '../map/layers.ts';
+import {outlinesTruncated} from '../map/footprints.ts';
 import {colour, hasQuery, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
 import {LegendView} from './LegendView.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';

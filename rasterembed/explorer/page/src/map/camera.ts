@@ -4,7 +4,7 @@ import type {LngLatBoundsLike, Map as MapLibreMap, PaddingOptions} from 'maplibr
 import type {Bbox} from '../api.ts';
 
 /** Ids of the sources of map tiles that the service draws. */
-export const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
+const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
 
 /** The map, once it can draw; null before. */
 export const map = signal<MapLibreMap | null>(null);

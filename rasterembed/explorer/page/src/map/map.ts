@@ -10,8 +10,8 @@ import {viewKeyOf} from '../url.ts';
 import {followAnswer} from './answer_layers.ts';
 import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
 import {map as current, setMap} from './camera.ts';
-import {addVectorLayers, followState, mapBusy} from './layers.ts';
-import {vectorLayers} from './vector_layers.ts';
+import {followState, mapBusy} from './layers.ts';
+import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 
 setWorkerUrl(builtFile('map-worker'));
 setWorkerCount(1);

@@ -3,7 +3,8 @@ import type {Map as MapLibreMap} from 'maplibre-gl';
 import {store, swipe, valueOf} from '../state.ts';
 import {followAnswer} from './answer_layers.ts';
 import {mapColours} from './base_style.ts';
-import {addVectorLayers, followState} from './layers.ts';
+import {followState} from './layers.ts';
+import {addVectorLayers} from './vector_layers.ts';
 import {followTheme, makeMap} from './map.ts';
 
 /** Make a map in `container` that follows the map `main`. Return a function that removes it. */

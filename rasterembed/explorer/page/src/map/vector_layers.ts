@@ -1,5 +1,6 @@
 /** The layers of outlines, hits and places: their sources and how they look. */
-import type {LayerSpecification} from 'maplibre-gl';
+import type {Feature} from 'geojson';
+import type {GeoJSONSource, LayerSpecification, Map as MapLibreMap} from 'maplibre-gl';
 import type {MapColours} from './base_style.ts';
 
 /** Sources of GeoJSON, all empty at first. */
@@ -77,4 +78,15 @@ export function vectorLayers(colours: MapColours): LayerSpecification[] {
         fill('hovered', hit, 0.3),
         line('hovered', hit, 4),
     ];
+}
+
+/** Show features in a source. */
+export function setData(map: MapLibreMap, source: VectorSource, features: Feature[]): void {
+    map.getSource<GeoJSONSource>(source)?.setData({type: 'FeatureCollection', features});
+}
+
+/** Add the sources, which are empty at first, and their layers. */
+export function addVectorLayers(map: MapLibreMap, colours: MapColours): void {
+    for (const id of VECTOR_SOURCES) map.addSource(id, {type: 'geojson', data: {type: 'FeatureCollection', features: []}});
+    for (const layer of vectorLayers(colours)) map.addLayer(layer);
 }

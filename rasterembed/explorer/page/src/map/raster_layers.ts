@@ -1,0 +1,68 @@
+/** The map tiles that the service draws: the rasters, and the tiles in their colours. */
+import type {Map as MapLibreMap, RasterSourceSpecification, RasterTileSource} from 'maplibre-gl';
+import type {Bbox, ViewDetails} from '../api.ts';
+import {ABOVE_RASTERS} from './base_style.ts';
+
+export type RasterLayer = 'imagery' | 'tiles';
+
+/** Pixels of a map tile's side, as the service draws them. */
+const SIDE = 512;
+/** Zoom down to which coloured tiles are drawn anew. Below it, their map tiles are enlarged: they are flat colours. */
+const DEEPEST = 20;
+/** Latitude at which the square of Web Mercator ends. */
+const END_OF_MERCATOR = 85.0511;
+
+/** Return the bounds of a source. MapLibre's bounds cannot cross the antimeridian: they go around the Earth then. */
+function sourceBounds(bbox: Bbox | null): Bbox {
+    if (!bbox) return [-180, -END_OF_MERCATOR, 180, END_OF_MERCATOR];
+    const [west, south, east, north] = bbox;
+    return west > east ? [-180, south, 180, north] : bbox;
+}
+
+/** Return the source of the rasters of a view. */
+export function imagerySource(view: ViewDetails, url: string): RasterSourceSpecification {
+    return {
+        type: 'raster',
+        tiles: [url],
+        tileSize: SIDE,
+        minzoom: view.min_zoom,
+        maxzoom: view.max_zoom,
+        bounds: sourceBounds(view.bbox),
+    };
+}
+
+/** Return the source of the coloured tiles of a view. */
+export function tilesSource(view: ViewDetails, url: string): RasterSourceSpecification {
+    return {type: 'raster', tiles: [url], tileSize: SIDE, minzoom: 0, maxzoom: DEEPEST, bounds: sourceBounds(view.bbox)};
+}
+
+/** Return the layer below which a layer lies: the rasters lie below the coloured tiles. */
+function above(map: MapLibreMap, id: RasterLayer): string {
+    return id === 'imagery' && map.getLayer('tiles') ? 'tiles' : ABOVE_RASTERS;
+}
+
+function hasSameExtent(source: RasterTileSource, {minzoom, maxzoom, bounds}: RasterSourceSpecification): boolean {
+    const [west, south, east, north] = bounds ?? [];
+    const known = source.serialize().bounds ?? [];
+    const isSameBox = known[0] === west && known[1] === south && known[2] === east && known[3] === north;
+    return source.minzoom === minzoom && source.maxzoom === maxzoom && isSameBox;
+}
+
+/** Show the map tiles of a source in a layer, or nothing if the source is null. */
+export function showRaster(map: MapLibreMap, id: RasterLayer, source: RasterSourceSpecification | null): void {
+    const existing = map.getSource<RasterTileSource>(id);
+    if (existing && source?.tiles && hasSameExtent(existing, source)) {
+        if (existing.tiles[0] !== source.tiles[0]) existing.setTiles(source.tiles);
+        return;
+    }
+    if (existing) {
+        map.removeLayer(id);
+        map.removeSource(id);
+    }
+    if (!source) return;
+    map.addSource(id, source);
+    // The pixels of a raster are smoothed. The coloured tiles keep their edges, which have a meaning.
+    const resampling = id === 'imagery' ? 'linear' : 'nearest';
+    const paint = {'raster-fade-duration': 120, 'raster-resampling': resampling} as const;
+    map.addLayer({id, type: 'raster', source: id, paint}, above(map, id));
+}
