@@ -20,7 +20,7 @@ from rasterembed.explorer.problems import ProblemError, ProblemType, responses
 from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
 from rasterembed.explorer.tiles.layers import Choice, NotReadyError, TileLayers, UnknownSimilarityError
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour, RampLegend, RgbLegend
-from rasterembed.explorer.tiles.places import Footprints, PlacedTile, footprints_json, tiles_at
+from rasterembed.explorer.tiles.places import Footprints, PlacedTile, footprints_json, tile_named, tiles_at
 from rasterembed.explorer.views import View
 from rasterembed.search.query import Pick, Where
 
@@ -161,6 +161,21 @@ def at(view: UsedView, where: Filters, lon: Longitude, lat: Latitude) -> list[Pl
     """Return the tile of each scene that contains a place, the latest scene first. The list may be empty."""
     layers = layers_of(view)
     return tiles_at(layers.table, lon, lat, layers.passing(where))
+
+
+@router.get("/{kind}/{id}/tile/{dataset_id}/{tile_id}", responses=responses(404, 409, 502))
+def tile(
+    view: UsedView,
+    dataset_id: Annotated[str, Path(max_length=200)],
+    tile_id: Annotated[str, Path(max_length=200)],
+) -> PlacedTile:
+    """Return one tile with its place on the map. The page asks for the tiles that its address names."""
+    found = tile_named(layers_of(view).table, dataset_id, tile_id)
+    if found is None:
+        raise ProblemError(
+            404, ProblemType.UNKNOWN_TILE, f"{view.layout.owner} has no tile {dataset_id}/{tile_id}: check the id"
+        )
+    return found
 
 
 @router.post("/{kind}/{id}/similarity", dependencies=[SEARCH_SLOT], responses=responses(404, 409, 502))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
@@ -107,6 +108,25 @@ def tiles_at(table: TileTable, lon: float, lat: float, passing: NDArray[np.bool_
         found.setdefault(row["dataset_id"], row)
     ordered = sorted(found.values(), key=lambda row: -int(table.rank[row["number"]]))
     return _placed(table, ordered)
+
+
+def tile_named(table: TileTable, dataset_id: str, tile_id: str) -> PlacedTile | None:
+    """Return the tile with an id, or None if the view has no such tile.
+
+    Args:
+        table: the tiles.
+        dataset_id: id of the tile's dataset.
+        tile_id: id of the tile.
+
+    Raises:
+        DataError: if the footprint cannot be read.
+    """
+    scene = next((number for number, scene in enumerate(table.scenes) if scene.dataset_id == dataset_id), None)
+    if scene is None:
+        return None
+    named = table.columns.with_tile_ids(pa.array([tile_id])) & (table.dataset == scene)
+    tiles = _placed(table, _rows(table, np.flatnonzero(named)))
+    return tiles[0] if tiles else None
 
 
 def _near(table: TileTable, lon: float, lat: float) -> NDArray[np.int64]:

@@ -18,7 +18,6 @@ import {
     outlinesShown,
     position,
     query,
-    selectedTile,
     similarity,
     status,
     store,
@@ -73,7 +72,6 @@ export function openViewOf(key: ViewKey): void {
         query.value = NO_QUERY;
         where.value = NO_WHERE;
         uploadedImage.value = null;
-        selectedTile.value = null;
         similarity.value = IDLE;
         legend.value = IDLE;
         swipe.value = null;
@@ -89,7 +87,6 @@ export function closeView(): void {
         clearAnswer();
         query.value = NO_QUERY;
         where.value = NO_WHERE;
-        selectedTile.value = null;
         uploadedImage.value = null;
         similarity.value = IDLE;
         legend.value = IDLE;

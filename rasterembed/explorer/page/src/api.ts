@@ -312,6 +312,10 @@ export const getTilesAt = (
     signal?: AbortSignal,
 ): Promise<Tile[]> => get(withParameters(pathOf(key, '/at'), {lon, lat, ...filters}), signal);
 
+/** Return the tile `dataset_id/tile_id` with its outline. */
+export const getTile = (key: ViewKey, name: string, signal?: AbortSignal): Promise<Tile> =>
+    get(pathOf(key, `/tile/${name.split('/').map(encodeURIComponent).join('/')}`), signal);
+
 export const search = (key: ViewKey, body: SearchBody, signal?: AbortSignal): Promise<Answer> =>
     post(pathOf(key, '/search'), body, signal);
 

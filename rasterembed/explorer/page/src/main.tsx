@@ -4,18 +4,25 @@ import {loadStore, loadView, restoreTheme} from './actions.ts';
 import {App} from './components/App.tsx';
 import {followHeat} from './heat.ts';
 import {followHistory} from './history.ts';
+import {followExamples} from './known_tiles.ts';
 import {followViewWhileDrawing} from './map/drawing.ts';
 import {followProgress} from './progress.ts';
+import {clearAnswer} from './search_actions.ts';
 import 'maplibre-gl-css';
 import './styles/theme.css';
 import './styles/controls.css';
 
 restoreTheme();
-followHistory(() => void loadView());
+followHistory(() => {
+    // The answer belongs to the choices before. The new one follows when the view is loaded.
+    clearAnswer();
+    void loadView();
+});
 const root = document.getElementById('app');
 if (root) render(<App />, root);
 void loadStore();
 void loadView();
 followProgress();
 followHeat();
+followExamples();
 followViewWhileDrawing();

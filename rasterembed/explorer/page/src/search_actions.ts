@@ -2,12 +2,13 @@
 import {batch} from '@preact/signals';
 import * as api from './api.ts';
 import type {QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
+import {rememberHits, rememberTiles} from './known_tiles.ts';
 import {cancel, load} from './loading.ts';
 import {flyTo} from './map/camera.ts';
 import type {DrawnShape} from './map/draw_tool.ts';
 import {dateAt} from './map/swipe.ts';
 import {problemFrom} from './problems.ts';
-import {details, nameOfTile, notice, rememberOutlines, tilesAtClick, upload} from './search_state.ts';
+import {details, notice, tilesAtClick, upload} from './search_state.ts';
 import {
     IDLE,
     NO_QUERY,
@@ -16,8 +17,8 @@ import {
     hoveredHit,
     k,
     layerFilters,
+    nameOfTile,
     query,
-    selectedTile,
     similarity,
     status,
     swipe,
@@ -78,7 +79,7 @@ export async function searchAgain(): Promise<void> {
     hoveredHit.value = null;
     const value = await load(answer, (signal) => api.search(key, body, signal), false);
     if (value) {
-        rememberOutlines(value.features.map(({id, geometry}) => [id, geometry]));
+        rememberHits(value.features);
         status.value = value.features.length === 1 ? '1 tile found.' : `${value.features.length} tiles found.`;
     } else if (answer.value.state === 'failed') status.value = answer.value.problem.message;
 }
@@ -105,8 +106,7 @@ export function searchTile(name: string): void {
 
 /** Ask for the neighbours of a tile whose outline is known. */
 export function searchFrom(tile: Tile): void {
-    rememberOutlines([[nameOfTile(tile), tile.geometry]]);
-    selectedTile.value = tile;
+    rememberTiles([tile]);
     searchTile(nameOfTile(tile));
 }
 
@@ -123,7 +123,6 @@ export function toggleExample(name: string, role: ExampleRole): void {
 /** Remove the tile, the place or the image of the query. Liked tiles stay. */
 export function removeStart(): void {
     batch(() => {
-        selectedTile.value = null;
         tilesAtClick.value = [];
         ask({...NO_QUERY, like: query.value.like, unlike: query.value.unlike});
     });
@@ -175,7 +174,6 @@ export function searchText(text: string): void {
     const key = viewKey.value;
     if (!name || !key) return;
     batch(() => {
-        selectedTile.value = null;
         tilesAtClick.value = [];
         // A dataset has no other dataset, so the id of the tile alone is enough.
         searchTile(name.includes('/') || key.kind === 'collections' ? name : `${key.id}/${name}`);
@@ -202,7 +200,6 @@ export async function searchImage(file: File): Promise<void> {
         batch(() => {
             upload.value = {state: 'idle'};
             uploadedImage.value = {...image, preview: URL.createObjectURL(file), name: file.name};
-            selectedTile.value = null;
             tilesAtClick.value = [];
             ask({...NO_QUERY, image: image.image});
         });
@@ -217,23 +214,27 @@ export function say(text: string): void {
     status.value = text;
 }
 
+/** Hide everything that belongs to the query so far: the answer, what was clicked, and what was said about it. */
 export function clearAnswer(): void {
+    click.abort();
+    sending.abort();
+    clearTimeout(timer);
     cancel(answer);
     cancel(similarity);
     batch(() => {
         answer.value = IDLE;
         similarity.value = IDLE;
         hoveredHit.value = null;
+        details.value = null;
+        notice.value = null;
+        tilesAtClick.value = [];
+        upload.value = {state: 'idle'};
     });
 }
 
 export function clearQuery(): void {
     batch(() => {
         query.value = NO_QUERY;
-        selectedTile.value = null;
-        tilesAtClick.value = [];
-        details.value = null;
-        notice.value = null;
         clearAnswer();
     });
 }

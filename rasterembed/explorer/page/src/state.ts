@@ -98,8 +98,10 @@ export const query = signal<QueryState>(NO_QUERY);
 export const where = signal<WhereState>(NO_WHERE);
 export const k = signal(DEFAULT_K);
 export const answer = signal<Loadable<Answer>>(IDLE);
-/** Tile that was clicked last, with its geometry. */
-export const selectedTile = signal<Tile | null>(null);
+/** Tiles that were seen, by `dataset_id/tile_id`. See `known_tiles.ts`. */
+export const knownTiles = signal<ReadonlyMap<string, Tile>>(new Map());
+/** The tile of the query, once it is known. */
+export const selectedTile = computed(() => knownTiles.value.get(query.value.tile ?? '') ?? null);
 /** `dataset_id/tile_id` of the hit under the pointer, on the map or in the strip. */
 export const hoveredHit = signal<string | null>(null);
 export const uploadedImage = signal<(UploadedImage & {preview: string; name: string}) | null>(null);
@@ -135,3 +137,8 @@ export const serviceAway = signal(false);
 export const sheet = signal<'peek' | 'half' | 'full'>('half');
 /** Card whose place on the map is marked, because the pointer or the focus is on it. */
 export const markedCard = signal<ViewKey | null>(null);
+
+/** Name of a hit or a tile: `dataset_id/tile_id`. */
+export function nameOfTile({dataset_id, tile_id}: {dataset_id: string; tile_id: string}): string {
+    return `${dataset_id}/${tile_id}`;
+}

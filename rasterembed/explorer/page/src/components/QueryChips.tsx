@@ -4,8 +4,8 @@ import {flyToTile} from '../map/flights.ts';
 import {positionText} from '../map/shapes.ts';
 import {removeStart, searchFrom, toggleExample} from '../search_actions.ts';
 import type {ExampleRole} from '../search_actions.ts';
-import {details, nameOfTile, tilesAtClick} from '../search_state.ts';
-import {hasQuery, query, selectedTile, uploadedImage} from '../state.ts';
+import {details, tilesAtClick} from '../search_state.ts';
+import {hasQuery, nameOfTile, query, selectedTile, uploadedImage} from '../state.ts';
 import {tileOf} from '../texts.ts';
 import {IconButton} from './IconButton.tsx';
 import {Thumbnail} from './Thumbnail.tsx';
@@ -44,9 +44,8 @@ function Chip(props: {label: string; remove: string; onRemove: () => void; child
 
 /** The tile of the query. Several scenes may show its place: then another scene can be chosen. */
 function StartTile({name}: {name: string}) {
-    const selected = selectedTile.value;
-    const known = selected !== null && nameOfTile(selected) === name ? selected : null;
-    const others = known ? tilesAtClick.value : [];
+    const known = selectedTile.value;
+    const others = tilesAtClick.value.some((one) => nameOfTile(one) === name) ? tilesAtClick.value : [];
     return (
         <div class="start">
             <span class="start-picture">

@@ -1,9 +1,9 @@
 import {useEffect, useRef} from 'preact/hooks';
 import type {HitProperties, Tile} from '../api.ts';
 import {flyToTile} from '../map/flights.ts';
-import {searchFrom, toggleExample} from '../search_actions.ts';
-import {details, nameOfTile, seenOutlines} from '../search_state.ts';
-import {query} from '../state.ts';
+import {searchTile, toggleExample} from '../search_actions.ts';
+import {details} from '../search_state.ts';
+import {knownTiles, nameOfTile, query} from '../state.ts';
 import {CopyButton} from './CopyButton.tsx';
 import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
@@ -30,7 +30,8 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
             if (before instanceof HTMLElement && before.isConnected) before.focus();
         };
     }, []);
-    const outline = seenOutlines.value.get(name) ?? null;
+    const known = knownTiles.value.get(name) ?? null;
+    const outline = known?.geometry ?? null;
     return (
         <section
             ref={panel}
@@ -49,11 +50,7 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
             <div class="tile-details-body">
                 <Thumbnail name={name} />
                 <div class="tile-details-actions">
-                    <button
-                        type="button"
-                        class="button small primary"
-                        onClick={() => searchFrom(tileFrom(tile, outline))}
-                    >
+                    <button type="button" class="button small primary" onClick={() => searchTile(name)}>
                         <Icon name="search" size={14} />
                         Search from here
                     </button>
@@ -94,12 +91,6 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
             </div>
         </section>
     );
-}
-
-/** Return a tile of the answer as a tile of the map. */
-function tileFrom(tile: Tile | HitProperties, outline: ReturnType<typeof seenOutlines.value.get> | null): Tile {
-    const geometry = outline?.type === 'Polygon' || outline?.type === 'MultiPolygon' ? outline : null;
-    return {...tile, geometry};
 }
 
 const TITLES: Record<string, string> = {

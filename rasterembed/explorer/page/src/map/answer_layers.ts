@@ -3,8 +3,7 @@ import {effect} from '@preact/signals';
 import type {Feature, FeatureCollection} from 'geojson';
 import type {GeoJSONSource, Map as MapLibreMap} from 'maplibre-gl';
 import {renewHeat} from '../heat.ts';
-import {seenOutlines} from '../search_state.ts';
-import {answer, query, valueOf} from '../state.ts';
+import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {SKETCH} from './draw_tool.ts';
 import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
 
@@ -34,7 +33,7 @@ export function followAnswer(map: MapLibreMap): () => void {
         effect(() => showRanks(map)),
         effect(() => {
             const {like, unlike} = query.value;
-            const outlines = seenOutlines.value;
+            const tiles = knownTiles.value;
             const features = [
                 ...like.map((name) => ({name, role: 'like'})),
                 ...unlike.map((name) => ({name, role: 'unlike'})),
@@ -43,7 +42,7 @@ export function followAnswer(map: MapLibreMap): () => void {
                 map,
                 'examples',
                 features.flatMap(({name, role}): Feature[] => {
-                    const geometry = outlines.get(name);
+                    const geometry = tiles.get(name)?.geometry;
                     return geometry ? [{type: 'Feature', geometry, properties: {role}}] : [];
                 }),
             );
