@@ -18,7 +18,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --q
 PARALLEL ?= --numprocesses auto --dist loadscope --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help .venv demo test test-processors lint types style format docs test-s3 images deploy stack upload bench constraints clean
+.PHONY: help .venv demo page explore test test-processors lint types style format docs test-s3 images deploy stack upload bench constraints clean
 
 help: ## list these targets
 	@sed -n 's/^\([.a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -36,6 +36,23 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: .venv ## generate a scene, embed it, check it and search it, in one process
 	$(BIN)/python -m examples.demo
+
+page: rasterembed/explorer/static/index.html ## build the explorer's page (needs Node.js 18 or newer, and npm)
+
+PAGE := rasterembed/explorer/page
+PAGE_SOURCES := $(wildcard $(PAGE)/*.json $(PAGE)/*.mjs) $(shell find $(PAGE)/src -type f 2>/dev/null)
+
+rasterembed/explorer/static/index.html: $(PAGE_SOURCES)
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18)' 2>/dev/null && command -v npm >/dev/null || { \
+	  echo "make: the explorer's page needs Node.js 18 or newer, and npm (Debian, Ubuntu: apt-get install nodejs npm)" >&2; exit 1; }
+	cd $(PAGE) && npm ci --no-audit --no-fund && npm run build
+
+# `make explore EXPLORE="--root s3://bucket/prefix --open"` shows another store.
+EXPLORE ?= --root demo/store
+
+explore: .venv page ## look at the demo's store in a browser; EXPLORE="--root URI" for another one
+	@test "$(EXPLORE)" != "--root demo/store" || test -d demo/store || "$(BIN)/python" -m examples.demo
+	$(BIN)/rasterembed explore $(EXPLORE)
 
 test: style ## formatting, style, imports, and the tests that need nothing but this machine
 	$(BIN)/pytest $(PARALLEL)
@@ -106,5 +123,5 @@ constraints: ## resolve constraints.txt anew (docs/development.md)
 	rm -rf "$(NEW)"
 
 clean: ## remove the environment and everything the tools left behind
-	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-stac .venv-peers build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-new .venv-airflow .venv-stac .venv-peers build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis rasterembed/explorer/static rasterembed/explorer/static-new rasterembed/explorer/page/node_modules rasterembed/explorer/page/.tests
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -40,7 +40,17 @@ KEYS = {
 
 
 def test_services_have_known_keys_and_wait_for_what_is_healthy() -> None:
-    assert set(SERVICES) == {"postgres", "redis", "server", "services", "s3", "buckets", "webhook", "worker"}
+    assert set(SERVICES) == {
+        "postgres",
+        "redis",
+        "server",
+        "services",
+        "s3",
+        "buckets",
+        "webhook",
+        "explorer",
+        "worker",
+    }
     for name, service in SERVICES.items():
         assert set(service) <= KEYS, name
         assert service["networks"] == ["raster-embeddings"]
@@ -72,6 +82,7 @@ def test_services_have_no_privileges_and_a_password() -> None:
     for name in ("webhook", "worker"):
         assert "PREFECT_API_AUTH_STRING" in SERVICES[name]["environment"]
     assert "--requirepass" in SERVICES["redis"]["command"]
+    assert "EXPLORER_TOKEN" in SERVICES["explorer"]["environment"]
 
 
 def test_there_is_no_secret_in_the_file_and_the_example_names_every_one() -> None:
@@ -100,6 +111,7 @@ def test_only_what_cannot_be_pulled_is_replaced_and_how_the_webhook_is_announced
 
 PROJECT_NAME = "raster-embeddings-test"
 PREFECT_PASSWORD = "fdb97531eca86420"
+EXPLORER_TOKEN = "13579bdf02468ace"
 NETWORK = STACK["networks"]["raster-embeddings"]["name"]
 
 
@@ -112,6 +124,7 @@ class Stack:
     variables: dict[str, str]
     prefect_port: int
     s3_port: int
+    explorer_port: int
 
     def run(self, command: str) -> str:
         """Return the output of a command that runs after the two files of docs/deployment.md were read."""
@@ -149,16 +162,18 @@ def stack(engine: DockerClient, tmp_path: Path) -> Iterator[Stack]:
         "S3_ACCESS_KEY": ACCESS_KEY,
         "S3_SECRET_KEY": SECRET_KEY,
         "WEBHOOK_TOKEN": "fedcba9876543210",
+        "EXPLORER_TOKEN": EXPLORER_TOKEN,
         "DOCKER_GROUP": str(os.stat("/var/run/docker.sock").st_gid),
         "COMPOSE_PROJECT_NAME": PROJECT_NAME,
         "PREFECT_PORT": str(free_port()),
         "S3_PORT": str(free_port()),
+        "EXPLORER_PORT": str(free_port()),
     }
     (tmp_path / "env").write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in secrets.items()))
     with local_wheels() as wheels:
         chosen = {"COMPOSE": compose_command(), "COMPOSE_FILE": "compose.yaml:compose.ci.yaml", "VENV": sys.prefix}
         client = {"PREFECT_HOME": str(tmp_path / "prefect")}
-        ports = int(secrets["PREFECT_PORT"]), int(secrets["S3_PORT"])
+        ports = [int(secrets[f"{name}_PORT"]) for name in ("PREFECT", "S3", "EXPLORER")]
         stack = Stack(tmp_path, wheels | chosen | client, *ports)
         try:
             yield stack
@@ -232,6 +247,24 @@ def _check_that_strangers_are_refused(stack: Stack) -> None:
     assert "NOAUTH" in stack.run(f"{redis} keys '*'")
 
 
+def _check_the_explorer(stack: Stack, dataset_id: str) -> None:
+    """Check that the explorer serves its page, shows the dataset with its raster, and tells strangers nothing."""
+    url = f"http://127.0.0.1:{stack.explorer_port}"
+    with httpx.Client(base_url=url, timeout=120) as client:
+        assert client.get("/api/store").status_code == 401
+        assert client.post("/sign-in", data={"token": EXPLORER_TOKEN}).status_code == 303
+        assert "<title>" in client.get("/").text
+        (card,) = client.get("/api/store").raise_for_status().json()["datasets"]
+        assert (card["id"], card["state"], card["rows"]) == (dataset_id, "ready", 48)
+        view = client.get(f"/api/datasets/{dataset_id}").raise_for_status().json()
+        assert view["prefect_url"] == f"http://127.0.0.1:{stack.prefect_port}/artifacts/key/dataset-{dataset_id}"
+        query = {"query": {"tile": f"{dataset_id}/r000002_c000003"}, "k": 5}
+        found = client.post(f"/api/datasets/{dataset_id}/search", json=query).raise_for_status().json()
+        assert len(found["features"]) == 5
+        picture = client.get(f"/api/datasets/{dataset_id}/thumbnails/{found['features'][0]['id']}.webp")
+        assert picture.raise_for_status().headers["Content-Type"] == "image/webp"
+
+
 @pytest.mark.docker
 @pytest.mark.timeout(1800)
 def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerClient, tmp_path: Path) -> None:
@@ -258,6 +291,8 @@ def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerCl
     read = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8080/metrics').read().decode())"
     metrics = stack.run(f'cd docker && $COMPOSE exec -T webhook python -c "{read}"')
     assert "\nupload_webhook_started_total 1.0\n" in metrics
-    manifest = manifest_of(stack.store(), default_dataset_id("s3://rasters/scene.tif"))
+    dataset_id = default_dataset_id("s3://rasters/scene.tif")
+    manifest = manifest_of(stack.store(), dataset_id)
     assert manifest.state == "ready"
+    _check_the_explorer(stack, dataset_id)
     assert sum(shard.rows for shard in manifest.shards) == 48
