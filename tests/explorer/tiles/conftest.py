@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.model.choice import Dinov3
-from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 from tests.support.search_world import ANCHORED, Scene, write_scene
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
