@@ -26,6 +26,9 @@ const COMMON = {
     jsx: 'automatic',
     jsxImportSource: 'preact',
     logLevel: 'warning',
+    // MapLibre declares fields in subclasses that the constructor of the base class fills. Fields of ECMAScript would
+    // set them to undefined afterwards.
+    tsconfigRaw: {compilerOptions: {useDefineForClassFields: false}},
     // MapLibre's sources are bundled instead of its two finished files. The page and the worker then share the code
     // that both need, which saves about 80 kB of compressed JavaScript.
     alias: {
