@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import morecantile
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.app import create_app
+from rasterembed.explorer.map_tile import MapTile
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
@@ -39,6 +41,17 @@ class Store:
             return np.random.default_rng(0).standard_normal((len(tiles), DIMENSIONS), np.float32)
 
         return Dataset(self.store, write_dataset(self.store, dataset_id, raster, self._model, vectors, grid=grid))
+
+
+def tile_at(lon: float, lat: float, zoom: int) -> MapTile:
+    """Return the map tile at a place."""
+    found = morecantile.tms.get("WebMercatorQuad").tile(lon, lat, zoom)
+    return MapTile(found.z, found.x, found.y)
+
+
+def path_of(tile: MapTile) -> str:
+    """Return the map tile as a part of an address."""
+    return f"{tile.z}/{tile.x}/{tile.y}"
 
 
 @pytest.fixture(scope="module")
