@@ -42,16 +42,43 @@ const COMMON = {
 const hashed = (name, bytes, ending) =>
     `${name}-${createHash('sha256').update(bytes).digest('hex').slice(0, 12).toUpperCase()}.${ending}`;
 
+/**
+ * Return a line without jumps at the antimeridian: its longitudes go on beyond 180 or -180 degrees.
+ *
+ * A ring around a pole does not end where it began. It is closed along the edge of the map.
+ */
+function unwrapped(line) {
+    let turn = 0;
+    const points = line.map(([lon, lat], place) => {
+        const step = place > 0 ? lon - line[place - 1][0] : 0;
+        if (step > 180) turn -= 360;
+        if (step < -180) turn += 360;
+        return [lon + turn, lat];
+    });
+    if (turn !== 0) {
+        const [first, last] = [points[0], points.at(-1)];
+        const edge = first[1] < 0 ? -90 : 90;
+        points.push([last[0], edge], [first[0], edge], first);
+    }
+    return points;
+}
+
 /** Return the outlines of land and the borders of countries as GeoJSON, with coordinates rounded to `digits` decimals. */
 async function baseMap(resolution, digits) {
     const read = async (name) =>
         JSON.parse(await readFile(join(HERE, 'node_modules', 'world-atlas', `${name}-${resolution}.json`), 'utf8'));
     const [land, countries] = await Promise.all([read('land'), read('countries')]);
-    const borders = mesh(countries, countries.objects.countries, (a, b) => a !== b);
-    const features = [
-        ...feature(land, land.objects.land).features.map(({geometry}) => ({kind: 'land', geometry})),
-        {kind: 'border', geometry: borders},
-    ].map(({kind, geometry}) => ({type: 'Feature', properties: {kind}, geometry}));
+    const polygons = feature(land, land.objects.land).features.flatMap(({geometry}) => geometry.coordinates);
+    const borders = mesh(countries, countries.objects.countries, (a, b) => a !== b).coordinates;
+    const shapes = [
+        {kind: 'land', type: 'MultiPolygon', coordinates: polygons.map((rings) => rings.map(unwrapped))},
+        {kind: 'border', type: 'MultiLineString', coordinates: borders},
+    ];
+    const features = shapes.map(({kind, type, coordinates}) => ({
+        type: 'Feature',
+        properties: {kind},
+        geometry: {type, coordinates},
+    }));
     const round = (_, value) => (typeof value === 'number' ? Number(value.toFixed(digits)) : value);
     return JSON.stringify({type: 'FeatureCollection', features}, round);
 }
