@@ -3,17 +3,18 @@ import {effect} from '@preact/signals';
 import {loadLegend, setColour} from './actions.ts';
 import * as api from './api.ts';
 import {cancel, load} from './loading.ts';
+import {problemFrom} from './problems.ts';
 import {queryBody} from './search_actions.ts';
-import {IDLE, colour, hasQuery, openView, query, similarity, viewKey} from './state.ts';
+import {IDLE, colour, hasQuery, openView, query, similarity, valueOf, viewKey} from './state.ts';
 
 export const HEAT = 'similarity';
 
-/** Shortest time between two requests because the service has forgotten a similarity, in milliseconds. */
-const RENEW_PAUSE = 5000;
+/** Shortest time between two checks whether the service still knows the similarity, in milliseconds. */
+const CHECK_PAUSE = 3000;
 
 /** Colour that the map had before the similarity. */
 let before: string | null = null;
-let renewed = -RENEW_PAUSE;
+let checked = -CHECK_PAUSE;
 
 /** Show the similarity of all tiles, or the colour before it. */
 export function showHeat(shown: boolean): void {
@@ -25,13 +26,23 @@ export function showHeat(shown: boolean): void {
     }
 }
 
-/** Ask for the similarity again, because the service does not know it any more. */
-export function renewHeat(): void {
-    if (colour.peek() !== HEAT || similarity.peek().state !== 'ready') return;
+/**
+ * Ask for the similarity again if the service does not know it any more, for example because it was started again.
+ *
+ * MapLibre does not tell that a map tile is missing, so the map asks for the legend after it has moved.
+ */
+export async function checkHeat(): Promise<void> {
+    const key = viewKey.peek();
+    const shown = valueOf(similarity.peek());
     const now = performance.now();
-    if (now - renewed < RENEW_PAUSE) return;
-    renewed = now;
-    void loadHeat();
+    if (!key || colour.peek() !== HEAT || shown === null || now - checked < CHECK_PAUSE) return;
+    checked = now;
+    try {
+        await api.getLegend(key, HEAT, shown.similarity);
+    } catch (error) {
+        const forgotten = problemFrom(error).type === 'unknown-similarity';
+        if (forgotten && valueOf(similarity.peek()) === shown) void loadHeat();
+    }
 }
 
 /** Ask for the similarity of all tiles to the current query. */

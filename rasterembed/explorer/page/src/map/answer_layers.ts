@@ -2,7 +2,7 @@
 import {effect} from '@preact/signals';
 import type {Feature, FeatureCollection} from 'geojson';
 import type {GeoJSONSource, Map as MapLibreMap} from 'maplibre-gl';
-import {renewHeat} from '../heat.ts';
+import {checkHeat} from '../heat.ts';
 import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {SKETCH} from './draw_tool.ts';
 import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
@@ -24,11 +24,7 @@ export function followAnswer(map: MapLibreMap): () => void {
         // Of ranks that would overlap, the map shows the smaller one.
         layout: {'icon-image': ['get', 'badge'], 'symbol-sort-key': ['get', 'rank'], 'icon-padding': 1},
     });
-    const refused = map.on('error', (event) => {
-        // The service forgets similarities, for example when it starts again. The map tile is then unknown.
-        const {sourceId, error} = event as unknown as {sourceId?: unknown; error?: {status?: unknown}};
-        if (sourceId === 'tiles' && error?.status === 404) renewHeat();
-    });
+    const rested = map.on('idle', () => void checkHeat());
     const ends = [
         effect(() => showRanks(map)),
         effect(() => {
@@ -49,7 +45,7 @@ export function followAnswer(map: MapLibreMap): () => void {
         }),
     ];
     return () => {
-        refused.unsubscribe();
+        rested.unsubscribe();
         for (const end of ends) end();
     };
 }

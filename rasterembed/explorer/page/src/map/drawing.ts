@@ -8,7 +8,11 @@ import {map} from './camera.ts';
 import {DrawTool} from './draw_tool.ts';
 import type {DrawKind} from './draw_tool.ts';
 
+/** Longest time from the touch of a finger to its click, in milliseconds. */
+const CLICK_PAUSE = 350;
+
 let tool: DrawTool | null = null;
+let ended = -CLICK_PAUSE;
 
 /** Begin to draw. The same call ends the drawing of this kind of area. */
 export function startDrawing(kind: DrawKind): void {
@@ -56,19 +60,23 @@ export function takeVisibleArea(): void {
     setArea({kind: 'box', box: boxOfCorners([southWest.lng, southWest.lat], [northEast.lng, northEast.lat])});
 }
 
+/** Whether a drawing ended just now: the click that ended it reaches the map too, which must not take it for a search. */
+export function drewJustNow(): boolean {
+    return performance.now() - ended < CLICK_PAUSE;
+}
+
 function stop(): void {
-    tool?.close();
+    if (tool === null) return;
+    tool.close();
     tool = null;
-    // The click that ends a drawing reaches the map's own listener too, which must not take it for a search.
-    setTimeout(() => {
-        if (tool === null) drawing.value = null;
-    });
+    ended = performance.now();
+    drawing.value = null;
 }
 
 /** End the drawing when another view opens. Return a function that ends this. */
 export function followViewWhileDrawing(): () => void {
     return effect(() => {
         void openView.value?.id;
-        if (tool) stop();
+        stop();
     });
 }

@@ -10,6 +10,7 @@ import {viewKeyOf} from '../url.ts';
 import {followAnswer} from './answer_layers.ts';
 import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
 import {map as current, setMap} from './camera.ts';
+import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 
@@ -91,7 +92,7 @@ function followPointer(map: MapLibreMap): void {
         if (!viewKey.value) markedCard.value = null;
     });
     const take = (point: PointLike, lon: number, lat: number): void => {
-        if (drawing.value) return;
+        if (drawing.value || drewJustNow()) return;
         if (viewKey.value) return void clickMap(lon, lat);
         const card = cardAt(map, point);
         if (card) openViewOf(card);
