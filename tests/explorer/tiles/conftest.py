@@ -49,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("tiles")
     store = ObjectStore(root=str(folder / "store"))
     random = np.random.default_rng(8)
-    model = Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS)))
+    model = Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS)), device="cpu")
     vectors = random.standard_normal((ROWS * COLS, DIMENSIONS)).astype(np.float32)
     # Four groups of similar vectors, so that classes have a meaning.
     vectors += 6 * np.eye(4, DIMENSIONS, dtype=np.float32)[np.arange(ROWS * COLS) // COLS * 4 // ROWS]
