@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -10,6 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import Limits
+
+_DRAINED_BYTES, _DRAINED_S = 128 * 2**20, 10.0
+"""Largest rest of a body that is read before it is refused, in bytes, and the seconds for it."""
 
 _IMAGES = re.compile(r"/api/[^/]+/[^/]+/images")
 """The address that takes images."""
@@ -36,6 +41,7 @@ class BodyLimit:
         most = self._limits.image_bytes if _IMAGES.fullmatch(scope["path"]) else self._limits.body_bytes
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or len(announced) > 18 or int(announced) > most:
+            await _drain(receive)
             await _too_large(most).response()(scope, receive, send)
             return
         received = 0
@@ -45,12 +51,29 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:  # The body came in chunks, without its length in the head.
+                await _drain(receive)
                 problem = _too_large(most)
                 # FastAPI turns other errors while it reads a body into the status 400.
                 raise HTTPException(problem.status, problem.detail, problem.headers)
             return message
 
         await self._app(scope, limited, send)
+
+
+async def _drain(receive: Receive) -> None:
+    """Read the rest of a body, and keep nothing of it.
+
+    If a connection is closed while the client still sends, the client sees a broken connection, and not the answer. So
+    a client that sent a little too much gets the answer. One that sends far more is cut off.
+    """
+    left = _DRAINED_BYTES
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_DRAINED_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _too_large(most: int) -> ProblemError:

@@ -64,8 +64,8 @@ class PageFiles:
                 503,
                 ProblemType.PAGE_MISSING,
                 f"the page was not built into {self.folder}: run `make page` in the folder of the sources, which needs "
-                "Node.js 20 (Debian: apt-get install nodejs npm), or install the package from a wheel; the API at "
-                "/api works without the page",
+                "Node.js 18 or newer (Debian: apt-get install nodejs npm), or install the package from a wheel; the "
+                "API at /api works without the page",
             )
         return self._file(request, self.folder / INDEX)
 

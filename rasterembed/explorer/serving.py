@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import webbrowser
+from contextlib import suppress
 from functools import partial
 from typing import cast
 
@@ -36,7 +37,8 @@ def serve(settings: ExplorerSettings, *, open_page: bool = False) -> None:
     print(f"explorer of {settings.store.root}: {address} (stop it with Ctrl+C)", flush=True)
     if open_page:
         webbrowser.open(address)
-    with listener:
+    # The server has ended all requests when it hands on the signal that stopped it.
+    with listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
 
 

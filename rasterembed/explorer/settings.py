@@ -146,7 +146,8 @@ class ExplorerSettings(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             place = error.errors(include_url=False, include_input=False)[0]["loc"]
-            name = f"`{place[0]}`: " if place else ""
+            # A person gives the token in a file or a variable, so no option of this name exists.
+            name = f"`{place[0]}`: " if place and place[0] != "token" else ""
             raise UsageError(f"{name}{validation_reason(error)}") from error
 
     @property

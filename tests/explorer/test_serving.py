@@ -1,0 +1,176 @@
+"""The command `rasterembed explore` as a process: who reaches it, how it ends, and clients that mean harm."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from rasterembed.model.choice import Dinov3
+from rasterembed.store.object_store import ObjectStore
+from tests.support.explorer import Explorer
+from tests.support.servers import HOST
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
+
+pytestmark = pytest.mark.slow
+
+COMMAND = [str(Path(sys.executable).with_name("rasterembed")), "explore"]
+TOKEN = "a-token-that-nobody-guesses"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a store with one dataset."""
+    folder = tmp_path_factory.mktemp("served")
+    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
+    vectors = np.random.default_rng(0).standard_normal((18, 8)).astype(np.float32)
+    store = ObjectStore(root=str(folder / "store"))
+    write_dataset(store, "town", blank_raster(folder / "town.tif", 3, 6), model, vectors)
+    return folder / "store"
+
+
+@pytest.fixture(scope="module")
+def running(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    """Run the command with a token."""
+    folder = tmp_path_factory.mktemp("running")
+    environment = {"EXPLORER_TOKEN": TOKEN, "XDG_CACHE_HOME": str(folder / "cache")}
+    with Explorer(str(root), folder, environment=environment, token=TOKEN) as explorer:
+        yield explorer
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_prints_its_address_and_ends_without_an_error(
+    root: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--root", str(root), "--port", "0"],
+        env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.split(": ")[1].split(" ")[0]
+        assert address.startswith(f"http://{HOST}:")
+        assert httpx.get(f"{address}api/store", timeout=30).status_code == 200
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        assert {each.laddr.ip for each in connections if each.status == "LISTEN"} == {HOST}
+    finally:
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_a_restarted_service_knows_its_people(root: Path, tmp_path: Path) -> None:
+    explorer = Explorer(str(root), tmp_path, environment={"EXPLORER_TOKEN": TOKEN, "XDG_CACHE_HOME": str(tmp_path)})
+    with explorer, httpx.Client(base_url=explorer.url, timeout=30) as client:
+        assert client.post("/sign-in", data={"token": TOKEN}).status_code == 303
+        before = client.get("/api/datasets/town").raise_for_status().json()
+        explorer.stop()
+        with pytest.raises(httpx.HTTPError):
+            client.get("/health")
+        explorer.start()
+        assert client.get("/api/datasets/town").raise_for_status().json() == before
+
+
+def send(explorer: Explorer, head: str) -> socket.socket:
+    """Open a connection, and send the head of a request."""
+    connection = socket.create_connection((HOST, explorer.port), timeout=30)
+    connection.sendall(f"{head}\r\nHost: {HOST}:{explorer.port}\r\n".encode())
+    return connection
+
+
+def test_bodies_without_end_are_cut_off(running: Explorer) -> None:
+    memory = psutil.Process(running.pid).memory_info().rss
+    for path, kind in (("/api/datasets/town/search", "application/json"), ("/api/datasets/town/images", "image/png")):
+        authorised = f"Authorization: Bearer {TOKEN}\r\nContent-Type: {kind}"
+        for length in ("Content-Length: 1073741824", "Transfer-Encoding: chunked"):
+            chunked = "chunked" in length
+            sent = 0
+            with send(running, f"POST {path} HTTP/1.1\r\n{authorised}\r\n{length}") as connection:
+                connection.sendall(b"\r\n")
+                part = b"x" * 2**20
+                try:
+                    for _ in range(1024):
+                        connection.sendall(b"100000\r\n" + part + b"\r\n" if chunked else part)
+                        sent += len(part)
+                except OSError:
+                    pass
+            assert sent < 300 * 2**20, (path, length)
+    assert psutil.Process(running.pid).memory_info().rss - memory < 100 * 2**20
+    assert running.get("/api/datasets/town").status_code == 200
+
+
+def test_a_body_that_is_a_little_too_large_gets_its_answer(running: Explorer) -> None:
+    for body in (b"x" * (22 * 2**20), iter([b"x" * 2**20] * 22)):
+        answer = httpx.post(
+            f"{running.url}/api/datasets/town/images",
+            content=body,
+            headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "image/png"},
+            timeout=60,
+        )
+        assert answer.status_code == 413
+        assert answer.json()["type"] == "too-large"
+
+
+def test_clients_that_send_nothing_do_not_stop_others(running: Explorer) -> None:
+    held = [send(running, "GET / HTTP/1.1") for _ in range(300)]
+    try:
+        started = time.monotonic()
+        assert running.get("/api/datasets/town").status_code == 200
+        assert time.monotonic() - started < 20
+    finally:
+        for connection in held:
+            connection.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /assets/../../views.py HTTP/1.1",
+        "GET /assets/..%2f..%2fviews.py HTTP/1.1",
+        "GET //etc/passwd HTTP/1.1",
+        "GET /api/datasets/../../../etc/passwd HTTP/1.1",
+        "GET http://169.254.169.254/latest/meta-data HTTP/1.1",
+        "GET /api/datasets/town/thumbnails/town/..%2f..%2fx.webp HTTP/1.1",
+        "CONNECT example.com:443 HTTP/1.1",
+        "\x00\x01 / HTTP/1.1",
+    ],
+)
+def test_raw_requests_for_other_things_are_refused(running: Explorer, line: str) -> None:
+    with send(running, line) as connection:
+        connection.sendall(f"Authorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n".encode())
+        answer = b""
+        while part := connection.recv(65_536):
+            answer += part
+    status = int(answer.split(b" ")[1])
+    assert 400 <= status < 500, answer
+    assert b"root:" not in answer
+    assert b"import " not in answer
+
+
+def test_schemathesis_finds_nothing(running: Explorer, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{running.url}/api/openapi.json"]
+    options = ["--checks", "all", "--max-examples", "20", "--seed", "1", "--no-color"]
+    done = subprocess.run(
+        [*command, *options, "--header", f"Authorization: Bearer {TOKEN}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No issues found" in done.stdout
