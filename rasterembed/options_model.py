@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rasterembed.errors import UsageError, validation_reason
+from rasterembed.errors import UsageError
 from rasterembed.escape import cut
 from rasterembed.near_names import near_names
 
@@ -124,7 +125,15 @@ def allowed_values(error: ValidationError) -> str:
 
     If the option allows several types, the text names all of them.
     """
-    errors = error.errors(include_url=False)
+    return reason_of(error.errors(include_url=False))
+
+
+def reason_of(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return a text about the values that the first wrong option allows. See `allowed_values`.
+
+    Args:
+        errors: the errors as pydantic describes them, at least one.
+    """
     same_option = [one for one in errors if one["loc"][:1] == errors[0]["loc"][:1]]
     missing = [one["loc"][-1] for one in same_option if one["type"] == "missing"]
     if missing and isinstance(missing[-1], int):  # A tuple is too short.
@@ -138,7 +147,8 @@ def allowed_values(error: ValidationError) -> str:
     )
     if errors[0]["type"] in _REASONS:
         return " or ".join(reasons).replace(" or give ", " or ")
-    return validation_reason(error)
+    message: str = errors[0]["msg"]
+    return message.removeprefix("Value error, ")
 
 
 def _number(value: object) -> object:

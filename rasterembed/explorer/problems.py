@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_terminal
+from rasterembed.options_model import reason_of
 
 log = logging.getLogger("uvicorn.error")
 
@@ -166,6 +167,19 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _wrong_field(errors: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line about the first wrong field of a request: its place, and what to give.
+
+    Args:
+        errors: the errors as pydantic describes them, at least one.
+    """
+    first = errors[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{place}: there is no such field: leave it out"
+    return f"{place}: {reason_of([one for one in errors if one['loc'] == first['loc']])}"
+
+
 def add_handlers(app: FastAPI) -> None:
     """Turn every error of a request into a problem."""
 
@@ -174,11 +188,7 @@ def add_handlers(app: FastAPI) -> None:
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        return ProblemError(
-            422, ProblemType.WRONG_REQUEST, f"{place}: {first['msg'].removeprefix('Value error, ')}"
-        ).response()
+        return ProblemError(422, ProblemType.WRONG_REQUEST, _wrong_field(error.errors())).response()
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

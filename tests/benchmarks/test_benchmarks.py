@@ -23,6 +23,7 @@ from benchmarks import (
     encodings,
     end_to_end,
     engines,
+    explorer_clients,
     growth,
     memory,
     neighbours,
@@ -330,6 +331,19 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in search.markdown(report).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.slow
+def test_clients_of_the_explorer(tmp_path: Path) -> None:
+    report = explorer_clients.measure(
+        clients=(1, 3), rows=(400,), with_demo=False, seconds=0.5, scratch=tmp_path, results=tmp_path
+    )
+    found = report["runs"]["400"]
+    assert (found["rows"], found["engine"]) == (400, "scan")
+    for one in found["clients"].values():
+        assert one["answers"] > 0
+        assert one["median_ms"] <= one["p95_ms"] <= one["largest_ms"]
+    assert len([line for line in explorer_clients.markdown(report).splitlines() if line.startswith("|")]) == 4
 
 
 @pytest.mark.slow
