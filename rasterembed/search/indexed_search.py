@@ -3,7 +3,8 @@
 A query of a vector index with segments has these steps:
 
 1. The filters become row numbers of each segment. They are kept for the next query with the same filters.
-2. The engine proposes candidates from its compressed vectors, only from these rows.
+2. The engine proposes candidates from its compressed vectors, only from these rows. If few rows pass a filter that was
+   used before, float16 copies of their vectors propose the candidates.
 3. The candidates are compared with the stored vectors, and brought into the order of distance and ids.
 4. If the candidates may lack a row of the answer, the engine is asked for more. In the end, all rows that pass the
    filters are compared.
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.arrow_arrays import number_array, text_array
-from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, IndexUnusableError, NoIndexReason
+from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, Candidates, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import TileFilters
@@ -34,6 +35,7 @@ from rasterembed.search.index.stored_rows import unit_vectors
 from rasterembed.search.query import EngineChoice
 from rasterembed.search.rerank import Compared, compare_all, in_order, rerank
 from rasterembed.search.row_selection import RowSelection, SelectionCache, Selections
+from rasterembed.search.selected_vectors import SelectedVectorsCache
 from rasterembed.search.vector_files import VectorFiles
 
 _CANDIDATES_FOR_ROW = 4
@@ -59,6 +61,7 @@ class SegmentSearch:
         self._files = files
         self._columns = [FilterColumns(files.name, segment.rows.table, segment.live) for segment in index.segments]
         self._selections = SelectionCache()
+        self._copies = SelectedVectorsCache()
         # The lattice decides which rows are left out if one scene of each tile is picked.
         self._answer_columns = [*files.column_names, *(["lattice"] if files.of_collection else [])]
 
@@ -68,7 +71,7 @@ class SegmentSearch:
         selections = self._selections.get(filters.key, lambda: self._select(filters))
         found: list[Compared] = []
         for segment, selection in zip(self.index.segments, selections, strict=True):
-            found.append(_nearest_of_segment(segment, vector, needed, selection, found))
+            found.append(_nearest_of_segment(segment, vector, needed, selection, self._copies, found))
         rows = self._rows(found, needed)
         if filters.excluded_count:
             rows = rows.take(number_array(np.flatnonzero(~filters.excluded_rows(rows, self._columns))))
@@ -140,6 +143,7 @@ def _nearest_of_segment(
     vector: NDArray[np.float32],
     needed: int,
     selection: RowSelection | None,
+    copies: SelectedVectorsCache,
     others: Sequence[Compared],
 ) -> Compared:
     """Return rows of a segment with their distances. The rows of the answer are among them.
@@ -149,6 +153,7 @@ def _nearest_of_segment(
         vector: the query, shape (dimensions,).
         needed: number of rows that are needed from all segments together.
         selection: the rows that may be returned. None: all rows.
+        copies: copies of the vectors of selections.
         others: rows that were found in other segments.
 
     Raises:
@@ -157,9 +162,10 @@ def _nearest_of_segment(
     available = segment.rows.vectors.rows if selection is None else selection.count
     if available == 0:
         return Compared(np.empty(0, np.int64), np.empty(0))
-    if available > max(needed, segment.codes.direct_rows):
+    propose = _proposer(segment, vector, needed, selection, copies)
+    if propose is not None:
         known = np.concatenate([np.empty(0), *(compared.distances for compared in others)])
-        candidates = _enough_candidates(segment, vector, needed, selection, known)
+        candidates = _enough_candidates(segment, vector, needed, available, propose, known)
         if candidates is not None:
             return _finite(candidates)
     compared = compare_all(vector, segment.rows.vectors, selection, needed)
@@ -168,11 +174,38 @@ def _nearest_of_segment(
     return _finite(compared)
 
 
-def _enough_candidates(
+def _proposer(
     segment: OpenSegment,
     vector: NDArray[np.float32],
     needed: int,
     selection: RowSelection | None,
+    copies: SelectedVectorsCache,
+) -> Callable[[int, int], Candidates] | None:
+    """Return a function that proposes candidates for a query.
+
+    Its arguments are the number of candidates, and how many times as many lists as usual are read. See
+    `_nearest_of_segment` for the other arguments.
+
+    Returns:
+        The function. None if it is faster to compare all rows.
+    """
+    available = segment.rows.vectors.rows if selection is None else selection.count
+    unit = unit_vectors(vector[None])
+    if selection is not None and available > max(needed, CANDIDATES):
+        selected = copies.get(selection, segment.rows.vectors)
+        if selected is not None:
+            return lambda count, widening: selected.candidates(unit, count)
+    if available > max(needed, segment.codes.direct_rows):
+        return lambda count, widening: segment.codes.candidates(unit, count, selection, widening)
+    return None
+
+
+def _enough_candidates(
+    segment: OpenSegment,
+    vector: NDArray[np.float32],
+    needed: int,
+    available: int,
+    propose: Callable[[int, int], Candidates],
     known: NDArray[np.float64],
 ) -> Compared | None:
     """Return candidates of the engine with their distances. The rows of the answer are among them.
@@ -183,21 +216,20 @@ def _enough_candidates(
         segment: the segment.
         vector: the query, shape (dimensions,).
         needed: number of rows that are needed from all segments together.
-        selection: the rows that may be returned. None: all rows.
+        available: number of rows that may be returned.
+        propose: a function of `_proposer`.
         known: distances of the rows that were found in other segments, shape (n,).
 
     Returns:
         The candidates. None if all rows must be compared.
     """
-    available = segment.rows.vectors.rows if selection is None else selection.count
-    unit = unit_vectors(vector[None])
     count, widening = max(CANDIDATES, _CANDIDATES_FOR_ROW * needed), 1
     recall = segment.codes.info.recall
     if recall is not None and recall < RECALL_GOAL:
         # The codes are too coarse to tell the nearest vectors apart, so more of them are compared.
         count *= _WIDENING
     while count <= _MOST_CANDIDATES:
-        proposed = segment.codes.candidates(unit, min(count, available), selection, widening)
+        proposed = propose(min(count, available), widening)
         compared = rerank(vector, segment.rows.vectors, proposed.rows[0][proposed.rows[0] >= 0])
         limit = _limit(np.concatenate([known, compared.distances]), needed)
         if proposed.tied is None:

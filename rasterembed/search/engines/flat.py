@@ -76,13 +76,69 @@ def score_error(dimensions: int) -> float:
     return float((code_error + 2.0 * rounding_bound(dimensions)) * (1.0 + 2.0**-10))
 
 
+def float16_codes(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return float16 copies of n unit vectors as bytes, shape (n, 2 * dimensions)."""
+    return np.ascontiguousarray(vectors, "<f2").view(np.uint8)
+
+
 def write_flat(vectors: StoredVectors, path: Path) -> CodesInfo:
     """Write the float16 copies of the vectors of a segment. See `rasterembed.search.engines.codes.write_codes`."""
     with path.open("xb") as file:
         file.write(_header(vectors.rows, vectors.dimensions).tobytes())
         for block in finite_blocks(vectors, _ROWS_AT_ONCE):
-            file.write(block.astype("<f2").tobytes())
+            file.write(float16_codes(block).tobytes())
     return CodesInfo(engine="flat")
+
+
+class Float16Codes:
+    """Compares queries with float16 copies of unit vectors. Several threads may use one object.
+
+    Args:
+        codes: the bytes of the copies, shape (rows, 2 * dimensions).
+    """
+
+    def __init__(self, codes: NDArray[np.uint8]) -> None:
+        self._codes = codes
+        # A piece begins at a multiple of 8 rows, because a selection has the bits of 8 rows in a byte.
+        self._piece = max(8, _PIECE_BYTES // codes.shape[1] // 8 * 8)
+
+    def candidates(self, queries: NDArray[np.float32], count: int, selection: RowSelection | None) -> Candidates:
+        """Return the rows with the highest scores. See `CodesEngine.candidates`.
+
+        Raises:
+            IndexUnusableError: if FAISS reports an error.
+        """
+        selected = len(self._codes) if selection is None else selection.count
+        count = min(count, selected)
+        if count == 0:
+            return Candidates(np.empty((len(queries), 0), np.int64), np.full(len(queries), np.inf, np.float32))
+        found = [
+            self._best(queries[start : start + _QUERIES_AT_ONCE], count, selection)
+            for start in range(0, len(queries), _QUERIES_AT_ONCE)
+        ]
+        rows = np.concatenate([rows for rows, _ in found])
+        if count == selected:
+            return Candidates(rows, np.full(len(queries), np.inf, np.float32))
+        # A row that is not among the candidates has at most the score of the last candidate.
+        last = np.concatenate([scores[:, -1] for _, scores in found]).astype(np.float64)
+        nearest = (1.0 - last - score_error(self._codes.shape[1] // 2)).astype(np.float32)
+        return Candidates(rows, np.nextafter(nearest, np.float32(-np.inf)))
+
+    def _best(
+        self, queries: NDArray[np.float32], count: int, selection: RowSelection | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the rows with the `count` highest scores and their scores, both of shape (n, count)."""
+        tasks = [
+            partial(_scan, self._codes[start : start + self._piece], queries, count, bits, start)
+            for start in range(0, len(self._codes), self._piece)
+            for bits in [None if selection is None else selection.bitmap[start // 8 : (start + self._piece) // 8]]
+            if bits is None or bits.any()
+        ]
+        parts = run_all(tasks)
+        rows = np.concatenate([rows for rows, _ in parts], axis=1)
+        scores = np.concatenate([scores for _, scores in parts], axis=1)
+        order = np.lexsort((rows, -scores))[:, :count]
+        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
 class FlatEngine:
@@ -102,12 +158,10 @@ class FlatEngine:
 
     def __init__(self, path: Path, info: CodesInfo, rows: int, dimensions: int) -> None:
         self.info = info
-        self._rows, self._dimensions = rows, dimensions
+        self._rows = rows
         mapped = map_file(path, _HEADER.itemsize + 2 * rows * dimensions)
         check_header(mapped[: _HEADER.itemsize], _header(rows, dimensions))
-        self._codes = mapped[_HEADER.itemsize :].reshape(rows, 2 * dimensions)
-        # A piece begins at a multiple of 8 rows, because a selection has the bits of 8 rows in a byte.
-        self._piece = max(8, _PIECE_BYTES // (2 * dimensions) // 8 * 8)
+        self._codes = Float16Codes(mapped[_HEADER.itemsize :].reshape(rows, 2 * dimensions))
 
     @property
     def direct_rows(self) -> int:
@@ -126,41 +180,11 @@ class FlatEngine:
         Raises:
             IndexUnusableError: if FAISS reports an error.
         """
-        selected = self._rows if selection is None else selection.count
-        count = min(count, selected)
-        if count == 0:
-            return Candidates(np.empty((len(queries), 0), np.int64), np.full(len(queries), np.inf, np.float32))
-        found = [
-            self._best(queries[start : start + _QUERIES_AT_ONCE], count, selection)
-            for start in range(0, len(queries), _QUERIES_AT_ONCE)
-        ]
-        rows = np.concatenate([rows for rows, _ in found])
-        if count == selected:
-            return Candidates(rows, np.full(len(queries), np.inf, np.float32))
-        # A row that is not among the candidates has at most the score of the last candidate.
-        last = np.concatenate([scores[:, -1] for _, scores in found]).astype(np.float64)
-        nearest = (1.0 - last - score_error(self._dimensions)).astype(np.float32)
-        return Candidates(rows, np.nextafter(nearest, np.float32(-np.inf)))
+        return self._codes.candidates(queries, count, selection)
 
     def close(self) -> None:
         """Release the mapped file. A query that still runs in another thread keeps the file mapped until it ends."""
         del self._codes
-
-    def _best(
-        self, queries: NDArray[np.float32], count: int, selection: RowSelection | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the rows with the `count` highest scores and their scores, both of shape (n, count)."""
-        tasks = [
-            partial(_scan, self._codes[start : start + self._piece], queries, count, bits, start)
-            for start in range(0, self._rows, self._piece)
-            for bits in [None if selection is None else selection.bitmap[start // 8 : (start + self._piece) // 8]]
-            if bits is None or bits.any()
-        ]
-        parts = run_all(tasks)
-        rows = np.concatenate([rows for rows, _ in parts], axis=1)
-        scores = np.concatenate([scores for _, scores in parts], axis=1)
-        order = np.lexsort((rows, -scores))[:, :count]
-        return np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
 
 
 def _header(rows: int, dimensions: int) -> np.ndarray:
