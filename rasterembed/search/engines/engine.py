@@ -34,7 +34,7 @@ CANDIDATES = 200
 ten nearest vectors were among so many candidates of `ivf`. A build measures recall with as many."""
 
 RECALL_GOAL = 0.99
-"""Recall that a build tries to reach. If it cannot, a search asks for more candidates."""
+"""Recall that new queries should reach. If a build cannot reach it, a search asks for more candidates."""
 
 RECALL_AT = 10
 """Number of neighbours of each vector when a build measures recall."""

@@ -25,6 +25,9 @@ _LEAST_GAIN = 0.002
 """Smallest gain of recall for which twice as many lists are read. With a smaller gain, the missing neighbours are not
 in other lists: the codes are too coarse, because all vectors point in nearly the same direction."""
 
+_ONE_SIDED_95 = 1.645
+"""Quantile of the normal distribution for a one-sided confidence of 95 %."""
+
 _FEWEST_PROBES = 8
 """Smallest number of probes. Queries from other images are less like the centroids than the measured vectors are."""
 
@@ -216,9 +219,11 @@ def _write_at(file: int, data: NDArray[Any], at: int) -> None:
 def _choose_probes(
     engine: IvfEngine, vectors: StoredVectors, sample: NDArray[np.int64], exact: NDArray[np.float32]
 ) -> tuple[int, float]:
-    """Return the smallest number of probes whose recall reaches `RECALL_GOAL`, and its recall.
+    """Return the smallest number of probes that reaches `RECALL_GOAL` for new queries too, and its recall.
 
-    If more probes hardly raise the recall, the result is a number with a lower recall.
+    The smallest number that reaches the goal for the sample would often miss it for other queries, because the sample
+    chose it. Therefore the lower end of the confidence interval must reach the goal: see `_surely_above`. If more
+    probes hardly raise the recall, the result is a number with a lower recall.
 
     Args:
         engine: the engine to measure.
@@ -230,8 +235,9 @@ def _choose_probes(
     measured: dict[int, float] = {}
 
     def reaches(probes: int) -> bool:
-        measured[probes] = _recall(engine, vectors, sample, exact, probes)
-        return measured[probes] >= RECALL_GOAL
+        shares = _recalls(engine, vectors, sample, exact, probes)
+        measured[probes] = float(shares.mean())
+        return _surely_above(shares) >= RECALL_GOAL
 
     low, high = 0, min(_FEWEST_PROBES, most)
     while not reaches(high) and high < most:
@@ -244,10 +250,20 @@ def _choose_probes(
     return high, measured[high]
 
 
-def _recall(
+def _surely_above(shares: NDArray[np.float64]) -> float:
+    """Return the lower end of the one-sided confidence interval of 95 % of a mean.
+
+    Args:
+        shares: the measured values, at least one, shape (n,).
+    """
+    error = shares.std(ddof=1) / math.sqrt(len(shares)) if len(shares) > 1 else 0.0
+    return float(shares.mean() - _ONE_SIDED_95 * error)
+
+
+def _recalls(
     engine: IvfEngine, vectors: StoredVectors, sample: NDArray[np.int64], exact: NDArray[np.float32], probes: int
-) -> float:
-    """Return the share of the exact nearest neighbours of a sample that a number of probes finds.
+) -> NDArray[np.float64]:
+    """Return the share of the exact nearest neighbours of each vector of a sample that a number of probes finds.
 
     A found row is correct if its score is not lower than that of the last exact neighbour. Rows with the same score are
     therefore not errors (Aumüller, Bernhardsson, Faithfull: ANN-Benchmarks, Information Systems 87, 2020). The vector
@@ -256,12 +272,12 @@ def _recall(
     queries = vectors.unit(sample)
     found = engine.probe(queries, min(CANDIDATES, vectors.rows), None, probes)
     wanted = exact.shape[1] - 1
-    correct = 0
-    for row, query, rows, scores in zip(sample, queries, found, exact, strict=True):
+    correct = np.empty(len(sample))
+    for number, (row, query, rows, scores) in enumerate(zip(sample, queries, found, exact, strict=True)):
         others = rows[(rows >= 0) & (rows != row)]
         nearest = np.sort(vectors.unit(others) @ query)[::-1][:wanted]
-        correct += int(np.count_nonzero(nearest >= scores.min() - _SAME_SCORE))
-    return correct / (wanted * len(sample)) if wanted else 1.0
+        correct[number] = np.count_nonzero(nearest >= scores.min() - _SAME_SCORE)
+    return correct / wanted if wanted else np.ones(len(sample))
 
 
 def _new_index(lists: int, dimensions: int) -> Any:
