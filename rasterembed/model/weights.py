@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import re
-import time
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rasterembed.errors import DataError
 from rasterembed.model.config_file import read_json
-from rasterembed.store.local_cache import cache_folder
-from rasterembed.store.write_aside import write_once
+from rasterembed.store.checked_files import file_digest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-
-_KEPT_BYTES = 64 * 2**20
-"""Smallest size in bytes of a file whose digest is kept in the cache folder. To hash 64 MiB takes 0.1 s."""
-
-_SETTLED_NS = 2 * 10**9
-"""The digest of a file is kept only if the file's last change is older than this, in ns.
-
-Some file systems store times in whole seconds. If a file changes twice within a second, its times show only one change.
-A digest that was kept between the two changes would be wrong.
-"""
 
 
 def weights_files(model: str, folder: Path) -> list[Path]:
@@ -66,30 +51,15 @@ def _file_digest(file: Path) -> str:
     try:
         real = Path(os.path.realpath(file))
         state = real.stat()
-        # These values show whether the file has changed since its digest was kept. Every change sets the ctime to the
-        # present time, and a user cannot set it to another time.
         return _content_digest(real, state.st_size, state.st_ctime_ns, state.st_mtime_ns, state.st_ino, state.st_dev)
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error.strerror}") from error
 
 
 @cache  # A process that embeds many rasters then hashes the weights only once.
-def _content_digest(file: Path, size: int, changed_ns: int, *more: int) -> str:
-    """Return the digest of a file's content. The digest of a large file is read from the cache folder if possible."""
-    state = json.dumps([os.fsdecode(file), size, changed_ns, *more])
-    kept = cache_folder() / "digests" / hashlib.sha256(state.encode(errors="surrogateescape")).hexdigest()
-    if size >= _KEPT_BYTES:
-        with suppress(OSError, ValueError):
-            text = kept.read_text()
-            if re.fullmatch(r"[0-9a-f]{64}", text):
-                return text
-    started = time.time_ns()
-    with file.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    if size >= _KEPT_BYTES and changed_ns < started - _SETTLED_NS:
-        with suppress(OSError):  # Without the cache folder, the next process reads the weights again.
-            write_once(kept, digest)
-    return digest
+def _content_digest(file: Path, *state: int) -> str:
+    """Return the digest of a file that has some size, times and numbers. A changed file has other ones."""
+    return file_digest(file)
 
 
 def load_weights(model: str, folder: Path) -> dict[str, Tensor]:

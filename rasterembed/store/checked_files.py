@@ -1,8 +1,9 @@
-"""Remember which local files were checked, so that the next process on this machine need not read them again.
+"""Remember the digests of local files, so that the next process on this machine need not read them again.
 
-A note about a checked file is in the user's cache folder. It has the size and the times of the file, and the numbers
-that the file system gives to it. A file that was written or replaced after the check has other ones. Notes are used
-only if no other user can write them.
+A note about a file is in the user's cache folder. It has the SHA-256 digest, the size and the times of the file, and
+the numbers that the file system gives to it. A file that was written or replaced later has other ones: every change
+sets the ctime to the present time, and a user cannot set it to another time. Notes are used only if no other user can
+write them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ _SAME_TICK_NS = 20_000_000
 """Smallest age in nanoseconds of a file that is noted. The clock of a file system has ticks of up to ten milliseconds,
 so a file that was just written could change again without a new time."""
 
+_SAME_SECOND_NS = 2 * 10**9
+"""Smallest age in nanoseconds of a file that is noted, if its ctime is a whole second. Some file systems store times in
+whole seconds."""
+
 
 def was_checked(path: Path, sha256: str) -> bool:
     """Return whether this user's processes have checked a file, and the file was not changed since.
@@ -30,11 +35,26 @@ def was_checked(path: Path, sha256: str) -> bool:
         path: the file.
         sha256: digest that the file must have.
     """
-    note = _note(path)
-    try:
-        return _is_private(note.parent) and json.loads(note.read_text()) == _state(path.stat(), sha256)
-    except (OSError, ValueError):
-        return False
+    return _noted_digest(path) == sha256
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file in hexadecimal digits. A file that was not changed since is not read again.
+
+    Args:
+        path: the file.
+
+    Raises:
+        OSError: if the file cannot be read.
+    """
+    before = path.stat()
+    noted = _noted_digest(path)
+    if noted is not None:
+        return noted
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    note_checked(path, digest, before)
+    return digest
 
 
 def note_checked(path: Path, sha256: str, before: os.stat_result) -> None:
@@ -67,7 +87,21 @@ def seconds_until_notable(status: os.stat_result) -> float:
         status: status of the file. A file from the future is as old as one that was just written.
     """
     age = max(0, time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns))
-    return max(0, _SAME_TICK_NS - age) / 1e9
+    least = _SAME_TICK_NS if status.st_ctime_ns % 10**9 else _SAME_SECOND_NS
+    return max(0, least - age) / 1e9
+
+
+def _noted_digest(path: Path) -> str | None:
+    """Return the digest in the note about a file, or None if there is no valid note or the file was changed since."""
+    note = _note(path)
+    try:
+        if not _is_private(note.parent):
+            return None
+        content = json.loads(note.read_text())
+        digest = str(content["sha256"])
+        return digest if content == _state(path.stat(), digest) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _state(status: os.stat_result, sha256: str) -> dict[str, str | int]:

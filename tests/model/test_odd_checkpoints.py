@@ -23,6 +23,7 @@ from rasterembed.model.checkpoints import find_checkpoint
 from rasterembed.model.choice import Dinov3, resolve_model
 from rasterembed.model.embedder import Embedder
 from rasterembed.model.engines import _load
+from rasterembed.store import checked_files
 
 HUGE = 10**12
 
@@ -275,10 +276,9 @@ def test_a_digest_does_not_believe_the_name_of_a_file(tiny_vit: Path, tmp_path: 
     assert find_checkpoint(str(snapshot)).weights_sha256 == true != blob.name
 
 
-def test_the_digest_of_a_large_file_is_kept(vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_of_a_file_is_kept(vit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next process does not read the file again. After any change, the file is read."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(weights, "_KEPT_BYTES", 1)
     file = vit / "model.safetensors"
     reads = []
     digest = hashlib.file_digest
@@ -289,10 +289,11 @@ def test_the_digest_of_a_large_file_is_kept(vit: Path, tmp_path: Path, monkeypat
         return weights.digest_of([file])
 
     # The file was just written. Another change at once might leave its times as they are, so nothing is kept.
+    monkeypatch.setattr(checked_files, "_SAME_TICK_NS", 10**18)
     first = digest_in_new_process()
     assert digest_in_new_process() == first == hashlib.sha256(file.read_bytes()).hexdigest()
     assert len(reads) == 2
-    monkeypatch.setattr(weights, "_SETTLED_NS", -(10**18))
+    monkeypatch.setattr(checked_files, "_SAME_TICK_NS", 0)
     assert [digest_in_new_process() for _ in range(3)] == [first] * 3
     assert len(reads) == 3
 
@@ -307,9 +308,10 @@ def test_the_digest_of_a_large_file_is_kept(vit: Path, tmp_path: Path, monkeypat
     assert len(reads) == 4
 
     # What is kept may be damaged, and the cache may not be writable.
-    for kept in (tmp_path / "cache" / "rasterembed" / "digests").iterdir():
-        kept.write_text("damaged")
-    assert digest_in_new_process() == hashlib.sha256(data).hexdigest()
+    (kept,) = (tmp_path / "cache" / "rasterembed" / "checked").glob("*/*")
+    for damaged in ("damaged", "[]", '{"sha256": 5}', json.dumps({"sha256": "0" * 64})):
+        kept.write_text(damaged)
+        assert digest_in_new_process() == hashlib.sha256(data).hexdigest()
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     assert digest_in_new_process() == hashlib.sha256(data).hexdigest()
 
