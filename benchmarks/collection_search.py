@@ -181,8 +181,8 @@ def markdown(report: dict[str, Any]) -> str:
             ]
         )  # fmt: skip
     head = [
-        "scenes", "vectors", "table, MB", "write, s", "memory, MB", "add a scene, s", "files written", "open, s",
-        "first answer, s", "memory, MB",
+        "scenes", "vectors", "table, MB", "write, s", "memory, MiB", "add a scene, s", "files written", "open, s",
+        "first answer, s", "memory, MiB",
     ]  # fmt: skip
     answers = [
         [

@@ -191,7 +191,7 @@ def alone(function: Callable[..., _T], *arguments: object) -> _T:
 
 
 def alone_with_memory(part: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """Run one part in its own process, and add the growth of the process's peak memory in MB to the result."""
+    """Run one part in its own process, and add the growth of the process's peak memory in MiB to the result."""
     return alone(_with_memory, part, *arguments)
 
 

@@ -151,7 +151,7 @@ def markdown(report: dict[str, Any]) -> str:
                 ]
             )
     machine = report["machine"]
-    head = ["question", "tiles", "clock, s", "processor, s", "other processes", "memory, MB", "result"]
+    head = ["question", "tiles", "clock, s", "processor, s", "other processes", "memory, MiB", "result"]
     return (
         f"{report['parameters']['dimensions']} dimensions; {machine['processor']}, {machine['cores']} cores, load "
         f"before {machine['load_before']}. Memory does not count pages of mapped files.\n\n{table(head, rows)}"

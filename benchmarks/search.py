@@ -434,9 +434,9 @@ def _answers_a_second(
 
 
 _HEAD = [
-    "engine", "build, s", "of processor", "peak, MB", "files, MB", "first answer, s", "answer, ms", "95 %",
+    "engine", "build, s", "of processor", "peak, MiB", "files, MB", "first answer, s", "answer, ms", "95 %",
     "of processor", "FAISS alone", "at 50 %", "at 10 %", "at 1 %", "an area", "first at 10 %", "recall@10",
-    "least, filtered", "memory, MB", "answers a second, 1 thread", "4 threads",
+    "least, filtered", "memory, MiB", "answers a second, 1 thread", "4 threads",
 ]  # fmt: skip
 
 

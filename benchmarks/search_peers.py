@@ -208,7 +208,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"{', '.join(report['versions'])}.\n"
     )
     head = [
-        "package", "build, s of processor", "file with vectors, MB", "peak of build, MB", "memory when open, MB",
+        "package", "build, s of processor", "file with vectors, MB", "peak of build, MiB", "memory when open, MiB",
         "first answer, s", "answer, ms", "at 50 %", "at 10 %", "at 1 %", "recall@10", "smallest, filtered",
         "answers a second, 1 thread", "4 threads",
     ]  # fmt: skip
