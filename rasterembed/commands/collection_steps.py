@@ -62,8 +62,8 @@ class TerminalCollectionSteps(QuietSteps):
             self._bar.update()
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Print how the vector index was built or has grown, if there is one."""
-        if result.index is not None:
+        """Print how the vector index was built, has grown or was removed, if there is or was one."""
+        if result.index is not None or result.removed:
             self._print(f"vector index: {result.describe()}")
 
     def on_end(self, result: CollectionResult) -> None:

@@ -119,8 +119,8 @@ class TerminalSteps(Steps):
         print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
 
     def on_indexed(self, result: BuildResult) -> None:
-        """Print how the vector index was built or has grown, if there is one."""
-        if result.index is not None:
+        """Print how the vector index was built, has grown or was removed, if there is or was one."""
+        if result.index is not None or result.removed:
             print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
 
 

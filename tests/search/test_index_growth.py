@@ -429,9 +429,10 @@ def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path, monkeypatch: 
     assert [result.describe() for result in steps.results] == [
         "built, because there is no index",
         "grown (scenes that are new or changed: 1; that are gone or changed: 0)",
-        "no index: 12 rows are below 50000",
+        "the index was removed: 12 rows are below 50000",
         "no index: the options turn it off",
     ]
+    assert [result.removed for result in steps.results] == [False, False, True, False]
     assert not list((tmp_path / "store/collections/survey/index").iterdir())
 
 

@@ -63,6 +63,8 @@ class BuildResult:
     """The index. None if there is none."""
     detail: str = ""
     """Reason why the index was built or is missing, or how it has grown, as text for people."""
+    removed: bool = False
+    """Whether an existing index was removed, because the options allow none."""
 
     def describe(self) -> str:
         """Return the outcome as text for people."""
@@ -73,10 +75,8 @@ class BuildResult:
                 return f"grown ({self.detail})"
             case BuildOutcome.CURRENT:
                 return "the index is current"
-            case BuildOutcome.NOT_WANTED:
-                return "no index: the options turn it off"
             case _:
-                return f"no index: {self.detail}"
+                return f"{'the index was removed' if self.removed else 'no index'}: {self.detail}"
 
 
 class _IndexChangedError(Exception):
@@ -110,11 +110,11 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     old, why_build = _read(files)
     if options.index == "never":
         _remove_index(files, old)
-        return BuildResult(BuildOutcome.NOT_WANTED, None)
+        return BuildResult(BuildOutcome.NOT_WANTED, None, "the options turn it off", old is not None)
     if not files.rows or (options.index == "auto" and files.rows < options.index_min_rows):
         _remove_index(files, old)
         least = options.index_min_rows if files.rows else 1
-        return BuildResult(BuildOutcome.TOO_FEW_ROWS, None, f"{files.rows} rows are below {least}")
+        return BuildResult(BuildOutcome.TOO_FEW_ROWS, None, f"{files.rows} rows are below {least}", old is not None)
     engine = _engine(files, options, old)
     if engine == "vss":
         return _build_hnsw(files, options, old, why_build)
