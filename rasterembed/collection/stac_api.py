@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -36,60 +36,54 @@ _OPERATORS = {"eq": "=", "neq": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": 
 """Operators of CQL2 for those of the query extension."""
 
 
-class ItemSearch:
-    """A search of a STAC API.
+class _TooManyEmptyPagesError(Exception):
+    """The server sent `MOST_EMPTY_PAGES` empty pages in a row, and named a next page."""
+
+
+def search_items(store: ObjectStore, api: str, search: StacSearch) -> Generator[tuple[str, dict[str, Any]], None, bool]:
+    """Yield the address and the content of each Item that a STAC API finds. Only one page is in memory at a time.
 
     Args:
         store: its source store lists the hosts that may be read.
         api: https:// address of the STAC API's first page.
         search: the search.
+
+    Returns:
+        Whether the search ended early: the server named a next page, but sent too many empty pages in a row.
+
+    Raises:
+        UsageError: if the API has no such search.
+        DataError: if the address is no STAC API, or its answer cannot be read.
+        StoreError: if a host may not be read, or the server refuses.
+        StoreUnavailableError: if the server does not answer.
     """
+    # This import takes half a second.
+    from pystac_client import Client
 
-    ended_early: bool = False
-    """Whether `items` ended although the server named a next page, because it sent too many empty pages in a row."""
-
-    def __init__(self, store: ObjectStore, api: str, search: StacSearch) -> None:
-        self._store = store
-        self._api = api
-        self._search = search
-
-    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield the address and the content of each Item that the API finds. Only one page is in memory at a time.
-
-        Raises:
-            UsageError: if the API has no such search.
-            DataError: if the address is no STAC API, or its answer cannot be read.
-            StoreError: if a host may not be read, or the server refuses.
-            StoreUnavailableError: if the server does not answer.
-        """
-        # This import takes half a second.
-        from pystac_client import Client
-
-        shown = shown_url(self._api)
-        reader = _checked_io(self._store, self._api, self._end_early)
-        try:
-            client = Client.open(self._api, stac_io=reader)
-        except RasterEmbedError:
-            raise
-        except Exception as error:  # pystac raises many kinds of errors for documents of another kind.
-            raise DataError(f"{shown}: it is no STAC API ({one_line(error)}): give its first page") from error
-        conditions = _conditions(client, self._api, self._search)
-        count = 0
-        try:
-            pages = client.search(method=_method(client), limit=self._search.limit, **conditions).pages_as_dicts()
-            for page in pages:
-                for item in page["features"]:
-                    count += 1
-                    if count > MAX_ITEMS:
-                        raise DataError(f"{shown}: the search finds more than {MAX_ITEMS} Items: divide it")
-                    yield _address(self._api, item), item if isinstance(item, dict) else {}
-        except RasterEmbedError:
-            raise
-        except Exception as error:
-            raise DataError(f"{shown}: its answer is no page of STAC Items ({one_line(error)})") from error
-
-    def _end_early(self) -> None:
-        self.ended_early = True
+    shown = shown_url(api)
+    try:
+        client = Client.open(api, stac_io=_checked_io(store, api))
+    except RasterEmbedError:
+        raise
+    except Exception as error:  # pystac raises many kinds of errors for documents of another kind.
+        raise DataError(f"{shown}: it is no STAC API ({one_line(error)}): give its first page") from error
+    conditions = _conditions(client, api, search)
+    count = 0
+    try:
+        pages = client.search(method=_method(client), limit=search.limit, **conditions).pages_as_dicts()
+        for page in pages:
+            for item in page["features"]:
+                count += 1
+                if count > MAX_ITEMS:
+                    raise DataError(f"{shown}: the search finds more than {MAX_ITEMS} Items: divide it")
+                yield _address(api, item), item if isinstance(item, dict) else {}
+    except RasterEmbedError:
+        raise
+    except _TooManyEmptyPagesError:
+        return True
+    except Exception as error:
+        raise DataError(f"{shown}: its answer is no page of STAC Items ({one_line(error)})") from error
+    return False
 
 
 def _conditions(client: Client, api: str, search: StacSearch) -> dict[str, Any]:
@@ -170,13 +164,12 @@ def _address(api: str, item: Any) -> str:
     return f"{api.rstrip('/')}/collections/{collection}/items/{name}"
 
 
-def _checked_io(store: ObjectStore, api: str, on_early_end: Callable[[], None]) -> StacApiIO:
+def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
     """Return the input and output of pystac-client, which sends every request by the source store's client.
 
     Args:
         store: its source store lists the hosts that may be read.
         api: https:// address of the STAC API's first page.
-        on_early_end: is called if the pages end because too many of them were empty.
     """
     from pystac import Link
     from pystac_client.stac_api_io import StacApiIO
@@ -226,8 +219,7 @@ def _checked_io(store: ObjectStore, api: str, on_early_end: Callable[[], None]) 
                 if following is None:
                     return
                 if empty == MOST_EMPTY_PAGES:
-                    on_early_end()
-                    return
+                    raise _TooManyEmptyPagesError
                 page = self.read_json(Link.from_dict(following), parameters=parameters)
 
     return CheckedIO()

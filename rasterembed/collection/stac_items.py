@@ -13,7 +13,7 @@ import shapely
 
 from rasterembed.collection.catalogue import MAX_FOOTPRINT_BYTES
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, state_of
-from rasterembed.collection.stac_api import ItemSearch
+from rasterembed.collection.stac_api import search_items
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
@@ -67,9 +67,14 @@ def scenes_of_search(store: ObjectStore, api: str, search: StacSearch, assets: t
         DataError: if the answer cannot be read.
         StoreError: if a host may not be read, or the server refuses.
     """
-    found = ItemSearch(store, api, search)
-    scenes = _registered(store, found.items(), assets)
-    return SearchedScenes(scenes, found.ended_early)
+    ended_early = False
+
+    def items() -> Iterator[tuple[str, dict[str, Any]]]:
+        nonlocal ended_early
+        ended_early = yield from search_items(store, api, search)
+
+    scenes = _registered(store, items(), assets)
+    return SearchedScenes(scenes, ended_early)
 
 
 def _items(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:

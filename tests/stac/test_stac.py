@@ -20,7 +20,7 @@ import rasterio
 from rasterio import warp
 
 from rasterembed.collection.discovery import discover
-from rasterembed.collection.stac_api import ItemSearch
+from rasterembed.collection.stac_api import search_items
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import embed_collection
 from rasterembed.commands.main import app
@@ -195,7 +195,7 @@ def test_a_wrong_search_is_refused_by_name(archive: Archive, store: ObjectStore)
 
 def test_only_one_page_is_in_memory(archive: Archive, store: ObjectStore) -> None:
     search = StacSearch(collections=("generated",), limit=50)
-    items = ItemSearch(store, archive.api, search).items()
+    items = search_items(store, archive.api, search)
     next(items)
     tracemalloc.start()
     try:
