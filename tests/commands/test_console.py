@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shlex
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
@@ -156,6 +158,51 @@ def test_search_prints_the_answer_and_writes_what_was_asked_for(folder: Path, tm
     assert lines[-2:] == [f"written: {out}", f"written: {sheet}"]
     assert len(out.read_text().splitlines()) == 4
     assert Image.open(sheet).format == "PNG"
+
+
+def test_questions_about_all_tiles_are_commands(folder: Path, tmp_path: Path) -> None:
+    files = {name: str(tmp_path / f"{name}.parquet") for name in ("neighbours", "deduplicate", "cluster")}
+    files["diversify"] = str(tmp_path / "chosen.csv")
+    options = {"neighbours": "-k 1", "deduplicate": "--threshold 0.05", "cluster": "--classes 3", "diversify": "-n 5"}
+    commands = [[name, "made", "--out", files[name], *options[name].split()] for name in files]
+    # One process imports the packages, and a child of it runs each command.
+    program = f"""
+import os, sys
+from rasterembed.commands.main import main
+from rasterembed.search.batch import cluster, deduplicate, diversify, neighbours
+for arguments in {commands!r}:
+    if os.fork() == 0:
+        sys.argv = ["rasterembed", *arguments]
+        main()
+    status = os.waitstatus_to_exitcode(os.wait()[1])
+    assert status == 0, (arguments, status)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, env=_environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert [file for file in files.values() if f"written: {file}" not in done.stdout.splitlines()] == []
+
+    shards = pq.read_table(folder / DEFAULT_ROOT / "embeddings/made", columns=["tile_id", "embedding"])
+    ids = shards["tile_id"].to_pylist()
+    vectors = np.array(shards["embedding"].to_pylist(), np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    distances = 1 - vectors @ vectors.T
+    np.fill_diagonal(distances, np.inf)
+    tables = {name: pq.read_table(file).to_pydict() for name, file in files.items() if name != "diversify"}
+    assert [sorted(table["tile_id"]) for table in tables.values()] == [sorted(ids)] * 3
+    nearest = dict(zip(ids, distances.min(axis=1), strict=True))
+    near = tables["neighbours"]
+    assert near["distance"] == pytest.approx([nearest[tile] for tile in near["tile_id"]], abs=1e-5)
+    groups = tables["deduplicate"]
+    assert sum(groups["keep"]) == len(set(groups["group"])) < len(ids)
+    assert max(groups["distance"]) <= 0.05
+    assert set(tables["cluster"]["class"]) == {0, 1, 2}
+    with open(files["diversify"]) as chosen:
+        first, second, *_ = numbers = [ids.index(row["tile_id"]) for row in csv.DictReader(chosen)]
+    assert len(set(numbers)) == 5
+    distances[first, first] = -np.inf
+    assert distances[first, second] == pytest.approx(distances[first].max(), abs=1e-5)
 
 
 @pytest.mark.usefixtures("plain_pictures")
