@@ -16,7 +16,7 @@ from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listi
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
-from rasterembed.commands.collection_texts import counts_text, state_text, work_text
+from rasterembed.commands.collection_texts import counts_text, state_text, undated_text, work_text
 from rasterembed.commands.next_search import collection_search_command
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
 from rasterembed.scene_batches import deal
@@ -140,6 +140,8 @@ class PrefectCollectionSteps(CollectionQaSteps):
         log = get_run_logger()
         if result.comparison.to_embed_count == 0:
             log.info("collection %s was already complete, so nothing was computed", collection.id)
+        if collection.catalogue.undated:
+            log.info(undated_text(collection.catalogue, "since and until"))
         log.info(
             "collection %s is %s%s",
             collection.id,

@@ -141,17 +141,22 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if result.listing.repeated:
         lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
     if catalogue.undated:
-        lines.append(f"undated: {_undated_text(catalogue)}")
+        lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:
         lines.append(f"search: {search}")
     return "\n".join(lines)
 
 
-def _undated_text(catalogue: Catalogue) -> str:
-    """Return a sentence about the scenes without a time of acquisition."""
+def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> str:
+    """Return a sentence about the scenes without a time of acquisition.
+
+    Args:
+        catalogue: the catalogue. It has such scenes.
+        options: names of the options that choose scenes by their times.
+    """
     embedded = catalogue.count - catalogue.counts().get(SceneState.FAILED, 0)
     return (
-        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: --since and --until use the "
+        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: {options} use the "
         "times at which their files were last changed"
     )
 
@@ -202,7 +207,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     bbox, (first, last) = catalogue.extent()
     yield "dates", _dates(first, last)
     if catalogue.undated:
-        yield "undated", _undated_text(catalogue)
+        yield "undated", undated_text(catalogue)
     yield "bbox", "no scene has a place on Earth" if bbox is None else ", ".join(f"{side:.6f}" for side in bbox)
     for listing in sorted(filter(None, set(catalogue.table["listing"].to_pylist()))):
         yield "scenes from", listing

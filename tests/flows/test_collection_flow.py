@@ -120,6 +120,7 @@ def test_a_folder_is_embedded_and_a_second_run_does_nothing(
     assert f"\nsearch: {result.search}\n" in described["data"]
     assert "search it: rasterembed search" in caplog.text
     assert "no index: 8 rows are below 50000: search scans every vector" in caplog.text
+    assert "2 of 2 embedded scenes have no time of acquisition: since and until use the times at which" in caplog.text
 
     again = _run(root, scenes, tiny_vit)
     assert again.result().embedded == 0
