@@ -306,9 +306,23 @@ def _same_for_all(bands: tuple[int, int, int], pair: Pair, method: str, *, palet
 
 
 def _check_colours(profile: RasterProfile, uri: str) -> None:
-    """Refuse a scene of several files with one or two of the colours. A person has forgotten the file of another."""
+    """Refuse a scene of several files that has no colour for each of red, green and blue.
+
+    If it has one or two of the colours, a person has forgotten the file of another. If it has two channels without such
+    names, such as VV and VH, only the first would be embedded.
+    """
+    if len(profile.assets) < 2:
+        return
     missing = [colour for colour in _COLOURS if _band_named(profile, colour) is None]
-    if len(profile.assets) > 1 and 0 < len(missing) < len(_COLOURS):
+    data = [band for band in range(1, profile.count + 1) if band != profile.alpha_band]
+    if len(missing) == len(_COLOURS) and len(data) == 2:
+        first, second = data
+        names = " and ".join(profile.descriptions[band - 1] or str(band) for band in data)
+        raise UsageError(
+            f"{uri}: the scene has the two channels {names}, and an image has one or three: choose with `bands`: "
+            f"{first} or {second} for a single channel in grey, {first},{second},{first} for both in colours"
+        )
+    if 0 < len(missing) < len(_COLOURS):
         raise UsageError(
             f"{uri}: the scene has no channel {' and no channel '.join(missing)}: add it, or choose channels with "
             "`bands`: one number for grey, three for colours"

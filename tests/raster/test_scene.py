@@ -312,9 +312,22 @@ def test_a_scene_without_one_of_the_three_colours_is_refused(tmp_path: Path, sto
         resolve_radiometry(store, source.uri, profile, Radiometry(range=(0, 1)))
     grey = resolve_radiometry(store, source.uri, profile, Radiometry(range=(0, 1), bands=(2,)))
     assert grey.bands == (2, 2, 2)
-    other = register_scene(store, {"vv": files["red"], "vh": files["green"]})
-    resolved = resolve_radiometry(store, other.uri, inspect_scene(store, other), Radiometry(range=(0, 1)))
-    assert resolved.bands == (1, 1, 1)
+
+
+def test_two_channels_without_names_of_colours_must_be_chosen(tmp_path: Path, store: ObjectStore) -> None:
+    """Only the first channel would be embedded, without a word."""
+    files = write_bands(tmp_path, bands())
+    source = register_scene(store, {"VV": files["red"], "VH": files["green"]})
+    profile = inspect_scene(store, source)
+    with pytest.raises(UsageError) as refused:
+        resolve_radiometry(store, source.uri, profile, Radiometry(range=(0, 1)))
+    assert (
+        "the scene has the two channels VV and VH, and an image has one or three: choose with `bands`: 1 or 2 for"
+        in (str(refused.value))
+    )
+    for chosen, expected in (("2", (2, 2, 2)), ("1,2,1", (1, 2, 1))):
+        radiometry = Radiometry.model_validate({"range": (0, 1), "bands": chosen})
+        assert resolve_radiometry(store, source.uri, profile, radiometry).bands == expected
 
 
 ONE = {"href": "red.tif", "type": "image/tiff"}
