@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +29,8 @@ from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.table_writing import write_table
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, UsageError
@@ -435,16 +435,16 @@ def test_a_nested_footprint_in_a_table_is_refused_in_an_area(engine: Any, change
             searcher.ask_vector(VECTORS[0], Where(bbox=(26, 60, 28, 61)))
 
 
-def test_the_command_searches_a_collection(embedded: Embedded, tmp_path: Path) -> None:
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "rasterembed", "search", *arguments, "--root", embedded.store.root]
-        return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+def test_the_command_searches_a_collection(
+    embedded: Embedded, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def command(*arguments: str) -> str:
+        return str(run(app, ["search", *arguments, "--root", embedded.store.root]))
 
     place = ("--lonlat", "27.01", "60.433")
     out = tmp_path / "found.csv"
-    done = command("--collection", NAME, *place, "-k", "4", "--pick", "latest", "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    assert "searched 5 of 6 scenes of collection survey" in done.stdout
+    answer = command("--collection", NAME, *place, "-k", "4", "--pick", "latest", "--out", str(out))
+    assert "searched 5 of 6 scenes of collection survey" in answer
     assert len(out.read_text().splitlines()) == 5
     for arguments, match in [
         (["--collection", NAME, "scene", *place], "give a collection, or datasets, but not both"),
@@ -452,9 +452,12 @@ def test_the_command_searches_a_collection(embedded: Embedded, tmp_path: Path) -
         (["--collection", NAME, *place, "--pick", "best"], "--pick: give 'all', 'latest' or 'clearest', not 'best'"),
         (["--all", *place, "--pick", "latest"], "--pick latest chooses between the scenes of a collection"),
     ]:
-        done = command(*arguments)
-        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-        assert match in done.stderr
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            command(*arguments)
+        errors = capfd.readouterr().err
+        assert (end.value.code, len(errors.splitlines())) == (2, 1)
+        assert match in errors
 
 
 @pytest.mark.parametrize("engine", ["flat", "ivf"])

@@ -30,7 +30,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
+from rasterembed.search.index.building import BuildOutcome, build_vector_index
+from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.search_child import Case, Ended, run_cases
 from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene
@@ -64,10 +68,11 @@ class Built:
         if root.exists():
             return
         shutil.copytree(self.folder / "scan", root)
-        ended = run_cases(
-            [Case(name, str(root), engine, dataset=name) for name in ("known", *OTHERS)], self.environment
-        )
-        assert {one.reason for one in ended.values()} == {"built"}, ended
+        options = VectorIndexOptions.model_validate({"index": "always", "index_engine": engine})
+        for name in ("known", *OTHERS):
+            dataset = Dataset.open(ObjectStore(root=str(root)), name)
+            result = build_vector_index(VectorFiles.of_dataset(dataset), options)
+            assert result.outcome is BuildOutcome.BUILT
 
     def vector(self) -> np.ndarray:
         return np.random.default_rng(9).standard_normal(DIMENSIONS)
