@@ -4,7 +4,7 @@ import * as api from './api.ts';
 import type {ViewDetails, ViewKey} from './api.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
-import {fitBbox} from './map/camera.ts';
+import {fitBbox, showWorld} from './map/camera.ts';
 import {clearAnswer, searchAgain} from './search_actions.ts';
 import {
     IDLE,
@@ -65,36 +65,36 @@ export async function loadView(): Promise<void> {
     void searchAgain();
 }
 
-/** Open a view: a new entry in the history, without the search of the view before. */
+/** Forget the query, the answer and the choices of the view before. The caller batches this with its own changes. */
+function forgetView(): void {
+    clearAnswer();
+    query.value = NO_QUERY;
+    where.value = NO_WHERE;
+    uploadedImage.value = null;
+    similarity.value = IDLE;
+    legend.value = IDLE;
+    swipe.value = null;
+    colour.value = null;
+    position.value = null;
+}
+
+/** Open a view, as a new entry in the history. */
 export function openViewOf(key: ViewKey): void {
     batch(() => {
-        clearAnswer();
-        query.value = NO_QUERY;
-        where.value = NO_WHERE;
-        uploadedImage.value = null;
-        similarity.value = IDLE;
-        legend.value = IDLE;
-        swipe.value = null;
-        colour.value = null;
-        position.value = null;
+        forgetView();
         viewKey.value = {kind: key.kind, id: key.id};
     });
     void loadView();
 }
 
+/** Go back to the list of the store, and to the map of the world. */
 export function closeView(): void {
     batch(() => {
-        clearAnswer();
-        query.value = NO_QUERY;
-        where.value = NO_WHERE;
-        uploadedImage.value = null;
-        similarity.value = IDLE;
-        legend.value = IDLE;
-        swipe.value = null;
-        colour.value = null;
+        forgetView();
         viewKey.value = null;
     });
     void loadView();
+    showWorld();
 }
 
 /** Load the legend of the current colour. The similarity has one only when the service has computed it. */

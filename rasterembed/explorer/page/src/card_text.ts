@@ -20,15 +20,18 @@ export function stateOf(card: Card): {label: string; tone: Tone} {
     return {label, tone};
 }
 
-/** Return the facts of a card for one line, such as "1,024 tiles", "2 scenes". */
-export function factsOf(card: Card): string[] {
-    const facts: string[] = [];
-    if (card.kind === 'collections' && card.scenes !== null) facts.push(counted(card.scenes, 'scene'));
+/** Return the amounts of a card for one line, such as "2 scenes · 1,024 tiles". */
+export function amountsOf(card: Card): string {
+    const amounts: string[] = [];
+    if (card.kind === 'collections' && card.scenes !== null) amounts.push(counted(card.scenes, 'scene'));
     const tiles = card.rows ?? card.tiles;
-    if (tiles !== null) facts.push(counted(tiles, 'tile'));
-    const dates = days(card.first, card.last);
-    if (dates) facts.push(dates);
-    return facts;
+    if (tiles !== null) amounts.push(counted(tiles, 'tile'));
+    return amounts.join(' · ');
+}
+
+/** Return the days of acquisition of a card, or null if they are not known. */
+export function datesOfCard(card: Card): string | null {
+    return days(card.first, card.last);
 }
 
 /** Return whether a card matches the words that a person looks for. */

@@ -1,6 +1,6 @@
 import {openViewOf} from '../actions.ts';
 import type {Card} from '../api.ts';
-import {factsOf} from '../card_text.ts';
+import {amountsOf, datesOfCard} from '../card_text.ts';
 import {markedCard} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import {ProgressBar} from './ProgressBar.tsx';
@@ -9,7 +9,8 @@ import './CardItem.css';
 
 /** A dataset or a collection in the list. The whole card is a button that opens it. */
 export function CardItem({card}: {card: Card}) {
-    const facts = factsOf(card);
+    const amounts = amountsOf(card);
+    const dates = datesOfCard(card);
     const isMarked = markedCard.value?.kind === card.kind && markedCard.value.id === card.id;
     const mark = (): void => {
         markedCard.value = {kind: card.kind, id: card.id};
@@ -35,7 +36,12 @@ export function CardItem({card}: {card: Card}) {
                     </span>
                     <StateBadge card={card} />
                 </span>
-                {facts.length > 0 && <span class="card-facts">{facts.join(' · ')}</span>}
+                {(amounts || dates) && (
+                    <span class="card-facts">
+                        {amounts && <span>{amounts}</span>}
+                        {dates && <span>{dates}</span>}
+                    </span>
+                )}
                 {card.model && (
                     <span class="card-model" title={card.model}>
                         {card.model}

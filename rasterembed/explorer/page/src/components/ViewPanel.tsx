@@ -1,6 +1,6 @@
 import {closeView, loadView} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
-import {factsOf} from '../card_text.ts';
+import {amountsOf, datesOfCard} from '../card_text.ts';
 import {store, valueOf, view, viewKey} from '../state.ts';
 import {DetailsPanel} from './DetailsPanel.tsx';
 import {IconButton} from './IconButton.tsx';
@@ -57,6 +57,7 @@ export function ViewPanel() {
     const stored = valueOf(store.value)?.[key.kind].find(({id}) => id === key.id) ?? null;
     const card = details ?? stored;
     const progress = stored?.progress ?? null;
+    const dates = card && datesOfCard(card);
     return (
         <div class="view-panel">
             <div class="view-head">
@@ -64,7 +65,8 @@ export function ViewPanel() {
                 <div class="view-name">
                     <h2 title={key.id}>{key.id}</h2>
                     <p class="muted">
-                        {[key.kind === 'collections' ? 'Collection' : 'Dataset', ...(card ? factsOf(card) : [])].join(' · ')}
+                        <span>{[key.kind === 'collections' ? 'Collection' : 'Dataset', card && amountsOf(card)].filter(Boolean).join(' · ')}</span>
+                        {dates && <span>{dates}</span>}
                     </p>
                 </div>
                 {card && <StateBadge card={stored ?? card} />}

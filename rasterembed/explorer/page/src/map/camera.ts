@@ -11,6 +11,9 @@ export const map = signal<MapLibreMap | null>(null);
 /** Space in pixels that panels cover, at each side of the map. */
 export const padding = signal<PaddingOptions>({top: 0, right: 0, bottom: 0, left: 0});
 
+/** Where the map is while no view is open. */
+export const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
+
 const MARGIN = 40;
 /** Deepest zoom that fitting a small area chooses. */
 const DEEPEST_FIT = 17;
@@ -58,6 +61,11 @@ export function flyTo(lon: number, lat: number, zoom?: number): void {
         if (isCalm()) value.jumpTo(target);
         else value.flyTo({...target, duration: 900, essential: false});
     });
+}
+
+/** Show the whole Earth. */
+export function showWorld(): void {
+    whenMap((value) => value.easeTo({...WORLD, duration: isCalm() ? 0 : 600}));
 }
 
 export function zoomBy(steps: number): void {

@@ -9,15 +9,13 @@ import {drawing, hoveredHit, markedCard, pointer, position, swipe, theme, viewKe
 import {viewKeyOf} from '../url.ts';
 import {followAnswer} from './answer_layers.ts';
 import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
-import {map as current, setMap} from './camera.ts';
+import {WORLD, map as current, setMap} from './camera.ts';
 import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 
 setWorkerUrl(builtFile('map-worker'));
 setWorkerCount(1);
-
-const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
 
 /** Make a map with the base in a container. The swipe makes a second one with it. */
 export function makeMap(container: HTMLElement, basemap: string | null, options: Partial<MapOptions> = {}): MapLibreMap {
@@ -127,7 +125,7 @@ export function followTheme(map: MapLibreMap): () => void {
 export function mountMap(container: HTMLElement, basemap: string | null): () => void {
     const start = position.peek();
     const map = makeMap(container, basemap, start ? {center: [start.lon, start.lat], zoom: start.zoom} : {});
-    map.addControl(new AttributionControl({compact: true}), 'bottom-right');
+    map.addControl(new AttributionControl({compact: false}), 'bottom-right');
     map.addControl(new ScaleControl({maxWidth: 96, unit: 'metric'}), 'bottom-right');
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();
