@@ -54,7 +54,7 @@ export function SideBar() {
         body.current?.scrollTo(0, 0);
     }, [name]);
     return (
-        <aside class="side" data-sheet={sheet.value} aria-label="Store and view">
+        <aside class="side" data-content={viewKey.value ? 'view' : 'store'} aria-label="Store and view">
             <Handle />
             <Header />
             <div class="side-body" ref={body}>
