@@ -1,0 +1,65 @@
+"""One browser, one store and one service for all tests of the page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.explorer.browser.explorer_page import ExplorerPage
+from tests.support.browsing import chromium, watched_page
+from tests.support.explorer import Explorer, build_page
+from tests.support.explorer_stores import Archive, write_archive
+
+OpenPage = Callable[..., ExplorerPage]
+"""Function that opens a page: on the shared service, or on the service that is given. See `opened`."""
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    build_page()
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def archive(tmp_path_factory: pytest.TempPathFactory, rasters: Path) -> Archive:
+    return write_archive(tmp_path_factory.mktemp("archive"), rasters)
+
+
+@pytest.fixture(scope="package")
+def service(browser: Browser, archive: Archive) -> Iterator[Explorer]:
+    with Explorer(str(archive.root), archive.folder / "service") as running:
+        yield running
+
+
+@pytest.fixture
+def opened(request: pytest.FixtureRequest, browser: Browser) -> Iterator[OpenPage]:
+    """Open pages. At the end of the test, each page is checked for problems that the test did not expect.
+
+    `service` is the service, by default the shared one. Other arguments are options of `Browser.new_context`.
+    """
+    with ExitStack() as pages:
+
+        def open_page(service: Explorer | None = None, **options: Any) -> ExplorerPage:
+            chosen = service or request.getfixturevalue("service")
+            page, watch = pages.enter_context(watched_page(browser, chosen.url, **options))
+            return ExplorerPage(page, watch, chosen)
+
+        yield open_page
+
+
+@pytest.fixture
+def keep(request: pytest.FixtureRequest) -> Callable[[ExplorerPage, str], None]:
+    """Write a picture for the documents if SCREENSHOTS is set to a folder."""
+
+    def write(explored: ExplorerPage, name: str) -> None:
+        if folder := os.environ.get("SCREENSHOTS"):
+            explored.picture(Path(folder) / name)
+
+    return write

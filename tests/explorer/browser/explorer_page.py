@@ -1,0 +1,175 @@
+"""The page of the explorer as a person uses it: open a view, click a place, read the strip."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from rasterembed.search.answer import Answer, Hit
+from tests.support.browsing import Watch
+from tests.support.explorer import Explorer
+
+LARGEST_PICTURE = 300_000
+"""Largest size of a picture in the documents, in bytes."""
+
+
+class ExplorerPage:
+    """A page of the explorer in the browser."""
+
+    def __init__(self, page: Page, watch: Watch, service: Explorer) -> None:
+        self.page, self.watch, self.service = page, watch, service
+
+    # --- opening ---
+
+    def open(
+        self,
+        view: str | None = None,
+        *,
+        at: tuple[float, float, float] | None = None,
+        wait: bool = True,
+        **state: str,
+    ) -> None:
+        """Open the page with a state in its URL.
+
+        Args:
+            view: `datasets/ID` or `collections/ID`.
+            at: longitude and latitude of the map's centre in degrees, and zoom.
+            wait: wait until the map is drawn. A view with a problem has no map.
+            state: other parameters of the URL.
+        """
+        values = ({} if view is None else {"view": view}) | state
+        if at is not None:
+            values["at"] = ",".join(map(str, at))
+        self.page.goto(f"{self.service.url}/?{urlencode(values)}")
+        if wait:
+            if view is not None:
+                expect(self.page.get_by_role("combobox", name="Colour of tiles")).to_be_attached()
+            self.wait_until_drawn()
+
+    def wait_until_drawn(self) -> None:
+        """Wait until the map has nothing left to load or to draw."""
+        self.page.wait_for_timeout(100)  # A change reaches the map in the next frame.
+        expect(self.map).to_have_attribute("aria-busy", "false")
+
+    def card(self, name: str) -> Locator:
+        """Return the card of a dataset or a collection in the list."""
+        return self.page.get_by_role("list").get_by_role("button").filter(has=self.page.get_by_text(name, exact=True))
+
+    @property
+    def url_state(self) -> dict[str, list[str]]:
+        """The parameters of the page's URL."""
+        return parse_qs(urlsplit(self.page.url).query)
+
+    # --- the map ---
+
+    @property
+    def centre(self) -> tuple[float, float]:
+        """Longitude and latitude of the map's centre, from the page's URL."""
+        lon, lat, _ = map(float, self.url_state["at"][0].split(","))
+        return lon, lat
+
+    @property
+    def map(self) -> Locator:
+        return self.page.get_by_role("application", name="Map")
+
+    def on_screen(self, lon: float, lat: float) -> tuple[float, float]:
+        """Return the position of a place in the window, in CSS px, by the formula of Web Mercator.
+
+        The URL must hold the map's position.
+        """
+        centre_lon, centre_lat, zoom = map(float, self.url_state["at"][0].split(","))
+        box = self.map.bounding_box()
+        assert box is not None
+        world = 512 * 2**zoom
+        # The shorter way around the Earth.
+        east = (lon - centre_lon + 180) % 360 - 180
+        x = box["x"] + box["width"] / 2 + east / 360 * world
+        y = box["y"] + box["height"] / 2 + (_mercator(centre_lat) - _mercator(lat)) * world / (2 * math.pi)
+        return x, y
+
+    def click_place(self, lon: float, lat: float) -> None:
+        """Click a place on the map."""
+        self.page.mouse.click(*self.on_screen(lon, lat))
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drag the mouse from one place on the map to another."""
+        self.page.mouse.move(*self.on_screen(*start))
+        self.page.mouse.down()
+        self.page.mouse.move(*self.on_screen(*end), steps=5)
+        self.page.mouse.up()
+
+    def drop_file(self, file: Path) -> None:
+        """Drop a file on the page, as from the system's file manager."""
+        data = self.page.evaluate_handle(
+            """([bytes, name]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array(bytes)], name, {type: "image/png"}));
+                return data;
+            }""",
+            [list(file.read_bytes()), file.name],
+        )
+        for event in ("dragenter", "dragover", "drop"):
+            self.map.dispatch_event(event, {"dataTransfer": data})
+
+    # --- the strip ---
+
+    @property
+    def hits(self) -> Locator:
+        """The tiles in the strip."""
+        return self.page.locator("[data-tile]")
+
+    def expect_hits(self, answer: Answer) -> None:
+        """Wait until the strip shows exactly the tiles of an answer, in their order."""
+        expect(self.hits).to_have_count(len(answer.hits))
+        for number, hit in enumerate(answer.hits):
+            expect(self.hits.nth(number)).to_have_attribute("data-tile", name_of(hit))
+
+    def hit_names(self) -> list[str]:
+        """Return the names of the tiles in the strip, as `dataset/tile`."""
+        return [hit.get_attribute("data-tile") or "" for hit in self.hits.all()]
+
+    def download(self, kind: str, folder: Path) -> Path:
+        """Download the answer in a format, as the dialog names it, and return the file."""
+        self.page.get_by_role("button", name="Export").click()
+        dialog = self.page.get_by_role("dialog")
+        if kind == "Python":
+            dialog.get_by_role("button", name="Show the Python program").click()
+        with self.page.expect_download() as started:
+            dialog.get_by_role("button", name=f"Download {kind}").click()
+        file = folder / started.value.suggested_filename
+        started.value.save_as(file)
+        self.page.keyboard.press("Escape")
+        expect(dialog).not_to_be_visible()
+        return file
+
+    # --- pictures ---
+
+    def picture(self, file: Path) -> None:
+        """Write the window as a PNG with a palette, which is smaller than 300 kB."""
+        self.wait_until_drawn()
+        self.page.wait_for_timeout(300)  # Pictures of tiles fade in.
+        self.page.screenshot(path=file)
+        with Image.open(file) as image:
+            small = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        small.save(file, optimize=True)
+        assert file.stat().st_size < LARGEST_PICTURE, f"{file.name} has {file.stat().st_size} bytes"
+
+
+def name_of(hit: Hit) -> str:
+    """Return the name of a tile as the page writes it."""
+    return f"{hit.dataset_id}/{hit.tile_id}"
+
+
+def exact(text: str) -> re.Pattern[str]:
+    """Return a pattern for a whole text."""
+    return re.compile(f"^{re.escape(text)}$")
+
+
+def _mercator(lat: float) -> float:
+    """Return the y of Web Mercator for a sphere of radius 1."""
+    return math.log(math.tan(math.pi / 4 + math.radians(lat) / 2))

@@ -1,0 +1,141 @@
+"""People who use a keyboard, a screen reader, dark colours or a phone. axe-core looks for barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from rasterembed.search.query import Query
+from rasterembed.search.searcher import Searcher
+from tests.explorer.browser.conftest import OpenPage
+from tests.explorer.browser.explorer_page import ExplorerPage, name_of
+from tests.support.browsing import PHONE
+from tests.support.explorer import PROJECT
+from tests.support.explorer_stores import DATES, Archive
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+AXE = PROJECT / "rasterembed/explorer/page/node_modules/axe-core/axe.min.js"
+VIEW, TILE = "datasets/landscape", "landscape/r000008_c000006"
+
+ON_A_PHONE = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
+
+
+def barriers(page: Page) -> list[str]:
+    """Return the serious and critical violations that axe-core finds, with the elements."""
+    page.evaluate(AXE.read_text())
+    found: list[dict[str, Any]] = page.evaluate("async () => (await axe.run()).violations")
+    return [
+        f"{one['id']} ({one['impact']}): {one['help']}: {[node['html'][:200] for node in one['nodes'][:3]]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.fixture(scope="module")
+def searcher(archive: Archive) -> Iterator[Searcher]:
+    with Searcher(archive.store, ["landscape"]) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_no_state_has_a_serious_barrier(opened: OpenPage, searcher: Searcher, colours: str) -> None:
+    explored = opened(color_scheme=colours)
+    page = explored.page
+    found: dict[str, list[str]] = {}
+    explored.open()
+    found["store"] = barriers(page)
+    explored.open(VIEW, tile=TILE, colour="pca", valid="0.5")
+    explored.expect_hits(searcher.ask(Query(tile=TILE), k=24))
+    for section in ("Details", "Quality"):
+        page.get_by_role("button", name=section, exact=True).click()
+    found["answer"] = barriers(page)
+    page.get_by_role("button", name="Details of tile 1", exact=True).click()
+    found["details"] = barriers(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Export").click()
+    found["export"] = barriers(page)
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Draw a box").click()
+    found["drawing"] = barriers(page)
+    page.keyboard.press("Escape")
+    explored.open("collections/survey", swipe=f"{DATES[0]}..{DATES[1]}")
+    found["swipe"] = barriers(page)
+    explored.watch.expect("datasets/none", "status of 404")
+    explored.open("datasets/none", wait=False)
+    expect(page.get_by_role("alert")).to_be_visible()
+    found["problem"] = barriers(page)
+    assert {state: texts for state, texts in found.items() if texts} == {}
+
+
+def test_the_keyboard_alone_is_enough(opened: OpenPage, searcher: Searcher) -> None:
+    explored = opened()
+    page = explored.page
+    explored.open()
+    card = explored.card("landscape")
+    _tab_to(explored, card)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="landscape")).to_be_visible()
+    explored.wait_until_drawn()
+    field = page.get_by_role("textbox", name="Tile id, or latitude and longitude")
+    _tab_to(explored, field)
+    page.keyboard.type("r000008_c000006")
+    page.keyboard.press("Enter")
+    answer = searcher.ask(Query(tile=TILE), k=24)
+    explored.expect_hits(answer)
+    _tab_to(explored, explored.hits.first.get_by_role("button").first)
+    page.keyboard.press("ArrowRight")
+    expect(explored.hits.nth(1).get_by_role("button").first).to_be_focused()
+    expect(explored.hits.nth(1)).to_have_attribute("data-hovered", "true")
+    page.keyboard.press("Enter")
+    explored.wait_until_drawn()
+    lon, lat = explored.centre
+    assert (lon, lat) == pytest.approx((answer.hits[1].lon, answer.hits[1].lat), abs=1e-3)
+
+
+def _tab_to(explored: ExplorerPage, target: Any) -> None:
+    """Press the Tab key until an element has the focus. The focus must be visible on each element."""
+    for _ in range(80):
+        explored.page.keyboard.press("Tab")
+        if target.evaluate("element => element === document.activeElement"):
+            return
+    raise AssertionError("the Tab key does not reach the element")
+
+
+def test_a_phone_shows_everything_without_scrolling_sideways(opened: OpenPage, searcher: Searcher) -> None:
+    explored = opened(**ON_A_PHONE)
+    page = explored.page
+    explored.open()
+    assert _width(page) <= PHONE["width"]
+    explored.card("landscape").tap()
+    expect(page.get_by_role("heading", name="landscape")).to_be_visible()
+    answer = searcher.ask(Query(tile=TILE), k=24)
+    explored.open(VIEW, tile=TILE)
+    explored.expect_hits(answer)
+    assert _width(page) <= PHONE["width"]
+    assert barriers(page) == []
+    page.get_by_role("button", name="More like tile 2", exact=True).tap()
+    liked = name_of(answer.hits[1])
+    explored.expect_hits(searcher.ask(Query(tile=TILE, like=(liked,)), k=24))
+
+
+def _width(page: Page) -> int:
+    width: int = page.evaluate("document.documentElement.scrollWidth")
+    return width
+
+
+def test_the_switch_of_the_colours_stays_after_a_reload(opened: OpenPage) -> None:
+    explored = opened(color_scheme="light")
+    explored.open()
+    page = explored.page
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.get_by_role("button", name="Switch to light").click()
+    page.get_by_role("button", name="Switch to dark").click()
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert dark != light
+    page.reload()
+    expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark

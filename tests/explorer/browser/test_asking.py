@@ -1,0 +1,240 @@
+"""Search by looking: click, refine, drop an image, draw, filter, export. The library's searcher gives the answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from playwright.sync_api import expect
+
+from rasterembed.search.answer import Answer, Hit
+from rasterembed.search.query import Query, Where
+from rasterembed.search.searcher import Searcher
+from tests.explorer.browser.conftest import OpenPage
+from tests.explorer.browser.explorer_page import ExplorerPage, name_of
+from tests.support.explorer_stores import Archive
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+VIEW = "datasets/landscape"
+TILE = "landscape/r000008_c000006"
+K = 24
+"""Number of tiles that the page asks for at first."""
+
+
+@pytest.fixture(scope="module")
+def searcher(archive: Archive) -> Iterator[Searcher]:
+    with Searcher(archive.store, ["landscape"]) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def tile(searcher: Searcher) -> Hit:
+    """The tile that the tests click."""
+    (hit,) = searcher.ask(Query(tile=TILE, include_query=True), k=1).hits
+    assert name_of(hit) == TILE
+    return hit
+
+
+@pytest.fixture
+def asked(opened: OpenPage, searcher: Searcher, tile: Hit) -> ExplorerPage:
+    """A page with the neighbours of the tile, which was clicked."""
+    assert tile.lon is not None
+    assert tile.lat is not None
+    explored = opened()
+    explored.open(VIEW, at=(tile.lon, tile.lat, 14.0))
+    explored.click_place(tile.lon, tile.lat)
+    explored.expect_hits(searcher.ask(Query(tile=TILE), k=K))
+    return explored
+
+
+def test_a_click_names_the_tile_in_the_url_and_shows_distance_place_and_date(
+    asked: ExplorerPage, searcher: Searcher
+) -> None:
+    assert asked.url_state["tile"] == [TILE]
+    first = searcher.ask(Query(tile=TILE), k=1).hits[0]
+    card = asked.hits.first
+    expect(card).to_contain_text(f"{1 - first.distance:.3f}"[:4])
+    expect(card).to_contain_text(f"{first.lat:.2f}"[:4])
+    expect(card).to_contain_text("2024-07-03")
+    picture = card.locator("img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
+
+
+def test_a_click_on_another_tile_of_the_map_replaces_the_query(asked: ExplorerPage, searcher: Searcher) -> None:
+    other = searcher.ask(Query(tile=TILE), k=K).hits[-1]
+    asked.page.wait_for_timeout(50)
+    assert other.lon is not None
+    assert other.lat is not None
+    asked.click_place(other.lon, other.lat)
+    asked.expect_hits(searcher.ask(Query(tile=name_of(other)), k=K))
+    asked.page.go_back()
+    asked.expect_hits(searcher.ask(Query(tile=TILE), k=K))
+
+
+def test_hovering_links_the_strip_and_the_map(asked: ExplorerPage, searcher: Searcher) -> None:
+    second = searcher.ask(Query(tile=TILE), k=K).hits[1]
+    assert second.lon is not None
+    assert second.lat is not None
+    card = asked.hits.nth(1)
+    asked.page.mouse.move(*asked.on_screen(second.lon, second.lat))
+    expect(card).to_have_attribute("data-hovered", "true")
+    asked.page.mouse.move(5, 5)
+    expect(card).to_have_attribute("data-hovered", "false")
+    before = asked.map.screenshot()
+    card.hover()
+    asked.page.wait_for_timeout(200)
+    assert asked.map.screenshot() != before
+
+
+def test_a_click_on_a_thumbnail_moves_the_map_there(asked: ExplorerPage, searcher: Searcher) -> None:
+    third = searcher.ask(Query(tile=TILE), k=K).hits[2]
+    asked.hits.nth(2).get_by_role("button", name="show on the map").click()
+    asked.wait_until_drawn()
+    lon, lat, _ = map(float, asked.url_state["at"][0].split(","))
+    assert (lon, lat) == pytest.approx((third.lon, third.lat), abs=1e-3)
+
+
+def test_more_and_less_like_this_refine_the_query(asked: ExplorerPage, searcher: Searcher) -> None:
+    first = searcher.ask(Query(tile=TILE), k=K)
+    liked = name_of(first.hits[1])
+    asked.page.get_by_role("button", name="More like tile 2", exact=True).click()
+    second = searcher.ask(Query(tile=TILE, like=(liked,)), k=K)
+    asked.expect_hits(second)
+    unliked = name_of(second.hits[4])
+    asked.page.get_by_role("button", name="Less like tile 5", exact=True).click()
+    asked.expect_hits(searcher.ask(Query(tile=TILE, like=(liked,), unlike=(unliked,)), k=K))
+    assert (asked.url_state["like"], asked.url_state["unlike"]) == ([liked], [unliked])
+    asked.page.go_back()
+    asked.expect_hits(second)
+
+
+def test_a_dropped_image_is_the_query(
+    opened: OpenPage, archive: Archive, searcher: Searcher, tile: Hit, tmp_path: Path
+) -> None:
+    with rasterio.open(archive.folder / "scenes/scene.tif") as scene:
+        pixels = scene.read(window=((tile.row_off, tile.row_off + 112), (tile.col_off, tile.col_off + 112)))
+    file = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(file, "PNG")
+    path = tmp_path / "example.png"
+    path.write_bytes(file.getvalue())
+    explored = opened()
+    explored.open(VIEW)
+    explored.drop_file(path)
+    answer = searcher.ask(Query(image=str(path)), k=K)
+    assert name_of(answer.hits[0]) == TILE
+    explored.expect_hits(answer)
+    # The address of the page holds the digest of the image, so the view can be opened again.
+    explored.page.reload()
+    explored.expect_hits(answer)
+
+
+def test_a_file_that_is_no_image_is_refused_with_a_reason(opened: OpenPage, tmp_path: Path) -> None:
+    path = tmp_path / "no.png"
+    path.write_text("<script>window.attacked = 1</script>")
+    explored = opened()
+    explored.watch.expect("/images", "status of 4")
+    explored.open(VIEW)
+    explored.drop_file(path)
+    expect(explored.page.get_by_role("alert")).to_contain_text("image")
+    assert explored.page.evaluate("window.attacked") is None
+
+
+def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
+    assert tile.lon is not None
+    assert tile.lat is not None
+    west, south, east, north = tile.lon - 0.006, tile.lat - 0.003, tile.lon + 0.006, tile.lat + 0.003
+    asked.page.get_by_role("button", name="Draw a box").click()
+    asked.drag((west, north), (east, south))
+    box = tuple(float(number) for number in _one(asked, "bbox").split(","))
+    assert box == pytest.approx((west, south, east, north), abs=1e-4)
+    answer = searcher.ask(Query(tile=TILE), Where(bbox=box), k=K)
+    assert 0 < len(answer.hits) < K
+    asked.expect_hits(answer)
+    asked.page.get_by_role("button", name="Polygon").click()
+    corners = [(west, south), (east, south), (tile.lon, north)]
+    for corner in [*corners, corners[0]]:
+        asked.click_place(*corner)
+    drawn = [tuple(map(float, pair.split(","))) for pair in _one(asked, "polygon").split(";")]
+    area = shapely.Polygon(drawn)
+    assert area.symmetric_difference(shapely.Polygon(corners)).area < 0.02 * area.area
+    everything = searcher.ask(Query(tile=TILE), k=400)
+    inside = [hit for hit in everything.hits if shapely.from_wkb(hit.geometry).intersects(area)]
+    asked.expect_hits(everything.model_copy(update={"hits": tuple(inside[:K])}))
+    assert "bbox" not in asked.url_state
+
+
+def _one(asked: ExplorerPage, name: str) -> str:
+    """Wait until the URL has a parameter, and return its value."""
+    asked.page.wait_for_function("name => new URLSearchParams(location.search).has(name)", arg=name)
+    return asked.url_state[name][0]
+
+
+def test_sliders_change_the_number_of_tiles_and_the_validity(asked: ExplorerPage, searcher: Searcher) -> None:
+    asked.page.get_by_role("slider", name="Tiles").press("Home")
+    asked.expect_hits(searcher.ask(Query(tile=TILE), k=1))
+    asked.page.get_by_role("slider", name="Tiles").press("End")
+    expect(asked.hits).not_to_have_count(1)
+    asked.page.get_by_role("slider", name="Valid pixels").press("End")
+    count = int(asked.url_state["k"][0])
+    answer = searcher.ask(Query(tile=TILE), Where(min_valid_fraction=1.0), k=count)
+    asked.expect_hits(answer)
+    assert all(hit.valid_fraction == 1.0 for hit in answer.hits)
+
+
+def test_the_similarity_of_all_tiles_is_a_layer(asked: ExplorerPage) -> None:
+    before = asked.map.screenshot()
+    asked.page.get_by_role("switch", name="Similarity of all tiles").check()
+    expect(asked.page.get_by_role("figure", name="Legend")).to_contain_text("imilar")
+    asked.wait_until_drawn()
+    assert asked.map.screenshot() != before
+
+
+@pytest.mark.parametrize("colour", ["pca", "validity", "qa", "cluster", "date"])
+def test_each_colour_has_a_legend_and_draws(opened: OpenPage, colour: str) -> None:
+    explored = opened()
+    with explored.page.expect_response(
+        lambda response: f"colour={colour}" in response.url and "/tiles/" in response.url
+    ):
+        explored.open(VIEW, colour=colour)
+    expect(explored.page.get_by_role("figure", name="Legend")).to_be_visible()
+
+
+def test_downloads_equal_the_view(asked: ExplorerPage, searcher: Searcher, tmp_path: Path) -> None:
+    asked.page.get_by_role("slider", name="Valid pixels").press("End")
+    expected = searcher.ask(Query(tile=TILE), Where(min_valid_fraction=1.0), k=K)
+    asked.expect_hits(expected)
+    names = [name_of(hit) for hit in expected.hits]
+    files = {kind: asked.download(kind, tmp_path) for kind in ("GeoJSON", "GeoParquet", "Python")}
+    features = json.loads(files["GeoJSON"].read_text())["features"]
+    assert [f"{one['properties']['dataset_id']}/{one['properties']['tile_id']}" for one in features] == names
+    rows = pq.read_table(files["GeoParquet"]).to_pylist()
+    assert [f"{row['dataset_id']}/{row['tile_id']}" for row in rows] == names
+    answer: Answer = runpy.run_path(str(files["Python"]))["answer"]
+    assert [name_of(hit) for hit in answer.hits] == names
+
+
+def test_a_url_restores_the_view_on_another_page(asked: ExplorerPage, opened: OpenPage, searcher: Searcher) -> None:
+    asked.page.get_by_role("button", name="More like tile 2", exact=True).click()
+    asked.page.get_by_role("combobox", name="Colour of tiles").select_option("validity")
+    asked.page.get_by_role("slider", name="Valid pixels").press("End")
+    liked = name_of(searcher.ask(Query(tile=TILE), k=2).hits[1])
+    answer = searcher.ask(Query(tile=TILE, like=(liked,)), Where(min_valid_fraction=1.0), k=K)
+    asked.expect_hits(answer)
+    asked.wait_until_drawn()
+    other = opened()
+    other.page.goto(asked.page.url)
+    other.expect_hits(answer)
+    expect(other.page.get_by_role("combobox", name="Colour of tiles")).to_have_value("validity")
+    expect(other.page.get_by_role("slider", name="Valid pixels")).to_have_value(
+        asked.page.get_by_role("slider", name="Valid pixels").input_value()
+    )
+    assert other.url_state == asked.url_state
