@@ -73,7 +73,7 @@ def measure(
             write(root, made_up_vectors(_DIMENSIONS), size, "float32")
             if size >= MIN_ROWS:
                 build(root, "flat")
-            runs[str(size)] = _measure_rows(root / "store", clients, seconds)
+            runs[str(size)] = measure_rows(root / "store", clients, seconds)
     return save(NAME, parameters, load_before, {"runs": runs}, results)
 
 
@@ -87,7 +87,14 @@ def _measure_demo(root: Path, clients: tuple[int, ...], seconds: float) -> dict[
     return _measure(root, f"collections/{demo.COLLECTION}", tiles, clients, seconds)
 
 
-def _measure_rows(root: Path, clients: tuple[int, ...], seconds: float) -> dict[str, Any]:
+def measure_rows(root: Path, clients: tuple[int, ...], seconds: float) -> dict[str, Any]:
+    """Measure a dataset that `benchmarks.search.write` wrote.
+
+    Args:
+        root: folder of the store.
+        clients: numbers of clients.
+        seconds: seconds in which the answers of some clients are measured.
+    """
     tiles = Dataset.open(ObjectStore(root=str(root)), DATASET_ID).tiles()["tile_id"].to_pylist()
     return _measure(root, f"datasets/{DATASET_ID}", tiles, clients, seconds)
 

@@ -346,6 +346,21 @@ def test_clients_of_the_explorer(tmp_path: Path) -> None:
     assert len([line for line in explorer_clients.markdown(report).splitlines() if line.startswith("|")]) == 4
 
 
+@pytest.mark.browser
+def test_the_explorer(tmp_path: Path) -> None:
+    from benchmarks import explorer  # Playwright is needed for this benchmark alone.
+
+    report = explorer.measure(
+        rows=400, pages=1, clicks=2, moves=3, clients=2, seconds=0.5, scratch=tmp_path, results=tmp_path
+    )
+    assert report["dataset"]["rows"] == 400
+    assert report["cold"]["first_paint_s"] <= report["cold"]["map_drawn_s"]
+    assert 0 < report["click_ms"]["p50"] <= report["click_ms"]["max"]
+    assert report["requests_of_moves"] > 0
+    lines = [line for line in explorer.markdown(report).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
+
+
 @pytest.mark.slow
 def test_search_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_s3, "part", lambda function, *arguments: function(*arguments))

@@ -13,9 +13,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from tests.support.explorer import install
 
-DESKTOP = {"width": 1440, "height": 900}
+DESKTOP = {"width": 1280, "height": 720}
 PHONE = {"width": 390, "height": 844}
-"""Size of the window in CSS px, of a desktop and of a phone."""
+"""Size of the window in CSS px, of a small desktop and of a phone."""
 
 _FLAGS = (
     "--no-sandbox",  # The sandbox does not start as root.
@@ -106,7 +106,7 @@ def watched_page(browser: Browser, origin: str, **options: Any) -> Iterator[tupl
     try:
         watch.attach(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         yield page, watch
     finally:
         context.close()

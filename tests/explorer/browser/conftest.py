@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.support.browsing import chromium, watched_page
 from tests.support.explorer import Explorer, build_page
 from tests.support.explorer_stores import Archive, write_archive
+
+# On a busy machine, the browser needs seconds to draw a picture without a graphics card.
+expect.set_options(timeout=60_000)
 
 OpenPage = Callable[..., ExplorerPage]
 """Function that opens a page: on the shared service, or on the service that is given. See `opened`."""

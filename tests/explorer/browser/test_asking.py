@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -174,7 +175,7 @@ def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Sea
 
 def _one(asked: ExplorerPage, name: str) -> str:
     """Wait until the URL has a parameter, and return its value."""
-    asked.page.wait_for_function("name => new URLSearchParams(location.search).has(name)", arg=name)
+    expect(asked.page).to_have_url(re.compile(rf"[?&]{name}="))
     return asked.url_state[name][0]
 
 
