@@ -10,11 +10,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from rasterio.errors import RasterioError
 
@@ -22,6 +23,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, StoreUnavailableError, one_line
 from rasterembed.explorer.imagery.raster_place import RasterPlace
 from rasterembed.raster.pixels import Pixels, open_pixels
+from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.https_url import is_https
 
 T = TypeVar("T")
@@ -51,6 +53,14 @@ class RasterKey:
     """True for the raster as its tiles are cut, which may be a warped one. False for the raster in its files."""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A function that reads an open raster, and its result."""
+
+    work: Callable[[Pixels], Any]
+    result: Future[Any]
+
+
 class OpenRaster:
     """A raster that is open in a thread. `OpenRasters` makes it.
 
@@ -73,14 +83,17 @@ class OpenRaster:
         # After an error of a web server, GDAL returns wrong pixels. The error is only found when the raster is closed.
         self.may_stay_open = not any(is_https(uri) for uri in plan.rasters)
         """Whether the raster can be read again by a later request."""
-        self._thread = ThreadPoolExecutor(1, "raster")
-        self._stack = ExitStack()
+        self._is_late = False
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._opened: Future[None] = Future()
+        self._closed: Future[None] = Future()
         profile = plan.profile if on_grid else plan.profile.original
-        opened = open_pixels(dataset.store, self._uri, profile, cache_bytes=_CACHE_BYTES)
+        # Nothing waits for a daemon thread when the process ends.
+        threading.Thread(target=self._serve, args=(profile,), name="raster", daemon=True).start()
         try:
-            self._pixels: Pixels = self._call(lambda: self._stack.enter_context(opened))
+            self._wait(self._opened)
         except BaseException:
-            self._thread.shutdown(wait=False)
+            self._jobs.put(None)
             raise
 
     def read(self, work: Callable[[Pixels], T]) -> T:
@@ -90,29 +103,45 @@ class OpenRaster:
             DataError: if the raster cannot be read.
             StoreUnavailableError: if it takes longer than `READ_S`.
         """
-        return self._call(lambda: work(self._pixels))
+        job = _Job(work, Future())
+        self._jobs.put(job)
+        found: T = self._wait(job.result)
+        return found
 
     def close(self) -> None:
-        """Close the raster.
+        """Close the raster. A raster that did not answer in time is closed when it answers.
 
         Raises:
             DataError: if a web server did not send the pixels that were read.
         """
-        try:
-            self._call(self._stack.close)
-        finally:
-            self._thread.shutdown(wait=False)
+        self._jobs.put(None)
+        if not self._is_late:
+            self._wait(self._closed)
 
-    def _call(self, work: Callable[[], T]) -> T:
-        future = self._thread.submit(work)
+    def _wait(self, result: Future[Any]) -> Any:
         try:
-            return future.result(READ_S)
+            return result.result(READ_S)
         except FutureTimeoutError as error:
-            self.may_stay_open = False
+            self._is_late, self.may_stay_open = True, False
             raise StoreUnavailableError(f"{self._uri}: it was not read within {READ_S:g} s: try again later") from error
         except RasterioError as error:
             self.may_stay_open = False
             raise DataError(f"{self._uri}: its pixels cannot be read: {one_line(error.__cause__ or error)}") from error
+
+    def _serve(self, profile: RasterProfile) -> None:
+        """Open the raster, do one job after the other, and close the raster. This is the raster's thread."""
+        try:
+            with open_pixels(self.dataset.store, self._uri, profile, cache_bytes=_CACHE_BYTES) as pixels:
+                self._opened.set_result(None)
+                while (job := self._jobs.get()) is not None:
+                    try:
+                        job.result.set_result(job.work(pixels))
+                    except BaseException as error:
+                        job.result.set_exception(error)
+        except BaseException as error:
+            (self._closed if self._opened.done() else self._opened).set_exception(error)
+        else:
+            self._closed.set_result(None)
 
 
 class OpenRasters:

@@ -18,7 +18,7 @@ from rasterio.windows import Window
 from starlette.testclient import TestClient
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.explorer.imagery import kept_pictures, open_rasters
 from rasterembed.explorer.imagery.drawing import draw
 from rasterembed.explorer.imagery.kept_pictures import KeptPictures
@@ -263,6 +263,24 @@ def test_few_rasters_stay_open_and_few_threads_read_the_same_one(noise: Path, ma
         not [thread for thread in threading.enumerate() if thread.name.startswith("raster_") and thread.is_alive()]
         or True
     )
+
+
+def test_a_raster_that_is_read_too_slowly_is_given_up(
+    noise: Path, made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, rasters, answered = Dataset.open(made.store, "noise"), OpenRasters(), threading.Event()
+    with rasters.use(dataset, on_grid=False) as first:
+        pass
+    monkeypatch.setattr(open_rasters, "READ_S", 0.05)
+    with pytest.raises(StoreUnavailableError, match="was not read within"), rasters.use(dataset, on_grid=False) as late:
+        late.read(lambda _: answered.wait(60))
+    assert late is first
+    monkeypatch.undo()
+    answered.set()
+    with rasters.use(dataset, on_grid=False) as other:
+        assert other is not first
+        assert draw(other, INSIDE).valid.any()
+    rasters.close()
 
 
 def test_a_picture_is_drawn_once_for_all_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
