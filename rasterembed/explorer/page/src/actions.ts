@@ -4,10 +4,11 @@ import * as api from './api.ts';
 import type {ViewDetails, ViewKey} from './api.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
-import {fitBbox, showWorld} from './map/camera.ts';
+import {fitBbox, showWorld, zoomOf} from './map/camera.ts';
 import {clearAnswer, searchAgain} from './search_actions.ts';
 import {
     IDLE,
+    NO_COLOUR,
     NO_QUERY,
     NO_WHERE,
     colour,
@@ -38,9 +39,14 @@ export async function loadStore(): Promise<void> {
 
 const isSame = (a: ViewKey | null, b: ViewKey | null): boolean => a?.kind === b?.kind && a?.id === b?.id;
 
-/** Return the colour that a view begins with. */
-function firstColour(details: ViewDetails): string {
-    return details.colours[0]?.name ?? 'none';
+/**
+ * Return the colour that a view begins with. Where the map shows the rasters, the tiles have no colour at first. From
+ * far away, the rasters are not drawn: then the tiles have the view's first colour.
+ */
+function firstColour({bbox, colours, min_zoom}: ViewDetails): string {
+    const zoom = position.value?.zoom ?? (bbox && zoomOf(bbox));
+    const isNear = imageryShown.value && zoom !== null && zoom >= min_zoom - 0.5;
+    return isNear ? NO_COLOUR : (colours[0]?.name ?? NO_COLOUR);
 }
 
 /** Load the view that the state names, with its legend and its answer. The position of the map stays if the URL had one. */
@@ -58,7 +64,7 @@ export async function loadView(): Promise<void> {
     status.value = `${details.id} is open.`;
     withoutEntry(() => {
         const known = details.colours.some(({name}) => name === colour.value);
-        if (!known && colour.value !== 'none') colour.value = firstColour(details);
+        if (!known && colour.value !== NO_COLOUR) colour.value = firstColour(details);
     });
     if (position.value === null) fitView();
     void loadLegend();
@@ -102,7 +108,7 @@ export async function loadLegend(): Promise<void> {
     const key = viewKey.value;
     const name = colour.value;
     const heat = valueOf(similarity.value)?.similarity ?? null;
-    if (!key || !name || name === 'none' || (name === 'similarity' && !heat)) {
+    if (!key || !name || name === NO_COLOUR || (name === 'similarity' && !heat)) {
         cancel(legend);
         legend.value = IDLE;
         return;

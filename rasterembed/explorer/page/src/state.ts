@@ -77,13 +77,15 @@ export const NO_WHERE: WhereState = {
     pick: null,
 };
 export const DEFAULT_K = 24;
+/** Name of the colour that shows no coloured tiles. */
+export const NO_COLOUR = 'none';
 export const DEFAULT_OPACITY = 0.7;
 
 export const store = signal<Loadable<StoreAnswer>>({state: 'loading'});
 export const viewKey = signal<ViewKey | null>(null);
 export const view = signal<Loadable<ViewDetails>>(IDLE);
 
-/** Name of the colour of the tiles; null shows no coloured tiles. */
+/** Name of the colour of the tiles. It is null until the view is loaded, which then chooses its first colour. */
 export const colour = signal<string | null>(null);
 export const opacity = signal(DEFAULT_OPACITY);
 export const imageryShown = signal(true);

@@ -2,7 +2,7 @@ import {useId} from 'preact/hooks';
 import {fitView, loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {outlinesTruncated} from '../map/footprints.ts';
-import {colour, hasQuery, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
+import {NO_COLOUR, colour, hasQuery, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
 import {LegendView} from './LegendView.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';
 import {Slider} from './Slider.tsx';
@@ -14,7 +14,7 @@ const SIMILARITY = 'similarity';
 /** What the map shows: the rasters, the coloured tiles with their legend, the outlines. */
 export function LayersPanel({details}: {details: ViewDetails}) {
     const id = useId();
-    const chosen = colour.value ?? 'none';
+    const chosen = colour.value ?? NO_COLOUR;
     const shownLegend = valueOf(legend.value);
     return (
         <>
@@ -26,7 +26,7 @@ export function LayersPanel({details}: {details: ViewDetails}) {
             <div class="field">
                 <label for={id}>Colour of tiles</label>
                 <select id={id} class="select" value={chosen} onChange={(event) => setColour(event.currentTarget.value)}>
-                    <option value="none">None</option>
+                    <option value={NO_COLOUR}>None</option>
                     {details.colours.map(({name, label}) => (
                         <option key={name} value={name} disabled={name === SIMILARITY && !hasQuery.value}>
                             {name === SIMILARITY && !hasQuery.value ? `${label} (click a tile first)` : label}
@@ -34,7 +34,7 @@ export function LayersPanel({details}: {details: ViewDetails}) {
                     ))}
                 </select>
             </div>
-            {chosen !== 'none' && (
+            {chosen !== NO_COLOUR && (
                 <>
                     {shownLegend && <LegendView legend={shownLegend} />}
                     {legend.value.state === 'loading' && !shownLegend && <div class="skeleton legend-loading" />}

@@ -1,5 +1,11 @@
 /** The base of the map: land, borders and a graticule, drawn from a file of the page. It works without internet. */
-import type {LayerSpecification, Map as MapLibreMap, StyleSpecification} from 'maplibre-gl';
+import type {
+    ExpressionSpecification,
+    FilterSpecification,
+    LayerSpecification,
+    Map as MapLibreMap,
+    StyleSpecification,
+} from 'maplibre-gl';
 import type {FeatureCollection} from 'geojson';
 
 /** Colours of the map, which `theme.css` holds as variables. */
@@ -41,10 +47,10 @@ export function builtFile(name: 'map-worker' | 'map-land'): string {
     return new URL(content(name), document.baseURI).href;
 }
 
-/** Return meridians and parallels, one each `step` degrees, as lines with points close enough to look straight. */
+/** Return meridians and parallels, one each `step` degrees. */
 export function graticule(step: number): FeatureCollection {
     const lines: [number, number][][] = [];
-    for (let lon = -180; lon <= 180; lon += step) lines.push([[lon, -85], [lon, 85]]);
+    for (let lon = -180; lon < 180; lon += step) lines.push([[lon, -85], [lon, 85]]);
     for (let lat = -90 + step; lat < 90; lat += step) lines.push([[-180, lat], [180, lat]]);
     return {
         type: 'FeatureCollection',
@@ -55,29 +61,42 @@ export function graticule(step: number): FeatureCollection {
 /** Id of the first layer above the base. Rasters and tiles are inserted between the base and this layer. */
 export const ABOVE_RASTERS = 'above-rasters';
 
+/** Zooms between which the coast fades out. Its corners are up to 50 km wrong, which would mislead a close look. */
+const FADE: [from: number, to: number] = [6, 8.5];
+
+/** Return an expression that goes from one value to another while the coast fades out. */
+function fading<T extends number | string>(from: T, to: T): ExpressionSpecification {
+    return ['interpolate', ['linear'], ['zoom'], FADE[0], from, FADE[1], to];
+}
+
 /** Return the layers of the base without internet. */
 export function baseLayers(colours: MapColours): LayerSpecification[] {
+    const {sea, land, coast, border, graticule: lines} = colours;
+    const isLand: FilterSpecification = ['==', ['get', 'kind'], 'land'];
     return [
-        {id: 'sea', type: 'background', paint: {'background-color': colours.sea}},
+        {id: 'sea', type: 'background', paint: {'background-color': fading(sea, land)}},
+        {id: 'land', type: 'fill', source: 'land', filter: isLand, paint: {'fill-color': land}},
         {
-            id: 'land',
-            type: 'fill',
+            id: 'coast',
+            type: 'line',
             source: 'land',
-            filter: ['==', ['get', 'kind'], 'land'],
-            paint: {'fill-color': colours.land, 'fill-outline-color': colours.coast},
+            filter: isLand,
+            paint: {'line-color': coast, 'line-width': 0.8, 'line-opacity': fading(1, 0)},
         },
         {
             id: 'borders',
             type: 'line',
             source: 'land',
             filter: ['==', ['get', 'kind'], 'border'],
-            paint: {'line-color': colours.border, 'line-width': 0.8},
+            paint: {'line-color': border, 'line-width': 0.8, 'line-opacity': fading(1, 0)},
         },
+        {id: 'graticule', type: 'line', source: 'graticule', paint: {'line-color': lines, 'line-width': 0.6}},
         {
-            id: 'graticule',
+            id: 'fine-graticule',
             type: 'line',
-            source: 'graticule',
-            paint: {'line-color': colours.graticule, 'line-width': 0.6},
+            source: 'fine-graticule',
+            minzoom: 5.5,
+            paint: {'line-color': lines, 'line-width': 0.6},
         },
     ];
 }
@@ -95,6 +114,7 @@ export function baseStyle(colours: MapColours, basemap: string | null): StyleSpe
         sources: {
             land: {type: 'geojson', data: builtFile('map-land'), attribution: 'Natural Earth'},
             graticule: {type: 'geojson', data: graticule(10)},
+            'fine-graticule': {type: 'geojson', data: graticule(1)},
         },
         layers: baseLayers(colours),
     };

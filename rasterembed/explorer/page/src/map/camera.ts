@@ -53,6 +53,12 @@ export function fitBbox(bbox: Bbox): void {
     });
 }
 
+/** Return the zoom at which the whole of a box is visible, or null if the map does not exist yet. */
+export function zoomOf(bbox: Bbox): number | null {
+    const camera = map.peek()?.cameraForBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT});
+    return camera?.zoom ?? null;
+}
+
 /** Move to a place in degrees. The zoom stays if it is left out and is close enough. */
 export function flyTo(lon: number, lat: number, zoom?: number): void {
     whenMap((value) => {

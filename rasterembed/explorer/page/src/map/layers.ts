@@ -5,6 +5,7 @@ import type {Map as MapLibreMap} from 'maplibre-gl';
 import * as api from '../api.ts';
 import type {Bbox, Card, Hit, Parameters} from '../api.ts';
 import {
+    NO_COLOUR,
     answer,
     colour,
     hoveredHit,
@@ -69,7 +70,7 @@ function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () =>
             const view = openView.value;
             const name = colour.value;
             const heat = name === 'similarity' ? (valueOf(similarity.value)?.similarity ?? null) : null;
-            const isShown = view && name && name !== 'none' && (name !== 'similarity' || heat);
+            const isShown = view && name && name !== NO_COLOUR && (name !== 'similarity' || heat);
             showRaster(map, 'tiles', isShown ? tilesSource(view, api.tilesUrl(view, view.v, name, heat, filters())) : null);
             if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
         }),
