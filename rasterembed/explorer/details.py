@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -11,6 +12,7 @@ import shapely
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.artifact_key import artifact_key
+from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.explorer.boxes import Box
@@ -18,6 +20,7 @@ from rasterembed.explorer.cards import Card, card_of_collection, card_of_dataset
 from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.qa_pictures import QaPicture, pictures_of
+from rasterembed.explorer.tiles.legend import Colour
 from rasterembed.explorer.views import SceneInfo, View
 
 _OUTLINES = 500
@@ -97,7 +100,7 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         radiometry = content.radiometry.describe()
     else:
         model, grid, radiometry = content.configuration.model, content.configuration.grid, None
-    place = _made_up_place(view)
+    place = MadeUpPlace.of(content)
     shape = view.keep("outline", lambda: _outline(view, scenes, card.bbox, place))
     zooms = imagery_of(view).zooms
     kind = "dataset" if isinstance(content, Dataset) else "collection"
@@ -113,21 +116,13 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         outline=None if shape is None else shapely.geometry.mapping(shape),
         on_earth=any(scene.bbox is not None for scene in scenes),
         dates=_dates(scenes),
-        colours=_colours(view),
+        colours=_colours(scenes),
         images_allowed=any(scene.state == "ready" for scene in scenes),
         pictures=pictures_of(view),
         prefect_url=None if prefect_ui is None else f"{prefect_ui}/artifacts/key/{artifact_key(kind, view.id)}",
         min_zoom=zooms.smallest,
         max_zoom=zooms.largest,
     )
-
-
-def _made_up_place(view: View) -> MadeUpPlace | None:
-    """Return the place on the map of a dataset without a place on Earth, or None for all other views."""
-    if not isinstance(view.content, Dataset) or view.content.plan.profile.on_earth:
-        return None
-    profile = view.content.plan.profile
-    return MadeUpPlace(profile.width, profile.height)
 
 
 def _box_of_place(place: MadeUpPlace) -> Box:
@@ -166,13 +161,12 @@ def _dates(scenes: tuple[SceneInfo, ...]) -> tuple[DateOfView, ...]:
     return tuple(DateOfView(date=day, scenes=counts[day], rows=rows[day]) for day in sorted(counts))
 
 
-def _colours(view: View) -> tuple[ColourChoice, ...]:
-    labels = {
-        "pca": "Vectors (PCA)",
-        "validity": "Valid pixels",
-        "qa": "Quality",
-        "cluster": "Classes",
-        "date": "Date",
-        "similarity": "Similarity",
-    }
-    return tuple(ColourChoice(name=name, label=label) for name, label in labels.items())
+def _colours(scenes: Sequence[SceneInfo]) -> tuple[ColourChoice, ...]:
+    """Return the colours of the tiles that the map can show. Only tiles of scenes that are ready are shown."""
+    ready = [scene for scene in scenes if scene.state is SceneState.READY and scene.rows]
+    if not ready:
+        return ()
+    dated = any(scene.acquired is not None for scene in ready)
+    return tuple(
+        ColourChoice(name=colour.value, label=colour.label) for colour in Colour if dated or colour is not Colour.DATE
+    )

@@ -13,6 +13,8 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from rasterembed.collection.collection import Collection
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.map_tile import EARTH_WIDTH_M, lonlat_of, world_of
 
 _METRES_PER_PIXEL, _MOST_METRES = 10.0, 8_000_000.0
@@ -78,6 +80,16 @@ class MadeUpPlace:
         u, v = world_of(lon, lat)
         x, y = (u - 0.5) * EARTH_WIDTH_M, (0.5 - v) * EARTH_WIDTH_M
         return x / self.pixel + self.width / 2, self.height / 2 - y / self.pixel
+
+    @classmethod
+    def of(cls, content: Dataset | Collection) -> MadeUpPlace | None:
+        """Return the made-up place of a dataset without a place on Earth. Return None for everything else.
+
+        The scenes of a collection would lie on top of each other, so those without a place on Earth are not shown.
+        """
+        if isinstance(content, Collection) or content.plan.profile.on_earth:
+            return None
+        return cls(content.plan.profile.width, content.plan.profile.height)
 
     def geometry(self, footprint: shapely.Geometry) -> shapely.Geometry:
         """Return a footprint in pixels as a geometry in longitude and latitude.

@@ -9,6 +9,7 @@ import shapely
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.explorer.asking.requests import AskedQuery
+from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.search.answer import Answer, Example, Hit, Role, UsedEngine
 
 
@@ -24,7 +25,8 @@ class HitProperties(BaseModel):
     similarity: float
     """1 - distance."""
     lon: float | None
-    """Longitude of the tile's centre, degrees. None without a place on Earth."""
+    """Longitude of the tile's centre, degrees. A dataset without a place on Earth has a made-up place. None for such a
+    scene of a collection."""
     lat: float | None
     valid_fraction: float
     acquired: datetime | None
@@ -41,7 +43,7 @@ class HitFeature(BaseModel):
     id: str
     """`dataset_id/tile_id`."""
     geometry: dict[str, Any] | None
-    """Footprint in longitude and latitude. None without a place on Earth."""
+    """Footprint in longitude and latitude. See `HitProperties.lon` for tiles without a place on Earth."""
     properties: HitProperties
 
 
@@ -89,19 +91,20 @@ class SearchAnswer(BaseModel):
     k: int
 
 
-def shown_answer(answer: Answer, asked: AskedQuery) -> SearchAnswer:
+def shown_answer(answer: Answer, asked: AskedQuery, place: MadeUpPlace | None = None) -> SearchAnswer:
     """Return an answer as the page shows it. The service's own files are not named.
 
     Args:
         answer: the answer of the library.
         asked: the examples of the request.
+        place: the place on the map of a dataset without a place on Earth. None for all other views.
     """
 
     def short(text: str) -> str:
         return text if asked.image is None else text.replace(asked.image, asked.image[:12])
 
     return SearchAnswer(
-        features=[_feature(hit) for hit in answer.hits],
+        features=[_feature(hit, place) for hit in answer.hits],
         query=short(answer.query),
         model=answer.model,
         examples=[_example(example, asked) for example in answer.examples],
@@ -112,12 +115,15 @@ def shown_answer(answer: Answer, asked: AskedQuery) -> SearchAnswer:
     )
 
 
-def _feature(hit: Hit) -> HitFeature:
-    geometry = None if hit.lon is None else shapely.geometry.mapping(shapely.from_wkb(hit.geometry))
+def _feature(hit: Hit, place: MadeUpPlace | None) -> HitFeature:
     values = {name: getattr(hit, name) for name in HitProperties.model_fields if name != "similarity"}
+    outline = shapely.from_wkb(hit.geometry)
+    if place is not None:
+        outline = place.geometry(outline)
+        values |= {"lon": outline.centroid.x, "lat": outline.centroid.y}
     return HitFeature(
         id=f"{hit.dataset_id}/{hit.tile_id}",
-        geometry=geometry,
+        geometry=None if values["lon"] is None else shapely.geometry.mapping(outline),
         properties=HitProperties(similarity=1.0 - hit.distance, **values),
     )
 

@@ -9,6 +9,7 @@ from rasterembed.explorer.asking.images import ImageFolder
 from rasterembed.explorer.asking.questions import answer_of
 from rasterembed.explorer.asking.requests import SearchRequest
 from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.problems import responses
 
 router = APIRouter(prefix="/api", tags=["search"])
@@ -17,4 +18,5 @@ router = APIRouter(prefix="/api", tags=["search"])
 @router.post("/{kind}/{id}/search", dependencies=[SEARCH_SLOT], responses=responses(404, 409, 502))
 def search(view: UsedView, request: SearchRequest) -> SearchAnswer:
     """Return the k tiles that are nearest to the examples and pass the filters, as GeoJSON."""
-    return shown_answer(answer_of(view, ImageFolder(), request), request.query)
+    answer = answer_of(view, ImageFolder(), request)
+    return shown_answer(answer, request.query, MadeUpPlace.of(view.content))

@@ -48,8 +48,8 @@ _SAMPLE_NUMBERS, _LEAST_SAMPLE, _MOST_SAMPLE = 2**22, 1024, 16_384
 """Intended number of values in the sample of vectors for the principal components, and bounds of its rows. The work for
 the components grows with the cube of the smaller side, so long vectors have fewer rows."""
 
-_PROJECTED_ROWS = 16_384
-"""Number of vectors that are projected at once."""
+_PROJECTED_ROWS = 1024
+"""Number of vectors that are projected at once. They fit into a processor's cache."""
 
 _RAMP_CODES = 254
 """Number of steps of a ramp. Code 0 is transparent, and code 255 is for tiles without a value."""

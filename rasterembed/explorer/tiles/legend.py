@@ -15,8 +15,8 @@ class Colour(StrEnum):
     VALIDITY = "validity"
     QA = "qa"
     CLUSTER = "cluster"
-    SIMILARITY = "similarity"
     DATE = "date"
+    SIMILARITY = "similarity"
 
     @property
     def label(self) -> str:
@@ -25,7 +25,7 @@ class Colour(StrEnum):
 
 
 _LABELS = {
-    Colour.PCA: "Principal components",
+    Colour.PCA: "Vectors (PCA)",
     Colour.VALIDITY: "Valid pixels",
     Colour.QA: "Quality",
     Colour.CLUSTER: "Classes",

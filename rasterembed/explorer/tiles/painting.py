@@ -22,8 +22,8 @@ from rasterembed.explorer.tiles.world import Frame
 _POINT_PX, _RECTANGLE_PX = 1.0, 3.0
 """Largest width of a shape that is painted as one pixel, and of one that is painted as a rectangle, in pixels."""
 
-_MANY = 50_000
-"""Of more shapes than this in a map tile, those with their centres in the same pixel hide each other."""
+_LAYERS = 2
+"""If a map tile has more shapes than would fit this number of times side by side, hidden ones are left out first."""
 
 _NUMBERS_AT_ONCE = 2**21
 """Largest number of pixels and of crossings that are computed at once. It limits the memory."""
@@ -51,7 +51,8 @@ def top_shapes(shapes: Shapes, map_tile: MapTile, tiles: NDArray[np.bool_] | Non
         if width <= _POINT_PX:
             _paint_points(canvas, shapes, at, found)
         else:
-            found = _not_hidden(shapes, at, found)
+            if len(found) > _LAYERS * max(SIDE / width, 16.0) ** 2:
+                found = _not_hidden(shapes, at, found)
             paint = _paint_rectangles if width <= _RECTANGLE_PX else _paint_polygons
             paint(canvas, shapes, at, found)
     painted = canvas >= 0
@@ -149,13 +150,11 @@ def _pixels_inside(
 
 
 def _not_hidden(shapes: Shapes, at: Frame, found: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the shapes that others do not hide, if they are many.
+    """Return the shapes that others do not hide.
 
     Scenes of many dates can put hundreds of shapes on the same ground. Only the shape on top is kept if the centres of
     several shapes lie in the same pixel.
     """
-    if len(found) <= _MANY:
-        return found
     col, row = _centre_pixels(shapes, at, found)
     col, row = col - col.min(), row - row.min()
     place = row * (col.max() + 1) + col

@@ -93,10 +93,7 @@ class TileTable:
     @cached_property
     def made_up_place(self) -> MadeUpPlace | None:
         """The place on the map of a dataset without a place on Earth. None for all other views."""
-        owner = self.owner
-        if isinstance(owner, Collection) or owner.plan.profile.on_earth:
-            return None
-        return MadeUpPlace(owner.plan.profile.width, owner.plan.profile.height)
+        return MadeUpPlace.of(self.owner)
 
     @cached_property
     def bbox(self) -> tuple[float, float, float, float] | None:

@@ -379,3 +379,15 @@ def test_a_real_raster_across_the_antimeridian_is_shown_on_both_sides(rasters: P
         # All vectors are equal, so no component has a range. The colour is the middle one.
         grey = colours_of(client, "datasets/real", tiles, range(len(tiles)), 7, colour="pca")
         assert np.abs(grey[:, :3].astype(int) - 128).max() <= 1
+
+
+def test_hits_without_a_place_on_earth_lie_where_their_tiles_are_drawn(client: TestClient) -> None:
+    body = {"query": {"tile": "nowhere/r000003_c000004", "include_query": True}, "k": 5}
+    hits = client.post("/api/datasets/nowhere/search", json=body).json()["features"]
+    assert len(hits) == 5
+    for hit in hits:
+        place = {"lon": hit["properties"]["lon"], "lat": hit["properties"]["lat"]}
+        (tile,) = client.get("/api/datasets/nowhere/at", params=place).json()
+        assert tile["tile_id"] == hit["properties"]["tile_id"]
+        outlines = [shapely.geometry.shape(one["geometry"]) for one in (tile, hit)]
+        assert shapely.normalize(outlines[0]) == shapely.normalize(outlines[1])
