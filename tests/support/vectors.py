@@ -66,7 +66,7 @@ def blank_raster(
 def write_dataset(
     store: ObjectStore,
     dataset_id: str,
-    raster: Path,
+    raster: Path | str,
     model: Dinov3,
     vectors: Vectors,
     *,

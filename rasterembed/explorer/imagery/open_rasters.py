@@ -28,7 +28,7 @@ from rasterembed.store.https_url import is_https
 
 T = TypeVar("T")
 
-MOST_OPEN = 8
+MOST_OPEN = 32
 """Largest number of rasters that a view keeps open."""
 
 MOST_OF_ONE = 4
@@ -183,7 +183,13 @@ class OpenRasters:
                 self._forget(key, raster)
                 raster = None
                 raise
-            yield raster
+            try:
+                yield raster
+            except DataError:
+                if not raster.may_stay_open:
+                    done, raster = raster, None
+                    done.close()  # Its own error tells more: a server that does not answer.
+                raise
             if not raster.may_stay_open:
                 done, raster = raster, None
                 done.close()

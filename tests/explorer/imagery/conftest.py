@@ -34,7 +34,7 @@ class Store:
         self.store = ObjectStore(root=str(folder / "store"))
         self._model = Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS)))
 
-    def add(self, dataset_id: str, raster: Path, grid: Grid = Grid(size=224)) -> Dataset:
+    def add(self, dataset_id: str, raster: Path | str, grid: Grid = Grid(size=224)) -> Dataset:
         """Write a dataset with random vectors for a raster. Return it."""
 
         def vectors(tiles: np.ndarray) -> np.ndarray:

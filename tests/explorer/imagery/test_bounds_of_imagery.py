@@ -22,7 +22,7 @@ from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.explorer.imagery import kept_pictures, open_rasters
 from rasterembed.explorer.imagery.drawing import draw
 from rasterembed.explorer.imagery.kept_pictures import KeptPictures
-from rasterembed.explorer.imagery.open_rasters import MOST_OF_ONE, MOST_OPEN, OpenRasters
+from rasterembed.explorer.imagery.open_rasters import MOST_OF_ONE, OpenRasters
 from rasterembed.explorer.imagery.reading import MAX_DECODED_BYTES
 from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.views import ViewKind, Views
@@ -30,11 +30,13 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.pixels import Pixels
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.search.tile_lookup import Tile
+from rasterembed.store import https
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.server_settings import SourceStore
 from tests.explorer.imagery.conftest import Store, path_of, tile_at
 from tests.store.test_source_store import archive
 from tests.support.rasters import write
+from tests.support.web_server import make_certificate, set_names, web_server
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 6_700_000)
 
@@ -233,7 +235,43 @@ def test_a_raster_on_s3_is_opened_once_for_many_map_tiles(made: Store, noise: Pa
     assert requests[-1] == requests[2]
 
 
-def test_few_rasters_stay_open_and_few_threads_read_the_same_one(noise: Path, made: Store) -> None:
+def test_a_web_server_that_fails_while_pixels_are_read_is_named(
+    made: Store, noise: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, certificate = make_certificate(tmp_path, "data.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    monkeypatch.setattr(https, "RETRY_DELAYS_S", (0.0,))
+    set_names(monkeypatch, {"data.test": [["127.0.0.1"]]})
+    with rasterio.open(noise) as file:
+        pixels = np.tile(file.read(), (1, 8, 8))
+    with web_server(certificate) as site:
+        site.files["/a.tif"] = write(
+            tmp_path / "a.tif", pixels, transform=PLACE, driver="COG", compress="deflate", blocksize=128
+        ).read_bytes()
+        source = SourceStore(https_hosts=(f"data.test:{site.port}",), https_private=True)
+        remote = Store(tmp_path / "remote")
+        remote.store = ObjectStore(root=remote.store.root, source_store=source)
+        dataset = remote.add("web", site.url("/a.tif"), Grid(size=256))
+        rasters = OpenRasters()
+        near, far = tile_at(27.003, 60.43, 15), tile_at(27.15, 60.36, 15)
+        with rasters.use(dataset, on_grid=False) as raster:
+            assert draw(raster, near).valid.any()
+        with (
+            pytest.raises(StoreUnavailableError, match="does not answer now"),
+            rasters.use(dataset, on_grid=False) as raster,
+        ):
+            site.scripts["/a.tif"] = lambda handler: handler.send(500, b"")
+            draw(raster, far)
+        del site.scripts["/a.tif"]
+        with rasters.use(dataset, on_grid=False) as raster:
+            assert draw(raster, far).valid.any()
+        rasters.close()
+    assert set(site.paths) <= {"/a.tif", "/a.tif.msk"}
+
+
+def test_few_rasters_stay_open_and_few_threads_read_the_same_one(
+    noise: Path, made: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dataset = Dataset.open(made.store, "noise")
     rasters = OpenRasters()
     at_once, most, lock = 0, 0, threading.Lock()
@@ -253,11 +291,12 @@ def test_few_rasters_stay_open_and_few_threads_read_the_same_one(noise: Path, ma
         assert len(set(pool.map(work, range(32)))) == 1
     assert most <= MOST_OF_ONE
     assert len(rasters._idle) <= MOST_OF_ONE
-    for number in range(MOST_OPEN + 3):
+    monkeypatch.setattr(open_rasters, "MOST_OPEN", 6)
+    for number in range(9):
         made.add(f"noise-{number}", noise, Grid(size=64))
         with rasters.use(Dataset.open(made.store, f"noise-{number}"), on_grid=False):
             pass
-    assert len(rasters._idle) == MOST_OPEN
+    assert len(rasters._idle) == 6
     rasters.close()
     assert (
         not [thread for thread in threading.enumerate() if thread.name.startswith("raster_") and thread.is_alive()]
