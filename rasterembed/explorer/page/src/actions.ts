@@ -45,7 +45,7 @@ const isSame = (a: ViewKey | null, b: ViewKey | null): boolean => a?.kind === b?
  */
 function firstColour({bbox, colours, min_zoom}: ViewDetails): string {
     const zoom = position.value?.zoom ?? (bbox && zoomOf(bbox));
-    const isNear = imageryShown.value && zoom !== null && zoom >= min_zoom - 0.5;
+    const isNear = imageryShown.value && zoom !== null && zoom >= min_zoom;
     return isNear ? NO_COLOUR : (colours[0]?.name ?? NO_COLOUR);
 }
 

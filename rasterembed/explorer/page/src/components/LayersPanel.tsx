@@ -1,5 +1,5 @@
 import {useId} from 'preact/hooks';
-import {fitView, loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
+import {loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {outlinesTruncated} from '../map/footprints.ts';
 import {NO_COLOUR, colour, hasQuery, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
@@ -51,11 +51,6 @@ export function LayersPanel({details}: {details: ViewDetails}) {
                         onInput={setOpacity}
                     />
                 </>
-            )}
-            {details.bbox && (
-                <button type="button" class="button small layers-fit" onClick={fitView}>
-                    Show all of it
-                </button>
             )}
         </>
     );

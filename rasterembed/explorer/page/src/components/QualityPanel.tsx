@@ -8,12 +8,9 @@ export function QualityPanel({details}: {details: ViewDetails}) {
     return (
         <>
             {qa ? (
-                <p class={`notice ${qa.passed ? '' : 'bad'}`}>
-                    <strong>{qa.passed ? 'The checks passed' : 'The checks failed'}</strong>
-                    {qa.line}
-                </p>
+                <p class={`notice ${qa.passed ? '' : 'bad'}`}>{qa.line}</p>
             ) : (
-                <p class="notice">The quality was not checked yet. The command “rasterembed qa {details.id}” checks it.</p>
+                <p class="notice">The quality is not checked. The command “rasterembed qa {details.id}” checks it.</p>
             )}
             {pictures.length > 0 && (
                 <ul class="pictures">

@@ -1,15 +1,14 @@
 /** The map itself and where it looks. Other modules move the map through these functions. */
 import {signal} from '@preact/signals';
-import type {LngLatBoundsLike, Map as MapLibreMap, PaddingOptions} from 'maplibre-gl';
+import type {LngLatBoundsLike, Map as MapLibreMap} from 'maplibre-gl';
 import type {Bbox} from '../api.ts';
+import {fittingZoom} from './shapes.ts';
 
 /** Ids of the sources of map tiles that the service draws. */
 const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
 
 /** The map, once it can draw; null before. */
 export const map = signal<MapLibreMap | null>(null);
-/** Space in pixels that panels cover, at each side of the map. */
-export const padding = signal<PaddingOptions>({top: 0, right: 0, bottom: 0, left: 0});
 
 /** Where the map is while no view is open. */
 export const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
@@ -53,10 +52,10 @@ export function fitBbox(bbox: Bbox): void {
     });
 }
 
-/** Return the zoom at which the whole of a box is visible, or null if the map does not exist yet. */
-export function zoomOf(bbox: Bbox): number | null {
-    const camera = map.peek()?.cameraForBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT});
-    return camera?.zoom ?? null;
+/** Return the zoom at which the whole of a box is visible. Before the map exists, the size of the page must do. */
+export function zoomOf(bbox: Bbox): number {
+    const {clientWidth, clientHeight} = map.peek()?.getContainer() ?? document.documentElement;
+    return Math.min(DEEPEST_FIT, fittingZoom(bbox, clientWidth - 2 * MARGIN, clientHeight - 2 * MARGIN));
 }
 
 /** Move to a place in degrees. The zoom stays if it is left out and is close enough. */
