@@ -256,12 +256,14 @@ def test_a_web_server_that_fails_while_pixels_are_read_is_named(
         near, far = tile_at(27.003, 60.43, 15), tile_at(27.15, 60.36, 15)
         with rasters.use(dataset, on_grid=False) as raster:
             assert draw(raster, near).valid.any()
-        with (
-            pytest.raises(StoreUnavailableError, match="does not answer now"),
-            rasters.use(dataset, on_grid=False) as raster,
-        ):
-            site.scripts["/a.tif"] = lambda handler: handler.send(500, b"")
-            draw(raster, far)
+
+        def draw_while_it_fails() -> None:
+            with rasters.use(dataset, on_grid=False) as raster:
+                site.scripts["/a.tif"] = lambda handler: handler.send(500, b"")
+                draw(raster, far)
+
+        with pytest.raises(StoreUnavailableError, match="does not answer now"):
+            draw_while_it_fails()
         del site.scripts["/a.tif"]
         with rasters.use(dataset, on_grid=False) as raster:
             assert draw(raster, far).valid.any()
