@@ -5,14 +5,14 @@ export function similarityText(similarity: number): string {
     return similarity.toFixed(4);
 }
 
-/** Return a place in degrees, such as `60.1963° N, 24.9201° E`. A tile without a place on Earth is named by its id. */
+/** Return a place in degrees, such as `60.196° N, 24.920° E`; three decimals are about 100 m. A tile without a place on Earth is named by its id. */
 export function placeText(tile: {lon: number | null; lat: number | null; tile_id: string}): string {
     if (tile.lon === null || tile.lat === null) return tile.tile_id;
     return `${degreesText(tile.lat, 'N', 'S')}, ${degreesText(tile.lon, 'E', 'W')}`;
 }
 
 function degreesText(degrees: number, positive: string, negative: string): string {
-    return `${Math.abs(degrees).toFixed(4)}° ${degrees < 0 ? negative : positive}`;
+    return `${Math.abs(degrees).toFixed(3)}° ${degrees < 0 ? negative : positive}`;
 }
 
 /** Return the last part of a tile's name `dataset_id/tile_id`. */

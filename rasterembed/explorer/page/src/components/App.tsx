@@ -30,8 +30,8 @@ export function App() {
                     <DrawTools />
                     <div class="corner top-right">
                         <MapControls />
-                        <TileDetails />
                     </div>
+                    <TileDetails />
                     <div class="corner bottom-left">
                         <Readout />
                     </div>

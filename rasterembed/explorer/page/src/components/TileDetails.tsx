@@ -25,7 +25,7 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
     const panel = useRef<HTMLElement>(null);
     useEffect(() => {
         const before = document.activeElement;
-        panel.current?.focus();
+        panel.current?.focus({preventScroll: true});
         return () => {
             if (before instanceof HTMLElement && before.isConnected) before.focus();
         };
