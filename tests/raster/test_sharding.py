@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rasterembed.errors import DataError
-from rasterembed.raster.grid import Grid, grid_shape
+from rasterembed.raster.grid import Anchor, Grid, grid_shape
 from rasterembed.raster.profile import RasterProfile, inspect_raster
 from rasterembed.raster.sharding import MAX_SHARDS, Sharding, plan_shards
 from rasterembed.store.object_store import ObjectStore
@@ -165,3 +165,22 @@ def test_a_sharding_survives_json() -> None:
     again = Sharding.model_validate_json(sharding.model_dump_json())
     assert again == sharding
     assert np.array_equal(again.tiles(3).col_off, sharding.tiles(3).col_off)
+
+
+@pytest.mark.parametrize("anchor", [None, Anchor(col=-131, row=977)])
+@pytest.mark.parametrize("grid", [Grid(size=64), Grid(size=64, stride=48), Grid(size=96, edge="drop")])
+def test_a_tile_is_found_by_its_id(grid: Grid, anchor: Anchor | None) -> None:
+    rows, cols = grid_shape(grid, 700, 1000, anchor)
+    sharding = Sharding(
+        grid=grid, height=700, width=1000, rows=rows, cols=cols, shard_rows=3, shard_cols=4, anchor=anchor
+    )
+    for number in range(sharding.count):
+        tiles = sharding.tiles(number)
+        for i in range(len(tiles)):
+            found = sharding.find(tiles.id(i))
+            assert found is not None
+            names = ("row", "col", "row_off", "col_off", "width", "height")
+            assert [getattr(found, name)[0] for name in names] == [getattr(tiles, name)[i] for name in names]
+    unknown = ("", "r000000", f"r{rows:06d}_c000000", f"r000000_c{cols:06d}", "x-999999_y+000000", "x+1_y+1")
+    other = "r000000_c000000" if anchor else "x+000000_y+000000"
+    assert all(sharding.find(text) is None for text in (*unknown, other))
