@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, FiniteFloat
 
 from rasterembed.errors import UsageError
@@ -14,7 +16,7 @@ from rasterembed.explorer.asking.images import ImageFolder
 from rasterembed.explorer.asking.questions import opened_query
 from rasterembed.explorer.asking.requests import Latitude, Longitude, SimilarityRequest
 from rasterembed.explorer.caching import KeptPicture
-from rasterembed.explorer.dependencies import DRAWING_SLOT, SEARCH_SLOT, UsedView
+from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
 from rasterembed.explorer.map_tile import MAX_ZOOM, MapTile
 from rasterembed.explorer.problems import ProblemError, ProblemType, responses
 from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
@@ -26,9 +28,8 @@ from rasterembed.search.query import Pick, Where
 
 router = APIRouter(prefix="/api", tags=["tiles"])
 
-_LEGEND_WAIT_S, _PICTURE_WAIT_S = 60.0, 5.0
-"""Seconds that a request waits for colours that are being computed. The page asks for the legend first, and shows that
-it loads."""
+_LEGEND_WAIT_S, _PICTURE_WAIT_S = 60.0, 20.0
+"""Seconds that a request waits for colours that are being computed."""
 
 
 class SimilarityAnswer(BaseModel):
@@ -114,17 +115,28 @@ def _problems() -> Iterator[None]:
 
 @router.get(
     "/{kind}/{id}/tiles/{z}/{x}/{y}.png",
-    dependencies=[DRAWING_SLOT],
     responses=responses(404, 409, 502) | {200: {"content": {"image/png": {}}, "description": "The map tile."}},
     response_class=Response,
 )
-def map_tile(
-    view: UsedView, picture: KeptPicture, z: Zoom, x: Cell, y: Cell, choice: ChosenColour, where: Filters
+async def map_tile(
+    request: Request,
+    explorer: UsedExplorer,
+    view: UsedView,
+    picture: KeptPicture,
+    z: Zoom,
+    x: Cell,
+    y: Cell,
+    choice: ChosenColour,
+    where: Filters,
 ) -> Response:
     """Return a map tile of 512 px with the tiles as flat colours. It is transparent elsewhere."""
     at = MapTile.of(z, x, y)
     with _problems():
-        return picture.response("image/png", lambda: layers_of(view).draw(at, choice, where, _PICTURE_WAIT_S))
+        # The colours are waited for without a slot, so the rasters are drawn meanwhile.
+        await run_in_threadpool(lambda: layers_of(view).colouring(choice, _PICTURE_WAIT_S))
+        async with explorer.work.drawings.slot(request):
+            draw = partial(layers_of(view).draw, at, choice, where, _PICTURE_WAIT_S)
+            return await run_in_threadpool(picture.response, "image/png", draw)
 
 
 @router.get("/{kind}/{id}/legend", responses=responses(404, 409, 502))

@@ -5,9 +5,10 @@ The ramps are from matplotlib, whose brightness grows evenly, so people with col
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -26,6 +27,7 @@ from rasterembed.explorer.tiles.legend import (
 from rasterembed.explorer.tiles.tile_table import TileTable
 from rasterembed.qa.vector_statistics import Principal, principal_components
 from rasterembed.search.batch.cluster import find_classes
+from rasterembed.search.engines.workers import run_all, shares
 from rasterembed.search.index.stored_rows import StoredVectors
 
 MIN_CLASSES, MAX_CLASSES, DEFAULT_CLASSES = 2, 12, 8
@@ -152,13 +154,14 @@ def pca_colouring(table: TileTable) -> Colouring:
     # A component that is absent or constant has no range. It gets the middle value of its colour.
     flat = width <= 0
     scale = np.where(flat, 0.0, 255.0 / np.where(flat, 1.0, width)).astype(np.float32)
-    codes = np.empty((vectors.rows, 3), np.uint8)
-    start = 0
-    for values in _projections(vectors, principal):
-        shades = (values - principal.low.astype(np.float32)) * scale + np.where(flat, 127.5, 0.0).astype(np.float32)
-        part = slice(start, start + len(values))
-        codes[part] = np.clip(np.nan_to_num(np.rint(shades)), 0, 255).astype(np.uint8)
-        start += len(values)
+    offset = np.where(flat, 127.5, -principal.low * scale).astype(np.float32)
+
+    def shades(rows: range) -> NDArray[np.uint8]:
+        blocks = (vectors.values[start : min(start + _PROJECTED_ROWS, rows.stop)] for start in rows[::_PROJECTED_ROWS])
+        parts = [np.rint(_projections(block, principal) * scale + offset) for block in blocks]
+        return np.concatenate([np.clip(np.nan_to_num(part), 0, 255).astype(np.uint8) for part in parts])
+
+    codes = np.concatenate(run_all([partial(shades, rows) for rows in shares(vectors.rows)]))
     channels = [
         f"{name}: component {number}, {share:.0%} of the variance"
         for number, (name, share) in enumerate(zip(("Red", "Green", "Blue"), principal.explained, strict=True), start=1)
@@ -176,16 +179,14 @@ def _sample(vectors: StoredVectors) -> NDArray[np.float32]:
     return np.nan_to_num(vectors.unit(numbers))
 
 
-def _projections(vectors: StoredVectors, principal: Principal) -> Iterator[NDArray[np.float32]]:
-    """Yield the centred projections of all unit vectors, in blocks of shape (rows, 3)."""
-    axes, centre = principal.axes.T.astype(np.float32), principal.centre.astype(np.float32)
-    for start in range(0, vectors.rows, _PROJECTED_ROWS):
-        block = np.asarray(vectors.values[start : start + _PROJECTED_ROWS], np.float32)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            # The projections are divided by the lengths, and not the vectors, which have a hundred times the numbers.
-            lengths = np.sqrt(np.einsum("ij,ij->i", block, block))
-            values = (block @ axes) / lengths[:, None] - centre
-        yield values
+def _projections(stored: NDArray[np.generic], principal: Principal) -> NDArray[np.float32]:
+    """Return the centred projections of stored vectors, scaled to length 1, shape (rows, 3)."""
+    block = np.asarray(stored, np.float32)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        # The projections are divided by the lengths, and not the vectors, which have a hundred times the numbers.
+        lengths = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
+        values = (block @ principal.axes.T.astype(np.float32)) / lengths - principal.centre.astype(np.float32)
+    return np.asarray(values, np.float32)
 
 
 def _ramp(

@@ -57,6 +57,20 @@ _pool = _Pool()
 os.register_at_fork(after_in_child=_pool.forget)
 
 
+def shares(rows: int) -> list[range]:
+    """Divide rows into successive parts of about the same size, one for each core.
+
+    Args:
+        rows: number of rows, at least 1.
+
+    Example:
+        >>> sum(len(part) for part in shares(10))
+        10
+    """
+    size = -(-rows // cores())
+    return [range(start, min(start + size, rows)) for start in range(0, rows, size)]
+
+
 def run_all(tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     """Run functions at the same time, and return their results in order. A task must not call this function.
 
