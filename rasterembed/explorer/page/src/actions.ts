@@ -66,7 +66,7 @@ export async function loadView(): Promise<void> {
         const known = details.colours.some(({name}) => name === colour.value);
         if (!known && colour.value !== NO_COLOUR) colour.value = firstColour(details);
     });
-    if (position.value === null) fitView();
+    if (position.value === null && details.bbox) fitBbox(details.bbox, false);
     void loadLegend();
     void searchAgain();
 }
@@ -136,7 +136,7 @@ export function showOutlines(shown: boolean): void {
 /** Move the map so that the whole view is visible. */
 export function fitView(): void {
     const bbox = valueOf(view.value)?.bbox;
-    if (bbox) fitBbox(bbox);
+    if (bbox) fitBbox(bbox, true);
 }
 
 export function setSwipe(value: SwipeState | null): void {

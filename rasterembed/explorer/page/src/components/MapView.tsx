@@ -1,4 +1,4 @@
-import {useEffect, useRef} from 'preact/hooks';
+import {useEffect, useRef, useState} from 'preact/hooks';
 import {map} from '../map/camera.ts';
 import {mapBusy} from '../map/layers.ts';
 import {mountMap} from '../map/map.ts';
@@ -8,11 +8,29 @@ import './MapView.css';
 /** The map. It begins when the store is known, because the store names the basemap. */
 export function MapView() {
     const container = useRef<HTMLDivElement>(null);
+    const [isMissing, setMissing] = useState(false);
     const known = valueOf(store.value) !== null || store.value.state === 'failed';
     useEffect(() => {
         if (!known || !container.current) return;
-        return mountMap(container.current, valueOf(store.peek())?.basemap ?? null);
+        try {
+            return mountMap(container.current, valueOf(store.peek())?.basemap ?? null);
+        } catch (error) {
+            // MapLibre cannot start without WebGL 2. Everything beside the map still works.
+            console.warn(error);
+            setMissing(true);
+            return;
+        }
     }, [known]);
-    const busy = map.value === null || mapBusy.value;
-    return <div ref={container} class="map" role="application" aria-label="Map" aria-busy={busy} />;
+    const busy = !isMissing && (map.value === null || mapBusy.value);
+    return (
+        <>
+            <div ref={container} class="map" role="application" aria-label="Map" aria-busy={busy} />
+            {isMissing && (
+                <div class="map-missing notice bad" role="alert">
+                    <strong>The map cannot be drawn</strong>
+                    <p>This browser has no WebGL 2, or it is switched off. Switch on hardware acceleration, or take another browser.</p>
+                </div>
+            )}
+        </>
+    );
 }

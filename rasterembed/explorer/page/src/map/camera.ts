@@ -45,10 +45,16 @@ export function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
     ];
 }
 
-/** Show the whole of a box. */
-export function fitBbox(bbox: Bbox): void {
+/**
+ * Show the whole of a box.
+ *
+ * Args:
+ *     isFlight: Whether the map flies there. A flight asks for map tiles on its way, so a new view begins without one.
+ */
+export function fitBbox(bbox: Bbox, isFlight: boolean): void {
     whenMap((value) => {
-        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT, duration: isCalm() ? 0 : 900});
+        const duration = isFlight && !isCalm() ? 900 : 0;
+        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT, duration});
     });
 }
 
@@ -70,7 +76,7 @@ export function flyTo(lon: number, lat: number, zoom?: number): void {
 
 /** Show the whole Earth. */
 export function showWorld(): void {
-    whenMap((value) => value.easeTo({...WORLD, duration: isCalm() ? 0 : 600}));
+    whenMap((value) => value.jumpTo(WORLD));
 }
 
 export function zoomBy(steps: number): void {

@@ -130,7 +130,7 @@ export function mountMap(container: HTMLElement, basemap: string | null): () => 
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();
     const ends: (() => void)[] = [];
-    map.on('load', () => {
+    map.once('style.load', () => {
         addVectorLayers(map, mapColours());
         ends.push(followState(map, mainDates), followAnswer(map), followPosition(map), followTheme(map));
         followPointer(map);

@@ -15,7 +15,7 @@ export function mountSecondMap(container: HTMLElement, main: MapLibreMap): () =>
     };
     const ends: (() => void)[] = [];
     main.on('move', follow);
-    second.on('load', () => {
+    second.once('style.load', () => {
         addVectorLayers(second, mapColours());
         const dates = (): {since: string | null; until: string | null} => {
             const right = swipe.value?.right ?? null;
