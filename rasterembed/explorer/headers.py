@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rasterembed.explorer.problems import ProblemError, ProblemType
+from rasterembed.explorer.problems import ProblemError, ProblemType, problem_of
 from rasterembed.explorer.settings import ExplorerSettings, is_loopback, origin_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -32,7 +33,7 @@ def security_policy(settings: ExplorerSettings) -> str:
 
 
 class SecurityHeaders:
-    """Adds the security headers to every answer.
+    """Adds the security headers to every answer, also to that of an unexpected error.
 
     Args:
         app: the application behind.
@@ -56,15 +57,27 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
 
+        started = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        await self._app(scope, receive, send_with_headers)
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return  # Nobody waits for an answer.
+        except Exception as error:
+            # Starlette's own answer to an unexpected error would lack the headers.
+            if started:
+                raise
+            await problem_of(error).response()(scope, receive, send_with_headers)
 
 
 class CheckedSender:

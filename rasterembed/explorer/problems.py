@@ -181,7 +181,7 @@ def _wrong_field(errors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn every error of a request into a problem."""
+    """Turn the expected errors of a request into problems. `SecurityHeaders` does it for all others."""
 
     async def of_error(request: Request, error: Exception) -> Response:
         return problem_of(error).response()
@@ -198,5 +198,5 @@ def add_handlers(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)
-    for kind in (ProblemError, DataError, UsageError, Exception):
+    for kind in (ProblemError, DataError, UsageError):
         app.add_exception_handler(kind, of_error)

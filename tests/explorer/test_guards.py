@@ -31,17 +31,24 @@ def client(app: FastAPI, base_url: str = HOME) -> TestClient:
     return TestClient(app, base_url=base_url, follow_redirects=False)
 
 
+@pytest.fixture(scope="module")
+def apps(tmp_path_factory: pytest.TempPathFactory) -> tuple[FastAPI, FastAPI]:
+    """Return the service without and with a token, on an empty store. Clients of a test share nothing with others."""
+    folder = tmp_path_factory.mktemp("empty")
+    return application(folder), application(folder, token=TOKEN)
+
+
 @pytest.fixture
-def open_service(tmp_path: Path) -> Iterator[TestClient]:
-    """Run the service without a token, on an empty store."""
-    with client(application(tmp_path)) as service:
+def open_service(apps: tuple[FastAPI, FastAPI]) -> Iterator[TestClient]:
+    """Run the service without a token."""
+    with client(apps[0]) as service:
         yield service
 
 
 @pytest.fixture
-def locked_service(tmp_path: Path) -> Iterator[TestClient]:
-    """Run the service with a token, on an empty store."""
-    with client(application(tmp_path, token=TOKEN)) as service:
+def locked_service(apps: tuple[FastAPI, FastAPI]) -> Iterator[TestClient]:
+    """Run the service with a token."""
+    with client(apps[1]) as service:
         yield service
 
 
@@ -188,6 +195,20 @@ def test_every_answer_has_the_security_headers(locked_service: TestClient) -> No
         assert headers["Referrer-Policy"] == "same-origin"
         assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
         assert "server" not in headers
+
+
+def test_an_unexpected_error_tells_nothing_and_has_the_headers(
+    open_service: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: object) -> None:
+        raise ZeroDivisionError("a secret of the service")
+
+    monkeypatch.setattr("rasterembed.explorer.cards.Cards.all", fail)
+    answer = open_service.get("/api/store")
+    assert (answer.status_code, answer.json()["type"]) == (500, "internal")
+    assert "secret" not in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert "a secret of the service" in caplog.text
 
 
 def test_only_the_base_map_is_added_to_the_policy(tmp_path: Path) -> None:
