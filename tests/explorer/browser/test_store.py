@@ -60,7 +60,7 @@ def test_the_quality_report_shows_its_verdict_and_pictures(opened: OpenPage) -> 
     explored = opened()
     explored.open("datasets/landscape")
     explored.page.get_by_role("button", name="Quality").click()
-    expect(explored.page.get_by_text("The checks passed")).to_be_visible()
+    expect(explored.page.get_by_text("The quality checks passed")).to_be_visible()
     picture = explored.page.get_by_role("button", name="PCA").locator("img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100

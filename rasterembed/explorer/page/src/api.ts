@@ -219,9 +219,14 @@ export class ApiProblem extends Error {
         super(detail);
     }
 
-    /** Whether the request never reached the service, or the service could not answer. */
+    /** Whether no answer came at all. */
+    get isUnreachable(): boolean {
+        return this.status === 0;
+    }
+
+    /** Whether the service, or the store behind it, is away. The same request may be answered later. */
     get isAway(): boolean {
-        return this.status === 0 || this.status === 502 || this.status === 503 || this.status === 504;
+        return this.isUnreachable || [502, 503, 504].includes(this.status);
     }
 }
 
@@ -246,7 +251,7 @@ async function send(path: string, init: RequestInit): Promise<Response> {
         response = await fetch(path, {credentials: 'same-origin', ...init});
     } catch (error) {
         if (error instanceof DOMException && error.name === 'AbortError') throw error;
-        throw new ApiProblem('service-away', 'No connection', 0, 'The service does not answer. Is it still running?');
+        throw new ApiProblem('service-away', 'No connection', 0, 'The service does not answer. It may have stopped, or the connection is gone.');
     }
     if (response.status === 401) {
         // The sign-in has ended. The service answers the page itself with the sign-in page, which leads back here.

@@ -1,7 +1,7 @@
 /** Load a value of the service into a signal; a newer call ends the older one. */
 import type {Signal} from '@preact/signals';
 import {isAbort, problemFrom} from './problems.ts';
-import {valueOf} from './state.ts';
+import {outage, valueOf} from './state.ts';
 import type {Loadable} from './state.ts';
 
 const running = new WeakMap<object, AbortController>();
@@ -41,7 +41,9 @@ export async function load<T>(
         return value;
     } catch (error) {
         if (isAbort(error) || running.get(target) !== controller) return null;
-        target.value = {state: 'failed', problem: problemFrom(error), ...before};
+        const problem = problemFrom(error);
+        if (problem.isUnreachable) outage.value = problem.message;
+        target.value = {state: 'failed', problem, ...before};
         return null;
     }
 }

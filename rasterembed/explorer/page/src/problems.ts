@@ -9,3 +9,14 @@ export function problemFrom(error: unknown): ApiProblem {
 export function isAbort(error: unknown): boolean {
     return error instanceof DOMException && error.name === 'AbortError';
 }
+
+/** Return the line for people of a body in `application/problem+json`. */
+export async function detailOf(body: Blob): Promise<string> {
+    try {
+        const {detail} = JSON.parse(await body.text()) as {detail?: unknown};
+        if (typeof detail === 'string') return detail;
+    } catch {
+        // Another program answered, such as a proxy.
+    }
+    return 'The service cannot draw the rasters.';
+}

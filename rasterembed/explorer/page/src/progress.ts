@@ -1,10 +1,11 @@
 /** Follow the runs that are under way. */
+import {effect} from '@preact/signals';
 import * as api from './api.ts';
 import type {Card, ProgressOfView} from './api.ts';
 import {loadStore, loadView} from './actions.ts';
 import {reloadMapTiles} from './map/camera.ts';
 import {problemFrom} from './problems.ts';
-import {serviceAway, store, valueOf, viewKey} from './state.ts';
+import {outage, store, valueOf, viewKey} from './state.ts';
 
 /** Time between two questions in milliseconds: short while a run is under way, else long. */
 const BUSY = 2000;
@@ -46,7 +47,7 @@ export function applyProgress(report: ProgressOfView[]): void {
 
 /** Load again everything that may have failed while the service was away. */
 function comeBack(): void {
-    serviceAway.value = false;
+    outage.value = null;
     void loadStore();
     void loadView();
     reloadMapTiles();
@@ -63,15 +64,22 @@ export function followProgress(): void {
                 const report = await api.getProgress();
                 applyProgress(report);
                 if (report.some(({running}) => running)) pause = BUSY;
-                if (serviceAway.value || store.value.state === 'failed') comeBack();
+                if (outage.value || store.value.state === 'failed') comeBack();
             } catch (error) {
                 // The cards stay as they are, and the next question may find the service again.
-                serviceAway.value = problemFrom(error).isAway;
-                if (serviceAway.value) pause = BUSY;
+                const problem = problemFrom(error);
+                outage.value = problem.isAway ? problem.message : null;
+                if (problem.isAway) pause = BUSY;
             }
         }
         timer = window.setTimeout(() => void ask(), pause);
     };
+    // Another request may have found out first that the service is away.
+    effect(() => {
+        if (outage.value === null) return;
+        clearTimeout(timer);
+        timer = window.setTimeout(() => void ask(), BUSY);
+    });
     document.addEventListener('visibilitychange', () => {
         if (!document.hidden) void ask();
     });

@@ -133,8 +133,10 @@ export const layerFilters = computed(() => {
     return {min_valid_fraction: minValid, since, until, max_cloud_cover: maxCloud, pick};
 });
 
-/** Whether the service did not answer the last time it was asked. */
-export const serviceAway = signal(false);
+/** Why the page cannot learn anything at the moment, because the service or its store is away. Null: it can. */
+export const outage = signal<string | null>(null);
+/** Why the service cannot draw the rasters of the open view. Null if it can. */
+export const imageryProblem = signal<string | null>(null);
 /** How much of a narrow page the side bar covers. Wide pages show all of it beside the map. */
 export const sheet = signal<'peek' | 'half' | 'full'>('half');
 /** Card whose place on the map is marked, because the pointer or the focus is on it. */

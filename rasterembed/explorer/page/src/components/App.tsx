@@ -1,5 +1,5 @@
 import {useEffect} from 'preact/hooks';
-import {serviceAway, sheet, status, viewKey} from '../state.ts';
+import {outage, sheet, status, viewKey} from '../state.ts';
 import {DrawTools} from './DrawTools.tsx';
 import {ExportDialog} from './ExportDialog.tsx';
 import {ImageDrop} from './ImageDrop.tsx';
@@ -35,9 +35,9 @@ export function App() {
                     <div class="corner bottom-left">
                         <Readout />
                     </div>
-                    {serviceAway.value && (
-                        <p class="away" role="alert">
-                            The service does not answer. The page tries again by itself.
+                    {outage.value && (
+                        <p class="outage" role="alert">
+                            {outage.value} The page tries again by itself.
                         </p>
                     )}
                 </div>

@@ -2,7 +2,7 @@ import {useId} from 'preact/hooks';
 import {loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {outlinesTruncated} from '../map/footprints.ts';
-import {NO_COLOUR, colour, hasQuery, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
+import {NO_COLOUR, colour, hasQuery, imageryProblem, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
 import {LegendView} from './LegendView.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';
 import {Slider} from './Slider.tsx';
@@ -20,6 +20,7 @@ export function LayersPanel({details}: {details: ViewDetails}) {
         <>
             <div class="layers-switches">
                 <Switch label="Imagery" checked={imageryShown.value} onChange={showImagery} />
+                {imageryShown.value && imageryProblem.value && <p class="notice warn layers-hint">{imageryProblem.value}</p>}
                 <Switch label="Outlines of tiles" checked={outlinesShown.value} onChange={showOutlines} />
                 {outlinesShown.value && outlinesTruncated.value && <p class="muted layers-hint">Zoom in to see the outlines.</p>}
             </div>

@@ -4,11 +4,13 @@ import type {Feature, Geometry} from 'geojson';
 import type {Map as MapLibreMap} from 'maplibre-gl';
 import * as api from '../api.ts';
 import type {Bbox, Card, Hit, Parameters} from '../api.ts';
+import {detailOf} from '../problems.ts';
 import {
     NO_COLOUR,
     answer,
     colour,
     hoveredHit,
+    imageryProblem,
     imageryShown,
     layerFilters,
     markedCard,
@@ -64,6 +66,7 @@ function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () =>
             const view = openView.value;
             const {since, until} = dates();
             const isShown = view && imageryShown.value;
+            imageryProblem.value = null;
             showRaster(map, 'imagery', isShown ? imagerySource(view, api.imageryUrl(view, view.v, since, until)) : null);
         }),
         effect(() => {
@@ -75,6 +78,18 @@ function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () =>
             if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
         }),
     ];
+}
+
+/** Say why the rasters cannot be drawn, for example because a raster is gone. */
+function followProblems(map: MapLibreMap): () => void {
+    const errors = map.on('error', (event) => {
+        const {sourceId, error} = event as unknown as {sourceId?: unknown; error?: {status?: unknown; body?: unknown}};
+        if (sourceId !== 'imagery' || error?.status !== 404 || !(error.body instanceof Blob)) return;
+        void detailOf(error.body).then((detail) => {
+            imageryProblem.value = detail;
+        });
+    });
+    return () => errors.unsubscribe();
 }
 
 /** Return the effects that show outlines. */
@@ -118,6 +133,7 @@ export function followState(map: MapLibreMap, dates: () => ShownDates): () => vo
     const ends = [
         ...followRasters(map, dates, () => filters.value),
         ...followVectors(map),
+        followProblems(map),
         followFootprints(map, filters),
     ];
     return () => {
