@@ -31,7 +31,8 @@ class Explorer:
     sign_in: SignIn
 
 
-def _explorer(request: Request) -> Explorer:
+async def _explorer(request: Request) -> Explorer:
+    # FastAPI calls functions that are not `async` in another thread, which takes longer than this one.
     return cast(Explorer, request.app.state.explorer)
 
 
