@@ -87,7 +87,7 @@ def date_colouring(table: TileTable) -> Colouring:
     known = table.times[~np.isnan(table.times)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
     unknown = int(np.isnan(times).sum())
-    note = f"{unknown:,} tiles of an unknown date are grey" if unknown else ""
+    note = f"{unknown:,} tiles of an unknown date are grey." if unknown else ""
     return _ramp(Colour.DATE, times, low, high, "plasma", "time", _day, note)
 
 
@@ -102,7 +102,7 @@ def similarity_colouring(similarity: NDArray[np.float32]) -> Colouring:
     """
     known = similarity[np.isfinite(similarity)]
     low, high = (float(np.median(known)), float(known.max())) if len(known) else (None, None)
-    note = "tiles of less than median similarity have the darkest colour"
+    note = "Tiles of less than median similarity have the darkest colour."
     return _ramp(Colour.SIMILARITY, similarity, low, high, "inferno", "similarity", "{:.3f}".format, note)
 
 
@@ -115,7 +115,7 @@ def class_colouring(table: TileTable, classes: int) -> Colouring:
     """
     found = find_classes(table.tiles, min(classes, table.count), seed=0)
     labels = [f"Class {number}" for number in range(1, len(found.sizes) + 1)]
-    note = "classes of similar vectors by k-means; their order is that of their sizes"
+    note = "Classes of similar vectors by k-means, the largest first."
     return by_class(Colour.CLUSTER, found.number, labels, _CLASS_COLOURS, note)
 
 
@@ -166,7 +166,7 @@ def pca_colouring(table: TileTable) -> Colouring:
         f"{name}: component {number}, {share:.0%} of the variance"
         for number, (name, share) in enumerate(zip(("Red", "Green", "Blue"), principal.explained, strict=True), start=1)
     ]
-    note = "similar colours are similar vectors; the same colour in another view means something else"
+    note = "Similar colours are similar vectors. In another view, the same colour means something else."
     return Colouring(codes, _NO_PALETTE, RgbLegend(label=Colour.PCA.label, channels=channels, note=note))
 
 
@@ -185,7 +185,9 @@ def _projections(stored: NDArray[np.generic], principal: Principal) -> NDArray[n
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         # The projections are divided by the lengths, and not the vectors, which have a hundred times the numbers.
         lengths = np.sqrt(np.einsum("ij,ij->i", block, block))[:, None]
-        values = (block @ principal.axes.T.astype(np.float32)) / lengths - principal.centre.astype(np.float32)
+        # NumPy's own sums start no threads. Those of a matrix product would wait for each other at every small block.
+        products = [np.einsum("ij,j->i", block, axis) for axis in principal.axes.astype(np.float32)]
+        values = np.stack(products, axis=1) / lengths - principal.centre.astype(np.float32)
     return np.asarray(values, np.float32)
 
 

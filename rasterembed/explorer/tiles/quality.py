@@ -78,10 +78,10 @@ def quality_of(table: TileTable) -> Quality:
     assert isinstance(embedded.legend, ClassesLegend)
     assert isinstance(skipped.colouring.legend, ClassesLegend)
     if left_out:
-        notes.append(f"{left_out:,} further skipped tiles are not shown")
+        notes.append(f"{left_out:,} further skipped tiles are not shown.")
     classes = [*embedded.legend.classes, *skipped.colouring.legend.classes]
     shown = [one for one in classes if one.tiles]
-    legend = ClassesLegend(label=Colour.QA.label, classes=shown, note="; ".join(notes))
+    legend = ClassesLegend(label=Colour.QA.label, classes=shown, note=" ".join(notes))
     return Quality(Colouring(embedded.codes, embedded.palette, legend), skipped)
 
 
@@ -92,7 +92,7 @@ def _embedded(table: TileTable) -> tuple[Colouring, list[str]]:
     if isinstance(owner, Collection):
         report = current_report(owner.store, owner.layout, owner.configuration, owner.catalogue)
         if report is None:
-            notes.append("the collection has no current quality report, so outliers are not known")
+            notes.append("The collection has no current quality report, so outliers are not known.")
         else:
             repeated, outliers = {one.id for one in report.duplicates}, {one.id for one in report.outliers}
             for number, scene in enumerate(table.scenes):

@@ -54,7 +54,8 @@ def _cosines(stored: NDArray[np.generic], unit: NDArray[np.float32]) -> NDArray[
     block = np.asarray(stored, np.float32)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", block, block)
-        cosines: NDArray[np.float32] = (block @ unit) / np.sqrt(squares)
+        # NumPy's own sums start no threads. Those of a matrix product would wait for each other at every small block.
+        cosines: NDArray[np.float32] = np.einsum("ij,j->i", block, unit) / np.sqrt(squares)
     # The squares of very small and very large numbers do not fit into float32. Such vectors are rare.
     unsure = np.flatnonzero(~((squares >= 1e-30) & (squares <= 1e37)))
     if len(unsure):

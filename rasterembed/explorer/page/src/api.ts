@@ -101,10 +101,14 @@ export interface Legend {
     type: 'ramp' | 'classes' | 'rgb';
     label: string;
     stops?: {value: number; colour: string}[];
-    classes?: {label: string; colour: string}[];
+    classes?: {label: string; colour: string; tiles: number}[];
+    channels?: string[];
     low?: number | null;
     high?: number | null;
-    unit?: string | null;
+    low_text?: string;
+    high_text?: string;
+    unit?: 'share' | 'similarity' | 'time';
+    note: string;
 }
 
 /** A tile of a dataset, as `at` describes it. */

@@ -1,6 +1,6 @@
 import {useEffect, useRef} from 'preact/hooks';
 import type {Legend} from '../api.ts';
-import {day, figure} from '../format.ts';
+import {figure} from '../format.ts';
 import './LegendView.css';
 
 type Stop = NonNullable<Legend['stops']>[number];
@@ -21,21 +21,15 @@ function gradient(stops: Stop[]): string {
     return `linear-gradient(to right, ${parts.join(', ')})`;
 }
 
-function text(value: number, unit: string | null | undefined): string {
-    if (unit === 'date') return day(new Date(value * 1000).toISOString());
-    return unit ? `${figure(value)} ${unit}` : figure(value);
-}
-
 function Ramp({legend}: {legend: Legend}) {
     const stops = legend.stops ?? [];
-    const low = legend.low ?? stops[0]?.value ?? 0;
-    const high = legend.high ?? stops.at(-1)?.value ?? 1;
+    if (!stops.length) return null;
     return (
         <>
             <Colour value={gradient(stops)} class="legend-ramp" />
             <div class="legend-ends">
-                <span>{text(low, legend.unit)}</span>
-                <span>{text(high, legend.unit)}</span>
+                <span>{legend.low_text}</span>
+                <span>{legend.high_text}</span>
             </div>
         </>
     );
@@ -44,10 +38,11 @@ function Ramp({legend}: {legend: Legend}) {
 function Classes({legend}: {legend: Legend}) {
     return (
         <ul class="legend-classes">
-            {(legend.classes ?? []).map(({label, colour}) => (
+            {(legend.classes ?? []).map(({label, colour, tiles}) => (
                 <li key={label}>
                     <Colour value={colour} class="legend-square" />
                     <span>{label}</span>
+                    <span class="muted">{figure(tiles)}</span>
                 </li>
             ))}
         </ul>
@@ -61,7 +56,8 @@ export function LegendView({legend}: {legend: Legend}) {
             <figcaption>{legend.label}</figcaption>
             {legend.type === 'ramp' && <Ramp legend={legend} />}
             {legend.type === 'classes' && <Classes legend={legend} />}
-            {legend.type === 'rgb' && <p class="muted">Equal colours mean similar tiles.</p>}
+            {legend.type === 'rgb' && legend.channels?.map((channel) => <p key={channel} class="muted">{channel}</p>)}
+            {legend.note && <p class="muted">{legend.note}</p>}
         </figure>
     );
 }
