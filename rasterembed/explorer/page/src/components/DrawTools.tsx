@@ -16,11 +16,11 @@ export function DrawTools() {
                 <p>
                     {box
                         ? 'Drag a box, or tap two corners.'
-                        : 'Tap the corners. Tap the first one, or press Enter, to finish.'}
-                    <span class="muted draw-keys"> Escape cancels; Space sets a corner at the cross.</span>
+                        : 'Tap the corners, and the first one again.'}
+                    <span class="muted draw-keys"> {box ? 'Escape cancels.' : 'Enter finishes, Escape cancels.'}</span>
                 </p>
                 <button type="button" class="button small" onClick={addCorner}>
-                    Corner at the cross
+                    Corner at the middle
                 </button>
                 {!box && (
                     <button type="button" class="button small primary" disabled={!enough} onClick={finishDrawing}>

@@ -94,11 +94,18 @@ function addSketchLayers(map: MapLibreMap): void {
         paint: {'fill-color': SKETCHED, 'fill-opacity': 0.15},
     });
     map.addLayer({
+        id: 'sketch-halo',
+        type: 'line',
+        source: SKETCH,
+        filter: ['!=', ['geometry-type'], 'Point'],
+        paint: {'line-color': '#ffffff', 'line-width': 5, 'line-opacity': 0.8},
+    });
+    map.addLayer({
         id: 'sketch',
         type: 'line',
         source: SKETCH,
         filter: ['!=', ['geometry-type'], 'Point'],
-        paint: {'line-color': SKETCHED, 'line-width': 2},
+        paint: {'line-color': SKETCHED, 'line-width': 2.5},
     });
     map.addLayer({
         id: 'sketch-corners',
