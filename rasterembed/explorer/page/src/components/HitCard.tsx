@@ -19,7 +19,6 @@ interface Props {
 export function HitCard({hit, active}: Props) {
     const {rank, similarity, acquired} = hit.properties;
     const tab = active ? 0 : -1;
-    const where = [placeText(hit.properties), dayOf(acquired)].filter(Boolean).join(', ');
     const bar = (element: HTMLElement | null): void => {
         if (element !== null) element.style.width = `${Math.max(0, Math.min(100, 100 * similarity))}%`;
     };
@@ -45,7 +44,6 @@ export function HitCard({hit, active}: Props) {
                 class="hit-main"
                 tabIndex={tab}
                 title={`${hit.id}: show on the map`}
-                aria-label={`Rank ${rank}, similarity ${similarityText(similarity)}, ${where}: show on the map`}
                 onClick={() => flyToTile(hit.properties, hit.geometry)}
             >
                 <Thumbnail name={hit.id} />
@@ -54,6 +52,7 @@ export function HitCard({hit, active}: Props) {
                 </span>
                 <span class="hit-text">
                     <span class="hit-similarity">
+                        <span class="visually-hidden">Rank {rank}, similarity </span>
                         {similarityText(similarity)}
                         <span class="bar" aria-hidden="true">
                             <span ref={bar} />
