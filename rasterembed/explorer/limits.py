@@ -26,10 +26,23 @@ class Slots:
 
     @asynccontextmanager
     async def slot(self, request: Request) -> AsyncIterator[None]:
-        """Hold one of the slots while the block runs.
+        """Hold one of the slots while the block runs. The body of the request must have been read.
 
         Raises:
             ProblemError: if no slot becomes free in time, or if the client has gone away in the meantime.
+        """
+        async with self.slot_for_body():
+            # A map that a person moves cancels the requests for tiles that are not visible any more.
+            if await request.is_disconnected():
+                raise ProblemError(499, ProblemType.BUSY, "the client has gone away")
+            yield
+
+    @asynccontextmanager
+    async def slot_for_body(self) -> AsyncIterator[None]:
+        """Hold one of the slots while the block runs. The block may read the body of the request.
+
+        Raises:
+            ProblemError: if no slot becomes free in time.
         """
         try:
             async with asyncio.timeout(self._wait_s):
@@ -42,17 +55,15 @@ class Slots:
                 {"Retry-After": "2"},
             ) from error
         try:
-            # A map that a person moves cancels the requests for tiles that are not visible any more.
-            if await request.is_disconnected():
-                raise ProblemError(499, ProblemType.BUSY, "the client has gone away")
             yield
         finally:
             self._semaphore.release()
 
 
 class WorkLimits:
-    """The slots of the service: one group for searches, and one for pictures."""
+    """The slots of the service: one group for searches, one for pictures, and one for uploads."""
 
     def __init__(self, limits: Limits) -> None:
         self.searches = Slots(limits.searches, limits.wait_s)
         self.drawings = Slots(limits.drawings, limits.wait_s)
+        self.uploads = Slots(limits.uploads, limits.wait_s)

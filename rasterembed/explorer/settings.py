@@ -48,6 +48,8 @@ class Limits(BaseModel):
     """Number of searches that run at the same time."""
     drawings: int = Field(default=4, ge=1)
     """Number of map tiles, thumbnails and pictures that are drawn at the same time."""
+    uploads: int = Field(default=4, ge=1)
+    """Number of images that are in memory at the same time, while they arrive and are checked."""
     wait_s: float = Field(default=30.0, gt=0)
     """Seconds that a request waits for others to end. After them, the answer is the status 503."""
     views: int = Field(default=8, ge=1)

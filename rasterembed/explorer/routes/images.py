@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
 from rasterembed.explorer.asking.images import ImageFolder, keep_image
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
 from rasterembed.explorer.problems import responses
 
 router = APIRouter(prefix="/api", tags=["search"])
@@ -27,9 +28,10 @@ class UploadedImage(BaseModel):
     """Remark for people, for example if the image is much larger than a tile. Empty if there is nothing to say."""
 
 
-async def _image_bytes(request: Request) -> bytes:
-    """Read the body of a request. `BodyLimit` bounds its size."""
-    return await request.body()
+async def _image_bytes(request: Request, explorer: UsedExplorer) -> AsyncIterator[bytes]:
+    """Read the body of a request. `BodyLimit` bounds its size, and a slot bounds the memory of all uploads."""
+    async with explorer.work.uploads.slot_for_body():
+        yield await request.body()
 
 
 _BODY = {
@@ -45,7 +47,7 @@ _BODY = {
 
 @router.post("/{kind}/{id}/images", responses=responses(404, 409, 413, 502), openapi_extra=_BODY)
 def upload_image(
-    # FastAPI reads the parameters in this order. A client that sends its image slowly must not hold a slot.
+    # FastAPI reads the parameters in this order. A client that sends its image slowly must not keep searches waiting.
     data: Annotated[bytes, Depends(_image_bytes)],
     slot: Annotated[None, SEARCH_SLOT],
     view: UsedView,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import os
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import rasterio
@@ -171,3 +174,31 @@ def test_a_body_above_the_limit_is_refused(store: ObjectStore) -> None:
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as small:
         response = upload(small, chip("PNG", 64))
         assert (response.status_code, response.json()["type"]) == (413, "too-large")
+
+
+def test_a_slow_upload_keeps_no_search_waiting_and_uploads_are_bounded(store: ObjectStore, photo: Dataset) -> None:
+    settings = ExplorerSettings.read(store=store, device="cpu", limits=Limits(uploads=1, searches=1, wait_s=0.2))
+    data = chip("PNG")
+
+    async def ask() -> None:
+        began, goes_on = asyncio.Event(), asyncio.Event()
+
+        async def slow_body() -> AsyncIterator[bytes]:
+            yield data[:50]
+            began.set()
+            await goes_on.wait()
+            yield data[50:]
+
+        transport = httpx.ASGITransport(create_app(settings))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            path = "/api/datasets/photo"
+            slow = asyncio.create_task(client.post(f"{path}/images", content=slow_body()))
+            await began.wait()
+            refused = await client.post(f"{path}/images", content=data)
+            assert (refused.status_code, refused.json()["type"]) == (503, "busy")
+            body = {"query": {"tile": f"photo/{TILE}"}}
+            assert (await client.post(f"{path}/search", json=body)).status_code == 200
+            goes_on.set()
+            assert (await slow).status_code == 200
+
+    asyncio.run(ask())
