@@ -20,7 +20,7 @@ function withProgress(card: Card, reported: Map<string, ProgressOfView>): Card {
 }
 
 /** Take a report over into the cards; load the store again if a run began or ended. */
-export function applyProgress(report: ProgressOfView[]): void {
+function applyProgress(report: ProgressOfView[]): void {
     const known = valueOf(store.value);
     if (!known) return;
     const reported = new Map(report.map((entry) => [nameOf(entry), entry]));

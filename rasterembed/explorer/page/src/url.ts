@@ -1,7 +1,7 @@
 /** The state as the parameters of the page's URL, and back. What comes from a URL is checked like any other input. */
 import type {Polygon} from 'geojson';
 import type {Bbox, Pick, ViewKey, ViewKind} from './api.ts';
-import {DEFAULT_K, DEFAULT_OPACITY, NO_QUERY, NO_WHERE} from './state.ts';
+import {DEFAULT_K, DEFAULT_OPACITY} from './state.ts';
 import type {Position, QueryState, SwipeState, WhereState} from './state.ts';
 
 /** The part of the state that a URL holds. */
@@ -181,9 +181,4 @@ export function writeUrl(state: SharedState): string {
     // Commas, slashes, colons and semicolons are allowed in a URL's query, and a person can read them.
     const text = parameters.toString().replaceAll('%2C', ',').replaceAll('%2F', '/').replaceAll('%3B', ';');
     return text ? `?${text}` : '';
-}
-
-/** Return the state of a page that shows nothing yet. */
-export function emptyState(): SharedState {
-    return {...readUrl(''), query: NO_QUERY, where: NO_WHERE};
 }

@@ -14,6 +14,11 @@ import {TileDetails} from './TileDetails.tsx';
 import {Timeline} from './Timeline.tsx';
 import './App.css';
 
+/** Give the focus to the map, past all controls of the side bar. */
+function focusMap(): void {
+    document.querySelector<HTMLElement>('.map .maplibregl-canvas')?.focus();
+}
+
 /** The whole page: the side bar, the map with its controls, and the answer below it. */
 export function App() {
     const id = viewKey.value?.id;
@@ -22,6 +27,9 @@ export function App() {
     }, [id]);
     return (
         <div class="app" data-sheet={sheet.value}>
+            <button type="button" class="skip button" onClick={focusMap}>
+                Skip to the map
+            </button>
             <SideBar />
             <main class="stage" aria-label="Map and answer">
                 <div class="canvas">

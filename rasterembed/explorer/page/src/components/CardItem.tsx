@@ -1,3 +1,4 @@
+import {useEffect, useRef} from 'preact/hooks';
 import {openViewOf} from '../actions.ts';
 import type {Card} from '../api.ts';
 import {amountsOf, datesOfCard} from '../card_text.ts';
@@ -12,6 +13,11 @@ export function CardItem({card}: {card: Card}) {
     const amounts = amountsOf(card);
     const dates = datesOfCard(card);
     const isMarked = markedCard.value?.kind === card.kind && markedCard.value.id === card.id;
+    const button = useRef<HTMLButtonElement>(null);
+    useEffect(() => {
+        // A place that the pointer finds on the map brings its card into view.
+        if (isMarked && !button.current?.matches(':hover, :focus')) button.current?.scrollIntoView({block: 'nearest'});
+    }, [isMarked]);
     const mark = (): void => {
         markedCard.value = {kind: card.kind, id: card.id};
     };
@@ -22,6 +28,8 @@ export function CardItem({card}: {card: Card}) {
         <li>
             <button
                 type="button"
+                ref={button}
+                data-card={`${card.kind}/${card.id}`}
                 class={`card ${isMarked ? 'marked' : ''}`}
                 onClick={() => openViewOf(card)}
                 onMouseEnter={mark}

@@ -50,8 +50,15 @@ function Handle() {
 export function SideBar() {
     const body = useRef<HTMLDivElement>(null);
     const name = viewKey.value ? `${viewKey.value.kind}/${viewKey.value.id}` : '';
+    const before = useRef(name);
     useEffect(() => {
+        const last = before.current;
+        before.current = name;
+        if (last === name) return;
         body.current?.scrollTo(0, 0);
+        // The pressed control is gone. Without a new place for the focus, a keyboard would begin at the top again.
+        const next = name ? '.view-name h2' : `[data-card="${CSS.escape(last)}"]`;
+        body.current?.querySelector<HTMLElement>(next)?.focus({preventScroll: name !== ''});
     }, [name]);
     return (
         <aside class="side" data-content={viewKey.value ? 'view' : 'store'} aria-label="Store and view">

@@ -63,7 +63,7 @@ export function ViewPanel() {
             <div class="view-head">
                 <IconButton icon="back" label="All datasets and collections" onClick={closeView} class="quiet small" />
                 <div class="view-name">
-                    <h2 title={key.id}>{key.id}</h2>
+                    <h2 title={key.id} tabIndex={-1}>{key.id}</h2>
                     <p class="muted">
                         <span>{[key.kind === 'collections' ? 'Collection' : 'Dataset', card && amountsOf(card)].filter(Boolean).join(' · ')}</span>
                         {dates && <span>{dates}</span>}

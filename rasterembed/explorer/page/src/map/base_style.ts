@@ -48,7 +48,7 @@ export function builtFile(name: 'map-worker' | 'map-land'): string {
 }
 
 /** Return meridians and parallels, one each `step` degrees. */
-export function graticule(step: number): FeatureCollection {
+function graticule(step: number): FeatureCollection {
     const lines: [number, number][][] = [];
     for (let lon = -180; lon < 180; lon += step) lines.push([[lon, -85], [lon, 85]]);
     for (let lat = -90 + step; lat < 90; lat += step) lines.push([[-180, lat], [180, lat]]);

@@ -19,7 +19,7 @@ const DEEPEST_FIT = 17;
 let waiting: ((value: MapLibreMap) => void)[] = [];
 
 /** Run `action` with the map: now, or when the map is made. */
-export function whenMap(action: (value: MapLibreMap) => void): void {
+function whenMap(action: (value: MapLibreMap) => void): void {
     const value = map.peek();
     if (value) action(value);
     else waiting.push(action);
@@ -36,7 +36,7 @@ export function setMap(value: MapLibreMap | null): void {
 const isCalm = (): boolean => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 /** Return the bounds of a box. A box that crosses the antimeridian gets an eastern edge above 180 degrees. */
-export function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
+function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
     const limit = 85;
     const clamp = (latitude: number): number => Math.min(limit, Math.max(-limit, latitude));
     return [

@@ -3,7 +3,7 @@ import type {Map as MapLibreMap, RasterSourceSpecification, RasterTileSource} fr
 import type {Bbox, ViewDetails} from '../api.ts';
 import {ABOVE_RASTERS} from './base_style.ts';
 
-export type RasterLayer = 'imagery' | 'tiles';
+type RasterLayer = 'imagery' | 'tiles';
 
 /** Pixels of a map tile's side, as the service draws them. */
 const SIDE = 512;

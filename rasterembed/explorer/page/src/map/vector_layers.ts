@@ -4,7 +4,7 @@ import type {GeoJSONSource, LayerSpecification, Map as MapLibreMap} from 'maplib
 import type {MapColours} from './base_style.ts';
 
 /** Sources of GeoJSON, all empty at first. */
-export const VECTOR_SOURCES = [
+const VECTOR_SOURCES = [
     'places',
     'views',
     'marked',
@@ -16,7 +16,7 @@ export const VECTOR_SOURCES = [
     'hovered',
 ] as const;
 
-export type VectorSource = (typeof VECTOR_SOURCES)[number];
+type VectorSource = (typeof VECTOR_SOURCES)[number];
 
 const ROUND = {'line-join': 'round', 'line-cap': 'round'} as const;
 
