@@ -21,6 +21,10 @@ _SHARPEST = 2.0
 """Largest number of pixels that are read for a pixel of the map tile, along each side. Bilinear sampling would skip
 pixels if more were read."""
 
+_MOST_PIXELS = 2**22
+"""Largest number of pixels of a band that are read. A usual map tile needs at most half of it. A raster with long and
+narrow pixels could need many more, and then GDAL skips some."""
+
 _NEAREST_OVERVIEW = 1.2
 """GDAL takes an overview up to this much coarser than asked for (GDALBandGetBestOverviewLevel2 in GDAL 3.10)."""
 
@@ -75,7 +79,7 @@ def plan_reading(
         right = min(profile.width, (math.floor(x1 / factor) + 2) * factor)
         bottom = min(profile.height, (math.floor(y1 / factor) + 2) * factor)
         if decoded_bytes(profile, overviews, bands, (left, top, right, bottom), factor) <= MAX_DECODED_BYTES:
-            step = max(factor, scale / _SHARPEST)
+            step = max(factor, scale / _SHARPEST, math.sqrt((bottom - top) * (right - left) / _MOST_PIXELS))
             shape = math.ceil((bottom - top) / step), math.ceil((right - left) / step)
             return Reading(Window(left, top, right - left, bottom - top), shape)
     return None
