@@ -25,6 +25,7 @@ from benchmarks import (
     engines,
     explorer_clients,
     growth,
+    map_tiles,
     memory,
     neighbours,
     peers,
@@ -126,6 +127,14 @@ def test_warping(tmp_path: Path) -> None:
     check(report, warping.markdown(report), tmp_path)
     assert report["ratios"][warping.UNCHANGED] == 1.0
     assert all(run["tiles"] >= 4 for run in report["runs"].values())
+
+
+@pytest.mark.slow
+def test_map_tiles(tmp_path: Path) -> None:
+    make_scene(tmp_path, width=300, height=300)
+    report = map_tiles.measure(raster="scene.tif", rasters=tmp_path, rounds=1, results=tmp_path)
+    check(report, map_tiles.markdown(report), tmp_path)
+    assert all(run["ms"]["median"] > 0 for run in report["runs"].values())
 
 
 @pytest.mark.slow
