@@ -40,17 +40,24 @@ _MAX_STATE_LETTERS = 8192
 """Longest state of the page that is kept during the sign-in."""
 
 STYLE = """\
-:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: Canvas; color: CanvasText; }
-main { width: min(22rem, 90vw); }
-h1 { font-size: 1.4rem; margin: 0 0 1rem; }
+:root { color-scheme: light dark; --bg: #f5f6f8; --surface: #fff; --line: #c3cad3; --text: #14181f; --accent: #2f57d0;
+  --on-accent: #fff; --bad: #b42a24; font: 14px/1.5 Inter, "Segoe UI", system-ui, sans-serif; }
+@media (prefers-color-scheme: dark) {
+  :root { --bg: #0e1116; --surface: #161a20; --line: #434d5b; --text: #e9ecf1; --accent: #8ba8ff; --on-accent: #0d1220;
+    --bad: #ff8a80; }
+}
+* { box-sizing: border-box; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--bg); color: var(--text); }
+main { width: min(22rem, 90vw); padding: 1.5rem; border: 1px solid var(--line); border-radius: 12px;
+  background: var(--surface); }
+h1 { font-size: 1.2rem; margin: 0 0 1rem; }
 label { display: block; margin-bottom: 0.4rem; }
-input, button { font: inherit; width: 100%; box-sizing: border-box; padding: 0.6rem 0.8rem; border-radius: 0.5rem; }
-input { border: 1px solid GrayText; background: Field; color: FieldText; }
-button { margin-top: 1rem; border: 0; background: #0f766e; color: #fff; cursor: pointer; }
-:focus-visible { outline: 3px solid #14b8a6; outline-offset: 2px; }
-.problem { color: #b91c1c; margin: 0.6rem 0 0; }
-@media (prefers-color-scheme: dark) { .problem { color: #fca5a5; } }
+input, button { font: inherit; width: 100%; min-height: 38px; padding: 0 0.75rem; border-radius: 6px; }
+input { border: 1px solid var(--line); background: var(--surface); color: var(--text); }
+button { margin-top: 1rem; border: 0; background: var(--accent); color: var(--on-accent); font-weight: 600;
+  cursor: pointer; }
+:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.problem { color: var(--bad); margin: 0.6rem 0 0; }
 """
 """Style sheet of the sign-in page. It is a file, because the security policy allows no style in the page."""
 
