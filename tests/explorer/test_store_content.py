@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
+from pydantic import SecretStr
 from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
@@ -33,6 +34,7 @@ from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tests.support.search_world import ANCHORED, Scene, write_scene
+from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 8
@@ -253,6 +255,27 @@ def test_a_store_that_goes_away_and_comes_back(world: World) -> None:
     away.rename(world.store.root)
     assert world.get("/api/datasets/town")["rows"] == 18
     assert len(world.get("/api/store")["datasets"]) == 1
+
+
+def test_a_store_on_s3_is_shown_and_its_changes_too(world: World, moto: S3Server, bucket: str) -> None:
+    moto.create_bucket(bucket)
+    keys = {"access_key": SecretStr(moto.access_key), "secret_key": SecretStr(moto.secret_key)}
+    raster = blank_raster(world.folder / "town.tif", 3, 6)
+    store = ObjectStore(root=f"s3://{bucket}/maps", endpoint_url=moto.endpoint_url, **keys).allowing(str(raster))
+    app = create_app(ExplorerSettings.read(store=store))
+    with TestClient(app, base_url="http://127.0.0.1") as service:
+        assert service.get("/api/store").json()["datasets"] == []
+        assert service.get("/api/datasets/town").status_code == 404
+        for seed, skip in ((0, frozenset[int]()), (1, frozenset({5}))):
+            vectors = np.random.default_rng(seed).standard_normal((18, DIMENSIONS)).astype(np.float32)
+            write_dataset(store, "town", raster, world.model, vectors, skip=skip)
+            details = service.get("/api/datasets/town").json()
+            assert (details["rows"], details["state"]) == (18 - len(skip), "ready")
+            (card,) = service.get("/api/store").json()["datasets"]
+            assert card["rows"] == 18 - len(skip)
+            Dataset.open(store, "town").delete()
+            assert service.get("/api/datasets/town").json()["type"] == "unknown-view"
+        assert service.get("/api/store").json()["datasets"] == []
 
 
 def test_a_store_that_does_not_answer_is_status_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
