@@ -111,8 +111,11 @@ class TileLayers:
         return self.table.nbytes + sum(colouring.nbytes for colouring in done) + kept
 
     def close(self) -> None:
-        """Stop the computations that have not begun, wait for the others, and close the files."""
-        self._background.shutdown(cancel_futures=True)
+        """Stop the computations that have not begun, and close the files.
+
+        A computation that runs goes on until its end. Its mapped files stay readable until then.
+        """
+        self._background.shutdown(wait=False, cancel_futures=True)
         self.table.close()
 
     def colouring(self, choice: Choice, wait_s: float) -> Colouring:

@@ -33,8 +33,9 @@ _QUAD_START = np.frombuffer(b"\x01\x03\0\0\0\x01\0\0\0\x05\0\0\0", np.uint8)
 _DEPTH = 16
 """Number of bits of a coordinate that the order of the shapes uses. A cell is then 611 m wide at the equator."""
 
-_CELLS = 4
-"""The cells of a search are at least as wide as its box divided by this number."""
+_CELLS = 16
+"""The cells of a search are at least as wide as its box divided by this number. More cells take longer to look up, and
+fewer find more shapes outside the box."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,9 @@ class _Level:
         starts = np.searchsorted(self.codes, (first << shift).astype(np.uint32), "left")
         last = ((first + np.uint64(1)) << shift) - np.uint64(1)
         ends = np.searchsorted(self.codes, last.astype(np.uint32), "right")
+        # Cells that follow each other in the order are one range.
+        begins = np.flatnonzero(np.append(True, starts[1:] != ends[:-1]))
+        starts, ends = starts[begins], ends[np.append(begins[1:] - 1, len(ends) - 1)]
         ranges = [np.arange(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
         numbers: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *ranges]) + self.rows.start
         return numbers
