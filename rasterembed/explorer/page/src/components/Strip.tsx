@@ -27,7 +27,7 @@ export function Strip() {
         <section class="strip" aria-label="Similar tiles" aria-busy={shown.state === 'loading'}>
             <header class="strip-head">
                 <h2>{titleOf(shown.state, ready)}</h2>
-                {ready && <span class="muted">{secondsText(ready.seconds)}</span>}
+                {ready && <span class="muted strip-time">{secondsText(ready.seconds)}</span>}
                 {ready && (
                     <button
                         type="button"
@@ -39,7 +39,7 @@ export function Strip() {
                         }}
                     >
                         <Icon name="info" size={14} />
-                        How it was found
+                        <span class="strip-word">How it was found</span>
                     </button>
                 )}
                 <div class="strip-head-end">
@@ -53,7 +53,7 @@ export function Strip() {
                             }}
                         >
                             <Icon name="download" size={14} />
-                            Export
+                            <span class="strip-word">Export</span>
                         </button>
                     )}
                     <IconButton icon="close" label="Close the answer" class="quiet small" onClick={clearQuery} />
