@@ -54,13 +54,19 @@ function OpenDialog() {
                     <button
                         type="button"
                         class="button"
+                        aria-label={format === 'python' ? 'Show the Python program' : `Download ${name}`}
                         disabled={busy.value !== null}
                         onClick={() => void run(format)}
                     >
-                        {busy.value === format ? 'Working…' : format === 'python' ? 'Show' : 'Download'}
+                        {format === 'python' ? 'Show' : 'Download'}
                     </button>
                 </div>
             ))}
+            {busy.value !== null && (
+                <p class="muted" role="status">
+                    Writing the file…
+                </p>
+            )}
             {problem.value && <ProblemNotice problem={problem.value} />}
             {program.value && <Program {...program.value} />}
         </Dialog>
@@ -78,6 +84,7 @@ function Program({text, name}: {text: string; name: string}) {
                 <button
                     type="button"
                     class="button small"
+                    aria-label="Download Python"
                     onClick={() => save(new Blob([text], {type: 'text/x-python'}), name)}
                 >
                     Download

@@ -60,6 +60,7 @@ export function HitCard({hit, active}: Props) {
                     </span>
                     <span class="hit-place">{placeText(hit.properties)}</span>
                     <span class="hit-date">{dayOf(acquired) || 'no date'}</span>
+                    <span class="visually-hidden">: show on the map</span>
                 </span>
             </button>
             <div class="hit-actions">
