@@ -2,25 +2,23 @@ import {useEffect, useRef, useState} from 'preact/hooks';
 import {map} from '../map/camera.ts';
 import {mapBusy} from '../map/layers.ts';
 import {mountMap} from '../map/map.ts';
-import {store, valueOf} from '../state.ts';
 import './MapView.css';
 
-/** The map. It begins when the store is known, because the store names the basemap. */
+/** The map, or a message if this browser cannot draw it. */
 export function MapView() {
     const container = useRef<HTMLDivElement>(null);
     const [isMissing, setMissing] = useState(false);
-    const known = valueOf(store.value) !== null || store.value.state === 'failed';
     useEffect(() => {
-        if (!known || !container.current) return;
+        if (!container.current) return;
         try {
-            return mountMap(container.current, valueOf(store.peek())?.basemap ?? null);
+            return mountMap(container.current);
         } catch (error) {
             // MapLibre cannot start without WebGL 2. Everything beside the map still works.
             console.warn(error);
             setMissing(true);
             return;
         }
-    }, [known]);
+    }, []);
     const busy = !isMissing && (map.value === null || mapBusy.value);
     return (
         <>

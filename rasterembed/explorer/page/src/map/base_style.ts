@@ -101,29 +101,20 @@ export function baseLayers(colours: MapColours): LayerSpecification[] {
     ];
 }
 
-/**
- * Return the style of the base.
- *
- * Args:
- *     colours: Colours of the theme.
- *     basemap: URL template of raster map tiles that cover the base, or null.
- */
-export function baseStyle(colours: MapColours, basemap: string | null): StyleSpecification {
-    const style: StyleSpecification = {
+/** Return the style of the base. */
+export function baseStyle(colours: MapColours): StyleSpecification {
+    return {
         version: 8,
         sources: {
             land: {type: 'geojson', data: builtFile('map-land'), attribution: 'Natural Earth'},
             graticule: {type: 'geojson', data: graticule(10)},
             'fine-graticule': {type: 'geojson', data: graticule(1)},
         },
-        layers: baseLayers(colours),
+        layers: [
+            ...baseLayers(colours),
+            {id: ABOVE_RASTERS, type: 'background', paint: {'background-opacity': 0}},
+        ],
     };
-    if (basemap) {
-        style.sources['basemap'] = {type: 'raster', tiles: [basemap], tileSize: 256, maxzoom: 19};
-        style.layers.push({id: 'basemap', type: 'raster', source: 'basemap'});
-    }
-    style.layers.push({id: ABOVE_RASTERS, type: 'background', paint: {'background-opacity': 0}});
-    return style;
 }
 
 /** Paint the layers of a map in the colours that `layers` hold. */

@@ -24,7 +24,7 @@ import {
     where,
 } from '../state.ts';
 import {followFootprints} from './footprints.ts';
-import {imagerySource, showRaster, tilesSource} from './raster_layers.ts';
+import {basemapSource, imagerySource, showRaster, tilesSource} from './raster_layers.ts';
 import {boxCentre, boxPolygon} from './shapes.ts';
 import {setData} from './vector_layers.ts';
 
@@ -59,9 +59,13 @@ function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry): Feature[]
     return cards.flatMap(({kind, id, bbox}) => featureOf(bbox && shape(bbox), {kind, id}));
 }
 
-/** Return the effects that show the map tiles of the service. */
+/** Return the effects that show map tiles. */
 function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () => Parameters): (() => void)[] {
     return [
+        effect(() => {
+            const url = valueOf(store.value)?.basemap;
+            showRaster(map, 'basemap', url ? basemapSource(url) : null);
+        }),
         effect(() => {
             const view = openView.value;
             const {since, until} = dates();

@@ -18,10 +18,10 @@ setWorkerUrl(builtFile('map-worker'));
 setWorkerCount(1);
 
 /** Make a map with the base in a container. The swipe makes a second one with it. */
-export function makeMap(container: HTMLElement, basemap: string | null, options: Partial<MapOptions> = {}): MapLibreMap {
+export function makeMap(container: HTMLElement, options: Partial<MapOptions> = {}): MapLibreMap {
     return new MapLibreMap({
         container,
-        style: baseStyle(mapColours(), basemap),
+        style: baseStyle(mapColours()),
         ...WORLD,
         attributionControl: false,
         dragRotate: false,
@@ -122,9 +122,9 @@ export function followTheme(map: MapLibreMap): () => void {
 }
 
 /** Make the page's map in `container`. Return a function that removes it. */
-export function mountMap(container: HTMLElement, basemap: string | null): () => void {
+export function mountMap(container: HTMLElement): () => void {
     const start = position.peek();
-    const map = makeMap(container, basemap, start ? {center: [start.lon, start.lat], zoom: start.zoom} : {});
+    const map = makeMap(container, start ? {center: [start.lon, start.lat], zoom: start.zoom} : {});
     map.addControl(new AttributionControl({compact: false}), 'bottom-right');
     map.addControl(new ScaleControl({maxWidth: 96, unit: 'metric'}), 'bottom-right');
     map.touchZoomRotate.disableRotation();

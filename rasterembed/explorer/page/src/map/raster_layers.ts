@@ -3,7 +3,10 @@ import type {Map as MapLibreMap, RasterSourceSpecification, RasterTileSource} fr
 import type {Bbox, ViewDetails} from '../api.ts';
 import {ABOVE_RASTERS} from './base_style.ts';
 
-type RasterLayer = 'imagery' | 'tiles';
+/** The layers in the order in which they are drawn. */
+const ORDER = ['basemap', 'imagery', 'tiles'] as const;
+
+type RasterLayer = (typeof ORDER)[number];
 
 /** Pixels of a map tile's side, as the service draws them. */
 const SIDE = 512;
@@ -17,6 +20,11 @@ function sourceBounds(bbox: Bbox | null): Bbox {
     if (!bbox) return [-180, -END_OF_MERCATOR, 180, END_OF_MERCATOR];
     const [west, south, east, north] = bbox;
     return west > east ? [-180, south, 180, north] : bbox;
+}
+
+/** Return the source of a base map from another host. Most hosts have map tiles of 256 pixels, down to zoom 19. */
+export function basemapSource(url: string): RasterSourceSpecification {
+    return {type: 'raster', tiles: [url], tileSize: 256, minzoom: 0, maxzoom: 19};
 }
 
 /** Return the source of the rasters of a view. */
@@ -36,9 +44,10 @@ export function tilesSource(view: ViewDetails, url: string): RasterSourceSpecifi
     return {type: 'raster', tiles: [url], tileSize: SIDE, minzoom: 0, maxzoom: DEEPEST, bounds: sourceBounds(view.bbox)};
 }
 
-/** Return the layer below which a layer lies: the rasters lie below the coloured tiles. */
+/** Return the layer below which a layer lies. */
 function above(map: MapLibreMap, id: RasterLayer): string {
-    return id === 'imagery' && map.getLayer('tiles') ? 'tiles' : ABOVE_RASTERS;
+    const later = ORDER.slice(ORDER.indexOf(id) + 1);
+    return later.find((name) => map.getLayer(name)) ?? ABOVE_RASTERS;
 }
 
 function hasSameExtent(source: RasterTileSource, {minzoom, maxzoom, bounds}: RasterSourceSpecification): boolean {
@@ -62,7 +71,7 @@ export function showRaster(map: MapLibreMap, id: RasterLayer, source: RasterSour
     if (!source) return;
     map.addSource(id, source);
     // The pixels of a raster are smoothed. The coloured tiles keep their edges, which have a meaning.
-    const resampling = id === 'imagery' ? 'linear' : 'nearest';
+    const resampling = id === 'tiles' ? 'nearest' : 'linear';
     const paint = {'raster-fade-duration': 120, 'raster-resampling': resampling} as const;
     map.addLayer({id, type: 'raster', source: id, paint}, above(map, id));
 }

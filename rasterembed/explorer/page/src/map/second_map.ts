@@ -1,6 +1,6 @@
 /** The map on the right of the divider. It follows the first map, and shows the other date. */
 import type {Map as MapLibreMap} from 'maplibre-gl';
-import {store, swipe, valueOf} from '../state.ts';
+import {swipe} from '../state.ts';
 import {followAnswer} from './answer_layers.ts';
 import {mapColours} from './base_style.ts';
 import {followState} from './layers.ts';
@@ -9,7 +9,7 @@ import {followTheme, makeMap} from './map.ts';
 
 /** Make a map in `container` that follows the map `main`. Return a function that removes it. */
 export function mountSecondMap(container: HTMLElement, main: MapLibreMap): () => void {
-    const second = makeMap(container, valueOf(store.peek())?.basemap ?? null, {...placeOf(main), interactive: false});
+    const second = makeMap(container, {...placeOf(main), interactive: false});
     const follow = (): void => {
         second.jumpTo(placeOf(main));
     };
