@@ -280,6 +280,33 @@ def test_files_of_a_scene_are_drawn_together(made: Store) -> None:
                 near = colours_of(shown, np.broadcast_to(file.read(1)[row - 1 : row + 2, col - 1 : col + 2], (3, 3, 3)))
             slack = 1 + np.ptp(near[channel]) / 8
             assert abs(float(found.colours[channel, map_row, map_col]) - near[channel, 1, 1]) <= slack
+        with rasterio.open(files["blue"]) as file:
+            finer = file.read(out_shape=(1, 64, 64), resampling=Resampling.bilinear)
+        wanted = colours_of(shown, np.broadcast_to(finer[:, row, col], (3, 1)))[2, 0]
+        assert abs(float(found.colours[2, map_row, map_col]) - wanted) <= 8
+
+
+def test_a_palette_gives_the_colours(made: Store) -> None:
+    indexes = np.random.default_rng(4).integers(0, 4, (1, 64, 64)).astype(np.uint8)
+    palette = {0: (0, 0, 0, 0), 1: (250, 10, 20, 255), 2: (20, 240, 30, 255), 3: (30, 20, 230, 255)}
+    path = made.folder / "palette.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=64, height=64, count=1, dtype="uint8", crs="EPSG:32635",
+        transform=Affine(10, 0, 500_000, 0, -10, 6_700_000), photometric="palette", nodata=0,
+    ) as file:  # fmt: skip
+        file.write(indexes)
+        file.write_colormap(1, palette)
+    shown = made.add("palette", path, Grid(size=32))
+    zoom = native_zoom(shown) + MAGNIFIED
+    to_lonlat = pyproj.Transformer.from_crs("EPSG:32635", "OGC:CRS84", always_xy=True)
+    with rasterio.open(path) as file:
+        for row, col in ((3, 4), (20, 40), (33, 9), (50, 50), (60, 2)):
+            tile, map_row, map_col = pixel_at(*to_lonlat.transform(*file.xy(row, col)), zoom)
+            found = drawn(shown, tile)
+            *colour, alpha = palette[int(indexes[0, row, col])]
+            assert found.valid[map_row, map_col] == (alpha > 0)
+            if alpha:
+                assert found.colours[:, map_row, map_col].tolist() == colour
 
 
 def test_a_warped_dataset_shows_the_raster_in_its_files(made: Store) -> None:
