@@ -138,7 +138,7 @@ def by_class(
         LegendClass(label=label, colour=name, tiles=int(count))
         for label, name, count in zip(labels, colours, counts, strict=False)
     ]
-    legend = ClassesLegend(label=colour.label, classes=classes, note=note)
+    legend = ClassesLegend(colour=colour, label=colour.label, classes=classes, note=note)
     return Colouring((np.asarray(number) + 1).astype(np.uint8), palette, legend)
 
 
@@ -167,7 +167,9 @@ def pca_colouring(table: TileTable) -> Colouring:
         for number, (name, share) in enumerate(zip(("Red", "Green", "Blue"), principal.explained, strict=True), start=1)
     ]
     note = "Similar colours are similar vectors. In another view, the same colour means something else."
-    return Colouring(codes, _NO_PALETTE, RgbLegend(label=Colour.PCA.label, channels=channels, note=note))
+    return Colouring(
+        codes, _NO_PALETTE, RgbLegend(colour=Colour.PCA, label=Colour.PCA.label, channels=channels, note=note)
+    )
 
 
 def _sample(vectors: StoredVectors) -> NDArray[np.float32]:
@@ -219,6 +221,7 @@ def _ramp(
         ]
     legend = RampLegend.model_validate(
         {
+            "colour": colour,
             "label": colour.label,
             "stops": stops,
             "low": low,

@@ -50,6 +50,7 @@ class RampLegend(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: Literal["ramp"] = "ramp"
+    colour: Colour
     label: str
     stops: list[Stop]
     """Values from low to high. Colours between two stops are mixed."""
@@ -85,6 +86,7 @@ class ClassesLegend(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: Literal["classes"] = "classes"
+    colour: Colour
     label: str
     classes: list[LegendClass]
     note: str
@@ -97,6 +99,7 @@ class RgbLegend(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     type: Literal["rgb"] = "rgb"
+    colour: Colour
     label: str
     channels: list[str]
     """What red, green and blue stand for, as text for people."""

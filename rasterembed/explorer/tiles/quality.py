@@ -81,7 +81,7 @@ def quality_of(table: TileTable) -> Quality:
         notes.append(f"{left_out:,} further skipped tiles are not shown.")
     classes = [*embedded.legend.classes, *skipped.colouring.legend.classes]
     shown = [one for one in classes if one.tiles]
-    legend = ClassesLegend(label=Colour.QA.label, classes=shown, note=" ".join(notes))
+    legend = ClassesLegend(colour=Colour.QA, label=Colour.QA.label, classes=shown, note=" ".join(notes))
     return Quality(Colouring(embedded.codes, embedded.palette, legend), skipped)
 
 

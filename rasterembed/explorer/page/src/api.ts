@@ -99,6 +99,7 @@ export interface ViewDetails extends Card {
 
 export interface Legend {
     type: 'ramp' | 'classes' | 'rgb';
+    colour: string;
     label: string;
     stops?: {value: number; colour: string}[];
     classes?: {label: string; colour: string; tiles: number}[];

@@ -13,6 +13,7 @@ import {
     imageryProblem,
     imageryShown,
     layerFilters,
+    legend,
     markedCard,
     opacity,
     openView,
@@ -77,7 +78,9 @@ function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () =>
             const view = openView.value;
             const name = colour.value;
             const heat = name === 'similarity' ? (valueOf(similarity.value)?.similarity ?? null) : null;
-            const isShown = view && name && name !== NO_COLOUR && (name !== 'similarity' || heat);
+            // The legend comes when the colours are computed, which can take seconds. Map tiles are asked for after it.
+            const isReady = valueOf(legend.value)?.colour === name;
+            const isShown = view && name && name !== NO_COLOUR && isReady && (name !== 'similarity' || heat);
             showRaster(map, 'tiles', isShown ? tilesSource(view, api.tilesUrl(view, view.v, name, heat, filters())) : null);
             if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
         }),
