@@ -159,9 +159,9 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
     Args:
         *statuses: statuses of the problems that the endpoint can answer, besides those of every endpoint: 401, 403,
-            421, 422, 500 and 503.
+            413, 421, 422, 500 and 503.
     """
-    found = sorted({401, 403, 421, 422, 500, 503, *statuses})
+    found = sorted({401, 403, 413, 421, 422, 500, 503, *statuses})
     return {
         status: {"model": Problem, "description": "See `Problem`.", "content": {MEDIA_TYPE: {}}} for status in found
     }
@@ -192,6 +192,10 @@ def add_handlers(app: FastAPI) -> None:
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8, and to a body that broke off.
+            return ProblemError(
+                422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8"
+            ).response()
         kinds = {404: ProblemType.NOT_FOUND, 405: ProblemType.WRONG_METHOD, 413: ProblemType.TOO_LARGE}
         kind = kinds.get(error.status_code, ProblemType.WRONG_REQUEST)
         return ProblemError(error.status_code, kind, str(error.detail), error.headers).response()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -161,9 +163,43 @@ def test_raw_requests_for_other_things_are_refused(running: Explorer, line: str)
     assert b"import " not in answer
 
 
+KNOWN = {"kind": "datasets", "id": "town", "dataset_id": "town", "tile_id": "r000001_c000002", "name": "pca.png"}
+"""Parts of addresses that exist. With random ones, almost every answer would be the status 404."""
+
+
+def schema_with_known_names(explorer: Explorer, file: Path) -> Path:
+    """Write the OpenAPI of the service with `KNOWN` in its paths.
+
+    Bounds of long lists are left out, because schemathesis would generate thousands of corners of a polygon for each
+    test. `tests/explorer/asking` tests these bounds.
+    """
+    schema = explorer.get("/api/openapi.json").raise_for_status().json()
+    for operation in (operation for path in schema["paths"].values() for operation in path.values()):
+        for parameter in operation.get("parameters", []):
+            if parameter["in"] == "path" and parameter["name"] in KNOWN:
+                parameter["schema"] = {"type": "string", "enum": [KNOWN[parameter["name"]]]}
+
+    def shorten(value: Any) -> None:
+        if isinstance(value, dict):
+            if value.get("maxItems", 0) > 20:
+                del value["maxItems"]
+            for inner in value.values():
+                shorten(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                shorten(inner)
+
+    shorten(schema)
+    file.write_text(json.dumps(schema))
+    return file
+
+
 def test_schemathesis_finds_nothing(running: Explorer, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"{running.url}/api/openapi.json"]
-    options = ["--checks", "all", "--max-examples", "20", "--seed", "1", "--no-color"]
+    schema = schema_with_known_names(running, tmp_path / "openapi.json")
+    command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(schema), "--url", running.url]
+    # Some rules cannot be written as a JSON schema, such as `since` before `until`. They answer with status 422.
+    options = ["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing"]
+    options += ["--max-examples", "10", "--seed", "1", "--no-color"]
     done = subprocess.run(
         [*command, *options, "--header", f"Authorization: Bearer {TOKEN}"],
         cwd=tmp_path,
@@ -172,5 +208,5 @@ def test_schemathesis_finds_nothing(running: Explorer, tmp_path: Path) -> None:
         timeout=250,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "No issues found" in done.stdout
+    assert done.returncode == 0, f"{done.stdout}{done.stderr}\n{running.log.read_text()}"
+    assert " passed" in done.stdout
