@@ -6,18 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from playwright.sync_api import Browser
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.notebook import NOTEBOOK_ORIGINS, NotebookExplorer
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.object_store import ObjectStore
-from tests.support.browsing import chromium
-from tests.support.explorer import build_page
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 pytestmark = pytest.mark.browser
@@ -47,8 +45,7 @@ def notebook_page(html: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Write a dataset, and build the page."""
-    build_page()
+    """Write a dataset. Its service runs in this process."""
     folder = tmp_path_factory.mktemp("frame")
     store = ObjectStore(root=str(folder / "store"))
     model = Dinov3(model=str(checkpoint(folder / "model", 8)))
@@ -57,8 +54,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(store, "town")
 
 
-def test_the_page_works_in_a_frame_and_in_a_tab(dataset: Dataset, tmp_path: Path) -> None:
-    with dataset.explore() as explorer, notebook_page(explorer._repr_html_()) as port, chromium() as browser:
+def test_the_page_works_in_a_frame_and_in_a_tab(browser: Browser, dataset: Dataset) -> None:
+    with dataset.explore() as explorer, notebook_page(explorer._repr_html_()) as port:
         own = urlsplit(explorer.url).netloc
         for host in ("localhost", "127.0.0.1"):
             context = browser.new_context()
@@ -73,6 +70,11 @@ def test_the_page_works_in_a_frame_and_in_a_tab(dataset: Dataset, tmp_path: Path
                 frame.get_by_text("town").first.wait_for()
                 page.reload()  # The address of the frame was used, but this browser is signed in.
                 frame.get_by_text("town").first.wait_for()
+                # A question is sent from the frame with its cookie.
+                frame.get_by_placeholder("Tile id").fill("r000001_c000001")
+                frame.get_by_placeholder("Tile id").press("Enter")
+                frame.get_by_text("15 similar tiles").wait_for()
+                assert statuses["/api/datasets/town/search"] == 200
             else:
                 # The code of the frame was used by the other browser. The link has a code for this one.
                 page.frame_locator("iframe").get_by_text("was used already").wait_for()
@@ -85,15 +87,13 @@ def test_the_page_works_in_a_frame_and_in_a_tab(dataset: Dataset, tmp_path: Path
             context.close()
 
 
-def test_a_page_of_another_origin_cannot_show_the_frame(dataset: Dataset) -> None:
+def test_a_page_of_another_origin_cannot_show_the_frame(browser: Browser, dataset: Dataset) -> None:
     explorer: NotebookExplorer = dataset.explore(
         frame_origins=[origin.replace("*", "1") for origin in NOTEBOOK_ORIGINS]
     )
-    with explorer, notebook_page(explorer._repr_html_()) as port, chromium() as browser:
+    with explorer, notebook_page(explorer._repr_html_()) as port:
         page = browser.new_page()
-        problems: list[str] = []
-        page.on("console", lambda message: problems.append(message.text))
-        page.goto(f"http://localhost:{port}/")
-        page.wait_for_timeout(1000)
-        assert any("frame-ancestors" in problem for problem in problems)
+        with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
+            page.goto(f"http://localhost:{port}/")
         assert page.frames[1].url.startswith("chrome-error")
+        page.close()
