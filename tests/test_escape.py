@@ -19,7 +19,7 @@ from PIL import Image
 import tasks.artifacts
 from rasterembed import escape
 from rasterembed.commands import run as command_run
-from rasterembed.commands.embed import TerminalSteps
+from rasterembed.commands.embed_steps import TerminalSteps
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_html, escape_lines, escape_markdown, escape_terminal, markdown_code

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.command_store import open_command_store
-from rasterembed.commands.next_search import search_command, this_program
-from rasterembed.commands.progress_bar import progress_bar
-from rasterembed.commands.wrong_options import in_command_words
-from rasterembed.dataset.embedding import Execution, Progress
-from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection
-from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Dinov3
-from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, embed_raster
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
-from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
-    from rasterembed.search.index.building import BuildResult
+    from rasterembed.pipeline import EmbedResult
+    from rasterembed.store.object_store import ObjectStore
 
 
 def embed(
@@ -64,6 +56,10 @@ def embed(
         replace: If the dataset exists with another configuration, replace the dataset.
     """
     store = open_command_store(root)
+    # These imports take too long for a wrong option.
+    from rasterembed.commands.embed_steps import TerminalSteps
+    from rasterembed.pipeline import EmbedOptions, embed_raster
+
     options = EmbedOptions(
         dataset_id=dataset_id,
         assets=split_assets(assets),
@@ -82,6 +78,8 @@ def embed(
 
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
     """Return the result as text for people, with a command that searches the new dataset."""
+    from rasterembed.commands.next_search import search_command, this_program
+
     manifest = result.manifest
     # A person who sees this after a second looks for an error, so it is said first.
     lines = ["note: the dataset was already complete, so nothing was computed"] if result.already_complete else []
@@ -101,27 +99,6 @@ def _summary(store: ObjectStore, result: EmbedResult) -> str:
     else:
         lines.append(f"search: {command}")
     return "\n".join(lines)
-
-
-class TerminalSteps(Steps):
-    """Runs the steps in this process, and reports on standard error."""
-
-    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
-        """Show a progress bar, if standard error is a terminal."""
-        return progress_bar(progress)
-
-    def on_wait(self, message: str) -> None:
-        """Print that the run waits for another run of the same dataset."""
-        print(escape_terminal(message), file=sys.stderr)
-
-    def on_warning(self, message: str) -> None:
-        """Print a warning."""
-        print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
-
-    def on_indexed(self, result: BuildResult) -> None:
-        """Print how the vector index was built, has grown or was removed, if there is or was one."""
-        if result.index is not None or result.removed:
-            print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
 
 
 app = command_app("embed", embed)

@@ -46,7 +46,7 @@ def qa(
 
 def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, dry_run: bool) -> str:
     # These imports take too long for a command that only prints its help.
-    from rasterembed.commands.embed import TerminalSteps
+    from rasterembed.commands.embed_steps import TerminalSteps
     from rasterembed.commands.next_search import search_command, this_program
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES

@@ -178,7 +178,7 @@ for arguments in {commands!r}:
     assert status == 0, (arguments, status)
 """
     done = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, env=_environment(), capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=folder, env=_environment(), capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr
     assert [file for file in files.values() if f"written: {file}" not in done.stdout.splitlines()] == []

@@ -1,0 +1,38 @@
+"""The steps of `rasterembed embed`, with their messages for a terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from rasterembed.commands.progress_bar import progress_bar
+from rasterembed.commands.wrong_options import in_command_words
+from rasterembed.dataset.embedding import Progress
+from rasterembed.dataset.plan import Plan
+from rasterembed.escape import escape_terminal
+from rasterembed.pipeline import Steps
+
+if TYPE_CHECKING:
+    from rasterembed.search.index.building import BuildResult
+
+
+class TerminalSteps(Steps):
+    """Runs the steps in this process, and reports on standard error."""
+
+    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
+        """Show a progress bar, if standard error is a terminal."""
+        return progress_bar(progress)
+
+    def on_wait(self, message: str) -> None:
+        """Print that the run waits for another run of the same dataset."""
+        print(escape_terminal(message), file=sys.stderr)
+
+    def on_warning(self, message: str) -> None:
+        """Print a warning."""
+        print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
+
+    def on_indexed(self, result: BuildResult) -> None:
+        """Print how the vector index was built, has grown or was removed, if there is or was one."""
+        if result.index is not None or result.removed:
+            print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
