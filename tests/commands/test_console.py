@@ -165,11 +165,10 @@ def test_questions_about_all_tiles_are_commands(folder: Path, tmp_path: Path) ->
     files["diversify"] = str(tmp_path / "chosen.csv")
     options = {"neighbours": "-k 1", "deduplicate": "--threshold 0.05", "cluster": "--classes 3", "diversify": "-n 5"}
     commands = [[name, "made", "--out", files[name], *options[name].split()] for name in files]
-    # One process imports the packages, and a child of it runs each command.
+    # One process imports the common modules. Other packages start threads, so a fork of theirs could not end.
     program = f"""
 import os, sys
 from rasterembed.commands.main import main
-from rasterembed.search.batch import cluster, deduplicate, diversify, neighbours
 for arguments in {commands!r}:
     if os.fork() == 0:
         sys.argv = ["rasterembed", *arguments]
