@@ -151,13 +151,13 @@ def footprints_json(
         DataError: if a footprint cannot be read.
     """
     west, south, east, north = bbox
-    found = []
+    inside = np.zeros(table.count, bool)
     for low, high in [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]:
         x, y = to_world(np.array([low, high]), np.array([north, south]))
-        found.append(table.shapes.tile[table.shapes.meeting(int(x[0]), int(y[0]), int(x[1]), int(y[1]))])
-    numbers = np.unique(np.concatenate(found)).astype(np.int64)
+        inside[table.shapes.tile[table.shapes.meeting(int(x[0]), int(y[0]), int(x[1]), int(y[1]))]] = True
     if passing is not None:
-        numbers = numbers[passing[numbers]]
+        inside &= passing
+    numbers = np.flatnonzero(inside)
     if len(numbers) > MAX_FOOTPRINTS:
         return b'{"type":"FeatureCollection","features":[],"truncated":true}'
     rows = _rows(table, numbers)
