@@ -106,7 +106,7 @@ def watched_page(browser: Browser, origin: str, **options: Any) -> Iterator[tupl
     try:
         watch.attach(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(30_000)
         yield page, watch
     finally:
         context.close()

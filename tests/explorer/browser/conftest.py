@@ -17,7 +17,7 @@ from tests.support.explorer import Explorer, build_page
 from tests.support.explorer_stores import Archive, write_archive
 
 # On a busy machine, the browser needs seconds to draw a picture without a graphics card.
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=30_000)
 
 OpenPage = Callable[..., ExplorerPage]
 """Function that opens a page: on the shared service, or on the service that is given. See `opened`."""

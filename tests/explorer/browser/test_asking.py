@@ -51,7 +51,7 @@ def asked(opened: OpenPage, searcher: Searcher, tile: Hit) -> ExplorerPage:
     assert tile.lon is not None
     assert tile.lat is not None
     explored = opened()
-    explored.open(VIEW, at=(tile.lon, tile.lat, 14.0))
+    explored.open(VIEW, at=(tile.lon, tile.lat, 13.0))
     explored.click_place(tile.lon, tile.lat)
     explored.expect_hits(searcher.ask(Query(tile=TILE), k=K))
     return explored
@@ -63,8 +63,8 @@ def test_a_click_names_the_tile_in_the_url_and_shows_distance_place_and_date(
     assert asked.url_state["tile"] == [TILE]
     first = searcher.ask(Query(tile=TILE), k=1).hits[0]
     card = asked.hits.first
-    expect(card).to_contain_text(f"{1 - first.distance:.3f}"[:4])
-    expect(card).to_contain_text(f"{first.lat:.2f}"[:4])
+    expect(card).to_contain_text(f"{1 - first.distance:.4f}")
+    expect(card).to_contain_text(f"{first.lat:.3f}° N, {first.lon:.3f}° E")
     expect(card).to_contain_text("2024-07-03")
     picture = card.locator("img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
@@ -152,7 +152,7 @@ def test_a_file_that_is_no_image_is_refused_with_a_reason(opened: OpenPage, tmp_
 def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
     assert tile.lon is not None
     assert tile.lat is not None
-    west, south, east, north = tile.lon - 0.006, tile.lat - 0.003, tile.lon + 0.006, tile.lat + 0.003
+    west, south, east, north = tile.lon - 0.003, tile.lat - 0.0015, tile.lon + 0.003, tile.lat + 0.0015
     asked.page.get_by_role("button", name="Draw a box").click()
     asked.drag((west, north), (east, south))
     box = tuple(float(number) for number in _one(asked, "bbox").split(","))
@@ -166,7 +166,7 @@ def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Sea
         asked.click_place(*corner)
     drawn = [tuple(map(float, pair.split(","))) for pair in _one(asked, "polygon").split(";")]
     area = shapely.Polygon(drawn)
-    assert area.symmetric_difference(shapely.Polygon(corners)).area < 0.02 * area.area
+    assert area.symmetric_difference(shapely.Polygon(corners)).area < 0.1 * area.area
     everything = searcher.ask(Query(tile=TILE), k=400)
     inside = [hit for hit in everything.hits if shapely.from_wkb(hit.geometry).intersects(area)]
     asked.expect_hits(everything.model_copy(update={"hits": tuple(inside[:K])}))
@@ -199,14 +199,17 @@ def test_the_similarity_of_all_tiles_is_a_layer(asked: ExplorerPage) -> None:
     assert asked.map.screenshot() != before
 
 
-@pytest.mark.parametrize("colour", ["pca", "validity", "qa", "cluster", "date"])
-def test_each_colour_has_a_legend_and_draws(opened: OpenPage, colour: str) -> None:
+def test_each_colour_has_a_legend_and_draws(opened: OpenPage) -> None:
     explored = opened()
-    with explored.page.expect_response(
-        lambda response: f"colour={colour}" in response.url and "/tiles/" in response.url
-    ):
-        explored.open(VIEW, colour=colour)
-    expect(explored.page.get_by_role("figure", name="Legend")).to_be_visible()
+    explored.open(VIEW)
+    legend = explored.page.get_by_role("figure", name="Legend")
+    pictures = set()
+    for colour in ("pca", "validity", "qa", "cluster", "date"):
+        explored.page.get_by_role("combobox", name="Colour of tiles").select_option(colour)
+        expect(legend).to_be_visible()
+        explored.wait_until_drawn()
+        pictures.add(explored.map.screenshot())
+    assert len(pictures) == 5
 
 
 def test_downloads_equal_the_view(asked: ExplorerPage, searcher: Searcher, tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_two_dates_lie_side_by_side(asked: ExplorerPage) -> None:
     divider = page.get_by_role("slider", name="Divider between the two dates")
     page.wait_for_load_state("networkidle")
     pictures = []
-    for key in ("Home", "End"):
+    for key in ("End", "Home"):
         divider.press(key)
         page.wait_for_timeout(400)
         pictures.append(asked.map.screenshot())

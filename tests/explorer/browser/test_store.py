@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from rasterembed.qa.report import CAPTIONS
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
 from tests.explorer.browser.conftest import OpenPage
@@ -61,10 +62,10 @@ def test_the_quality_report_shows_its_verdict_and_pictures(opened: OpenPage) -> 
     explored.open("datasets/landscape")
     explored.page.get_by_role("button", name="Quality").click()
     expect(explored.page.get_by_text("The quality checks passed")).to_be_visible()
-    picture = explored.page.get_by_role("button", name="PCA").locator("img")
+    picture = explored.page.get_by_role("button", name=CAPTIONS["pca.png"]).locator("img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
-    explored.page.get_by_role("button", name="PCA").click()
+    explored.page.get_by_role("button", name=CAPTIONS["pca.png"]).click()
     dialog = explored.page.get_by_role("dialog")
     expect(dialog).to_be_visible()
     explored.page.keyboard.press("Escape")
@@ -93,7 +94,7 @@ def test_a_broken_dataset_says_what_is_wrong(opened: OpenPage) -> None:
 
 def test_a_dataset_that_failed_its_checks_is_shown_and_says_why_it_is_not_searched(opened: OpenPage) -> None:
     explored = opened()
-    explored.watch.expect("/search", "status of 409")
+    explored.watch.expect("/search", "rejected/tile/", "status of 409")
     explored.open("datasets/rejected", tile="rejected/r000002_c000002")
     expect(explored.page.get_by_role("alert")).to_contain_text("quality checks")
 

@@ -34,7 +34,8 @@ export function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Param
     const show = async (): Promise<void> => {
         controller.abort();
         const view = openView.peek();
-        if (!view || !outlinesShown.peek()) {
+        // The service draws no tiles of a view whose quality checks did not pass. Such a view has no colours.
+        if (!view || view.colours.length === 0 || !outlinesShown.peek()) {
             setData(map, 'footprints', []);
             outlinesTruncated.value = false;
             return;
