@@ -139,9 +139,8 @@ class ExplorerPage:
         dialog = self.page.get_by_role("dialog")
         if kind == "Python":
             dialog.get_by_role("button", name="Show the Python program").click()
-        button = "Download the Python program" if kind == "Python" else f"Download {kind}"
         with self.page.expect_download() as started:
-            dialog.get_by_role("button", name=button).click()
+            dialog.get_by_role("button", name=f"Download {kind}").click()
         file = folder / started.value.suggested_filename
         started.value.save_as(file)
         self.page.keyboard.press("Escape")
