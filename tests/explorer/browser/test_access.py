@@ -134,8 +134,8 @@ def test_the_switch_of_the_colours_stays_after_a_reload(opened: OpenPage) -> Non
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.get_by_role("button", name="Switch to light").click()
     page.get_by_role("button", name="Switch to dark").click()
+    expect(page.locator("body")).not_to_have_css("background-color", light)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert dark != light
     page.reload()
     expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
