@@ -7,10 +7,12 @@ reasons.
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Literal, cast
 from urllib.parse import quote, urlencode
@@ -38,6 +40,18 @@ _HEIGHTS = 200, 4000
 _START_S, _STOP_S = 30.0, 10.0
 _LOOK_S = 0.2
 """Seconds between two looks at whether the process ends."""
+
+_listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+"""Sockets of this process that listen."""
+
+
+def _close_listeners() -> None:
+    """Close the sockets in a new child process. Otherwise a forked child listens on after the service is closed."""
+    for listener in list(_listeners):
+        listener.close()
+
+
+os.register_at_fork(after_in_child=_close_listeners)
 
 
 class NotebookExplorer:
@@ -80,6 +94,7 @@ class NotebookExplorer:
             store=store, host=_HOST, port=port, token=secrets.token_urlsafe(32), frame_origins=tuple(frame_origins)
         )
         listener = listen(_HOST, settings.port)
+        _listeners.add(listener)
         self._settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         config = server_config(self._settings)
         self._sign_in = cast(Explorer, cast(FastAPI, config.app).state.explorer).sign_in

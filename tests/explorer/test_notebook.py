@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -137,6 +139,23 @@ def test_nothing_listens_after_close(dataset: Dataset) -> None:
     # The port is free again.
     with dataset.explore(port=urlsplit(base).port or 0) as again:
         assert address(again) == base
+
+
+def test_a_forked_child_does_not_listen_on(dataset: Dataset) -> None:
+    explorer = dataset.explore()
+    base = address(explorer)
+    child = os.fork()
+    if child == 0:  # As a worker of a pool that a cell starts.
+        while True:
+            signal.pause()
+    try:
+        assert httpx.get(f"{base}/health").status_code == 200
+        explorer.close()
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{base}/health")
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
