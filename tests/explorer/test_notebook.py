@@ -16,8 +16,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import rebuild_collection
@@ -218,3 +220,24 @@ def test_the_service_ends_with_the_process(dataset: Dataset, end: str) -> None:
     assert base.startswith("http://127.0.0.1:"), done.stderr
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{base}/health")
+
+
+@pytest.mark.slow
+def test_a_kernel_shows_the_frame_and_ends_the_service_with_itself(dataset: Dataset) -> None:
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell(
+                "from rasterembed import Dataset, ObjectStore\n"
+                f"explorer = Dataset.open(ObjectStore(root={dataset.store.root!r}), 'town').explore()\n"
+                "explorer"
+            ),
+            nbformat.v4.new_code_cell("import httpx\nprint(httpx.get(explorer.url).status_code)"),
+        ]
+    )
+    done = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(PROJECT)}}).execute()
+    shown, printed = (cell["outputs"][0] for cell in done["cells"])
+    frame, _ = addresses_in(shown["data"]["text/html"])
+    assert "code=" not in shown["data"]["text/plain"]
+    assert printed["text"] == "303\n"
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(frame)
