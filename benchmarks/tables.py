@@ -33,6 +33,7 @@ from benchmarks import (
     search_s3,
     slow_store,
     small_vectors,
+    tile_layers,
     warping,
 )
 from benchmarks.harness import RESULTS
@@ -61,6 +62,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     search_peers.NAME: ("decisions/0020-faiss.md", search_peers.markdown),
     small_vectors.NAME: ("encoding.md", small_vectors.markdown),
     search_s3.NAME: ("search.md", search_s3.markdown),
+    tile_layers.NAME: ("explorer.md", tile_layers.markdown),
     warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }

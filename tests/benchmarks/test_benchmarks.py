@@ -40,6 +40,7 @@ from benchmarks import (
     slow_store,
     small_vectors,
     tables,
+    tile_layers,
     uploads,
     warping,
 )
@@ -353,6 +354,15 @@ def test_clients_of_the_explorer(tmp_path: Path) -> None:
         assert one["answers"] > 0
         assert one["median_ms"] <= one["p95_ms"] <= one["largest_ms"]
     assert len([line for line in explorer_clients.markdown(report).splitlines() if line.startswith("|")]) == 4
+
+
+@pytest.mark.slow
+def test_coloured_tiles_of_the_explorer(tmp_path: Path) -> None:
+    report = tile_layers.measure(rows=400, scratch=tmp_path, results=tmp_path)
+    assert report["rows"] == 400
+    assert all(len(times) == 21 for times in report["map_tiles_ms"].values())
+    lines = [line for line in tile_layers.markdown(report).splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in lines}) == 1
 
 
 @pytest.mark.browser
