@@ -17,6 +17,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from rasterembed.collection.collection import Collection
+from rasterembed.collection_pipeline import check_collection, rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import RasterEmbedError
 from rasterembed.explorer.app import create_app
@@ -29,7 +30,7 @@ from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tests.explorer.tiles.conftest import COLS, DIMENSIONS, ROWS, SCENES, SKIPPED, World
-from tests.support.search_world import Tiles, tiles_of
+from tests.support.search_world import ANCHORED, Scene, Tiles, tiles_of, write_scene
 from tests.support.vectors import checkpoint, write_dataset
 
 NAMES = [scene.name for scene in SCENES]
@@ -391,3 +392,32 @@ def test_hits_without_a_place_on_earth_lie_where_their_tiles_are_drawn(client: T
         assert tile["tile_id"] == hit["properties"]["tile_id"]
         outlines = [shapely.geometry.shape(one["geometry"]) for one in (tile, hit)]
         assert shapely.normalize(outlines[0]) == shapely.normalize(outlines[1])
+
+
+def test_the_quality_of_a_collection_shows_outliers_and_repetitions(tmp_path: Path) -> None:
+    store, random = ObjectStore(root=str(tmp_path / "store")), np.random.default_rng(9)
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 8)), device="cpu")
+    names = [f"scene-{number:02}" for number in range(12)]
+    vectors = [random.normal(3, 1, (9, 8)).astype(np.float32) for _ in names]
+    vectors[4] *= 50
+    vectors[7] = vectors[2]
+    for number, name in enumerate(names):
+        scene = Scene(name, 3, 3, 4 * number)
+        skip = frozenset({8}) if number == 10 else frozenset()
+        write_scene(tmp_path, store, scene, model, vectors[number], grid=ANCHORED, skip=skip)
+    rebuild_collection(store, "set", datasets=names)
+    report = check_collection(store, "set")
+    assert "scene-04" in {one.id for one in report.outliers}
+    assert [one.id for one in report.duplicates] == ["scene-07"]
+    outliers = {one.id for one in report.outliers}
+    with TestClient(create_app(ExplorerSettings(store=store)), base_url="http://127.0.0.1") as client:
+        legend = client.get("/api/collections/set/legend", params={"colour": "qa"}).json()
+        classes = {one["label"]: (one["colour"], one["tiles"]) for one in legend["classes"]}
+        assert legend["note"] == ""
+        assert [tiles for _, tiles in classes.values()] == [9 * (11 - len(outliers)) - 1, 9 * len(outliers), 9, 1]
+        tiles = tiles_of(store, names)
+        colours = list(classes.values())
+        found = colours_of(client, "collections/set", tiles, range(len(tiles)), 12, colour="qa")
+        for name, rgb in zip(tiles.dataset, found, strict=True):
+            kind = 1 if name in outliers else 2 if name == "scene-07" else 0
+            assert "#{:02x}{:02x}{:02x}".format(*rgb[:3]) == colours[kind][0]
