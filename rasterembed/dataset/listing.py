@@ -13,6 +13,7 @@ from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.errors import DataError, StoreError, UsageError
 from rasterembed.store.layout import DATASETS_FOLDER, check_dataset_id, dataset_id_of_manifest, dataset_id_of_plan
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.stored_model import read_model
 
 _THREADS = 8
@@ -75,7 +76,7 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
     listed = find_datasets(store)
     pending = [(dataset_id, *plan) for dataset_id, plan in listed.unfinished.items()]
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="manifest") as pool:
-        found = pool.map(lambda entry: _summary(store, *entry), listed.committed.items())
+        found = pool.map(lambda entry: _summary(store, entry[0], entry[1].modified), listed.committed.items())
         finished = [summary for summary in found if summary is not None]
         unfinished = list(pool.map(lambda entry: _unfinished(store, *entry), pending))
     return sorted([*finished, *unfinished], key=lambda summary: summary.id)
@@ -85,10 +86,12 @@ def list_datasets(store: ObjectStore) -> list[DatasetSummary]:
 class FoundDatasets:
     """The datasets of a store, without their content."""
 
-    committed: dict[str, float]
-    """Time of the last write of the manifest, in seconds since 1970, by the id of the dataset."""
+    committed: dict[str, ObjectInfo]
+    """Size, version and time of the manifest, by the id of the dataset."""
     unfinished: dict[str, tuple[float, str]]
     """Time of the last write of the newest plan, and its key, by the id of a dataset without a manifest."""
+    replaced: dict[str, tuple[float, str]]
+    """The same of each committed dataset with several plans. A run is replacing the dataset, or was killed."""
 
 
 def find_datasets(store: ObjectStore) -> FoundDatasets:
@@ -97,16 +100,19 @@ def find_datasets(store: ObjectStore) -> FoundDatasets:
     Raises:
         StoreError: if the store refuses or does not answer.
     """
-    committed: dict[str, float] = {}
+    committed: dict[str, ObjectInfo] = {}
     planned: dict[str, tuple[float, str]] = {}
+    several = set()
     for key, info in store.find(DATASETS_FOLDER):
         manifest_of, plan_of = dataset_id_of_manifest(key), dataset_id_of_plan(key)
         if manifest_of is not None and _is_dataset_id(manifest_of):
-            committed[manifest_of] = info.modified
+            committed[manifest_of] = info
         if plan_of is not None and _is_dataset_id(plan_of):
+            several.update([plan_of] if plan_of in planned else [])
             planned[plan_of] = max((info.modified, key), planned.get(plan_of, (0.0, "")))
     unfinished = {dataset_id: plan for dataset_id, plan in planned.items() if dataset_id not in committed}
-    return FoundDatasets(committed, unfinished)
+    replaced = {dataset_id: planned[dataset_id] for dataset_id in several if dataset_id in committed}
+    return FoundDatasets(committed, unfinished, replaced)
 
 
 def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSummary | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Hashable
@@ -16,12 +17,13 @@ from rasterembed.collection.collection import Collection, find_collection
 from rasterembed.collection.members import collection_of
 from rasterembed.collection.scene_row import QaVerdict
 from rasterembed.collection.stac_collection import CollectionState
-from rasterembed.collection.summaries import Unreadable
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished_plan
 from rasterembed.dataset.manifest import Manifest, read_manifest
-from rasterembed.errors import DataError, StoreUnavailableError, UsageError
+from rasterembed.dataset.plan import Plan
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line
+from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
 from rasterembed.explorer.views import ViewKind, box_of
 from rasterembed.search.engines.engine import IndexUnusableError
@@ -31,6 +33,8 @@ from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, Datas
 from rasterembed.store.lease import running_run
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
+
+log = logging.getLogger("uvicorn.error")
 
 _THREADS = 8
 """Number of datasets and collections that are read at the same time. On S3, each read is a request."""
@@ -145,7 +149,7 @@ class Cards:
             return cards
 
     def running(self) -> list[Running]:
-        """Return the unfinished datasets, and the collections whose run has not ended.
+        """Return the datasets that are unfinished or being replaced, and the collections whose run has not ended.
 
         Raises:
             StoreError: if the store refuses or does not answer.
@@ -162,18 +166,22 @@ class Cards:
         collections = _find_collections(self._store)
         datasets = find_datasets(self._store)
         indexes = {key: info.version for key, info in self._store.find("indexes") if key.endswith("/index.json")}
-        jobs: list[Callable[[], Card | None]] = []
-        for id, modified in datasets.committed.items():
+        jobs: list[tuple[ViewKind, str, Callable[[], Card | None]]] = []
+        for id, info in datasets.committed.items():
             if collection_of(id) not in collections:
                 index = indexes.get(DatasetLayout(id).vector_index_info)
-                jobs.append(partial(self._kept_card, ViewKind.DATASETS, id, (modified, index), _dataset_card))
+                read = partial(self._kept_card, ViewKind.DATASETS, id, (info.size, info.version, index), _dataset_card)
+                if id in datasets.replaced:
+                    read = partial(_replaced_card, self._store, id, datasets.replaced[id][1], read)
+                jobs.append((ViewKind.DATASETS, id, read))
         for id, (modified, key) in datasets.unfinished.items():
             if collection_of(id) not in collections:
-                jobs.append(partial(_unfinished_card, self._store, id, modified, key))
+                jobs.append((ViewKind.DATASETS, id, partial(_unfinished_card, self._store, id, modified, key)))
         for id, versions in collections.items():
-            jobs.append(partial(self._kept_card, ViewKind.COLLECTIONS, id, versions, _collection_card))
+            read = partial(self._kept_card, ViewKind.COLLECTIONS, id, versions, _collection_card)
+            jobs.append((ViewKind.COLLECTIONS, id, read))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="card") as pool:
-            cards = [card for card in pool.map(lambda job: job(), jobs) if card is not None]
+            cards = [card for card in pool.map(lambda job: _card_or_problem(*job), jobs) if card is not None]
         present = {(card.kind, card.id) for card in cards}
         self._kept = {key: kept for key, kept in self._kept.items() if key in present}
         return sorted(cards, key=lambda card: card.id)
@@ -195,6 +203,24 @@ class Cards:
         return card
 
 
+def _card_or_problem(kind: ViewKind, id: str, read: Callable[[], Card | None]) -> Card | None:
+    """Return a card. If its files cannot be read, the card says so, and the others are shown all the same.
+
+    Raises:
+        StoreUnavailableError: if the store does not answer.
+    """
+    try:
+        return read()
+    except StoreUnavailableError:
+        raise
+    except DataError as error:
+        problem = str(error)
+    except Exception as error:  # The files may hold anything, and one of them must not hide all others.
+        log.error("the card of %s cannot be made: %s", escape_terminal(id), one_line(error), exc_info=error)
+        problem = f"its files cannot be read ({type(error).__name__}); the log of the service has the details"
+    return Card(kind=kind, id=id, state=Unlisted.UNREADABLE, problem=problem)
+
+
 def _find_collections(store: ObjectStore) -> dict[str, tuple[str, ...]]:
     """Return the versions of the objects that a card shows, by the id of the collection. No object is read."""
     found: dict[str, list[str]] = {}
@@ -214,15 +240,8 @@ def _find_collections(store: ObjectStore) -> dict[str, tuple[str, ...]]:
 
 def _dataset_card(store: ObjectStore, id: str) -> Card | None:
     """Return the card of a committed dataset, or None if it was deleted after it was listed."""
-    try:
-        manifest = read_manifest(store, id)
-        if manifest is None:
-            return None
-        return card_of_dataset(Dataset(store, manifest))
-    except StoreUnavailableError:
-        raise
-    except DataError as error:
-        return Card(kind=ViewKind.DATASETS, id=id, state=Unlisted.UNREADABLE, problem=str(error))
+    manifest = read_manifest(store, id)
+    return None if manifest is None else card_of_dataset(Dataset(store, manifest))
 
 
 def card_of_dataset(dataset: Dataset) -> Card:
@@ -270,8 +289,6 @@ def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> 
     )
     if plan is None:
         return card
-    written = store.sizes(layout.shards_folder)
-    wanted = (layout.shard_name(plan.fingerprint, number) for number in range(plan.sharding.count))
     return card.model_copy(
         update={
             "model": plan.model.name,
@@ -280,24 +297,41 @@ def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> 
             "first": plan.profile.acquired,
             "last": plan.profile.acquired,
             "raster": plan.source.uri,
-            "progress": Progress(
-                shards=plan.sharding.count,
-                done=sum(name in written for name in wanted),
-                running=running_run(store, layout) is not None,
-            ),
+            "progress": _progress(store, layout, plan),
         }
+    )
+
+
+def _replaced_card(store: ObjectStore, id: str, key: str, read: Callable[[], Card | None]) -> Card | None:
+    """Return the card of a committed dataset with several plans, with the progress of the run that replaces it.
+
+    Args:
+        store: the store.
+        id: id of the dataset.
+        key: key of the newest plan.
+        read: function that returns the card of the dataset as it is.
+    """
+    card, plan, manifest = read(), read_unfinished_plan(store, id, key), read_manifest(store, id)
+    if card is None or plan is None or manifest is None or plan.fingerprint == manifest.fingerprint:
+        return card
+    return card.model_copy(update={"progress": _progress(store, DatasetLayout(id), plan)})
+
+
+def _progress(store: ObjectStore, layout: DatasetLayout, plan: Plan) -> Progress:
+    """Return how many shards of a plan are written, and whether a run writes now."""
+    written = store.sizes(layout.shards_folder)
+    wanted = (layout.shard_name(plan.fingerprint, number) for number in range(plan.sharding.count))
+    return Progress(
+        shards=plan.sharding.count,
+        done=sum(name in written for name in wanted),
+        running=running_run(store, layout) is not None,
     )
 
 
 def _collection_card(store: ObjectStore, id: str) -> Card | None:
     """Return the card of a collection, or None if it was deleted after it was listed."""
-    try:
-        collection = find_collection(store, id)
-        return None if collection is None else card_of_collection(collection)
-    except StoreUnavailableError:
-        raise
-    except DataError as error:
-        return Card(kind=ViewKind.COLLECTIONS, id=id, state=Unreadable.UNREADABLE, problem=str(error))
+    collection = find_collection(store, id)
+    return None if collection is None else card_of_collection(collection)
 
 
 def card_of_collection(collection: Collection) -> Card:

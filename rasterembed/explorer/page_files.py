@@ -42,6 +42,15 @@ _ENCODINGS = (("br", ".br"), ("gzip", ".gz"))
 """Compressed forms of a file, the smaller one first: their names in HTTP, and the endings of their files."""
 
 
+def not_built(folder: Path) -> str:
+    """Return the text for people about a page that was not built into a folder."""
+    return (
+        f"the page was not built into {folder}: run `make page` in the folder of the sources, which needs Node.js 18 "
+        "or newer (Debian: apt-get install nodejs npm), or install the package from a wheel; the API at /api works "
+        "without the page"
+    )
+
+
 @dataclass(frozen=True)
 class PageFiles:
     """The files of the page in a folder. They are read when they are asked for, so a new build needs no restart."""
@@ -60,13 +69,7 @@ class PageFiles:
             ProblemError: if the page was not built.
         """
         if not self.is_built:
-            raise ProblemError(
-                503,
-                ProblemType.PAGE_MISSING,
-                f"the page was not built into {self.folder}: run `make page` in the folder of the sources, which needs "
-                "Node.js 18 or newer (Debian: apt-get install nodejs npm), or install the package from a wheel; the "
-                "API at /api works without the page",
-            )
+            raise ProblemError(503, ProblemType.PAGE_MISSING, not_built(self.folder))
         return self._file(request, self.folder / INDEX)
 
     def asset(self, request: Request, name: str) -> Response:

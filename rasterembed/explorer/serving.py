@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ import uvicorn
 
 from rasterembed.errors import UsageError
 from rasterembed.explorer.app import create_app
+from rasterembed.explorer.page_files import STATIC, PageFiles, not_built
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.http_connections import Connections, GuardedProtocol, fit_descriptors
 
@@ -35,6 +37,8 @@ def serve(settings: ExplorerSettings, *, open_page: bool = False) -> None:
     server = uvicorn.Server(server_config(settings))
     address = page_address(settings)
     print(f"explorer of {settings.store.root}: {address} (stop it with Ctrl+C)", flush=True)
+    if not PageFiles().is_built:
+        print(f"warning: {not_built(STATIC)}", file=sys.stderr, flush=True)
     if open_page:
         webbrowser.open(address)
     # The server has ended all requests when it hands on the signal that stopped it.

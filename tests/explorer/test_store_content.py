@@ -166,6 +166,35 @@ def test_progress_counts_the_shards_of_the_plan_and_tells_whether_a_run_works(wo
     assert entry["modified"] is not None
 
 
+def test_a_dataset_that_is_replaced_shows_the_progress_of_the_new_plan(world: World) -> None:
+    world.write("town")
+    before = world.card("datasets", "town")
+    plan = Dataset.open(world.store, "town").plan
+    new = plan.model_copy(update={"selection": plan.selection.model_copy(update={"min_valid_fraction": 0.25})})
+    assert new.fingerprint != plan.fingerprint
+    new.write(world.store)
+    expected = {"shards": 1, "done": 0, "running": False}
+    assert world.card("datasets", "town") == before | {"progress": expected}
+    world.store.write(new.layout.shard(new.fingerprint, 0), b"a shard")
+    assert world.card("datasets", "town")["progress"] == expected | {"done": 1}
+
+
+def test_a_card_that_cannot_be_made_does_not_hide_the_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.write("town")
+    world.write("village")
+
+    def fail(dataset: Dataset) -> None:
+        if dataset.id == "town":
+            raise RecursionError("deep")
+        return card_of_dataset(dataset)
+
+    card_of_dataset = cards_module.card_of_dataset
+    monkeypatch.setattr(cards_module, "card_of_dataset", fail)
+    assert world.card("datasets", "town")["state"] == "unreadable"
+    assert "RecursionError" in world.card("datasets", "town")["problem"]
+    assert world.card("datasets", "village")["state"] == "ready"
+
+
 def write_survey(world: World) -> None:
     for number, scene in enumerate(SCENES):
         random = np.random.default_rng(number)

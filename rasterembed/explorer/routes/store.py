@@ -48,7 +48,7 @@ def get_store(explorer: UsedExplorer) -> StoreContent:
 
 @router.get("/progress", responses=responses(502))
 def get_progress(explorer: UsedExplorer) -> list[Running]:
-    """Return the unfinished datasets, and the collections whose run has not ended."""
+    """Return the datasets that are unfinished or being replaced, and the collections whose run has not ended."""
     return explorer.cards.running()
 
 
