@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -633,6 +633,7 @@ _JSON = st.recursive(
 )
 
 
+@settings(max_examples=40)
 @given(properties=_JSON, assets=st.dictionaries(st.sampled_from(_NAMES), _JSON, max_size=4))
 def test_an_item_with_any_content_is_read_or_refused(properties: Any, assets: Any) -> None:
     store = ObjectStore(root="s3://results", source_store=SourceStore(https_hosts=("host",)))

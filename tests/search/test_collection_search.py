@@ -176,12 +176,11 @@ def test_nearest_tiles_are_those_of_sql_over_catalogue_and_table(pick: Pick, eng
     ]
     with CollectionSearcher(embedded.store, NAME, engine="scan" if engine == "scan" else "auto") as searcher:
         for where, condition in filters:
-            for vector in VECTORS:
-                for k in (1, 7, 1000):
-                    answer = searcher.ask_vector(vector, where, k)
-                    found = [(hit.dataset_id, hit.tile_id) for hit in answer.hits]
-                    assert found == by_sql(embedded, vector, k, ORDERS[pick], condition)
-                    assert found
+            for vector, k in zip(VECTORS, (1, 7, 1000), strict=True):
+                answer = searcher.ask_vector(vector, where, k)
+                found = [(hit.dataset_id, hit.tile_id) for hit in answer.hits]
+                assert found == by_sql(embedded, vector, k, ORDERS[pick], condition)
+                assert found
         names = {searcher.ask_vector(VECTORS[0], Where(pick=pick), 3).engines[0].name}
     assert names == {engine}
 
