@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import shapely
 
+from rasterembed.commands.main import app
+from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.not_searched import NotSearchedReason
@@ -88,15 +88,8 @@ def test_the_command_has_the_filters(store: ObjectStore, tmp_path: Path) -> None
     options = {"scenes": "*item*,unknown", "max-cloud-cover": "50", "within": str(tmp_path / "area.geojson")}
     words = [part for name, value in options.items() for part in (f"--{name}", value)]
     words += ["--include-query", "--tile", f"clear/{TILES[0]}", "--out", str(tmp_path / "found.csv")]
-    done = subprocess.run(
-        [sys.executable, "-m", "rasterembed", "search", "--all", *words, "--root", store.root],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "unknown (too many clouds, or an unknown cloud cover)" in done.stdout
+    answer = str(run(app, ["search", "--all", *words, "--root", store.root]))
+    assert "unknown (too many clouds, or an unknown cloud cover)" in answer
     with (tmp_path / "found.csv").open() as file:
         found = [(row["dataset_id"], row["tile_id"]) for row in csv.DictReader(file)]
     assert found == expected("clear", "cloudy", tiles=(0, 1))
