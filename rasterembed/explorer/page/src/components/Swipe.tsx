@@ -63,7 +63,8 @@ function OpenSwipe() {
                         : undefined
                 }
                 ref={(element) => {
-                    if (element) element.style.left = place;
+                    // At an end of the map, the whole handle stays in sight, so that it can be taken again.
+                    if (element) element.style.left = `clamp(22px, ${place}, calc(100% - 22px))`;
                 }}
                 onPointerDown={(event) => {
                     event.currentTarget.setPointerCapture(event.pointerId);

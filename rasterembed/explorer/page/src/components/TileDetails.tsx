@@ -1,6 +1,6 @@
 import {useEffect, useRef} from 'preact/hooks';
 import type {HitProperties, Tile} from '../api.ts';
-import {flyToTile} from '../map/flights.ts';
+import {centreOnMap, flyToTile} from '../map/flights.ts';
 import {searchTile, toggleExample} from '../search_actions.ts';
 import {details} from '../search_state.ts';
 import {knownTiles, nameOfTile, query} from '../state.ts';
@@ -72,7 +72,7 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
                         <Icon name="unlike" size={12} />
                         Less like this
                     </button>
-                    {tile.lon !== null && (
+                    {centreOnMap(tile, outline) && (
                         <button type="button" class="button small" onClick={() => flyToTile(tile, outline)}>
                             <Icon name="target" size={14} />
                             Show

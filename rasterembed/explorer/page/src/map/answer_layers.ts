@@ -5,6 +5,7 @@ import type {GeoJSONSource, Map as MapLibreMap} from 'maplibre-gl';
 import {checkHeat} from '../heat.ts';
 import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {SKETCH} from './draw_tool.ts';
+import {centreOnMap} from './flights.ts';
 import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
 
 const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
@@ -53,21 +54,14 @@ export function followAnswer(map: MapLibreMap): () => void {
 function showRanks(map: MapLibreMap): void {
     const hits = (valueOf(answer.value)?.features ?? []).slice(0, MOST_BADGES);
     addBadges(map, hits.length);
-    setData(
-        map,
-        'ranks',
-        hits.flatMap(({properties: {rank, lon, lat}}): Feature[] =>
-            lon === null || lat === null
-                ? []
-                : [
-                      {
-                          type: 'Feature',
-                          geometry: {type: 'Point', coordinates: [lon, lat]},
-                          properties: {rank, badge: badgeName(rank)},
-                      },
-                  ],
-        ),
-    );
+    const features = hits.flatMap(({geometry, properties}): Feature[] => {
+        const coordinates = centreOnMap(properties, geometry);
+        const {rank} = properties;
+        if (!coordinates) return [];
+        const badge = badgeName(rank);
+        return [{type: 'Feature', geometry: {type: 'Point', coordinates}, properties: {rank, badge}}];
+    });
+    setData(map, 'ranks', features);
 }
 
 function addExampleLayers(map: MapLibreMap): void {

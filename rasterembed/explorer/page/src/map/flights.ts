@@ -5,14 +5,25 @@ import {flyTo, map} from './camera.ts';
 /** Part of the map's shorter side that a tile fills after a flight. */
 const SHARE = 0.35;
 
-/**
- * Move the map to a tile, near enough to see what is in it. A closer zoom stays, up to a whole tile on the map.
- *
- * A tile without a place on Earth moves nothing.
- */
+/** Move the map to a tile, near enough to see what is in it. A closer zoom stays, up to a whole tile on the map. */
 export function flyToTile(tile: {lon: number | null; lat: number | null}, outline: Geometry | null): void {
-    if (tile.lon === null || tile.lat === null) return;
-    flyTo(tile.lon, tile.lat, zoomFor(outline));
+    const centre = centreOnMap(tile, outline);
+    if (centre) flyTo(...centre, zoomFor(outline));
+}
+
+/** Return where the map shows a tile. A tile without a place on Earth has an outline at a made-up place. */
+export function centreOnMap(
+    tile: {lon: number | null; lat: number | null},
+    outline: Geometry | null,
+): [lon: number, lat: number] | null {
+    if (tile.lon !== null && tile.lat !== null) return [tile.lon, tile.lat];
+    if (outline?.type !== 'Polygon') return null;
+    const corners = outline.coordinates[0] ?? [];
+    const middle = (axis: 0 | 1): number => {
+        const values = corners.map((corner) => corner[axis] ?? 0);
+        return (Math.min(...values) + Math.max(...values)) / 2;
+    };
+    return corners.length > 0 ? [middle(0), middle(1)] : null;
 }
 
 function zoomFor(outline: Geometry | null): number | undefined {
