@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_terminal
 from rasterembed.options_model import reason_of
+from rasterembed.store.object_store import ObjectStore
 
 log = logging.getLogger("uvicorn.error")
 
@@ -184,6 +185,9 @@ def add_handlers(app: FastAPI) -> None:
     """Turn the expected errors of a request into problems. `SecurityHeaders` does it for all others."""
 
     async def of_error(request: Request, error: Exception) -> Response:
+        store: ObjectStore = request.app.state.explorer.store
+        if store.folder_is_missing:  # Then the error only says which object was missed first.
+            error = StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
         return problem_of(error).response()
 
     async def of_validation(request: Request, error: Exception) -> Response:

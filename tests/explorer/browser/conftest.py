@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,14 +53,3 @@ def opened(request: pytest.FixtureRequest, browser: Browser) -> Iterator[OpenPag
             return ExplorerPage(page, watch, chosen)
 
         yield open_page
-
-
-@pytest.fixture
-def keep(request: pytest.FixtureRequest) -> Callable[[ExplorerPage, str], None]:
-    """Write a picture for the documents if SCREENSHOTS is set to a folder."""
-
-    def write(explored: ExplorerPage, name: str) -> None:
-        if folder := os.environ.get("SCREENSHOTS"):
-            explored.picture(Path(folder) / name)
-
-    return write

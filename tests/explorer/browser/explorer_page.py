@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import re
 from pathlib import Path
@@ -48,8 +49,12 @@ class ExplorerPage:
         self.page.goto(f"{self.service.url}/?{urlencode(values)}")
         if wait:
             if view is not None:
-                expect(self.page.get_by_role("combobox", name="Colour of tiles")).to_be_attached()
+                self.wait_until_open()
             self.wait_until_drawn()
+
+    def wait_until_open(self) -> None:
+        """Wait until the page knows the details of the view."""
+        expect(self.page.get_by_role("combobox", name="Colour of tiles")).to_be_attached()
 
     def wait_until_drawn(self) -> None:
         """Wait until the map has nothing left to load or to draw."""
@@ -68,10 +73,16 @@ class ExplorerPage:
     # --- the map ---
 
     @property
+    def position(self) -> tuple[float, float, float]:
+        """Longitude and latitude of the map's centre in degrees, and zoom, from the page's URL."""
+        expect(self.page).to_have_url(re.compile("[?&]at="))
+        lon, lat, zoom = map(float, self.url_state["at"][0].split(","))
+        return lon, lat, zoom
+
+    @property
     def centre(self) -> tuple[float, float]:
-        """Longitude and latitude of the map's centre, from the page's URL."""
-        lon, lat, _ = map(float, self.url_state["at"][0].split(","))
-        return lon, lat
+        """Longitude and latitude of the map's centre in degrees."""
+        return self.position[:2]
 
     @property
     def map(self) -> Locator:
@@ -82,7 +93,7 @@ class ExplorerPage:
 
         The URL must hold the map's position.
         """
-        centre_lon, centre_lat, zoom = map(float, self.url_state["at"][0].split(","))
+        centre_lon, centre_lat, zoom = self.position
         box = self.map.bounding_box()
         assert box is not None
         world = 512 * 2**zoom
@@ -150,13 +161,11 @@ class ExplorerPage:
     # --- pictures ---
 
     def picture(self, file: Path) -> None:
-        """Write the window as a PNG with a palette, which is smaller than 300 kB."""
+        """Write the window as a WebP file, which is smaller than 300 kB."""
         self.wait_until_drawn()
-        self.page.wait_for_timeout(300)  # Pictures of tiles fade in.
-        self.page.screenshot(path=file)
-        with Image.open(file) as image:
-            small = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-        small.save(file, optimize=True)
+        self.page.wait_for_timeout(500)  # Pictures of tiles fade in.
+        with Image.open(io.BytesIO(self.page.screenshot())) as image:
+            image.save(file, quality=82, method=6)
         assert file.stat().st_size < LARGEST_PICTURE, f"{file.name} has {file.stat().st_size} bytes"
 
 

@@ -100,7 +100,7 @@ def test_a_click_on_a_thumbnail_moves_the_map_there(asked: ExplorerPage, searche
     third = searcher.ask(Query(tile=TILE), k=K).hits[2]
     asked.hits.nth(2).get_by_role("button", name="show on the map").click()
     asked.wait_until_drawn()
-    lon, lat, _ = map(float, asked.url_state["at"][0].split(","))
+    lon, lat, _ = asked.position
     assert (lon, lat) == pytest.approx((third.lon, third.lat), abs=1e-3)
 
 

@@ -44,7 +44,7 @@ def test_a_click_on_a_tile_shows_its_neighbours(
 def test_the_map_shows_the_whole_of_a_view(opened: OpenPage, dataset: str, lon: float | None) -> None:
     explored = opened()
     explored.open(f"datasets/{dataset}")
-    centre, lat, zoom = map(float, explored.url_state["at"][0].split(","))
+    centre, lat, zoom = explored.position
     if lon is not None:
         assert abs((centre - lon + 180) % 360 - 180) < 3
     # The raster across the antimeridian is a few hundred kilometres wide: its map is not that of the world.

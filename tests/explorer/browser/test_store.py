@@ -46,10 +46,11 @@ def test_a_card_opens_its_view_and_the_back_button_returns(opened: OpenPage) -> 
     explored.open()
     explored.card("landscape").click()
     expect(explored.page.get_by_role("heading", name="landscape")).to_be_visible()
+    explored.wait_until_open()
     explored.wait_until_drawn()
     assert explored.url_state["view"] == ["datasets/landscape"]
     # The map shows the place of the dataset: the generated landscape lies near 24.9 E, 60.2 N.
-    lon, lat, zoom = map(float, explored.url_state["at"][0].split(","))
+    lon, lat, zoom = explored.position
     assert (round(lon, 1), round(lat, 1)) == (24.9, 60.2)
     assert zoom > 12
     explored.page.go_back()

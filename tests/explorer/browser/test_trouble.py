@@ -91,6 +91,7 @@ def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(
     explored.open(wait=False)
     _sign_in(explored)
     explored.card("survey").click()
+    explored.wait_until_open()
     explored.wait_until_drawn()
     with CollectionSearcher(copied.store, "survey") as searcher:
         hit = searcher.ask(

@@ -1,0 +1,80 @@
+"""Pictures of the page for the documents. They are made only if SCREENSHOTS is set to a folder, such as docs/images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.explorer.browser.conftest import OpenPage
+from tests.explorer.browser.explorer_page import ExplorerPage
+from tests.explorer.browser.test_access import ON_A_PHONE
+from tests.support.explorer import Explorer
+from tests.support.explorer_stores import DATES, Archive
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not os.environ.get("SCREENSHOTS"), reason="SCREENSHOTS names no folder for the pictures"),
+]
+
+WINDOW: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
+PLACE = (24.9167, 60.1922)
+"""Longitude and latitude of the middle of the landscape, degrees."""
+
+
+@pytest.fixture(scope="module")
+def relative(browser: Browser, archive: Archive) -> Iterator[Explorer]:
+    """A service whose address of the store is short, and names no folder of this machine."""
+    with Explorer("store", archive.folder / "pictures", working_folder=archive.folder) as running:
+        yield running
+
+
+def _keep(explored: ExplorerPage, name: str) -> None:
+    explored.picture(Path(os.environ["SCREENSHOTS"]) / f"explorer-{name}.webp")
+
+
+def test_light(opened: OpenPage, relative: Explorer) -> None:
+    explored = opened(relative, color_scheme="light", **WINDOW)
+    explored.open(
+        "datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000008_c000006", colour="none", outlines="0"
+    )
+    expect(explored.hits.first).to_be_visible()
+    explored.hits.nth(1).hover()
+    _keep(explored, "light")
+
+
+def test_dark_with_the_similarity_of_all_tiles(opened: OpenPage, relative: Explorer) -> None:
+    explored = opened(relative, color_scheme="dark", **WINDOW)
+    explored.open("datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000004_c000009")
+    expect(explored.hits.first).to_be_visible()
+    explored.page.get_by_role("switch", name="Similarity of all tiles").check()
+    expect(explored.page.get_by_role("figure", name="Legend")).to_contain_text("imilar")
+    _keep(explored, "dark")
+
+
+def test_two_dates(opened: OpenPage, relative: Explorer) -> None:
+    explored = opened(relative, color_scheme="light", **WINDOW)
+    explored.open("collections/survey", at=(*PLACE, 14.3), colour="none", outlines="0", swipe=f"{DATES[0]}..{DATES[1]}")
+    explored.page.wait_for_load_state("networkidle")
+    _keep(explored, "dates")
+
+
+def test_the_list_of_a_store(opened: OpenPage, relative: Explorer) -> None:
+    explored = opened(relative, color_scheme="light", **WINDOW)
+    explored.open()
+    expect(explored.card("survey")).to_be_visible()
+    _keep(explored, "store")
+
+
+def test_phone(opened: OpenPage, relative: Explorer) -> None:
+    explored = opened(relative, color_scheme="dark", **ON_A_PHONE)
+    explored.open(
+        "datasets/landscape", at=(*PLACE, 12.8), tile="landscape/r000008_c000006", colour="none", outlines="0"
+    )
+    expect(explored.hits.first).to_be_visible()
+    _keep(explored, "phone")
