@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
+from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.explorer.views import ViewKind, box_of
 from rasterembed.search.engines.engine import IndexUnusableError
 from rasterembed.search.index.description import read_any_index
@@ -127,7 +127,7 @@ class Cards:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._lock = threading.Lock()
+        self._listing = OneAtATime()
         self._kept: dict[Hashable, tuple[Hashable, Card]] = {}
         self._read: tuple[float, list[Card]] | None = None
 
@@ -139,7 +139,7 @@ class Cards:
         Raises:
             StoreError: if the store refuses or does not answer.
         """
-        with self._lock:  # Several pages that ask at the same time share one listing.
+        with self._listing.turn():  # Several pages that ask at the same time share one listing.
             now = time.monotonic()
             if self._read is not None and now < self._read[0]:
                 return self._read[1]

@@ -23,6 +23,7 @@ from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.errors import ObjectMissingError, StoreUnavailableError, UsageError
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import Limits
+from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.model.choice import Device
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.searcher import Searcher
@@ -257,7 +258,7 @@ class Views:
     def __init__(self, store: ObjectStore, limits: Limits = Limits(), device: Device = "auto") -> None:
         self._store, self._limits, self._device = store, limits, device
         self._lock = threading.Lock()
-        self._opening: dict[tuple[ViewKind, str], threading.Lock] = {}
+        self._opening: dict[tuple[ViewKind, str], OneAtATime] = {}
         self._entries: OrderedDict[tuple[ViewKind, str], _Entry] = OrderedDict()
 
     @contextmanager
@@ -290,34 +291,39 @@ class Views:
                 entry.view.close()
 
     def _enter(self, kind: ViewKind, id: str) -> _Entry:
+        """Return the entry of a view with its present content, and count the request as its user."""
         key = (kind, id)
         with self._lock:
-            opening = self._opening.setdefault(key, threading.Lock())
-        with opening:
+            opening = self._opening.setdefault(key, OneAtATime())
+        with opening.turn():
             with self._lock:
-                entry = self._entries.get(key)
-                if entry is not None and time.monotonic() - entry.checked < _FRESH_S:
-                    return self._used(key, entry)
+                known = self._entries.get(key)
+                if known is not None:
+                    known.users += 1  # So it is not closed while the store is asked.
+                    self._entries.move_to_end(key)
+                    if time.monotonic() - known.checked < _FRESH_S:
+                        return known
             try:
                 version = view_version(self._store, kind, id)
-            except ProblemError:
-                self._retire(key)
+                if known is not None and known.view.version == version:
+                    known.checked = time.monotonic()
+                    return known
+                opened = _Entry(open_view(self._store, kind, id, version, self._device), users=1)
+            except BaseException as error:
+                if isinstance(error, ProblemError):  # The view does not exist any more.
+                    self._retire(key)
+                    with self._lock:
+                        self._opening.pop(key, None)
+                if known is not None:
+                    self._leave(known)
                 raise
-            if entry is None or entry.view.version != version:
-                opened = _Entry(open_view(self._store, kind, id, version, self._device))
-                self._retire(key)
-                with self._lock:
-                    entry = self._entries[key] = opened
+            self._retire(key)
+            if known is not None:
+                self._leave(known)
+            opened.checked = time.monotonic()
             with self._lock:
-                entry.checked = time.monotonic()
-                return self._used(key, entry)
-
-    def _used(self, key: tuple[ViewKind, str], entry: _Entry) -> _Entry:
-        """Count a request that uses a view. The caller holds the lock."""
-        entry.users += 1
-        self._entries[key] = entry
-        self._entries.move_to_end(key)
-        return entry
+                self._entries[key] = opened
+            return opened
 
     def _retire(self, key: tuple[ViewKind, str]) -> None:
         """Give a view to no new request. It is closed when the last request that uses it ends."""

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from starlette.testclient import TestClient
 from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
+from rasterembed.errors import StoreUnavailableError
 from rasterembed.explorer import cards as cards_module
 from rasterembed.explorer import views as views_module
 from rasterembed.explorer.app import create_app
@@ -317,6 +319,30 @@ def test_a_store_that_does_not_answer_is_status_503(tmp_path: Path, monkeypatch:
             assert answer.status_code == 503, answer.text
             assert answer.json()["type"] == "store-unavailable"
             assert answer.headers["Retry-After"]
+
+
+def test_requests_that_wait_for_a_store_that_is_away_fail_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.write("town")
+    asked: list[str] = []
+    first, all_wait = threading.Event(), threading.Event()
+
+    def no_answer(store: ObjectStore, key: str) -> None:
+        asked.append(key)
+        first.set()
+        assert all_wait.wait(30)
+        raise StoreUnavailableError("the server does not answer")
+
+    monkeypatch.setattr(ObjectStore, "describe_object", no_answer)
+    with ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(world.service.get, "/api/datasets/town")]
+        assert first.wait(30)
+        answers += [pool.submit(world.service.get, "/api/datasets/town") for _ in range(4)]
+        time.sleep(0.3)  # The other requests reach the lock.
+        all_wait.set()
+        assert [answer.result().status_code for answer in answers] == [503] * 5
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize(
