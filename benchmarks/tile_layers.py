@@ -133,7 +133,7 @@ def markdown(report: dict[str, Any]) -> str:
         ["the tile at a place", f"{report['at_ms']:,.1f}"],
         ["outlines of a box with too many tiles", f"{report['outlines_of_all_ms']:,.0f}"],
     ]
-    memory = f"\n\n{report['rows']:,} tiles; the tile table takes {report['table_mb']:,.0f} MB.\n"
+    memory = f"\n{report['rows']:,} tiles; the tile table takes {report['table_mb']:,.0f} MB.\n"
     return where(report) + table(["work", "processor time, ms"], rows) + memory
 
 

@@ -38,7 +38,7 @@ class TileScene:
 class TileTable:
     """All tiles of a dataset or a collection that are ready to be searched, n of them.
 
-    The outlines are in memory, about 90 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
+    The outlines are in memory, about 92 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
     threads may use one table. Close it when no thread uses it any more.
 
     Args:
