@@ -128,11 +128,13 @@ def _kill_before_change(number: int) -> None:
     on_change(number, kill)
 
 
+@pytest.mark.parametrize("step", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_run_killed_before_each_of_its_changes_to_the_store_ends_like_the_undisturbed_one(
-    raster: Path, asked: dict[str, Any], store: ObjectStore, whole: dict[str, Vectors]
+    step: int, raster: Path, asked: dict[str, Any], store: ObjectStore, whole: dict[str, Vectors]
 ) -> None:
+    """With a step of 3, it is killed before every third change."""
     embedded, states = [], []
-    for number in count(1):
+    for number in count(1, step):
         outcome = run(raster, store, hook=partial(_kill_before_change, number), lease_s=LEASE_S, **asked)
         shards = store.sizes(f"embeddings/{DATASET}")
         if outcome.exit_code == 0:
