@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from rasterio.transform import Affine
 
 import rasterembed.pipeline
+from rasterembed.commands.embed_steps import TerminalSteps
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.errors import DataError, UsageError
@@ -131,11 +132,12 @@ def test_a_second_run_does_nothing_after_the_plan(store: ObjectStore, raster: st
 
 
 def test_a_run_over_a_complete_dataset_changes_its_vector_index(
-    store: ObjectStore, raster: str, options: EmbedOptions
+    store: ObjectStore, raster: str, options: EmbedOptions, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def run(**search: Any) -> set[str]:
         index = VectorIndexOptions(**search)
-        assert embed_raster(store, raster, options.model_copy(update={"search": index})).already_complete
+        changed = options.model_copy(update={"search": index})
+        assert embed_raster(store, raster, changed, steps=TerminalSteps()).already_complete
         return {key.rsplit("/", 1)[-1].split("-")[0] for key, _ in store.find(f"indexes/{DATASET}")}
 
     embed_raster(store, raster, options)
@@ -146,7 +148,11 @@ def test_a_run_over_a_complete_dataset_changes_its_vector_index(
     assert run() == segment, "the default setting leaves the index of a small dataset as it is"
     assert run(index="always", index_engine="ivf", index_lists=2) == segment
     assert Dataset.open(store, DATASET).search(Query(tile="r000000_c000000")).engines[0].name == "ivf"
+    capfd.readouterr()
     assert run(index="never") == set()
+    assert capfd.readouterr().err == "vector index: the index was removed: the options turn it off\n"
+    assert run(index="never") == set()
+    assert capfd.readouterr().err == ""
     assert run(index_min_rows=1) == segment
 
 
