@@ -53,7 +53,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
         page_files=PageFiles(),
         sign_in=sign_in,
     )
-    add_handlers(app)
+    add_handlers(app, settings.store)
     # The last one that is added gets a request first.
     app.add_middleware(BodyLimit, limits=settings.limits)
     app.add_middleware(SignedIn, sign_in=sign_in)

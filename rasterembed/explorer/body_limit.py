@@ -51,7 +51,8 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > most:  # The body came in chunks, without its length in the head.
-                await _drain(receive)
+                if message.get("more_body", False):
+                    await _drain(receive)
                 problem = _too_large(most)
                 # FastAPI turns other errors while it reads a body into the status 400.
                 raise HTTPException(problem.status, problem.detail, problem.headers)

@@ -24,6 +24,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
+from rasterembed.explorer.problems import folder_is_away
 from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.explorer.views import ViewKind, box_of
 from rasterembed.search.engines.engine import IndexUnusableError
@@ -162,7 +163,7 @@ class Cards:
 
     def _list(self) -> list[Card]:
         if self._store.folder_is_missing:
-            raise StoreUnavailableError(f"there is no folder {self._store.root}: it was removed, or is not mounted")
+            raise folder_is_away(self._store)
         collections = _find_collections(self._store)
         datasets = find_datasets(self._store)
         indexes = {key: info.version for key, info in self._store.find("indexes") if key.endswith("/index.json")}

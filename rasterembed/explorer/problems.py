@@ -181,14 +181,38 @@ def _wrong_field(errors: Sequence[Mapping[str, Any]]) -> str:
     return f"{place}: {reason_of([one for one in errors if one['loc'] == first['loc']])}"
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Turn the expected errors of a request into problems. `SecurityHeaders` does it for all others."""
+_OF_OBJECTS = frozenset(
+    {
+        ProblemType.UNKNOWN_VIEW,
+        ProblemType.UNKNOWN_TILE,
+        ProblemType.RASTER_GONE,
+        ProblemType.MISSING,
+        ProblemType.NOT_USABLE,
+        ProblemType.STORE_REFUSED,
+    }
+)
+"""Problems that a missing store can cause."""
+
+
+def folder_is_away(store: ObjectStore) -> StoreUnavailableError:
+    """Return the error for a store whose folder is missing."""
+    return StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
+
+
+def add_handlers(app: FastAPI, store: ObjectStore) -> None:
+    """Turn the expected errors of a request into problems. `SecurityHeaders` does it for all others.
+
+    Args:
+        app: the application.
+        store: the store that it shows.
+    """
 
     async def of_error(request: Request, error: Exception) -> Response:
-        store: ObjectStore = request.app.state.explorer.store
-        if store.folder_is_missing:  # Then the error only says which object was missed first.
-            error = StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
-        return problem_of(error).response()
+        problem = problem_of(error)
+        # If the whole store is missing, the error only says which object was missed first.
+        if problem.type in _OF_OBJECTS and store.folder_is_missing:
+            problem = problem_of(folder_is_away(store))
+        return problem.response()
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

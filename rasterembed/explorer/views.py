@@ -20,8 +20,8 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
-from rasterembed.errors import ObjectMissingError, StoreUnavailableError, UsageError
-from rasterembed.explorer.problems import ProblemError, ProblemType
+from rasterembed.errors import ObjectMissingError, UsageError
+from rasterembed.explorer.problems import ProblemError, ProblemType, folder_is_away
 from rasterembed.explorer.settings import Limits
 from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.model.choice import Device
@@ -417,7 +417,7 @@ def open_view(store: ObjectStore, kind: ViewKind, id: str, version: str, device:
 
 def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) -> Exception:
     if store.folder_is_missing:
-        return StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
+        return folder_is_away(store)
     return ProblemError(
         404,
         ProblemType.UNKNOWN_VIEW,

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from rasterembed.explorer.header_fields import accepted_encodings, has_etag
 from rasterembed.explorer.page_files import PageFiles
 from rasterembed.explorer.problems import add_handlers
+from rasterembed.store.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def service(folder: Path) -> TestClient:
     """Serve the files."""
     app, files = FastAPI(), PageFiles(folder)
-    add_handlers(app)
+    add_handlers(app, ObjectStore(root=str(folder)))
 
     @app.get("/")
     def page(request: Request) -> Response:
