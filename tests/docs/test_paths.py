@@ -12,8 +12,8 @@ from tests.conftest import PROJECT
 from tests.docs.blocks import pages
 
 TOP = "rasterembed|flows|tasks|blocks|services|airflow|docker|docs|examples|benchmarks|scripts|tests"
-MADE = {"docker/.env"}
-"""Files that a reader makes."""
+MADE = {"docker/.env", "rasterembed/explorer/static"}
+"""Files and folders that a reader makes."""
 
 _PATH = re.compile(rf"`((?:{TOP})/[\w./-]*)`")
 _LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)(?:#[^)]*)?\)")

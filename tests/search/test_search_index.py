@@ -240,7 +240,7 @@ def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int
 
 def test_few_vectors_need_no_index(indexed: Indexed) -> None:
     info, why = build(indexed.dataset, VectorIndexOptions(index_engine="vss", index_min_rows=401))
-    assert (info, why) == (None, "no index: 400 rows are below 401")
+    assert (info, why) == (None, "the index was removed: 400 rows are below 401")
     assert list(indexed.folder.iterdir()) == []
     assert indexed.search()[:2] == ("scan", "there is no index")
     info, _ = build(indexed.dataset, VectorIndexOptions(index_engine="vss", index_min_rows=400))
