@@ -35,8 +35,6 @@ class Explorer:
     """Further environment variables."""
     token: str | None = None
     """Token that the service asks for. None if it asks for none."""
-    working_folder: Path | None = None
-    """Folder in which the command runs. By default, it is that of the tests. A relative `root` begins here."""
     port: int = field(default_factory=free_port)
     _process: ServerProcess | None = field(default=None, repr=False)
 
@@ -71,7 +69,7 @@ class Explorer:
         command = [str(Path(sys.executable).with_name("rasterembed")), "explore", "--root", self.root]
         command += ["--host", HOST, "--port", str(self.port), *self.options]
         own = {"TMPDIR": str(self.folder)} | self.environment
-        self._process = ServerProcess(command, self.log, os.environ | own, self.working_folder)
+        self._process = ServerProcess(command, self.log, os.environ | own)
         deadline = time.monotonic() + _START_S
         while not self._answers():
             self._process.check()

@@ -114,9 +114,7 @@ class S3Server:
 class ServerProcess:
     """A command in its own process group. Its children end with it."""
 
-    def __init__(
-        self, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
-    ) -> None:
+    def __init__(self, command: Sequence[str], output: Path, env: Mapping[str, str] | None = None) -> None:
         self._name = command[0]
         self._output = output
         with output.open("ab") as stream:
@@ -127,7 +125,6 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
                 env=env,
-                cwd=cwd,
             )
 
     @property

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Route, expect
 
 from tests.explorer.browser.conftest import OpenPage
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.explorer.browser.test_access import ON_A_PHONE
-from tests.support.explorer import Explorer
 from tests.support.explorer_stores import DATES, Archive
 
 pytestmark = [
@@ -27,19 +26,28 @@ PLACE = (24.9167, 60.1922)
 """Longitude and latitude of the middle of the landscape, degrees."""
 
 
-@pytest.fixture(scope="module")
-def relative(browser: Browser, archive: Archive) -> Iterator[Explorer]:
-    """A service whose address of the store is short, and names no folder of this machine."""
-    with Explorer("store", archive.folder / "pictures", working_folder=archive.folder) as running:
-        yield running
+@pytest.fixture
+def shown(opened: OpenPage, archive: Archive) -> Callable[..., ExplorerPage]:
+    """Open pages that show another address of the store. Pictures shall not name the folders of this machine."""
+
+    def rename(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(str(archive.root), "/data/archive"))
+
+    def open_page(**options: Any) -> ExplorerPage:
+        explored = opened(**options)
+        explored.page.route("**/api/store", rename)
+        return explored
+
+    return open_page
 
 
 def _keep(explored: ExplorerPage, name: str) -> None:
     explored.picture(Path(os.environ["SCREENSHOTS"]) / f"explorer-{name}.webp")
 
 
-def test_light(opened: OpenPage, relative: Explorer) -> None:
-    explored = opened(relative, color_scheme="light", **WINDOW)
+def test_light(shown: Callable[..., ExplorerPage]) -> None:
+    explored = shown(color_scheme="light", **WINDOW)
     explored.open(
         "datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000008_c000006", colour="none", outlines="0"
     )
@@ -48,8 +56,8 @@ def test_light(opened: OpenPage, relative: Explorer) -> None:
     _keep(explored, "light")
 
 
-def test_dark_with_the_similarity_of_all_tiles(opened: OpenPage, relative: Explorer) -> None:
-    explored = opened(relative, color_scheme="dark", **WINDOW)
+def test_dark_with_the_similarity_of_all_tiles(shown: Callable[..., ExplorerPage]) -> None:
+    explored = shown(color_scheme="dark", **WINDOW)
     explored.open("datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000004_c000009")
     expect(explored.hits.first).to_be_visible()
     explored.page.get_by_role("switch", name="Similarity of all tiles").check()
@@ -57,22 +65,22 @@ def test_dark_with_the_similarity_of_all_tiles(opened: OpenPage, relative: Explo
     _keep(explored, "dark")
 
 
-def test_two_dates(opened: OpenPage, relative: Explorer) -> None:
-    explored = opened(relative, color_scheme="light", **WINDOW)
+def test_two_dates(shown: Callable[..., ExplorerPage]) -> None:
+    explored = shown(color_scheme="light", **WINDOW)
     explored.open("collections/survey", at=(*PLACE, 14.3), colour="none", outlines="0", swipe=f"{DATES[0]}..{DATES[1]}")
     explored.page.wait_for_load_state("networkidle")
     _keep(explored, "dates")
 
 
-def test_the_list_of_a_store(opened: OpenPage, relative: Explorer) -> None:
-    explored = opened(relative, color_scheme="light", **WINDOW)
+def test_the_list_of_a_store(shown: Callable[..., ExplorerPage]) -> None:
+    explored = shown(color_scheme="light", **WINDOW)
     explored.open()
     expect(explored.card("survey")).to_be_visible()
     _keep(explored, "store")
 
 
-def test_phone(opened: OpenPage, relative: Explorer) -> None:
-    explored = opened(relative, color_scheme="dark", **ON_A_PHONE)
+def test_phone(shown: Callable[..., ExplorerPage]) -> None:
+    explored = shown(color_scheme="dark", **ON_A_PHONE)
     explored.open(
         "datasets/landscape", at=(*PLACE, 12.8), tile="landscape/r000008_c000006", colour="none", outlines="0"
     )
