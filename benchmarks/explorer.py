@@ -6,7 +6,8 @@ imagery are transparent. The vectors are those of `benchmarks.vectors`.
 
 - *First paint* is the browser's first contentful paint. *Map drawn* is the time until the map has nothing left to load.
   *Cold* is the first page of a new process of the service, which reads all tiles. *Warm* is the median of later pages.
-- A *click* runs from the event of the mouse in the page to the frame in which the strip shows the new answer.
+- A *click* runs from the event of the mouse in the page to the frame in which the strip shows the new answer. Until the
+  answer arrives, the service works. The rest is the browser, which draws the map and the strip.
 - *Slowest request* is the longest time from the start of a request to the end of its answer, as the browser saw it,
   while a person pans and zooms.
 - *Clients* are measured as by `benchmarks.explorer_clients`, without a browser.
@@ -129,11 +130,11 @@ def _browse(browser: Browser, service: Explorer, root: Path, *, pages: int, clic
     with _dataset_page(browser, service) as (page, _):
         clicked = [_click(page, place) for place in _places(clicks)]
         slowest, count = _move(page, moves)
-    milliseconds = sorted(clicked)
     return {
         "cold": opened[0],
         "warm": {name: statistics.median(times[name] for times in opened[1:]) for name in opened[0]},
-        "click_ms": _spread(milliseconds),
+        "click_ms": _spread([shown for shown, _ in clicked]),
+        "arrived_ms": _spread([arrived for _, arrived in clicked]),
         "slowest_request_ms": slowest["ms"],
         "slowest_request": slowest["path"],
         "requests_of_moves": count,
@@ -174,14 +175,17 @@ async ([x, y]) => {
     });
     const clicked = new Promise((resolve) =>
         addEventListener("click", (event) => resolve(event.timeStamp), {once: true, capture: true}));
-    window.measured = Promise.all([clicked, shown]).then(([start, end]) => end - start);
+    window.measured = Promise.all([clicked, shown]).then(([start, end]) => {
+        const answers = performance.getEntriesByType("resource").filter(({name}) => name.endsWith("/search"));
+        return [end - start, answers.at(-1).responseEnd - start];
+    });
 }
 """
 """Start to measure a click: from the event of the mouse to the frame after the strip has got other tiles."""
 
 
-def _click(page: Page, place: tuple[float, float]) -> float:
-    """Click a place of the map, and return the milliseconds until the strip shows the answer.
+def _click(page: Page, place: tuple[float, float]) -> tuple[float, float]:
+    """Click a place of the map. Return the milliseconds until the strip shows the answer, and until it has arrived.
 
     Args:
         page: the page.
@@ -192,10 +196,10 @@ def _click(page: Page, place: tuple[float, float]) -> float:
     point = box["x"] + place[0] * box["width"], box["y"] + place[1] * box["height"]
     page.evaluate(_CLICK, list(point))
     page.mouse.click(*point)
-    milliseconds: float = page.evaluate("() => window.measured")
+    shown, arrived = page.evaluate("() => window.measured")
     # A person looks at the answer. Its thumbnails are loaded meanwhile, and the next click is not in their way.
     page.wait_for_load_state("networkidle")
-    return milliseconds
+    return shown, arrived
 
 
 def _places(count: int) -> Sequence[tuple[float, float]]:
@@ -247,6 +251,8 @@ def markdown(report: dict[str, Any]) -> str:
         ["map drawn, warm", f"{warm['map_drawn_s']:.2f} s", ""],
         ["click to strip, median", f"{report['click_ms']['p50']:.0f} ms", ""],
         ["click to strip, 95 %", f"{report['click_ms']['p95']:.0f} ms", f"{click:.0f} ms"],
+        ["of it until the answer arrives, median", f"{report['arrived_ms']['p50']:.0f} ms", ""],
+        ["of it until the answer arrives, 95 %", f"{report['arrived_ms']['p95']:.0f} ms", ""],
         [
             f"slowest of {report['requests_of_moves']} requests while panning and zooming",
             f"{report['slowest_request_ms']:.0f} ms",
