@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Container, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.collection.collection import Collection, find_collection
-from rasterembed.collection.members import collection_of
+from rasterembed.collection.members import collection_of, is_member_id
 from rasterembed.collection.scene_row import QaVerdict
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.dataset import Dataset
@@ -169,14 +169,14 @@ class Cards:
         indexes = {key: info.version for key, info in self._store.find("indexes") if key.endswith("/index.json")}
         jobs: list[tuple[ViewKind, str, Callable[[], Card | None]]] = []
         for id, info in datasets.committed.items():
-            if collection_of(id) not in collections:
+            if not _is_scene(id, collections):
                 index = indexes.get(DatasetLayout(id).vector_index_info)
                 read = partial(self._kept_card, ViewKind.DATASETS, id, (info.size, info.version, index), _dataset_card)
                 if id in datasets.replaced:
                     read = partial(_replaced_card, self._store, id, datasets.replaced[id][1], read)
                 jobs.append((ViewKind.DATASETS, id, read))
         for id, (modified, key) in datasets.unfinished.items():
-            if collection_of(id) not in collections:
+            if not _is_scene(id, collections):
                 jobs.append((ViewKind.DATASETS, id, partial(_unfinished_card, self._store, id, modified, key)))
         for id, versions in collections.items():
             read = partial(self._kept_card, ViewKind.COLLECTIONS, id, versions, _collection_card)
@@ -202,6 +202,12 @@ class Cards:
             running = running_run(self._store, CollectionLayout(id)) is not None
             card = card.model_copy(update={"progress": Progress(shards=None, done=card.scenes or 0, running=running)})
         return card
+
+
+def _is_scene(id: str, collections: Container[str]) -> bool:
+    """Return whether a dataset is a scene of one of the collections."""
+    collection_id = collection_of(id)
+    return collection_id is not None and collection_id in collections and is_member_id(collection_id, id)
 
 
 def _card_or_problem(kind: ViewKind, id: str, read: Callable[[], Card | None]) -> Card | None:

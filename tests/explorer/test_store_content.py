@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
+from rasterembed.collection.members import member_id
 from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
@@ -221,6 +222,16 @@ def test_a_collection_has_its_dates_and_the_outline_of_its_scenes(world: World) 
     assert details["bbox"] == pytest.approx(list(shapely.union_all(outlines).bounds))
     assert details["prefect_url"] == "http://127.0.0.1:4200/artifacts/key/collection-survey"
     assert details["dimensions"] == DIMENSIONS
+
+
+def test_scenes_of_a_collection_have_no_cards_and_other_datasets_do(world: World) -> None:
+    write_survey(world)
+    scene = member_id("survey", "s3://bucket/scene.tif")
+    for name in (scene, "survey--mine", "other--mine"):
+        world.write(name)
+    shown = {card["id"] for card in world.get("/api/store")["datasets"]}
+    assert shown == {"first", "second", "survey--mine", "other--mine"}
+    assert world.get(f"/api/datasets/{scene}")["rows"] == 18
 
 
 def test_a_collection_whose_run_has_not_ended_shows_progress(world: World) -> None:

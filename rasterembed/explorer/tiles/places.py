@@ -31,15 +31,15 @@ _ROUNDING = 2
 
 
 class PlacedTile(BaseModel):
-    """A tile with its place on the map."""
+    """A tile with its place on the map. A tile of a collection's scene without a place on Earth has no place."""
 
     model_config = ConfigDict(frozen=True)
 
     dataset_id: str
     tile_id: str
-    lon: float
-    """Longitude of the middle of the outline, degrees. If the view has no place on Earth, the place is made up."""
-    lat: float
+    lon: float | None
+    """Longitude of the middle of the outline, degrees. A dataset without a place on Earth has a made-up place."""
+    lat: float | None
     """Latitude of the middle of the outline, degrees."""
     valid_fraction: float
     """Share of valid pixels."""
@@ -57,7 +57,7 @@ class PlacedTile(BaseModel):
     """Width of the window, px."""
     height: int
     """Height of the window, px."""
-    geometry: dict[str, Any]
+    geometry: dict[str, Any] | None
     """Outline as a GeoJSON geometry."""
 
 
@@ -99,10 +99,10 @@ def tiles_at(table: TileTable, lon: float, lat: float, passing: NDArray[np.bool_
     place = Place(lon, lat)
     # The antimeridian is both edges of the map.
     lons = [-180.0, 180.0] if abs(place.east) == 180.0 else [place.east]
-    numbers = np.unique(np.concatenate([_near(table, lon, lat) for lon in lons]))[:_MOST_CANDIDATES]
+    numbers = np.unique(np.concatenate([_near(table, lon, lat) for lon in lons]))
     if passing is not None:
         numbers = numbers[passing[numbers]]
-    rows = _rows(table, numbers)
+    rows = _rows(table, numbers[:_MOST_CANDIDATES])
     found: dict[str, dict[str, Any]] = {}
     for row in place.covered_by(rows):
         found.setdefault(row["dataset_id"], row)
@@ -195,7 +195,9 @@ def _placed(table: TileTable, rows: Sequence[dict[str, Any]]) -> list[PlacedTile
     tiles = []
     for row, outline in zip(rows, _outlines(table, rows), strict=True):
         scene = table.scenes[table.dataset[row["number"]]]
-        lon, lat = _middle(outline)
+        # A footprint in a file may be missing, or empty.
+        has_place = outline is not None and not outline.is_empty
+        lon, lat = _middle(outline) if has_place else (None, None)
         values = {name: row[name] for name in PlacedTile.model_fields if name in row and name != "geometry"}
         tiles.append(
             PlacedTile(
@@ -204,7 +206,7 @@ def _placed(table: TileTable, rows: Sequence[dict[str, Any]]) -> list[PlacedTile
                 acquired=scene.acquired,
                 cloud_cover=scene.cloud_cover,
                 scene=scene.source,
-                geometry=shapely.geometry.mapping(outline),
+                geometry=shapely.geometry.mapping(outline) if has_place else None,
                 **values,
             )
         )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import shapely
 from starlette.testclient import TestClient
 
+from rasterembed.collection_pipeline import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.explorer.app import create_app
+from rasterembed.explorer.settings import ExplorerSettings
 from tests.explorer.tiles.conftest import SCENES, World
 
 
@@ -33,3 +36,13 @@ def test_an_unknown_tile_is_a_clear_problem(client: TestClient) -> None:
         answer = client.get(f"/api/datasets/town/tile/{path}")
         assert answer.status_code == 404
         assert answer.json()["type"] == "unknown-tile"
+
+
+def test_a_tile_of_a_scene_without_a_place_on_earth_has_no_place(world: World) -> None:
+    rebuild_collection(world.store, "unplaced", datasets=["nowhere"])
+    with TestClient(create_app(ExplorerSettings(store=world.store)), base_url="http://127.0.0.1") as service:
+        answer = service.get("/api/collections/unplaced/tile/nowhere/r000001_c000002")
+    assert answer.status_code == 200, answer.text
+    tile = answer.json()
+    assert (tile["dataset_id"], tile["tile_id"]) == ("nowhere", "r000001_c000002")
+    assert tile["lon"] is tile["lat"] is tile["geometry"] is None
