@@ -61,10 +61,11 @@ async def _drawing_slot(request: Request, explorer: UsedExplorer) -> AsyncIterat
         yield
 
 
-SEARCH_SLOT = Depends(_search_slot)
+# With the scope `function`, a slot is free before the answer is sent. A client that reads slowly holds no slot.
+SEARCH_SLOT = Depends(_search_slot, scope="function")
 """For `dependencies=[SEARCH_SLOT]` of an endpoint that compares vectors or runs the model."""
 
-DRAWING_SLOT = Depends(_drawing_slot)
+DRAWING_SLOT = Depends(_drawing_slot, scope="function")
 """For `dependencies=[DRAWING_SLOT]` of an endpoint that reads pixels or draws."""
 
 

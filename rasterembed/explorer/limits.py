@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
+import anyio
+from anyio.to_thread import run_sync
 from fastapi import Request
 
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import Limits
+
+T = TypeVar("T")
+
+_WAITING_THREADS = 32
+"""Number of threads in which requests wait for colours. FastAPI runs all other work in 40 threads. If requests waited in
+these, a few people with a large view could keep the service from answering anything."""
 
 
 class Slots:
@@ -61,9 +70,14 @@ class Slots:
 
 
 class WorkLimits:
-    """The slots of the service: one group for searches, one for pictures, and one for uploads."""
+    """The slots of the service: one group for searches, one for pictures, and one for uploads; and threads that wait."""
 
     def __init__(self, limits: Limits) -> None:
         self.searches = Slots(limits.searches, limits.wait_s)
         self.drawings = Slots(limits.drawings, limits.wait_s)
         self.uploads = Slots(limits.uploads, limits.wait_s)
+        self._waiting = anyio.CapacityLimiter(_WAITING_THREADS)
+
+    async def wait_in_thread(self, wait: Callable[[], T]) -> T:
+        """Return the result of a function that mostly waits. It runs in a thread that does nothing else."""
+        return await run_sync(wait, limiter=self._waiting)

@@ -48,7 +48,7 @@ _BODY = {
 @router.post("/{kind}/{id}/images", responses=responses(404, 409, 413, 502), openapi_extra=_BODY)
 def upload_image(
     # FastAPI reads the parameters in this order. A client that sends its image slowly must not keep searches waiting.
-    data: Annotated[bytes, Depends(_image_bytes)],
+    data: Annotated[bytes, Depends(_image_bytes, scope="function")],
     slot: Annotated[None, SEARCH_SLOT],
     view: UsedView,
 ) -> UploadedImage:

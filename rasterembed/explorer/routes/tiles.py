@@ -133,17 +133,20 @@ async def map_tile(
     at = MapTile.of(z, x, y)
     with _problems():
         # The colours are waited for without a slot, so the rasters are drawn meanwhile.
-        await run_in_threadpool(lambda: layers_of(view).colouring(choice, _PICTURE_WAIT_S))
+        await explorer.work.wait_in_thread(lambda: layers_of(view).colouring(choice, _PICTURE_WAIT_S))
         async with explorer.work.drawings.slot(request):
             draw = partial(layers_of(view).draw, at, choice, where, _PICTURE_WAIT_S)
             return await run_in_threadpool(picture.response, "image/png", draw)
 
 
 @router.get("/{kind}/{id}/legend", responses=responses(404, 409, 502))
-def legend(view: UsedView, choice: ChosenColour) -> RampLegend | ClassesLegend | RgbLegend:
+async def legend(
+    view: UsedView, explorer: UsedExplorer, choice: ChosenColour
+) -> RampLegend | ClassesLegend | RgbLegend:
     """Return which value or class each colour stands for. It waits until the colours are computed."""
     with _problems():
-        return layers_of(view).colouring(choice, _LEGEND_WAIT_S).legend
+        colouring = await explorer.work.wait_in_thread(lambda: layers_of(view).colouring(choice, _LEGEND_WAIT_S))
+        return colouring.legend
 
 
 @router.get(

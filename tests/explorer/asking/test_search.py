@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import shapely
 from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.explorer.app import create_app
 from rasterembed.explorer.asking.requests import MAX_CORNERS, MAX_EXAMPLES, MAX_K, MAX_SCENES
+from rasterembed.explorer.settings import ExplorerSettings, Limits
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query, Where
 from rasterembed.store.object_store import ObjectStore
@@ -169,6 +174,35 @@ def test_many_clients_at_once_get_the_answers_of_one(service: TestClient, store:
     alone = list(map(ask, bodies))
     with ThreadPoolExecutor(10) as threads:
         assert list(threads.map(ask, bodies)) == alone
+
+
+def test_a_client_that_reads_slowly_does_not_stop_others(store: ObjectStore) -> None:
+    app = create_app(ExplorerSettings.read(store=store, device="cpu", limits=Limits(searches=1, wait_s=5)))
+    body = {"query": {"tile": tile_names(store, "first")[3]}}
+
+    async def ask() -> list[int]:
+        sends, reads = asyncio.Event(), asyncio.Event()
+
+        async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_slowly(message: Message) -> None:
+                sends.set()
+                await reads.wait()
+                await send(message)
+
+            await app(scope, receive, send_slowly)
+
+        async def search(asgi: ASGIApp) -> int:
+            transport = httpx.ASGITransport(asgi)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
+                return (await client.post("/api/datasets/first/search", json=body)).status_code
+
+        slow_search = asyncio.create_task(search(slow))
+        await sends.wait()
+        status = await search(app)
+        reads.set()
+        return [status, await slow_search]
+
+    assert asyncio.run(ask()) == [200, 200]
 
 
 WRONG: dict[str, tuple[Any, str]] = {

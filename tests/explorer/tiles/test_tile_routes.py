@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import matplotlib
 import numpy as np
 import pytest
@@ -23,6 +26,8 @@ from rasterembed.errors import RasterEmbedError
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.map_tile import SIDE
 from rasterembed.explorer.settings import ExplorerSettings
+from rasterembed.explorer.tiles.colouring import Colouring
+from rasterembed.explorer.tiles.layers import TileLayers
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher
@@ -421,3 +426,31 @@ def test_the_quality_of_a_collection_shows_outliers_and_repetitions(tmp_path: Pa
         for name, rgb in zip(tiles.dataset, found, strict=True):
             kind = 1 if name in outliers else 2 if name == "scene-07" else 0
             assert "#{:02x}{:02x}{:02x}".format(*rgb[:3]) == colours[kind][0]
+
+
+def test_requests_that_wait_for_colours_do_not_stop_others(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished = threading.Event()
+    compute = TileLayers.colouring
+
+    def wait(layers: TileLayers, *arguments: Any) -> Colouring:
+        assert finished.wait(60)
+        return compute(layers, *arguments)
+
+    monkeypatch.setattr(TileLayers, "colouring", wait)
+    app = create_app(ExplorerSettings(store=world.store))
+
+    async def ask() -> None:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
+            # More requests than FastAPI has threads.
+            paths = ["tiles/0/0/0.png?colour=validity", "legend?colour=validity"] * 30
+            waiting = [asyncio.create_task(client.get(f"/api/datasets/town/{path}")) for path in paths]
+            try:
+                await asyncio.sleep(0.5)
+                async with asyncio.timeout(20):
+                    assert (await client.get("/api/datasets/town")).status_code == 200
+            finally:
+                finished.set()
+            assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200] * len(paths)
+
+    asyncio.run(ask())
