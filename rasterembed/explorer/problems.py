@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_terminal
 from rasterembed.options_model import reason_of
+from rasterembed.store.local_cache import without_local_folders
 from rasterembed.store.object_store import ObjectStore
 
 log = logging.getLogger("uvicorn.error")
@@ -135,19 +136,22 @@ def problem_of(error: Exception) -> ProblemError:
     Args:
         error: an error that a person can correct, or any other error. Of another error, only the log has the details.
     """
+    text = without_local_folders(str(error))
+    if text != str(error):
+        log.warning("a request failed: %s", error)  # The page does not show the path.
     match error:
         case ProblemError():
             return error
         case StoreUnavailableError():
-            return ProblemError(503, ProblemType.STORE_UNAVAILABLE, str(error), {"Retry-After": "3"})
+            return ProblemError(503, ProblemType.STORE_UNAVAILABLE, text, {"Retry-After": "3"})
         case ObjectMissingError():
-            return ProblemError(404, ProblemType.MISSING, str(error))
+            return ProblemError(404, ProblemType.MISSING, text)
         case StoreError():
-            return ProblemError(502, ProblemType.STORE_REFUSED, str(error))
+            return ProblemError(502, ProblemType.STORE_REFUSED, text)
         case DataError():
-            return ProblemError(409, ProblemType.NOT_USABLE, str(error))
+            return ProblemError(409, ProblemType.NOT_USABLE, text)
         case UsageError():
-            return ProblemError(422, ProblemType.WRONG_REQUEST, str(error))
+            return ProblemError(422, ProblemType.WRONG_REQUEST, text)
         case _:
             log.error("a request failed: %s", one_line(error), exc_info=error)
             return ProblemError(

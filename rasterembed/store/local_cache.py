@@ -26,6 +26,23 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rasterembed"
 
 
+def without_local_folders(text: str) -> str:
+    """Return a text without the paths of the cache folder and of the folder for unfinished files.
+
+    A person at another machine cannot use these paths, and they tell the name of the user.
+
+    Example:
+        >>> without_local_folders(f"{cache_folder()}/explorer: the disk is full")
+        '<cache folder>/explorer: the disk is full'
+    """
+    shown = text.replace(str(cache_folder()), "<cache folder>")
+    return shown.replace(str(_usual_scratch_folder()), "<temporary folder>")
+
+
+def _usual_scratch_folder() -> Path:
+    return Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}"
+
+
 def scratch_folder() -> Path:
     """Return the folder for unfinished files, and create it if necessary. Only this user can read and write it.
 
@@ -36,7 +53,7 @@ def scratch_folder() -> Path:
     Raises:
         StoreError: if the folder cannot be created.
     """
-    path = Path(tempfile.gettempdir()) / f"rasterembed-{os.getuid()}"
+    path = _usual_scratch_folder()
     with os_errors(str(path)):
         try:
             path.mkdir(mode=0o700)

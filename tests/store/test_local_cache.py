@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from rasterembed.store import local_cache
-from rasterembed.store.local_cache import scratch_folder, temporary_folder
+from rasterembed.store.local_cache import scratch_folder, temporary_folder, without_local_folders
 
 
 @pytest.fixture
@@ -124,3 +124,12 @@ def test_the_temporary_folder_of_a_killed_process_is_removed_and_that_of_a_runni
     with temporary_folder("table") as folder:
         assert not left.exists()
     assert not folder.exists()
+
+
+def test_texts_for_others_do_not_have_the_paths_of_local_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with temporary_folder("table") as folder:
+        text = f"{folder}/a and {tmp_path}/cache/rasterembed/b and {tmp_path}/store"
+        assert without_local_folders(text) == (
+            f"<temporary folder>/{folder.name}/a and <cache folder>/b and {tmp_path}/store"
+        )

@@ -87,6 +87,18 @@ def test_a_restarted_service_knows_the_image(service: TestClient, photo: Dataset
     assert pairs(again) == pairs(service.post("/api/datasets/photo/search", json=body).json())
 
 
+def test_the_page_does_not_show_the_paths_of_the_service(
+    service: TestClient, photo: Dataset, own_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = own_cache / "rasterembed/explorer/images"
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(own_cache)
+    response = service.post("/api/datasets/photo/images", content=chip("PNG"))
+    assert (response.status_code, response.json()["type"]) == (502, "store-refused")
+    assert response.json()["detail"].startswith("<cache folder>/explorer/images: it is not a folder of this user")
+    assert str(folder) in caplog.text
+
+
 def test_an_image_that_is_gone_is_a_problem_that_asks_for_it_again(
     service: TestClient, photo: Dataset, own_cache: Path
 ) -> None:
