@@ -17,8 +17,8 @@ from rasterembed.explorer.settings import Limits
 T = TypeVar("T")
 
 _WAITING_THREADS = 32
-"""Number of threads in which requests wait for colours. FastAPI runs all other work in 40 threads. If requests waited in
-these, a few people with a large view could keep the service from answering anything."""
+"""Number of threads in which requests wait for colours. FastAPI runs all other work in 40 threads. If requests waited
+in these, a few people with a large view could keep the service from answering anything."""
 
 
 class Slots:
@@ -70,7 +70,7 @@ class Slots:
 
 
 class WorkLimits:
-    """The slots of the service: one group for searches, one for pictures, and one for uploads; and threads that wait."""
+    """The slots of the service for searches, for pictures and for uploads, and the threads in which requests wait."""
 
     def __init__(self, limits: Limits) -> None:
         self.searches = Slots(limits.searches, limits.wait_s)

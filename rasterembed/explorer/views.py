@@ -8,10 +8,11 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import shapely
 
@@ -143,7 +144,7 @@ class View:
             if known is not None:
                 self._members.move_to_end(dataset_id)
                 return known
-        if not any(scene.dataset_id == dataset_id for scene in self.scenes):
+        if dataset_id not in self.keep("ids", lambda: frozenset(scene.dataset_id for scene in self.scenes)):
             raise self._unknown_member(dataset_id)
         opened = Dataset.open(self.store, dataset_id, ALL_STATES)
         with self._lock:
@@ -243,7 +244,6 @@ class _Entry:
     """Time when the store was last asked for the version, by the clock `time.monotonic`."""
     is_current: bool = True
     """Whether new requests get this view."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Views:
@@ -258,7 +258,8 @@ class Views:
     def __init__(self, store: ObjectStore, limits: Limits = Limits(), device: Device = "auto") -> None:
         self._store, self._limits, self._device = store, limits, device
         self._lock = threading.Lock()
-        self._opening: dict[tuple[ViewKind, str], OneAtATime] = {}
+        self._opening: WeakValueDictionary[tuple[ViewKind, str], OneAtATime] = WeakValueDictionary()
+        """Locks of views that are being opened. A lock exists as long as a request holds it or waits for it."""
         self._entries: OrderedDict[tuple[ViewKind, str], _Entry] = OrderedDict()
 
     @contextmanager
@@ -283,12 +284,9 @@ class Views:
     def close(self) -> None:
         """Close all views."""
         with self._lock:
-            entries = list(self._entries.values())
-            self._entries.clear()
-        for entry in entries:
-            entry.is_current = False
-            if not entry.users:
-                entry.view.close()
+            keys = list(self._entries)
+        for key in keys:
+            self._retire(key)
 
     def _enter(self, kind: ViewKind, id: str) -> _Entry:
         """Return the entry of a view with its present content, and count the request as its user."""
@@ -312,8 +310,6 @@ class Views:
             except BaseException as error:
                 if isinstance(error, ProblemError):  # The view does not exist any more.
                     self._retire(key)
-                    with self._lock:
-                        self._opening.pop(key, None)
                 if known is not None:
                     self._leave(known)
                 raise

@@ -126,7 +126,7 @@ def test_the_temporary_folder_of_a_killed_process_is_removed_and_that_of_a_runni
     assert not folder.exists()
 
 
-def test_texts_for_others_do_not_have_the_paths_of_local_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_texts_for_others_have_no_path_of_local_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with temporary_folder("table") as folder:
         text = f"{folder}/a and {tmp_path}/cache/rasterembed/b and {tmp_path}/store"
