@@ -4,11 +4,20 @@ import {colour, imageryShown, k, opacity, outlinesShown, position, query, swipe,
 import {readUrl, writeUrl} from './url.ts';
 import type {SharedState} from './url.ts';
 
-/** Whether the change under way comes from the map's movement only, or from the URL itself. */
-let quiet = 0;
-/** Shortest time between two changes of the URL by the map, in milliseconds: browsers refuse too many. */
+/** Shortest time between two changes of the URL by a movement, in milliseconds: browsers refuse too many. */
 const PAUSE = 300;
+/** Longest pause within one pull of a slider, in milliseconds. */
+const PULL = 1000;
+/** Parameters of the URL that sliders set. Each pull sets them many times. */
+const SLIDERS = ['k', 'valid', 'cloud', 'since', 'until'];
+
+/** Number of changes under way that get no entry in the history, because they come from the URL or from the page. */
+let quiet = 0;
+/** URL that the last entry of the history gets when the timer ends. */
+let pending: string | null = null;
 let timer: number | undefined;
+/** Names of the parameters that the last change of a slider changed, and its time. */
+let pulled = {names: '', time: -PULL};
 
 function currentState(): SharedState {
     return {
@@ -32,6 +41,35 @@ function choicesOf(text: string): string {
     return parameters.toString();
 }
 
+/** Return the names of the parameters that differ between two texts, in the order of the alphabet. */
+function changedNames(before: string, after: string): string[] {
+    const [old, now] = [new URLSearchParams(before), new URLSearchParams(after)];
+    const names = [...new Set([...old.keys(), ...now.keys()])];
+    return names.filter((name) => old.getAll(name).join('\n') !== now.getAll(name).join('\n')).sort();
+}
+
+/** Return whether a change of the choices goes on with the pull of a slider that made the last entry of the history. */
+function goesOn(before: string, after: string): boolean {
+    const names = changedNames(before, after);
+    const time = performance.now();
+    const isSlider = names.every((name) => SLIDERS.includes(name));
+    const isSame = isSlider && names.join() === pulled.names && time - pulled.time < PULL;
+    pulled = {names: isSlider ? names.join() : '', time};
+    return isSame;
+}
+
+function replaceUrl(): void {
+    clearTimeout(timer);
+    if (pending !== null) history.replaceState(history.state, '', pending);
+    pending = null;
+}
+
+/** Drop the change of the URL that waits for the timer. */
+function dropPending(): void {
+    clearTimeout(timer);
+    pending = null;
+}
+
 /** Set all signals from the URL. */
 function applyUrl(): void {
     const state = readUrl(location.search);
@@ -53,6 +91,7 @@ function applyUrl(): void {
 
 /**
  * Read the URL, then follow: a choice adds an entry to the history, and a movement of the map replaces the last one.
+ * A whole pull of a slider is one choice.
  *
  * Args:
  *     restored: Called after "back" or "forward" has set the signals.
@@ -60,17 +99,27 @@ function applyUrl(): void {
 export function followHistory(restored: () => void): void {
     applyUrl();
     addEventListener('popstate', () => {
-        clearTimeout(timer);
+        dropPending();
+        pulled = {names: '', time: -PULL};
         applyUrl();
         restored();
     });
     effect(() => {
         const text = writeUrl(currentState());
-        if (quiet > 0 || text === location.search) return;
-        clearTimeout(timer);
+        if (quiet > 0) return;
         const url = `${location.pathname}${text}`;
-        if (choicesOf(text) !== choicesOf(location.search)) history.pushState(null, '', url);
-        else timer = window.setTimeout(() => history.replaceState(null, '', url), PAUSE);
+        const before = choicesOf(pending === null ? location.search : pending.slice(location.pathname.length));
+        const now = choicesOf(text);
+        if (before !== now && !goesOn(before, now)) {
+            // The entry before keeps its last place of the map.
+            replaceUrl();
+            history.pushState(null, '', url);
+            return;
+        }
+        dropPending();
+        if (text === location.search) return;
+        pending = url;
+        timer = window.setTimeout(replaceUrl, PAUSE);
     });
 }
 
@@ -79,5 +128,6 @@ export function withoutEntry(change: () => void): void {
     quiet += 1;
     batch(change);
     quiet -= 1;
+    dropPending();
     history.replaceState(history.state, '', `${location.pathname}${writeUrl(currentState())}`);
 }

@@ -1,23 +1,27 @@
 /** Start the page. */
 import {render} from 'preact';
-import {loadStore, loadView, restoreTheme} from './actions.ts';
+import {closeLightbox, loadStore, loadView, restoreTheme} from './actions.ts';
 import {App} from './components/App.tsx';
 import {followHeat} from './heat.ts';
 import {followHistory} from './history.ts';
 import {followExamples} from './known_tiles.ts';
+import {showWorld} from './map/camera.ts';
 import {followViewWhileDrawing} from './map/drawing.ts';
 import {followProgress} from './progress.ts';
 import {clearAnswer} from './search_actions.ts';
 import {followSheet} from './sheet.ts';
+import {position, viewKey} from './state.ts';
 import 'maplibre-gl-css';
 import './styles/theme.css';
 import './styles/controls.css';
 
 restoreTheme();
 followHistory(() => {
-    // The answer belongs to the choices before. The new one follows when the view is loaded.
+    // The answer and the dialogs belong to the choices before. The new answer follows when the view is loaded.
     clearAnswer();
+    closeLightbox();
     void loadView();
+    if (!viewKey.value && !position.value) showWorld();
 });
 const root = document.getElementById('app');
 if (root) render(<App />, root);
