@@ -1,14 +1,14 @@
 /** What a person can ask: search, refine, filter, similarity of all tiles. */
 import {batch} from '@preact/signals';
 import * as api from './api.ts';
-import type {QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
+import type {ExportFormat, QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
 import {rememberHits, rememberTiles} from './known_tiles.ts';
 import {cancel, load} from './loading.ts';
 import {flyTo} from './map/camera.ts';
 import type {DrawnShape} from './map/draw_tool.ts';
 import {dateAt} from './map/swipe.ts';
 import {problemFrom} from './problems.ts';
-import {details, notice, tilesAtClick, upload} from './search_state.ts';
+import {details, exporting, notice, tilesAtClick, upload} from './search_state.ts';
 import {
     IDLE,
     NO_QUERY,
@@ -31,7 +31,7 @@ import type {QueryState, WhereState} from './state.ts';
 /** Time from the last change of a filter to its search, in milliseconds. A slider changes many times a second. */
 const PAUSE = 200;
 /** Largest size of an image in bytes. The service refuses more. */
-const LARGEST_IMAGE = 20_000_000;
+const LARGEST_IMAGE = 20 * 1024 ** 2;
 
 export type ExampleRole = 'like' | 'unlike';
 
@@ -49,7 +49,7 @@ export function queryBody(state: QueryState): QueryBody {
     return body;
 }
 
-export function whereBody(state: WhereState): WhereBody {
+function whereBody(state: WhereState): WhereBody {
     const body: WhereBody = {};
     if (state.bbox) body.bbox = state.bbox;
     if (state.polygon) body.polygon = state.polygon;
@@ -92,11 +92,19 @@ function searchSoon(): void {
     timer = window.setTimeout(() => void searchAgain(), PAUSE);
 }
 
-/** Change the query, and ask it. */
+/** Change the query, and ask it. A click or an image that the service has not answered yet is older, and is dropped. */
 function ask(change: QueryState): void {
+    dropStarts();
     notice.value = null;
     query.value = change;
     void searchAgain();
+}
+
+/** End what would begin a search when the service answers: a click on the map, or an image on its way. */
+function dropStarts(): void {
+    click.abort();
+    sending.abort();
+    upload.value = {state: 'idle'};
 }
 
 /** Ask for the neighbours of one tile; examples that refined the query before are dropped. */
@@ -188,24 +196,37 @@ export async function searchImage(file: File): Promise<void> {
     sending = new AbortController();
     const {signal} = sending;
     if (file.size > LARGEST_IMAGE) {
-        upload.value = {state: 'failed', text: `${file.name} has more than 20 MB. Cut out the part to search for.`};
+        upload.value = {state: 'failed', text: `${file.name} has more than 20 MiB. Cut out the part to search for.`};
         return;
     }
     upload.value = {state: 'running', name: file.name};
     try {
         const image = await api.uploadImage(key, file, signal);
         if (signal.aborted || viewKey.value !== key) return;
-        const old = uploadedImage.value;
-        if (old) URL.revokeObjectURL(old.preview);
         batch(() => {
-            upload.value = {state: 'idle'};
-            uploadedImage.value = {...image, preview: URL.createObjectURL(file), name: file.name};
+            showUploaded({...image, preview: URL.createObjectURL(file), name: file.name});
             tilesAtClick.value = [];
             ask({...NO_QUERY, image: image.image});
         });
     } catch (error) {
         if (!signal.aborted) upload.value = {state: 'failed', text: problemFrom(error).message};
     }
+}
+
+/** Take an uploaded image into the state, or none. The browser then frees the preview of the image before. */
+export function showUploaded(image: typeof uploadedImage.value): void {
+    const old = uploadedImage.value;
+    uploadedImage.value = image;
+    if (old) URL.revokeObjectURL(old.preview);
+}
+
+/** Return the answer as a file of a format, with the name that the service proposes for it; null if no view is open. */
+export async function exportAnswer(
+    format: ExportFormat,
+    signal: AbortSignal,
+): Promise<{file: Blob; name: string} | null> {
+    const key = viewKey.value;
+    return key && api.exportAnswer(key, searchBody(), format, signal);
 }
 
 /** Show a message beside the query, and read it to people who do not see it. */
@@ -216,8 +237,7 @@ export function say(text: string): void {
 
 /** Hide everything that belongs to the query so far: the answer, what was clicked, and what was said about it. */
 export function clearAnswer(): void {
-    click.abort();
-    sending.abort();
+    dropStarts();
     clearTimeout(timer);
     cancel(answer);
     cancel(similarity);
@@ -228,7 +248,7 @@ export function clearAnswer(): void {
         details.value = null;
         notice.value = null;
         tilesAtClick.value = [];
-        upload.value = {state: 'idle'};
+        exporting.value = false;
     });
 }
 

@@ -1,9 +1,9 @@
 /** What the searching side of the page shows beside the shared state: it is not in the URL, and ends with the page. */
 import {signal} from '@preact/signals';
-import type {HitProperties, Tile} from './api.ts';
+import type {Tile} from './api.ts';
 
-/** The tile whose details are shown: one of the answer, or one that was clicked. */
-export const details = signal<Tile | HitProperties | null>(null);
+/** Name of the tile whose details are shown: one of the answer, or one that was clicked. */
+export const details = signal<string | null>(null);
 
 /** Whether the dialog for exports is open. */
 export const exporting = signal(false);

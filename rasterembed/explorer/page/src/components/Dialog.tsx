@@ -5,12 +5,13 @@ import {IconButton} from './IconButton.tsx';
 interface Properties {
     title: string;
     onClose: () => void;
+    onKeyDown?: (event: KeyboardEvent) => void;
     children: ComponentChildren;
     class?: string;
 }
 
 /** A modal dialog. The browser keeps the focus in it, and closes it with Escape; a click beside it closes it too. */
-export function Dialog({title, onClose, children, class: more = ''}: Properties) {
+export function Dialog({title, onClose, onKeyDown, children, class: more = ''}: Properties) {
     const element = useRef<HTMLDialogElement>(null);
     const heading = useId();
     useEffect(() => {
@@ -31,6 +32,11 @@ export function Dialog({title, onClose, children, class: more = ''}: Properties)
                 event.preventDefault();
                 onClose();
             }}
+            onClose={() => {
+                // Browsers may close a dialog without the event "cancel", for example at the second Escape.
+                if (element.current) onClose();
+            }}
+            onKeyDown={onKeyDown}
             onClick={(event) => {
                 if (event.target === element.current) onClose();
             }}

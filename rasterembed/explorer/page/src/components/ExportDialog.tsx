@@ -1,10 +1,9 @@
 import {useSignal} from '@preact/signals';
-import * as api from '../api.ts';
+import {useEffect, useRef} from 'preact/hooks';
 import type {ApiProblem, ExportFormat} from '../api.ts';
-import {problemFrom} from '../problems.ts';
-import {searchBody} from '../search_actions.ts';
+import {isAbort, problemFrom} from '../problems.ts';
+import {exportAnswer} from '../search_actions.ts';
 import {exporting} from '../search_state.ts';
-import {viewKey} from '../state.ts';
 import {CopyButton} from './CopyButton.tsx';
 import {Dialog} from './Dialog.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';
@@ -25,17 +24,18 @@ function OpenDialog() {
     const busy = useSignal<ExportFormat | null>(null);
     const problem = useSignal<ApiProblem | null>(null);
     const program = useSignal<{text: string; name: string} | null>(null);
+    const request = useRef(new AbortController());
+    // A file that comes after the dialog was closed is not wanted any more.
+    useEffect(() => () => request.current.abort(), []);
     const run = async (format: ExportFormat): Promise<void> => {
-        const key = viewKey.value;
-        if (!key) return;
         busy.value = format;
         problem.value = null;
         try {
-            const {file, name} = await api.exportAnswer(key, searchBody(), format);
-            if (format === 'python') program.value = {text: await file.text(), name};
-            else save(file, name);
+            const found = await exportAnswer(format, request.current.signal);
+            if (found && format === 'python') program.value = {text: await found.file.text(), name: found.name};
+            else if (found) save(found.file, found.name);
         } catch (error) {
-            problem.value = problemFrom(error);
+            if (!isAbort(error)) problem.value = problemFrom(error);
         }
         busy.value = null;
     };

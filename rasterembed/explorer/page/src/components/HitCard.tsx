@@ -73,7 +73,7 @@ export function HitCard({hit, active}: Props) {
                     aria-label={`Details of tile ${rank}`}
                     title="Details"
                     onClick={() => {
-                        details.value = hit.properties;
+                        details.value = hit.id;
                     }}
                 >
                     <Icon name="more" size={14} />

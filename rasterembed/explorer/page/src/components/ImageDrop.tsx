@@ -57,6 +57,6 @@ function invitation(): {title: string; about: string} {
         return {title: 'No search by image here', about: 'The service does not have the model of this view.'};
     return {
         title: 'Drop the image to search with it',
-        about: 'PNG, JPEG, TIFF or WebP, at most 20 MB. It should show about as much ground as a tile.',
+        about: 'PNG, JPEG, TIFF or WebP, at most 20 MiB. It should show about as much ground as a tile.',
     };
 }

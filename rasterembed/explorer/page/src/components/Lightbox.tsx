@@ -12,15 +12,17 @@ export function Lightbox() {
     if (place === null || !picture) return null;
     const move = (steps: number): void => openLightbox((place + steps + pictures.length) % pictures.length);
     return (
-        <Dialog title={picture.title} onClose={closeLightbox} class="lightbox">
-            <div
-                class="lightbox-stage"
-                onKeyDown={(event) => {
-                    if (event.key === 'ArrowLeft') move(-1);
-                    if (event.key === 'ArrowRight') move(1);
-                }}
-            >
-                <img src={picture.url} alt={picture.title} />
+        <Dialog
+            title={picture.title}
+            onClose={closeLightbox}
+            onKeyDown={(event) => {
+                if (event.key === 'ArrowLeft') move(-1);
+                if (event.key === 'ArrowRight') move(1);
+            }}
+            class="lightbox"
+        >
+            <div class="lightbox-stage">
+                <img key={picture.url} src={picture.url} alt={picture.title} />
                 {pictures.length > 1 && (
                     <div class="lightbox-steps">
                         <IconButton icon="left" label="Picture before" onClick={() => move(-1)} />

@@ -86,7 +86,7 @@ function StartTile({name}: {name: string}) {
                                 label="Details of the tile"
                                 class="quiet small"
                                 onClick={() => {
-                                    details.value = known;
+                                    details.value = name;
                                 }}
                             />
                         </>
@@ -121,6 +121,8 @@ function StartImage({digest}: {digest: string}) {
 function Preview({url}: {url: string}) {
     return (
         <img
+            // A new picture gets a new element: the one before may be hidden.
+            key={url}
             class="thumbnail"
             src={url}
             alt=""

@@ -12,6 +12,8 @@ export function Thumbnail({name}: {name: string}) {
     if (url === null || failed.value === url) return <span class="thumbnail">no picture</span>;
     return (
         <img
+            // A new picture gets a new element. An old element shows its old picture until the new one is loaded.
+            key={url}
             class="thumbnail"
             src={url}
             alt=""

@@ -1,9 +1,8 @@
 import {useEffect, useRef} from 'preact/hooks';
-import type {HitProperties, Tile} from '../api.ts';
 import {centreOnMap, flyToTile} from '../map/flights.ts';
 import {searchTile, toggleExample} from '../search_actions.ts';
 import {details} from '../search_state.ts';
-import {knownTiles, nameOfTile, query} from '../state.ts';
+import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {CopyButton} from './CopyButton.tsx';
 import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
@@ -12,16 +11,15 @@ import './TileDetails.css';
 
 /** Everything that is known about one tile, and what can be done with it. */
 export function TileDetails() {
-    const tile = details.value;
-    return tile ? <OpenDetails key={nameOfTile(tile)} tile={tile} /> : null;
+    const name = details.value;
+    return name === null ? null : <OpenDetails key={name} name={name} />;
 }
 
 function close(): void {
     details.value = null;
 }
 
-function OpenDetails({tile}: {tile: Tile | HitProperties}) {
-    const name = nameOfTile(tile);
+function OpenDetails({name}: {name: string}) {
     const panel = useRef<HTMLElement>(null);
     useEffect(() => {
         const before = document.activeElement;
@@ -30,8 +28,10 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
             if (before instanceof HTMLElement && before.isConnected) before.focus();
         };
     }, []);
-    const known = knownTiles.value.get(name) ?? null;
-    const outline = known?.geometry ?? null;
+    const tile = knownTiles.value.get(name);
+    // Rank and similarity are those of the answer on the page: a newer answer has others, or lacks the tile.
+    const hit = valueOf(answer.value)?.features.find(({id}) => id === name)?.properties;
+    if (tile === undefined) return null;
     return (
         <section
             ref={panel}
@@ -72,8 +72,8 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
                         <Icon name="unlike" size={12} />
                         Less like this
                     </button>
-                    {centreOnMap(tile, outline) && (
-                        <button type="button" class="button small" onClick={() => flyToTile(tile, outline)}>
+                    {centreOnMap(tile, tile.geometry) && (
+                        <button type="button" class="button small" onClick={() => flyToTile(tile, tile.geometry)}>
                             <Icon name="target" size={14} />
                             Show
                         </button>
@@ -81,7 +81,7 @@ function OpenDetails({tile}: {tile: Tile | HitProperties}) {
                     <CopyButton text={name} label="Copy the id" />
                 </div>
                 <dl>
-                    {propertiesOf(tile).map(([title, text]) => (
+                    {propertiesOf({...hit, ...tile}).map(([title, text]) => (
                         <div key={title}>
                             <dt>{title}</dt>
                             <dd>{text}</dd>
@@ -108,7 +108,7 @@ const TITLES: Record<string, string> = {
 };
 
 /** Return the names and the values of a tile's properties, as text. Outlines are left out. */
-function propertiesOf(tile: Tile | HitProperties): [string, string][] {
+function propertiesOf(tile: Record<string, unknown>): [string, string][] {
     return Object.entries(tile)
         .filter(([name, value]) => name !== 'geometry' && value !== null && value !== undefined)
         .map(([name, value]) => [TITLES[name] ?? name.replaceAll('_', ' '), valueText(name, value)]);
