@@ -5,8 +5,9 @@ import type {ViewDetails, ViewKey} from './api.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
 import {fitBbox, showWorld, zoomOf} from './map/camera.ts';
-import {clearAnswer, searchAgain} from './search_actions.ts';
+import {clearAnswer, searchAgain, showUploaded} from './search_actions.ts';
 import {
+    HEAT,
     IDLE,
     NO_COLOUR,
     NO_QUERY,
@@ -24,7 +25,6 @@ import {
     store,
     swipe,
     theme,
-    uploadedImage,
     valueOf,
     view,
     viewKey,
@@ -49,22 +49,26 @@ function firstColour({bbox, colours, min_zoom}: ViewDetails): string {
     return isNear ? NO_COLOUR : (colours[0]?.name ?? NO_COLOUR);
 }
 
-/** Load the view that the state names, with its legend and its answer. The position of the map stays if the URL had one. */
+/** Load the view that the state names, with its legend and its answer. The position of the map stays if the URL has one. */
 export async function loadView(): Promise<void> {
     const key = viewKey.value;
+    const before = valueOf(view.peek());
     cancel(legend);
+    // Until the view is loaded, no legend of another view may be taken for its own.
+    if (legend.value.state === 'loading' || !isSame(before, key)) legend.value = IDLE;
     if (!key) {
         cancel(view);
         view.value = IDLE;
         return;
     }
-    const before = valueOf(view.peek());
     const details = await load(view, (signal) => api.getView(key, signal), isSame(before, key));
     if (!details || !isSame(viewKey.value, key)) return;
     status.value = `${details.id} is open.`;
     withoutEntry(() => {
         const known = details.colours.some(({name}) => name === colour.value);
         if (!known && colour.value !== NO_COLOUR) colour.value = firstColour(details);
+        const days = new Set(details.dates.map(({date}) => date));
+        if (swipe.value && !(days.has(swipe.value.left) && days.has(swipe.value.right))) swipe.value = null;
     });
     if (position.value === null && details.bbox) fitBbox(details.bbox, false);
     void loadLegend();
@@ -76,9 +80,9 @@ function forgetView(): void {
     clearAnswer();
     query.value = NO_QUERY;
     where.value = NO_WHERE;
-    uploadedImage.value = null;
-    similarity.value = IDLE;
+    showUploaded(null);
     legend.value = IDLE;
+    lightbox.value = null;
     swipe.value = null;
     colour.value = null;
     position.value = null;
@@ -108,12 +112,12 @@ export async function loadLegend(): Promise<void> {
     const key = viewKey.value;
     const name = colour.value;
     const heat = valueOf(similarity.value)?.similarity ?? null;
-    if (!key || !name || name === NO_COLOUR || (name === 'similarity' && !heat)) {
+    if (!key || !name || name === NO_COLOUR || (name === HEAT && !heat)) {
         cancel(legend);
         legend.value = IDLE;
         return;
     }
-    await load(legend, (signal) => api.getLegend(key, name, name === 'similarity' ? heat : null, signal), false);
+    await load(legend, (signal) => api.getLegend(key, name, name === HEAT ? heat : null, signal), false);
 }
 
 export function setColour(name: string): void {
@@ -155,8 +159,9 @@ const THEME_KEY = 'rasterembed-explorer-theme';
 
 /** Choose light or dark, or follow the system. The choice stays in this browser. */
 export function setTheme(value: Theme): void {
-    theme.value = value;
+    // The map follows the signal, and reads its new colours from the style sheet: so the page changes first.
     document.documentElement.dataset['theme'] = value;
+    theme.value = value;
     try {
         if (value === 'system') localStorage.removeItem(THEME_KEY);
         else localStorage.setItem(THEME_KEY, value);

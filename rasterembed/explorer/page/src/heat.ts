@@ -5,9 +5,7 @@ import * as api from './api.ts';
 import {cancel, load} from './loading.ts';
 import {problemFrom} from './problems.ts';
 import {queryBody} from './search_actions.ts';
-import {IDLE, colour, hasQuery, openView, query, similarity, valueOf, viewKey} from './state.ts';
-
-export const HEAT = 'similarity';
+import {HEAT, IDLE, NO_COLOUR, colour, hasQuery, openView, query, similarity, valueOf, viewKey} from './state.ts';
 
 /** Shortest time between two checks whether the service still knows the similarity, in milliseconds. */
 const CHECK_PAUSE = 3000;
@@ -22,7 +20,10 @@ export function showHeat(shown: boolean): void {
         if (colour.value !== HEAT) before = colour.value;
         setColour(HEAT);
     } else {
-        setColour(before ?? openView.value?.colours.find(({name}) => name !== HEAT)?.name ?? 'none');
+        // The colour before may be one of another view.
+        const others = openView.value?.colours.filter(({name}) => name !== HEAT) ?? [];
+        const isKnown = before === NO_COLOUR || others.some(({name}) => name === before);
+        setColour((isKnown ? before : others[0]?.name) ?? NO_COLOUR);
     }
 }
 

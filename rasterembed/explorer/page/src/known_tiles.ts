@@ -45,7 +45,9 @@ export function followExamples(): () => void {
             asked.add(name);
             // Without the outline, only its drawing on the map is missing. The search says what is wrong with the tile.
             void api.getTile(view, name).then(
-                (found) => rememberTiles([found]),
+                (found) => {
+                    if (openView.peek()?.v === view.v) rememberTiles([found]);
+                },
                 () => undefined,
             );
         }

@@ -72,6 +72,8 @@ export function followProgress(): void {
                 if (problem.isAway) pause = BUSY;
             }
         }
+        // While the question was under way, the timer may have been set again.
+        clearTimeout(timer);
         timer = window.setTimeout(() => void ask(), pause);
     };
     // Another request may have found out first that the service is away.

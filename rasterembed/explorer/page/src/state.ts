@@ -79,6 +79,8 @@ export const NO_WHERE: WhereState = {
 export const DEFAULT_K = 24;
 /** Name of the colour that shows no coloured tiles. */
 export const NO_COLOUR = 'none';
+/** Name of the colour that shows the similarity of all tiles to the query. */
+export const HEAT = 'similarity';
 export const DEFAULT_OPACITY = 0.7;
 
 export const store = signal<Loadable<StoreAnswer>>({state: 'loading'});

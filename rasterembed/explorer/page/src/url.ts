@@ -1,6 +1,7 @@
 /** The state as the parameters of the page's URL, and back. What comes from a URL is checked like any other input. */
 import type {Polygon} from 'geojson';
 import type {Bbox, Pick, ViewKey, ViewKind} from './api.ts';
+import {MOST_CORNERS} from './map/area.ts';
 import {DEFAULT_K, DEFAULT_OPACITY} from './state.ts';
 import type {Position, QueryState, SwipeState, WhereState} from './state.ts';
 
@@ -20,11 +21,9 @@ export interface SharedState {
 }
 
 /** Most tiles of an answer. The service refuses more. */
-export const LARGEST_K = 500;
+const LARGEST_K = 500;
 /** Most tiles of `like` or `unlike` that are taken from a URL. The service refuses more. */
 const MOST_EXAMPLES = 100;
-/** Most corners of a polygon that are taken from a URL. */
-const MOST_CORNERS = 200;
 const LONGEST_NAME = 512;
 const KINDS: readonly ViewKind[] = ['datasets', 'collections'];
 const PICKS: readonly Pick[] = ['all', 'latest', 'clearest'];

@@ -1,5 +1,5 @@
-import {HEAT, loadHeat, showHeat} from '../heat.ts';
-import {colour, hasQuery, openView, similarity} from '../state.ts';
+import {loadHeat, showHeat} from '../heat.ts';
+import {HEAT, colour, hasQuery, openView, similarity} from '../state.ts';
 import {ProblemNotice} from './ProblemNotice.tsx';
 import {Switch} from './Switch.tsx';
 

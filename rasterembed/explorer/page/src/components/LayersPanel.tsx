@@ -2,14 +2,12 @@ import {useId} from 'preact/hooks';
 import {loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {outlinesTruncated} from '../map/footprints.ts';
-import {NO_COLOUR, colour, hasQuery, imageryProblem, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
+import {HEAT, NO_COLOUR, colour, hasQuery, imageryProblem, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
 import {LegendView} from './LegendView.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';
 import {Slider} from './Slider.tsx';
 import {Switch} from './Switch.tsx';
 import './LayersPanel.css';
-
-const SIMILARITY = 'similarity';
 
 /** What the map shows: the rasters, the coloured tiles with their legend, the outlines. */
 export function LayersPanel({details}: {details: ViewDetails}) {
@@ -29,8 +27,8 @@ export function LayersPanel({details}: {details: ViewDetails}) {
                 <select id={id} class="select" value={chosen} onChange={(event) => setColour(event.currentTarget.value)}>
                     <option value={NO_COLOUR}>None</option>
                     {details.colours.map(({name, label}) => (
-                        <option key={name} value={name} disabled={name === SIMILARITY && !hasQuery.value}>
-                            {name === SIMILARITY && !hasQuery.value ? `${label} (click a tile first)` : label}
+                        <option key={name} value={name} disabled={name === HEAT && !hasQuery.value}>
+                            {name === HEAT && !hasQuery.value ? `${label} (click a tile first)` : label}
                         </option>
                     ))}
                 </select>

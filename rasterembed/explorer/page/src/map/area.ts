@@ -2,7 +2,7 @@
 import type {Polygon, Position} from 'geojson';
 import type {Bbox} from '../api.ts';
 
-/** Largest number of corners of a drawn polygon. A URL holds as many. */
+/** Largest number of corners of a polygon that is drawn, or that is taken from a URL. */
 export const MOST_CORNERS = 200;
 
 /** Mean radius of the Earth in kilometres. */

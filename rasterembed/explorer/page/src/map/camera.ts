@@ -64,7 +64,7 @@ export function zoomOf(bbox: Bbox): number {
     return Math.min(DEEPEST_FIT, fittingZoom(bbox, clientWidth - 2 * MARGIN, clientHeight - 2 * MARGIN));
 }
 
-/** Move to a place in degrees. The zoom stays if it is left out and is close enough. */
+/** Move to a place in degrees. The zoom stays if it is left out. */
 export function flyTo(lon: number, lat: number, zoom?: number): void {
     whenMap((value) => {
         const center: [number, number] = [lon, lat];

@@ -6,9 +6,11 @@ import * as api from '../api.ts';
 import type {Bbox, Card, Hit, Parameters} from '../api.ts';
 import {detailOf} from '../problems.ts';
 import {
+    HEAT,
     NO_COLOUR,
     answer,
     colour,
+    hasQuery,
     hoveredHit,
     imageryProblem,
     imageryShown,
@@ -74,17 +76,39 @@ function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () =>
             imageryProblem.value = null;
             showRaster(map, 'imagery', isShown ? imagerySource(view, api.imageryUrl(view, view.v, since, until)) : null);
         }),
-        effect(() => {
-            const view = openView.value;
-            const name = colour.value;
-            const heat = name === 'similarity' ? (valueOf(similarity.value)?.similarity ?? null) : null;
-            // The legend comes when the colours are computed, which can take seconds. Map tiles are asked for after it.
-            const isReady = valueOf(legend.value)?.colour === name;
-            const isShown = view && name && name !== NO_COLOUR && isReady && (name !== 'similarity' || heat);
-            showRaster(map, 'tiles', isShown ? tilesSource(view, api.tilesUrl(view, view.v, name, heat, filters())) : null);
-            if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
-        }),
+        followColour(map, filters),
     ];
+}
+
+/** Return the effect that shows the coloured tiles. */
+function followColour(map: MapLibreMap, filters: () => Parameters): () => void {
+    /** Name of the colour that the map shows now. */
+    let painted: string | null = null;
+    return effect(() => {
+        const view = openView.value;
+        const name = colour.value;
+        const heat = name === HEAT ? (valueOf(similarity.value)?.similarity ?? null) : null;
+        const isWanted = view !== null && name !== null && name !== NO_COLOUR;
+        // The legend comes when the colours are computed, which can take seconds. Map tiles are asked for after it.
+        const isReady = valueOf(legend.value)?.colour === name && (name !== HEAT || heat !== null);
+        if (isWanted && isReady) {
+            showRaster(map, 'tiles', tilesSource(view, api.tilesUrl(view, view.v, name, heat, filters())));
+            painted = name;
+        } else if (!isWanted || !isComing(name, painted)) {
+            showRaster(map, 'tiles', null);
+            painted = null;
+        }
+        if (map.getLayer('tiles')) map.setPaintProperty('tiles', 'raster-opacity', opacity.value);
+    });
+}
+
+/**
+ * Return whether the map keeps the colour `painted` because another colour `name` is on its way: a map without any colour
+ * in between would flicker. The similarity to an older query is never kept.
+ */
+function isComing(name: string, painted: string | null): boolean {
+    if (name !== HEAT) return legend.value.state !== 'failed';
+    return painted !== HEAT && hasQuery.value && similarity.value.state !== 'failed' && legend.value.state !== 'failed';
 }
 
 /** Say why the rasters cannot be drawn, for example because a raster is gone. */

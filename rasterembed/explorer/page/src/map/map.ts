@@ -44,7 +44,7 @@ function followPosition(map: MapLibreMap): () => void {
         position.value = {lon: lng, lat, zoom: map.getZoom()};
         own = false;
     };
-    // The first movement is the map's own place in the world: the URL names a place only after a person chose one.
+    // A map that has not moved shows the world, and the URL then names no place.
     map.on('moveend', read);
     return effect(() => {
         const target = position.value;
