@@ -10,12 +10,9 @@ interface Properties {
     text: string;
     /** Called while the knob moves. */
     onInput: (value: number) => void;
-    /** Called when the knob comes to rest. */
-    onChange?: (value: number) => void;
-    disabled?: boolean;
 }
 
-export function Slider({label, min, max, step, value, text, onInput, onChange, disabled}: Properties) {
+export function Slider({label, min, max, step, value, text, onInput}: Properties) {
     const id = useId();
     const input = useRef<HTMLInputElement>(null);
     const filled = max > min ? ((value - min) / (max - min)) * 100 : 0;
@@ -32,10 +29,8 @@ export function Slider({label, min, max, step, value, text, onInput, onChange, d
                 max={max}
                 step={step}
                 value={value}
-                disabled={disabled}
                 aria-valuetext={text}
                 onInput={(event) => onInput(event.currentTarget.valueAsNumber)}
-                onChange={(event) => onChange?.(event.currentTarget.valueAsNumber)}
             />
         </div>
     );

@@ -1,5 +1,6 @@
 import {datesOf} from '../dates.ts';
 import {datesText} from '../filters.ts';
+import {counted} from '../format.ts';
 import {showDate} from '../search_actions.ts';
 import {openView, where} from '../state.ts';
 import {Icon} from './Icon.tsx';
@@ -95,7 +96,7 @@ function Ticks({
                 <span
                     key={date}
                     class="timeline-tick"
-                    title={`${date}: ${scenes} scenes`}
+                    title={`${date}: ${counted(scenes, 'scene')}`}
                     data-chosen={(since === null || date >= since) && (until === null || date <= until)}
                     ref={(tick) => {
                         if (tick === null) return;
