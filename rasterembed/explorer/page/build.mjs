@@ -22,7 +22,8 @@ const COMMON = {
     absWorkingDir: HERE,
     bundle: true,
     format: 'esm',
-    target: ['es2022', 'chrome111', 'firefox115', 'safari16.4'],
+    // The style sheet needs light-dark(), which Chrome 123, Firefox 120 and Safari 17.5 have.
+    target: ['es2022', 'chrome123', 'firefox120', 'safari17.5'],
     jsx: 'automatic',
     jsxImportSource: 'preact',
     logLevel: 'warning',

@@ -35,8 +35,13 @@ const VARIABLES: Record<keyof MapColours, string> = {
 
 /** Return the colours of the current theme. */
 export function mapColours(): MapColours {
-    const style = getComputedStyle(document.documentElement);
-    const entries = Object.entries(VARIABLES).map(([name, variable]) => [name, style.getPropertyValue(variable).trim()]);
+    // A variable holds the colours of both themes. Only a property of an element has one of them.
+    const probe = document.body.appendChild(document.createElement('span'));
+    const entries = Object.entries(VARIABLES).map(([name, variable]) => {
+        probe.style.color = `var(${variable})`;
+        return [name, getComputedStyle(probe).color];
+    });
+    probe.remove();
     return Object.fromEntries(entries) as unknown as MapColours;
 }
 
