@@ -1,4 +1,5 @@
 /** Numbers and places of tiles as text for people. */
+import {wrapLongitude} from './map/angles.ts';
 
 /** Return a similarity with four decimals. Near tiles of one scene often differ only in the third one. */
 export function similarityText(similarity: number): string {
@@ -8,11 +9,14 @@ export function similarityText(similarity: number): string {
 /** Return a place in degrees, such as `60.196° N, 24.920° E`; three decimals are about 100 m. A tile without a place on Earth is named by its id. */
 export function placeText(tile: {lon: number | null; lat: number | null; tile_id: string}): string {
     if (tile.lon === null || tile.lat === null) return tile.tile_id;
-    return `${degreesText(tile.lat, 'N', 'S')}, ${degreesText(tile.lon, 'E', 'W')}`;
+    return positionText(tile.lon, tile.lat, 3);
 }
 
-function degreesText(degrees: number, positive: string, negative: string): string {
-    return `${Math.abs(degrees).toFixed(3)}° ${degrees < 0 ? negative : positive}`;
+/** Return a position in degrees as people read it, such as `47.12345° N, 8.54321° E`. */
+export function positionText(lon: number, lat: number, digits = 5): string {
+    const half = (value: number, positive: string, negative: string): string =>
+        `${Math.abs(value).toFixed(digits)}° ${value < 0 ? negative : positive}`;
+    return `${half(lat, 'N', 'S')}, ${half(wrapLongitude(lon), 'E', 'W')}`;
 }
 
 /** Return the last part of a tile's name `dataset_id/tile_id`. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {boxCentre, boxPolygon, fittingZoom, positionText} from '../src/map/shapes.ts';
+import {boxCentre, boxPolygon, fittingZoom} from '../src/map/shapes.ts';
+import {positionText} from '../src/texts.ts';
 
 test('the whole Earth fills the square of zoom 0, and half of it that of zoom 1', () => {
     assert.equal(fittingZoom([-180, -85.0511, 180, 85.0511], 512, 512), 0);

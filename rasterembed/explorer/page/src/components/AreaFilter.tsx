@@ -1,5 +1,6 @@
 import {sizeText} from '../map/area.ts';
 import {startDrawing, takeVisibleArea} from '../map/drawing.ts';
+import type {DrawKind} from '../map/draw_tool.ts';
 import {boxPolygon} from '../map/shapes.ts';
 import {setArea} from '../search_actions.ts';
 import {drawing, where} from '../state.ts';
@@ -25,24 +26,8 @@ export function AreaFilter() {
                 </div>
             )}
             <div class="strip-message-actions">
-                <button
-                    type="button"
-                    class="button small"
-                    aria-pressed={drawing.value === 'box'}
-                    onClick={() => startDrawing('box')}
-                >
-                    <Icon name="box" size={14} />
-                    {bbox ? 'Draw again' : 'Draw a box'}
-                </button>
-                <button
-                    type="button"
-                    class="button small"
-                    aria-pressed={drawing.value === 'polygon'}
-                    onClick={() => startDrawing('polygon')}
-                >
-                    <Icon name="polygon" size={14} />
-                    {polygon ? 'Draw again' : 'Polygon'}
-                </button>
+                <DrawButton kind="box" label={bbox ? 'Draw again' : 'Draw a box'} />
+                <DrawButton kind="polygon" label={polygon ? 'Draw again' : 'Polygon'} />
                 <button
                     type="button"
                     class="button small"
@@ -54,5 +39,19 @@ export function AreaFilter() {
                 </button>
             </div>
         </div>
+    );
+}
+
+function DrawButton({kind, label}: {kind: DrawKind; label: string}) {
+    return (
+        <button
+            type="button"
+            class="button small"
+            aria-pressed={drawing.value === kind}
+            onClick={() => startDrawing(kind)}
+        >
+            <Icon name={kind} size={14} />
+            {label}
+        </button>
     );
 }

@@ -1,6 +1,7 @@
 import type {ComponentChildren} from 'preact';
 import {useEffect, useId, useRef} from 'preact/hooks';
 import {IconButton} from './IconButton.tsx';
+import './Dialog.css';
 
 interface Properties {
     title: string;

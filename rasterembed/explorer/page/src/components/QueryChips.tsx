@@ -1,12 +1,11 @@
 import type {ComponentChildren} from 'preact';
 import {dayOf} from '../dates.ts';
 import {flyToTile} from '../map/flights.ts';
-import {positionText} from '../map/shapes.ts';
 import {removeStart, searchFrom, toggleExample} from '../search_actions.ts';
 import type {ExampleRole} from '../search_actions.ts';
 import {details, tilesAtClick} from '../search_state.ts';
 import {hasQuery, nameOfTile, query, selectedTile, uploadedImage} from '../state.ts';
-import {tileOf} from '../texts.ts';
+import {positionText, tileOf} from '../texts.ts';
 import {IconButton} from './IconButton.tsx';
 import {Thumbnail} from './Thumbnail.tsx';
 import './QueryChips.css';

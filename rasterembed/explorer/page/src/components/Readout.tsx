@@ -1,6 +1,6 @@
-import {positionText} from '../map/shapes.ts';
 import {mapBusy} from '../map/layers.ts';
 import {openView, pointer, position} from '../state.ts';
+import {positionText} from '../texts.ts';
 import './Readout.css';
 
 /** The place under the pointer, or the centre of the map, with the zoom. */

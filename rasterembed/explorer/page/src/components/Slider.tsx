@@ -1,4 +1,5 @@
 import {useEffect, useId, useRef} from 'preact/hooks';
+import './Slider.css';
 
 interface Properties {
     label: string;

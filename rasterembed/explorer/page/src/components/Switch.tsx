@@ -1,3 +1,5 @@
+import './Switch.css';
+
 interface Properties {
     label: string;
     checked: boolean;

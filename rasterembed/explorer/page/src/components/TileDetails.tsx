@@ -9,6 +9,8 @@ import {IconButton} from './IconButton.tsx';
 import {Thumbnail} from './Thumbnail.tsx';
 import './TileDetails.css';
 
+const ROLES = ['like', 'unlike'] as const;
+
 /** Everything that is known about one tile, and what can be done with it. */
 export function TileDetails() {
     const name = details.value;
@@ -54,24 +56,18 @@ function OpenDetails({name}: {name: string}) {
                         <Icon name="search" size={14} />
                         Search from here
                     </button>
-                    <button
-                        type="button"
-                        class="button small"
-                        aria-pressed={query.value.like.includes(name)}
-                        onClick={() => toggleExample(name, 'like')}
-                    >
-                        <Icon name="like" size={12} />
-                        More like this
-                    </button>
-                    <button
-                        type="button"
-                        class="button small"
-                        aria-pressed={query.value.unlike.includes(name)}
-                        onClick={() => toggleExample(name, 'unlike')}
-                    >
-                        <Icon name="unlike" size={12} />
-                        Less like this
-                    </button>
+                    {ROLES.map((role) => (
+                        <button
+                            key={role}
+                            type="button"
+                            class="button small"
+                            aria-pressed={query.value[role].includes(name)}
+                            onClick={() => toggleExample(name, role)}
+                        >
+                            <Icon name={role} size={12} />
+                            {role === 'like' ? 'More like this' : 'Less like this'}
+                        </button>
+                    ))}
                     {centreOnMap(tile, tile.geometry) && (
                         <button type="button" class="button small" onClick={() => flyToTile(tile, tile.geometry)}>
                             <Icon name="target" size={14} />

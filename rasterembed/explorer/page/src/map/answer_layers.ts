@@ -1,12 +1,13 @@
 /** What a search adds to the map beside the outlines of its tiles: ranks, liked and unliked tiles, and the sketch of a drawing. */
 import {effect} from '@preact/signals';
 import type {Feature, FeatureCollection} from 'geojson';
-import type {GeoJSONSource, Map as MapLibreMap} from 'maplibre-gl';
+import type {Map as MapLibreMap} from 'maplibre-gl';
 import {checkHeat} from '../heat.ts';
 import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {SKETCH} from './draw_tool.ts';
 import {centreOnMap} from './flights.ts';
 import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
+import {setData} from './vector_layers.ts';
 
 const NOTHING: FeatureCollection = {type: 'FeatureCollection', features: []};
 const LIKED = '#1a7f37';
@@ -113,8 +114,4 @@ function addSketchLayers(map: MapLibreMap): void {
             'circle-stroke-width': 2,
         },
     });
-}
-
-function setData(map: MapLibreMap, source: string, features: Feature[]): void {
-    map.getSource<GeoJSONSource>(source)?.setData({type: 'FeatureCollection', features});
 }

@@ -1,17 +1,13 @@
 /** The area of a search: a box or a polygon in longitude and latitude. */
 import type {Polygon, Position} from 'geojson';
 import type {Bbox} from '../api.ts';
+import {radians, wrapLongitude} from './angles.ts';
 
 /** Largest number of corners of a polygon that is drawn, or that is taken from a URL. */
 export const MOST_CORNERS = 200;
 
 /** Mean radius of the Earth in kilometres. */
 const RADIUS_KM = 6371.0;
-
-/** Return the longitude that is the same place and lies in [-180, 180). */
-function wrapLongitude(longitude: number): number {
-    return ((((longitude + 180) % 360) + 360) % 360) - 180;
-}
 
 /**
  * Return the box with two opposite corners.
@@ -60,10 +56,6 @@ export function squareKilometres(polygon: Polygon): number {
 export function sizeText(polygon: Polygon): string {
     const size = squareKilometres(polygon);
     return `${size.toLocaleString('en', {maximumSignificantDigits: size >= 1000 ? 6 : 3})} km²`;
-}
-
-function radians(degrees: number): number {
-    return (degrees * Math.PI) / 180;
 }
 
 /** Round to 6 decimals, about 0.1 m on the ground, so that the URL of the page stays short. */

@@ -1,5 +1,6 @@
 /** Moves of the map to tiles. */
 import type {Geometry, Position} from 'geojson';
+import {radians} from './angles.ts';
 import {flyTo, map} from './camera.ts';
 
 /** Part of the map's shorter side that a tile fills after a flight. */
@@ -43,8 +44,4 @@ function zoomFor(outline: Geometry | null): number | undefined {
 function spread(corners: Position[], axis: 0 | 1): number {
     const values = corners.map((corner) => corner[axis] ?? 0);
     return Math.max(...values) - Math.min(...values);
-}
-
-function radians(degrees: number): number {
-    return (degrees * Math.PI) / 180;
 }

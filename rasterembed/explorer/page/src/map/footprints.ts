@@ -6,6 +6,7 @@ import * as api from '../api.ts';
 import type {Bbox, Parameters} from '../api.ts';
 import {isAbort} from '../problems.ts';
 import {openView, outlinesShown, viewKey} from '../state.ts';
+import {wrapLongitude} from './angles.ts';
 import {setData} from './vector_layers.ts';
 
 /** Whether more outlines are in sight than the service sends. */
@@ -16,12 +17,11 @@ const PAUSE = 200;
 /** Return the box in sight. It is the whole Earth if the map shows all longitudes. */
 function boxInSight(map: MapLibreMap): Bbox {
     const bounds = map.getBounds();
-    const wrap = (lon: number): number => ((((lon + 180) % 360) + 360) % 360) - 180;
     const isWhole = bounds.getEast() - bounds.getWest() >= 360;
     return [
-        isWhole ? -180 : wrap(bounds.getWest()),
+        isWhole ? -180 : wrapLongitude(bounds.getWest()),
         Math.max(-90, bounds.getSouth()),
-        isWhole ? 180 : wrap(bounds.getEast()),
+        isWhole ? 180 : wrapLongitude(bounds.getEast()),
         Math.min(90, bounds.getNorth()),
     ];
 }

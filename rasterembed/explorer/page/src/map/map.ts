@@ -12,6 +12,7 @@ import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_styl
 import {WORLD, map as current, setMap} from './camera.ts';
 import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
+import type {ShownDates} from './layers.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 
 setWorkerUrl(builtFile('map-worker'));
@@ -56,7 +57,7 @@ function followPosition(map: MapLibreMap): () => void {
 }
 
 /** Return the dates that this map shows: those of the filter, or the date on the left of the divider. */
-function mainDates(): {since: string | null; until: string | null} {
+function mainDates(): ShownDates {
     const left = swipe.value?.left;
     return left === undefined ? where.value : {since: left, until: left};
 }

@@ -4,6 +4,7 @@ import {swipe} from '../state.ts';
 import {followAnswer} from './answer_layers.ts';
 import {mapColours} from './base_style.ts';
 import {followState} from './layers.ts';
+import type {ShownDates} from './layers.ts';
 import {addVectorLayers} from './vector_layers.ts';
 import {followTheme, makeMap} from './map.ts';
 
@@ -17,7 +18,7 @@ export function mountSecondMap(container: HTMLElement, main: MapLibreMap): () =>
     main.on('move', follow);
     second.once('style.load', () => {
         addVectorLayers(second, mapColours());
-        const dates = (): {since: string | null; until: string | null} => {
+        const dates = (): ShownDates => {
             const right = swipe.value?.right ?? null;
             return {since: right, until: right};
         };

@@ -81,8 +81,8 @@ export function vectorLayers(colours: MapColours): LayerSpecification[] {
     ];
 }
 
-/** Show features in a source. */
-export function setData(map: MapLibreMap, source: VectorSource, features: Feature[]): void {
+/** Show features in a source. The last two sources are those of `answer_layers.ts`. */
+export function setData(map: MapLibreMap, source: VectorSource | 'examples' | 'ranks', features: Feature[]): void {
     map.getSource<GeoJSONSource>(source)?.setData({type: 'FeatureCollection', features});
 }
 
