@@ -26,6 +26,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.errors import StoreUnavailableError
 from rasterembed.explorer import cards as cards_module
+from rasterembed.explorer import shared_failure
 from rasterembed.explorer import views as views_module
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.boxes import covering_box
@@ -337,21 +338,27 @@ def test_requests_that_wait_for_a_store_that_is_away_fail_together(
 ) -> None:
     world.write("town")
     asked: list[str] = []
-    first, all_wait = threading.Event(), threading.Event()
+    arrived: list[float] = []
+    all_arrived = threading.Event()
+
+    class Clock:
+        def monotonic(self) -> float:
+            """Return the time. Every request asks for it when it arrives."""
+            now = time.monotonic()
+            arrived.append(now)
+            if len(arrived) == 5:
+                all_arrived.set()
+            return now
 
     def no_answer(store: ObjectStore, key: str) -> None:
         asked.append(key)
-        first.set()
-        assert all_wait.wait(30)
+        assert all_arrived.wait(120)
         raise StoreUnavailableError("the server does not answer")
 
+    monkeypatch.setattr(shared_failure, "time", Clock())
     monkeypatch.setattr(ObjectStore, "describe_object", no_answer)
     with ThreadPoolExecutor(5) as pool:
-        answers = [pool.submit(world.service.get, "/api/datasets/town")]
-        assert first.wait(30)
-        answers += [pool.submit(world.service.get, "/api/datasets/town") for _ in range(4)]
-        time.sleep(0.3)  # The other requests reach the lock.
-        all_wait.set()
+        answers = [pool.submit(world.service.get, "/api/datasets/town") for _ in range(5)]
         assert [answer.result().status_code for answer in answers] == [503] * 5
     assert len(asked) == 1
 
