@@ -12,16 +12,14 @@ from pydantic import Field
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.command_store import open_command_store
 from rasterembed.errors import UsageError, os_errors
+from rasterembed.explorer.settings import DEFAULT_PORT, TOKEN_VARIABLE, ExplorerSettings
 from rasterembed.model.choice import Device
-
-_PORT = 8765
-_TOKEN_VARIABLE = "EXPLORER_TOKEN"
 
 
 def explore(
     root: str | None = None,
     host: str = "127.0.0.1",
-    port: Annotated[int, Field(ge=0, le=65_535)] = _PORT,
+    port: Annotated[int, Field(ge=0, le=65_535)] = DEFAULT_PORT,
     token_file: Path | None = None,
     allowed_host: tuple[str, ...] = (),
     frame_origin: tuple[str, ...] = (),
@@ -54,7 +52,6 @@ def explore(
     token = _read_token(token_file)
     # FastAPI, uvicorn and the searcher take a second to import, which would delay the help.
     from rasterembed.explorer.serving import serve
-    from rasterembed.explorer.settings import ExplorerSettings
 
     settings = ExplorerSettings.read(
         store=store,
@@ -78,7 +75,7 @@ def _read_token(file: Path | None) -> str | None:
         StoreError: if the file cannot be read.
     """
     if file is None:
-        return os.environ.get(_TOKEN_VARIABLE) or None
+        return os.environ.get(TOKEN_VARIABLE, "").strip() or None
     with os_errors(str(file)):
         text = file.read_text(errors="replace").strip()
     if not text:

@@ -21,7 +21,7 @@ from rasterembed.dataset.extent import outline
 from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished_plan
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, StoreUnavailableError, UsageError, one_line
+from rasterembed.errors import DataError, StoreUnavailableError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
 from rasterembed.explorer.problems import folder_is_away
@@ -30,7 +30,8 @@ from rasterembed.explorer.views import ViewKind, box_of
 from rasterembed.search.engines.engine import IndexUnusableError
 from rasterembed.search.index.description import read_any_index
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, DatasetLayout
+from rasterembed.store.known_collections import find_collection_objects
+from rasterembed.store.layout import INDEXES_FOLDER, CollectionLayout, DatasetLayout
 from rasterembed.store.lease import running_run
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
@@ -166,7 +167,7 @@ class Cards:
             raise folder_is_away(self._store)
         collections = _find_collections(self._store)
         datasets = find_datasets(self._store)
-        indexes = {key: info.version for key, info in self._store.find("indexes") if key.endswith("/index.json")}
+        indexes = {key: info.version for key, info in self._store.find(INDEXES_FOLDER)}
         jobs: list[tuple[ViewKind, str, Callable[[], Card | None]]] = []
         for id, info in datasets.committed.items():
             if not _is_scene(id, collections):
@@ -232,16 +233,11 @@ def _find_collections(store: ObjectStore) -> dict[str, tuple[str, ...]]:
     """Return the versions of the objects that a card shows, by the id of the collection. No object is read."""
     found: dict[str, list[str]] = {}
     described = set()
-    for key, info in store.find(COLLECTIONS_FOLDER):
-        id = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
-        try:
-            layout = CollectionLayout(id)
-        except UsageError:  # A person may have made a folder whose name is not a collection id.
-            continue
+    for layout, key, info in find_collection_objects(store):
         if key == layout.stac_collection:
-            described.add(id)
+            described.add(layout.collection_id)
         if key in (layout.stac_collection, layout.catalogue, layout.table, layout.vector_index_info):
-            found.setdefault(id, []).append(f"{key} {info.size} {info.version}")
+            found.setdefault(layout.collection_id, []).append(f"{key} {info.size} {info.version}")
     return {id: tuple(sorted(found[id])) for id in described}
 
 

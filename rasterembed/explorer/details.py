@@ -139,7 +139,7 @@ def _outline(
     if isinstance(view.content, Dataset):
         return outline(view.content.plan)
     if len(scenes) <= _OUTLINES:
-        geometry = view.content.catalogue.geometry()
+        geometry = view.content.catalogue.filter(states=set(SceneState) - {SceneState.FAILED}).geometry()
         placed = geometry[~(shapely.is_missing(geometry) | shapely.is_empty(geometry))]
         return shapely.union_all(placed) if len(placed) else None
     if bbox is None:

@@ -82,6 +82,8 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
+            # A browser that asks before the service has started waits, and another process cannot take the port.
+            listener.listen()
         except OSError:
             listener.close()
             raise

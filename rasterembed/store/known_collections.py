@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.unknown_id import unknown_id
 
 
@@ -14,16 +17,25 @@ def list_collections(store: ObjectStore) -> list[str]:
     Raises:
         StoreError: if the store refuses or does not answer.
     """
-    ids = []
-    for key, _ in store.find(COLLECTIONS_FOLDER):
+    found = find_collection_objects(store)
+    return sorted(layout.collection_id for layout, key, _ in found if key == layout.stac_collection)
+
+
+def find_collection_objects(store: ObjectStore) -> Iterator[tuple[CollectionLayout, str, ObjectInfo]]:
+    """Yield all objects in the folders of collections, with the layout of the collection and the key of the object.
+
+    A folder that a run has begun may have no `collection.json` yet. No object is read.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    for key, info in store.find(COLLECTIONS_FOLDER):
         name = key.removeprefix(f"{COLLECTIONS_FOLDER}/").partition("/")[0]
         try:
             layout = CollectionLayout(name)
         except UsageError:  # A person may have made a folder whose name is not a collection id.
             continue
-        if key == layout.stac_collection:
-            ids.append(name)
-    return sorted(ids)
+        yield layout, key, info
 
 
 def has_collection(store: ObjectStore, layout: CollectionLayout) -> bool:

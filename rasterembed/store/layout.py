@@ -15,7 +15,10 @@ DATASETS_FOLDER = "datasets"
 COLLECTIONS_FOLDER = "collections"
 """Folder that holds one folder for each collection."""
 
-OUTPUT_FOLDERS = (DATASETS_FOLDER, COLLECTIONS_FOLDER, "tiles", "embeddings", "qa", "indexes", "dead-letters")
+INDEXES_FOLDER = "indexes"
+"""Folder of the vector indexes of datasets."""
+
+OUTPUT_FOLDERS = (DATASETS_FOLDER, COLLECTIONS_FOLDER, "tiles", "embeddings", "qa", INDEXES_FOLDER, "dead-letters")
 """All folders in a root that runs and services write to."""
 
 QA_OVERVIEW = "qa-overview.html"
@@ -326,7 +329,7 @@ class DatasetLayout(Layout):
     @property
     def vector_index_folder(self) -> str:
         """Folder of the vector index."""
-        return f"indexes/{self.dataset_id}"
+        return f"{INDEXES_FOLDER}/{self.dataset_id}"
 
     def plan(self, fingerprint: str) -> str:
         """Return the key of a plan. With the plan, any process can compute any shard of the dataset."""

@@ -10,7 +10,7 @@ from PIL import Image as Pictures
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.explorer.imagery.open_rasters import OpenRaster
-from rasterembed.explorer.imagery.raster_place import Box, RasterPlace
+from rasterembed.explorer.imagery.raster_place import PixelBox, RasterPlace
 from rasterembed.explorer.imagery.reading import plan_reading
 from rasterembed.explorer.map_tile import SIDE, MapTile
 from rasterembed.raster.bilinear import Image
@@ -74,7 +74,7 @@ def _draw(pixels: Pixels, plan: Plan, place: RasterPlace, tile: MapTile) -> Draw
     return drawing
 
 
-def _draw_box(drawing: Drawing, box: Box, pixels: Pixels, plan: Plan, place: RasterPlace, tile: MapTile) -> None:
+def _draw_box(drawing: Drawing, box: PixelBox, pixels: Pixels, plan: Plan, place: RasterPlace, tile: MapTile) -> None:
     """Draw a part of a map tile."""
     profile, radiometry = plan.profile.original, plan.radiometry
     scale = place.scale(tile, box)

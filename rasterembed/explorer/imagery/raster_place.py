@@ -17,7 +17,7 @@ from rasterembed.explorer.map_tile import MAX_ZOOM, SIDE, MapTile, world_of
 from rasterembed.raster.georeference import Floats, Georeference
 from rasterembed.raster.place_net import places_on_net
 
-Box = tuple[int, int, int, int]
+PixelBox = tuple[int, int, int, int]
 """Left, top, right and bottom edge of a part of a map tile, px."""
 
 _MARGIN_PX = 2
@@ -72,7 +72,7 @@ class RasterPlace:
             low, high = self._parts.min(axis=0), self._parts.max(axis=0)
             self._parts = np.array([[low[0], low[1], high[2], high[3]]])
 
-    def boxes(self, tile: MapTile) -> list[Box]:
+    def boxes(self, tile: MapTile) -> list[PixelBox]:
         """Return the parts of a map tile that may show the raster. The list is empty if the raster is elsewhere."""
         edges = (self._parts * 2.0**tile.z - [tile.x, tile.y, tile.x, tile.y]) * SIDE
         low = np.clip(np.floor(edges[:, :2]) - _MARGIN_PX, 0, SIDE).astype(int)
@@ -80,7 +80,7 @@ class RasterPlace:
         seen = (low < high).all(axis=1)
         return [(int(a), int(b), int(c), int(d)) for (a, b), (c, d) in zip(low[seen], high[seen], strict=True)]
 
-    def scale(self, tile: MapTile, box: Box) -> float | None:
+    def scale(self, tile: MapTile, box: PixelBox) -> float | None:
         """Return the width of a map tile's pixel, in px of the raster. None if no place is on the raster's map.
 
         The width is the median at a few points of a box: at those inside the raster, if any point is.
@@ -98,7 +98,7 @@ class RasterPlace:
         chosen = known & inside if (known & inside).any() else known
         return math.sqrt(float(np.median(area[chosen]))) if chosen.any() else None
 
-    def positions(self, tile: MapTile, box: Box, scale: float) -> tuple[Floats, Floats]:
+    def positions(self, tile: MapTile, box: PixelBox, scale: float) -> tuple[Floats, Floats]:
         """Return the positions in the raster of all pixels of a box.
 
         Args:

@@ -33,7 +33,7 @@ _FILE: dict[int | str, dict[str, Any]] = {
 def export(view: UsedView, request: ExportRequest) -> Response:
     """Return a file with the answer of the same search, or a Python program that gives this answer."""
     images = ImageFolder()
-    # The program is also asked for here, so that a question with an error gives no program.
+    # The search runs for a program too. So a question with an error gives an error, and no program.
     answer = answer_of(view, images, request)
     if request.format is ExportFormat.PYTHON:
         image = None if request.query.image is None else images.path(request.query.image)

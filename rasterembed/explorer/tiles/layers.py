@@ -31,7 +31,7 @@ from rasterembed.explorer.tiles.drawing import empty_picture, picture_of
 from rasterembed.explorer.tiles.kept import Kept
 from rasterembed.explorer.tiles.legend import Colour, RampLegend
 from rasterembed.explorer.tiles.painting import top_shapes
-from rasterembed.explorer.tiles.quality import Quality, Skipped, quality_of
+from rasterembed.explorer.tiles.quality import QualityColours, Skipped, quality_of
 from rasterembed.explorer.tiles.tile_table import TileTable
 from rasterembed.search.batch.similarity import similarities
 from rasterembed.search.collection_searcher import CollectionSearcher
@@ -96,7 +96,7 @@ class TileLayers:
         # One thread: a computation uses all cores by itself.
         self._background = ThreadPoolExecutor(1, "colouring")
         self._lock = threading.Lock()
-        self._computed: dict[Hashable, Future[Colouring | Quality]] = {}
+        self._computed: dict[Hashable, Future[Colouring | QualityColours]] = {}
         self._quick: dict[Colour, Colouring] = {}
         self._similarities: Kept[Colouring] = Kept(_SIMILARITY_BYTES)
         self._masks: Kept[NDArray[np.bool_]] = Kept(_MASK_BYTES)
@@ -105,7 +105,7 @@ class TileLayers:
     def nbytes(self) -> int:
         """Memory of the layers in bytes, without the mapped files."""
         with self._lock:
-            done: list[Colouring | Quality] = list(self._quick.values())
+            done: list[Colouring | QualityColours] = list(self._quick.values())
             done += [future.result() for future in self._computed.values() if _succeeded(future)]
         kept = self._similarities.nbytes + self._masks.nbytes
         return self.table.nbytes + sum(colouring.nbytes for colouring in done) + kept
@@ -147,10 +147,10 @@ class TileLayers:
         assert isinstance(result, Colouring)
         return result
 
-    def quality(self, wait_s: float) -> Quality:
+    def quality(self, wait_s: float) -> QualityColours:
         """Return the quality of all tiles. See `colouring` for the errors."""
         result = self._wait(Colour.QA, lambda: quality_of(self.table), wait_s)
-        assert isinstance(result, Quality)
+        assert isinstance(result, QualityColours)
         return result
 
     def add_similarity(self, query: Query) -> FoundSimilarity:
@@ -228,7 +228,9 @@ class TileLayers:
             return class_colouring(self.table, choice.classes)
         return pca_colouring(self.table)
 
-    def _wait(self, key: Hashable, compute: Callable[[], Colouring | Quality], wait_s: float) -> Colouring | Quality:
+    def _wait(
+        self, key: Hashable, compute: Callable[[], Colouring | QualityColours], wait_s: float
+    ) -> Colouring | QualityColours:
         """Return a computed object. The computation begins with the first request, and again after an error."""
         with self._lock:
             future = self._computed.get(key)
@@ -242,5 +244,5 @@ class TileLayers:
             raise NotReadyError from error
 
 
-def _succeeded(future: Future[Colouring | Quality]) -> bool:
+def _succeeded(future: Future[Colouring | QualityColours]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

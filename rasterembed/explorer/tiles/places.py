@@ -133,7 +133,7 @@ def _near(table: TileTable, lon: float, lat: float) -> NDArray[np.int64]:
     """Return the numbers of the tiles whose bounds contain a place, and of a few more."""
     x, y = to_world(np.array([lon]), np.array([lat]))
     left, top = int(x[0]) - _ROUNDING, int(y[0]) - _ROUNDING
-    shapes = table.shapes.meeting(left, top, left + 2 * _ROUNDING, top + 2 * _ROUNDING)
+    shapes = table.shapes.intersecting(left, top, left + 2 * _ROUNDING, top + 2 * _ROUNDING)
     return table.shapes.tile[shapes].astype(np.int64)
 
 
@@ -154,7 +154,7 @@ def footprints_json(
     inside = np.zeros(table.count, bool)
     for low, high in [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]:
         x, y = to_world(np.array([low, high]), np.array([north, south]))
-        inside[table.shapes.tile[table.shapes.meeting(int(x[0]), int(y[0]), int(x[1]), int(y[1]))]] = True
+        inside[table.shapes.tile[table.shapes.intersecting(int(x[0]), int(y[0]), int(x[1]), int(y[1]))]] = True
     if passing is not None:
         inside &= passing
     numbers = np.flatnonzero(inside)

@@ -52,7 +52,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Quality:
+class QualityColours:
     """The colours of embedded and of skipped tiles by their quality."""
 
     embedded: Colouring
@@ -66,7 +66,7 @@ class Quality:
         return self.embedded.nbytes + skipped.shapes.nbytes + skipped.scene.nbytes + skipped.colouring.nbytes
 
 
-def quality_of(table: TileTable) -> Quality:
+def quality_of(table: TileTable) -> QualityColours:
     """Return the quality of all tiles. The tile indexes are read for the skipped tiles.
 
     Raises:
@@ -82,7 +82,7 @@ def quality_of(table: TileTable) -> Quality:
     classes = [*embedded.legend.classes, *skipped.colouring.legend.classes]
     shown = [one for one in classes if one.tiles]
     legend = ClassesLegend(colour=Colour.QA, label=Colour.QA.label, classes=shown, note=" ".join(notes))
-    return Quality(Colouring(embedded.codes, embedded.palette, legend), skipped)
+    return QualityColours(Colouring(embedded.codes, embedded.palette, legend), skipped)
 
 
 def _embedded(table: TileTable) -> tuple[Colouring, list[str]]:

@@ -223,10 +223,10 @@ class Shapes:
         rings = (self.rings.x, self.rings.y, self.rings.starts, self.rings.tile)
         return sum(array.nbytes for array in (*own, *rings)) + 4 * self.count
 
-    def meeting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
-        """Return the numbers of the shapes whose bounds meet a box in world coordinates."""
+    def intersecting(self, left: float, top: float, right: float, bottom: float) -> NDArray[np.int64]:
+        """Return the numbers of the shapes whose bounds intersect a box in world coordinates."""
         found = [level.near(left, top, right, bottom) for level in self.levels]
         numbers: NDArray[np.int64] = np.concatenate([np.empty(0, np.int64), *found])
-        meets = (self.west[numbers] <= right) & (self.east[numbers] >= left)
-        meets &= (self.north[numbers] <= bottom) & (self.south[numbers] >= top)
-        return numbers[meets]
+        found_in = (self.west[numbers] <= right) & (self.east[numbers] >= left)
+        found_in &= (self.north[numbers] <= bottom) & (self.south[numbers] >= top)
+        return numbers[found_in]
