@@ -61,46 +61,35 @@ button { margin-top: 1rem; border: 0; background: var(--accent); color: var(--on
 """
 """Style sheet of the sign-in page. It is a file, because the security policy allows no style in the page."""
 
-_FORM = """\
+_DOCUMENT = """\
 <!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Sign in to the explorer</title>
+<title>{title}</title>
 <link rel="stylesheet" href="sign-in.css">
 </head>
 <body>
 <main>
-<h1>Sign in to the explorer</h1>
-<form method="post" action="sign-in">
-<label for="token">Token</label>
-<input id="token" name="token" type="password" autocomplete="current-password" required autofocus{described}>
-{problem}<input type="hidden" name="next" value="{state}">
-<button type="submit">Sign in</button>
-</form>
+<h1>{title}</h1>
+{content}
 </main>
 </body>
 </html>
 """
 
+_FORM = """\
+<form method="post" action="sign-in">
+<label for="token">Token</label>
+<input id="token" name="token" type="password" autocomplete="current-password" required autofocus{described}>
+{problem}<input type="hidden" name="next" value="{state}">
+<button type="submit">Sign in</button>
+</form>"""
+
 _USED = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>This address was used already</title>
-<link rel="stylesheet" href="sign-in.css">
-</head>
-<body>
-<main>
-<h1>This address was used already</h1>
-<p>The address signs one browser in once, within ten minutes. Run the cell of the notebook again for a new one.</p>
-</main>
-</body>
-</html>
-"""
+<p>The address signs one browser in once, within ten minutes.
+Run the cell of the notebook again for a new one.</p>"""
 
 
 class SignIn:
@@ -219,8 +208,8 @@ def sign_in_form(state: str, *, is_wrong: bool = False) -> Response:
     """
     problem = '<p class="problem" id="problem" role="alert">This token is wrong. Try again.</p>\n' if is_wrong else ""
     described = ' aria-invalid="true" aria-describedby="problem"' if is_wrong else ""
-    text = _FORM.format(state=escape_html(f"?{state}"), problem=problem, described=described)
-    return Response(text, 401 if is_wrong else 200, media_type="text/html; charset=utf-8")
+    form = _FORM.format(state=escape_html(f"?{state}"), problem=problem, described=described)
+    return _document("Sign in to the explorer", form, 401 if is_wrong else 200)
 
 
 def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
@@ -263,11 +252,16 @@ def enter(sign_in: SignIn, request: Request, code: str, next: str) -> Response:
     """
     is_new = sign_in.codes.take(code)
     if not is_new and not sign_in.knows(request.headers):
-        return Response(_USED, 401, media_type="text/html; charset=utf-8")
+        return _document("This address was used already", _USED, 401)
     response = Response(status_code=303, headers={"Location": f"./?{state_of(next)}"})
     if is_new:
         sign_in.give_cookies(request, response)
     return response
+
+
+def _document(title: str, content: str, status: int) -> Response:
+    """Return a small page. The texts are HTML of this module."""
+    return Response(_DOCUMENT.format(title=title, content=content), status, media_type="text/html; charset=utf-8")
 
 
 def _clean(state: str) -> str:

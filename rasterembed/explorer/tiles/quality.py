@@ -13,11 +13,10 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.tile_index import TileStatus
-from rasterembed.dataset.wkb import FootprintError
 from rasterembed.errors import DataError
 from rasterembed.explorer.tiles.colouring import Colouring, by_class
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour
-from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_footprints
+from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_column
 from rasterembed.explorer.tiles.tile_table import TileTable, made_up_rings
 from rasterembed.qa.collection_run import current_report
 from rasterembed.raster.skip_reason import SkipReason
@@ -136,17 +135,13 @@ def _skipped_of(dataset: Dataset, table: TileTable, first: int) -> tuple[Rings, 
     reasons = np.array(known)[pc.fill_null(encoded.indices, len(known) - 1).to_numpy(zero_copy_only=False)]
     if table.made_up_place is not None:
         return made_up_rings(rows, table.made_up_place), reasons
-    parts, start = [], first
     try:
-        for batch in rows.select(["geometry"]).to_batches():
-            parts.append(rings_of_footprints(batch.column(0), start))
-            start += len(batch)
-    except FootprintError as error:
+        return rings_of_column(rows["geometry"], first), reasons
+    except ValueError as error:
         raise DataError(
             f"dataset {dataset.id!r}: a footprint of its tile index cannot be read ({error}): "
             f"run `rasterembed datasets verify {dataset.id}`"
         ) from error
-    return Rings.concatenate(parts), reasons
 
 
 def _datasets(owner: Dataset | Collection) -> Iterator[Dataset]:

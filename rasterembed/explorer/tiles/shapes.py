@@ -21,7 +21,8 @@ import pyarrow as pa
 import shapely
 from numpy.typing import NDArray
 
-from rasterembed.dataset.wkb import read_footprints
+from rasterembed.dataset.wkb import FootprintError, read_footprints
+from rasterembed.errors import one_line
 from rasterembed.explorer.tiles.world import WORLD, Units, morton, to_world
 
 _QUAD_BYTES = 93
@@ -71,6 +72,19 @@ class Rings:
         starts = np.concatenate([[0], np.cumsum(lengths)])
         points = np.arange(starts[-1]) + np.repeat(self.starts[:-1][numbers] - starts[:-1], lengths)
         return Rings(self.x[points], self.y[points], starts, self.tile[numbers])
+
+
+def rings_of_column(column: pa.ChunkedArray, first: int) -> Rings:
+    """Return the rings of all footprints of a column. See `rings_of_footprints`."""
+    parts = []
+    for chunk in column.chunks:
+        if len(chunk):
+            try:
+                parts.append(rings_of_footprints(chunk, first))
+            except IndexError as error:  # Of a damaged file, the footprints may begin beyond its end.
+                raise FootprintError(one_line(error)) from error
+            first += len(chunk)
+    return Rings.concatenate(parts)
 
 
 def rings_of_footprints(column: pa.Array, first: int) -> Rings:

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from rasterembed.collection.catalogue import CLOUD_COVER
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.wkb import FootprintError
 from rasterembed.explorer.made_up_place import MadeUpPlace
-from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_footprints
+from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_column
 from rasterembed.explorer.tiles.world import metres_to_world, to_lonlat
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.filter_columns import FilterColumns
@@ -112,14 +111,10 @@ class TileTable:
         """Return the outlines of all tiles."""
         if self.made_up_place is not None:
             return made_up_rings(self.tiles.rows.table, self.made_up_place)
-        parts, first = [], 0
         try:
-            for batch in self.tiles.rows.table.select(["geometry"]).to_batches():
-                parts.append(rings_of_footprints(batch.column(0), first))
-                first += len(batch)
-        except (FootprintError, ValueError, IndexError) as error:
+            return rings_of_column(self.tiles.rows.table["geometry"], 0)
+        except ValueError as error:
             raise self.tiles.files.impossible_row(error) from error
-        return Rings.concatenate(parts)
 
     def _rank(self) -> NDArray[np.int64]:
         """Return the order of painting: the latest scene lies on top, and one of an unknown time at the bottom."""
