@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from PIL import Image, ImageStat
 from playwright.sync_api import Page, expect
 
 from rasterembed.search.query import Query
@@ -132,10 +134,19 @@ def test_the_switch_of_the_colours_stays_after_a_reload(opened: OpenPage) -> Non
     explored.open()
     page = explored.page
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert _brightness(explored) > 180
     page.get_by_role("button", name="Switch to light").click()
     page.get_by_role("button", name="Switch to dark").click()
     expect(page.locator("body")).not_to_have_css("background-color", light)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    explored.wait_until_drawn()
+    assert _brightness(explored) < 60
     page.reload()
     expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
+
+
+def _brightness(explored: ExplorerPage) -> float:
+    """Return the mean brightness of the map, from 0 (black) to 255 (white)."""
+    with Image.open(io.BytesIO(explored.map.screenshot())) as picture:
+        return float(ImageStat.Stat(picture.convert("L")).mean[0])

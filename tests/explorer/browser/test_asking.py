@@ -14,7 +14,7 @@ import pytest
 import rasterio
 import shapely
 from PIL import Image
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from rasterembed.search.answer import Answer, Hit
 from rasterembed.search.query import Query, Where
@@ -189,6 +189,49 @@ def test_sliders_change_the_number_of_tiles_and_the_validity(asked: ExplorerPage
     answer = searcher.ask(Query(tile=TILE), Where(min_valid_fraction=1.0), k=count)
     asked.expect_hits(answer)
     assert all(hit.valid_fraction == 1.0 for hit in answer.hits)
+
+
+def test_a_pull_of_a_slider_is_one_choice_of_the_history(asked: ExplorerPage, searcher: Searcher) -> None:
+    asked.page.get_by_role("slider", name="Valid pixels").evaluate(
+        """slider => {
+            for (const value of [20, 45, 70, 100]) {
+                slider.value = value;
+                slider.dispatchEvent(new Event("input", {bubbles: true}));
+            }
+        }"""
+    )
+    asked.expect_hits(searcher.ask(Query(tile=TILE), Where(min_valid_fraction=1.0), k=K))
+    expect(asked.page).to_have_url(re.compile("valid=1"))
+    asked.page.go_back()
+    assert "valid" not in asked.url_state
+    asked.expect_hits(searcher.ask(Query(tile=TILE), k=K))
+
+
+def test_a_newer_search_ends_a_click_without_an_answer(asked: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
+    first, second, *_ = searcher.ask(Query(tile=TILE), k=K).hits
+    assert first.lon is not None
+    assert first.lat is not None
+    waiting: list[Route] = []
+    asked.page.route("**/at?*", lambda route: waiting.append(route))
+    with asked.page.expect_request("**/at?*"):
+        asked.click_place(first.lon, first.lat)
+    asked.page.get_by_role("textbox", name="Tile id").fill(second.tile_id)
+    asked.page.keyboard.press("Enter")
+    expected = searcher.ask(Query(tile=name_of(second)), k=K)
+    asked.expect_hits(expected)
+    for route in waiting:
+        route.continue_()
+    asked.page.wait_for_timeout(500)
+    asked.expect_hits(expected)
+
+
+def test_details_show_the_rank_in_the_answer_on_the_page(asked: ExplorerPage) -> None:
+    asked.page.get_by_role("button", name="Details of tile 2", exact=True).click()
+    details = asked.page.get_by_role("dialog")
+    expect(details.get_by_role("term").first).to_have_text("Rank")
+    # The tile becomes an example, so the next answer lacks it.
+    details.get_by_role("button", name="More like this").click()
+    expect(details.get_by_role("term").first).not_to_have_text("Rank")
 
 
 def test_the_similarity_of_all_tiles_is_a_layer(asked: ExplorerPage) -> None:

@@ -56,6 +56,8 @@ def test_a_card_opens_its_view_and_the_back_button_returns(opened: OpenPage) -> 
     explored.page.go_back()
     expect(explored.card("landscape")).to_be_visible()
     assert "view" not in explored.url_state
+    explored.wait_until_drawn()
+    assert explored.position[2] < 2  # The whole Earth.
 
 
 def test_the_quality_report_shows_its_verdict_and_pictures(opened: OpenPage) -> None:
@@ -68,7 +70,9 @@ def test_the_quality_report_shows_its_verdict_and_pictures(opened: OpenPage) -> 
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
     explored.page.get_by_role("button", name=CAPTIONS["pca.png"]).click()
     dialog = explored.page.get_by_role("dialog")
-    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("heading")).to_have_text(CAPTIONS["pca.png"])
+    explored.page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_role("heading")).not_to_have_text(CAPTIONS["pca.png"])
     explored.page.keyboard.press("Escape")
     expect(dialog).not_to_be_visible()
 

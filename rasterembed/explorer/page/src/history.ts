@@ -4,8 +4,8 @@ import {colour, imageryShown, k, opacity, outlinesShown, position, query, swipe,
 import {readUrl, writeUrl} from './url.ts';
 import type {SharedState} from './url.ts';
 
-/** Shortest time between two changes of the URL by a movement, in milliseconds: browsers refuse too many. */
-const PAUSE = 300;
+/** Time without a movement after which the URL follows it, in milliseconds: browsers refuse too many changes. */
+const PAUSE = 150;
 /** Longest pause within one pull of a slider, in milliseconds. */
 const PULL = 1000;
 /** Parameters of the URL that sliders set. Each pull sets them many times. */
