@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from rasterembed.errors import RasterEmbedError
 from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.crs_files import named_path, refusal
 from rasterembed.raster.grid import grid_shape
+from rasterembed.raster.place_on_earth import why_crs_is_not_of_earth, why_points_place_nothing
 from rasterembed.raster.profile import RasterProfile, ValidMask
 from rasterembed.raster.same_grid import same_crs
 from rasterembed.raster.sharding import Sharding
@@ -32,6 +34,9 @@ _MAX_SIDE = 2**31 - 1
 
 _MAX_BANDS = 65536
 """GDAL's largest number of bands."""
+
+_NUMBER_TYPES = frozenset(np.dtype(code).name for code in np.typecodes["AllInteger"] + np.typecodes["Float"])
+"""Names of the types of numbers. NumPy would read a text in a plan as a description of a type, with many errors."""
 
 _MAX_CRS_LETTERS = 2**20
 """Largest number of characters in a CRS. A real CRS has a few thousand."""
@@ -59,6 +64,7 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
         ),
         "radiometry.low, radiometry.high: a number is not finite, or two are equal": plan.radiometry.is_possible,
         "radiometry.palette: the raster has no palette": not plan.radiometry.palette or bool(plan.profile.palette),
+        "profile.acquired: the time has no zone, or is impossible": _is_time(plan.profile.acquired),
     }
     own = next((reason for reason, right in reasons.items() if not right), None)
     return (
@@ -161,7 +167,21 @@ def _profile_reason(profile: RasterProfile) -> str | None:
         "profile.crs_wkt: it is too long": len(crs) <= _MAX_CRS_LETTERS,
         "profile.on_earth: the raster has no CRS": bool(crs) or not profile.on_earth,
     }
-    return next((reason for reason, right in reasons.items() if not right), None)
+    own = next((reason for reason, right in reasons.items() if not right), None)
+    return own or (_place_reason(profile) if profile.on_earth else None)
+
+
+def _place_reason(profile: RasterProfile) -> str | None:
+    """Return why the pixels of a raster that is said to be on Earth have no place, or None if they have one."""
+    problem = why_crs_is_not_of_earth(profile.crs_wkt or "")
+    if problem is not None:
+        return f"profile.crs_wkt: {problem}"
+    problem = why_points_place_nothing(profile)
+    if problem is not None:
+        return f"profile.gcps: {problem}"
+    if not profile.gcps and profile.affine.is_degenerate:
+        return "profile.transform: all pixels lie on one line"
+    return None
 
 
 def _is_possible_mask(mask: ValidMask) -> bool:
@@ -201,7 +221,14 @@ def _finite(values: Iterable[float]) -> bool:
 
 
 def _is_number_type(name: str) -> bool:
+    return name in _NUMBER_TYPES
+
+
+def _is_time(time: datetime | None) -> bool:
+    if time is None:
+        return True
     try:
-        return np.dtype(name).name == name and np.dtype(name).kind in "iuf"
-    except TypeError:
+        time.astimezone(UTC)
+    except OverflowError:  # The zone moves it before the year 1, or after the year 9999.
         return False
+    return time.tzinfo is not None

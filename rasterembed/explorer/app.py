@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from rasterembed.explorer.answer_limit import AnswerLimit
 from rasterembed.explorer.body_limit import BodyLimit
 from rasterembed.explorer.cards import Cards
 from rasterembed.explorer.dependencies import Explorer
@@ -56,6 +57,7 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
     add_handlers(app, settings.store)
     # The last one that is added gets a request first.
     app.add_middleware(BodyLimit, limits=settings.limits)
+    app.add_middleware(AnswerLimit, limits=settings.limits)
     app.add_middleware(SignedIn, sign_in=sign_in)
     app.add_middleware(CheckedSender, settings=settings)
     app.add_middleware(SecurityHeaders, settings=settings)

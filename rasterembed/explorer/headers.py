@@ -12,7 +12,7 @@ from rasterembed.explorer.problems import ProblemError, ProblemType, problem_of
 from rasterembed.explorer.settings import ExplorerSettings, is_loopback, origin_of
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing, so any page may send them. Only the same page can read the answers."""
+"""Methods that change nothing."""
 
 _HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 """A header Host: a name or an address, and perhaps a port."""
@@ -81,7 +81,7 @@ class SecurityHeaders:
 
 
 class CheckedSender:
-    """Refuses requests for other hosts, and changing requests of pages of other origins.
+    """Refuses requests for other hosts, and requests of pages of other origins.
 
     A page of another host can make the browser send requests to an address of this machine. With DNS rebinding, the
     host's name even points to this machine, so that the page may read the answers. The name is in the header Host.
@@ -101,13 +101,13 @@ class CheckedSender:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
         if scope["type"] == "http":
-            problem = self._why_refused(scope["method"], Headers(scope=scope))
+            problem = self._why_refused(scope["method"], scope["path"], Headers(scope=scope))
             if problem is not None:
                 await problem.response()(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _why_refused(self, method: str, headers: Headers) -> ProblemError | None:
+    def _why_refused(self, method: str, path: str, headers: Headers) -> ProblemError | None:
         host = headers.get("host", "")
         name = host_name(host)
         if name is None or not (self._any_host or is_loopback(name) or name in self._hosts):
@@ -118,7 +118,7 @@ class CheckedSender:
                 "name with --allowed-host",
             )
         if method in _SAFE_METHODS:
-            return None
+            return _why_not_read(path, headers)
         origin = headers.get("origin")
         if origin is None:
             # Programs send neither header. Every browser sends one of them.
@@ -139,6 +139,22 @@ class CheckedSender:
             return False
         authority = known.partition("://")[2].lower()
         return authority == host.lower() or host_name(authority) in self._allowed
+
+
+def _why_not_read(path: str, headers: Headers) -> ProblemError | None:
+    """Return why a request that changes nothing is refused, or None if it is not.
+
+    A page of another site cannot read the answers. But its pictures and scripts could make the service draw for hours.
+    Such a page may show a link to the explorer, and a notebook may show the page of the explorer in a frame.
+    """
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):  # Programs do not send this header.
+        return None
+    is_opened = headers.get("sec-fetch-mode") == "navigate"
+    if is_opened and (headers.get("sec-fetch-dest") == "document" or not path.startswith("/api")):
+        return None
+    return ProblemError(
+        403, ProblemType.WRONG_ORIGIN, "a page of another origin sent the request: only the explorer's page may send it"
+    )
 
 
 def host_name(host: str) -> str | None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+import threading
+import time
 import webbrowser
 from contextlib import suppress
 from functools import partial
@@ -20,6 +23,9 @@ from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.http_connections import Connections, GuardedProtocol, fit_descriptors
 
 log = logging.getLogger("uvicorn.error")
+
+_THREADS_S = 2.0
+"""Seconds that the threads of requests get to end, after the service has answered its last request."""
 
 
 def serve(settings: ExplorerSettings, *, open_page: bool = False) -> None:
@@ -44,6 +50,24 @@ def serve(settings: ExplorerSettings, *, open_page: bool = False) -> None:
     # The server has ended all requests when it hands on the signal that stopped it.
     with listener, suppress(KeyboardInterrupt):
         server.run(sockets=[listener])
+    _leave_waiting_threads()
+
+
+def _leave_waiting_threads() -> None:
+    """End the process if a thread of a request still works, `_THREADS_S` after the service has stopped.
+
+    Python would wait for it, and a thread that waits for a server that does not answer waits for minutes. The service
+    only reads, so nothing is lost.
+    """
+    deadline = time.monotonic() + _THREADS_S
+    for thread in threading.enumerate():
+        if thread is threading.current_thread() or thread.daemon:
+            continue
+        thread.join(max(0.0, deadline - time.monotonic()))
+        if thread.is_alive():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
 
 
 def server_config(settings: ExplorerSettings) -> uvicorn.Config:

@@ -52,6 +52,11 @@ class Limits(BaseModel):
     """Number of images that are in memory at the same time, while they arrive and are checked."""
     wait_s: float = Field(default=30.0, gt=0)
     """Seconds that a request waits for others to end. After them, the answer is the status 503."""
+    read_s: float = Field(default=100.0, gt=0)
+    """Seconds after which a request that only reads gets the status 503, if its answer has not begun."""
+    ask_s: float = Field(default=280.0, gt=0)
+    """The same for a request that asks, such as a search. It is shorter than the time after which
+    `rasterembed.http_connections` closes the connection."""
     views: int = Field(default=8, ge=1)
     """Number of views that stay open while nobody uses them."""
     view_bytes: int = Field(default=2 * 2**30, ge=2**20)

@@ -46,7 +46,7 @@ def why_not_on_earth(profile: RasterProfile, *, has_rpcs: bool) -> str | None:
         advice = _how_to_assign_crs(profile.driver, georeferenced=georeferenced, has_rpcs=has_rpcs)
         return f"{problem}: {advice}"
     if georeferenced:
-        problem = _why_points_place_nothing(profile)
+        problem = why_points_place_nothing(profile)
         if problem is not None:
             return f"{problem}: write at least three that do not lie on one line ({_SET_POINTS})"
         return _why_off_earth(profile)
@@ -88,7 +88,7 @@ def why_crs_is_not_of_earth(crs_wkt: str) -> str | None:
     return None
 
 
-def _why_points_place_nothing(profile: RasterProfile) -> str | None:
+def why_points_place_nothing(profile: RasterProfile) -> str | None:
     """Return the reason why the ground control points give no transform.
 
     Return None if they give one, or if the raster has no ground control points.

@@ -98,6 +98,22 @@ def test_a_page_of_another_origin_can_send_nothing(open_service: TestClient, hea
     assert answer.json()["type"] == "wrong-origin"
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_can_only_open_the_page(open_service: TestClient, site: str) -> None:
+    for path, mode, dest, status in (
+        ("/api/store", "no-cors", "image", 403),
+        ("/api/store", "no-cors", "script", 403),
+        ("/api/store", "cors", "empty", 403),
+        ("/api/store", "navigate", "iframe", 403),
+        ("/assets/x.js", "no-cors", "script", 403),
+        ("/sign-in", "navigate", "iframe", 200),
+        ("/sign-in", "navigate", "document", 200),
+        ("/api/store", "navigate", "document", 200),
+    ):
+        headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+        assert open_service.get(path, headers=headers).status_code == status, (path, mode, dest)
+
+
 def test_the_own_page_and_programs_may_send(open_service: TestClient) -> None:
     for headers in ({}, {"Origin": HOME}, {"Sec-Fetch-Site": "same-origin"}):
         answer = open_service.post("/api/datasets/a/search", json={"query": {"tile": "a/b"}}, headers=headers)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,25 @@ def test_the_command_prints_its_address_and_ends_without_an_error(
     # Without Node.js, the page is not built, and the command says so.
     warned = "" if PageFiles().is_built else "warning: the page was not built"
     assert (process.returncode, output, errors[: len(warned)], errors.count("\n")) == (0, "", warned, bool(warned))
+
+
+def test_the_command_ends_while_the_store_does_not_answer(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as silent:  # It accepts connections, and reads and answers nothing.
+        server = f"http://{HOST}:{silent.getsockname()[1]}"
+        keys = {"AWS_ENDPOINT_URL": server, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        explorer = Explorer("s3://bucket/maps", tmp_path, environment=keys | {"XDG_CACHE_HOME": str(tmp_path)})
+        with explorer, ThreadPoolExecutor(3) as pool:
+            paths = ["/api/store", "/api/datasets/town", "/api/datasets/town/imagery/0/0/0.webp"]
+            answers = [pool.submit(explorer.get, path) for path in paths]
+            time.sleep(2)  # The requests reach the store.
+            process = psutil.Process(explorer.pid)
+            process.terminate()
+            deadline = time.monotonic() + 30  # A request to the store takes six minutes until it fails.
+            while process.status() != psutil.STATUS_ZOMBIE:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            assert [answer.result().json()["type"] for answer in answers] == ["store-unavailable"] * 3
+        assert "Traceback" not in explorer.log.read_text()
 
 
 def test_a_restarted_service_knows_its_people(root: Path, tmp_path: Path) -> None:

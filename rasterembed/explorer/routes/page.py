@@ -12,6 +12,9 @@ from rasterembed.explorer.sign_in import STYLE, answer_form, enter, sign_in_form
 
 router = APIRouter(tags=["page"])
 
+# The endpoints of this module are `async`, although they read small files. Others run in threads, and a store that does
+# not answer can hold all threads. A person must get the page then too, because the page tells what is wrong.
+
 _READ = ["GET", "HEAD"]
 
 
@@ -28,13 +31,13 @@ async def health() -> Health:
 
 
 @router.api_route("/", methods=_READ, include_in_schema=False)
-def page(request: Request, explorer: UsedExplorer) -> Response:
+async def page(request: Request, explorer: UsedExplorer) -> Response:
     """Return the page."""
     return explorer.page_files.page(request)
 
 
 @router.api_route("/assets/{name}", methods=_READ, include_in_schema=False)
-def asset(name: str, request: Request, explorer: UsedExplorer) -> Response:
+async def asset(name: str, request: Request, explorer: UsedExplorer) -> Response:
     """Return a file of the page."""
     return explorer.page_files.asset(request, name)
 
