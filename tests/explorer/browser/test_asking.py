@@ -81,6 +81,25 @@ def test_a_click_on_another_tile_of_the_map_replaces_the_query(asked: ExplorerPa
     asked.expect_hits(searcher.ask(Query(tile=TILE), k=K))
 
 
+def test_a_search_leaves_the_size_of_the_map(asked: ExplorerPage, searcher: Searcher) -> None:
+    # Another size would draw the whole map anew, which takes longer than the search.
+    asked.wait_until_drawn()
+    asked.page.route("**/search", lambda route: (asked.page.wait_for_timeout(500), route.continue_()))
+    asked.map.evaluate(
+        """map => {
+            window.sizes = [];
+            new ResizeObserver(([entry]) => window.sizes.push(entry.contentRect.height)).observe(map);
+        }"""
+    )
+    other = searcher.ask(Query(tile=TILE), k=K).hits[-1]
+    assert other.lon is not None
+    assert other.lat is not None
+    asked.click_place(other.lon, other.lat)
+    expect(asked.page.get_by_role("heading", name="Searching")).to_be_visible()
+    asked.expect_hits(searcher.ask(Query(tile=name_of(other)), k=K))
+    assert asked.page.evaluate("window.sizes.length") == 1
+
+
 def test_hovering_links_the_strip_and_the_map(asked: ExplorerPage, searcher: Searcher) -> None:
     second = searcher.ask(Query(tile=TILE), k=K).hits[1]
     assert second.lon is not None

@@ -15,7 +15,7 @@ import {ProblemNotice} from './ProblemNotice.tsx';
 import './Strip.css';
 
 /** Number of empty cards while an answer is on its way. More would not be seen. */
-const MOST_WAITING = 12;
+const MOST_WAITING = 24;
 
 export function Strip() {
     const shown = answer.value;
@@ -23,15 +23,17 @@ export function Strip() {
     if (shown.state === 'idle') return null;
     const ready = shown.state === 'ready' ? shown.value : null;
     const found = ready !== null && ready.features.length > 0;
+    const waiting = shown.state === 'loading';
     return (
-        <section class="strip" aria-label="Similar tiles" aria-busy={shown.state === 'loading'}>
+        <section class="strip" aria-label="Similar tiles" aria-busy={waiting}>
             <header class="strip-head">
                 <h2>{titleOf(shown.state, ready)}</h2>
                 {ready && <span class="muted strip-time">{secondsText(ready.seconds)}</span>}
-                {ready && (
+                {(ready || waiting) && (
                     <button
                         type="button"
                         class="button quiet small"
+                        disabled={waiting}
                         aria-expanded={notes.value}
                         aria-controls="strip-notes"
                         onClick={() => {
@@ -44,10 +46,11 @@ export function Strip() {
                 )}
                 <div class="strip-head-end">
                     <CountSlider />
-                    {found && (
+                    {(found || waiting) && (
                         <button
                             type="button"
                             class="button small"
+                            disabled={waiting}
                             onClick={() => {
                                 exporting.value = true;
                             }}
@@ -62,7 +65,7 @@ export function Strip() {
             {ready && notes.value && <Notes shown={ready} />}
             {found && <Hits shown={ready} />}
             {ready && !found && <EmptyAnswer />}
-            {shown.state === 'loading' && <Waiting />}
+            {waiting && <Waiting />}
             {shown.state === 'failed' && (
                 <div class="strip-message">
                     <ProblemNotice problem={shown.problem} retry={() => void searchAgain()} />
@@ -80,11 +83,25 @@ function titleOf(state: string, ready: Answer | null): string {
     return count === 1 ? '1 similar tile' : `${count} similar tiles`;
 }
 
+/**
+ * Empty cards. The strip has the same height with them as with an answer: another height would change that of the map,
+ * and would draw the map anew.
+ */
 function Waiting() {
     return (
         <div class="strip-hits" aria-hidden="true">
             {Array.from({length: Math.min(k.value, MOST_WAITING)}, (_, place) => (
-                <div key={place} class="hit hit-waiting skeleton" />
+                <div key={place} class="hit hit-waiting skeleton">
+                    <span class="thumbnail" />
+                    <span class="hit-text">
+                        <span>&nbsp;</span>
+                        <span>&nbsp;</span>
+                        <span>&nbsp;</span>
+                    </span>
+                    <span class="hit-actions">
+                        <span class="hit-action" />
+                    </span>
+                </div>
             ))}
         </div>
     );
@@ -108,7 +125,11 @@ function Hits({shown}: {shown: Answer}) {
     const hits = shown.features;
     const current = Math.min(active.value, hits.length - 1);
     const cards = (): Element[] => [...(list.current?.children ?? [])];
+    const last = useRef(shown);
     useEffect(() => {
+        // A new list begins at its first tile by itself. To scroll it would compute the layout of the page once more.
+        if (last.current === shown) return;
+        last.current = shown;
         list.current?.scrollTo({left: 0});
         active.value = 0;
     }, [shown]);

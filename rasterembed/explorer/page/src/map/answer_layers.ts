@@ -3,9 +3,9 @@ import {effect} from '@preact/signals';
 import type {Feature, FeatureCollection} from 'geojson';
 import type {Map as MapLibreMap} from 'maplibre-gl';
 import {checkHeat} from '../heat.ts';
-import {answer, knownTiles, query, valueOf} from '../state.ts';
 import {SKETCH} from './draw_tool.ts';
 import {centreOnMap} from './flights.ts';
+import {shownExamples, shownHits} from './marks.ts';
 import {MOST_BADGES, addBadges, badgeName} from './rank_badges.ts';
 import {setData} from './vector_layers.ts';
 
@@ -30,20 +30,10 @@ export function followAnswer(map: MapLibreMap): () => void {
     const ends = [
         effect(() => showRanks(map)),
         effect(() => {
-            const {like, unlike} = query.value;
-            const tiles = knownTiles.value;
-            const features = [
-                ...like.map((name) => ({name, role: 'like'})),
-                ...unlike.map((name) => ({name, role: 'unlike'})),
-            ];
-            setData(
-                map,
-                'examples',
-                features.flatMap(({name, role}): Feature[] => {
-                    const geometry = tiles.get(name)?.geometry;
-                    return geometry ? [{type: 'Feature', geometry, properties: {role}}] : [];
-                }),
+            const features = shownExamples.value.flatMap(({tile, role}): Feature[] =>
+                tile.geometry ? [{type: 'Feature', geometry: tile.geometry, properties: {role}}] : [],
             );
+            setData(map, 'examples', features);
         }),
     ];
     return () => {
@@ -53,7 +43,7 @@ export function followAnswer(map: MapLibreMap): () => void {
 }
 
 function showRanks(map: MapLibreMap): void {
-    const hits = (valueOf(answer.value)?.features ?? []).slice(0, MOST_BADGES);
+    const hits = shownHits.value.slice(0, MOST_BADGES);
     addBadges(map, hits.length);
     const features = hits.flatMap(({geometry, properties}): Feature[] => {
         const coordinates = centreOnMap(properties, geometry);

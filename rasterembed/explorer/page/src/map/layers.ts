@@ -3,12 +3,11 @@ import {computed, effect, signal} from '@preact/signals';
 import type {Feature, Geometry} from 'geojson';
 import type {Map as MapLibreMap} from 'maplibre-gl';
 import * as api from '../api.ts';
-import type {Bbox, Card, Hit, Parameters} from '../api.ts';
+import type {Bbox, Card, Parameters} from '../api.ts';
 import {detailOf} from '../problems.ts';
 import {
     HEAT,
     NO_COLOUR,
-    answer,
     colour,
     hasQuery,
     hoveredHit,
@@ -19,7 +18,6 @@ import {
     markedCard,
     opacity,
     openView,
-    selectedTile,
     similarity,
     store,
     valueOf,
@@ -27,6 +25,7 @@ import {
     where,
 } from '../state.ts';
 import {followFootprints} from './footprints.ts';
+import {shownHits, shownTile} from './marks.ts';
 import {basemapSource, imagerySource, showRaster, tilesSource} from './raster_layers.ts';
 import {boxCentre, boxPolygon} from './shapes.ts';
 import {setData} from './vector_layers.ts';
@@ -39,8 +38,6 @@ export interface ShownDates {
 
 /** Whether the map waits for map tiles. */
 export const mapBusy = signal(false);
-
-const hits = computed<Hit[]>(() => valueOf(answer.value)?.features ?? []);
 
 /** The cards that the map shows: all of the store while no view is open. */
 const shownCards = computed<Card[]>(() => {
@@ -134,14 +131,14 @@ function followVectors(map: MapLibreMap): (() => void)[] {
         }),
         effect(() => setData(map, 'outline', featureOf(openView.value?.outline ?? null))),
         effect(() => {
-            const features = hits.value.flatMap(({id, geometry}) => featureOf(geometry, {name: id}));
+            const features = shownHits.value.flatMap(({id, geometry}) => featureOf(geometry, {name: id}));
             setData(map, 'hits', features);
         }),
         effect(() => {
-            const hit = hits.value.find(({id}) => id === hoveredHit.value);
+            const hit = shownHits.value.find(({id}) => id === hoveredHit.value);
             setData(map, 'hovered', featureOf(hit?.geometry ?? null));
         }),
-        effect(() => setData(map, 'selected', featureOf(selectedTile.value?.geometry ?? null))),
+        effect(() => setData(map, 'selected', featureOf(shownTile.value?.geometry ?? null))),
         effect(() => {
             const {bbox, polygon} = where.value;
             setData(map, 'area', [...featureOf(polygon), ...featureOf(bbox && boxPolygon(bbox))]);

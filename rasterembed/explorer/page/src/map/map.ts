@@ -13,6 +13,7 @@ import {WORLD, map as current, setMap} from './camera.ts';
 import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
 import type {ShownDates} from './layers.ts';
+import {followMarks} from './marks.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 
 setWorkerUrl(builtFile('map-worker'));
@@ -130,7 +131,7 @@ export function mountMap(container: HTMLElement): () => void {
     map.addControl(new ScaleControl({maxWidth: 96, unit: 'metric'}), 'bottom-right');
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();
-    const ends: (() => void)[] = [];
+    const ends = [followMarks()];
     map.once('style.load', () => {
         addVectorLayers(map, mapColours());
         ends.push(followState(map, mainDates), followAnswer(map), followPosition(map), followTheme(map));

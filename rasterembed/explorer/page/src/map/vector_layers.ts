@@ -81,9 +81,20 @@ export function vectorLayers(colours: MapColours): LayerSpecification[] {
     ];
 }
 
-/** Show features in a source. The last two sources are those of `answer_layers.ts`. */
-export function setData(map: MapLibreMap, source: VectorSource | 'examples' | 'ranks', features: Feature[]): void {
-    map.getSource<GeoJSONSource>(source)?.setData({type: 'FeatureCollection', features});
+/** Sources that have features. */
+const filled = new WeakSet<GeoJSONSource>();
+
+/**
+ * Show features in a source. A source that stays empty is left alone, because each change draws the whole map anew.
+ *
+ * The last two sources are those of `answer_layers.ts`.
+ */
+export function setData(map: MapLibreMap, id: VectorSource | 'examples' | 'ranks', features: Feature[]): void {
+    const source = map.getSource<GeoJSONSource>(id);
+    if (!source || (features.length === 0 && !filled.has(source))) return;
+    if (features.length > 0) filled.add(source);
+    else filled.delete(source);
+    source.setData({type: 'FeatureCollection', features});
 }
 
 /** Add the sources, which are empty at first, and their layers. */
