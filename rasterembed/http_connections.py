@@ -21,7 +21,7 @@ _WANTED_DESCRIPTORS = 4096
 """Number of file descriptors that the process asks the system for."""
 
 _OTHER_DESCRIPTORS = 48
-"""File descriptors for everything but connections: logs, the store for dead letters, the event loop."""
+"""File descriptors for everything but connections, such as logs, files of the store, and the event loop."""
 
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 34\r\n"

@@ -91,7 +91,8 @@ class FoundDatasets:
     unfinished: dict[str, tuple[float, str]]
     """Time of the last write of the newest plan, and its key, by the id of a dataset without a manifest."""
     replaced: dict[str, tuple[float, str]]
-    """The same of each committed dataset with several plans. A run is replacing the dataset, or was killed."""
+    """Time of the last write of the newest plan, and its key, by the id of a committed dataset with several plans.
+    A run replaces the dataset now, or was killed."""
 
 
 def find_datasets(store: ObjectStore) -> FoundDatasets:

@@ -68,7 +68,7 @@ class ViewDetails(Card):
     outline: dict[str, Any] | None
     """Outline of the rasters as a GeoJSON geometry. None if there is no scene with vectors."""
     on_earth: bool
-    """Whether the rasters have a place on Earth. If not, the map shows them at a made-up place."""
+    """Whether a raster has a place on Earth. If not, the map shows a dataset at a made-up place, and no collection."""
     dates: tuple[DateOfView, ...]
     colours: tuple[ColourChoice, ...]
     images_allowed: bool

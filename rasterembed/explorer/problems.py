@@ -134,7 +134,7 @@ def problem_of(error: Exception) -> ProblemError:
     """Return the problem for an error of the library.
 
     Args:
-        error: an error that a person can correct, or any other error. Of another error, only the log has the details.
+        error: an error of this library, or any other error. The details of another error are only in the log.
     """
     text = without_local_folders(str(error))
     if text != str(error):

@@ -11,7 +11,7 @@ from rasterembed.errors import StoreUnavailableError
 
 
 class OneAtATime:
-    """A lock for questions to the store. If the store does not answer, all who wait for the lock get this error.
+    """A lock for questions to the store. If the store does not answer, all threads that wait get this error.
 
     A store that is away is asked for many seconds before a question fails. Without sharing, each of the waiting
     requests would ask again, one after the other.
@@ -26,7 +26,7 @@ class OneAtATime:
         """Hold the lock while the block runs.
 
         Raises:
-            StoreUnavailableError: if the store did not answer to the request before, while this one waited.
+            StoreUnavailableError: if the store did not answer the thread that held the lock, while this one waited.
         """
         arrived = time.monotonic()
         with self._lock:

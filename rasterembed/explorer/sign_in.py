@@ -106,11 +106,6 @@ class SignIn:
         self._in_frames = bool(settings.frame_origins)
         self.codes = SingleUseCodes()
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether the service has a token."""
-        return self._token is not None
-
     def accepts(self, token: str) -> bool:
         """Return whether a token is the right one. The time of the comparison does not tell how much of it is right."""
         return self._token is None or hmac.compare_digest(token.encode(errors="surrogatepass"), self._token)

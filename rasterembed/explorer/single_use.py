@@ -20,7 +20,7 @@ class SingleUseCodes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._expiries: dict[bytes, float] = {}
-        """Time when each code expires, by its digest. So the time of a look-up tells nothing about a code."""
+        """Time when each code expires, by its digest. The time of a look-up therefore tells nothing about a code."""
 
     def new(self) -> str:
         """Return a new code."""

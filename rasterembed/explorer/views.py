@@ -322,7 +322,7 @@ class Views:
             return opened
 
     def _retire(self, key: tuple[ViewKind, str]) -> None:
-        """Give a view to no new request. It is closed when the last request that uses it ends."""
+        """Let no further request use a view. The view is closed when the last request that uses it ends."""
         with self._lock:
             entry = self._entries.pop(key, None)
             if entry is None:
@@ -341,7 +341,7 @@ class Views:
             one.view.close()
 
     def _too_many(self) -> list[_Entry]:
-        """Take the views out that nobody uses and that are too many. The caller holds the lock."""
+        """Forget idle views until the limits hold. The caller holds the lock, and closes the returned views."""
         idle = [(key, entry) for key, entry in self._entries.items() if not entry.users]
         taken: list[_Entry] = []
         used = sum(entry.view.nbytes for _, entry in idle)

@@ -58,7 +58,7 @@ def _file_digest(file: Path) -> str:
 
 @cache  # A process that embeds many rasters then hashes the weights only once.
 def _content_digest(file: Path, *state: int) -> str:
-    """Return the digest of a file that has some size, times and numbers. A changed file has other ones."""
+    """Return the digest of a file. `state` is its size, times and numbers, which change with the file."""
     return file_digest(file)
 
 

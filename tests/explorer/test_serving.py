@@ -68,7 +68,9 @@ def test_the_command_prints_its_address_and_ends_without_an_error(
         line = process.stdout.readline()
         address = line.split(": ")[1].split(" ")[0]
         assert address.startswith(f"http://{HOST}:")
-        assert httpx.get(f"{address}api/store", timeout=30).status_code == 200
+        answer = httpx.get(f"{address}api/store", timeout=30)
+        assert answer.status_code == 200
+        assert "server" not in answer.headers
         connections = psutil.Process(process.pid).net_connections("tcp")
         assert {each.laddr.ip for each in connections if each.status == "LISTEN"} == {HOST}
     finally:

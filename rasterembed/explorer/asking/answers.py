@@ -25,8 +25,8 @@ class HitProperties(BaseModel):
     similarity: float
     """1 - distance."""
     lon: float | None
-    """Longitude of the tile's centre, degrees. A dataset without a place on Earth has a made-up place. None for such a
-    scene of a collection."""
+    """Longitude of the tile's centre, degrees. A dataset without a place on Earth has a made-up place. In a collection,
+    a tile of a scene without a place on Earth has None."""
     lat: float | None
     valid_fraction: float
     acquired: datetime | None

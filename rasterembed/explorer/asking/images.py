@@ -183,17 +183,19 @@ def _png_of_webp(data: bytes) -> bytes:
     try:
         with Image.open(io.BytesIO(data), formats=["WEBP"]) as image:
             if max(image.size) > MAX_SIDE:
-                width, height = image.size
-                raise WrongImageError(
-                    f"the image is too large, {width}x{height} px (at most {MAX_SIDE} px a side): cut out the part to "
-                    "look for"
-                )
+                raise _too_large(f", {image.width}x{image.height} px")
             has_alpha = image.has_transparency_data
             upright = ImageOps.exif_transpose(image).convert("RGBA" if has_alpha else "RGB")
     except WrongImageError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow does not open an image of that many pixels.
+        raise _too_large() from error
     except Exception as error:  # For damaged data, Pillow raises errors of many classes.
         raise WrongImageError("the WebP image cannot be read: it is damaged") from error
     png = io.BytesIO()
     upright.save(png, "PNG", compress_level=1)
     return png.getvalue()
+
+
+def _too_large(size: str = "") -> WrongImageError:
+    return WrongImageError(f"the image is too large{size} (at most {MAX_SIDE} px a side): cut out the part to look for")

@@ -25,7 +25,7 @@ class KeptPictures:
         """Memory of the pictures, in bytes."""
 
     def get(self, key: Hashable, draw: Callable[[], bytes]) -> bytes:
-        """Return a picture. If it is not in memory, it is drawn, also if several threads ask for it, only once.
+        """Return a picture. If it is not in memory, it is drawn: once, even if several threads ask for it.
 
         Args:
             key: name of the picture.

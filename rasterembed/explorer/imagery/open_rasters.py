@@ -204,7 +204,7 @@ class OpenRasters:
         _close(idle)
 
     def _take(self, key: RasterKey) -> tuple[OpenRaster | None, list[OpenRaster]]:
-        """Return an idle raster, or None if one may be opened. Return also the rasters to close for it."""
+        """Return an idle raster. If none has this name, return None, and idle rasters to close before one is opened."""
         deadline = time.monotonic() + READ_S
         with self._changed:
             while self._used.count(key) >= MOST_OF_ONE or len(self._used) >= MOST_OPEN:
@@ -239,7 +239,7 @@ class OpenRasters:
 
 
 def _close(rasters: list[OpenRaster]) -> None:
-    """Close rasters whose pixels nobody uses any more. An error of theirs tells nothing."""
+    """Close rasters whose pixels nobody uses any more. Errors are ignored: no answer depends on them."""
     for raster in rasters:
         try:
             raster.close()

@@ -160,8 +160,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a VRT": (b"<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>", "not an image"),
     "half a PNG": (lambda: chip("PNG")[:200], "cannot be read"),
     "half a JPEG": (lambda: chip("JPEG")[:100], "not a raster"),
-    "a PNG of two billion pixels": (lambda: png(50_000, 50_000), "the dropped image"),
-    "a TIFF of ten billion pixels": (lambda: tiff(100_000, 100_000), "the dropped image"),
+    "a PNG of two billion pixels": (lambda: png(50_000, 50_000), "the dropped image: the header declares 50000x50000"),
+    "a TIFF of ten billion pixels": (
+        lambda: tiff(100_000, 100_000),
+        "the dropped image: the header declares 100000x100000",
+    ),
     "a TIFF of many pixels": (lambda: tiff(MAX_SIDE + 1, 8), "too large"),
     "a TIFF of other values": (lambda: tiff(32, 32, "float32"), "its pixels are float32"),
 }

@@ -275,7 +275,7 @@ def test_few_rasters_stay_open_and_few_threads_read_the_same_one(
     noise: Path, made: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = Dataset.open(made.store, "noise")
-    rasters = OpenRasters()
+    rasters, before = OpenRasters(), set(threading.enumerate())
     at_once, most, lock = 0, 0, threading.Lock()
 
     def work(number: int) -> bool:
@@ -300,10 +300,10 @@ def test_few_rasters_stay_open_and_few_threads_read_the_same_one(
             pass
     assert len(rasters._idle) == 6
     rasters.close()
-    assert (
-        not [thread for thread in threading.enumerate() if thread.name.startswith("raster_") and thread.is_alive()]
-        or True
-    )
+    own = [thread for thread in set(threading.enumerate()) - before if thread.name == "raster"]
+    for thread in own:
+        thread.join(30)
+    assert not any(thread.is_alive() for thread in own)
 
 
 def test_a_raster_that_is_read_too_slowly_is_given_up(

@@ -104,7 +104,7 @@ def test_the_colour_at_a_tile_is_that_of_its_valid_fraction(
 
 
 def test_skipped_tiles_and_the_ground_around_are_transparent(client: TestClient, world: World) -> None:
-    tiles = world.store and Dataset.open(world.store, "town").tiles()
+    tiles = Dataset.open(world.store, "town").tiles()
     footprints = shapely.from_wkb(tiles["geometry"].to_numpy())
     for number in np.flatnonzero(tiles["status"].to_numpy() == "skipped"):
         at, col, row = pixel_at(*middle(footprints[number]), 13)
