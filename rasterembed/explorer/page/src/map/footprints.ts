@@ -32,7 +32,6 @@ export function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Param
     let controller = new AbortController();
     let timer: number | undefined;
     const show = async (): Promise<void> => {
-        controller.abort();
         const view = openView.peek();
         // The service draws no tiles of a view whose quality checks did not pass. Such a view has no colours.
         if (!view || view.colours.length === 0 || !outlinesShown.peek()) {
@@ -56,7 +55,9 @@ export function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Param
     const end = effect(() => {
         void [moved.value, openView.value?.v, viewKey.value, filters.value, outlinesShown.value];
         clearTimeout(timer);
-        timer = window.setTimeout(() => void show(), PAUSE);
+        // An older answer would show outlines of another view, or of other filters.
+        controller.abort();
+        timer = window.setTimeout(() => void show(), openView.value ? PAUSE : 0);
     });
     return () => {
         end();
