@@ -49,18 +49,21 @@ function currentMarks(): Marks {
 export function followMarks(): () => void {
     let timer: number | undefined;
     let frame = 0;
+    let next = marks.peek();
+    const show = (): void => {
+        timer = undefined;
+        marks.value = next;
+    };
     const end = effect(() => {
-        const next = currentMarks();
-        const show = (): void => {
-            timer = undefined;
-            marks.value = next;
-        };
-        clearTimeout(timer);
+        next = currentMarks();
         cancelAnimationFrame(frame);
         if (answer.value.state === 'loading') {
-            timer = window.setTimeout(show, PATIENCE);
+            // A slider starts one search after the other. The time counts from the first one.
+            timer ??= window.setTimeout(show, PATIENCE);
             return;
         }
+        clearTimeout(timer);
+        timer = undefined;
         frame = requestAnimationFrame(() => {
             frame = requestAnimationFrame(show);
         });
