@@ -157,7 +157,13 @@ def _not_hidden(shapes: Shapes, at: Frame, found: NDArray[np.int64]) -> NDArray[
     """
     col, row = _centre_pixels(shapes, at, found)
     col, row = col - col.min(), row - row.min()
-    place = row * (col.max() + 1) + col
+    columns, rows = int(col.max()) + 1, int(row.max()) + 1
+    if columns * rows >= 2**63:
+        return found
+    place = row * columns + col
+    if columns * rows > _NUMBERS_AT_ONCE:
+        # If the map shows a part of a tile, the centres lie far outside, and most of the pixels between have none.
+        place = np.unique(place, return_inverse=True)[1]
     top = np.full(int(place.max()) + 1, -1, np.int32)
     np.maximum.at(top, place, shapes.paint[found])
     shown: NDArray[np.int64] = found[top[place] == shapes.paint[found]]

@@ -176,6 +176,16 @@ def test_many_layers_of_tiles_show_the_one_on_top() -> None:
     assert np.isin(painted, top).all()
 
 
+@pytest.mark.parametrize("z", [19, 24])
+def test_many_layers_of_tiles_that_are_much_larger_than_the_map_tile(z: int) -> None:
+    lons, lats = np.meshgrid(24 + 0.04 * np.arange(3), 60 + 0.02 * np.arange(3))
+    boxes = list(shapely.box(lons.ravel(), lats.ravel(), lons.ravel() + 0.04, lats.ravel() + 0.02))
+    shapes = shapes_of(boxes * 60)
+    # The map tile has the corner of four tiles.
+    found = tiles_on_top(shapes, map_tile_at(24.04, 60.02, z))
+    assert set(np.unique(found)) == {59 * 9 + number for number in (0, 1, 3, 4)}
+
+
 def test_no_tile_gives_an_empty_map_tile() -> None:
     assert (tiles_on_top(shapes_of([None]), MapTile(0, 0, 0)) == -1).all()
     assert shapes_of([]).bounds is None
