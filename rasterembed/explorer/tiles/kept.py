@@ -6,6 +6,9 @@ import threading
 from collections import OrderedDict
 from typing import Generic, Protocol, TypeVar
 
+_ENTRY_BYTES = 1024
+"""Memory of an entry besides its object, in bytes. It also limits the number of small objects."""
+
 
 class _HasBytes(Protocol):
     @property
@@ -47,6 +50,6 @@ class Kept(Generic[T]):
             if key in self._kept:
                 return
             self._kept[key] = value
-            self._bytes += value.nbytes
+            self._bytes += value.nbytes + _ENTRY_BYTES
             while self._bytes > self._most_bytes and len(self._kept) > 1:
-                self._bytes -= self._kept.popitem(last=False)[1].nbytes
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes + _ENTRY_BYTES

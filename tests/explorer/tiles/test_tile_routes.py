@@ -433,7 +433,7 @@ def test_requests_that_wait_for_colours_do_not_stop_others(world: World, monkeyp
     compute = TileLayers.colouring
 
     def wait(layers: TileLayers, *arguments: Any) -> Colouring:
-        assert finished.wait(60)
+        assert finished.wait(240)
         return compute(layers, *arguments)
 
     monkeypatch.setattr(TileLayers, "colouring", wait)
@@ -441,13 +441,13 @@ def test_requests_that_wait_for_colours_do_not_stop_others(world: World, monkeyp
 
     async def ask() -> None:
         transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=60) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", timeout=240) as client:
             # More requests than FastAPI has threads.
             paths = ["tiles/0/0/0.png?colour=validity", "legend?colour=validity"] * 30
             waiting = [asyncio.create_task(client.get(f"/api/datasets/town/{path}")) for path in paths]
             try:
                 await asyncio.sleep(0.5)
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(60):
                     assert (await client.get("/api/datasets/town")).status_code == 200
             finally:
                 finished.set()
