@@ -51,6 +51,7 @@ body { margin: 0; min-height: 100vh; display: grid; place-items: center; backgro
 main { width: min(22rem, 90vw); padding: 1.5rem; border: 1px solid var(--line); border-radius: 12px;
   background: var(--surface); }
 h1 { font-size: 1.2rem; margin: 0 0 1rem; }
+p { margin: 0 0 1rem; }
 label { display: block; margin-bottom: 0.4rem; }
 input, button { font: inherit; width: 100%; min-height: 38px; padding: 0 0.75rem; border-radius: 6px; }
 input { border: 1px solid var(--line); background: var(--surface); color: var(--text); }
@@ -81,6 +82,8 @@ _DOCUMENT = """\
 
 _FORM = """\
 <form method="post" action="sign-in">
+<p>The token was given when the explorer was started, by <code>--token-file</code> or <code>EXPLORER_TOKEN</code>.
+In a notebook, run the cell again instead.</p>
 <label for="token">Token</label>
 <input id="token" name="token" type="password" autocomplete="current-password" required autofocus{described}>
 {problem}<input type="hidden" name="next" value="{state}">

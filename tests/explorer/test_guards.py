@@ -169,7 +169,8 @@ def test_a_person_signs_in_and_comes_back_to_the_view(locked_service: TestClient
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert TOKEN not in cookie
-    assert locked_service.get("/api/store").status_code == 200
+    store = locked_service.get("/api/store")
+    assert (store.status_code, store.json()["signed_in"]) == (200, True)
 
     assert locked_service.post("/sign-out").headers["Location"] == "sign-in"
     assert locked_service.get("/api/store").status_code == 401

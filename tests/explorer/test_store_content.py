@@ -94,6 +94,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def test_an_empty_store_has_no_cards(world: World) -> None:
     content = world.get("/api/store")
     assert (content["datasets"], content["collections"], content["root"]) == ([], [], world.store.root)
+    assert content["signed_in"] is False  # The service has no token.
     assert world.get("/api/progress") == []
 
 

@@ -81,6 +81,10 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_refused(opened: OpenPage, own_s
     own_service.token, token = None, own_service.token
     assert own_service.get("/api/store").status_code == 401
     own_service.token = token
+    explored.page.get_by_role("button", name="Sign out").click()
+    expect(explored.page.get_by_label("Token")).to_be_visible()
+    explored.page.goto(own_service.url)
+    expect(explored.page.get_by_label("Token")).to_be_visible()
 
 
 def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(

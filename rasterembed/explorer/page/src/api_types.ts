@@ -47,6 +47,8 @@ export interface StoreAnswer {
     version: string;
     prefect_ui: string | null;
     basemap: string | null;
+    /** Whether the service has a token, so that the person can sign out. */
+    signed_in: boolean;
     datasets: Card[];
     collections: Card[];
 }

@@ -1,6 +1,7 @@
 import {setTheme} from '../actions.ts';
 import {store, theme, valueOf} from '../state.ts';
 import type {Theme} from '../state.ts';
+import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
 import './Header.css';
 
@@ -10,10 +11,25 @@ const NEXT: Record<Theme, {next: Theme; icon: 'system' | 'sun' | 'moon'; label: 
     dark: {next: 'system', icon: 'moon', label: 'Dark colours. Follow the system'},
 };
 
-/** The head of the side bar: the name of the product, the store, and the switch of the colours. */
+/** A notebook shows the page in a frame. Its address signs in, and nobody knows the token. */
+const IS_FRAMED = window.self !== window.top;
+
+/** A form, because the service answers with the sign-in page. */
+function SignOut() {
+    return (
+        <form method="post" action="sign-out">
+            <button type="submit" class="button icon quiet" aria-label="Sign out" title="Sign out">
+                <Icon name="sign-out" />
+            </button>
+        </form>
+    );
+}
+
+/** The head of the side bar: the name of the product, the store, the switch of the colours, and the way out. */
 export function Header() {
     const {next, icon, label} = NEXT[theme.value];
-    const root = valueOf(store.value)?.root;
+    const content = valueOf(store.value);
+    const root = content?.root;
     return (
         <header class="header">
             <svg class="mark" width="28" height="28" viewBox="0 0 28 28" aria-hidden="true">
@@ -30,6 +46,7 @@ export function Header() {
                 )}
             </div>
             <IconButton icon={icon} label={label} onClick={() => setTheme(next)} class="quiet" />
+            {content?.signed_in && !IS_FRAMED && <SignOut />}
         </header>
     );
 }

@@ -22,6 +22,7 @@ const PATHS = {
     like: 'M8 3v10M3 8h10',
     unlike: 'M3 8h10',
     target: 'M8 3.5a4.5 4.5 0 1 0 0 9 4.5 4.5 0 0 0 0-9ZM8 1v4M8 11v4M1 8h4M11 8h4',
+    'sign-out': 'M6.5 2.5h-4v11h4M10.5 5 13.5 8l-3 3M13.5 8H6.5',
     left: 'M10 3 5 8l5 5',
     right: 'm6 3 5 5-5 5',
     scenes: 'M3 5h8v8H3zM5.5 5V2.5h8v8H11',
