@@ -2,6 +2,7 @@
 import {batch} from '@preact/signals';
 import * as api from './api.ts';
 import type {ViewDetails, ViewKey} from './api.ts';
+import {counted} from './format.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
 import {fitBbox, showWorld, zoomOf} from './map/camera.ts';
@@ -34,7 +35,7 @@ import type {SwipeState, Theme} from './state.ts';
 
 export async function loadStore(): Promise<void> {
     const value = await load(store, api.getStore);
-    if (value) status.value = `${value.datasets.length} datasets and ${value.collections.length} collections.`;
+    if (value) status.value = `${counted(value.datasets.length, 'dataset')} and ${counted(value.collections.length, 'collection')}.`;
 }
 
 const isSame = (a: ViewKey | null, b: ViewKey | null): boolean => a?.kind === b?.kind && a?.id === b?.id;

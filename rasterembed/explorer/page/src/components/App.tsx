@@ -45,7 +45,7 @@ export function App() {
                     </div>
                     {outage.value && (
                         <p class="outage" role="alert">
-                            {outage.value} The page tries again by itself.
+                            {outage.value.replace(/\.?$/, '.')} The page tries again by itself.
                         </p>
                     )}
                 </div>
