@@ -52,10 +52,11 @@ def test_tokens_that_cannot_be_used(
     assert "is empty" in refused(capsys, *root, "--token-file", str(token))
     token.write_text("abc\n")
     assert "less than 16 letters" in refused(capsys, *root, "--token-file", str(token))
-    monkeypatch.setenv("EXPLORER_TOKEN", "abc")
-    error = refused(capsys, *root)
-    assert "less than 16 letters" in error
-    assert "abc" not in error
+    for value in ("abc", "abc" + "\n" * 20):
+        monkeypatch.setenv("EXPLORER_TOKEN", value)
+        error = refused(capsys, *root)
+        assert "less than 16 letters" in error
+        assert "abc" not in error
 
 
 def test_other_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
