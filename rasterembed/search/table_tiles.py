@@ -64,7 +64,7 @@ class TableTiles:
         rows = self._picked(self._query("tile_id = $tile", {"tile": reference.tile_id}))
         if not rows:
             raise UsageError(
-                f"no scene of {self._files.name} has an embedded tile {text}: give --lonlat, or DATASET/{text}"
+                f"no scene of {self._files.name} has an embedded tile {text}: give another tile, or a place"
             )
         if len(rows) > 1:
             raise UsageError(

@@ -40,6 +40,9 @@ export class ApiProblem extends Error {
     }
 }
 
+/** Where a wrong value is in the body of a request, such as `body.query.tile: `. It says nothing to a person. */
+const PLACE_IN_BODY = /^body(\.\w+)*: /;
+
 /** Return the ApiProblem that an answer which is not "ok" describes. */
 async function problemOf(response: Response): Promise<ApiProblem> {
     try {
@@ -47,7 +50,12 @@ async function problemOf(response: Response): Promise<ApiProblem> {
         if (body !== null && typeof body === 'object' && 'detail' in body) {
             const {type, title, detail} = body as {type?: unknown; title?: unknown; detail: unknown};
             const text = typeof detail === 'string' ? detail : JSON.stringify(detail);
-            return new ApiProblem(String(type ?? 'about:blank'), String(title ?? 'Error'), response.status, text);
+            return new ApiProblem(
+                String(type ?? 'about:blank'),
+                String(title ?? 'Error'),
+                response.status,
+                text.replace(PLACE_IN_BODY, ''),
+            );
         }
     } catch {
         // The body is not JSON: the status must do.

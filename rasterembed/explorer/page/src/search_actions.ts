@@ -136,8 +136,11 @@ export function removeStart(): void {
     });
 }
 
-/** Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. */
-export async function clickMap(lon: number, lat: number): Promise<void> {
+/**
+ * Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. The person reads
+ * `nothing` if no tile lies at the point.
+ */
+export async function clickMap(lon: number, lat: number, nothing = 'No tile lies at this place.'): Promise<void> {
     const key = viewKey.value;
     if (!key) return;
     click.abort();
@@ -156,7 +159,7 @@ export async function clickMap(lon: number, lat: number): Promise<void> {
     const tile = tiles[0];
     if (!tile) {
         const filtered = Object.values(filters).some((value) => value !== null);
-        say(filtered ? 'No tile at this place passes the filters.' : 'No tile lies at this place.');
+        say(filtered ? 'No tile at this place passes the filters.' : nothing);
         return;
     }
     batch(() => {
@@ -175,7 +178,7 @@ export function searchText(text: string): void {
             return;
         }
         flyTo(lon, lat);
-        void clickMap(lon, lat);
+        void clickMap(lon, lat, `No tile lies at latitude ${lat}, longitude ${lon}.`);
         return;
     }
     const name = text.trim();

@@ -29,6 +29,7 @@ function EmptyStore({root}: {root: string}) {
             <code class="command">
                 rasterembed embed scene.tif --root {root}
             </code>
+            <p>If your datasets are elsewhere, start the explorer with another --root.</p>
             <button type="button" class="button small" onClick={() => void loadStore()}>
                 Load again
             </button>
