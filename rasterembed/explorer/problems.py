@@ -57,6 +57,8 @@ class ProblemType(StrEnum):
     """A page of another origin sent the request."""
     TOO_LARGE = "too-large"
     """The body is larger than allowed."""
+    NO_SPACE = "no-space"
+    """The service cannot write into its own cache folder."""
     NOT_READY = "not-ready"
     """The colours of the tiles are being computed. Send the request again."""
     BUSY = "busy"
@@ -86,6 +88,7 @@ _TITLES = {
     ProblemType.WRONG_HOST: "This host is not served",
     ProblemType.WRONG_ORIGIN: "The request came from another page",
     ProblemType.TOO_LARGE: "The request is too large",
+    ProblemType.NO_SPACE: "The image cannot be kept",
     ProblemType.NOT_READY: "The colours are being computed",
     ProblemType.BUSY: "Too many requests run",
     ProblemType.STORE_UNAVAILABLE: "The store does not answer",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from starlette.testclient import TestClient
 
 from rasterembed.dataset.plan import fingerprint_of
 from rasterembed.explorer import cards as cards_module
 from rasterembed.explorer import views as views_module
 from rasterembed.explorer.app import create_app
+from rasterembed.explorer.serving import listen, server_config
 from rasterembed.explorer.settings import ExplorerSettings, Limits
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.layout import DatasetLayout
@@ -149,3 +154,28 @@ def test_work_whose_answer_came_too_late_still_ends(tmp_path: Path, silence: Sil
         silence.over.set()
         # The folder has no manifest, so the view cannot be opened.
         assert service.get("/api/datasets/town").status_code == 404
+
+
+def test_an_upload_that_finds_no_place_gets_its_answer_and_no_broken_connection(tmp_path: Path) -> None:
+    limits = Limits(uploads=1, wait_s=0.2)
+    listener = listen("127.0.0.1", 0)
+    port = listener.getsockname()[1]
+    settings = ExplorerSettings.read(store=ObjectStore(root=str(tmp_path)), port=port, limits=limits)
+    server = uvicorn.Server(server_config(settings))
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve([listener])))
+    thread.start()
+    # A proxy may ask that the connection is closed after the answer.
+    head = "POST /api/datasets/town/images HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    start = f"{head}Content-Length: {15 * 2**20}\r\n\r\n".encode()
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as first:
+            first.sendall(start)  # It takes the only place, and sends nothing more.
+            time.sleep(0.5)
+            with socket.create_connection(("127.0.0.1", port), timeout=30) as second:
+                # It reads the answer only after it has sent everything.
+                second.sendall(start + bytes(15 * 2**20))
+                assert second.recv(100).startswith(b"HTTP/1.1 503 ")
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        listener.close()

@@ -108,16 +108,19 @@ class ImageFolder:
 
         Raises:
             WrongImageError: if the bytes are not an image in a known format.
-            StoreError: if the folder is not private to this user, or cannot be written.
+            StoreError: if the folder is not private to this user.
+            ProblemError: with status 507, if the folder cannot be written.
         """
         kind = ImageKind.of(data)
         digest = hashlib.sha256(data).hexdigest()
         kept = _png_of_webp(data) if kind is ImageKind.WEBP else data
-        with os_errors(str(self.folder)):
+        with _own_folder():
             self._make_private_folder()
+        with os_errors(str(self.folder)):
             with part_file(self.folder) as part:
-                part.write_bytes(kept)
-                part.chmod(0o600)
+                with _own_folder():
+                    part.write_bytes(kept)
+                    part.chmod(0o600)
                 yield digest, part
                 part.replace(self.folder / digest)
             self._delete_oldest()
@@ -146,6 +149,23 @@ class ImageFolder:
             with suppress(FileNotFoundError):
                 os.unlink(path)
             count, size = count - 1, size - bytes_
+
+
+@contextmanager
+def _own_folder() -> Iterator[None]:
+    """Turn an error of the operating system into a problem that does not speak of the store.
+
+    A home that is read-only or full cannot keep images. Everything else of the service works there.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ProblemError(
+            507,
+            ProblemType.NO_SPACE,
+            f"the service cannot keep the image in its cache folder ({error.strerror or error}): set XDG_CACHE_HOME to "
+            "a folder that can be written and has space, and start the service again",
+        ) from error
 
 
 def keep_image(images: ImageFolder, dataset: Dataset, data: bytes) -> tuple[str, CheckedChip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 
 from rasterembed.explorer.asking.images import ImageFolder, keep_image
 from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
-from rasterembed.explorer.problems import responses
+from rasterembed.explorer.problems import ProblemError, responses
 
 router = APIRouter(prefix="/api", tags=["search"])
 
@@ -30,7 +31,14 @@ class UploadedImage(BaseModel):
 
 async def _image_bytes(request: Request, explorer: UsedExplorer) -> AsyncIterator[bytes]:
     """Read the body of a request. `BodyLimit` bounds its size, and a slot bounds the memory of all uploads."""
-    async with explorer.work.uploads.slot_for_body():
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(explorer.work.uploads.slot_for_body())
+        except ProblemError:
+            # A browser that still sends would see a broken connection, and not the answer.
+            async for _ in request.stream():
+                pass
+            raise
         yield await request.body()
 
 
@@ -45,7 +53,7 @@ _BODY = {
 }
 
 
-@router.post("/{kind}/{id}/images", responses=responses(404, 409, 413, 502), openapi_extra=_BODY)
+@router.post("/{kind}/{id}/images", responses=responses(404, 409, 413, 502, 507), openapi_extra=_BODY)
 def upload_image(
     # FastAPI reads the parameters in this order. A client that sends its image slowly must not keep searches waiting.
     data: Annotated[bytes, Depends(_image_bytes, scope="function")],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -128,6 +129,21 @@ def test_the_images_that_were_not_used_for_the_longest_time_are_deleted(tmp_path
     assert set(os.listdir(tmp_path)) == {digests[0], digests[2]}
     with pytest.raises(ProblemError):
         images.path(digests[1])
+
+
+def test_a_cache_that_cannot_be_written_is_a_problem_of_the_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "file").touch()
+    for folder, reason in ((tmp_path / "file/images", "Not a directory"), (tmp_path, "No space left on device")):
+        with pytest.raises(ProblemError, match=f"cannot keep the image.*{reason}.*XDG_CACHE_HOME") as error:
+            keep(ImageFolder(folder), picture("PNG"))
+        assert error.value.status == 507
+        monkeypatch.setattr(Path, "write_bytes", full)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
