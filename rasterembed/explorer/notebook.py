@@ -44,6 +44,9 @@ _LOOK_S = 0.2
 _listeners: weakref.WeakSet[socket.socket] = weakref.WeakSet()
 """Sockets of this process that listen."""
 
+_by_port: weakref.WeakValueDictionary[int, NotebookExplorer] = weakref.WeakValueDictionary()
+"""The latest explorer of this process at each port that a caller chose."""
+
 
 def _close_listeners() -> None:
     """Close the sockets in a new child process. Otherwise a forked child listens on after the service is closed."""
@@ -65,7 +68,8 @@ class NotebookExplorer:
         kind: kind of the view that is shown first.
         id: id of the dataset or the collection that is shown first.
         height: height of the frame, px.
-        port: port to listen on. 0 means any free port.
+        port: port to listen on. 0 means any free port. An earlier explorer of this process at this port is closed, so
+            that a cell can be run again.
         frame_origins: origins of the pages that may show the frame. See `ExplorerSettings.frame_origins`.
 
     Raises:
@@ -89,10 +93,14 @@ class NotebookExplorer:
         low, high = _HEIGHTS
         if isinstance(height, bool) or not isinstance(height, int) or not low <= height <= high:
             raise UsageError(f"height is {height!r}: give a whole number of pixels from {low} to {high}")
+        if isinstance(frame_origins, str):
+            raise UsageError(f"frame_origins is one text: give a list, such as [{frame_origins!r}]")
         self._kind, self._id, self._height = kind, id, height
         settings = ExplorerSettings.read(
             store=store, host=_HOST, port=port, token=secrets.token_urlsafe(32), frame_origins=tuple(frame_origins)
         )
+        if (earlier := _by_port.get(settings.port)) is not None:
+            earlier.close()
         listener = listen(_HOST, settings.port)
         _listeners.add(listener)
         self._settings = settings.model_copy(update={"port": listener.getsockname()[1]})
@@ -102,6 +110,8 @@ class NotebookExplorer:
         self._thread = threading.Thread(target=self._run, args=(listener,), name="explorer", daemon=True)
         self._thread.start()
         self._wait_for_start()
+        if settings.port:
+            _by_port[settings.port] = self
 
     def _run(self, listener: socket.socket) -> None:
         with listener:

@@ -168,6 +168,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"frame_origins": ["http://localhost:*; script-src *"]}, "is no origin"),
     ({"frame_origins": ["*"]}, "is no origin"),
     ({"frame_origins": ["https://hub.example/lab"]}, "is no origin"),
+    ({"frame_origins": "https://hub.example"}, "give a list, such as"),
 ]
 
 
@@ -185,6 +186,17 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(dataset: Dataset) -> None:
         taken.listen()
         with pytest.raises(UsageError, match="choose another `port`"):
             dataset.explore(port=taken.getsockname()[1])
+
+
+def test_a_cell_with_a_port_can_be_run_again(dataset: Dataset) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    first = dataset.explore(port=port)
+    with dataset.explore(port=port) as second:
+        assert httpx.get(second.url, follow_redirects=False).status_code == 303
+        with pytest.raises(UsageError, match="was closed"):
+            _ = first.url
 
 
 def test_codes_expire_and_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
