@@ -61,9 +61,10 @@ def main(folder: Path) -> None:
     print(f"catalogue: {store}/collections/{COLLECTION}/items.parquet")
     print(f"table: {store}/collections/{COLLECTION}/table/*.parquet")
     print(f"shards: {store}/embeddings/*/*.parquet")
-    print(f"quality reports: {store}/qa/*/report.md, {store}/collections/{COLLECTION}/qa/report.md")
+    print(f"quality report: {store}/collections/{COLLECTION}/qa/report.md")
     print(f"contact sheet: {sheet}")
     print(f"truth: {folder}/scene-classes.tif")
+    print(f"look at it: rasterembed explore --root {store}")
 
 
 def shared_tile(raster: Path) -> str:
