@@ -30,7 +30,7 @@ export function CardItem({card}: {card: Card}) {
                 type="button"
                 ref={button}
                 data-card={`${card.kind}/${card.id}`}
-                class={`card ${isMarked ? 'marked' : ''}`}
+                class={`card ${isMarked ? 'pointed' : ''}`}
                 onClick={() => openViewOf(card)}
                 onMouseEnter={mark}
                 onMouseLeave={unmark}

@@ -69,7 +69,7 @@ function StartTile({name}: {name: string}) {
                         ))}
                     </select>
                 ) : (
-                    <span class="muted chip-label">{(known && dayOf(known.acquired)) || name.split('/')[0]}</span>
+                    <span class="muted chip-label">{(known && dayOf(known.acquired)) || (name.includes('/') && name.split('/')[0])}</span>
                 )}
                 <div class="start-actions">
                     {known && (
