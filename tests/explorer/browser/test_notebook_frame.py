@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.notebook import NOTEBOOK_ORIGINS, NotebookExplorer
@@ -54,6 +54,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return Dataset.open(store, "town")
 
 
+def _status(page: Page, statuses: dict[str, int], path: str) -> int:
+    """Return the status of the answer from an address, as soon as the browser has reported it."""
+    for _ in range(300):
+        if path in statuses:
+            break
+        page.wait_for_timeout(100)
+    return statuses[path]
+
+
 def test_the_page_works_in_a_frame_and_in_a_tab(browser: Browser, dataset: Dataset) -> None:
     with dataset.explore() as explorer, notebook_page(explorer._repr_html_()) as port:
         own = urlsplit(explorer.url).netloc
@@ -74,7 +83,7 @@ def test_the_page_works_in_a_frame_and_in_a_tab(browser: Browser, dataset: Datas
                 frame.get_by_placeholder("Tile id").fill("r000001_c000001")
                 frame.get_by_placeholder("Tile id").press("Enter")
                 frame.get_by_text("15 similar tiles").wait_for()
-                assert statuses["/api/datasets/town/search"] == 200
+                assert _status(page, statuses, "/api/datasets/town/search") == 200
             else:
                 # The code of the frame was used by the other browser. The link has a code for this one.
                 page.frame_locator("iframe").get_by_text("was used already").wait_for()
@@ -83,7 +92,7 @@ def test_the_page_works_in_a_frame_and_in_a_tab(browser: Browser, dataset: Datas
                 opened.value.get_by_text("town").first.wait_for()
                 assert urlsplit(opened.value.url).netloc == own
                 assert "code=" not in opened.value.url
-            assert statuses["/api/datasets/town"] == 200
+            assert _status(page, statuses, "/api/datasets/town") == 200
             context.close()
 
 
@@ -95,5 +104,9 @@ def test_a_page_of_another_origin_cannot_show_the_frame(browser: Browser, datase
         page = browser.new_page()
         with page.expect_console_message(lambda message: "frame-ancestors" in message.text):
             page.goto(f"http://localhost:{port}/")
+        for _ in range(300):  # The browser reports the refusal before the frame has its error page.
+            if page.frames[1].url.startswith("chrome-error"):
+                break
+            page.wait_for_timeout(100)
         assert page.frames[1].url.startswith("chrome-error")
         page.close()
