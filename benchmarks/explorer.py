@@ -162,6 +162,8 @@ _CLICK = """
 async ([x, y]) => {
     const names = () => [...document.querySelectorAll("[data-tile]")].map((hit) => hit.dataset.tile).join();
     const before = names();
+    // The browser keeps only the first 250 requests. Without this, later clicks would find the request of an older one.
+    performance.clearResourceTimings();
     const strip = document.querySelector("main");
     const shown = new Promise((resolve) => {
         const look = () => {
