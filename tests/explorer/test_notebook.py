@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import httpx
 import nbformat
-import numpy as np
 import pytest
 from nbclient import NotebookClient
 
@@ -28,9 +27,7 @@ from rasterembed.errors import UsageError
 from rasterembed.explorer import single_use
 from rasterembed.explorer.notebook import NotebookExplorer
 from rasterembed.explorer.single_use import SingleUseCodes
-from rasterembed.model.choice import Dinov3
-from rasterembed.store.object_store import ObjectStore
-from tests.support.vectors import blank_raster, checkpoint, write_dataset
+from tests.support.vectors import write_town
 
 PROJECT = Path(__file__).parents[2]
 
@@ -38,13 +35,9 @@ PROJECT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Write a dataset and a collection of it."""
-    folder = tmp_path_factory.mktemp("notebook")
-    store = ObjectStore(root=str(folder / "store"))
-    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
-    vectors = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float32)
-    write_dataset(store, "town", blank_raster(folder / "town.tif", 4, 4), model, vectors)
-    rebuild_collection(store, "towns", datasets=["town"])
-    return Dataset.open(store, "town")
+    dataset = write_town(tmp_path_factory.mktemp("notebook"))
+    rebuild_collection(dataset.store, "towns", datasets=["town"])
+    return dataset
 
 
 @pytest.fixture(scope="module")

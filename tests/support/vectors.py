@@ -11,6 +11,7 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State, commit, set_state
 from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.dataset.selection import Selection
@@ -116,3 +117,12 @@ def write_dataset(
         shards.append(write_shard(store, plan, number, [batch]))
     with hold_lease(store, plan.layout, "vectors", wait_s=0, on_wait=print) as lease:
         return set_state(store, commit(store, plan, shards, lease), state)
+
+
+def write_town(folder: Path) -> Dataset:
+    """Write the dataset `town` of 16 tiles with random vectors into a store below a folder, and return it."""
+    store = ObjectStore(root=str(folder / "store"))
+    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
+    vectors = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float32)
+    write_dataset(store, "town", blank_raster(folder / "town.tif", 4, 4), model, vectors)
+    return Dataset.open(store, "town")

@@ -8,15 +8,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.notebook import NOTEBOOK_ORIGINS, NotebookExplorer
-from rasterembed.model.choice import Dinov3
-from rasterembed.store.object_store import ObjectStore
-from tests.support.vectors import blank_raster, checkpoint, write_dataset
+from tests.support.vectors import write_town
 
 pytestmark = pytest.mark.browser
 
@@ -46,12 +43,7 @@ def notebook_page(html: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """Write a dataset. Its service runs in this process."""
-    folder = tmp_path_factory.mktemp("frame")
-    store = ObjectStore(root=str(folder / "store"))
-    model = Dinov3(model=str(checkpoint(folder / "model", 8)))
-    vectors = np.random.default_rng(1).standard_normal((16, 8)).astype(np.float32)
-    write_dataset(store, "town", blank_raster(folder / "town.tif", 4, 4), model, vectors)
-    return Dataset.open(store, "town")
+    return write_town(tmp_path_factory.mktemp("frame"))
 
 
 def _status(page: Page, statuses: dict[str, int], path: str) -> int:
