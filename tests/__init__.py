@@ -5,12 +5,14 @@ it when they are imported.
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
-# One thread for PyTorch. The promise of equal bytes needs the same number of threads in every process, and workers of
-# pytest-xdist must not compete for the cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread for PyTorch and NumPy. The promise of equal bytes needs the same number of threads in every process, and
+# workers of pytest-xdist must not compete for the cores. Benchmarks use `tests.support` too, and shall use all cores.
+if "pytest" in sys.modules:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Prefect, Matplotlib and the demo model keep files in the home folder. Where it cannot be written, the tests bring one.
 # Workers of pytest-xdist inherit it from the process that starts them, which removes it in the end.
