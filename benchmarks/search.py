@@ -13,10 +13,13 @@ the memory is too small.
 - *Recall* is the share of the exact ten nearest rows in the answers. The exact rows are found by NumPy from the shards.
 
 Processor time is the sum over all threads. On a busy machine, it is steadier than the clock.
+
+All sizes take hours. Therefore the result file keeps the results of the kinds and sizes that are not measured again.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -29,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
@@ -124,14 +128,29 @@ def measure(
             if reason := why_too_small(Path(folder), size, dtype):
                 notes.append(f"{kind}, {size:,} rows: left out, because {reason}.")
                 continue
+            load_at_start = round(load(), 2)
             used: list[EngineChoice] = [
                 engine for engine in engines if size <= {"ivf": size, "vss": vss_up_to}.get(engine, others_up_to)
             ]
             run_ = _measure_engines(Path(folder), by_kind[kind], size, dtype, used, queries, seconds)
             if size <= others_up_to and peers:
                 run_["peers"] = _measure_peers(Path(folder), by_kind[kind], size, peers, queries, seconds, venvs)
-            runs[f"{kind}/{size}"] = run_
+            finished = datetime.now(UTC).isoformat(timespec="seconds")
+            runs[f"{kind}/{size}"] = {"finished": finished, "load_before": load_at_start, **run_}
+    runs = dict(sorted((_earlier_runs(results) | runs).items(), key=_kind_and_rows))
     return save(NAME, parameters, load_before, {"runs": runs, "notes": notes, "versions": versions()}, results)
+
+
+def _earlier_runs(folder: Path) -> dict[str, Any]:
+    """Return the runs of the result file, or nothing if there is no file."""
+    file = folder / f"{NAME}.json"
+    return dict(json.loads(file.read_text())["runs"]) if file.exists() else {}
+
+
+def _kind_and_rows(named_run: tuple[str, Any]) -> tuple[str, int]:
+    """Return the kind and the number of rows of a run. The name of a run is `KIND/ROWS`."""
+    kind, _, rows = named_run[0].partition("/")
+    return kind, int(rows)
 
 
 @contextmanager
@@ -444,13 +463,16 @@ def markdown(report: dict[str, Any]) -> str:
     """Return the results as Markdown tables."""
     machine = report["machine"]
     text = (
-        f"{machine['processor']}, {machine['cores']} cores, load before {machine['load_before']}; Python "
+        f"{machine['processor']}, {machine['cores']} cores; Python "
         f"{machine['python']}, DuckDB {machine['duckdb']}, {', '.join(report['versions'])}.\n"
     )
     for name, found in report["runs"].items():
         kind, _, _rows = name.partition("/")
         dataset = found["dataset"]
-        text += f"\n{KINDS[kind]}, {dataset['rows']:,} rows, {dataset['dtype']} at rest:\n\n"
+        text += (
+            f"\n{KINDS[kind]}, {dataset['rows']:,} rows, {dataset['dtype']} at rest, measured on "
+            f"{found['finished'][:10]}, load before {found['load_before']}:\n\n"
+        )
         rows = [_row(engine, one) for engine, one in found["engines"].items()]
         peers = found.get("peers", {})
         rows += [_peer_row(way, one) for way, one in peers.items() if "failed" not in one]

@@ -328,11 +328,14 @@ def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypat
 def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each part has its own process. All of them would import PyTorch.
     monkeypatch.setattr(search, "part", lambda function, *arguments: function(*arguments))
+    other_run = {"finished": "2026-11-26T12:00:00+00:00"}
+    (tmp_path / "search.json").write_text(json.dumps({"runs": {"rasters/100": other_run, "clustered/2000": other_run}}))
     report = search.measure(
         rows=(2000, 10**12), kinds=("clustered",), engines=("flat", "ivf"), others_up_to=10**12, peers=(), queries=4,
         seconds=0.05, scratch=tmp_path, results=tmp_path,
     )  # fmt: skip
-    assert list(report["runs"]) == ["clustered/2000"]
+    assert list(report["runs"]) == ["clustered/2000", "rasters/100"]
+    assert report["runs"].pop("rasters/100") == other_run
     assert "1,000,000,000,000 rows: left out, because the disk has" in report["notes"][0]
     engines = report["runs"]["clustered/2000"]["engines"]
     assert {found["recall"] for found in engines["flat"]["filters"].values()} == {1.0}
