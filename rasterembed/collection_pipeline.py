@@ -212,7 +212,7 @@ def embed_collection(
         >>> result.collection.catalogue.count  # doctest: +SKIP
         1000
     """
-    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
     check_type(scenes, str, "scenes", "a folder, a pattern, a list or a STAC document, as text")
     check_type(options, CollectionOptions, "options", "CollectionOptions, such as CollectionOptions(prune=True)")
     layout = CollectionLayout(collection_id)
@@ -317,7 +317,7 @@ def rebuild_collection(
             the grid is anchored and a dataset has another CRS or pixel size than the collection.
         LeaseHeldError: if another run is writing the collection.
     """
-    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
     layout = CollectionLayout(collection_id)
     if not datasets:
         Collection.open(store, collection_id)  # Refuse an unknown collection before a lease is written for it.

@@ -100,7 +100,7 @@ def check_type(value: object, kind: type, name: str, advice: str) -> None:
         value: the value that the caller gave.
         kind: class that the value must have.
         name: name of the parameter.
-        advice: what to give instead, such as `ObjectStore(root="results")`.
+        advice: what to give instead, such as `ObjectStore(root="embeddings")`.
 
     Raises:
         UsageError: if `value` is not of the class.

@@ -217,7 +217,7 @@ def embed_raster(
         >>> result.manifest.state  # doctest: +SKIP
         'ready'
     """
-    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
     check_type(options, EmbedOptions, "options", 'EmbedOptions, such as EmbedOptions(dataset_id="scene")')
     raster = os.fspath(raster) if isinstance(raster, os.PathLike) else raster
     if not isinstance(raster, Mapping):

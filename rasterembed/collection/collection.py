@@ -83,7 +83,7 @@ class Collection(AllTilesQuestions):
             UsageError: if the store has no collection of this name.
             DataError: if this version cannot read the collection.
         """
-        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
         check_type(collection_id, str, "collection_id", "the collection's id as text")
         found = find_collection(store, collection_id)
         if found is None:

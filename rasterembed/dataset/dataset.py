@@ -74,7 +74,7 @@ class Dataset(AllTilesQuestions):
             UsageError: if the store has no dataset of this name.
             DataError: if the dataset is in another state, or if the manifest cannot be read.
         """
-        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="results")')
+        check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
         check_type(dataset_id, str, "dataset_id", "the dataset's id as text")
         manifest = read_manifest(store, dataset_id)
         if manifest is None:

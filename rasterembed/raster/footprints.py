@@ -108,7 +108,7 @@ class Footprinter:
         >>> from rasterembed.store.object_store import ObjectStore
         >>> header = {"width": 448, "height": 224, "count": 1, "dtype": "uint8", "crs": "EPSG:4326"}
         >>> rasterio.open("pacific.tif", "w", transform=from_origin(100, 56, 0.5, 0.25), **header).close()
-        >>> store = ObjectStore(root="results")
+        >>> store = ObjectStore(root="embeddings")
         >>> profile = inspect_raster(store, register(store, "pacific.tif").uri)
         >>> tiles = tiles_in(Grid(size=112), profile.height, profile.width, rows=(0, 1), cols=(0, 4))
         >>> footprints = Footprinter(profile)(tiles)

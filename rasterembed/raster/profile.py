@@ -274,7 +274,7 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
         >>> from rasterembed.store.object_store import ObjectStore
         >>> header = {"width": 448, "height": 224, "count": 3, "dtype": "uint16", "crs": "EPSG:32635"}
         >>> rasterio.open("town.tif", "w", transform=from_origin(360_000, 6_720_000, 10, 10), **header).close()
-        >>> store = ObjectStore(root="results")
+        >>> store = ObjectStore(root="embeddings")
         >>> profile = inspect_raster(store, register(store, "town.tif").uri)
         >>> profile.driver, profile.width, profile.height, profile.count, profile.dtype
         ('GTiff', 448, 224, 3, 'uint16')

@@ -60,7 +60,7 @@ def register_scene(store: ObjectStore, scene: Scene, assets: Iterable[str] = ())
 
     Example:
         >>> from rasterembed.store.object_store import ObjectStore
-        >>> store = ObjectStore(root="results")
+        >>> store = ObjectStore(root="embeddings")
         >>> for band in ("B04", "B03", "B02"):
         ...     _ = open(f"{band}.tif", "wb").write(b"not read before the header is inspected")
         >>> scene = register_scene(store, {"red": "B04.tif", "green": "B03.tif", "blue": "B02.tif"})
