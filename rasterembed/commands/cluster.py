@@ -36,4 +36,4 @@ def cluster(
     return str(open_owner(dataset, collection, root).cluster(out, classes, seed=seed, picture=picture))
 
 
-app = command_app("cluster", cluster)
+app = command_app("cluster", cluster, keeps_work=False)

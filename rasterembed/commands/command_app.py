@@ -41,7 +41,13 @@ class OptionsApp(App):
         return super().assemble_argument_collection(default_parameter=default_parameter)
 
 
-def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any] | None = None) -> OptionsApp:
+_KEEPS_WORK = "keeps_work"
+"""Name of the attribute of a command's function that `keeps_work` reads."""
+
+
+def command_app(
+    name: str, function: Callable[..., Any], call: Callable[..., Any] | None = None, *, keeps_work: bool = True
+) -> OptionsApp:
     """Return a command whose options are the parameters of a function.
 
     Args:
@@ -51,6 +57,8 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
             name.
         call: the function that the command calls with the parameters, for example the Prefect flow around `function`.
             The default is `function`.
+        keeps_work: whether finished work stays in the store if the command is interrupted, and the same command goes on
+            with it. A command that only reads the store has no such work.
     """
     described = docstring_parser.parse(inspect.getdoc(function) or "")
     app = OptionsApp(
@@ -61,8 +69,15 @@ def command_app(name: str, function: Callable[..., Any], call: Callable[..., Any
         default_parameter=Parameter(negative_iterable=()),
     )
     helps = {parameter.arg_name: parameter.description for parameter in described.params}
-    app.default(_spread(function, call or function, helps))
+    command = _spread(function, call or function, helps)
+    setattr(command, _KEEPS_WORK, keeps_work)
+    app.default(command)
     return app
+
+
+def keeps_work(command: Callable[..., Any]) -> bool:
+    """Return whether the finished work of an interrupted command stays in the store. See `command_app`."""
+    return bool(getattr(command, _KEEPS_WORK, True))
 
 
 def _spread(function: Callable[..., Any], call: Callable[..., Any], helps: dict[str, str | None]) -> Callable[..., Any]:

@@ -35,4 +35,4 @@ def deduplicate(
     return str(open_owner(dataset, collection, root).deduplicate(out, threshold, picture=picture))
 
 
-app = command_app("deduplicate", deduplicate)
+app = command_app("deduplicate", deduplicate, keeps_work=False)

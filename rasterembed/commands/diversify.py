@@ -42,4 +42,4 @@ def diversify(
     )
 
 
-app = command_app("diversify", diversify)
+app = command_app("diversify", diversify, keeps_work=False)

@@ -24,6 +24,7 @@ def explore(
     allowed_host: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     frame_origin: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
     basemap: str | None = None,
+    basemap_attribution: str | None = None,
     prefect_ui: str | None = None,
     device: Device = "auto",
     open_page: Annotated[bool, Parameter(name="--open", negative=())] = False,
@@ -43,6 +44,7 @@ def explore(
             server. The option may be repeated.
         basemap: Address of map tiles that are drawn below the rasters, such as https://host/{z}/{x}/{y}.png. Without
             it, the map needs no internet.
+        basemap_attribution: Text on the map that names the owners of the base map. Most of them ask for it.
         prefect_ui: Address of Prefect's pages, such as http://127.0.0.1:4200. The page then links to the runs.
         device: Device that runs the model, if people search by an image.
         open_page: Open the page in a browser.
@@ -61,6 +63,7 @@ def explore(
         allowed_hosts=allowed_host,
         frame_origins=frame_origin,
         basemap=basemap,
+        basemap_attribution=basemap_attribution,
         prefect_ui=prefect_ui,
         device=device,
     )
@@ -83,4 +86,4 @@ def _read_token(file: Path | None) -> str | None:
     return text
 
 
-app = command_app("explore", explore)
+app = command_app("explore", explore, keeps_work=False)

@@ -34,4 +34,4 @@ def neighbours(
     return str(open_owner(dataset, collection, root).neighbours(out, k, picture=picture))
 
 
-app = command_app("neighbours", neighbours)
+app = command_app("neighbours", neighbours, keeps_work=False)

@@ -21,4 +21,4 @@ def qa_overview(root: str | None = None, out: Path | None = None) -> str:
     return f"{summary(datasets)}\npage: {page}"
 
 
-app = command_app("qa-overview", qa_overview)
+app = command_app("qa-overview", qa_overview, keeps_work=False)

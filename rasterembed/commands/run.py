@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
-from rasterembed.commands.stopping import INTERRUPTED, stoppable
+from rasterembed.commands.command_app import keeps_work
+from rasterembed.commands.stopping import INTERRUPTED, STAYS, stoppable
 from rasterembed.commands.wrong_options import (
     join_negative_lists,
     name_options,
@@ -48,16 +49,19 @@ def run(app: App, arguments: Sequence[str]) -> Any:
             function, bound, _ = app.parse_args(arguments, print_error=False, exit_on_error=False)
     except (CycloptsError, UsageError) as error:
         stop(name_options(usage_error(error), app, arguments), USAGE)
+    except KeyboardInterrupt:
+        stop("interrupted before the command began", INTERRUPTED)
     if getattr(function, "__func__", None) in (App.help_print, App.version_print):
         function(*bound.args, **bound.kwargs)
         sys.exit(0)
+    keeps = keeps_work(function)
     try:
-        with stoppable(), running_command(app, arguments):
+        with stoppable(keeps_work=keeps), running_command(app, arguments):
             return function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
         stop(name_options(str(error), app, arguments), error.exit_code)
     except KeyboardInterrupt:
-        stop("interrupted: finished work stays in the store; run the same command again to continue", INTERRUPTED)
+        stop(f"interrupted{STAYS if keeps else ''}", INTERRUPTED)
 
 
 def stop(reason: str, status: int) -> NoReturn:

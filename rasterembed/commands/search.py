@@ -77,4 +77,4 @@ def search(
     return "\n".join([str(answer), *written])
 
 
-app = command_app("search", search)
+app = command_app("search", search, keeps_work=False)

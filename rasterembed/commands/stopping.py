@@ -14,12 +14,15 @@ from rasterembed.store.lease import DURATION_S
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM."""
 
+STAYS = ": finished work stays in the store; run the same command again to continue"
+"""End of the message about an interrupted command that writes to the store."""
+
 _NOTICE_S = 0.5
 """Seconds after the first signal until a person is told how to stop at once. Most commands have ended by then."""
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(*, keeps_work: bool = True) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM stop the block. Service managers and Prefect's workers send SIGTERM.
 
     The first signal raises KeyboardInterrupt in the main thread, so the block can clean up. PyTorch cannot be
@@ -29,8 +32,11 @@ def stoppable() -> Iterator[None]:
     threads would then print texts of their own.
 
     Call it in the main thread.
+
+    Args:
+        keeps_work: whether the block writes work to a store, which stays after a signal.
     """
-    stop = _Stop()
+    stop = _Stop(keeps_work)
     before = {number: signal.signal(number, stop.on_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.on_alarm)
     try:
@@ -43,22 +49,23 @@ def stoppable() -> Iterator[None]:
 
 
 class _Stop:
-    asked = False
-    """Whether a signal has come."""
+    def __init__(self, keeps_work: bool) -> None:
+        self._keeps_work = keeps_work
+        self.asked = False
+        """Whether a signal has come."""
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            _say(
-                "error: stopped at once: finished work stays in the store; run the same command again to continue, it "
-                f"waits up to {DURATION_S:g} s for the lease of this run"
-            )
+            waits = f", it waits up to {DURATION_S:g} s for the lease of this run"
+            _say(f"error: stopped at once{STAYS + waits if self._keeps_work else ''}")
             os._exit(INTERRUPTED)
         self.asked = True
         signal.setitimer(signal.ITIMER_REAL, _NOTICE_S)
         raise KeyboardInterrupt
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        _say("stopping: what is being computed is finished first; press Ctrl-C again to stop at once")
+        first = "what is being computed is finished first; " if self._keeps_work else ""
+        _say(f"stopping: {first}press Ctrl-C again to stop at once")
 
 
 def _say(text: str) -> None:

@@ -42,7 +42,9 @@ def serve(settings: ExplorerSettings, *, open_page: bool = False) -> None:
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     server = uvicorn.Server(server_config(settings))
     address = page_address(settings)
-    print(f"explorer of {settings.store.root}: {address} (stop it with Ctrl+C)", flush=True)
+    # A token is a secret, so it is not part of the printed address.
+    asks = "" if settings.token is None else "; the page asks for the token"
+    print(f"explorer of {settings.store.root}: {address} (stop it with Ctrl+C{asks})", flush=True)
     if not PageFiles().is_built:
         print(f"warning: {not_built(STATIC)}", file=sys.stderr, flush=True)
     if open_page:

@@ -25,6 +25,9 @@ MIN_TOKEN_LETTERS = 16
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]{1,5})?|https?://\[[0-9a-fA-F:.]+\](:[0-9]{1,5})?")
 """An origin, such as https://maps.example:8443. It becomes part of a header, so no other character is allowed."""
 
+_MAX_ATTRIBUTION_LETTERS = 300
+"""Longest attribution of a base map. A longer text would cover the map."""
+
 _ANY_PORT = ":*"
 """End of an origin in `frame_origins` that stands for all ports of a host."""
 
@@ -88,6 +91,8 @@ class ExplorerSettings(BaseModel):
     for all ports."""
     basemap: str | None = None
     """Address of the map tiles of a base map, with `{z}`, `{x}` and `{y}`. The plain map needs no network."""
+    basemap_attribution: str | None = None
+    """Text on the map that names the owners of the base map. It is shown as text, and never as HTML."""
     prefect_ui: str | None = None
     """Address of Prefect's pages. Views then link to the artifacts of their runs."""
     device: Device = "auto"
@@ -126,12 +131,30 @@ class ExplorerSettings(BaseModel):
             )
         return basemap
 
+    @field_validator("basemap_attribution")
+    @classmethod
+    def _check_attribution(cls, text: str | None) -> str | None:
+        if text is None:
+            return None
+        if not text.strip() or not text.isprintable() or len(text) > _MAX_ATTRIBUTION_LETTERS:
+            raise ValueError(
+                f"the attribution is empty, has more than {_MAX_ATTRIBUTION_LETTERS} letters, or has control "
+                'characters: write it like "© OpenStreetMap contributors"'
+            )
+        return text.strip()
+
     @field_validator("prefect_ui")
     @classmethod
     def _check_prefect_ui(cls, address: str | None) -> str | None:
         if address is not None and not (address.isprintable() and _ORIGIN.fullmatch(origin_of(address) or "")):
             raise ValueError("the address of Prefect's pages is no URL: write it like http://127.0.0.1:4200")
         return None if address is None else address.rstrip("/")
+
+    @model_validator(mode="after")
+    def _attribution_of_basemap(self) -> Self:
+        if self.basemap_attribution is not None and self.basemap is None:
+            raise ValueError("`basemap_attribution` is given without `basemap`: give both, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _token_for_others(self) -> Self:

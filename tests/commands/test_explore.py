@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from rasterembed.commands.main import app
 from rasterembed.commands.run import run
+from rasterembed.explorer import serving
 
 
 @pytest.fixture(autouse=True)
@@ -63,5 +65,15 @@ def test_other_wrong_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     root = ("--root", str(tmp_path))
     assert "there is no folder" in refused(capsys, "--root", str(tmp_path / "missing"))
     assert "--basemap" in refused(capsys, *root, "--basemap", "ftp://host/{z}/{x}/{y}")
+    assert "without --basemap" in refused(capsys, *root, "--basemap-attribution", "© A")
     assert "--prefect-ui" in refused(capsys, *root, "--prefect-ui", "here")
     assert "--port" in refused(capsys, *root, "--port", "70000")
+
+
+def test_a_stop_at_the_start_promises_no_finished_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stopped:
+        run(app, ["explore", "--root", str(tmp_path)])
+    assert (stopped.value.code, capsys.readouterr().err) == (130, "error: interrupted\n")

@@ -110,6 +110,7 @@ def test_a_restarted_service_knows_its_people(root: Path, tmp_path: Path) -> Non
             client.get("/health")
         explorer.start()
         assert client.get("/api/datasets/town").raise_for_status().json() == before
+    assert "the page asks for the token" in explorer.log.read_text()
 
 
 def send(explorer: Explorer, head: str) -> socket.socket:

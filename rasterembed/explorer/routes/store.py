@@ -27,6 +27,8 @@ class StoreContent(BaseModel):
     """Address of Prefect's pages, if it is configured."""
     basemap: str | None
     """Address of the map tiles of a base map, if it is configured."""
+    basemap_attribution: str | None
+    """Text that names the owners of the base map, if it is configured."""
     signed_in: bool
     """Whether the service has a token, which the request showed. A person can then sign out."""
     datasets: list[Card]
@@ -43,6 +45,7 @@ def get_store(explorer: UsedExplorer) -> StoreContent:
         version=version("raster-embeddings"),
         prefect_ui=settings.prefect_ui,
         basemap=settings.basemap,
+        basemap_attribution=settings.basemap_attribution,
         signed_in=settings.token is not None,
         datasets=[card for card in cards if card.kind is ViewKind.DATASETS],
         collections=[card for card in cards if card.kind is ViewKind.COLLECTIONS],
