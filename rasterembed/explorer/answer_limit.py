@@ -62,15 +62,14 @@ class AnswerLimit:
                 await work
             if started:
                 raise
-            await _problem("the service was stopped: start it, and send the request again").response()(
-                scope, receive, send
-            )
+            problem = _problem("the service was stopped: start it, and send the request again")
+            await problem.response_to(scope)(scope, receive, send)
             return
         is_over = True
         self._left.add(work)
         work.add_done_callback(self._forget)
         text = f"no answer within {limit_s:g} s: the store, or the server of a raster, may not answer; try again later"
-        await _problem(text).response()(scope, receive, send)
+        await _problem(text).response_to(scope)(scope, receive, send)
 
     def _forget(self, work: asyncio.Task[None]) -> None:
         self._left.discard(work)

@@ -42,7 +42,7 @@ class BodyLimit:
         announced = Headers(scope=scope).get("content-length", "0")
         if not announced.isdecimal() or len(announced) > 18 or int(announced) > most:
             await _drain(receive)
-            await _too_large(most).response()(scope, receive, send)
+            await _too_large(most).response_to(scope)(scope, receive, send)
             return
         received = 0
 

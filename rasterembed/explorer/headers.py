@@ -77,7 +77,7 @@ class SecurityHeaders:
             # Starlette's own answer to an unexpected error would lack the headers.
             if started:
                 raise
-            await problem_of(error).response()(scope, receive, send_with_headers)
+            await problem_of(error).response_to(scope)(scope, receive, send_with_headers)
 
 
 class CheckedSender:
@@ -103,7 +103,7 @@ class CheckedSender:
         if scope["type"] == "http":
             problem = self._why_refused(scope["method"], scope["path"], Headers(scope=scope))
             if problem is not None:
-                await problem.response()(scope, receive, send)
+                await problem.response_to(scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -10,10 +10,13 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
-from rasterembed.escape import cut, escape_terminal
+from rasterembed.escape import cut, escape_html, escape_terminal
+from rasterembed.explorer.small_page import small_page
 from rasterembed.options_model import reason_of
 from rasterembed.store.local_cache import without_local_folders
 from rasterembed.store.object_store import ObjectStore
@@ -21,6 +24,11 @@ from rasterembed.store.object_store import ObjectStore
 log = logging.getLogger("uvicorn.error")
 
 MEDIA_TYPE = "application/problem+json"
+
+_API = "/api"
+"""Beginning of the addresses that only programs ask for."""
+
+_NO_ADDRESS = "the explorer has no such address: its page is at /, and its API below /api"
 
 _DETAIL_LETTERS = 1000
 """Longest text of a problem."""
@@ -132,6 +140,25 @@ class ProblemError(Exception):
         headers = {"Cache-Control": "no-store", **self.headers}
         return Response(problem.model_dump_json(), self.status, headers, MEDIA_TYPE)
 
+    def response_to(self, scope: Scope) -> Response:
+        """Return the problem in the form that the sender of a request can read.
+
+        A person who opens a wrong address in a browser gets a small page. Everybody else gets JSON, as from `response`.
+
+        Args:
+            scope: the request, as ASGI describes it.
+        """
+        path: str = scope["path"]
+        if path.startswith(_API) or "text/html" not in Headers(scope=scope).get("accept", ""):
+            return self.response()
+        # The page may lie below a path of a proxy, which the service does not know: so the links are relative.
+        home = "../" * (path.count("/") - 1)
+        detail = cut(escape_terminal(self.detail), _DETAIL_LETTERS)
+        content = f'<p>{escape_html(detail)}</p>\n<p><a href="{home or "./"}">Open the explorer</a></p>'
+        page = small_page(escape_html(_TITLES[self.type]), content, self.status, home)
+        page.headers.update({"Cache-Control": "no-store", "Vary": "Accept", **self.headers})
+        return page
+
 
 def problem_of(error: Exception) -> ProblemError:
     """Return the problem for an error of the library.
@@ -219,21 +246,21 @@ def add_handlers(app: FastAPI, store: ObjectStore) -> None:
         # If the whole store is missing, the error only says which object was missed first.
         if problem.type in _OF_OBJECTS and store.folder_is_missing:
             problem = problem_of(folder_is_away(store))
-        return problem.response()
+        return problem.response_to(request.scope)
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return ProblemError(422, ProblemType.WRONG_REQUEST, _wrong_field(error.errors())).response()
+        return ProblemError(422, ProblemType.WRONG_REQUEST, _wrong_field(error.errors())).response_to(request.scope)
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8, and to a body that broke off.
-            return ProblemError(
-                422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8"
-            ).response()
+            problem = ProblemError(422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8")
+            return problem.response_to(request.scope)
         kinds = {404: ProblemType.NOT_FOUND, 405: ProblemType.WRONG_METHOD, 413: ProblemType.TOO_LARGE}
         kind = kinds.get(error.status_code, ProblemType.WRONG_REQUEST)
-        return ProblemError(error.status_code, kind, str(error.detail), error.headers).response()
+        detail = _NO_ADDRESS if kind is ProblemType.NOT_FOUND else str(error.detail)
+        return ProblemError(error.status_code, kind, detail, error.headers).response_to(request.scope)
 
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)

@@ -21,6 +21,7 @@ from rasterembed.escape import escape_html
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import ExplorerSettings, is_loopback
 from rasterembed.explorer.single_use import SingleUseCodes
+from rasterembed.explorer.small_page import STYLE_SHEET, small_page
 
 COOKIE = "rasterembed-explorer"
 """Beginning of the name of the cookie. Browsers share cookies between all ports of a host, so the port follows it."""
@@ -28,7 +29,7 @@ COOKIE = "rasterembed-explorer"
 _DAYS = 7
 _COOKIE_S = _DAYS * 86_400
 
-_OPEN = frozenset({"/enter", "/health", "/sign-in", "/sign-in.css", "/sign-out"})
+_OPEN = frozenset({"/enter", "/health", "/sign-in", "/sign-out", f"/{STYLE_SHEET}"})
 """Addresses that need no sign-in."""
 
 _IN_FRAMES = "; Path=/; HttpOnly; SameSite=None; Secure; Partitioned"
@@ -38,47 +39,6 @@ _PAGE = "/"
 
 _MAX_STATE_LETTERS = 8192
 """Longest state of the page that is kept during the sign-in."""
-
-STYLE = """\
-:root { color-scheme: light dark; --bg: #f5f6f8; --surface: #fff; --line: #c3cad3; --text: #14181f; --accent: #2f57d0;
-  --on-accent: #fff; --bad: #b42a24; font: 14px/1.5 Inter, "Segoe UI", system-ui, sans-serif; }
-@media (prefers-color-scheme: dark) {
-  :root { --bg: #0e1116; --surface: #161a20; --line: #434d5b; --text: #e9ecf1; --accent: #8ba8ff; --on-accent: #0d1220;
-    --bad: #ff8a80; }
-}
-* { box-sizing: border-box; }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--bg); color: var(--text); }
-main { width: min(22rem, 90vw); padding: 1.5rem; border: 1px solid var(--line); border-radius: 12px;
-  background: var(--surface); }
-h1 { font-size: 1.2rem; margin: 0 0 1rem; }
-p { margin: 0 0 1rem; }
-label { display: block; margin-bottom: 0.4rem; }
-input, button { font: inherit; width: 100%; min-height: 38px; padding: 0 0.75rem; border-radius: 6px; }
-input { border: 1px solid var(--line); background: var(--surface); color: var(--text); }
-button { margin-top: 1rem; border: 0; background: var(--accent); color: var(--on-accent); font-weight: 600;
-  cursor: pointer; }
-:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
-.problem { color: var(--bad); margin: 0.6rem 0 0; }
-"""
-"""Style sheet of the sign-in page. It is a file, because the security policy allows no style in the page."""
-
-_DOCUMENT = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="sign-in.css">
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{content}
-</main>
-</body>
-</html>
-"""
 
 _FORM = """\
 <form method="post" action="sign-in">
@@ -183,7 +143,7 @@ def _refusal(scope: Scope) -> Response:
         ProblemType.SIGN_IN,
         "the token is missing or wrong: sign in at /sign-in, or send the header `Authorization: Bearer TOKEN`",
         {"WWW-Authenticate": "Bearer"},
-    ).response()
+    ).response_to(scope)
 
 
 def state_of(next: str) -> str:
@@ -207,7 +167,7 @@ def sign_in_form(state: str, *, is_wrong: bool = False) -> Response:
     problem = '<p class="problem" id="problem" role="alert">This token is wrong. Try again.</p>\n' if is_wrong else ""
     described = ' aria-invalid="true" aria-describedby="problem"' if is_wrong else ""
     form = _FORM.format(state=escape_html(f"?{state}"), problem=problem, described=described)
-    return _document("Sign in to the explorer", form, 401 if is_wrong else 200)
+    return small_page("Sign in to the explorer", form, 401 if is_wrong else 200)
 
 
 def answer_form(sign_in: SignIn, request: Request, body: bytes) -> Response:
@@ -250,16 +210,11 @@ def enter(sign_in: SignIn, request: Request, code: str, next: str) -> Response:
     """
     is_new = sign_in.codes.take(code)
     if not is_new and not sign_in.knows(request.headers):
-        return _document("This address was used already", _USED, 401)
+        return small_page("This address was used already", _USED, 401)
     response = Response(status_code=303, headers={"Location": f"./?{state_of(next)}"})
     if is_new:
         sign_in.give_cookies(request, response)
     return response
-
-
-def _document(title: str, content: str, status: int) -> Response:
-    """Return a small page. The texts are HTML of this module."""
-    return Response(_DOCUMENT.format(title=title, content=content), status, media_type="text/html; charset=utf-8")
 
 
 def _clean(state: str) -> str:

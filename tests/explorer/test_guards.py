@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from fastapi import FastAPI
@@ -235,6 +235,45 @@ def test_only_the_base_map_is_added_to_the_policy(tmp_path: Path) -> None:
     assert policy.endswith("frame-ancestors 'self' http://localhost:8888")
 
 
+def test_the_attribution_of_the_base_map_is_given_as_it_is(tmp_path: Path) -> None:
+    basemap = {"basemap": "https://host/{z}/{x}/{y}", "basemap_attribution": " © <b>A</b> & B "}
+    with client(application(tmp_path, **basemap)) as service:
+        assert service.get("/api/store").json()["basemap_attribution"] == "© <b>A</b> & B"
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(("path", "home"), [("/nope", "./"), ("/a/b/<b>", "../../"), ("/assets/none.js", "../")])
+def test_a_wrong_address_is_a_page_in_a_browser(open_service: TestClient, path: str, home: str) -> None:
+    answer = open_service.get(path, headers=BROWSER)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert "The address does not exist" in answer.text
+    links = re.findall(r'<a href="([^"]*)"', answer.text)
+    assert [urljoin(f"{HOME}{path}", link) for link in links] == [f"{HOME}/"]
+    assert links == [home]
+    assert "<b>" not in answer.text
+    (style,) = re.findall(r'rel="stylesheet" href="([^"]*)"', answer.text)
+    assert open_service.get(urljoin(f"{HOME}{path}", style)).headers["Content-Type"] == "text/css; charset=utf-8"
+
+
+def test_programs_and_the_api_get_problems_as_json(open_service: TestClient) -> None:
+    for path, headers in (("/nope", {}), ("/nope", {"Accept": "application/json"}), ("/api/nope", BROWSER)):
+        answer = open_service.get(path, headers=headers)
+        assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
+        assert answer.json()["type"] == "not-found"
+
+
+def test_other_problems_of_a_browser_are_pages_too(open_service: TestClient, locked_service: TestClient) -> None:
+    host = open_service.get("/", headers=BROWSER | {"Host": "evil.example"})
+    assert host.status_code == 421
+    assert "&#x27;evil.example&#x27;" in host.text or "&#39;evil.example&#39;" in host.text
+    unknown = locked_service.get("/nope", headers=BROWSER)
+    assert (unknown.status_code, "text/html" in unknown.headers["Content-Type"]) == (401, True)
+    assert unknown.headers["WWW-Authenticate"] == "Bearer"
+    assert "Content-Security-Policy" in unknown.headers
+
+
 @pytest.mark.parametrize("path", ["/sign-in", "/api/datasets/a/search", "/api/datasets/a/images", "/nothing"])
 def test_a_large_body_is_refused_with_and_without_its_length(tmp_path: Path, path: str) -> None:
     limits = Limits(body_bytes=1024, image_bytes=4096)
@@ -263,6 +302,10 @@ def test_an_impossible_length_is_refused(open_service: TestClient, length: str) 
         ({"basemap": "https://user:secret@host/{z}/{x}/{y}"}, "`basemap`: the base map is no address"),
         ({"basemap": "https://host;script-src */{z}/{x}/{y}"}, "`basemap`: the base map is no address"),
         ({"basemap": "https://host/tiles.png"}, "lacks {z}, {x}, {y}"),
+        ({"basemap_attribution": "© A"}, "without `basemap`"),
+        ({"basemap": "https://host/{z}/{x}/{y}", "basemap_attribution": " "}, "`basemap_attribution`: "),
+        ({"basemap": "https://host/{z}/{x}/{y}", "basemap_attribution": "a" * 301}, "more than 300 letters"),
+        ({"basemap": "https://host/{z}/{x}/{y}", "basemap_attribution": "a\x07b"}, "control characters"),
         ({"prefect_ui": "prefect"}, "no URL"),
         ({"frame_origins": ("https://a; script-src *",)}, "is no origin"),
         ({"port": 70_000}, "`port`"),

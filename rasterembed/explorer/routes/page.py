@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from rasterembed.explorer.dependencies import UsedExplorer
-from rasterembed.explorer.sign_in import STYLE, answer_form, enter, sign_in_form, sign_out, state_of
+from rasterembed.explorer.sign_in import answer_form, enter, sign_in_form, sign_out, state_of
+from rasterembed.explorer.small_page import STYLE, STYLE_SHEET
 
 router = APIRouter(tags=["page"])
 
@@ -48,9 +49,9 @@ async def sign_in_page(request: Request) -> Response:
     return sign_in_form(state_of(request.query_params.get("next", "")))
 
 
-@router.get("/sign-in.css", include_in_schema=False)
-async def sign_in_style() -> Response:
-    """Return the style sheet of the sign-in page."""
+@router.get(f"/{STYLE_SHEET}", include_in_schema=False)
+async def style_of_small_pages() -> Response:
+    """Return the style sheet of the sign-in page and of the pages that say a problem."""
     return Response(STYLE, headers={"Cache-Control": "public, max-age=3600"}, media_type="text/css; charset=utf-8")
 
 
