@@ -73,7 +73,9 @@ def _measure(store_folder: Path) -> dict[str, Any]:
             choice = Choice(colour, DEFAULT_CLASSES, None)
             _, colours[colour.value] = _timed(lambda choice=choice: layers.colouring(choice, _WAIT_S))  # type: ignore[misc]
         first = layers.table.tiles.tile_ids[0].as_py()
-        found, colours[Colour.SIMILARITY.value] = _timed(lambda: layers.add_similarity(Query(tile=first)))
+        found, colours[Colour.SIMILARITY.value] = _timed(
+            lambda: layers.add_similarity(searcher.resolve(Query(tile=first)).vector)
+        )
         west, south, east, north = layers.table.bbox or (0.0, 0.0, 0.0, 0.0)
         lon, lat = (west + east) / 2, (south + north) / 2
         choices = {

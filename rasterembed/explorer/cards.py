@@ -279,7 +279,8 @@ def _quality_of_dataset(manifest: Manifest) -> Quality | None:
         case "ready":
             return Quality(passed=True, line="The quality checks passed.")
         case "failed_qa":
-            return Quality(passed=False, line=manifest.reason or "The quality checks did not pass.")
+            reason = f": {manifest.reason}" if manifest.reason else ""
+            return Quality(passed=False, line=f"The quality checks did not pass{reason}.")
         case _:
             return None
 

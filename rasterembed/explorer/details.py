@@ -20,6 +20,7 @@ from rasterembed.explorer.cards import Card, card_of_collection, card_of_dataset
 from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.qa_pictures import QaPicture, pictures_of
+from rasterembed.explorer.quality_line import quality_with_numbers
 from rasterembed.explorer.tiles.legend import Colour
 from rasterembed.explorer.views import SceneInfo, View
 
@@ -71,8 +72,8 @@ class ViewDetails(Card):
     """Whether a raster has a place on Earth. If not, the map shows a dataset at a made-up place, and no collection."""
     dates: tuple[DateOfView, ...]
     colours: tuple[ColourChoice, ...]
-    images_allowed: bool
-    """Whether the view can be searched by an image."""
+    searchable: bool
+    """Whether the view can be searched. A dataset must be ready, and a collection must have a ready scene."""
     pictures: tuple[QaPicture, ...]
     """Pictures of the quality report."""
     prefect_url: str | None
@@ -102,10 +103,15 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         model, grid, radiometry = content.configuration.model, content.configuration.grid, None
     place = MadeUpPlace.of(content)
     shape = view.keep("outline", lambda: _outline(view, scenes, card.bbox, place))
+    searchable = any(scene.state is SceneState.READY and scene.rows for scene in scenes)
     zooms = imagery_of(view).zooms
     kind = "dataset" if isinstance(content, Dataset) else "collection"
     return ViewDetails(
-        **dict(card) | {"bbox": card.bbox if place is None else _box_of_place(place)},
+        **dict(card)
+        | {
+            "bbox": card.bbox if place is None else _box_of_place(place),
+            "qa": quality_with_numbers(content, card.qa),
+        },
         v=view.version,
         dimensions=model.dimensions,
         pooling=model.pooling,
@@ -116,8 +122,8 @@ def details_of(view: View, prefect_ui: str | None) -> ViewDetails:
         outline=None if shape is None else shapely.geometry.mapping(shape),
         on_earth=any(scene.bbox is not None for scene in scenes),
         dates=_dates(scenes),
-        colours=_colours(scenes),
-        images_allowed=any(scene.state == "ready" for scene in scenes),
+        colours=_colours(scenes if isinstance(content, Dataset) else _ready(scenes), searchable),
+        searchable=searchable,
         pictures=pictures_of(view),
         prefect_url=None if prefect_ui is None else f"{prefect_ui}/artifacts/key/{artifact_key(kind, view.id)}",
         min_zoom=zooms.smallest,
@@ -161,12 +167,24 @@ def _dates(scenes: tuple[SceneInfo, ...]) -> tuple[DateOfView, ...]:
     return tuple(DateOfView(date=day, scenes=counts[day], rows=rows[day]) for day in sorted(counts))
 
 
-def _colours(scenes: Sequence[SceneInfo]) -> tuple[ColourChoice, ...]:
-    """Return the colours of the tiles that the map can show. Only tiles of scenes that are ready are shown."""
-    ready = [scene for scene in scenes if scene.state is SceneState.READY and scene.rows]
-    if not ready:
+def _ready(scenes: Sequence[SceneInfo]) -> list[SceneInfo]:
+    """Return the scenes of a collection whose tiles are in its table."""
+    return [scene for scene in scenes if scene.state is SceneState.READY]
+
+
+def _colours(shown: Sequence[SceneInfo], searchable: bool) -> tuple[ColourChoice, ...]:
+    """Return the colours of the tiles that the map can show.
+
+    Args:
+        shown: the scenes whose tiles are shown.
+        searchable: whether the view can be searched. Otherwise, no tile has a similarity to a query.
+    """
+    embedded = [scene for scene in shown if scene.rows]
+    if not embedded:
         return ()
-    dated = any(scene.acquired is not None for scene in ready)
-    return tuple(
-        ColourChoice(name=colour.value, label=colour.label) for colour in Colour if dated or colour is not Colour.DATE
-    )
+    hidden = set()
+    if all(scene.acquired is None for scene in embedded):
+        hidden.add(Colour.DATE)
+    if not searchable:
+        hidden.add(Colour.SIMILARITY)
+    return tuple(ColourChoice(name=colour.value, label=colour.label) for colour in Colour if colour not in hidden)

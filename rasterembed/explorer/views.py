@@ -117,6 +117,19 @@ class View:
         return self.keep("searcher", open_searcher)
 
     @property
+    def tile_searcher(self) -> Searcher | CollectionSearcher:
+        """The searcher that applies filters to the tiles on the map. Use `searcher` to answer a query.
+
+        The map also shows a dataset whose quality checks did not pass. `searcher` refuses such a dataset.
+
+        Raises:
+            DataError: if a file of the view cannot be read, or if it has no tile.
+        """
+        if isinstance(self.content, Collection) or self.content.manifest.state == "ready":
+            return self.searcher
+        return self.keep("tile searcher", lambda: Searcher(self.store, [self.id], states=ALL_STATES))
+
+    @property
     def scenes(self) -> tuple[SceneInfo, ...]:
         """The scenes with vectors, in the order of their ids. Scenes that could not be embedded are left out.
 

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import Manifest
+from rasterembed.dataset.manifest import Manifest, State
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.answer import RadiometryGroup
@@ -47,7 +47,9 @@ class ChosenDatasets:
     """Ids of the datasets that only a pattern named. If such a dataset is damaged, the search leaves it out."""
 
 
-def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None = None) -> ChosenDatasets:
+def choose_datasets(
+    store: ObjectStore, names: Sequence[str], like: str | None = None, states: Sequence[State] = ("ready",)
+) -> ChosenDatasets:
     """Open the datasets that names and patterns stand for. A repeated name gives only one dataset.
 
     A dataset is usable if it is ready, has a vector, can be read, and has vectors of the search's model. Its shards
@@ -63,6 +65,7 @@ def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None =
         names: names of datasets, and patterns such as `incoming-*`. In a pattern, `*` stands for any text, `?` for one
             character, and `[...]` for one of several characters.
         like: name of the dataset that decides about the model, for example the dataset of the query's tile.
+        states: states in which a named dataset is usable. The explorer shows a dataset in any state.
 
     Raises:
         UsageError: if no name is given, or if the store has no dataset with one of the names.
@@ -72,7 +75,7 @@ def choose_datasets(store: ObjectStore, names: Sequence[str], like: str | None =
     if not names:
         raise UsageError("give at least one dataset to search")
     named = list(dict.fromkeys(name for name in names if not is_pattern(name)))
-    datasets = [_open_usable(store, name) for name in named]
+    datasets = [_open_usable(store, name, states) for name in named]
     for other in datasets[1:]:
         if differences := _differences(datasets[0].manifest, other.manifest):
             raise DataError(
@@ -110,8 +113,8 @@ def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, .
     return tuple(RadiometryGroup(dataset_ids=tuple(ids), radiometry=radiometry) for radiometry, ids in groups)
 
 
-def _open_usable(store: ObjectStore, dataset_id: str) -> Dataset:
-    dataset = Dataset.open(store, dataset_id)
+def _open_usable(store: ObjectStore, dataset_id: str, states: Sequence[State]) -> Dataset:
+    dataset = Dataset.open(store, dataset_id, states)
     if dataset.manifest.rows == 0:
         raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped")
     dataset.check_shard_sizes()

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
+from rasterembed.dataset.manifest import State
 from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.model.choice import Device
@@ -67,6 +68,7 @@ class Searcher:
         model_of: name of the dataset whose model the search uses, if a pattern names datasets of several models. By
             default, it is the model of the first named dataset. If only patterns are given, it is the model of most
             datasets.
+        states: states in which a named dataset is accepted. The explorer accepts all states for the tiles on its map.
 
     Raises:
         UsageError: if the store has no dataset with one of the names, or if `ef_search` is given and `engine` is not
@@ -92,9 +94,10 @@ class Searcher:
         device: Device = "auto",
         hub_token: str | None = None,
         model_of: str | None = None,
+        states: Sequence[State] = ("ready",),
     ) -> None:
         check_engine(engine, ef_search)
-        chosen = choose_datasets(store, dataset_ids, like=model_of)
+        chosen = choose_datasets(store, dataset_ids, like=model_of, states=states)
         self.datasets = chosen.datasets
         self._not_searched, self._by_pattern = chosen.not_searched, chosen.by_pattern
         self._device = device

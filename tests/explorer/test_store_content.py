@@ -34,6 +34,8 @@ from rasterembed.explorer.problems import ProblemError
 from rasterembed.explorer.settings import ExplorerSettings, Limits
 from rasterembed.explorer.views import View, ViewKind, Views
 from rasterembed.model.choice import Dinov3
+from rasterembed.pipeline import check_dataset
+from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -152,6 +154,24 @@ def test_all_states_have_cards(world: World) -> None:
     assert world.get("/api/datasets/broken", 409)["type"] == "not-usable"
     assert world.get("/api/datasets/unfinished", 404)["type"] == "unknown-view"
     assert world.get("/api/datasets/failed-qa")["state"] == "failed_qa"
+
+
+def test_a_view_has_the_numbers_of_its_quality_report(world: World) -> None:
+    world.write("town", state="embedded")
+    check_dataset(world.store, "town", QaThresholds(min_rows=2, min_effective_rank=1.0, min_neighbour_gap=-2.0))
+    metrics = json.loads((Path(world.store.root) / DatasetLayout("town").qa_report).read_text())["metrics"]
+    passed = sum(metric["status"] == "passed" for metric in metrics)
+    notes = [metric["note"] for metric in metrics if metric["status"] == "not judged"]
+    assert passed
+    assert notes
+    line = world.get("/api/datasets/town")["qa"]["line"]
+    assert f"Metrics: {passed} passed" in line
+    assert all(note in line for note in notes)
+    # The card in the list says it shortly: the reports of all datasets would be a request each.
+    assert "Metrics" not in world.card("datasets", "town")["qa"]["line"]
+    # A report of another content tells nothing about this one.
+    world.write("town", seed=1)
+    assert world.get("/api/datasets/town")["qa"]["line"] == "The quality checks passed."
 
 
 def test_progress_counts_the_shards_of_the_plan_and_tells_whether_a_run_works(world: World) -> None:

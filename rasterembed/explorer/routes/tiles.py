@@ -47,9 +47,9 @@ def layers_of(view: View) -> TileLayers:
     """Return the layers of a view. They are built once, and closed with the view.
 
     Raises:
-        DataError: if the view cannot be searched, or if a file cannot be read.
+        DataError: if the view has no tile, or if a file cannot be read.
     """
-    searcher = view.searcher
+    searcher = view.tile_searcher
     return view.keep("layers", lambda: TileLayers(view.content, searcher))
 
 
@@ -197,7 +197,8 @@ def tile(
 def similarity(view: UsedView, request: SimilarityRequest) -> SimilarityAnswer:
     """Compute the similarity of all tiles to the examples. Map tiles and legend can show it."""
     with opened_query(request.query, ImageFolder()) as query:
-        found = layers_of(view).add_similarity(query)
+        vector = view.searcher.resolve(query).vector
+    found = layers_of(view).add_similarity(vector)
     return SimilarityAnswer(similarity=found.key, low=found.low, high=found.high)
 
 

@@ -26,6 +26,7 @@ from rasterembed.explorer.tiles.legend import (
 )
 from rasterembed.explorer.tiles.tile_table import TileTable
 from rasterembed.qa.vector_statistics import Principal, principal_components
+from rasterembed.search.batch.all_tiles import refuse_without_direction
 from rasterembed.search.batch.cluster import find_classes
 from rasterembed.search.engines.workers import run_all, shares
 from rasterembed.search.index.stored_rows import StoredVectors
@@ -112,7 +113,11 @@ def class_colouring(table: TileTable, classes: int) -> Colouring:
     Args:
         table: the tiles.
         classes: number of classes, `MIN_CLASSES` to `MAX_CLASSES`. If there are fewer tiles, there are fewer classes.
+
+    Raises:
+        DataError: if a vector has no direction. k-means cannot use such a vector.
     """
+    refuse_without_direction(table.tiles)
     found = find_classes(table.tiles, min(classes, table.count), seed=0)
     labels = [f"Class {number}" for number in range(1, len(found.sizes) + 1)]
     note = "Classes of similar vectors by k-means, the largest first."

@@ -35,7 +35,7 @@ from rasterembed.explorer.tiles.quality import QualityColours, Skipped, quality_
 from rasterembed.explorer.tiles.tile_table import TileTable
 from rasterembed.search.batch.similarity import similarities
 from rasterembed.search.collection_searcher import CollectionSearcher
-from rasterembed.search.query import Query, Where
+from rasterembed.search.query import Where
 from rasterembed.search.searcher import Searcher
 
 _SIMILARITY_BYTES, _MASK_BYTES = 64 * 2**20, 32 * 2**20
@@ -83,10 +83,11 @@ class TileLayers:
 
     Args:
         owner: the dataset or the collection.
-        searcher: the searcher of the same dataset or collection. It stays open as long as this object.
+        searcher: searcher of the same dataset or collection, which applies the filters. It stays open as long as this
+            object.
 
     Raises:
-        DataError: if there is no ready tile, or if a file cannot be read.
+        DataError: if there is no tile that is shown, or if a file cannot be read.
         StoreError: if the store refuses or does not answer.
     """
 
@@ -153,14 +154,15 @@ class TileLayers:
         assert isinstance(result, QualityColours)
         return result
 
-    def add_similarity(self, query: Query) -> FoundSimilarity:
-        """Compute the similarity of all tiles to a query, and keep it.
+    def add_similarity(self, vector: NDArray[np.float32]) -> FoundSimilarity:
+        """Compute the similarity of all tiles to the vector of a query, and keep it.
+
+        Args:
+            vector: the vector, shape (dimensions,).
 
         Raises:
-            UsageError: if the query has no example, or a tile that the view does not have.
             DataError: if a file cannot be read.
         """
-        vector = self._searcher.resolve(query).vector
         key = hashlib.sha256(vector.tobytes()).hexdigest()[:_KEY_LETTERS]
         found = self._similarities.get(key)
         if found is None:

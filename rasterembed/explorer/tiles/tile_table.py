@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rasterembed.collection.catalogue import CLOUD_COVER
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_column
 from rasterembed.explorer.tiles.world import metres_to_world, to_lonlat
@@ -35,7 +36,7 @@ class TileScene:
 
 
 class TileTable:
-    """All tiles of a dataset or a collection that are ready to be searched, n of them.
+    """All embedded tiles of a dataset in any state, or of the scenes of a collection that are ready, n of them.
 
     The outlines are in memory, about 92 bytes for each tile. Ids, windows and vectors stay in mapped files. Several
     threads may use one table. Close it when no thread uses it any more.
@@ -44,13 +45,14 @@ class TileTable:
         owner: the dataset or the collection.
 
     Raises:
-        DataError: if there is no ready tile, or if a file cannot be read.
+        DataError: if there is no such tile, or if a file cannot be read.
         StoreError: if the store refuses or does not answer.
     """
 
     def __init__(self, owner: Dataset | Collection) -> None:
         with ExitStack() as stack:
-            self.tiles: AllTiles = stack.enter_context(open_all_tiles(owner, check_directions=False))
+            opened = open_all_tiles(owner, check_directions=False, states=ALL_STATES)
+            self.tiles: AllTiles = stack.enter_context(opened)
             """The rows and the vectors of all tiles."""
             ids, codes = self.tiles.dataset_ids.dictionary, self.tiles.dataset_ids.indices
             self.dataset: NDArray[np.int32] = codes.to_numpy(zero_copy_only=False).astype(np.int32)

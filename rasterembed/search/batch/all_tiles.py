@@ -18,6 +18,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.table import table_batches
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import State
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, os_errors
 from rasterembed.search.collection_searcher import open_table_files
@@ -133,7 +134,9 @@ class AllTiles:
 
 
 @contextmanager
-def open_all_tiles(owner: Dataset | Collection, *, check_directions: bool = True) -> Iterator[AllTiles]:
+def open_all_tiles(
+    owner: Dataset | Collection, *, check_directions: bool = True, states: Sequence[State] = ("ready",)
+) -> Iterator[AllTiles]:
     """Open all tiles with their vectors. The files of a vector index are used, if the index has the same tiles.
 
     Otherwise, all tiles are read into temporary local files, which are removed at the end. The rules are those of a
@@ -142,13 +145,14 @@ def open_all_tiles(owner: Dataset | Collection, *, check_directions: bool = True
     Args:
         owner: the dataset or the collection.
         check_directions: whether all vectors are read once, to find one without a direction.
+        states: states in which a dataset is accepted. The explorer shows the tiles of a dataset in any state.
 
     Raises:
         DataError: if there is no ready tile, if a file cannot be read, or if a vector has no direction.
         StoreError: if the store refuses or does not answer, or if the disk is full.
     """
     if isinstance(owner, Dataset):
-        (owner,) = choose_datasets(owner.store, [owner.id]).datasets
+        (owner,) = choose_datasets(owner.store, [owner.id], states=states).datasets
         files, model = VectorFiles.of_dataset(owner), owner.manifest.model
     else:
         files, model = open_table_files(owner), owner.configuration.model.name
@@ -160,7 +164,7 @@ def open_all_tiles(owner: Dataset | Collection, *, check_directions: bool = True
             rows = _write(folder, files, batches)
         tiles = AllTiles(owner, files, model, rows, folder)
         if check_directions:
-            _check_directions(tiles)
+            refuse_without_direction(tiles)
         yield tiles
 
 
@@ -216,7 +220,7 @@ def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) 
     return StoredRows(table, StoredVectors(vectors_path, count, files.dimensions, "float32"))
 
 
-def _check_directions(tiles: AllTiles) -> None:
+def refuse_without_direction(tiles: AllTiles) -> None:
     """Refuse a vector of zeros, or with a number that is not finite: it has no direction.
 
     Raises:
