@@ -85,10 +85,10 @@ async function baseMap(resolution, digits) {
 }
 
 /** Return the page with the names of the built files in it. */
-async function indexPage({script, style, worker, land, preloads}) {
+async function indexPage({preloads, ...names}) {
     const template = await readFile(join(HERE, 'src', 'index.html'), 'utf8');
     const links = preloads.map((name) => `<link rel="modulepreload" href="assets/${name}" />`).join('\n        ');
-    const values = {script, style, worker, land, preloads: links};
+    const values = {...names, preloads: links};
     return template.replaceAll(/\{\{(\w+)\}\}/g, (_, name) => values[name]);
 }
 
@@ -109,6 +109,17 @@ async function writePage(folder, minify) {
         legalComments: 'none',
         define: {'process.env.NODE_ENV': '"production"'},
     });
+    // The page waits for this script before it is painted. A module would run later.
+    const first = await esbuild.build({
+        ...COMMON,
+        entryPoints: ['src/first_paint.ts'],
+        format: 'iife',
+        outdir: assets,
+        entryNames: '[name]-[hash]',
+        minify,
+        metafile: true,
+    });
+    const firstPaint = Object.keys(first.metafile.outputs)[0].split('/').at(-1);
     const outputs = Object.entries(result.metafile.outputs).map(([path, output]) => ({
         ...output,
         name: path.split('/').at(-1),
@@ -124,9 +135,9 @@ async function writePage(folder, minify) {
     const land = hashed('land', coarse, 'json');
     await writeFile(join(assets, land), coarse);
     await writeFile(join(assets, 'LICENSES.txt'), await licences(result.metafile));
-    const names = {script: page.name, style, worker: worker.name, land, preloads};
+    const names = {script: page.name, style, firstPaint, worker: worker.name, land, preloads};
     await writeFile(join(folder, 'index.html'), await indexPage(names));
-    return ['index.html', ...[page.name, worker.name, style, land, ...preloads].map((name) => `assets/${name}`)];
+    return ['index.html', ...[page.name, firstPaint, worker.name, style, land, ...preloads].map((name) => `assets/${name}`)];
 }
 
 /** Return the licences of all packages whose code is in the bundle. */

@@ -141,8 +141,17 @@ def test_the_switch_of_the_colours_stays_after_a_reload(opened: OpenPage) -> Non
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     explored.wait_until_drawn()
     assert _brightness(explored) < 60
+    # The colours are right before anything is painted, and not only when the page's program runs.
+    page.add_init_script(
+        """new MutationObserver((_, watch) => {
+            if (!document.body) return;
+            window.firstTheme = document.documentElement.dataset.theme;
+            watch.disconnect();
+        }).observe(document, {childList: true, subtree: true});"""
+    )
     page.reload()
     expect(page.get_by_role("button", name="Dark colours")).to_be_visible()
+    assert page.evaluate("window.firstTheme") == "dark"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == dark
 
 

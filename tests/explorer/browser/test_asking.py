@@ -226,6 +226,15 @@ def test_a_pull_of_a_slider_is_one_choice_of_the_history(asked: ExplorerPage, se
     asked.expect_hits(searcher.ask(Query(tile=TILE), k=K))
 
 
+def test_a_place_without_a_tile_leaves_the_map(asked: ExplorerPage) -> None:
+    before = asked.position
+    asked.page.get_by_role("textbox", name="Tile id").fill("-33.9, 18.4")
+    asked.page.keyboard.press("Enter")
+    expect(asked.page.get_by_text("No tile lies at latitude -33.9, longitude 18.4.").first).to_be_visible()
+    asked.wait_until_drawn()
+    assert asked.position == before
+
+
 def test_a_newer_search_ends_a_click_without_an_answer(asked: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
     first, second, *_ = searcher.ask(Query(tile=TILE), k=K).hits
     assert first.lon is not None
@@ -272,6 +281,12 @@ def test_each_colour_has_a_legend_and_draws(opened: OpenPage) -> None:
         explored.wait_until_drawn()
         pictures.add(explored.map.screenshot())
     assert len(pictures) == 5
+    explored.page.get_by_role("combobox", name="Colour of tiles").select_option("cluster")
+    explored.page.get_by_role("combobox", name="Number of classes").select_option("3")
+    expect(legend.get_by_role("listitem")).to_have_count(3)
+    assert explored.url_state["classes"] == ["3"]
+    # The layers are the first part of the side bar, so that nobody has to scroll to the legend.
+    expect(legend).to_be_in_viewport(ratio=1)
 
 
 def test_downloads_equal_the_view(asked: ExplorerPage, searcher: Searcher, tmp_path: Path) -> None:

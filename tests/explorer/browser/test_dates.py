@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -65,6 +66,27 @@ def test_a_click_takes_a_scene_of_the_place_and_shows_the_neighbours_of_all_date
     answer = searcher.ask(Query(tile=name), k=K)
     explored.expect_hits(answer)
     assert len({hit.dataset_id for hit in answer.hits}) > 1
+    scenes = explored.page.get_by_role("combobox", name="Scene of the tile")
+    count = scenes.locator("option").count()
+    assert count > 1
+    explored.page.reload()
+    expect(scenes.locator("option")).to_have_count(count)
+
+
+def test_a_tile_without_its_scene_gets_its_name_and_its_picture(
+    opened: OpenPage, searcher: CollectionSearcher, archive: Archive
+) -> None:
+    # The first scene is the largest one, so its first tile is in no other scene.
+    (scene,) = (row for row in archive.collection().catalogue.rows() if row.item == "scene")
+    tile_id = archive.dataset(scene.id).tiles().to_pylist()[0]["tile_id"]
+    explored = opened()
+    explored.open(VIEW)
+    explored.page.get_by_role("textbox", name="Tile id").fill(tile_id)
+    explored.page.keyboard.press("Enter")
+    explored.expect_hits(searcher.ask(Query(tile=tile_id), k=K))
+    expect(explored.page).to_have_url(re.compile(f"tile={scene.id}/"))
+    picture = explored.page.locator(".start img")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
 
 
 def test_the_timeline_limits_the_search_and_the_map_to_a_date(
@@ -101,6 +123,8 @@ def test_two_dates_lie_side_by_side(asked: ExplorerPage) -> None:
     with page.expect_response(lambda answer: "/imagery/" in answer.url and f"since={DATES[2]}" in answer.url):
         page.get_by_role("button", name="Compare").click()
     assert asked.url_state["swipe"] == [f"{DATES[0]}..{DATES[2]}"]
+    timeline = page.get_by_role("region", name="Timeline")
+    expect(timeline.get_by_role("status")).to_have_text(f"{DATES[0]} and {DATES[2]}")
     divider = page.get_by_role("slider", name="Divider between the two dates")
     page.wait_for_load_state("networkidle")
     pictures = []

@@ -64,7 +64,7 @@ def test_the_quality_report_shows_its_verdict_and_pictures(opened: OpenPage) -> 
     explored = opened()
     explored.open("datasets/landscape")
     explored.page.get_by_role("button", name="Quality").click()
-    expect(explored.page.get_by_text("The quality checks passed")).to_be_visible()
+    expect(explored.page.get_by_text(re.compile(r"The quality checks passed\. Metrics: \d+ passed"))).to_be_visible()
     picture = explored.page.get_by_role("button", name=CAPTIONS["pca.png"]).locator("img")
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
@@ -99,16 +99,23 @@ def test_a_broken_dataset_says_what_is_wrong(opened: OpenPage) -> None:
 
 def test_a_dataset_that_failed_its_checks_is_shown_and_says_why_it_is_not_searched(opened: OpenPage) -> None:
     explored = opened()
-    explored.watch.expect("/search", "rejected/tile/", "status of 409")
-    explored.open("datasets/rejected", tile="rejected/r000002_c000002")
+    explored.watch.expect("/search", "status of 409")
+    explored.open("datasets/rejected", tile="rejected/r000002_c000002", colour="validity")
     expect(explored.page.get_by_role("alert")).to_contain_text("quality checks")
+    # Its tiles are shown, with a clear word that they are not searched.
+    expect(explored.page.get_by_text("did not pass its quality checks. Its tiles are shown")).to_be_visible()
+    expect(explored.page.get_by_role("figure", name="Legend")).to_contain_text("Valid pixels")
+    expect(explored.page.get_by_role("switch", name="Similarity of all tiles")).to_have_count(0)
 
 
 def test_a_view_that_does_not_exist_is_a_clear_problem(opened: OpenPage) -> None:
     explored = opened()
     explored.watch.expect("datasets/none", "status of 404")
     explored.open("datasets/none", wait=False)
-    expect(explored.page.get_by_role("alert")).to_contain_text("none")
+    alert = explored.page.get_by_role("alert")
+    expect(alert).to_contain_text("none")
+    alert.get_by_role("button", name="Go to the list").click()
+    expect(explored.card("landscape")).to_be_visible()
 
 
 def test_a_dataset_without_a_place_is_searched_by_tile(opened: OpenPage, archive: Archive) -> None:

@@ -94,6 +94,11 @@ def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(
     explored.watch.expect("ERR_CONNECTION_REFUSED", "ERR_SOCKET", "ERR_EMPTY_RESPONSE", r"status (of )?(401|422|50\d)")
     explored.open(wait=False)
     _sign_in(explored)
+    expect(explored.card("survey")).to_be_visible()
+    # The first map shows the places of the store: the generated landscape lies near 24.9 E, 60.2 N.
+    lon, lat, zoom = explored.position
+    assert (round(lon, 1), round(lat, 1)) == (24.9, 60.2)
+    assert 4 < zoom < 8
     explored.card("survey").click()
     explored.wait_until_open()
     explored.wait_until_drawn()
@@ -116,7 +121,8 @@ def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(
     explored.page.wait_for_timeout(2500)  # A view counts as current for two seconds.
     explored.page.get_by_role("button", name="All datasets and collections").click()
     explored.page.reload()
-    expect(explored.page.get_by_role("alert").first).to_be_visible()
+    expect(explored.page.get_by_role("alert")).to_contain_text("tries again by itself")
+    expect(explored.page.get_by_role("alert")).to_have_count(1)
     away.rename(copied.root)
     expect(explored.card("survey")).to_be_visible()
     explored.open("collections/survey", tile=f"{hit.dataset_id}/{hit.tile_id}")

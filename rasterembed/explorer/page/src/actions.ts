@@ -5,7 +5,8 @@ import type {ViewDetails, ViewKey} from './api.ts';
 import {counted} from './format.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
-import {fitBbox, showWorld, zoomOf} from './map/camera.ts';
+import {fitBbox, fitStore, zoomOf} from './map/camera.ts';
+import {coveringBox} from './map/shapes.ts';
 import {clearAnswer, searchAgain, showUploaded} from './search_actions.ts';
 import {
     HEAT,
@@ -13,6 +14,7 @@ import {
     NO_COLOUR,
     NO_QUERY,
     NO_WHERE,
+    classes,
     colour,
     imageryShown,
     legend,
@@ -31,11 +33,23 @@ import {
     viewKey,
     where,
 } from './state.ts';
-import type {SwipeState, Theme} from './state.ts';
+import type {SwipeState} from './state.ts';
+import {storeTheme} from './stored_theme.ts';
+import type {Theme} from './stored_theme.ts';
+import {colourParameters} from './tile_colours.ts';
 
 export async function loadStore(): Promise<void> {
     const value = await load(store, api.getStore);
-    if (value) status.value = `${counted(value.datasets.length, 'dataset')} and ${counted(value.collections.length, 'collection')}.`;
+    if (!value) return;
+    status.value = `${counted(value.datasets.length, 'dataset')} and ${counted(value.collections.length, 'collection')}.`;
+    if (!viewKey.value && !position.value) showStore();
+}
+
+/** Move the map so that all datasets and collections with a place are visible. */
+export function showStore(): void {
+    const known = valueOf(store.peek());
+    const cards = known ? [...known.datasets, ...known.collections] : [];
+    fitStore(coveringBox(cards.flatMap(({bbox}) => (bbox ? [bbox] : []))));
 }
 
 const isSame = (a: ViewKey | null, b: ViewKey | null): boolean => a?.kind === b?.kind && a?.id === b?.id;
@@ -53,6 +67,8 @@ function firstColour({bbox, colours, min_zoom}: ViewDetails): string {
 /** Load the view that the state names, with its legend and its answer. The position of the map stays if the URL has one. */
 export async function loadView(): Promise<void> {
     const key = viewKey.value;
+    // A resize of the window sets the position too. So only a position that was known before the request counts.
+    const isPlaced = position.value !== null;
     const before = valueOf(view.peek());
     cancel(legend);
     // Until the view is loaded, no legend of another view may be taken for its own.
@@ -71,7 +87,7 @@ export async function loadView(): Promise<void> {
         const days = new Set(details.dates.map(({date}) => date));
         if (swipe.value && !(days.has(swipe.value.left) && days.has(swipe.value.right))) swipe.value = null;
     });
-    if (position.value === null && details.bbox) fitBbox(details.bbox, false);
+    if (!isPlaced && details.bbox) fitBbox(details.bbox, false);
     void loadLegend();
     void searchAgain();
 }
@@ -98,14 +114,14 @@ export function openViewOf(key: ViewKey): void {
     void loadView();
 }
 
-/** Go back to the list of the store, and to the map of the world. */
+/** Go back to the list of the store, and to the map of its places. */
 export function closeView(): void {
     batch(() => {
         forgetView();
         viewKey.value = null;
     });
     void loadView();
-    showWorld();
+    showStore();
 }
 
 /** Load the legend of the current colour. The similarity has one only when the service has computed it. */
@@ -118,12 +134,21 @@ export async function loadLegend(): Promise<void> {
         legend.value = IDLE;
         return;
     }
-    await load(legend, (signal) => api.getLegend(key, name, name === HEAT ? heat : null, signal), false);
+    const choice = colourParameters(name, heat, classes.value);
+    await load(legend, (signal) => api.getLegend(key, choice, signal), false);
 }
 
 export function setColour(name: string): void {
     colour.value = name;
     void loadLegend();
+}
+
+/** Divide the tiles into another number of classes. */
+export function setClasses(value: number): void {
+    batch(() => {
+        classes.value = value;
+        void loadLegend();
+    });
 }
 
 export function setOpacity(value: number): void {
@@ -156,27 +181,10 @@ export function closeLightbox(): void {
     lightbox.value = null;
 }
 
-const THEME_KEY = 'rasterembed-explorer-theme';
-
 /** Choose light or dark, or follow the system. The choice stays in this browser. */
 export function setTheme(value: Theme): void {
     // The map follows the signal, and reads its new colours from the style sheet: so the page changes first.
     document.documentElement.dataset['theme'] = value;
     theme.value = value;
-    try {
-        if (value === 'system') localStorage.removeItem(THEME_KEY);
-        else localStorage.setItem(THEME_KEY, value);
-    } catch {
-        // Without storage the choice holds until the page is closed.
-    }
-}
-
-export function restoreTheme(): void {
-    let stored: string | null = null;
-    try {
-        stored = localStorage.getItem(THEME_KEY);
-    } catch {
-        // The browser allows no storage: the system's choice holds.
-    }
-    setTheme(stored === 'light' || stored === 'dark' ? stored : 'system');
+    storeTheme(value);
 }

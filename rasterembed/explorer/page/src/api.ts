@@ -15,6 +15,7 @@ import type {
     ViewDetails,
     ViewKey,
 } from './api_types.ts';
+import {sentence} from './format.ts';
 
 export type * from './api_types.ts';
 
@@ -54,7 +55,7 @@ async function problemOf(response: Response): Promise<ApiProblem> {
                 String(type ?? 'about:blank'),
                 String(title ?? 'Error'),
                 response.status,
-                text.replace(PLACE_IN_BODY, ''),
+                sentence(text.replace(PLACE_IN_BODY, '')),
             );
         }
     } catch {
@@ -112,12 +113,9 @@ export const getProgress = (signal?: AbortSignal): Promise<ProgressOfView[]> => 
 
 export const getView = (key: ViewKey, signal?: AbortSignal): Promise<ViewDetails> => get(pathOf(key), signal);
 
-export const getLegend = (
-    key: ViewKey,
-    colour: string,
-    similarity: string | null,
-    signal?: AbortSignal,
-): Promise<Legend> => get(withParameters(pathOf(key, '/legend'), {colour, similarity}), signal);
+/** Return the legend of a choice of colours, see `colourParameters`. */
+export const getLegend = (key: ViewKey, choice: Parameters, signal?: AbortSignal): Promise<Legend> =>
+    get(withParameters(pathOf(key, '/legend'), choice), signal);
 
 export const getFootprints = (
     key: ViewKey,
@@ -178,9 +176,9 @@ export function imageryUrl(key: ViewKey, v: string, since: string | null, until:
     return absolute(withParameters(pathOf(key, '/imagery/{z}/{x}/{y}.webp'), {v, since, until}));
 }
 
-/** Return the URL template of the coloured map tiles. */
-export function tilesUrl(key: ViewKey, v: string, colour: string, similarity: string | null, filters: Parameters): string {
-    return absolute(withParameters(pathOf(key, '/tiles/{z}/{x}/{y}.png'), {v, colour, similarity, ...filters}));
+/** Return the URL template of the coloured map tiles. `choice` names the colours, see `colourParameters`. */
+export function tilesUrl(key: ViewKey, v: string, choice: Parameters, filters: Parameters): string {
+    return absolute(withParameters(pathOf(key, '/tiles/{z}/{x}/{y}.png'), {v, ...choice, ...filters}));
 }
 
 /** Return an absolute URL that keeps the braces of a template. */

@@ -47,6 +47,8 @@ export interface StoreAnswer {
     version: string;
     prefect_ui: string | null;
     basemap: string | null;
+    /** Text that names the owners of the base map. */
+    basemap_attribution: string | null;
     /** Whether the service has a token, so that the person can sign out. */
     signed_in: boolean;
     datasets: Card[];
@@ -90,7 +92,8 @@ export interface ViewDetails extends Card {
     on_earth: boolean;
     dates: DateOfView[];
     colours: ColourChoice[];
-    images_allowed: boolean;
+    /** Whether the view can be searched. A dataset whose quality checks did not pass cannot. */
+    searchable: boolean;
     pictures: Picture[];
     prefect_url: string | null;
     /** Least zoom at which the rasters are drawn. */

@@ -3,7 +3,7 @@ import {sizeText} from './map/area.ts';
 import {boxPolygon} from './map/shapes.ts';
 import {setWhere} from './search_actions.ts';
 import {NO_WHERE} from './state.ts';
-import type {WhereState} from './state.ts';
+import type {SwipeState, WhereState} from './state.ts';
 
 /** A filter that is in use. */
 export interface ActiveFilter {
@@ -39,6 +39,11 @@ export function datesText(since: string | null, until: string | null): string {
     if (since === until) return since ?? '';
     if (since === null) return `Until ${until}`;
     return until === null ? `Since ${since}` : `${since} to ${until}`;
+}
+
+/** Return the dates that the map shows as text for people: those of the filter, or the two that are compared. */
+export function shownDatesText({since, until}: WhereState, compared: SwipeState | null): string {
+    return compared ? `${compared.left} and ${compared.right}` : datesText(since, until);
 }
 
 export function clearFilters(): void {

@@ -12,6 +12,14 @@ export function counted(value: number, one: string, many = `${one}s`): string {
     return `${count(value)} ${value === 1 ? one : many}`;
 }
 
+/**
+ * Return a text that begins with a capital letter, as a sentence or a title does. A text that begins with a path, a file
+ * or a name of several parts is left as it is, because a capital letter would make another name of it.
+ */
+export function sentence(text: string): string {
+    return /^[a-z]+(?=[\s,]|$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+}
+
 /** Return a size in bytes with a unit of powers of 1,000, such as "1.2 MB". */
 export function bytes(value: number): string {
     const units = ['bytes', 'kB', 'MB', 'GB', 'TB', 'PB'];

@@ -5,7 +5,8 @@ import * as api from './api.ts';
 import {cancel, load} from './loading.ts';
 import {problemFrom} from './problems.ts';
 import {queryBody} from './search_actions.ts';
-import {HEAT, IDLE, NO_COLOUR, colour, hasQuery, openView, query, similarity, valueOf, viewKey} from './state.ts';
+import {HEAT, IDLE, NO_COLOUR, classes, colour, hasQuery, openView, query, similarity, valueOf, viewKey} from './state.ts';
+import {colourParameters} from './tile_colours.ts';
 
 /** Shortest time between two checks whether the service still knows the similarity, in milliseconds. */
 const CHECK_PAUSE = 3000;
@@ -39,7 +40,7 @@ export async function checkHeat(): Promise<void> {
     if (!key || colour.peek() !== HEAT || shown === null || now - checked < CHECK_PAUSE) return;
     checked = now;
     try {
-        await api.getLegend(key, HEAT, shown.similarity);
+        await api.getLegend(key, colourParameters(HEAT, shown.similarity, classes.peek()));
     } catch (error) {
         const forgotten = problemFrom(error).type === 'unknown-similarity';
         if (forgotten && valueOf(similarity.peek()) === shown) void loadHeat();

@@ -1,6 +1,6 @@
 /** Keep the state and the browser's URL equal. */
 import {batch, effect} from '@preact/signals';
-import {colour, imageryShown, k, opacity, outlinesShown, position, query, swipe, viewKey, where} from './state.ts';
+import {classes, colour, imageryShown, k, opacity, outlinesShown, position, query, swipe, viewKey, where} from './state.ts';
 import {readUrl, writeUrl} from './url.ts';
 import type {SharedState} from './url.ts';
 
@@ -25,6 +25,7 @@ function currentState(): SharedState {
         position: position.value,
         colour: colour.value,
         opacity: opacity.value,
+        classes: classes.value,
         imagery: imageryShown.value,
         outlines: outlinesShown.value,
         query: query.value,
@@ -79,6 +80,7 @@ function applyUrl(): void {
         position.value = state.position;
         colour.value = state.colour;
         opacity.value = state.opacity;
+        classes.value = state.classes;
         imageryShown.value = state.imagery;
         outlinesShown.value = state.outlines;
         query.value = state.query;

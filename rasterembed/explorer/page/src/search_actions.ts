@@ -138,11 +138,11 @@ export function removeStart(): void {
 
 /**
  * Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. The person reads
- * `nothing` if no tile lies at the point.
+ * `nothing` if no tile lies at the point. Return whether a tile lies there.
  */
-export async function clickMap(lon: number, lat: number, nothing = 'No tile lies at this place.'): Promise<void> {
+export async function clickMap(lon: number, lat: number, nothing = 'No tile lies at this place.'): Promise<boolean> {
     const key = viewKey.value;
-    if (!key) return;
+    if (!key) return false;
     click.abort();
     click = new AbortController();
     const {signal} = click;
@@ -153,19 +153,20 @@ export async function clickMap(lon: number, lat: number, nothing = 'No tile lies
         tiles = await api.getTilesAt(key, lon, lat, filters, signal);
     } catch (error) {
         if (!signal.aborted) say(problemFrom(error).message);
-        return;
+        return false;
     }
-    if (signal.aborted || viewKey.value !== key) return;
+    if (signal.aborted || viewKey.value !== key) return false;
     const tile = tiles[0];
     if (!tile) {
         const filtered = Object.values(filters).some((value) => value !== null);
         say(filtered ? 'No tile at this place passes the filters.' : nothing);
-        return;
+        return false;
     }
     batch(() => {
         tilesAtClick.value = tiles;
         searchFrom(tile);
     });
+    return true;
 }
 
 /** Search by a tile id or by a place, as a person typed it: `r000012_c000034`, `scene/r000012_c000034`, `60.19, 24.92`. */
@@ -177,8 +178,9 @@ export function searchText(text: string): void {
             say('Give the latitude (-90 to 90) first, then the longitude, in degrees.');
             return;
         }
-        flyTo(lon, lat);
-        void clickMap(lon, lat, `No tile lies at latitude ${lat}, longitude ${lon}.`);
+        void clickMap(lon, lat, `No tile lies at latitude ${lat}, longitude ${lon}.`).then((found) => {
+            if (found) flyTo(lon, lat);
+        });
         return;
     }
     const name = text.trim();

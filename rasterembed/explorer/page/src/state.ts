@@ -14,6 +14,9 @@ import type {
     ViewDetails,
     ViewKey,
 } from './api.ts';
+import {rangeOf} from './similarity_range.ts';
+import {storedTheme} from './stored_theme.ts';
+import type {Theme} from './stored_theme.ts';
 
 /** Something that is loaded from the service. `last` is the value before, which stays visible while loading. */
 export type Loadable<T> =
@@ -64,8 +67,6 @@ export interface SwipeState {
     right: string;
 }
 
-export type Theme = 'system' | 'light' | 'dark';
-
 export const NO_QUERY: QueryState = {tile: null, lonlat: null, image: null, like: [], unlike: []};
 export const NO_WHERE: WhereState = {
     bbox: null,
@@ -82,6 +83,7 @@ export const NO_COLOUR = 'none';
 /** Name of the colour that shows the similarity of all tiles to the query. */
 export const HEAT = 'similarity';
 export const DEFAULT_OPACITY = 0.7;
+export const DEFAULT_CLASSES = 8;
 
 export const store = signal<Loadable<StoreAnswer>>({state: 'loading'});
 export const viewKey = signal<ViewKey | null>(null);
@@ -90,6 +92,8 @@ export const view = signal<Loadable<ViewDetails>>(IDLE);
 /** Name of the colour of the tiles. It is null until the view is loaded, which then chooses its first colour. */
 export const colour = signal<string | null>(null);
 export const opacity = signal(DEFAULT_OPACITY);
+/** Number of classes of similar tiles, for the colour `cluster`. */
+export const classes = signal(DEFAULT_CLASSES);
 export const imageryShown = signal(true);
 export const outlinesShown = signal(true);
 export const legend = signal<Loadable<Legend>>(IDLE);
@@ -102,6 +106,8 @@ export const query = signal<QueryState>(NO_QUERY);
 export const where = signal<WhereState>(NO_WHERE);
 export const k = signal(DEFAULT_K);
 export const answer = signal<Loadable<Answer>>(IDLE);
+/** The range of the similarities of the answer. Null without an answer. */
+export const similarityRange = computed(() => rangeOf(valueOf(answer.value)?.features ?? []));
 /** Tiles that were seen, by `dataset_id/tile_id`. See `known_tiles.ts`. */
 export const knownTiles = signal<ReadonlyMap<string, Tile>>(new Map());
 /** The tile of the query, once it is known. */
@@ -115,7 +121,7 @@ export const swipe = signal<SwipeState | null>(null);
 /** Form that the person is drawing on the map. */
 export const drawing = signal<'box' | 'polygon' | null>(null);
 
-export const theme = signal<Theme>('system');
+export const theme = signal<Theme>(storedTheme());
 /** Text for the live region: what has just happened, for people who do not see it. */
 export const status = signal('');
 /** Picture of the QA report that the lightbox shows: its place in `view.pictures`. */
@@ -137,6 +143,14 @@ export const layerFilters = computed(() => {
 
 /** Why the page cannot learn anything at the moment, because the service or its store is away. Null: it can. */
 export const outage = signal<string | null>(null);
+/**
+ * Why the page cannot learn anything, if nothing else on the page says it. The side bar and the strip say why they could
+ * not load something, and that is the same reason.
+ */
+export const untoldOutage = computed(() => {
+    const shown = [viewKey.value ? view.value : store.value, answer.value];
+    return shown.some((one) => one.state === 'failed' && one.problem.isAway) ? null : outage.value;
+});
 /** Why the service cannot draw the rasters of the open view. Null if it can. */
 export const imageryProblem = signal<string | null>(null);
 /** How much of a narrow page the side bar covers. Wide pages show all of it beside the map. */

@@ -2,8 +2,9 @@
 import type {Polygon} from 'geojson';
 import type {Bbox, Pick, ViewKey, ViewKind} from './api.ts';
 import {MOST_CORNERS} from './map/area.ts';
-import {DEFAULT_K, DEFAULT_OPACITY} from './state.ts';
+import {DEFAULT_CLASSES, DEFAULT_K, DEFAULT_OPACITY} from './state.ts';
 import type {Position, QueryState, SwipeState, WhereState} from './state.ts';
+import {FEWEST_CLASSES, MOST_CLASSES} from './tile_colours.ts';
 
 /** The part of the state that a URL holds. */
 export interface SharedState {
@@ -12,6 +13,8 @@ export interface SharedState {
     /** Null: the view's first colour. "none": no coloured tiles. */
     colour: string | null;
     opacity: number;
+    /** Number of classes of similar tiles. */
+    classes: number;
     imagery: boolean;
     outlines: boolean;
     query: QueryState;
@@ -121,6 +124,7 @@ export function readUrl(text: string): SharedState {
         position: positionOf(parameters.get('at')),
         colour: name('colour'),
         opacity: numberBetween(parameters.get('opacity'), 0, 1) ?? DEFAULT_OPACITY,
+        classes: Math.round(numberBetween(parameters.get('classes'), FEWEST_CLASSES, MOST_CLASSES) ?? DEFAULT_CLASSES),
         imagery: parameters.get('imagery') !== '0',
         outlines: parameters.get('outlines') !== '0',
         query: {
@@ -160,6 +164,7 @@ export function writeUrl(state: SharedState): string {
     set('at', position && [short(position.lon, 6), short(position.lat, 6), short(position.zoom, 2)].join(','));
     set('colour', state.colour);
     set('opacity', state.opacity === DEFAULT_OPACITY ? null : short(state.opacity, 2));
+    set('classes', state.classes === DEFAULT_CLASSES ? null : String(state.classes));
     set('imagery', state.imagery ? null : '0');
     set('outlines', state.outlines ? null : '0');
     set('tile', query.tile);

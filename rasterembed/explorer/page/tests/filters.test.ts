@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {activeFilters, datesText} from '../src/filters.ts';
+import {activeFilters, datesText, shownDatesText} from '../src/filters.ts';
 import {NO_WHERE} from '../src/state.ts';
 import type {WhereState} from '../src/state.ts';
 
@@ -33,4 +33,9 @@ test('dates are short texts', () => {
     assert.equal(datesText('2024-06-01', '2024-07-01'), '2024-06-01 to 2024-07-01');
     assert.equal(datesText(null, '2024-07-01'), 'Until 2024-07-01');
     assert.equal(datesText(null, null), 'All dates');
+});
+
+test('two dates that are compared take the place of the dates of the filter', () => {
+    assert.equal(shownDatesText(NO_WHERE, null), 'All dates');
+    assert.equal(shownDatesText({...NO_WHERE, since: '2024-07-03'}, {left: '2024-07-03', right: '2025-08-20'}), '2024-07-03 and 2025-08-20');
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {bytes, count, counted, day, days, figure, percent} from '../src/format.ts';
+import {bytes, count, counted, day, days, figure, percent, sentence} from '../src/format.ts';
 
 test('numbers have separators, and nouns their number', () => {
     assert.equal(count(1234567), '1,234,567');
@@ -26,4 +26,13 @@ test('days are those of UTC, and a text that is no time stays', () => {
 
 test('figures have three digits', () => {
     assert.deepEqual([0.93456, 12.345, 1234.5, -0.5].map(figure), ['0.935', '12.3', '1,235', '-0.5']);
+});
+
+test('texts begin with a capital letter, but paths and names stay as they are', () => {
+    assert.equal(sentence('the store refuses'), 'The store refuses');
+    assert.equal(sentence("dataset 'town' is not ready"), "Dataset 'town' is not ready");
+    assert.equal(sentence('platform'), 'Platform');
+    for (const text of ['datasets/a/manifest.json: cut off', 'scene.tif: no band 5', 'effective_rank 3.1 < 8', 'https://a.example', '']) {
+        assert.equal(sentence(text), text);
+    }
 });

@@ -10,6 +10,7 @@ test('a state survives the way through a URL', () => {
         position: {lon: -179.5, lat: 65.125, zoom: 11.25},
         colour: 'pca',
         opacity: 0.5,
+        classes: 5,
         imagery: false,
         outlines: false,
         query: {
@@ -50,6 +51,9 @@ test('values that cannot be used are left out', () => {
         'at=,,',
         'at=NaN,0,1',
         'opacity=7',
+        'classes=1',
+        'classes=13',
+        'classes=many',
         'lonlat=0,91',
         'image=../../etc/passwd',
         'bbox=0,10,1,-10',

@@ -1,5 +1,5 @@
 import {useEffect} from 'preact/hooks';
-import {outage, sheet, status, viewKey} from '../state.ts';
+import {sheet, status, untoldOutage, viewKey} from '../state.ts';
 import {DrawTools} from './DrawTools.tsx';
 import {ExportDialog} from './ExportDialog.tsx';
 import {ImageDrop} from './ImageDrop.tsx';
@@ -43,9 +43,9 @@ export function App() {
                     <div class="corner bottom-left">
                         <Readout />
                     </div>
-                    {outage.value && (
+                    {untoldOutage.value && (
                         <p class="outage" role="alert">
-                            {outage.value.replace(/\.?$/, '.')} The page tries again by itself.
+                            {untoldOutage.value.replace(/\.?$/, '.')} The page tries again by itself.
                         </p>
                     )}
                 </div>

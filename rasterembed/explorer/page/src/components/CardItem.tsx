@@ -2,6 +2,7 @@ import {useEffect, useRef} from 'preact/hooks';
 import {openViewOf} from '../actions.ts';
 import type {Card} from '../api.ts';
 import {amountsOf, datesOfCard} from '../card_text.ts';
+import {sentence} from '../format.ts';
 import {markedCard} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import {ProgressBar} from './ProgressBar.tsx';
@@ -55,7 +56,7 @@ export function CardItem({card}: {card: Card}) {
                         {card.model}
                     </span>
                 )}
-                {card.problem && <span class="card-problem">{card.problem}</span>}
+                {card.problem && <span class="card-problem">{sentence(card.problem)}</span>}
                 {card.qa && !card.qa.passed && !card.problem && <span class="card-problem">{card.qa.line}</span>}
                 {card.progress && <ProgressBar progress={card.progress} />}
             </button>

@@ -1,6 +1,6 @@
 import type {ComponentChildren} from 'preact';
 import type {ViewDetails} from '../api.ts';
-import {bytes, count, days, minute} from '../format.ts';
+import {bytes, count, days, minute, sentence} from '../format.ts';
 import {Icon} from './Icon.tsx';
 import './DetailsPanel.css';
 
@@ -32,8 +32,8 @@ export function DetailsPanel({details}: {details: ViewDetails}) {
                 {dates && <Fact name="Acquired">{dates}</Fact>}
                 {details.bytes !== null && <Fact name="Size">{bytes(details.bytes)}</Fact>}
                 <Fact name="Vector index">{details.index ?? 'None: every tile is compared'}</Fact>
-                <Fact name="Grid">{grid}</Fact>
-                {radiometry && <Fact name="Colours">{radiometry}</Fact>}
+                <Fact name="Grid">{sentence(grid)}</Fact>
+                {radiometry && <Fact name="Colours">{sentence(radiometry)}</Fact>}
                 {bbox && <Fact name="Bounds">{`W ${bbox[0].toFixed(4)}  S ${bbox[1].toFixed(4)}\nE ${bbox[2].toFixed(4)}  N ${bbox[3].toFixed(4)}`}</Fact>}
                 {details.created && <Fact name="Created">{minute(details.created)}</Fact>}
                 {details.modified && <Fact name="Changed">{minute(details.modified)}</Fact>}

@@ -1,6 +1,6 @@
 import {setTheme} from '../actions.ts';
 import {store, theme, valueOf} from '../state.ts';
-import type {Theme} from '../state.ts';
+import type {Theme} from '../stored_theme.ts';
 import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
 import './Header.css';

@@ -3,7 +3,8 @@ import {dayOf} from '../dates.ts';
 import {flyToTile} from '../map/flights.ts';
 import {toggleExample} from '../search_actions.ts';
 import {details} from '../search_state.ts';
-import {hoveredHit, query} from '../state.ts';
+import {hoveredHit, query, similarityRange} from '../state.ts';
+import {shareOfRange} from '../similarity_range.ts';
 import {placeText, similarityText} from '../texts.ts';
 import {Icon} from './Icon.tsx';
 import {Thumbnail} from './Thumbnail.tsx';
@@ -18,9 +19,10 @@ interface Props {
 /** One tile of the answer in the strip: thumbnail, rank, similarity, place and date, and what can be done with it. */
 export function HitCard({hit, active}: Props) {
     const {rank, similarity, acquired} = hit.properties;
+    const range = similarityRange.value;
     const tab = active ? 0 : -1;
     const bar = (element: HTMLElement | null): void => {
-        if (element !== null) element.style.width = `${Math.max(0, Math.min(100, 100 * similarity))}%`;
+        if (element !== null) element.style.width = `${range ? 100 * shareOfRange(similarity, range) : 0}%`;
     };
     return (
         <li

@@ -29,12 +29,12 @@ export function ImageDrop() {
             if (relatedTarget === null) over.value = false;
         });
         on('dragover', ({dataTransfer}) => {
-            if (dataTransfer) dataTransfer.dropEffect = openView.peek()?.images_allowed ? 'copy' : 'none';
+            if (dataTransfer) dataTransfer.dropEffect = openView.peek()?.searchable ? 'copy' : 'none';
         });
         on('drop', ({dataTransfer}) => {
             over.value = false;
             const file = dataTransfer?.files[0];
-            if (file && openView.peek()?.images_allowed) void searchImage(file);
+            if (file && openView.peek()?.searchable) void searchImage(file);
         });
         return () => ends.abort();
     }, []);
@@ -53,8 +53,7 @@ export function ImageDrop() {
 function invitation(): {title: string; about: string} {
     const view = openView.value;
     if (view === null) return {title: 'Open a dataset first', about: 'An image is searched in the view that is open.'};
-    if (!view.images_allowed)
-        return {title: 'No search by image here', about: 'The service does not have the model of this view.'};
+    if (!view.searchable) return {title: 'No search by image here', about: 'This view cannot be searched.'};
     return {
         title: 'Drop the image to search with it',
         about: 'PNG, JPEG, TIFF or WebP, at most 20 MiB. It should show about as much ground as a tile.',

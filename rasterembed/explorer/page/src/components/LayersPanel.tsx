@@ -3,6 +3,8 @@ import {loadLegend, setColour, setOpacity, showImagery, showOutlines} from '../a
 import type {ViewDetails} from '../api.ts';
 import {outlinesTruncated} from '../map/footprints.ts';
 import {HEAT, NO_COLOUR, colour, hasQuery, imageryProblem, imageryShown, legend, opacity, outlinesShown, valueOf} from '../state.ts';
+import {CLASSES} from '../tile_colours.ts';
+import {ClassCount} from './ClassCount.tsx';
 import {LegendView} from './LegendView.tsx';
 import {ProblemNotice} from './ProblemNotice.tsx';
 import {Slider} from './Slider.tsx';
@@ -33,6 +35,7 @@ export function LayersPanel({details}: {details: ViewDetails}) {
                     ))}
                 </select>
             </div>
+            {chosen === CLASSES && <ClassCount />}
             {chosen !== NO_COLOUR && (
                 <>
                     {shownLegend && <LegendView legend={shownLegend} />}

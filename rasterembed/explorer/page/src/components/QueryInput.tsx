@@ -1,6 +1,5 @@
 import {useSignal} from '@preact/signals';
 import {useId, useRef} from 'preact/hooks';
-import type {ViewDetails} from '../api.ts';
 import {searchImage, searchText} from '../search_actions.ts';
 import {notice, upload} from '../search_state.ts';
 import {hasQuery} from '../state.ts';
@@ -8,7 +7,7 @@ import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
 
 /** The ways to begin a search beside a click on the map: a tile id, a place, an image. */
-export function QueryInput({view}: {view: ViewDetails}) {
+export function QueryInput() {
     const text = useSignal('');
     const id = useId();
     const file = useRef<HTMLInputElement>(null);
@@ -40,9 +39,7 @@ export function QueryInput({view}: {view: ViewDetails}) {
                 <button type="submit" class="button icon" aria-label="Search" title="Search">
                     <Icon name="search" />
                 </button>
-                {view.images_allowed && (
-                    <IconButton icon="image" label="Search by an image file" onClick={() => file.current?.click()} />
-                )}
+                <IconButton icon="image" label="Search by an image file" onClick={() => file.current?.click()} />
                 <input
                     ref={file}
                     type="file"

@@ -19,9 +19,9 @@ export function SearchPanel() {
     return (
         <>
             <Section title="Search" aside={hasQuery.value ? clear : undefined}>
-                <QueryInput view={view} />
+                {view.searchable ? <QueryInput /> : <p class="muted">This view cannot be searched.</p>}
                 <QueryChips />
-                <HeatSwitch />
+                {view.searchable && <HeatSwitch />}
             </Section>
             <Filters view={view} />
         </>

@@ -4,7 +4,8 @@ import {useEffect, useRef} from 'preact/hooks';
 import type {Answer} from '../api.ts';
 import {clearQuery, searchAgain} from '../search_actions.ts';
 import {exporting} from '../search_state.ts';
-import {answer, hoveredHit, k} from '../state.ts';
+import {rangeText} from '../similarity_range.ts';
+import {answer, hoveredHit, k, similarityRange} from '../state.ts';
 import {secondsText} from '../texts.ts';
 import {CountSlider} from './CountSlider.tsx';
 import {EmptyAnswer} from './EmptyAnswer.tsx';
@@ -29,6 +30,11 @@ export function Strip() {
             <header class="strip-head">
                 <h2>{titleOf(shown.state, ready)}</h2>
                 {ready && <span class="muted strip-time">{secondsText(ready.seconds)}</span>}
+                {similarityRange.value && (
+                    <span class="muted strip-range" title="A bar is full at the largest similarity of this answer, and almost empty at the smallest">
+                        {rangeText(similarityRange.value)}
+                    </span>
+                )}
                 {(ready || waiting) && (
                     <button
                         type="button"

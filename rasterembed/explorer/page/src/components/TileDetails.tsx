@@ -1,4 +1,5 @@
 import {useEffect, useRef} from 'preact/hooks';
+import {count, sentence} from '../format.ts';
 import {centreOnMap, flyToTile} from '../map/flights.ts';
 import {searchTile, toggleExample} from '../search_actions.ts';
 import {details} from '../search_state.ts';
@@ -101,18 +102,26 @@ const TITLES: Record<string, string> = {
     acquired: 'Acquired',
     scene: 'Scene',
     cloud_cover: 'Cloud cover',
+    col_off: 'Left edge',
+    row_off: 'Upper edge',
+    width: 'Width',
+    height: 'Height',
 };
+
+/** Names of properties that are numbers of pixels. */
+const PIXELS = ['col_off', 'row_off', 'width', 'height'];
 
 /** Return the names and the values of a tile's properties, as text. Outlines are left out. */
 function propertiesOf(tile: Record<string, unknown>): [string, string][] {
     return Object.entries(tile)
         .filter(([name, value]) => name !== 'geometry' && value !== null && value !== undefined)
-        .map(([name, value]) => [TITLES[name] ?? name.replaceAll('_', ' '), valueText(name, value)]);
+        .map(([name, value]) => [TITLES[name] ?? sentence(name.replaceAll('_', ' ')), valueText(name, value)]);
 }
 
 function valueText(name: string, value: unknown): string {
     if (typeof value === 'number') {
         if (name === 'valid_fraction') return `${(100 * value).toFixed(1)} %`;
+        if (PIXELS.includes(name)) return `${count(value)} px`;
         if (name === 'cloud_cover') return `${value.toFixed(1)} %`;
         if (name === 'lon' || name === 'lat') return `${value.toFixed(6)}°`;
         return Number.isInteger(value) ? String(value) : value.toFixed(6);

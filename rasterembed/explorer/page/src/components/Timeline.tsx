@@ -1,8 +1,9 @@
 import {datesOf} from '../dates.ts';
-import {datesText} from '../filters.ts';
+import {shownDatesText} from '../filters.ts';
 import {counted} from '../format.ts';
 import {showDate} from '../search_actions.ts';
-import {openView, where} from '../state.ts';
+import {openView, swipe, where} from '../state.ts';
+import type {SwipeState, WhereState} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
 import {SwipeDates} from './SwipeDates.tsx';
@@ -23,7 +24,8 @@ export function Timeline() {
         const date = dates[Math.max(0, Math.min(last, place))];
         if (date) showDate(date.date);
     };
-    const now = datesText(since, until);
+    const compared = swipe.value;
+    const now = shownDatesText(where.value, compared);
     return (
         <section class="timeline" aria-label="Timeline">
             <IconButton
@@ -34,7 +36,7 @@ export function Timeline() {
                 onClick={() => step(-1)}
             />
             <div class="timeline-track">
-                <Ticks dates={dates} since={since} until={until} />
+                <Ticks dates={dates} isShown={(date) => isShown(date, where.value, compared)} />
                 <input
                     class={chosen >= 0 ? 'timeline-slider' : 'timeline-slider timeline-all'}
                     type="range"
@@ -79,15 +81,13 @@ export function Timeline() {
     );
 }
 
-function Ticks({
-    dates,
-    since,
-    until,
-}: {
-    dates: {date: string; scenes: number}[];
-    since: string | null;
-    until: string | null;
-}) {
+/** Return whether the map shows the scenes of a date. */
+function isShown(date: string, {since, until}: WhereState, compared: SwipeState | null): boolean {
+    if (compared) return date === compared.left || date === compared.right;
+    return (since === null || date >= since) && (until === null || date <= until);
+}
+
+function Ticks({dates, isShown}: {dates: {date: string; scenes: number}[]; isShown: (date: string) => boolean}) {
     const most = Math.max(1, ...dates.map(({scenes}) => scenes));
     const last = dates.length - 1;
     return (
@@ -97,7 +97,7 @@ function Ticks({
                     key={date}
                     class="timeline-tick"
                     title={`${date}: ${counted(scenes, 'scene')}`}
-                    data-chosen={(since === null || date >= since) && (until === null || date <= until)}
+                    data-chosen={isShown(date)}
                     ref={(tick) => {
                         if (tick === null) return;
                         tick.style.left = `${(100 * place) / last}%`;

@@ -1,6 +1,7 @@
 import {closeView, loadView} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {amountsOf, datesOfCard} from '../card_text.ts';
+import {sentence} from '../format.ts';
 import {store, valueOf, view, viewKey} from '../state.ts';
 import {DetailsPanel} from './DetailsPanel.tsx';
 import {IconButton} from './IconButton.tsx';
@@ -24,10 +25,11 @@ function Sections({details}: {details: ViewDetails}) {
                     </p>
                 </div>
             )}
-            <SearchPanel />
+            {details.kind === 'datasets' && !details.searchable && <NotSearchable details={details} />}
             <Section title="Layers">
                 <LayersPanel details={details} />
             </Section>
+            <SearchPanel />
             <Section title="Details" open={false}>
                 <DetailsPanel details={details} />
             </Section>
@@ -36,6 +38,24 @@ function Sections({details}: {details: ViewDetails}) {
             </Section>
         </>
     );
+}
+
+/** Why a dataset is shown, but not searched. */
+function NotSearchable({details}: {details: ViewDetails}) {
+    return (
+        <div class="view-notice">
+            <div class={`notice ${details.qa ? 'bad' : 'warn'}`}>
+                <strong>{titleOfUnsearchable(details)}</strong>
+                <p>{details.qa?.line ?? `The command “rasterembed qa ${details.id}” checks it.`}</p>
+            </div>
+        </div>
+    );
+}
+
+function titleOfUnsearchable({qa, rows}: ViewDetails): string {
+    if (rows === 0) return 'This dataset has no embedded tile';
+    const why = qa ? 'did not pass its quality checks' : 'was not checked yet';
+    return `This dataset ${why}. Its tiles are shown, but they cannot be searched`;
 }
 
 function Loading() {
@@ -78,12 +98,16 @@ export function ViewPanel() {
             )}
             {view.value.state === 'failed' && (
                 <div class="view-notice">
-                    <ProblemNotice problem={view.value.problem} retry={() => void loadView()} />
+                    <ProblemNotice
+                        problem={view.value.problem}
+                        retry={() => void loadView()}
+                        other={{label: 'Go to the list', onClick: closeView}}
+                    />
                 </div>
             )}
             {details?.problem && (
                 <div class="view-notice">
-                    <p class="notice warn">{details.problem}</p>
+                    <p class="notice warn">{sentence(details.problem)}</p>
                 </div>
             )}
             {details ? <Sections details={details} /> : view.value.state === 'loading' && <Loading />}

@@ -10,12 +10,14 @@ const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
 /** The map, once it can draw; null before. */
 export const map = signal<MapLibreMap | null>(null);
 
-/** Where the map is while no view is open. */
+/** Where the map is until the places of the store are known. */
 export const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
 
 const MARGIN = 40;
 /** Deepest zoom that fitting a small area chooses. */
 const DEEPEST_FIT = 17;
+/** Deepest zoom for the places of a store. Nearer, the coast fades out, and nothing tells where on Earth they are. */
+const DEEPEST_STORE_FIT = 6.5;
 let waiting: ((value: MapLibreMap) => void)[] = [];
 
 /** Run `action` with the map: now, or when the map is made. */
@@ -51,10 +53,10 @@ function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
  * Args:
  *     isFlight: Whether the map flies there. A flight asks for map tiles on its way, so a new view begins without one.
  */
-export function fitBbox(bbox: Bbox, isFlight: boolean): void {
+export function fitBbox(bbox: Bbox, isFlight: boolean, maxZoom = DEEPEST_FIT): void {
     whenMap((value) => {
         const duration = isFlight && !isCalm() ? 900 : 0;
-        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom: DEEPEST_FIT, duration});
+        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom, duration});
     });
 }
 
@@ -74,9 +76,10 @@ export function flyTo(lon: number, lat: number, zoom?: number): void {
     });
 }
 
-/** Show the whole Earth. */
-export function showWorld(): void {
-    whenMap((value) => value.jumpTo(WORLD));
+/** Show the box around the places of a store, or the whole Earth if the store has none. */
+export function fitStore(bbox: Bbox | null): void {
+    if (bbox) fitBbox(bbox, false, DEEPEST_STORE_FIT);
+    else whenMap((value) => value.jumpTo(WORLD));
 }
 
 export function zoomBy(steps: number): void {

@@ -33,7 +33,7 @@ export function followFootprints(map: MapLibreMap, filters: ReadonlySignal<Param
     let timer: number | undefined;
     const show = async (): Promise<void> => {
         const view = openView.peek();
-        // The service draws no tiles of a view whose quality checks did not pass. Such a view has no colours.
+        // A view without a tile has no colours, and no outlines.
         if (!view || view.colours.length === 0 || !outlinesShown.peek()) {
             setData(map, 'footprints', []);
             outlinesTruncated.value = false;

@@ -8,6 +8,7 @@ import {detailOf} from '../problems.ts';
 import {
     HEAT,
     NO_COLOUR,
+    classes,
     colour,
     hasQuery,
     hoveredHit,
@@ -24,6 +25,7 @@ import {
     viewKey,
     where,
 } from '../state.ts';
+import {colourParameters} from '../tile_colours.ts';
 import {followFootprints} from './footprints.ts';
 import {shownHits, shownTile} from './marks.ts';
 import {basemapSource, imagerySource, showRaster, tilesSource} from './raster_layers.ts';
@@ -63,8 +65,8 @@ function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry): Feature[]
 function followRasters(map: MapLibreMap, dates: () => ShownDates, filters: () => Parameters): (() => void)[] {
     return [
         effect(() => {
-            const url = valueOf(store.value)?.basemap;
-            showRaster(map, 'basemap', url ? basemapSource(url) : null);
+            const known = valueOf(store.value);
+            showRaster(map, 'basemap', known?.basemap ? basemapSource(known.basemap, known.basemap_attribution) : null);
         }),
         effect(() => {
             const view = openView.value;
@@ -89,7 +91,8 @@ function followColour(map: MapLibreMap, filters: () => Parameters): () => void {
         // The legend comes when the colours are computed, which can take seconds. Map tiles are asked for after it.
         const isReady = valueOf(legend.value)?.colour === name && (name !== HEAT || heat !== null);
         if (isWanted && isReady) {
-            showRaster(map, 'tiles', tilesSource(view, api.tilesUrl(view, view.v, name, heat, filters())));
+            const choice = colourParameters(name, heat, classes.value);
+            showRaster(map, 'tiles', tilesSource(view, api.tilesUrl(view, view.v, choice, filters())));
             painted = name;
         } else if (!isWanted || !isComing(name, painted)) {
             showRaster(map, 'tiles', null);

@@ -22,9 +22,22 @@ function sourceBounds(bbox: Bbox | null): Bbox {
     return west > east ? [-180, south, 180, north] : bbox;
 }
 
-/** Return the source of a base map from another host. Most hosts have map tiles of 256 pixels, down to zoom 19. */
-export function basemapSource(url: string): RasterSourceSpecification {
-    return {type: 'raster', tiles: [url], tileSize: 256, minzoom: 0, maxzoom: 19};
+/**
+ * Return the source of a base map from another host. Most hosts have map tiles of 256 pixels, down to zoom 19.
+ *
+ * Args:
+ *     attribution: Text that names the owners of the base map.
+ */
+export function basemapSource(url: string, attribution: string | null): RasterSourceSpecification {
+    const source: RasterSourceSpecification = {type: 'raster', tiles: [url], tileSize: 256, minzoom: 0, maxzoom: 19};
+    return attribution === null ? source : {...source, attribution: asHtml(attribution)};
+}
+
+const MARKS: Record<string, string> = {'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;'};
+
+/** Return HTML that shows a text as it is. MapLibre takes attributions for HTML. */
+export function asHtml(text: string): string {
+    return text.replaceAll(/[&<>"']/g, (mark) => MARKS[mark] ?? '');
 }
 
 /** Return the source of the rasters of a view. */

@@ -18,6 +18,36 @@ export function boxCentre([west, south, edge, north]: Bbox): Point {
     return {type: 'Point', coordinates: [(west + east) / 2, (south + north) / 2]};
 }
 
+/**
+ * Return the narrowest box that contains all boxes, or null if none is given. The widest part of the globe without a box
+ * stays outside, so the result may cross the antimeridian.
+ */
+export function coveringBox(boxes: readonly Bbox[]): Bbox | null {
+    if (boxes.length === 0) return null;
+    const south = Math.min(...boxes.map((box) => box[1]));
+    const north = Math.max(...boxes.map((box) => box[3]));
+    // Each box becomes a stretch of longitude. A box that crosses the antimeridian ends beyond 180 degrees.
+    const stretches = boxes
+        .map(([west, , edge]): [number, number] => [west, west > edge ? edge + 360 : edge])
+        .sort((one, other) => one[0] - other[0]);
+    const first = stretches[0]?.[0] ?? -180;
+    let reach = first;
+    let gap = {width: 0, west: first, east: first};
+    // The first box comes again after a turn, so the gap behind the last box counts too.
+    for (const [west, east] of [...stretches, [first + 360, first + 360] as const]) {
+        if (west - reach > gap.width) gap = {width: west - reach, west: reach, east: west};
+        reach = Math.max(reach, east);
+    }
+    if (gap.width === 0) return [-180, south, 180, north];
+    // The box begins where the gap ends.
+    return [turned(gap.east), south, turned(gap.west), north];
+}
+
+/** Return a longitude of at most 180 degrees. */
+function turned(longitude: number): number {
+    return longitude > 180 ? longitude - 360 : longitude;
+}
+
 /** Side of the square of Web Mercator at zoom 0, in pixels of the page. */
 const WORLD_PIXELS = 512;
 
