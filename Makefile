@@ -37,14 +37,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: .venv ## generate a scene, embed it, check it and search it, in one process
 	$(BIN)/python -m examples.demo
 
-page: rasterembed/explorer/static/index.html ## build the explorer's page (needs Node.js 20 or newer, and npm)
+page: rasterembed/explorer/static/index.html ## build the explorer's page (needs Node.js 18 or newer, and npm)
 
 PAGE := rasterembed/explorer/page
 PAGE_SOURCES := $(wildcard $(PAGE)/*.json $(PAGE)/*.mjs) $(shell find $(PAGE)/src -type f 2>/dev/null)
 
 rasterembed/explorer/static/index.html: $(PAGE_SOURCES)
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
-	  echo "make: the explorer's page needs Node.js 20 or newer, and npm (Debian, Ubuntu: apt-get install nodejs npm)" >&2; exit 1; }
+	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null || { \
+	  echo "make: the explorer's page needs Node.js 18 or newer, and npm (Debian, Ubuntu: apt-get install nodejs npm)" >&2; exit 1; }
 	cd $(PAGE) && npm ci --no-audit --no-fund && npm run build
 
 # `make explore EXPLORE="--root s3://bucket/prefix --open"` shows another store.

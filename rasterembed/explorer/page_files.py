@@ -45,7 +45,7 @@ _ENCODINGS = (("br", ".br"), ("gzip", ".gz"))
 def not_built(folder: Path) -> str:
     """Return the text for people about a page that was not built into a folder."""
     return (
-        f"the page was not built into {folder}: run `make page` in the folder of the sources, which needs Node.js 20 "
+        f"the page was not built into {folder}: run `make page` in the folder of the sources, which needs Node.js 18 "
         "or newer (Debian: apt-get install nodejs npm), or install the package from a wheel; the API at /api works "
         "without the page"
     )

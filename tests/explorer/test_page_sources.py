@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 
 import pytest
@@ -10,6 +12,18 @@ from tests.conftest import PROJECT
 from tests.support.explorer import install
 
 PAGE = PROJECT / "rasterembed/explorer/page"
+
+
+def test_no_package_asks_for_a_newer_node_than_the_documents() -> None:
+    engines = json.loads((PAGE / "package.json").read_text())["engines"]["node"]
+    least = int(engines.removeprefix(">="))
+    packages = json.loads((PAGE / "package-lock.json").read_text())["packages"]
+    asked = {name: one["engines"]["node"] for name, one in packages.items() if "node" in one.get("engines", {})}
+    newer = {name: text for name, text in asked.items() if int(re.findall(r"\d+", text)[0]) > least}
+    assert len(asked) > 20
+    assert not newer
+    for file in ("Makefile", "docs/explorer.md", "rasterembed/explorer/page_files.py"):
+        assert f"Node.js {least} or newer" in " ".join((PROJECT / file).read_text().replace('"', "").split())
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -76,15 +77,18 @@ def test_a_click_takes_a_scene_of_the_place_and_shows_the_neighbours_of_all_date
 def test_a_tile_without_its_scene_gets_its_name_and_its_picture(
     opened: OpenPage, searcher: CollectionSearcher, archive: Archive
 ) -> None:
-    # The first scene is the largest one, so its first tile is in no other scene.
-    (scene,) = (row for row in archive.collection().catalogue.rows() if row.item == "scene")
-    tile_id = archive.dataset(scene.id).tiles().to_pylist()[0]["tile_id"]
+    scenes = [archive.dataset(row.id) for row in archive.collection().catalogue.rows()]
+    embedded = [
+        (row["tile_id"], one.id) for one in scenes for row in one.tiles().to_pylist() if row["shard"] is not None
+    ]
+    counts = Counter(tile_id for tile_id, _ in embedded)
+    tile_id, scene = next(pair for pair in embedded if counts[pair[0]] == 1)
     explored = opened()
     explored.open(VIEW)
     explored.page.get_by_role("textbox", name="Tile id").fill(tile_id)
     explored.page.keyboard.press("Enter")
     explored.expect_hits(searcher.ask(Query(tile=tile_id), k=K))
-    expect(explored.page).to_have_url(re.compile(f"tile={scene.id}/"))
+    expect(explored.page).to_have_url(re.compile(f"tile={scene}/"))
     picture = explored.page.locator(".start img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
 
