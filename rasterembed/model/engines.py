@@ -6,27 +6,30 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.activations import ACT2FN
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.model.checkpoints import Checkpoint
 from rasterembed.model.choice import ComputeDtype, LoadedEngine, ResolvedEngine, ResolvedModel
-from rasterembed.model.config_file import Family
+from rasterembed.model.config_file import VitArchitecture
+from rasterembed.model.expected_vectors import ExpectedVectors
 from rasterembed.model.folded_vit import FoldedViT
 from rasterembed.model.measurement import pick_fastest
 from rasterembed.model.networks import SLICE, CompiledNetwork, EagerNetwork, Network, TransformersNetwork
 from rasterembed.model.openvino import OpenVinoNetwork
 from rasterembed.model.processor import processor_name, usable_cores
+from rasterembed.model.vit_weights import VitWeights
 from rasterembed.model.weights import load_weights
+from rasterembed.slow_imports import collector_paused
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import remove_folder
 
@@ -39,12 +42,6 @@ transformers' vectors, divided by the norm of transformers' vectors."""
 
 _EXPORT_VERSION = 3
 """Version of the export. Increase it when the export's code changes. Older exports in the cache are then not used."""
-
-_NETWORKS: dict[Family, tuple[Any, Literal["sdpa", "eager"]]] = {
-    "dinov3_vit": (transformers.DINOv3ViTModel, "sdpa"),
-    "dinov3_convnext": (transformers.DINOv3ConvNextModel, "eager"),
-}
-"""Class of the network, and the implementation of its attention. A ConvNeXt has no attention."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +78,24 @@ def engine_threads() -> int:
     return min(usable_cores(), torch.get_num_threads())
 
 
+@dataclass(frozen=True)
+class _Loaded:
+    """The weights of a checkpoint, and their network in float32."""
+
+    weights: nn.Module
+    """Transformers' network, or `VitWeights`."""
+    expected: Tensor
+    """Vectors of transformers' network for images of noise. `_summary` describes the shape."""
+    network: nn.Module
+    """The folded network, or transformers' network if it cannot be folded."""
+    vectors: Tensor
+    """Vectors of `network` for the same images."""
+
+    def error(self) -> float:
+        """Return the norm of the difference between the vectors and the expected vectors, relative to the latter."""
+        return float((self.vectors - self.expected).norm() / self.expected.norm())
+
+
 class _NetworkBuilder:
     """Builds the networks of one checkpoint.
 
@@ -98,12 +113,82 @@ class _NetworkBuilder:
         self._model = model
         self._device = device
         self._patches = model.pooling != "cls"
-        self._loaded = _load(checkpoint).to(device)
-        unfolded = self._unfolded(torch.float32)
-        self._expected = _summary(unfolded(self._noise(2)))
-        folded = self._checked_folded()
-        self._folds = folded is not None
-        self._float32: nn.Module = unfolded if folded is None else folded
+        self._note = ExpectedVectors(checkpoint, model.input_size, device, patches=self._patches)
+        self._loaded = self._load_as_noted() or self._load_with_transformers()
+        self._folds = isinstance(self._loaded.network, FoldedViT)
+
+    def _load_as_noted(self) -> _Loaded | None:
+        """Load the weights without transformers, and compare the vectors with those that transformers computed before.
+
+        Returns:
+            None if this model was not compared with transformers on this machine before, or if the vectors differ. The
+            model must then be loaded with transformers.
+        """
+        architecture, expected = self._checkpoint.architecture, self._note.read()
+        if expected is None or not isinstance(architecture, VitArchitecture):
+            return None
+        try:
+            weights = VitWeights(architecture)
+            weights.fill(load_weights(self._checkpoint.name, self._checkpoint.folder))
+            loaded = self._loaded_folded(weights.to(self._device), expected)
+        except Exception as error:  # Loading with transformers finds the same fault, and describes it.
+            _log.debug("model %r cannot be loaded without transformers: %s", self._model.name, error)
+            return None
+        return loaded if loaded.error() <= FOLDING_ERROR else None
+
+    def _load_with_transformers(self) -> _Loaded:
+        """Load the weights with transformers. Use the folded network if its vectors are those of transformers' network.
+
+        A new version of transformers may build the network in a way that `FoldedViT` does not expect. A warning is then
+        logged, and the unfolded network is used. The unfolded network is slower, but its vectors are correct.
+
+        Raises:
+            DataError: If the weights do not load.
+        """
+        with collector_paused():  # transformers takes long to import, and most processes do not need it.
+            from rasterembed.model.transformers_loading import load_with_transformers
+        weights = load_with_transformers(self._checkpoint).to(self._device)
+        network = self._unfolded(weights, torch.float32)
+        expected = _summary(network(self._noise(2)))
+        unfolded = _Loaded(weights, expected, network, expected)
+        if self._checkpoint.family != "dinov3_vit":
+            return unfolded
+        try:
+            folded = self._loaded_folded(weights, expected)
+        except (AttributeError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+        else:
+            if folded.error() <= FOLDING_ERROR:
+                self._leave_note(folded)
+                return folded
+            reason = f"its vectors differ by {folded.error():.1e} of their norm"
+        _log.warning(
+            "model %r: the network with folded weights cannot be used with transformers %s (%s): transformers' own "
+            "network is used. It is slower",
+            self._model.name,
+            version("transformers"),
+            reason,
+        )
+        return unfolded
+
+    def _loaded_folded(self, weights: nn.Module, expected: Tensor) -> _Loaded:
+        """Fold the weights, and compute the vectors of the folded network."""
+        folded = self._folded(weights, torch.float32)
+        return _Loaded(weights, expected, folded, _summary(folded(self._noise(2))))
+
+    def _leave_note(self, loaded: _Loaded) -> None:
+        """Remember the vectors of transformers' network, if the next process can do without transformers.
+
+        Args:
+            loaded: The folded network, with the weights of transformers' network.
+        """
+        architecture = self._checkpoint.architecture
+        if not isinstance(architecture, VitArchitecture):
+            return
+        with suppress(ValueError):  # `VitWeights` does not know every activation that transformers knows.
+            tensors = load_weights(self._checkpoint.name, self._checkpoint.folder)
+            if VitWeights(architecture).can_replace(loaded.weights, tensors):
+                self._note.write(loaded.expected)
 
     def build(self, engine: LoadedEngine) -> Network:
         """Load the network of an engine, check the network's vectors, and return the network.
@@ -153,7 +238,7 @@ class _NetworkBuilder:
         was_exported = folder.is_dir()
 
         def load() -> tuple[OpenVinoNetwork, float]:
-            network = OpenVinoNetwork(self._float32, self._model.input_size, dtype, engine_threads(), folder)
+            network = OpenVinoNetwork(self._loaded.network, self._model.input_size, dtype, engine_threads(), folder)
             return network, self._cosine(network)
 
         try:
@@ -184,42 +269,15 @@ class _NetworkBuilder:
         """Return the PyTorch network in the model's dtype: the folded network, if the checkpoint can be folded."""
         dtype: torch.dtype = getattr(torch, self._model.dtype)
         if dtype == torch.float32:
-            return self._float32
-        return self._folded(dtype) if self._folds else self._unfolded(dtype)
+            return self._loaded.network
+        return (self._folded if self._folds else self._unfolded)(self._loaded.weights, dtype)
 
-    def _unfolded(self, dtype: torch.dtype) -> TransformersNetwork:
-        return TransformersNetwork(self._loaded, self._checkpoint.prefix_tokens, patches=self._patches, dtype=dtype)
+    def _unfolded(self, weights: nn.Module, dtype: torch.dtype) -> TransformersNetwork:
+        return TransformersNetwork(weights, self._checkpoint.prefix_tokens, patches=self._patches, dtype=dtype)
 
-    def _folded(self, dtype: torch.dtype) -> FoldedViT:
-        folded = FoldedViT(self._loaded, self._model.input_size, patches=self._patches, dtype=dtype)
+    def _folded(self, weights: nn.Module, dtype: torch.dtype) -> FoldedViT:
+        folded = FoldedViT(weights, self._model.input_size, patches=self._patches, dtype=dtype)
         return folded.to(self._device)
-
-    def _checked_folded(self) -> FoldedViT | None:
-        """Return the folded float32 network, or None if the checkpoint cannot be folded.
-
-        A new version of transformers may build the network in a way that `FoldedViT` does not expect. A warning is then
-        logged, and the unfolded network is used. The unfolded network is slower, but its vectors are correct.
-        """
-        if self._checkpoint.family != "dinov3_vit":
-            return None
-        try:
-            folded = self._folded(torch.float32)
-            vectors = _summary(folded(self._noise(2)))
-        except (AttributeError, RuntimeError) as error:
-            reason = f"{type(error).__name__}: {one_line(error)}"
-        else:
-            difference = float((vectors - self._expected).norm() / self._expected.norm())
-            if difference <= FOLDING_ERROR:
-                return folded
-            reason = f"its vectors differ by {difference:.1e} of their norm"
-        _log.warning(
-            "model %r: the network with folded weights cannot be used with transformers %s (%s): transformers' own "
-            "network is used. It is slower",
-            self._model.name,
-            transformers.__version__,
-            reason,
-        )
-        return None
 
     def _check(self, cosine: float, engine: LoadedEngine) -> None:
         """Raise a DataError if the cosine is too small or NaN."""
@@ -236,8 +294,11 @@ class _NetworkBuilder:
 
         The images for this comparison are noise.
         """
-        vectors = _summary(_run(network, self._noise(2)))
-        return float(functional.cosine_similarity(vectors, self._expected, dim=-1).min())
+        if isinstance(network, EagerNetwork) and network.runs(self._loaded.network):
+            vectors = self._loaded.vectors  # The same network has computed the same images before.
+        else:
+            vectors = _summary(_run(network, self._noise(2)))
+        return float(functional.cosine_similarity(vectors, self._loaded.expected, dim=-1).min())
 
     def _noise(self, count: int) -> Tensor:
         """Return images of noise for checks and timings. Every call returns the same images."""
@@ -258,83 +319,3 @@ def _summary(tokens: Tensor) -> Tensor:
     if tokens.shape[1] > 1:
         parts.append(tokens[:, 1:].mean(dim=1, keepdim=True))
     return torch.cat(parts, dim=1).cpu().double()
-
-
-def _load(checkpoint: Checkpoint) -> Any:
-    """Load a checkpoint with transformers, in float32.
-
-    transformers gets only the checked configuration and the tensors. It does not read the checkpoint's folder. Other
-    files and fields of a checkpoint could make transformers fetch a kernel, or load weights that are not part of the
-    digest.
-
-    Raises:
-        DataError: If a file is damaged, or if the weights are not those of the network that config.json describes.
-    """
-    # Turn off transformers' progress bar, because it would break the run's own output. Also turn off its table of
-    # wrong tensors.
-    transformers.utils.logging.disable_progress_bar()
-    verbosity = transformers.utils.logging.get_verbosity()
-    transformers.utils.logging.set_verbosity_error()
-    network_class, attention = _NETWORKS[checkpoint.family]
-    try:
-        tensors = load_weights(checkpoint.name, checkpoint.folder)
-        _check_buildable(checkpoint, sum(tensor.numel() for tensor in tensors.values()))
-        network, report = network_class.from_pretrained(
-            None,
-            config=network_class.config_class(**checkpoint.architecture.model_dump()),
-            state_dict=tensors,
-            attn_implementation=attention,
-            ignore_mismatched_sizes=True,  # The report lists these tensors, and `_check_complete` refuses them.
-            local_files_only=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except DataError:
-        raise
-    except Exception as error:  # A damaged file can raise many classes of exceptions.
-        raise DataError(
-            f"model {checkpoint.name!r} does not load from {checkpoint.folder}: {one_line(error)}"
-        ) from error
-    finally:
-        transformers.utils.logging.set_verbosity(verbosity)
-    _check_complete(checkpoint, report)
-    return network.eval()  # In training mode, the network would vary the rotary positions at random.
-
-
-def _check_buildable(checkpoint: Checkpoint, weights: int) -> None:
-    """Refuse a network that is larger than its weights, before memory is allocated for the network.
-
-    Args:
-        checkpoint: The checkpoint.
-        weights: Number of weights in the files.
-    """
-    architecture = checkpoint.architecture
-    problem = architecture.problem(weights)
-    if problem is None and architecture.hidden_act not in ACT2FN:
-        problem = f"hidden_act {architecture.hidden_act!r} is not known to transformers {transformers.__version__}"
-    if problem is not None:
-        raise DataError(f"model {checkpoint.name!r}: {checkpoint.folder / 'config.json'}: {problem}")
-
-
-def _check_complete(checkpoint: Checkpoint, report: dict[str, Any]) -> None:
-    """Refuse weights that lack tensors, or that have tensors of another shape than the network.
-
-    Args:
-        checkpoint: The checkpoint.
-        report: Transformers' report of the load.
-    """
-    place = f"model {checkpoint.name!r}: the weights in {checkpoint.folder}"
-    mismatched = sorted(report["mismatched_keys"])
-    if mismatched:
-        name, found, expected = mismatched[0]
-        raise DataError(
-            f"{place} do not fit config.json: {name} has the shape {tuple(found)}, and config.json asks for "
-            f"{tuple(expected)}: download the checkpoint again"
-        )
-    # Transformers fills missing tensors with random numbers. The mask token may be missing: only training uses it.
-    missing = sorted(key for key in report["missing_keys"] if "mask_token" not in key)
-    if missing:
-        raise DataError(
-            f"{place} lack {len(missing)} tensors of the model that config.json describes (such as {missing[0]}): "
-            "download the checkpoint again"
-        )

@@ -67,6 +67,10 @@ class EagerNetwork:
     def __init__(self, module: nn.Module) -> None:
         self._module = module
 
+    def runs(self, module: nn.Module) -> bool:
+        """Return whether this network runs the given module."""
+        return self._module is module
+
     def map(self, slices: Iterable[Tensor], length: int) -> Iterator[Tensor]:
         """Yield the tokens of each slice, see `Network.map`."""
         return map(self._module, slices)

@@ -95,7 +95,7 @@ def _noted_digest(path: Path) -> str | None:
     """Return the digest in the note about a file, or None if there is no valid note or the file was changed since."""
     note = _note(path)
     try:
-        if not _is_private(note.parent):
+        if not is_private(note.parent):
             return None
         content = json.loads(note.read_text())
         digest = str(content["sha256"])
@@ -117,7 +117,7 @@ def _note(path: Path) -> Path:
     return cache_folder() / "checked" / folder / f"{absolute.name}.json"
 
 
-def _is_private(folder: Path) -> bool:
+def is_private(folder: Path) -> bool:
     """Return whether a folder belongs to this user, and no other user can write to it."""
     status = folder.lstat()
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)

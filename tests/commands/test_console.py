@@ -57,6 +57,33 @@ def _rasterembed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
+def test_a_model_that_was_checked_here_is_used_without_transformers(folder: Path, tmp_path: Path) -> None:
+    """The fixture has loaded the same model before, and left a note in the cache folder."""
+    program = (
+        "import sys\n"
+        "from rasterembed.commands.main import main\n"
+        "try:\n    main()\n"
+        "finally:\n    print('imported', *(name for name in ('torch', 'transformers') if name in sys.modules))\n"
+    )
+    arguments = ["embed", "scene.tif", "--root", str(tmp_path / "again"), "--dataset-id", "made", "--size", "128"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "imported torch"
+    (first, again) = (
+        [pq.read_table(path, columns=["tile_id", "embedding"]) for path in sorted(root.glob("**/part-*.parquet"))]
+        for root in (folder / DEFAULT_ROOT / "embeddings" / "made", tmp_path / "again")
+    )
+    assert len(first) > 0
+    assert first == again
+
+
 def test_help_lists_the_commands_and_nothing_heavy_is_imported(tmp_path: Path) -> None:
     done = _rasterembed(tmp_path, "--help")
     assert done.returncode == 0
