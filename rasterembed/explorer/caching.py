@@ -19,7 +19,7 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that the address and the version of the view determine. `KeptPicture` gives one to an endpoint."""
+    """A picture that the address and the version of the view determine. `UsedPicture` gives one to an endpoint."""
 
     key: str
     """Digest of the address, the view's version and the version of this software."""
@@ -57,10 +57,10 @@ def _picture(
     return Picture(key, request.headers.get("If-None-Match", ""), v == view.version)
 
 
-KeptPicture = Annotated[Picture, Depends(_picture)]
+UsedPicture = Annotated[Picture, Depends(_picture)]
 """How the picture of an endpoint is kept, as its parameter. It takes the parameter `v` of the address.
 
 Example:
-    >>> def thumbnail(view: UsedView, picture: KeptPicture) -> Response:  # doctest: +SKIP
+    >>> def thumbnail(view: UsedView, picture: UsedPicture) -> Response:  # doctest: +SKIP
     ...     return picture.response("image/webp", lambda: draw(view))
 """

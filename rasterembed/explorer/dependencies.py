@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
+from fastapi.concurrency import run_in_threadpool
 
 from rasterembed.explorer.cards import Cards
 from rasterembed.explorer.limits import WorkLimits
@@ -69,9 +70,14 @@ DRAWING_SLOT = Depends(_drawing_slot, scope="function")
 """For `dependencies=[DRAWING_SLOT]` of an endpoint that reads pixels or draws."""
 
 
-def _view(kind: Kind, id: Id, explorer: UsedExplorer) -> Iterator[View]:
-    with explorer.views.use(kind, id) as view:
+async def _view(kind: Kind, id: Id, explorer: UsedExplorer) -> AsyncIterator[View]:
+    used = explorer.views.use(kind, id)
+    view = await explorer.work.store.run(used.__enter__)
+    try:
         yield view
+    finally:
+        # To close a view asks the store nothing.
+        await run_in_threadpool(used.__exit__, None, None, None)
 
 
 UsedView = Annotated[View, Depends(_view)]

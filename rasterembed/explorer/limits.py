@@ -16,9 +16,8 @@ from rasterembed.explorer.settings import Limits
 
 T = TypeVar("T")
 
-_WAITING_THREADS = 32
-"""Number of threads in which requests wait for colours. FastAPI runs all other work in 40 threads. If requests waited
-in these, a few people with a large view could keep the service from answering anything."""
+_COLOUR_WAITS = 32
+"""Number of requests that wait for the colours of tiles at the same time."""
 
 
 class Slots:
@@ -34,24 +33,15 @@ class Slots:
         self._wait_s = wait_s
 
     @asynccontextmanager
-    async def slot(self, request: Request) -> AsyncIterator[None]:
-        """Hold one of the slots while the block runs. The body of the request must have been read.
+    async def slot(self, request: Request | None = None) -> AsyncIterator[None]:
+        """Hold one of the slots while the block runs.
+
+        Args:
+            request: the request, if its body has been read. It must still be connected when it gets its turn. Without
+                this parameter, the block may read the body.
 
         Raises:
             ProblemError: if no slot becomes free in time, or if the client has gone away in the meantime.
-        """
-        async with self.slot_for_body():
-            # A map that a person moves cancels the requests for tiles that are not visible any more.
-            if await request.is_disconnected():
-                raise ProblemError(499, ProblemType.BUSY, "the client has gone away")
-            yield
-
-    @asynccontextmanager
-    async def slot_for_body(self) -> AsyncIterator[None]:
-        """Hold one of the slots while the block runs. The block may read the body of the request.
-
-        Raises:
-            ProblemError: if no slot becomes free in time.
         """
         try:
             async with asyncio.timeout(self._wait_s):
@@ -64,9 +54,37 @@ class Slots:
                 {"Retry-After": "2"},
             ) from error
         try:
+            # A map that a person moves cancels the requests for tiles that are not visible any more.
+            if request is not None and await request.is_disconnected():
+                raise ProblemError(499, ProblemType.BUSY, "the client has gone away")
             yield
         finally:
             self._semaphore.release()
+
+
+class WaitingThreads:
+    """Threads for functions that mostly wait. FastAPI's own threads do all other work.
+
+    If requests waited in FastAPI's threads, a few people with a slow store could keep the service from answering
+    anything.
+
+    Args:
+        count: number of threads. Further requests wait for their turn, and hold no thread.
+        wait_s: seconds that a request waits for a thread. After them, the request gets the status 503.
+    """
+
+    def __init__(self, count: int, wait_s: float) -> None:
+        self._slots = Slots(count, wait_s)
+        self._limiter = anyio.CapacityLimiter(count)
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """Return the result of a function. It runs in one of the threads.
+
+        Raises:
+            ProblemError: if no thread becomes free in time.
+        """
+        async with self._slots.slot():
+            return await run_sync(function, limiter=self._limiter)
 
 
 class WorkLimits:
@@ -76,8 +94,6 @@ class WorkLimits:
         self.searches = Slots(limits.searches, limits.wait_s)
         self.drawings = Slots(limits.drawings, limits.wait_s)
         self.uploads = Slots(limits.uploads, limits.wait_s)
-        self._waiting = anyio.CapacityLimiter(_WAITING_THREADS)
-
-    async def wait_in_thread(self, wait: Callable[[], T]) -> T:
-        """Return the result of a function that mostly waits. It runs in a thread that does nothing else."""
-        return await run_sync(wait, limiter=self._waiting)
+        self.store = WaitingThreads(limits.store_questions, limits.wait_s)
+        """For all questions to the store outside of these slots, such as to open a view."""
+        self.colours = WaitingThreads(_COLOUR_WAITS, limits.wait_s)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.datastructures import Headers
@@ -244,7 +245,8 @@ def add_handlers(app: FastAPI, store: ObjectStore) -> None:
     async def of_error(request: Request, error: Exception) -> Response:
         problem = problem_of(error)
         # If the whole store is missing, the error only says which object was missed first.
-        if problem.type in _OF_OBJECTS and store.folder_is_missing:
+        # A folder on a network drive may not answer, so it is asked in a thread.
+        if problem.type in _OF_OBJECTS and await run_in_threadpool(lambda: store.folder_is_missing):
             problem = problem_of(folder_is_away(store))
         return problem.response_to(request.scope)
 

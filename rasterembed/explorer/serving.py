@@ -21,6 +21,7 @@ from rasterembed.explorer.app import create_app
 from rasterembed.explorer.page_files import STATIC, PageFiles, not_built
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.http_connections import Connections, GuardedProtocol, fit_descriptors
+from rasterembed.log_limit import limit_repeats
 
 log = logging.getLogger("uvicorn.error")
 
@@ -77,7 +78,7 @@ def server_config(settings: ExplorerSettings) -> uvicorn.Config:
     limits = settings.limits
     count, backlog = fit_descriptors(limits.connections)
     connections = Connections(count, limits.head_s, limits.body_s)
-    return uvicorn.Config(
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
@@ -92,6 +93,10 @@ def server_config(settings: ExplorerSettings) -> uvicorn.Config:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
+    # `Config` has set up uvicorn's loggers. Everyone who can connect can cause lines, such as one for each request that
+    # is no HTTP. Asyncio's logger reports connections that could not be accepted.
+    limit_repeats(("uvicorn.error", "asyncio"))
+    return config
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -51,6 +51,8 @@ class Limits(BaseModel):
     """Number of searches that run at the same time."""
     drawings: int = Field(default=4, ge=1)
     """Number of map tiles, thumbnails and pictures that are drawn at the same time."""
+    store_questions: int = Field(default=24, ge=1)
+    """Number of requests that wait for the store at the same time, besides those for searches and pictures."""
     uploads: int = Field(default=4, ge=1)
     """Number of images that are in memory at the same time, while they arrive and are checked."""
     wait_s: float = Field(default=30.0, gt=0)

@@ -123,6 +123,11 @@ class CollectionSearcher:
         self._index.close()
         self._connections.close()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the searcher in bytes, without mapped files and the caches of DuckDB."""
+        return self._index.nbytes + int(self.collection.catalogue.table.nbytes) + int(self._ready.table.nbytes)
+
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
         """Open the datasets of the tiles that pictures of an answer show."""
         from rasterembed.search.contact_sheet import shown_datasets  # PIL takes long to import.

@@ -74,6 +74,14 @@ class FilterColumns:
         self._batches = [batch for batch in table.to_batches() if len(batch)]
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
 
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes, without the mapped file. It grows when a filter needs a column for the first time."""
+        codes = [self.datasets[1]] if "datasets" in self.__dict__ else []
+        levels = self._levels if "_levels" in self.__dict__ else []
+        arrays = [array for level in levels for array in (level.sizes, level.complete, *level.bounds)]
+        return sum(array.nbytes for array in (*codes, *arrays))
+
     def live_rows(self) -> NDArray[np.bool_]:
         """Return which rows can be in an answer, shape (rows,). The caller may change the array."""
         return np.ones(self.rows, bool) if self.live is None else self.live.mask.copy()

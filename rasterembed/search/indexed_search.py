@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rasterembed.errors import StoreError, UsageError, one_line
+from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.arrow_arrays import number_array, text_array
 from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, Candidates, IndexUnusableError, NoIndexReason
@@ -34,8 +35,8 @@ from rasterembed.search.index.opening import OpenIndex, OpenSegment, open_segmen
 from rasterembed.search.index.stored_rows import unit_vectors
 from rasterembed.search.query import EngineChoice
 from rasterembed.search.rerank import Compared, compare_all, in_order, rerank
-from rasterembed.search.row_selection import RowSelection, SelectionCache, Selections
-from rasterembed.search.selected_vectors import SelectedVectorsCache
+from rasterembed.search.row_selection import RowSelection, Selections, selections_bytes
+from rasterembed.search.selected_vectors import RepeatedSelections
 from rasterembed.search.vector_files import VectorFiles
 
 _CANDIDATES_FOR_ROW = 4
@@ -46,6 +47,10 @@ _WIDENING = 4
 
 _MOST_CANDIDATES = 65_536
 """Largest number of candidates. For more, it is faster to compare all rows."""
+
+_SELECTIONS_BYTES = 128 * 2**20
+"""Memory limit of the selections of the last filters. A selection of a million rows takes 0.1 MB, and 8 bytes for each
+selected row after its row numbers were asked for."""
 
 
 class SegmentSearch:
@@ -60,15 +65,21 @@ class SegmentSearch:
         self.index = index
         self._files = files
         self._columns = [FilterColumns(files.name, segment.rows.table, segment.live) for segment in index.segments]
-        self._selections = SelectionCache()
-        self._copies = SelectedVectorsCache()
+        self._selections = MemoryCache[Selections](_SELECTIONS_BYTES, selections_bytes)
+        self._copies = RepeatedSelections()
         # The lattice decides which rows are left out if one scene of each tile is picked.
         self._answer_columns = [*files.column_names, *(["lattice"] if files.of_collection else [])]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes, without the mapped files."""
+        kept = self._selections.nbytes + self._copies.nbytes
+        return kept + sum(columns.nbytes for columns in self._columns)
 
     def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table:
         """Return the k nearest tiles that pass the filters. See `SearchEngine.nearest`."""
         needed = k + filters.excluded_count
-        selections = self._selections.get(filters.key, lambda: self._select(filters))
+        selections = self._selections.get_or_build(filters.key, lambda: self._select(filters))
         found: list[Compared] = []
         for segment, selection in zip(self.index.segments, selections, strict=True):
             found.append(_nearest_of_segment(segment, vector, needed, selection, self._copies, found))
@@ -143,7 +154,7 @@ def _nearest_of_segment(
     vector: NDArray[np.float32],
     needed: int,
     selection: RowSelection | None,
-    copies: SelectedVectorsCache,
+    copies: RepeatedSelections,
     others: Sequence[Compared],
 ) -> Compared:
     """Return rows of a segment with their distances. The rows of the answer are among them.
@@ -179,7 +190,7 @@ def _proposer(
     vector: NDArray[np.float32],
     needed: int,
     selection: RowSelection | None,
-    copies: SelectedVectorsCache,
+    copies: RepeatedSelections,
 ) -> Callable[[int, int], Candidates] | None:
     """Return a function that proposes candidates for a query.
 
@@ -192,7 +203,7 @@ def _proposer(
     available = segment.rows.vectors.rows if selection is None else selection.count
     unit = unit_vectors(vector[None])
     if selection is not None and available > max(needed, CANDIDATES):
-        selected = copies.get(selection, segment.rows.vectors)
+        selected = copies.copies(selection, segment.rows.vectors)
         if selected is not None:
             return lambda count, widening: selected.candidates(unit, count)
     if available > max(needed, segment.codes.direct_rows):
@@ -305,6 +316,12 @@ class IndexedSearch:
             self.vss = VssEngine(self._files, ef_search)
         else:
             self.segments = SegmentSearch(self._files, open_segments(self._files))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the index in bytes, without the mapped files."""
+        segments, vss = self.segments, self.vss
+        return (0 if segments is None else segments.nbytes) + (0 if vss is None else vss.nbytes)
 
     def nearest(
         self, vector: NDArray[np.float32], k: int, filters: TileFilters, scan: Callable[[], pa.Table]

@@ -125,6 +125,11 @@ class Searcher:
             index.close()
         self._connections.close()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the searcher in bytes, without mapped files and the caches of DuckDB."""
+        return sum(index.nbytes for index in self._indexes.values())
+
     def datasets_of(self, answer: Answer) -> Sequence[Dataset]:
         """Return the datasets whose rasters have the tiles of an answer."""
         return self.datasets

@@ -8,20 +8,20 @@ float16. A query is then compared with all copies. The answer is exact: see `ras
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.engines.engine import Candidates
 from rasterembed.search.engines.flat import Float16Codes, float16_codes
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 from rasterembed.search.row_selection import RowSelection
 
-_CACHE_BYTES = 128 * 2**20
-"""Default memory limit of a `SelectedVectorsCache`. The copy of a vector of 384 numbers takes 768 bytes, so a filter
-that keeps 1 % of ten million rows fits."""
+_COPIES_BYTES = 128 * 2**20
+"""Default memory limit of `RepeatedSelections`. The copy of a vector of 384 numbers takes 768 bytes, so a filter that
+keeps 1 % of ten million rows fits."""
 
 _LARGEST_SHARE = 1 / 32
 """Largest share of the rows of a segment that is copied. For more rows, an engine takes less than twice the time of an
@@ -56,30 +56,28 @@ class SelectedVectors:
         return Candidates(np.where(found.rows < 0, -1, self.selection.numbers[found.rows]), found.missed)
 
 
-class SelectedVectorsCache:
-    """Keeps the copies for the selections that were used last. Several threads may use one cache.
+class RepeatedSelections:
+    """Makes and keeps the copies for selections that are used again. Several threads may use one object.
 
-    Copies are made when a selection is used for the second time, because to make them takes as long as some queries. If
-    two threads need the same copies at the same time, both may make them.
+    Copies are made when a selection is used for the second time, because to make them takes as long as some queries.
 
     Args:
         most_bytes: memory limit in bytes. The copies that were not used for the longest time are dropped. Larger copies
             are not made.
     """
 
-    def __init__(self, most_bytes: int = _CACHE_BYTES) -> None:
+    def __init__(self, most_bytes: int = _COPIES_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._seen: WeakSet[RowSelection] = WeakSet()
-        self._kept: OrderedDict[RowSelection, SelectedVectors] = OrderedDict()
-        self._bytes = 0
         self._lock = threading.Lock()
+        self._seen: WeakSet[RowSelection] = WeakSet()
+        self._copies = MemoryCache[SelectedVectors](most_bytes, lambda copies: copies.nbytes)
 
     @property
     def nbytes(self) -> int:
         """Largest number of bytes that the kept copies and their selections take in memory."""
-        return self._bytes
+        return self._copies.nbytes
 
-    def get(self, selection: RowSelection, vectors: StoredVectors) -> SelectedVectors | None:
+    def copies(self, selection: RowSelection, vectors: StoredVectors) -> SelectedVectors | None:
         """Return the copies for a selection.
 
         Args:
@@ -93,17 +91,7 @@ class SelectedVectorsCache:
         if selection.count > few or 2 * vectors.dimensions * selection.count + selection.nbytes > self._most_bytes:
             return None
         with self._lock:
-            if selection in self._kept:
-                self._kept.move_to_end(selection)
-                return self._kept[selection]
             if selection not in self._seen:
                 self._seen.add(selection)
                 return None
-        copies = SelectedVectors(vectors, selection)
-        with self._lock:
-            if selection not in self._kept:
-                self._kept[selection] = copies
-                self._bytes += copies.nbytes
-                while self._bytes > self._most_bytes:
-                    self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return copies
+        return self._copies.get_or_build(selection, lambda: SelectedVectors(vectors, selection))

@@ -8,7 +8,6 @@ docs/uploads.md lists the settings.
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from functools import partial
 from typing import cast
@@ -17,8 +16,8 @@ import cyclopts
 import uvicorn
 
 from rasterembed.http_connections import Connections, GuardedProtocol, fit_descriptors
+from rasterembed.log_limit import limit_repeats
 from services.webhook.app import create_app
-from services.webhook.log_limit import LimitRepeats
 from services.webhook.settings import Settings, SettingsError
 
 
@@ -48,8 +47,7 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080) -> None:
         access_log=False,
     )
     # `Config` has set up uvicorn's loggers. Asyncio's logger reports connections that could not be accepted.
-    for name in ("uvicorn.error", "asyncio"):
-        logging.getLogger(name).addFilter(LimitRepeats())
+    limit_repeats(("uvicorn.error", "asyncio"))
     uvicorn.Server(config).run()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from rasterembed.explorer.page_files import PageFiles
 from rasterembed.model.choice import Dinov3
@@ -162,6 +164,37 @@ def test_clients_that_send_nothing_do_not_stop_others(running: Explorer) -> None
     finally:
         for connection in held:
             connection.close()
+
+
+def test_requests_that_are_no_http_do_not_fill_the_log(running: Explorer) -> None:
+    before = len(running.log.read_text())
+    for _ in range(100):
+        with socket.create_connection((HOST, running.port), timeout=30) as connection:
+            connection.sendall(b"no HTTP at all\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+    assert running.get("/health").status_code == 200
+    added = running.log.read_text()[before:]
+    assert 0 < added.count("Invalid HTTP request received") <= 10
+    assert len(added) < 5_000
+
+
+def test_a_home_that_cannot_be_written_stops_only_uploads(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()  # No folder can be made in it, not even by root.
+    home = {"HOME": str(tmp_path / "file"), "XDG_CACHE_HOME": str(tmp_path / "file/cache")}
+    with Explorer(str(root), tmp_path / "service", environment=home) as explorer:
+        assert explorer.get("/api/store").json()["datasets"][0]["id"] == "town"
+        view = "/api/datasets/town"
+        for path in (view, f"{view}/tiles/0/0/0.png?colour=pca", f"{view}/imagery/0/0/0.webp"):
+            assert explorer.get(path).status_code == 200, path
+        tile = {"query": {"tile": "town/r000001_c000002"}, "k": 3}
+        assert len(explorer.post(f"{view}/search", tile).json()["features"]) == 3
+        png = io.BytesIO()
+        Image.new("RGB", (16, 16)).save(png, "PNG")
+        answer = httpx.post(f"{explorer.url}{view}/images", content=png.getvalue(), timeout=60)
+        assert (answer.status_code, answer.json()["type"]) == (507, "no-space")
+        assert "XDG_CACHE_HOME" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text
+        assert "Traceback" not in explorer.log.read_text()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -323,9 +324,13 @@ def test_a_store_that_goes_away_and_comes_back(world: World) -> None:
 
 def test_a_store_on_s3_is_shown_and_its_changes_too(world: World, moto: S3Server, bucket: str) -> None:
     moto.create_bucket(bucket)
-    keys = {"access_key": SecretStr(moto.access_key), "secret_key": SecretStr(moto.secret_key)}
     raster = blank_raster(world.folder / "town.tif", 3, 6)
-    store = ObjectStore(root=f"s3://{bucket}/maps", endpoint_url=moto.endpoint_url, **keys).allowing(str(raster))
+    store = ObjectStore(
+        root=f"s3://{bucket}/maps",
+        endpoint_url=moto.endpoint_url,
+        access_key=SecretStr(moto.access_key),
+        secret_key=SecretStr(moto.secret_key),
+    ).allowing(str(raster))
     app = create_app(ExplorerSettings.read(store=store))
     with TestClient(app, base_url="http://127.0.0.1") as service:
         assert service.get("/api/store").json()["datasets"] == []
@@ -345,7 +350,12 @@ def test_a_store_on_s3_is_shown_and_its_changes_too(world: World, moto: S3Server
 def test_a_store_that_does_not_answer_is_status_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rasterembed.store.storage.RETRY_DELAYS_S", ())
     monkeypatch.setattr("rasterembed.store.s3.RETRY_DELAYS_S", (), raising=False)
-    store = ObjectStore(root="s3://bucket", endpoint_url="http://127.0.0.1:9", access_key="a", secret_key="b")
+    store = ObjectStore(
+        root="s3://bucket",
+        endpoint_url="http://127.0.0.1:9",
+        access_key=SecretStr("a"),
+        secret_key=SecretStr("b"),
+    )
     with TestClient(create_app(ExplorerSettings.read(store=store)), base_url="http://127.0.0.1") as service:
         for path in ("/api/store", "/api/datasets/town"):
             answer = service.get(path)
@@ -441,7 +451,7 @@ def test_views_that_nobody_uses_are_closed_when_they_are_many_or_large(world: Wo
 
     for name in ("a", "b", "c"):
         with views.use(ViewKind.DATASETS, name) as view:
-            view.keep("kept", lambda name=name: Kept(name))
+            view.keep("kept", partial(Kept, name))
     assert closed == ["a"]
     with views.use(ViewKind.DATASETS, "b") as view:
         view.keep("large", lambda: Kept("large", 2**21))

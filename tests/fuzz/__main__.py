@@ -25,9 +25,10 @@ from random import Random
 import transformers
 
 from tests.fuzz.child import BAD, Ending, Outcome, run_limited
-from tests.fuzz.targets import Target, make_targets
+from tests.fuzz.target import Target
+from tests.fuzz.targets import make_targets
 
-KINDS = ("raster", "dataset", "checkpoint", "area")
+KINDS = ("raster", "dataset", "checkpoint", "area", "collection")
 
 
 def run_case(target: Target, seed: int, number: int, folder: Path, keep: Path | None = None) -> Ending:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 from collections.abc import Callable
 from copy import deepcopy
 from random import Random
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import shapely
 
 HEADER = 512
 """Number of bytes at the start of a file in which most formats keep what describes the image."""
@@ -106,3 +111,68 @@ def _places(value: Any) -> Any:
     for key, inner in items:
         yield value, key
         yield from _places(inner)
+
+
+_TIMES = (2**63 - 1, -(2**63) + 1, -62_135_596_800_000_001, 253_402_300_800_000_000, 0)
+"""Microseconds since 1970 at the borders of what 64 bits and Python's dates can hold."""
+
+_TEXTS = (
+    "", "../../x", "/etc/passwd", "a\0<script>", "\x1b[31m\u202e", "x" * 100_000, "https://evil.example/a.tif", "{",
+    "[1e999]", "[" * 50_000, "a\nb",
+)  # fmt: skip
+
+_SHAPES = (
+    b"", b"\x01", b"\x01\x03\0\0\0\xff\xff\xff\xff" + bytes(50), b"\x01\x07\0\0\0\x01\0\0\0" * 500,
+    shapely.to_wkb(shapely.box(-1e300, -1e300, 1e300, 1e300)), shapely.to_wkb(shapely.box(500, 100, 700, 200)),
+    shapely.to_wkb(shapely.Point(1, 2)), shapely.to_wkb(shapely.Polygon()),
+    struct.pack("<BIII8d", 1, 3, 1, 4, *([float("nan")] * 8)),
+)  # fmt: skip
+
+
+def damage_parquet(data: bytes, random: Random) -> bytes:
+    """Return a Parquet file with other values, columns, types or rows, or whose bytes are damaged."""
+    way = random.random()
+    if way < 0.25:
+        return damage_bytes(data, random)
+    if way < 0.4:  # The end of the file describes its content.
+        return data[: -len(data) // 4] + damage_bytes(data[-len(data) // 4 :], random)
+    table = pq.read_table(io.BytesIO(data), use_threads=False)
+    for _ in range(random.randint(1, 2)):
+        number = random.randrange(table.num_columns)
+        field = table.schema.field(number)
+        match random.randrange(8):
+            case 0:
+                table = table.remove_column(number)
+            case 1:
+                table = table.append_column(random.choice([field.name, "other"]), table[number])
+            case 2:
+                table = table.set_column(number, field.name, pa.array([random.choice(_TEXTS)] * len(table)))
+            case 3:
+                table = table.slice(random.randrange(len(table) + 1), random.randrange(3))
+            case 4:
+                table = pa.concat_tables([table] * random.choice([2, 3, 1000]))
+            case _:
+                values = random.choices(_hostile_values(field.type), k=len(table))
+                column = pa.array(values, field.type) if values else pa.nulls(len(table), field.type)
+                table = table.set_column(number, field.with_nullable(True), column)
+        if not len(table):
+            break
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    return file.getvalue()
+
+
+def _hostile_values(kind: pa.DataType) -> tuple[Any, ...]:
+    """Return values of a type that no sound file has. None stands for a missing value."""
+    if pa.types.is_timestamp(kind):
+        return tuple(pa.scalar(time, pa.int64()).cast(kind) for time in _TIMES)
+    if pa.types.is_floating(kind):
+        return (None, float("nan"), float("inf"), -1e30, 1e30, -1.0)
+    if pa.types.is_integer(kind):
+        most = 2 ** (kind.bit_width - 1) - 1
+        return (None, -1, 0, min(10**7, most), most, -most)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return (None, *_TEXTS)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return (None, *_SHAPES)
+    return (None,)

@@ -33,7 +33,7 @@ def write_rasters(folder: Path) -> dict[str, Path]:
         "BigTIFF, packbits": (byte, {"BIGTIFF": "YES", "compress": "packbits"}),
         "GTiff, 4 bits": (byte[:1] % 16, {"nbits": 4}),
     }
-    paths = {}
+    paths: dict[str, Path] = {}
     for name, (pixels, options) in forms.items():
         paths[name] = write(folder / f"{len(paths)}.tif", pixels, **options)
     paths["GTiff, palette"] = write(folder / "palette.tif", byte[:1] % 8, photometric="palette")

@@ -1,11 +1,10 @@
-"""The readers that get damaged files: of rasters, of a dataset's files, of a checkpoint and of an area."""
+"""The readers that get damaged files: of rasters, of a dataset, of a checkpoint, of an area and of a collection."""
 
 from __future__ import annotations
 
 import importlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -26,8 +25,10 @@ from rasterembed.raster.source import register
 from rasterembed.search.areas import read_polygons
 from rasterembed.store.object_store import ObjectStore
 from tests.fuzz.child import Outcome, run_limited
+from tests.fuzz.collection_targets import collection_targets
 from tests.fuzz.mutations import damage_bytes, damage_json
 from tests.fuzz.samples import write_area, write_checkpoint, write_rasters
+from tests.fuzz.target import Target
 
 EMBEDDED_SHARE = 0.25
 """Share of the damaged rasters that are embedded. The others are read only, which takes less time."""
@@ -42,18 +43,6 @@ _PRELOADED = (
     "transformers.models.dinov3_vit.modeling_dinov3_vit",
 )
 """Modules that are imported once, before the forks, because they take longer than most cases."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A sound file, and a reader for damaged copies of it."""
-
-    kind: str
-    name: str
-    sound: bytes
-    damage: Callable[[bytes, Random], bytes]
-    read: Callable[[bytes, Path, Random], Outcome]
-    """Reads a damaged copy. Arguments: its bytes, an empty folder, the generator of the case."""
 
 
 def make_targets(folder: Path) -> list[Target]:
@@ -81,9 +70,13 @@ def make_targets(folder: Path) -> list[Target]:
         Target("raster", form, path.read_bytes(), damage_bytes, read_raster(path.name))
         for form, path in rasters.items()
     ]
-    return targets + _dataset_targets(folder, rasters["GTiff, mask"], settings) + [_checkpoint_target(checkpoint)] + [
-        Target("area", "GeoJSON", write_area(folder / "area.json").read_bytes(), damage_json, _read_area)
-    ]  # fmt: skip
+    return [
+        *targets,
+        *_dataset_targets(folder, rasters["GTiff, mask"], settings),
+        _checkpoint_target(checkpoint),
+        Target("area", "GeoJSON", write_area(folder / "area.json").read_bytes(), damage_json, _read_area),
+        *collection_targets(folder),
+    ]
 
 
 def _read_raster(path: Path, settings: PlanSettings, *, embed: bool) -> Outcome:

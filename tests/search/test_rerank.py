@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.selection import VectorDtype
 from rasterembed.search.rerank import compare_all, cosine_distances, in_order, rerank, rounding_bound
-from rasterembed.search.row_selection import RowSelection, SelectionCache
+from rasterembed.search.row_selection import RowSelection, selections_bytes
 from tests.search.engine_vectors import store
 
 DTYPES: tuple[VectorDtype, ...] = ("float32", "float16", "int8")
@@ -103,16 +103,7 @@ def test_row_numbers_of_a_selection_are_checked() -> None:
             RowSelection.of_numbers(np.array(numbers), 5)
 
 
-def test_the_cache_keeps_the_last_selections_within_its_memory() -> None:
-    cache, computed = SelectionCache(most_bytes=3 * 1200), []
-
-    def get(key: str) -> None:
-        cache.get(key, lambda: computed.append(key) or [RowSelection.of_mask(np.zeros(1000, bool)), None])  # type: ignore[func-returns-value]
-
-    for key in ("a", "b", "a", "c", "a", "d", "b", "a"):
-        get(key)
-    assert computed == ["a", "b", "c", "d", "b"]
-    assert 0 < cache.nbytes <= 3 * 1200
-    cache.get("large", lambda: [RowSelection.of_mask(np.ones(10_000, bool))])
-    get("a")
-    assert computed == ["a", "b", "c", "d", "b"]
+def test_the_memory_of_selections_counts_bits_and_row_numbers() -> None:
+    tenth = RowSelection.of_numbers(np.arange(0, 10_000, 10), 10_000)
+    assert selections_bytes([tenth, None]) == 10_000 // 8 + 8 * 1000
+    assert selections_bytes([tenth, None]) >= tenth.bitmap.nbytes + tenth.numbers.nbytes

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from rasterembed.memory_cache import ENTRY_BYTES
 from rasterembed.search import selected_vectors
 from rasterembed.search.engines.flat import score_error
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.row_selection import RowSelection
-from rasterembed.search.selected_vectors import SelectedVectors, SelectedVectorsCache
+from rasterembed.search.selected_vectors import RepeatedSelections, SelectedVectors
 from tests.search.engine_vectors import clusters, cosines, store, unit
 
 ROWS, DIMENSIONS = 500, 24
@@ -48,51 +49,51 @@ def test_candidates_are_the_nearest_selected_rows(
 
 
 def test_copies_are_made_when_a_selection_is_used_again(stored: StoredVectors) -> None:
-    cache, selection = SelectedVectorsCache(), every(7)
-    assert cache.get(selection, stored) is None
-    assert cache.nbytes == 0
-    made = cache.get(selection, stored)
+    repeated, selection = RepeatedSelections(), every(7)
+    assert repeated.copies(selection, stored) is None
+    assert repeated.nbytes == 0
+    made = repeated.copies(selection, stored)
     assert made is not None
-    assert cache.get(selection, stored) is made
-    assert cache.nbytes == selection.count * 2 * DIMENSIONS + selection.nbytes
+    assert repeated.copies(selection, stored) is made
+    assert repeated.nbytes == selection.count * 2 * DIMENSIONS + selection.nbytes + ENTRY_BYTES
 
 
 def test_many_rows_are_not_copied(stored: StoredVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selected_vectors, "_ALWAYS_FEW", 5)
-    cache = SelectedVectorsCache()
+    repeated = RepeatedSelections()
     for selection, copied in ((every(60), True), (every(20), False)):
-        cache.get(selection, stored)
-        assert (cache.get(selection, stored) is not None) is copied
+        repeated.copies(selection, stored)
+        assert (repeated.copies(selection, stored) is not None) is copied
 
 
 def test_the_memory_of_all_copies_is_limited(stored: StoredVectors) -> None:
     kept = [every(7) for _ in range(3)]
-    limit = 2 * (kept[0].count * 2 * DIMENSIONS + kept[0].nbytes)
-    cache = SelectedVectorsCache(limit)
+    limit = 2 * (kept[0].count * 2 * DIMENSIONS + kept[0].nbytes + ENTRY_BYTES)
+    repeated = RepeatedSelections(limit)
     for selection in kept:
-        cache.get(selection, stored)
-    made = [cache.get(selection, stored) for selection in kept]
+        repeated.copies(selection, stored)
+    made = [repeated.copies(selection, stored) for selection in kept]
     assert None not in made
-    assert cache.nbytes == limit
-    assert cache.get(kept[1], stored) is made[1]
-    again = cache.get(kept[0], stored)
+    assert repeated.nbytes == limit
+    assert repeated.copies(kept[1], stored) is made[1]
+    again = repeated.copies(kept[0], stored)
     assert again is not made[0], "the copies that were not used for the longest time were dropped"
-    assert cache.get(kept[1], stored) is made[1]
-    assert cache.nbytes == limit
+    assert repeated.copies(kept[1], stored) is made[1]
+    assert repeated.nbytes == limit
     large = every(2)
     for _ in range(2):
-        assert cache.get(large, stored) is None, "these copies alone would take more than the limit"
+        assert repeated.copies(large, stored) is None, "these copies alone would take more than the limit"
 
 
 def test_threads_share_the_copies(vectors: NDArray[np.float32], stored: StoredVectors) -> None:
     selections, queries = [every(step) for step in (5, 6, 7, 8)], unit(vectors[:8])
     limit = ROWS * DIMENSIONS
-    cache = SelectedVectorsCache(limit)
+    repeated = RepeatedSelections(limit)
     exact = cosines(queries, vectors)
 
     def nearest(number: int) -> bool:
         selection, query = selections[number % 4], number % 8
-        copies = cache.get(selection, stored)
+        copies = repeated.copies(selection, stored)
         if copies is None:
             return True
         first = copies.candidates(queries[query : query + 1], 4).rows[0, 0]
@@ -101,4 +102,4 @@ def test_threads_share_the_copies(vectors: NDArray[np.float32], stored: StoredVe
 
     with ThreadPoolExecutor(4) as threads:
         assert all(threads.map(nearest, range(400)))
-    assert cache.nbytes <= limit
+    assert repeated.nbytes <= limit

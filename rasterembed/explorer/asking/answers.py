@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from rasterembed.explorer.asking.requests import AskedQuery
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.search.answer import Answer, Example, Hit, Role, UsedEngine
+from rasterembed.store.local_cache import without_local_folders
 
 
 class HitProperties(BaseModel):
@@ -101,7 +102,8 @@ def shown_answer(answer: Answer, asked: AskedQuery, place: MadeUpPlace | None = 
     """
 
     def short(text: str) -> str:
-        return text if asked.image is None else text.replace(asked.image, asked.image[:12])
+        shown = without_local_folders(text)
+        return shown if asked.image is None else shown.replace(asked.image, asked.image[:12])
 
     return SearchAnswer(
         features=[_feature(hit, place) for hit in answer.hits],
@@ -140,4 +142,4 @@ def _example(example: Example, asked: AskedQuery) -> ShownExample:
 
 
 def _engine(engine: UsedEngine) -> ShownEngine:
-    return ShownEngine(dataset_id=engine.dataset_id, name=engine.name, why=engine.why)
+    return ShownEngine(dataset_id=engine.dataset_id, name=engine.name, why=without_local_folders(engine.why))

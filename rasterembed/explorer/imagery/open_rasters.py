@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from rasterio.errors import RasterioError
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError, StoreUnavailableError, one_line
+from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError, StoreUnavailableError, one_line
 from rasterembed.explorer.imagery.raster_place import RasterPlace
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
@@ -33,9 +33,6 @@ MOST_OPEN = 32
 
 MOST_OF_ONE = 4
 """Largest number of threads that read the same raster."""
-
-CHECK_S = 10.0
-"""Seconds after which an open raster is compared with its file again before it is read."""
 
 READ_S = 60.0
 """Longest time of one drawing, in seconds. A server that answers slowly must not hold a request for ever."""
@@ -74,8 +71,6 @@ class OpenRaster:
 
     def __init__(self, dataset: Dataset, *, on_grid: bool) -> None:
         self.dataset = dataset
-        self.checked = time.monotonic()
-        """Time when the raster was last compared with its file, by the clock `time.monotonic`."""
         self.place: RasterPlace | None = None
         """The place of the raster on the web map. Only the raster's thread may use it."""
         plan = dataset.plan
@@ -157,6 +152,9 @@ class OpenRasters:
     def use(self, dataset: Dataset, *, on_grid: bool) -> Iterator[OpenRaster]:
         """Return an open raster while the block runs. No other thread gets it meanwhile.
 
+        The raster is compared with the plan before it is opened, and again at the end of the block. If it was replaced
+        while it was read, its pixels may be a mixture of both, and the block ends with an error.
+
         Args:
             dataset: dataset of the raster.
             on_grid: see `RasterKey.on_grid`.
@@ -173,26 +171,29 @@ class OpenRasters:
         _close(unneeded)
         try:
             try:
-                if raster is None or time.monotonic() - raster.checked > CHECK_S:
-                    dataset.plan.profile.check_unchanged(dataset.store, dataset.plan.source)
-                    if raster is not None:
-                        raster.checked = time.monotonic()
                 if raster is None:
+                    _check(dataset)
                     raster = OpenRaster(dataset, on_grid=key.on_grid)
             except BaseException:
                 self._forget(key, raster)
-                raster = None
                 raise
+            failure: DataError | None = None
             try:
                 yield raster
-            except DataError:
-                if not raster.may_stay_open:
-                    done, raster = raster, None
-                    done.close()  # Its own error tells more: a server that does not answer.
-                raise
+            except DataError as error:
+                failure = error
             if not raster.may_stay_open:
                 done, raster = raster, None
-                done.close()
+                done.close()  # Its own error tells more than that of the block: a server that does not answer.
+            if not isinstance(failure, StoreUnavailableError):
+                try:
+                    _check(dataset)
+                except (RasterChangedError, ObjectMissingError) as error:
+                    self._forget(key, raster)
+                    raster = None
+                    raise error from failure
+            if failure is not None:
+                raise failure
         finally:
             self._give_back(key, raster)
 
@@ -236,6 +237,11 @@ class OpenRasters:
                 unneeded.append(raster)
             self._changed.notify_all()
         _close(unneeded)
+
+
+def _check(dataset: Dataset) -> None:
+    """Refuse a raster that is missing, or was changed since it was embedded."""
+    dataset.plan.profile.check_unchanged(dataset.store, dataset.plan.source)
 
 
 def _close(rasters: list[OpenRaster]) -> None:

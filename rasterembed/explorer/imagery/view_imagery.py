@@ -10,7 +10,6 @@ from functools import cached_property
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, ObjectMissingError, RasterChangedError
 from rasterembed.explorer.imagery.drawing import Drawing, draw
-from rasterembed.explorer.imagery.kept_pictures import KeptPictures
 from rasterembed.explorer.imagery.mosaic import SceneBoxes, draw_mosaic
 from rasterembed.explorer.imagery.open_rasters import OpenRasters
 from rasterembed.explorer.imagery.raster_place import RasterPlace
@@ -18,9 +17,13 @@ from rasterembed.explorer.imagery.reading import smallest_zoom
 from rasterembed.explorer.map_tile import MapTile
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.views import SceneInfo, View, ViewKind
+from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.query import Where
 from rasterembed.search.thumbnails import read_thumbnail, webp
 from rasterembed.search.tile_lookup import Tile
+
+PICTURE_BYTES = 64 * 2**20
+"""Largest size of the pictures of a view that stay in memory, in bytes."""
 
 _SAMPLED_SCENES = 4
 """Number of scenes of a collection whose plans are read to find out the zooms."""
@@ -46,7 +49,7 @@ class ViewImagery:
     def __init__(self, view: View) -> None:
         self._view = view
         self._rasters = OpenRasters()
-        self._pictures = KeptPictures()
+        self._pictures = MemoryCache[bytes](PICTURE_BYTES, len)
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +79,9 @@ class ViewImagery:
             DataError: if the raster cannot be read, or if the store may not name it.
         """
         with _gone_as_problem():
-            return self._pictures.get((tile, where.since, where.until), lambda: self._draw(tile, where).encoded())
+            return self._pictures.get_or_build(
+                (tile, where.since, where.until), lambda: self._draw(tile, where).encoded()
+            )
 
     def _draw(self, tile: MapTile, where: Where) -> Drawing:
         if self._view.kind is ViewKind.DATASETS:
@@ -111,7 +116,7 @@ class ViewImagery:
                 return webp(raster.read(lambda pixels: read_thumbnail(pixels, dataset.plan, tile, side)))
 
         with _gone_as_problem():
-            return self._pictures.get((dataset_id, tile_id, side), read)
+            return self._pictures.get_or_build((dataset_id, tile_id, side), read)
 
     @cached_property
     def zooms(self) -> Zooms:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
 
-from rasterembed.explorer.caching import KeptPicture
+from rasterembed.explorer.caching import UsedPicture
 from rasterembed.explorer.dependencies import DRAWING_SLOT, UsedView
 from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.map_tile import MapTile
@@ -41,7 +41,7 @@ class WebpResponse(Response):
     responses=responses(404, 409, 502),
 )
 def map_tile(
-    view: UsedView, picture: KeptPicture, z: Number, x: Number, y: Number, since: When = None, until: When = None
+    view: UsedView, picture: UsedPicture, z: Number, x: Number, y: Number, since: When = None, until: When = None
 ) -> Response:
     """Return a map tile of 512 px of the rasters, in the colours of the model's input.
 
@@ -61,7 +61,7 @@ def map_tile(
 )
 def thumbnail(
     view: UsedView,
-    picture: KeptPicture,
+    picture: UsedPicture,
     dataset_id: Annotated[str, Path(max_length=MAX_ID_LETTERS)],
     tile_id: Annotated[str, Path(max_length=_LETTERS)],
     side: Annotated[int, Query(ge=16, le=512, description="Width and height, px.")] = 160,

@@ -33,7 +33,7 @@ async def _image_bytes(request: Request, explorer: UsedExplorer) -> AsyncIterato
     """Read the body of a request. `BodyLimit` bounds its size, and a slot bounds the memory of all uploads."""
     async with AsyncExitStack() as stack:
         try:
-            await stack.enter_async_context(explorer.work.uploads.slot_for_body())
+            await stack.enter_async_context(explorer.work.uploads.slot())
         except ProblemError:
             # A browser that still sends would see a broken connection, and not the answer.
             async for _ in request.stream():

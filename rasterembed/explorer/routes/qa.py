@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from rasterembed.explorer.caching import KeptPicture
-from rasterembed.explorer.dependencies import UsedView
+from rasterembed.explorer.caching import UsedPicture
+from rasterembed.explorer.dependencies import UsedExplorer, UsedView
 from rasterembed.explorer.problems import responses
 from rasterembed.explorer.qa_pictures import picture_version, read_picture
 
@@ -19,8 +19,13 @@ router = APIRouter(prefix="/api", tags=["qa"])
     response_class=Response,
     responses={**responses(404, 409, 502), 200: {"content": {"image/png": {}}}, 304: {"description": "Not changed."}},
 )
-def get_qa_picture(
-    name: Annotated[str, Path(description="Name of the picture.", max_length=100)], view: UsedView, kept: KeptPicture
+async def get_qa_picture(
+    name: Annotated[str, Path(description="Name of the picture.", max_length=100)],
+    view: UsedView,
+    explorer: UsedExplorer,
+    kept: UsedPicture,
 ) -> Response:
     """Return a picture of a quality report."""
-    return kept.response("image/png", lambda: read_picture(view, name), also=picture_version(view, name))
+    return await explorer.work.store.run(
+        lambda: kept.response("image/png", lambda: read_picture(view, name), also=picture_version(view, name))
+    )

@@ -37,9 +37,9 @@ class StoreContent(BaseModel):
 
 
 @router.get("/store", responses=responses(502))
-def get_store(explorer: UsedExplorer) -> StoreContent:
+async def get_store(explorer: UsedExplorer) -> StoreContent:
     """Return the cards of all datasets and collections."""
-    cards, settings = explorer.cards.all(), explorer.settings
+    cards, settings = await explorer.work.store.run(explorer.cards.all), explorer.settings
     return StoreContent(
         root=explorer.store.root,
         version=version("raster-embeddings"),
@@ -53,12 +53,12 @@ def get_store(explorer: UsedExplorer) -> StoreContent:
 
 
 @router.get("/progress", responses=responses(502))
-def get_progress(explorer: UsedExplorer) -> list[Running]:
+async def get_progress(explorer: UsedExplorer) -> list[Running]:
     """Return the datasets that are unfinished or being replaced, and the collections whose run has not ended."""
-    return explorer.cards.running()
+    return await explorer.work.store.run(explorer.cards.running)
 
 
 @router.get("/{kind}/{id}", responses=responses(404, 409, 502))
-def get_view(view: UsedView, explorer: UsedExplorer) -> ViewDetails:
+async def get_view(view: UsedView, explorer: UsedExplorer) -> ViewDetails:
     """Return the details of a dataset or a collection."""
-    return details_of(view, explorer.settings.prefect_ui)
+    return await explorer.work.store.run(lambda: details_of(view, explorer.settings.prefect_ui))

@@ -15,7 +15,7 @@ from rasterembed.errors import UsageError
 from rasterembed.explorer.asking.images import ImageFolder
 from rasterembed.explorer.asking.questions import opened_query
 from rasterembed.explorer.asking.requests import Latitude, Longitude, SimilarityRequest
-from rasterembed.explorer.caching import KeptPicture
+from rasterembed.explorer.caching import UsedPicture
 from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
 from rasterembed.explorer.map_tile import MAX_ZOOM, MapTile
 from rasterembed.explorer.problems import ProblemError, ProblemType, responses
@@ -122,7 +122,7 @@ async def map_tile(
     request: Request,
     explorer: UsedExplorer,
     view: UsedView,
-    picture: KeptPicture,
+    picture: UsedPicture,
     z: Zoom,
     x: Cell,
     y: Cell,
@@ -133,7 +133,7 @@ async def map_tile(
     at = MapTile.of(z, x, y)
     with _problems():
         # The colours are waited for without a slot, so the rasters are drawn meanwhile.
-        await explorer.work.wait_in_thread(lambda: layers_of(view).colouring(choice, _PICTURE_WAIT_S))
+        await explorer.work.colours.run(lambda: layers_of(view).colouring(choice, _PICTURE_WAIT_S))
         async with explorer.work.drawings.slot(request):
             draw = partial(layers_of(view).draw, at, choice, where, _PICTURE_WAIT_S)
             return await run_in_threadpool(picture.response, "image/png", draw)
@@ -145,7 +145,7 @@ async def legend(
 ) -> RampLegend | ClassesLegend | RgbLegend:
     """Return which value or class each colour stands for. It waits until the colours are computed."""
     with _problems():
-        colouring = await explorer.work.wait_in_thread(lambda: layers_of(view).colouring(choice, _LEGEND_WAIT_S))
+        colouring = await explorer.work.colours.run(lambda: layers_of(view).colouring(choice, _LEGEND_WAIT_S))
         return colouring.legend
 
 
@@ -154,8 +154,9 @@ async def legend(
     response_model=Footprints,
     responses=responses(404, 409, 502),
 )
-def footprints(
+async def footprints(
     view: UsedView,
+    explorer: UsedExplorer,
     where: Filters,
     bbox: Annotated[
         str,
@@ -167,25 +168,35 @@ def footprints(
     ],
 ) -> Response:
     """Return the outlines of the tiles in a box as GeoJSON. If they are too many, none is given."""
-    layers = layers_of(view)
-    return Response(footprints_json(layers.table, _box(bbox), layers.passing(where)), media_type="application/geo+json")
+    box = _box(bbox)
+
+    def find() -> str | bytes:
+        layers = layers_of(view)
+        return footprints_json(layers.table, box, layers.passing(where))
+
+    return Response(await explorer.work.store.run(find), media_type="application/geo+json")
 
 
 @router.get("/{kind}/{id}/at", responses=responses(404, 409, 502))
-def at(view: UsedView, where: Filters, lon: Longitude, lat: Latitude) -> list[PlacedTile]:
+async def at(view: UsedView, explorer: UsedExplorer, where: Filters, lon: Longitude, lat: Latitude) -> list[PlacedTile]:
     """Return the tile of each scene that contains a place, the latest scene first. The list may be empty."""
-    layers = layers_of(view)
-    return tiles_at(layers.table, lon, lat, layers.passing(where))
+
+    def find() -> list[PlacedTile]:
+        layers = layers_of(view)
+        return tiles_at(layers.table, lon, lat, layers.passing(where))
+
+    return await explorer.work.store.run(find)
 
 
 @router.get("/{kind}/{id}/tile/{dataset_id}/{tile_id}", responses=responses(404, 409, 502))
-def tile(
+async def tile(
     view: UsedView,
+    explorer: UsedExplorer,
     dataset_id: Annotated[str, Path(max_length=200)],
     tile_id: Annotated[str, Path(max_length=200)],
 ) -> PlacedTile:
     """Return one tile with its place on the map. The page asks for the tiles that its address names."""
-    found = tile_named(layers_of(view).table, dataset_id, tile_id)
+    found = await explorer.work.store.run(lambda: tile_named(layers_of(view).table, dataset_id, tile_id))
     if found is None:
         raise ProblemError(
             404, ProblemType.UNKNOWN_TILE, f"{view.layout.owner} has no tile {dataset_id}/{tile_id}: check the id"

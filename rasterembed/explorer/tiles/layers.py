@@ -28,11 +28,11 @@ from rasterembed.explorer.tiles.colouring import (
     validity_colouring,
 )
 from rasterembed.explorer.tiles.drawing import empty_picture, picture_of
-from rasterembed.explorer.tiles.kept import Kept
 from rasterembed.explorer.tiles.legend import Colour, RampLegend
 from rasterembed.explorer.tiles.painting import top_shapes
 from rasterembed.explorer.tiles.quality import QualityColours, Skipped, quality_of
 from rasterembed.explorer.tiles.tile_table import TileTable
+from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.batch.similarity import similarities
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.query import Where
@@ -99,8 +99,8 @@ class TileLayers:
         self._lock = threading.Lock()
         self._computed: dict[Hashable, Future[Colouring | QualityColours]] = {}
         self._quick: dict[Colour, Colouring] = {}
-        self._similarities: Kept[Colouring] = Kept(_SIMILARITY_BYTES)
-        self._masks: Kept[NDArray[np.bool_]] = Kept(_MASK_BYTES)
+        self._similarities = MemoryCache[Colouring](_SIMILARITY_BYTES, lambda colouring: colouring.nbytes)
+        self._masks = MemoryCache[NDArray[np.bool_]](_MASK_BYTES, lambda mask: mask.nbytes)
 
     @property
     def nbytes(self) -> int:
@@ -164,10 +164,9 @@ class TileLayers:
             DataError: if a file cannot be read.
         """
         key = hashlib.sha256(vector.tobytes()).hexdigest()[:_KEY_LETTERS]
-        found = self._similarities.get(key)
-        if found is None:
-            found = similarity_colouring(similarities(self.table.tiles.vectors, vector))
-            self._similarities.add(key, found)
+        found = self._similarities.get_or_build(
+            key, lambda: similarity_colouring(similarities(self.table.tiles.vectors, vector))
+        )
         assert isinstance(found.legend, RampLegend)
         return FoundSimilarity(key, found.legend.low or 0.0, found.legend.high or 0.0)
 
@@ -179,12 +178,9 @@ class TileLayers:
         """
         if where == Where():
             return None
-        key = where.model_dump_json()
-        found = self._masks.get(key)
-        if found is None:
-            found = self._searcher.passing(self.table.columns, where)
-            self._masks.add(key, found)
-        return found
+        return self._masks.get_or_build(
+            where.model_dump_json(), lambda: self._searcher.passing(self.table.columns, where)
+        )
 
     def draw(self, at: MapTile, choice: Choice, where: Where, wait_s: float) -> bytes:
         """Return a map tile with the tiles as flat colours, as a PNG file.

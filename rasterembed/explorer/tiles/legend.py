@@ -34,6 +34,18 @@ _LABELS = {
 }
 
 
+class _LegendBase(BaseModel):
+    """The fields of every legend."""
+
+    model_config = ConfigDict(frozen=True)
+
+    colour: Colour
+    label: str
+    """The colour as text for people."""
+    note: str
+    """Remark for people. Empty if there is nothing to say."""
+
+
 class Stop(BaseModel):
     """A value on a ramp of colours."""
 
@@ -44,14 +56,10 @@ class Stop(BaseModel):
     """Colour in the form #rrggbb."""
 
 
-class RampLegend(BaseModel):
+class RampLegend(_LegendBase):
     """Legend of values from low to high."""
 
-    model_config = ConfigDict(frozen=True)
-
     type: Literal["ramp"] = "ramp"
-    colour: Colour
-    label: str
     stops: list[Stop]
     """Values from low to high. Colours between two stops are mixed."""
     low: float | None
@@ -64,8 +72,6 @@ class RampLegend(BaseModel):
     """`high` as text for people."""
     unit: Literal["share", "similarity", "time"]
     """Unit of the values. A time is in seconds since 1970, UTC."""
-    note: str
-    """Remark for people. Empty if there is nothing to say."""
 
 
 class LegendClass(BaseModel):
@@ -80,31 +86,19 @@ class LegendClass(BaseModel):
     """Number of tiles."""
 
 
-class ClassesLegend(BaseModel):
+class ClassesLegend(_LegendBase):
     """Legend of classes."""
 
-    model_config = ConfigDict(frozen=True)
-
     type: Literal["classes"] = "classes"
-    colour: Colour
-    label: str
     classes: list[LegendClass]
-    note: str
-    """Remark for people. Empty if there is nothing to say."""
 
 
-class RgbLegend(BaseModel):
+class RgbLegend(_LegendBase):
     """Legend of three values as red, green and blue."""
 
-    model_config = ConfigDict(frozen=True)
-
     type: Literal["rgb"] = "rgb"
-    colour: Colour
-    label: str
     channels: list[str]
     """What red, green and blue stand for, as text for people."""
-    note: str
-    """Remark for people. Empty if there is nothing to say."""
 
 
 Legend = RampLegend | ClassesLegend | RgbLegend

@@ -78,7 +78,8 @@ class TileTable:
     @property
     def nbytes(self) -> int:
         """Memory of the table in bytes, without the mapped files."""
-        return self.shapes.nbytes + self.dataset.nbytes + self.rank.nbytes
+        columns = self.columns.nbytes if "columns" in self.__dict__ else 0
+        return self.shapes.nbytes + self.dataset.nbytes + self.rank.nbytes + columns
 
     @cached_property
     def columns(self) -> FilterColumns:

@@ -49,6 +49,8 @@ class VssEngine:
         self._files = files
         self.index = read_index(files)
         """The description of the index."""
+        self.nbytes = 0
+        """Memory of the loaded index in bytes: about the size of its file."""
         database = self.index.database
         if database is None:
             raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, self.index.engine)
@@ -59,6 +61,7 @@ class VssEngine:
             with checked_file(files, database.file) as (path, _):
                 self._con = open_database(path, files, self.ef_search)
                 self._load_index(files.dimensions)
+                self.nbytes = database.file.bytes
             forget_old_downloads(files, self.index)
         except (duckdb.Error, StoreError) as error:
             raise _failed(error) from error

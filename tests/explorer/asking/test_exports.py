@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import shapely
+from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from rasterembed.dataset.dataset import Dataset
@@ -173,7 +174,11 @@ def test_hostile_texts_stay_texts_in_the_program(store: ObjectStore) -> None:
 def test_the_program_of_a_store_on_s3_holds_no_key(store: ObjectStore) -> None:
     secret = "the-secret-key"
     remote = ObjectStore(
-        root="s3://bucket/it's", endpoint_url="http://localhost:9", region="eu-1", access_key="me", secret_key=secret
+        root="s3://bucket/it's",
+        endpoint_url="http://localhost:9",
+        region="eu-1",
+        access_key=SecretStr("me"),
+        secret_key=SecretStr(secret),
     )
     request = SearchRequest.model_validate({"query": {"tile": "r000000_c000000"}})
     view = open_view(store, ViewKind.DATASETS, "first", "1")

@@ -65,7 +65,7 @@ def test_an_image_has_the_answer_of_the_library(
     path = tmp_path / "chip"
     path.write_bytes(data)
     view = photo if kind == "datasets" else Collection.open(photo.store, id)
-    wanted = view.search(Query(image=path, unlike=("photo/r000000_c000000",)), k=5)
+    wanted = view.search(Query(image=str(path), unlike=("photo/r000000_c000000",)), k=5)
     assert pairs(answer) == [(f"{hit.dataset_id}/{hit.tile_id}", hit.distance) for hit in wanted.hits]
     assert answer["query"] == f"image {digest[:12]}; unlike photo/r000000_c000000"
     assert answer["examples"][0] == {"role": "query", "tile": None, "image": digest, "lonlat": None, "remark": ""}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from rasterembed.search.searcher import Searcher
 from tests.explorer.browser.conftest import OpenPage
 from tests.explorer.browser.explorer_page import ExplorerPage, name_of
 from tests.support.browsing import PHONE
-from tests.support.explorer import PROJECT
+from tests.support.explorer import PROJECT, Explorer
 from tests.support.explorer_stores import DATES, Archive
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
@@ -70,6 +71,32 @@ def test_no_state_has_a_serious_barrier(opened: OpenPage, searcher: Searcher, co
     explored.open("datasets/none", wait=False)
     expect(page.get_by_role("alert")).to_be_visible()
     found["problem"] = barriers(page)
+    assert {state: texts for state, texts in found.items() if texts} == {}
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_sign_in_page_and_an_empty_store_have_no_serious_barrier(
+    opened: OpenPage, tmp_path: Path, colours: str
+) -> None:
+    (tmp_path / "store").mkdir()
+    token = "a-token-that-nobody-guesses"
+    environment = {"EXPLORER_TOKEN": token, "XDG_CACHE_HOME": str(tmp_path)}
+    with Explorer(str(tmp_path / "store"), tmp_path, environment=environment, token=token) as service:
+        explored = opened(service, color_scheme=colours)
+        explored.watch.expect("status of 401", r"status 40[13]")
+        page = explored.page
+        explored.open(wait=False)
+        expect(page.get_by_label("Token")).to_be_visible()
+        found = {"sign-in": barriers(page)}
+        page.get_by_label("Token").fill("a wrong token, which is refused")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        found["refused"] = barriers(page)
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_text("rasterembed embed")).to_be_visible()
+        found["empty store"] = barriers(page)
+        page.close()
     assert {state: texts for state, texts in found.items() if texts} == {}
 
 

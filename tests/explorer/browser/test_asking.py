@@ -84,7 +84,12 @@ def test_a_click_on_another_tile_of_the_map_replaces_the_query(asked: ExplorerPa
 def test_a_search_leaves_the_size_of_the_map(asked: ExplorerPage, searcher: Searcher) -> None:
     # Another size would draw the whole map anew, which takes longer than the search.
     asked.wait_until_drawn()
-    asked.page.route("**/search", lambda route: (asked.page.wait_for_timeout(500), route.continue_()))
+
+    def slow(route: Route) -> None:
+        asked.page.wait_for_timeout(500)
+        route.continue_()
+
+    asked.page.route("**/search", slow)
     asked.map.evaluate(
         """map => {
             window.sizes = [];
@@ -174,9 +179,9 @@ def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Sea
     west, south, east, north = tile.lon - 0.003, tile.lat - 0.0015, tile.lon + 0.003, tile.lat + 0.0015
     asked.page.get_by_role("button", name="Draw a box").click()
     asked.drag((west, north), (east, south))
-    box = tuple(float(number) for number in _one(asked, "bbox").split(","))
-    assert box == pytest.approx((west, south, east, north), abs=1e-4)
-    answer = searcher.ask(Query(tile=TILE), Where(bbox=box), k=K)
+    left, bottom, right, top = (float(number) for number in _one(asked, "bbox").split(","))
+    assert (left, bottom, right, top) == pytest.approx((west, south, east, north), abs=1e-4)
+    answer = searcher.ask(Query(tile=TILE), Where(bbox=(left, bottom, right, top)), k=K)
     assert 0 < len(answer.hits) < K
     asked.expect_hits(answer)
     asked.page.get_by_role("button", name="Polygon").click()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,7 +31,7 @@ def copied(archive: Archive, tmp_path_factory: pytest.TempPathFactory) -> Archiv
     return copy
 
 
-def _all_but(prefix: str):
+def _all_but(prefix: str) -> Callable[[str, list[str]], list[str]]:
     def ignore(folder: str, names: list[str]) -> list[str]:
         is_top = Path(folder).parent.name == "store"
         return [name for name in names if is_top and not name.startswith(prefix)]

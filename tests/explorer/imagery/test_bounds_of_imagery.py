@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -19,12 +20,12 @@ from starlette.testclient import TestClient
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, StoreUnavailableError
-from rasterembed.explorer.imagery import kept_pictures, open_rasters
-from rasterembed.explorer.imagery.drawing import draw
-from rasterembed.explorer.imagery.kept_pictures import KeptPictures
+from rasterembed.explorer.imagery import open_rasters
+from rasterembed.explorer.imagery.drawing import Drawing, draw
 from rasterembed.explorer.imagery.open_rasters import MOST_OF_ONE, OpenRasters
 from rasterembed.explorer.imagery.reading import MAX_DECODED_BYTES
 from rasterembed.explorer.imagery.view_imagery import imagery_of
+from rasterembed.explorer.map_tile import MapTile
 from rasterembed.explorer.views import ViewKind, Views
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.pixels import Pixels
@@ -175,10 +176,7 @@ def test_overviews_that_a_plan_only_claims_are_not_trusted(huge: Dataset) -> Non
     rasters.close()
 
 
-def test_a_raster_that_is_gone_or_changed_is_a_clear_problem(
-    made: Store, service: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(open_rasters, "CHECK_S", 0.0)
+def test_a_raster_that_is_gone_or_changed_is_a_clear_problem(made: Store, service: TestClient) -> None:
     pixels = np.random.default_rng(1).integers(1, 256, (3, 64, 64)).astype(np.uint8)
     path = write(made.folder / "moving.tif", pixels, transform=PLACE)
     made.add("moving", path, Grid(size=64))
@@ -195,6 +193,45 @@ def test_a_raster_that_is_gone_or_changed_is_a_clear_problem(
     path.with_suffix(".away").replace(path)
     assert service.get(tile(14)).status_code == 200
     assert service.get("/api/datasets/moving/thumbnails/moving/r000000_c000000.webp").status_code == 200
+
+
+@pytest.mark.parametrize("way", ["overwritten", "replaced", "cut off", "deleted"])
+def test_a_raster_that_is_replaced_while_it_is_drawn_is_a_clear_problem(
+    made: Store, service: TestClient, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    name = f"replaced-{way.replace(' ', '-')}"
+    path, other = made.folder / f"{name}.tif", made.folder / f"{name}-other.tif"
+    for number, file in enumerate((path, other)):
+        pixels = np.random.default_rng(number).integers(1, 256, (3, 64, 64)).astype(np.uint8)
+        write(file, pixels, transform=PLACE)
+    assert path.stat().st_size == other.stat().st_size
+    made.add(name, path, Grid(size=64))
+
+    def tile(zoom: int) -> str:
+        return f"/api/datasets/{name}/imagery/{path_of(tile_at(27.002, 60.43, zoom))}.webp"
+
+    assert service.get(tile(12)).status_code == 200  # The raster is open now.
+    drawn = []
+
+    def replace_and_draw(raster: open_rasters.OpenRaster, at: MapTile) -> Drawing:
+        match way:
+            case "overwritten":
+                path.write_bytes(other.read_bytes())
+            case "replaced":
+                other.replace(path)
+            case "cut off":
+                os.truncate(path, 500)
+            case "deleted":
+                path.unlink()
+        drawn.append(at)
+        return draw(raster, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rasterembed.explorer.imagery.view_imagery.draw", replace_and_draw)
+        assert problem(service, tile(14)) == (404, "raster-gone")
+    assert len(drawn) == 1
+    # Nothing of it was kept.
+    assert problem(service, tile(14)) == (404, "raster-gone")
 
 
 def test_a_damaged_block_is_a_problem_that_names_the_raster(made: Store, rasters: Path, service: TestClient) -> None:
@@ -322,33 +359,6 @@ def test_a_raster_that_is_read_too_slowly_is_given_up(
         assert other is not first
         assert draw(other, INSIDE).valid.any()
     rasters.close()
-
-
-def test_a_picture_is_drawn_once_for_all_who_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_pictures, "MOST_BYTES", 2000)
-    kept, drawn, waiting = KeptPictures(), [], threading.Barrier(5)
-
-    def draw_once() -> bytes:
-        drawn.append(1)
-        return bytes(500)
-
-    def ask(_: int) -> bytes:
-        waiting.wait()
-        return kept.get("a", draw_once)
-
-    with ThreadPoolExecutor(5) as pool:
-        assert set(pool.map(ask, range(5))) == {bytes(500)}
-    assert len(drawn) == 1
-    for name in range(20):
-        kept.get(name, lambda: bytes(500))
-    assert 0 < kept.nbytes <= 2000
-
-    def fail() -> bytes:
-        raise DataError("no")
-
-    for _ in range(2):
-        with pytest.raises(DataError):
-            kept.get("b", fail)
 
 
 def test_the_memory_of_a_view_counts_its_pictures(noise: Path, made: Store) -> None:

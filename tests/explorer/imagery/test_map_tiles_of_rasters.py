@@ -277,7 +277,8 @@ def test_files_of_a_scene_are_drawn_together(made: Store) -> None:
     zoom = native_zoom(shown) + MAGNIFIED
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32635", "OGC:CRS84", always_xy=True)
     for row, col in ((10, 10), (41, 51), (60, 7)):
-        tile, map_row, map_col = pixel_at(*to_lonlat.transform(*(fine @ (col + 0.5, row + 0.5))), zoom)
+        lon, lat = to_lonlat.transform(*(fine @ (col + 0.5, row + 0.5)))
+        tile, map_row, map_col = pixel_at(lon, lat, zoom)
         found = drawn(shown, tile)
         assert found.valid[map_row, map_col]
         for channel, colour in enumerate(("red", "green")):
@@ -306,7 +307,8 @@ def test_a_palette_gives_the_colours(made: Store) -> None:
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32635", "OGC:CRS84", always_xy=True)
     with rasterio.open(path) as file:
         for row, col in ((3, 4), (20, 40), (33, 9), (50, 50), (60, 2)):
-            tile, map_row, map_col = pixel_at(*to_lonlat.transform(*file.xy(row, col)), zoom)
+            lon, lat = to_lonlat.transform(*file.xy(row, col))
+            tile, map_row, map_col = pixel_at(lon, lat, zoom)
             found = drawn(shown, tile)
             *colour, alpha = palette[int(indexes[0, row, col])]
             assert found.valid[map_row, map_col] == (alpha > 0)

@@ -61,14 +61,15 @@ def map_tile_at(lon: float, lat: float, z: int) -> MapTile:
 
 def star(place: tuple[float, float], reach: list[float]) -> shapely.Geometry:
     """Return a star with as many corners as there are distances from the middle."""
-    angles = 2 * np.pi * np.arange(len(reach)) / len(reach)
-    return shapely.Polygon(np.array(place) + np.stack([reach * np.cos(angles), reach * np.sin(angles) / 2], axis=1))
+    angles, distances = 2 * np.pi * np.arange(len(reach)) / len(reach), np.array(reach)
+    corners = np.stack([distances * np.cos(angles), distances * np.sin(angles) / 2], axis=1)
+    return shapely.Polygon(np.array(place) + corners)
 
 
 def is_large(footprint: shapely.Geometry, at: MapTile) -> bool:
     """Return whether a footprint and all of similar size are painted exactly."""
     west, south, east, north = world(footprint, at).bounds
-    return max(east - west, north - south) > 13
+    return bool(max(east - west, north - south) > 13)
 
 
 places = st.tuples(st.floats(23.9, 24.3), st.floats(59.9, 60.1))

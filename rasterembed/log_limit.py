@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 _KINDS = 200
@@ -35,12 +37,17 @@ class LimitRepeats(logging.Filter):
         self._lines = lines
         self._period_s = period_s
         self._kinds: dict[str, _Kind] = {}
+        self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line passes."""
         if record.levelno < logging.WARNING:
             return True
-        now = time.monotonic()
+        with self._lock:
+            return self._passes(record, time.monotonic())
+
+    def _passes(self, record: logging.LogRecord, now: float) -> bool:
+        """Return whether a warning or an error passes. The caller holds the lock."""
         name = str(record.msg).partition("\n")[0][:200]
         kind = self._kinds.get(name)
         if kind is None or now - kind.began > self._period_s:
@@ -52,3 +59,15 @@ class LimitRepeats(logging.Filter):
         kind.lines += 1
         kind.left_out += kind.lines > self._lines
         return kind.lines <= self._lines
+
+
+def limit_repeats(loggers: Iterable[str]) -> None:
+    """Limit the lines of some loggers. A logger that is limited already stays as it is.
+
+    Args:
+        loggers: names of the loggers.
+    """
+    for name in loggers:
+        logger = logging.getLogger(name)
+        if not any(isinstance(one, LimitRepeats) for one in logger.filters):
+            logger.addFilter(LimitRepeats())

@@ -1,0 +1,100 @@
+"""A cache in memory with a limit in bytes. Search and explorer keep there what takes long to compute."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import CancelledError, Future
+from typing import Generic, TypeVar
+
+V = TypeVar("V")
+
+ENTRY_BYTES = 1024
+"""Memory in bytes that an entry counts besides its value. It also limits the number of small values."""
+
+
+class MemoryCache(Generic[V]):
+    """Keeps the values that were used last. Several threads may use one cache at the same time.
+
+    Args:
+        most_bytes: memory limit in bytes. The values that were not used for the longest time are dropped until the
+            limit holds. The latest value is kept even if it alone is larger.
+        bytes_of: function that returns the memory of a value in bytes.
+
+    Example:
+        >>> cache = MemoryCache[bytes](10_000, len)
+        >>> cache.get("a") is None, cache.get_or_build("a", lambda: b"picture"), cache.get("a")
+        (True, b'picture', b'picture')
+    """
+
+    def __init__(self, most_bytes: int, bytes_of: Callable[[V], int]) -> None:
+        self._most_bytes, self._bytes_of = most_bytes, bytes_of
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
+        """The values and their bytes. The one that was used longest ago is the first."""
+        self._built_now: dict[Hashable, Future[V]] = {}
+        self._bytes = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the kept values in bytes."""
+        return self._bytes
+
+    def get(self, key: Hashable) -> V | None:
+        """Return a kept value, or None. A value that is being built is not waited for."""
+        with self._lock:
+            return self._look_up(key)
+
+    def get_or_build(self, key: Hashable, build: Callable[[], V]) -> V:
+        """Return a value. If it is not kept, it is built: once, even if several threads ask for it.
+
+        Args:
+            key: name of the value. Equal keys must have equal values.
+            build: function that returns the value. It is called without a lock, so it may use the cache for other keys.
+
+        Raises:
+            Exception: the error of `build`. All threads that wait for this value get it. The next call builds again.
+        """
+        while True:
+            with self._lock:
+                value = self._look_up(key)
+                if value is not None:
+                    return value
+                other = self._built_now.get(key)
+                if other is None:
+                    own = self._built_now[key] = Future[V]()
+            if other is None:
+                return self._build(key, build, own)
+            try:
+                return other.result()
+            except CancelledError:
+                continue  # The other thread was stopped, for example by Ctrl+C.
+
+    def _look_up(self, key: Hashable) -> V | None:
+        """Return a kept value, or None. The caller holds the lock."""
+        if key not in self._kept:
+            return None
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def _build(self, key: Hashable, build: Callable[[], V], result: Future[V]) -> V:
+        try:
+            value = build()
+            size = self._bytes_of(value) + ENTRY_BYTES
+        except BaseException as error:
+            with self._lock:
+                del self._built_now[key]
+            if isinstance(error, Exception):
+                result.set_exception(error)
+            else:
+                result.cancel()
+            raise
+        with self._lock:
+            del self._built_now[key]
+            self._kept[key] = value, size
+            self._bytes += size
+            while self._bytes > self._most_bytes and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+        result.set_result(value)
+        return value

@@ -1,0 +1,113 @@
+"""A store that does not answer: few requests wait for it, and everything that needs no store is answered at once."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+from pydantic import SecretStr
+from starlette.testclient import TestClient
+
+from rasterembed.explorer.app import create_app
+from rasterembed.explorer.settings import ExplorerSettings, Limits
+from rasterembed.store.object_store import ObjectStore
+from tests.support.servers import HOST
+
+TOKEN = "a-token-that-nobody-guesses"
+QUESTIONS = 3
+
+
+@dataclass
+class SilentServer:
+    """A server that accepts connections, and answers nothing until it is closed."""
+
+    listener: socket.socket
+    held: list[socket.socket] = field(default_factory=list)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def accept(self) -> None:
+        """Accept connections until the server is closed."""
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.held.append(connection)
+            self.arrived.release()
+
+    def close(self) -> None:
+        """Break all connections, and accept no further ones."""
+        with suppress(OSError):  # It is closed already.
+            self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        for connection in self.held:
+            connection.close()
+
+
+@contextmanager
+def silent_server() -> Iterator[SilentServer]:
+    """Run a server that answers nothing."""
+    server = SilentServer(socket.create_server((HOST, 0)))
+    thread = threading.Thread(target=server.accept)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+        thread.join()
+
+
+def test_few_requests_wait_for_a_silent_store_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rasterembed.store.storage.RETRY_DELAYS_S", ())
+    monkeypatch.setattr("rasterembed.store.s3.RETRY_DELAYS_S", (), raising=False)
+    with ExitStack() as stack:
+        server = stack.enter_context(silent_server())
+        store = ObjectStore(
+            root="s3://bucket",
+            endpoint_url=f"http://{HOST}:{server.listener.getsockname()[1]}",
+            access_key=SecretStr("a"),
+            secret_key=SecretStr("b"),
+        )
+        limits = Limits(store_questions=QUESTIONS, wait_s=0.05, read_s=60)
+        app = create_app(ExplorerSettings.read(store=store, token=TOKEN, limits=limits))
+        service = stack.enter_context(TestClient(app, base_url="http://127.0.0.1", follow_redirects=False))
+        service.headers["Authorization"] = f"Bearer {TOKEN}"
+        pool = stack.enter_context(ThreadPoolExecutor(QUESTIONS))
+        waiting = [pool.submit(service.get, f"/api/datasets/town-{number}") for number in range(QUESTIONS)]
+        for _ in waiting:
+            assert server.arrived.acquire(timeout=60)
+        view = "/api/collections/survey"
+        for path in (
+            "/api/store",
+            "/api/progress",
+            view,
+            f"{view}/tiles/0/0/0.png",
+            f"{view}/legend?colour=date",
+            f"{view}/footprints?bbox=0,0,1,1",
+            f"{view}/at?lon=0&lat=0",
+            f"{view}/tile/a/b",
+            f"{view}/qa/pca.png",
+            f"{view}/imagery/0/0/0.webp",
+            f"{view}/thumbnails/a/b.webp",
+        ):
+            answer = service.get(path)
+            assert (answer.status_code, answer.json()["type"]) == (503, "busy"), path
+            assert answer.headers["Retry-After"]
+        assert service.post(f"{view}/search", json={"query": {"tile": "a/b"}}).json()["type"] == "busy"
+        # What needs no store is answered as if nothing were wrong.
+        assert service.get("/health").json() == {"status": "ok"}
+        assert service.get("/sign-in").status_code == 200
+        assert service.post("/sign-in", data={"token": TOKEN}).status_code == 303
+        assert service.get("/api/openapi.json").status_code == 200
+        assert service.get("/").status_code in (200, 503)  # 503 if the page was not built.
+        assert not any(one.done() for one in waiting)
+        server.close()
+        for one in waiting:
+            assert one.result(60).json()["type"] == "store-unavailable"
+        # The threads are free again: the store is asked, and refuses the connection.
+        assert service.get("/api/store").json()["type"] == "store-unavailable"
