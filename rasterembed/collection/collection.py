@@ -21,6 +21,7 @@ from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
+from rasterembed.dataset.plan_checks import why_model_is_unusable
 from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
 from rasterembed.model.choice import Dinov3
@@ -301,11 +302,19 @@ def find_collection(store: ObjectStore, collection_id: str) -> Collection | None
         _StoredCollection,
         name="collection",
         remedy=_REMEDY,
-        why_unusable=lambda stored: None if stored.id == collection_id else "id: it is another collection",
+        why_unusable=lambda stored: _why_unusable(stored, collection_id),
     )
     if stored is None:
         return None
     return Collection(store, collection_id, stored.configuration, stored.state)
+
+
+def _why_unusable(stored: _StoredCollection, collection_id: str) -> str | None:
+    """Return the reason why this library cannot have written a STAC Collection, or None if it can."""
+    if stored.id != collection_id:
+        return "id: it is another collection"
+    reason = why_model_is_unusable(stored.configuration.model)
+    return None if reason is None else f"rasterembed:configuration.{reason}"
 
 
 def write_collection(

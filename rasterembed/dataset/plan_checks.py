@@ -25,12 +25,16 @@ from rasterembed.store.storage import MAX_OBJECT_BYTES
 
 if TYPE_CHECKING:
     from rasterembed.dataset.plan import Plan
+    from rasterembed.model.choice import ResolvedModel
 
 MAX_DIMENSIONS = 65536
 """Largest length of a vector. The largest DINOv3 model gives 8192 numbers with pooling `cls+mean`."""
 
 _MAX_SIDE = 2**31 - 1
 """GDAL's largest width and height of a raster, px."""
+
+_MAX_INPUT_SIDE = 65536
+"""Largest believed side of a model's input, px."""
 
 _MAX_BANDS = 65536
 """GDAL's largest number of bands."""
@@ -57,8 +61,6 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
             map(_is_address, plan.rasters)
         ),
         "source.size: the number is impossible": 0 < plan.source.size <= MAX_OBJECT_BYTES,
-        "model.dimensions: the number is impossible": 0 < plan.model.dimensions <= MAX_DIMENSIONS,
-        "model.input_size: the number is impossible": 0 < plan.model.input_size <= _MAX_BANDS,
         "radiometry.bands: the raster has no such band": all(
             1 <= band <= plan.profile.count for band in plan.radiometry.bands
         ),
@@ -69,11 +71,21 @@ def why_unusable(plan: Plan, dataset_id: str) -> str | None:
     own = next((reason for reason, right in reasons.items() if not right), None)
     return (
         own
+        or why_model_is_unusable(plan.model)
         or _profile_reason(plan.profile)
         or _warp_reason(plan)
         or _scene_reason(plan)
         or _sharding_reason(plan.sharding, plan.profile)
     )
+
+
+def why_model_is_unusable(model: ResolvedModel) -> str | None:
+    """Return the reason why this library cannot have written the model of a plan or a collection, or None if it can."""
+    reasons = {
+        "model.dimensions: the number is impossible": 0 < model.dimensions <= MAX_DIMENSIONS,
+        "model.input_size: the number is impossible": 0 < model.input_size <= _MAX_INPUT_SIDE,
+    }
+    return next((reason for reason, right in reasons.items() if not right), None)
 
 
 def _warp_reason(plan: Plan) -> str | None:

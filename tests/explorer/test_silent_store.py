@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -111,3 +112,29 @@ def test_few_requests_wait_for_a_silent_store_and_the_others_are_answered(monkey
             assert one.result(60).json()["type"] == "store-unavailable"
         # The threads are free again: the store is asked, and refuses the connection.
         assert service.get("/api/store").json()["type"] == "store-unavailable"
+
+
+def test_a_folder_that_hangs_does_not_keep_the_service_from_answering(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[ObjectStore] = []
+    hangs, go_on = threading.Event(), threading.Event()
+
+    def folder_is_missing(store: ObjectStore) -> bool:
+        calls.append(store)
+        if len(calls) == 2:  # The first one asks why a dataset is not found, the second one writes the problem.
+            hangs.set()
+            assert go_on.wait(60)
+        return False
+
+    monkeypatch.setattr(ObjectStore, "folder_is_missing", property(folder_is_missing))
+    app = create_app(ExplorerSettings.read(store=ObjectStore(root=str(tmp_path))))
+    with TestClient(app, base_url="http://127.0.0.1") as service, ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(service.get, "/api/datasets/none")
+        assert hangs.wait(60)
+        health = pool.submit(service.get, "/health")
+        try:
+            assert health.result(10).json() == {"status": "ok"}
+        finally:
+            go_on.set()
+        assert lost.result(60).json()["type"] == "unknown-view"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -81,10 +83,15 @@ def collection_targets(folder: Path) -> list[Target]:
     ending = run_limited(write)
     assert ending.outcome is Outcome.READ, ending
 
+    (part,) = sorted(Path(store.root, layout.table_folder).rglob("*.parquet"))
+    part_key = str(part.relative_to(store.root))
+
     def with_copy(key: str) -> Callable[[bytes, Path, Random], Outcome]:
         def read(data: bytes, place: Path, random: Random) -> Outcome:
             copy = ObjectStore(root=str(shutil.copytree(store.root, place / "store")))
             copy.write(key, data)
+            if key == part_key:
+                _describe_part(copy, layout, data)
             os.environ["XDG_CACHE_HOME"] = str(place / "cache")
             _ask_explorer(copy)
             _ask_library(copy)
@@ -92,18 +99,24 @@ def collection_targets(folder: Path) -> list[Target]:
 
         return read
 
-    (part,) = sorted(Path(store.root, layout.table_folder).rglob("*.parquet"))
     return [
         Target("collection", name, (Path(store.root) / key).read_bytes(), damage, with_copy(key))
         for name, key, damage in (
             ("catalogue", layout.catalogue, damage_parquet),
             ("STAC Collection", layout.stac_collection, damage_json),
             ("description of the table", layout.table, damage_json),
-            ("rows of the table", str(part.relative_to(store.root)), damage_parquet),
+            ("rows of the table", part_key, damage_parquet),
             ("description of the index", layout.vector_index_info, damage_json),
             ("mean vectors", layout.scene_means, damage_parquet),
         )
     ]
+
+
+def _describe_part(store: ObjectStore, layout: CollectionLayout, data: bytes) -> None:
+    """Write size and digest of a damaged part into the description of the table, as an attacker would."""
+    description = json.loads(store.read(layout.table) or b"")
+    description["parts"][0] |= {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    store.write(layout.table, json.dumps(description).encode())
 
 
 def _ask_library(store: ObjectStore) -> None:
