@@ -267,8 +267,8 @@ def test_a_raster_on_s3_is_opened_once_for_many_map_tiles(made: Store, noise: Pa
                 assert draw(raster, tile_at(27.003 + 0.005 * (number % 3), 60.43, 14)).valid.any()
             requests.append(len(server.headers))
         rasters.close()
-    # Later map tiles need neither the header nor, because the file is small, any other bytes. Each of them only asks once
-    # whether the raster has changed.
+    # Later map tiles need neither the header nor, because the file is small, any other bytes. Each of them only asks
+    # once whether the raster has changed.
     assert requests[0] > 0
     assert requests[-1] == requests[2] + 3
 
