@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from examples.landscape import make_scene, make_second_date
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.members import member_id
 from rasterembed.commands.main import app
+from rasterembed.commands.next_search import this_program
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import RasterEmbedError
@@ -64,7 +66,7 @@ def main(folder: Path) -> None:
     print(f"quality report: {store}/collections/{COLLECTION}/qa/report.md")
     print(f"contact sheet: {sheet}")
     print(f"truth: {folder}/scene-classes.tif")
-    print(f"look at it: rasterembed explore --root {store}")
+    print(f"look at it: {this_program()} explore --root {quote(str(store))}")
 
 
 def shared_tile(raster: Path) -> str:

@@ -217,7 +217,7 @@ def resolve_engine(engine: Engine, device: str, dtype: ComputeDtype, tiles: int)
         if dtype == "float16":
             raise UsageError("engine openvino does not compute in float16: use another dtype, or eager")
         if not has_openvino():
-            raise UsageError("engine openvino needs OpenVINO: pip install 'raster-embeddings[openvino]'")
+            raise UsageError("engine openvino needs OpenVINO, which is not installed: pip install openvino")
     if engine != "auto":
         return engine
     if device == "cpu":

@@ -17,6 +17,7 @@ import pytest
 
 from flows.command import run as run_flow
 from rasterembed.commands.command_app import command_app
+from rasterembed.commands.main import app
 from tests.conftest import PROJECT
 
 STANDS_FOR = {
@@ -107,6 +108,8 @@ def check(command: Command) -> None:
     """Check the names that a command uses, without running it: modules, options, targets of the Makefile."""
     if command.module and command.module.startswith("flows."):
         _parse(command.module, command.words[3:])
+    elif command.is_rasterembed:
+        app.parse_args(command.words[1:], print_error=False, exit_on_error=False)
     elif command.module and command.module.split(".")[0] in {"benchmarks", "examples", "services", "tests", "airflow"}:
         assert importlib.util.find_spec(command.module), f"there is no module {command.module}"
     elif command.words[:1] == ["make"]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -30,6 +31,9 @@ LANGUAGES = {"python", "sh", "yaml", "json", "toml", "text"}
 """What a fence may name. `text` is for what no program reads: layouts of folders, output, pictures."""
 
 OUR_PACKAGES = {"rasterembed", "flows", "tasks", "blocks", "services", "examples", "benchmarks", "tests"}
+
+TELLS_TO_ACTIVATE = {PROJECT / "docs/deployment.md"}
+"""Pages that say in their beginning how to activate the environment."""
 
 BLOCKS = [block for page in pages() for block in blocks(page)]
 EXECUTED = sorted({block.page for block in BLOCKS if not block.reason and block.language != "text"})
@@ -70,6 +74,33 @@ def test_a_block_names_its_language(block: Block) -> None:
         f"the block has language {block.language!r}: begin it with ``` and one of {', '.join(sorted(LANGUAGES))}"
     )
     assert not (block.reason and block.language not in {"python", "sh"}), "only programs and commands need a reason"
+
+
+@pytest.mark.parametrize("page", pages(), ids=page_name)
+def test_a_shell_finds_the_programs_of_a_page(page: Path) -> None:
+    """A program of the environment is named by its path, unless the page says that the environment is activated."""
+    if page in TELLS_TO_ACTIVATE:
+        return
+    bare = [
+        f"{block}: {command.words[0]}"
+        for block in blocks(page)
+        if block.language == "sh"
+        for command in commands(block.text)
+        if command.words and command.words[0] in {"rasterembed", "python", "prefect", "pytest", "airflow"}
+    ]
+    assert bare == []
+
+
+@pytest.mark.parametrize("page", pages(), ids=page_name)
+def test_a_page_says_where_its_example_dataset_comes_from(page: Path) -> None:
+    """The tests have the dataset `scene` of `embeddings`. A reader makes it on the start page."""
+    names_it = any(
+        "embeddings" in block.text and re.search(r"[\"/ ]scene[\"/ ]", block.text)
+        for block in blocks(page)
+        if block.language in {"python", "sh"}
+    )
+    if names_it and page.name != "index.md":
+        assert "(index.md#names-in-the-examples)" in page.read_text()
 
 
 @pytest.mark.slow
