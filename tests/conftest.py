@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import psutil
 import pytest
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from rasterembed.model.checkpoints import write_preprocessor
 from rasterembed.model.processor import usable_cores
 from tests.support.engine import EngineMissingError, docker_engine
-from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import CephMissingError, S3Server, ceph_gateway, moto_server
 
 if TYPE_CHECKING:
     from docker import DockerClient
     from transformers import PreTrainedModel
+
+    # Prefect takes seconds to import, and not every test process needs it.
+    from tests.support.prefect_server import PrefectServer
 
 PROJECT = Path(__file__).parents[1]
 
@@ -70,6 +71,7 @@ LONGEST_FIRST = (
     "tests/commands/test_console.py",
     "tests/pipeline/",
     "tests/model/",
+    "tests/explorer/",
     "tests/search/test_search_index.py",
     "tests/store/",
 )
@@ -84,6 +86,9 @@ WITH_PREFECT = (
 )
 """Prefixes of the test modules that use the session's Prefect server."""
 
+WITH_ONE_STORE = ("tests/explorer/asking/", "tests/explorer/tiles/", "tests/search/batch/")
+"""Folders of test modules that share a store. The store is made once for a folder."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest modules first."""
@@ -97,16 +102,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Return a scheduler that runs a module in one process, and all modules of `WITH_PREFECT` in one process.
+    """Return a scheduler that keeps tests in one process: those of a module, of `WITH_PREFECT`, of a shared folder.
 
-    Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests.
+    Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests. It
+    also makes its own store for the modules of a folder in `WITH_ONE_STORE`.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class ModuleScheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             module = nodeid.partition("::")[0]
-            return "with Prefect" if module.startswith(WITH_PREFECT) else module
+            if module.startswith(WITH_PREFECT):
+                return "with Prefect"
+            return next((folder for folder in WITH_ONE_STORE if module.startswith(folder)), module)
 
     return ModuleScheduling(config, log)
 
@@ -161,14 +169,19 @@ def ceph() -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def prefect() -> Iterator[PrefectServer]:
     """Run one Prefect server for the session. Processes that use it get its `environment()`."""
+    from tests.support.prefect_server import prefect_server
+
     with prefect_server() as server:
+        server.few_certificates = True
         yield server
 
 
 @pytest.fixture
 def prefect_api(prefect: PrefectServer) -> Iterator[PrefectServer]:
     """Let flows that this process calls report to the session's Prefect server."""
-    with temporary_settings({PREFECT_API_URL: prefect.api_url}):
+    from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: prefect.api_url, PREFECT_API_SSL_CERT_FILE: str(prefect.certificate)}):
         yield prefect
 
 
@@ -179,14 +192,13 @@ def bucket() -> str:
 
 
 @pytest.fixture
-def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_pictures() -> Iterator[None]:
     """Draw plain pictures for quality reports. Drawing takes most of the time of a small run."""
     # Matplotlib takes long to import, and not every test process needs it.
-    from rasterembed.qa import pictures
-    from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+    from tests.support.pictures import plain_pictures
 
-    for name in DRAWING_FUNCTIONS:
-        monkeypatch.setattr(pictures, name, draw_plain_picture)
+    with plain_pictures():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -26,11 +26,10 @@ from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.qa import pictures
 from rasterembed.raster.grid import Grid
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+from tests.support.pictures import plain_pictures
 from tests.support.runs import exit_code_of, kill, on_change
 from tests.support.scenes import collection_options, write_scene
 
@@ -54,9 +53,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
         selection=Selection(allow_no_crs=True, shard_tiles=2),
     )
     options = collection_options(tiny_vit, settings=settings, quality_checks=True, table=False)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in DRAWING_FUNCTIONS:
-            patch.setattr(pictures, name, draw_plain_picture)
+    with plain_pictures():
         embed_collection(ObjectStore(root=str(folder / "store")), NAME, str(folder / "scenes"), options)
     return folder / "store"
 

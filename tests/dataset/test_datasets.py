@@ -31,6 +31,7 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
+from tests.support.pictures import plain_pictures
 from tests.support.runs import DATASET, choices, write_raster
 
 LAYOUT = DatasetLayout(DATASET)
@@ -45,7 +46,8 @@ def options(tiny_vit: Path) -> EmbedOptions:
 def embedded(tmp_path_factory: pytest.TempPathFactory, options: EmbedOptions) -> Path:
     """A folder with a raster, and the store of its ready dataset."""
     folder = tmp_path_factory.mktemp("embedded")
-    embed_raster(ObjectStore(root=str(folder / "store")), str(write_raster(folder / "scene.tif")), options)
+    with plain_pictures():
+        embed_raster(ObjectStore(root=str(folder / "store")), str(write_raster(folder / "scene.tif")), options)
     return folder
 
 

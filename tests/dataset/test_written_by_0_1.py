@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
 from tests.support.promise import assert_tables_agree
 from tests.support.runs import run, tiles
-from tests.support.servers import S3Server, moto_server
+from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.vectors
 
@@ -47,12 +46,11 @@ CONFIGURATION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
+def server(moto: S3Server) -> S3Server:
     """A server with the bucket names that the dataset was written with."""
-    with moto_server() as server:
-        server.create_bucket("rasters")
-        server.create_bucket("embeddings")
-        yield server
+    moto.create_bucket("rasters")
+    moto.create_bucket("embeddings")
+    return moto
 
 
 @pytest.fixture
@@ -147,6 +145,7 @@ def test_a_dataset_half_written_by_0_1_is_completed(store: ObjectStore) -> None:
     assert Dataset.open(store, DATASET).verify() == ()
 
 
+@pytest.mark.usefixtures("plain_pictures")
 @pytest.mark.parametrize("number", [1, 2])
 def test_only_a_lost_shard_is_computed_again(number: int, store: ObjectStore) -> None:
     before, shards, rows = Dataset.open(store, DATASET).manifest, _shards(store), tiles(store)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cyclopts
 import httpx
 import pytest
 
@@ -19,7 +18,7 @@ from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.collection_rules import CollectionRule
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
-from tests.conftest import PROJECT
+from services.webhook.notify import notify
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
@@ -167,19 +166,21 @@ def test_what_is_wrong_with_a_sweep_is_said(
     assert named in run["state"]["message"]
 
 
-def _notify(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "services.webhook.notify", *arguments]
-    return subprocess.run(
-        command, cwd=PROJECT, env=os.environ | environment, capture_output=True, text=True, timeout=60
-    )
+def _notify(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int | str | None:
+    """Run the command `python -m services.webhook.notify` in this process, and return its exit status."""
+    monkeypatch.setattr(sys, "argv", ["notify", *arguments])
+    with pytest.raises(SystemExit) as end:
+        cyclopts.run(notify)
+    return end.value.code
 
 
-def test_a_bucket_is_told_to_notify_and_what_it_notified_before_stays(s3: Any, bucket: str) -> None:
+def test_a_bucket_is_told_to_notify_and_what_it_notified_before_stays(
+    s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = {"Id": "other", "QueueArn": "arn:aws:sqs:us-east-1:1:q", "Events": ["s3:ObjectRemoved:*"]}
     s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [other]})
     for prefix in ("old/", "in/", "in/"):
-        done = _notify(bucket, "--arn", "arn:aws:sqs:us-east-1:1:uploads", "--prefix", prefix)
-        assert done.returncode == 0, done.stderr
+        assert _notify(monkeypatch, bucket, "--arn", "arn:aws:sqs:us-east-1:1:uploads", "--prefix", prefix) == 0
     kept, ours = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
     assert kept["Id"] == "other"
     assert ours["QueueArn"] == "arn:aws:sqs:us-east-1:1:uploads"
@@ -197,7 +198,15 @@ def test_a_bucket_is_told_to_notify_and_what_it_notified_before_stays(s3: Any, b
         (["no-such-bucket-here", "--arn", "arn:aws:sqs:us-east-1:1:q"], 1, "NoSuchBucket"),
     ],
 )
-def test_wrong_usage_of_notify_is_one_line(s3: Any, arguments: list[str], status: int, named: str) -> None:
-    done = _notify(*arguments)
-    assert (done.returncode, done.stderr.count("\n")) == (status, 1)
-    assert named in done.stderr
+def test_wrong_usage_of_notify_is_one_line(
+    s3: Any,
+    arguments: list[str],
+    status: int,
+    named: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert _notify(monkeypatch, *arguments) == status
+    errors = capfd.readouterr().err
+    assert errors.count("\n") == 1
+    assert named in errors

@@ -19,7 +19,6 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.drawing.raster_map import cell_to_pixel
 from rasterembed.errors import UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.qa import pictures
 from rasterembed.qa.metrics import Status
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
@@ -27,7 +26,7 @@ from rasterembed.search.query import Query
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.search.tile_lookup import Tile
 from rasterembed.store.object_store import ObjectStore
-from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+from tests.support.pictures import plain_pictures
 from tests.support.promise import assert_vectors_agree
 from tests.support.runs import choices
 
@@ -54,9 +53,7 @@ def embedded(tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedd
     store = ObjectStore(root=str(folder / "store"))
     ground = np.random.default_rng(5).integers(1, 256, (3, 140, 200), dtype=np.uint8)
     datasets, coverage = {}, {}
-    with pytest.MonkeyPatch.context() as patch:
-        for function in DRAWING_FUNCTIONS:
-            patch.setattr(pictures, function, draw_plain_picture)
+    with plain_pictures():
         for name, window in WINDOWS.items():
             part = ground[:, *window.toslices()]
             place = {"crs": "EPSG:32635", "transform": GROUND @ Affine.translation(window.col_off, window.row_off)}

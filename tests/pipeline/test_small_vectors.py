@@ -30,6 +30,7 @@ from rasterembed.search.query import EngineChoice
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.tile_lookup import find_tile, read_vectors
 from rasterembed.store import duck
+from tests.support.pictures import plain_pictures
 from tests.support.scenes import collection_options, write_scene
 from tests.support.stac_schemas import check
 
@@ -76,7 +77,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Scenes:
     settings = PlanSettings(grid=GRID, model=model, selection=Selection(vector_dtype="int8", shard_tiles=20))
     index = TableIndexOptions(index="always", index_engine="flat")
     options = collection_options(tiny_vit, settings=settings, quality_checks=True, vector_index=index)
-    embed_collection(ObjectStore(root=str(folder / "store")), NAME, str(folder / "scenes"), options)
+    with plain_pictures():
+        embed_collection(ObjectStore(root=str(folder / "store")), NAME, str(folder / "scenes"), options)
     return Scenes(folder, model)
 
 

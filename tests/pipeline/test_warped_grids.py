@@ -30,7 +30,6 @@ from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.qa import pictures
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
@@ -38,7 +37,7 @@ from rasterembed.search.query import Query
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.search.tile_lookup import Tile
 from rasterembed.store.object_store import ObjectStore
-from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+from tests.support.pictures import plain_pictures
 from tests.support.runs import choices, kill, on_change, run, vectors
 
 SIDE = 32
@@ -88,9 +87,7 @@ def asked(model: Path, name: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def embedded(scenes: dict[str, Path], tiny_vit: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Dataset]:
     store = ObjectStore(root=str(tmp_path_factory.mktemp("warped")))
-    with pytest.MonkeyPatch.context() as patch:
-        for function in DRAWING_FUNCTIONS:
-            patch.setattr(pictures, function, draw_plain_picture)
+    with plain_pictures():
         for name, path in scenes.items():
             checked = name == "other"
             result = embed_raster(store, str(path), EmbedOptions(**asked(tiny_vit, name), quality_checks=checked))

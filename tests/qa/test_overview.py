@@ -22,6 +22,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import noise_raster
+from tests.support.pictures import plain_pictures
 
 EVIL = "<script>alert(1)</script>"
 
@@ -32,7 +33,8 @@ def good(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Path:
     folder = tmp_path_factory.mktemp("overview")
     noise_raster(folder / "scene.tif")
     options = EmbedOptions(dataset_id="a-ready", grid=Grid(size=64), model=Dinov3(model=str(tiny_vit)))
-    embed_raster(ObjectStore(root=str(folder / "store")), str(folder / "scene.tif"), options)
+    with plain_pictures():
+        embed_raster(ObjectStore(root=str(folder / "store")), str(folder / "scene.tif"), options)
     return folder / "store"
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -589,19 +590,34 @@ REMOTE: dict[str, tuple[dict[str, Any], int]] = {
 """Creation options, and the number of ranges of the file that hold the blocks of a shard across the whole width."""
 
 
+@pytest.fixture(scope="module")
+def uploaded(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that writes a raster of a layout, and uploads it to the bucket `layouts` under its name.
+
+    Compressing noise takes long, so the tests of a layout share the raster.
+    """
+    folder = tmp_path_factory.mktemp("layouts")
+    moto.create_bucket("layouts")
+
+    @cache
+    def upload(layout: str) -> Path:
+        pixels = np.random.default_rng(3).integers(1, 255, (5, 1600, 2300), np.uint8)
+        path = write(folder / f"{layout}.tif", pixels, **REMOTE[layout][0])
+        moto.client().upload_file(str(path), "layouts", path.name)
+        return path
+
+    return upload
+
+
 @pytest.mark.parametrize("shard_tiles", [2048, 20])
 @pytest.mark.parametrize("layout", REMOTE)
 def test_blocks_come_from_a_bucket_once_and_together(
-    tmp_path: Path, moto: S3Server, bucket: str, layout: str, shard_tiles: int
+    moto: S3Server, uploaded: Callable[[str], Path], layout: str, shard_tiles: int
 ) -> None:
-    options, ranges = REMOTE[layout]
-    pixels = np.random.default_rng(3).integers(1, 255, (5, 1600, 2300), np.uint8)
-    path = write(tmp_path / "r.tif", pixels, **options)
-    moto.create_bucket(bucket)
-    moto.client().upload_file(str(path), bucket, "r.tif")
+    path, ranges = uploaded(layout), REMOTE[layout][1]
     with proxy_before(moto.endpoint_url) as proxy:
-        store = at(moto, bucket, endpoint_url=proxy.endpoint_url)
-        source = register(store, f"s3://{bucket}/r.tif")
+        store = at(moto, "layouts", endpoint_url=proxy.endpoint_url)
+        source = register(store, f"s3://layouts/{path.name}")
         profile = inspect_raster(store, source.uri)
         sharding = plan_shards(Grid(), profile, shard_tiles)
         cache_bytes = block_cache_bytes(source, profile, sharding, 1)

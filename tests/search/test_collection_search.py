@@ -35,7 +35,6 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
-from rasterembed.qa import pictures
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.contact_sheet import write_sheet
@@ -48,7 +47,7 @@ from rasterembed.search.query import Pick, Query, Where
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
+from tests.support.pictures import plain_pictures
 from tests.support.scenes import collection_options
 
 NAME = "survey"
@@ -117,9 +116,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> Embedd
     settings = PlanSettings(grid=Grid(size=TILE, anchor="crs"), model=Dinov3(model=str(tiny_vit), device="cpu"))
     index = TableIndexOptions(index="always", index_engine="vss", index_ef_search=512)
     options = collection_options(tiny_vit, settings=settings, quality_checks=True, vector_index=index)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in DRAWING_FUNCTIONS:
-            patch.setattr(pictures, name, draw_plain_picture)
+    with plain_pictures():
         embed_collection(ObjectStore(root=str(folder / "store")), NAME, str(folder / "items.json"), options)
     return Embedded(folder)
 

@@ -25,7 +25,6 @@ from rasterembed.commands.run import run
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.model.choice import Dinov3
-from rasterembed.qa import pictures
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.engines.engine import CodesInfo
 from rasterembed.search.engines.scan import connect
@@ -41,7 +40,6 @@ from rasterembed.search.row_selection import RowSelection
 from rasterembed.search.table_filters import TableFilters
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
-from tests.support.pictures import DRAWING_FUNCTIONS, draw_plain_picture
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -414,9 +412,8 @@ class Recorder(CollectionSteps):
         self.results.append(result)
 
 
-def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in DRAWING_FUNCTIONS:
-        monkeypatch.setattr(pictures, name, draw_plain_picture)
+@pytest.mark.usefixtures("plain_pictures")
+def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path) -> None:
     store, steps = ObjectStore(root=str(tmp_path / "store")), Recorder()
     wanted = TableIndexOptions(index="always")
     write_scene(tmp_path / "scenes/a.tif", 0)

@@ -29,6 +29,7 @@ from rasterembed.search.chip import MAX_SIDE, embed_chip, read_chip
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import search
 from rasterembed.store.object_store import ObjectStore
+from tests.support.pictures import plain_pictures
 from tests.support.vectors import checkpoint
 
 pytestmark = pytest.mark.vectors
@@ -82,7 +83,8 @@ def embed(
         execution=Execution(shard_threads=1),
         **options,
     )
-    embed_raster(store, str(raster), chosen)
+    with plain_pictures():
+        embed_raster(store, str(raster), chosen)
     return Embedded(Dataset.open(store, name), pixels)
 
 

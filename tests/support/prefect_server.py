@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import certifi
 import httpx
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 
+from tests.support.http import request
 from tests.support.servers import ServerProcess, free_port
 
 _START_S = 120
@@ -30,6 +32,9 @@ class PrefectServer:
     """Folder of the server's database and log."""
     database_url: str | None = None
     """URL of the database. None: SQLite in `home`."""
+    few_certificates: bool = False
+    """Whether clients load a single certificate. By default, each client loads those of all authorities, also for an
+    address without TLS. That takes longer than most requests."""
     _process: ServerProcess | None = field(default=None, repr=False)
 
     def start(self) -> None:
@@ -53,11 +58,23 @@ class PrefectServer:
 
     def environment(self) -> dict[str, str]:
         """Return the environment of a process that talks to the server."""
-        return os.environ | {
+        values = {
             "PREFECT_API_URL": self.api_url,
             "PREFECT_HOME": str(self.home / "client"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
+        if self.few_certificates:
+            values["PREFECT_API_SSL_CERT_FILE"] = str(self.certificate)
+        return os.environ | values
+
+    @property
+    def certificate(self) -> Path:
+        """File with the certificate of one authority."""
+        path = self.home / "certificate.pem"
+        if not path.exists():
+            end = "-----END CERTIFICATE-----"
+            path.write_text(certifi.contents().partition(end)[0] + end + "\n")
+        return path
 
 
 @contextmanager
@@ -80,7 +97,7 @@ def _wait_until_healthy(server: PrefectServer, process: ServerProcess) -> None:
     while time.monotonic() < deadline:
         process.check()
         try:
-            if httpx.get(f"{server.api_url}/health", timeout=2).is_success:
+            if request("GET", f"{server.api_url}/health", timeout=2).is_success:
                 return
         except httpx.HTTPError:
             time.sleep(0.2)

@@ -48,22 +48,24 @@ def test_moto_writes_only_once_when_asked(moto: S3Server, bucket: str) -> None:
     assert _status(error) == 412
 
 
-def test_a_stopped_server_refuses_and_starts_again_on_its_port() -> None:
-    with moto_server() as server:
-        server.create_bucket("before")
-        server.stop()
-        assert _refuses(server.endpoint_url)
-        server.stop()
+def test_a_stopped_server_starts_again_on_its_port_and_ends_with_its_block_even_when_that_fails() -> None:
+    endpoint_urls = []
 
-        server.start()
-        assert server.client().list_buckets()["Buckets"] == []
-    assert _refuses(server.endpoint_url)
+    def use_and_fail() -> None:
+        with moto_server() as server:
+            endpoint_urls.append(server.endpoint_url)
+            server.create_bucket("before")
+            server.stop()
+            assert _refuses(server.endpoint_url)
+            server.stop()
 
+            server.start()
+            assert server.client().list_buckets()["Buckets"] == []
+            raise ZeroDivisionError
 
-def test_a_server_ends_with_its_block_even_when_that_fails() -> None:
-    with pytest.raises(ZeroDivisionError), moto_server() as server:
-        raise ZeroDivisionError
-    assert _refuses(server.endpoint_url)
+    with pytest.raises(ZeroDivisionError):
+        use_and_fail()
+    assert _refuses(endpoint_urls[0])
 
 
 def test_the_command_prints_exports_and_stops_when_told() -> None:

@@ -24,6 +24,7 @@ from prefect import Flow
 
 from flows.embed_collection import embed_collection_flow
 from flows.raster_embeddings import raster_embeddings
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST, ServerProcess, free_port
 
@@ -155,7 +156,7 @@ class Webhook:
         def answers() -> bool:
             process.check()
             try:
-                return httpx.get(f"{self.url}/healthz", timeout=5).is_success
+                return request("GET", f"{self.url}/healthz", timeout=5).is_success
             except httpx.HTTPError:
                 return False
 
@@ -183,7 +184,7 @@ class Webhook:
         """Send a notification once."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        return httpx.post(f"{self.url}/uploads", content=content, headers=headers, timeout=timeout)
+        return request("POST", f"{self.url}/uploads", content=content, headers=headers, timeout=timeout)
 
     def deliver(self, body: Any) -> None:
         """Send a notification until the answer is 2xx, as MinIO does, but without its wait of 3 s."""
@@ -198,7 +199,7 @@ class Webhook:
 
     def counts(self) -> dict[str, float]:
         """Return the Prometheus counters, by their names without the prefix."""
-        lines = httpx.get(f"{self.url}/metrics").raise_for_status().text.splitlines()
+        lines = request("GET", f"{self.url}/metrics").raise_for_status().text.splitlines()
         return {
             name.removeprefix("upload_webhook_").replace("_total", ""): float(value)
             for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -244,7 +245,7 @@ def ask(method: str, url: str, body: Any = None) -> httpx.Response:
     """Send a request to Prefect's API. Repeat it after 503: with SQLite, another request was writing."""
 
     def answer() -> httpx.Response | None:
-        answer = httpx.request(method, url, json=body, timeout=30)
+        answer = request(method, url, json=body, timeout=30)
         return None if answer.status_code == 503 else answer
 
     answered: httpx.Response = wait_for(answer, f"an answer to {method} {url}")
