@@ -18,6 +18,7 @@ import pytest
 
 from examples.landscape import make_scene
 from tests.support.deployed import Runs, deploy, wait_until, worker
+from tests.support.explorer import install
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
 
@@ -54,14 +55,7 @@ class Browser:
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
     """Chromium, installed from Debian's packages where this is root."""
     names = ("chromium", "chromium-browser", "google-chrome")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("update", "install --yes --no-install-recommends chromium"):
-            subprocess.run(["apt-get", *command.split()], env=quiet, capture_output=True, check=False)
-        found = shutil.which("chromium")
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("no Chromium here; as root: apt-get install chromium")
+    found = next(filter(None, map(shutil.which, names)), None) or install("chromium", "chromium")
     return Browser(found, tmp_path_factory.mktemp("browser"))
 
 

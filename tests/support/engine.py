@@ -22,6 +22,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.debian import InstallationError, can_install, install_packages
 from tests.support.servers import ServerProcess
 
 BASE_IMAGE = "python:3.11-slim-bookworm"
@@ -56,15 +57,16 @@ def _answers() -> bool:
 def _install() -> None:
     if all(shutil.which(command) for command in ("dockerd", "debootstrap", "iptables")):
         return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
+    if not can_install():
         raise EngineMissingError("no Docker engine answers, and only root on Debian can install one here")
     _install_packages(*PACKAGES)
 
 
 def _install_packages(*names: str) -> None:
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    _run("apt-get", "update", env=quiet)
-    _run("apt-get", "install", "--yes", "--no-install-recommends", *names, env=quiet)
+    try:
+        install_packages(*names)
+    except InstallationError as error:
+        raise EngineMissingError(str(error)) from error
 
 
 @contextmanager
@@ -127,7 +129,7 @@ def compose_command() -> str:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode == 0:
         return "docker compose"
     if not shutil.which("docker-compose"):
-        if os.geteuid() != 0 or not shutil.which("apt-get"):
+        if not can_install():
             raise EngineMissingError("no Docker Compose here; as root on Debian: apt-get install docker-compose")
         _install_packages("docker-compose")
     return "docker-compose"

@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.debian import InstallationError, can_install, install_packages
+from tests.support.http import request
 from tests.support.servers import HOST, ServerProcess, free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -78,7 +80,7 @@ class Explorer:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health", timeout=5).is_success
+            return request("GET", f"{self.url}/health", timeout=5).is_success
         except httpx.HTTPError:
             return False
 
@@ -91,11 +93,11 @@ class Explorer:
     def get(self, path: str, **parameters: Any) -> httpx.Response:
         """Send a GET request. Parameters that are None are left out."""
         asked = {name: value for name, value in parameters.items() if value is not None}
-        return httpx.get(f"{self.url}{path}", params=asked, headers=self._headers(), timeout=60)
+        return request("GET", f"{self.url}{path}", params=asked, headers=self._headers(), timeout=60)
 
     def post(self, path: str, body: Any) -> httpx.Response:
         """Send a POST request with a JSON body."""
-        return httpx.post(f"{self.url}{path}", json=body, headers=self._headers(), timeout=60)
+        return request("POST", f"{self.url}{path}", json=body, headers=self._headers(), timeout=60)
 
     def _headers(self) -> dict[str, str]:
         return {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
@@ -121,13 +123,14 @@ def install(command: str, *packages: str) -> str:
 
     If that is not possible, the test is skipped, and fails in CI.
     """
-    found = shutil.which(command)
-    if found is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for words in (["update"], ["install", "--yes", "--no-install-recommends", *packages]):
-            subprocess.run(["apt-get", *words], env=quiet, capture_output=True, check=False)
+    found, missing = shutil.which(command), f"{command} is missing; as root: apt-get install {' '.join(packages)}"
+    if found is None and can_install():
+        try:
+            install_packages(*packages)
+        except InstallationError as error:
+            missing = str(error)
         found = shutil.which(command)
     if found is None:
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up(f"{command} is missing; as root: apt-get install {' '.join(packages)}")
+        give_up(missing)
     return found

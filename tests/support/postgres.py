@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.debian import can_install, install_packages
 from tests.support.servers import HOST, ServerProcess, free_port
 from tests.support.webhook import wait_for
 
@@ -26,10 +27,8 @@ def install_postgres() -> Path:
 
     Without PostgreSQL the test is skipped, or fails in CI.
     """
-    if not (folder := _binaries()) and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        for command in ("apt-get update", "apt-get install --yes --no-install-recommends postgresql"):
-            subprocess.run(command.split(), env=quiet, capture_output=True, check=True)
+    if not (folder := _binaries()) and can_install():
+        install_packages("postgresql")
         folder = _binaries()
     if not folder:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("no PostgreSQL: apt-get install postgresql")

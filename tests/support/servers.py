@@ -32,6 +32,8 @@ from typing import Any, Protocol
 import boto3
 from botocore.config import Config
 
+from tests.support.debian import InstallationError, can_install, install_packages
+
 HOST = "127.0.0.1"
 REGION = "us-east-1"
 ACCESS_KEY = "raster-tests"
@@ -341,20 +343,12 @@ def install_ceph() -> None:
     if all(shutil.which(command) for command in CEPH_COMMANDS):
         return
     by_hand = f"apt-get install --no-install-recommends {' '.join(CEPH_PACKAGES)}"
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
+    if not can_install():
         raise CephMissingError(f"Ceph is not installed; as root: {by_hand}")
-    quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-    for command in ("apt-get update", f"{by_hand} --yes"):
-        done = subprocess.run(
-            command.split(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=quiet,
-            text=True,
-        )
-        if done.returncode:
-            raise CephMissingError(f"`{command}` failed:\n{done.stdout[-2000:]}")
+    try:
+        install_packages(*CEPH_PACKAGES)
+    except InstallationError as error:
+        raise CephMissingError(str(error)) from error
 
 
 @contextmanager
