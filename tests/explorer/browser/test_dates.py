@@ -79,7 +79,7 @@ def test_a_tile_without_its_scene_gets_its_name_and_its_picture(
 ) -> None:
     scenes = [archive.dataset(row.id) for row in archive.collection().catalogue.rows()]
     embedded = [
-        (row["tile_id"], one.id) for one in scenes for row in one.tiles().to_pylist() if row["shard"] is not None
+        (row["tile_id"], one.id) for one in scenes for row in one.tiles().to_pylist() if row["status"] == "embedded"
     ]
     counts = Counter(tile_id for tile_id, _ in embedded)
     tile_id, scene = next(pair for pair in embedded if counts[pair[0]] == 1)
