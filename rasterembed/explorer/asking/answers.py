@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.explorer.asking.requests import AskedQuery
 from rasterembed.explorer.made_up_place import MadeUpPlace
+from rasterembed.explorer.tiles.places import PlacedTile
 from rasterembed.search.answer import Answer, Example, Hit, Role, UsedEngine
 from rasterembed.store.local_cache import without_local_folders
 
@@ -90,6 +91,17 @@ class SearchAnswer(BaseModel):
     seconds: float
     """Time from the query to the answer, in seconds."""
     k: int
+
+
+class ClickAnswer(BaseModel):
+    """The tiles at a place, and the tiles that are nearest to the first of them."""
+
+    model_config = ConfigDict(frozen=True)
+
+    tiles: list[PlacedTile]
+    """The tile of each scene that contains the place, the latest scene first."""
+    answer: SearchAnswer | None
+    """None if no tile contains the place and passes the filters."""
 
 
 def shown_answer(answer: Answer, asked: AskedQuery, place: MadeUpPlace | None = None) -> SearchAnswer:

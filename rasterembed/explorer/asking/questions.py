@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rasterembed.errors import RasterEmbedError, os_errors
 from rasterembed.explorer.asking.images import IMAGE_NAME, ImageFolder
-from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, SearchRequest
+from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, ClickRequest, SearchRequest
 from rasterembed.explorer.views import View
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query, Where
@@ -64,6 +64,22 @@ def opened_where(asked: AskedWhere) -> Iterator[Where]:
             file.write_text(json.dumps(asked.polygon.model_dump(mode="json")))
         with _named({str(file): POLYGON_NAME}):
             yield Where(within=str(file), **values)
+
+
+def where_of_place(request: ClickRequest) -> Where:
+    """Return the filters for the tile at the place of a click. An area is none of them.
+
+    Args:
+        request: the click.
+
+    Raises:
+        UsageError: if a filter is wrong.
+    """
+    values = request.where.model_dump(exclude={"bbox", "polygon"}, exclude_none=True)
+    values["scenes"] = tuple(request.where.scenes)
+    if request.date is not None:
+        values |= {"since": request.date, "until": request.date}
+    return Where(**values)
 
 
 @contextmanager

@@ -149,6 +149,21 @@ class SearchRequest(_Request):
     k: int = Field(default=DEFAULT_K, ge=1, le=MAX_K, description="Number of tiles.")
 
 
+class ClickRequest(_Request):
+    """A question for the tiles that are nearest to the tile at a place, and pass the filters.
+
+    The filters hold for the tile at the place too, but an area does not.
+    """
+
+    lonlat: Position = Field(description="Longitude and latitude of the place in degrees.")
+    date: Annotated[str, Field(max_length=40)] | None = Field(
+        default=None,
+        description="Only scenes of this date give the tile at the place, whatever the dates of the filters are.",
+    )
+    where: AskedWhere = AskedWhere()
+    k: int = Field(default=DEFAULT_K, ge=1, le=MAX_K, description="Number of tiles.")
+
+
 class ExportFormat(StrEnum):
     """Formats in which an answer can be downloaded."""
 

@@ -128,6 +128,58 @@ def test_one_scene_of_a_collection_is_picked_for_each_tile(
     assert len(tiles) == len(set(tiles)) > 10
 
 
+PLACE = (24.4515, 60.587)
+
+
+def name_at(store: ObjectStore, dataset_id: str) -> str:
+    """Return the name of the tile that the library finds at `PLACE` in a dataset."""
+    (example,) = Dataset.open(store, dataset_id).search(Query(lonlat=PLACE), k=1).examples
+    assert example.tile is not None
+    return f"{dataset_id}/{example.tile.tile_id}"
+
+
+@pytest.mark.parametrize(
+    ("change", "scenes"),
+    [
+        ({}, ["third", "second", "first"]),
+        ({"where": {"until": "2026-06-30", "bbox": BOX}}, ["second", "first"]),
+        ({"where": {"max_cloud_cover": 10, "pick": "clearest"}}, ["first"]),
+        ({"where": {"scenes": ["f*"]}}, ["first"]),
+        # The map shows two dates side by side. The answer has tiles of all dates.
+        ({"date": "2026-06-01"}, ["second"]),
+        ({"date": "2026-06-01", "where": {"since": "2026-07-01"}}, ["second"]),
+        ({"date": "2020-01-01"}, []),
+    ],
+)
+def test_a_click_gives_the_tiles_at_a_place_and_the_answer_for_the_latest(
+    service: TestClient, store: ObjectStore, tmp_path: Path, change: dict[str, Any], scenes: list[str]
+) -> None:
+    response = service.post("/api/collections/survey/click", json={"lonlat": PLACE, "k": 30} | change)
+    assert response.status_code == 200, response.text
+    found = response.json()
+    names = [name_at(store, scene) for scene in scenes]
+    assert [f"{tile['dataset_id']}/{tile['tile_id']}" for tile in found["tiles"]] == names
+    assert all(shapely.geometry.shape(tile["geometry"]).covers(shapely.Point(PLACE)) for tile in found["tiles"])
+    if not names:
+        assert found["answer"] is None
+        return
+    body = {"query": {"tile": names[0]}, "where": change.get("where", {}), "k": 30}
+    assert_same(found["answer"], of_library(store, tmp_path, "collections", "survey", body))
+
+
+def test_a_click_beside_all_tiles_and_a_wrong_click_are_no_search(service: TestClient) -> None:
+    beside = service.post("/api/datasets/first/click", json={"lonlat": [0, 0]})
+    assert beside.json() == {"tiles": [], "answer": None}
+    wrong = [
+        {},
+        {"lonlat": [0, 91]},
+        {"lonlat": PLACE, "date": "soon"},
+        {"lonlat": PLACE, "tile": "first/r000001_c000001"},
+    ]
+    for body in wrong:
+        assert service.post("/api/datasets/first/click", json=body).status_code in (400, 422)
+
+
 @pytest.mark.parametrize(
     "where",
     [

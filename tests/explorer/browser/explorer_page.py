@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FloatRect, Locator, Page, expect
 
 from rasterembed.search.answer import Answer, Hit
 from tests.support.browsing import Watch
@@ -103,8 +105,54 @@ class ExplorerPage:
         y = box["y"] + box["height"] / 2 + (_mercator(centre_lat) - _mercator(lat)) * world / (2 * math.pi)
         return x, y
 
+    def place_at(self, x: float, y: float) -> tuple[float, float]:
+        """Return longitude and latitude of a position in the window, which is in CSS px. It undoes `on_screen`."""
+        centre_lon, centre_lat, zoom = self.position
+        box = self.map.bounding_box()
+        assert box is not None
+        world = 512 * 2**zoom
+        lon = centre_lon + (x - box["x"] - box["width"] / 2) / world * 360
+        height = _mercator(centre_lat) - (y - box["y"] - box["height"] / 2) / world * 2 * math.pi
+        return lon, math.degrees(2 * math.atan(math.exp(height)) - math.pi / 2)
+
+    @contextmanager
+    def moving(self) -> Iterator[None]:
+        """Wait after the block until the map has moved. The URL follows the map."""
+        before = self.url_state["at"]
+        yield
+        self.page.wait_for_url(lambda url: parse_qs(urlsplit(url).query)["at"] != before)
+        self.wait_until_drawn()
+
+    @property
+    def visible(self) -> FloatRect:
+        """The part of the map that no strip and no sheet covers, in CSS px of the window."""
+        box = self._visible_map.bounding_box()
+        assert box is not None
+        return box
+
+    @property
+    def visible_middle(self) -> tuple[float, float]:
+        """Position of the middle of the visible part of the map in the window, in CSS px."""
+        box = self.visible
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+    def is_visible(self, lon: float, lat: float, margin: float = 0.0) -> bool:
+        """Return whether a place is in the visible part of the map, at least `margin` CSS px from its edges."""
+        (x, y), box = self.on_screen(lon, lat), self.visible
+        left, top = x - box["x"], y - box["y"]
+        return margin <= left <= box["width"] - margin and margin <= top <= box["height"] - margin
+
+    def map_picture(self) -> bytes:
+        """Return the visible part of the map as a PNG file."""
+        return self._visible_map.screenshot()
+
+    @property
+    def _visible_map(self) -> Locator:
+        return self.page.locator(".map-visible")
+
     def click_place(self, lon: float, lat: float) -> None:
-        """Click a place on the map."""
+        """Click a place on the visible part of the map."""
+        assert self.is_visible(lon, lat), f"nobody can click {lon}, {lat}: the map shows {self.visible}"
         self.page.mouse.click(*self.on_screen(lon, lat))
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
@@ -172,6 +220,13 @@ class ExplorerPage:
 def name_of(hit: Hit) -> str:
     """Return the name of a tile as the page writes it."""
     return f"{hit.dataset_id}/{hit.tile_id}"
+
+
+def place_of(hit: Hit) -> tuple[float, float]:
+    """Return longitude and latitude of the middle of a tile, degrees."""
+    assert hit.lon is not None
+    assert hit.lat is not None
+    return hit.lon, hit.lat
 
 
 def exact(text: str) -> re.Pattern[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +12,16 @@ from playwright.sync_api import Page, expect
 
 from rasterembed.search.query import Query
 from rasterembed.search.searcher import Searcher
-from tests.explorer.browser.conftest import OpenPage
-from tests.explorer.browser.explorer_page import ExplorerPage, name_of
+from tests.explorer.browser.conftest import TILE, OpenPage
+from tests.explorer.browser.explorer_page import ExplorerPage, name_of, place_of
 from tests.support.browsing import PHONE
 from tests.support.explorer import PROJECT, Explorer
-from tests.support.explorer_stores import DATES, Archive
+from tests.support.explorer_stores import DATES
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 AXE = PROJECT / "rasterembed/explorer/page/node_modules/axe-core/axe.min.js"
-VIEW, TILE = "datasets/landscape", "landscape/r000008_c000006"
+VIEW = "datasets/landscape"
 
 ON_A_PHONE = {"viewport": PHONE, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 
@@ -36,12 +35,6 @@ def barriers(page: Page) -> list[str]:
         for one in found
         if one["impact"] in ("serious", "critical")
     ]
-
-
-@pytest.fixture(scope="module")
-def searcher(archive: Archive) -> Iterator[Searcher]:
-    with Searcher(archive.store, ["landscape"]) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
@@ -121,8 +114,7 @@ def test_the_keyboard_alone_is_enough(opened: OpenPage, searcher: Searcher) -> N
     expect(explored.hits.nth(1)).to_have_attribute("data-hovered", "true")
     page.keyboard.press("Enter")
     explored.wait_until_drawn()
-    lon, lat = explored.centre
-    assert (lon, lat) == pytest.approx((answer.hits[1].lon, answer.hits[1].lat), abs=1e-3)
+    assert explored.place_at(*explored.visible_middle) == pytest.approx(place_of(answer.hits[1]), abs=1e-4)
 
 
 def _tab_to(explored: ExplorerPage, target: Any) -> None:
@@ -184,5 +176,5 @@ def test_the_switch_of_the_colours_stays_after_a_reload(opened: OpenPage) -> Non
 
 def _brightness(explored: ExplorerPage) -> float:
     """Return the mean brightness of the map, from 0 (black) to 255 (white)."""
-    with Image.open(io.BytesIO(explored.map.screenshot())) as picture:
+    with Image.open(io.BytesIO(explored.map_picture())) as picture:
         return float(ImageStat.Stat(picture.convert("L")).mean[0])

@@ -135,7 +135,7 @@ def test_two_dates_lie_side_by_side(asked: ExplorerPage) -> None:
     for key in ("End", "Home"):
         divider.press(key)
         page.wait_for_timeout(400)
-        pictures.append(asked.map.screenshot())
+        pictures.append(asked.map_picture())
     # The clouds of the third date are on one side only.
     assert pictures[0] != pictures[1]
     box = divider.bounding_box()

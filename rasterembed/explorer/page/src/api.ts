@@ -2,6 +2,8 @@
 import type {
     Answer,
     Bbox,
+    ClickAnswer,
+    ClickBody,
     ExportFormat,
     Footprints,
     Legend,
@@ -139,6 +141,10 @@ export const getTile = (key: ViewKey, name: string, signal?: AbortSignal): Promi
 
 export const search = (key: ViewKey, body: SearchBody, signal?: AbortSignal): Promise<Answer> =>
     post(pathOf(key, '/search'), body, signal);
+
+/** Ask for the neighbours of the tile at a place. */
+export const clickPlace = (key: ViewKey, body: ClickBody, signal?: AbortSignal): Promise<ClickAnswer> =>
+    post(pathOf(key, '/click'), body, signal);
 
 export const postSimilarity = (key: ViewKey, query: QueryBody, signal?: AbortSignal): Promise<Similarity> =>
     post(pathOf(key, '/similarity'), {query}, signal);

@@ -201,6 +201,20 @@ export interface SearchBody {
     k: number;
 }
 
+/** A place on the map whose tile is searched for. `date` chooses the scene if the map shows two dates. */
+export interface ClickBody {
+    lonlat: [number, number];
+    date?: string;
+    where?: WhereBody;
+    k: number;
+}
+
+/** The tile of each scene at a place, the latest scene first, and the answer for the first one. */
+export interface ClickAnswer {
+    tiles: Tile[];
+    answer: Answer | null;
+}
+
 export type ExportFormat = 'geojson' | 'geoparquet' | 'python';
 
 export interface UploadedImage {

@@ -1,14 +1,16 @@
 /** What a person can ask: search, refine, filter, similarity of all tiles. */
 import {batch} from '@preact/signals';
+import {afterPaint} from './after_paint.ts';
 import * as api from './api.ts';
-import type {ExportFormat, QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
+import {ApiProblem} from './api.ts';
+import type {Answer, ClickBody, ExportFormat, QueryBody, SearchBody, Tile, WhereBody} from './api.ts';
 import {rememberHits, rememberTiles} from './known_tiles.ts';
 import {cancel, load} from './loading.ts';
-import {flyTo} from './map/camera.ts';
+import {flyTo, uncover} from './map/camera.ts';
 import type {DrawnShape} from './map/draw_tool.ts';
 import {dateAt} from './map/swipe.ts';
 import {problemFrom} from './problems.ts';
-import {details, exporting, notice, tilesAtClick, upload} from './search_state.ts';
+import {clickWaits, details, exporting, notice, tilesAtClick, upload} from './search_state.ts';
 import {
     IDLE,
     NO_QUERY,
@@ -28,7 +30,10 @@ import {
 } from './state.ts';
 import type {QueryState, WhereState} from './state.ts';
 
-/** Time from the last change of a filter to its search, in milliseconds. A slider changes many times a second. */
+/**
+ * Time from the last change of a filter to its search, in milliseconds: a slider changes many times a second. It is also
+ * the time after which a click without an answer hides the answer before.
+ */
 const PAUSE = 200;
 /** Largest size of an image in bytes. The service refuses more. */
 const LARGEST_IMAGE = 20 * 1024 ** 2;
@@ -79,9 +84,14 @@ export async function searchAgain(): Promise<void> {
     hoveredHit.value = null;
     const value = await load(answer, (signal) => api.search(key, body, signal), false);
     if (value) {
-        rememberHits(value.features);
-        status.value = value.features.length === 1 ? '1 tile found.' : `${value.features.length} tiles found.`;
+        tellFound(value);
     } else if (answer.value.state === 'failed') status.value = answer.value.problem.message;
+}
+
+/** Keep the tiles of an answer, and say how many it has. */
+function tellFound({features}: Answer): void {
+    rememberHits(features);
+    status.value = features.length === 1 ? '1 tile found.' : `${features.length} tiles found.`;
 }
 
 /** Search when no further change follows for a moment. The answer so far is hidden at once. */
@@ -139,6 +149,8 @@ export function removeStart(): void {
 /**
  * Take the tile under a point of the map and ask for its neighbours. A newer click ends an older one. The person reads
  * `nothing` if no tile lies at the point. Return whether a tile lies there.
+ *
+ * One request does both. The answer before stays in the strip for a moment, because most clicks are answered by then.
  */
 export async function clickMap(lon: number, lat: number, nothing = 'No tile lies at this place.'): Promise<boolean> {
     const key = viewKey.value;
@@ -147,26 +159,54 @@ export async function clickMap(lon: number, lat: number, nothing = 'No tile lies
     click = new AbortController();
     const {signal} = click;
     const date = swipe.value ? dateAt(lon, lat) : null;
+    const asked = {where: where.value, k: k.value};
     const filters = date === null ? layerFilters.value : {...layerFilters.value, since: date, until: date};
-    let tiles: Tile[];
-    try {
-        tiles = await api.getTilesAt(key, lon, lat, filters, signal);
-    } catch (error) {
-        if (!signal.aborted) say(problemFrom(error).message);
-        return false;
-    }
-    if (signal.aborted || viewKey.value !== key) return false;
-    const tile = tiles[0];
-    if (!tile) {
-        const filtered = Object.values(filters).some((value) => value !== null);
-        say(filtered ? 'No tile at this place passes the filters.' : nothing);
-        return false;
-    }
-    batch(() => {
-        tilesAtClick.value = tiles;
-        searchFrom(tile);
+    const body: ClickBody = {lonlat: [lon, lat], where: whereBody(asked.where), k: asked.k};
+    if (date !== null) body.date = date;
+    const waits = window.setTimeout(() => {
+        clickWaits.value = true;
+    }, PAUSE);
+    const found = await api
+        .clickPlace(key, body, signal)
+        // A tile may have no answer, for example because its vector is zero. The search for it alone then says why.
+        .catch(async () => ({tiles: await api.getTilesAt(key, lon, lat, filters, signal), answer: null}))
+        .catch(problemFrom);
+    clearTimeout(waits);
+    // The empty cards wait for a newer click.
+    if (click.signal !== signal) return false;
+    return batch(() => {
+        clickWaits.value = false;
+        if (signal.aborted || viewKey.value !== key) return false;
+        if (found instanceof ApiProblem) {
+            say(found.message);
+            return false;
+        }
+        const tile = found.tiles[0];
+        if (!tile) {
+            const filtered = Object.values(filters).some((value) => value !== null);
+            say(filtered ? 'No tile at this place passes the filters.' : nothing);
+            return false;
+        }
+        tilesAtClick.value = found.tiles;
+        const isCurrent = where.value === asked.where && k.value === asked.k;
+        if (found.answer && isCurrent) showAnswer(tile, found.answer);
+        else searchFrom(tile);
+        afterPaint(() => uncover(lon, lat));
+        return true;
     });
-    return true;
+}
+
+/** Show the neighbours of a tile that have arrived together with it. */
+function showAnswer(tile: Tile, value: Answer): void {
+    dropStarts();
+    clearTimeout(timer);
+    cancel(answer);
+    notice.value = null;
+    hoveredHit.value = null;
+    rememberTiles([tile]);
+    query.value = {...NO_QUERY, tile: nameOfTile(tile)};
+    answer.value = {state: 'ready', value};
+    tellFound(value);
 }
 
 /** Search by a tile id or by a place, as a person typed it: `r000012_c000034`, `scene/r000012_c000034`, `60.19, 24.92`. */
@@ -179,7 +219,8 @@ export function searchText(text: string): void {
             return;
         }
         void clickMap(lon, lat, `No tile lies at latitude ${lat}, longitude ${lon}.`).then((found) => {
-            if (found) flyTo(lon, lat);
+            // The strip of the answer leaves another part of the map visible.
+            if (found) afterPaint(() => flyTo(lon, lat));
         });
         return;
     }

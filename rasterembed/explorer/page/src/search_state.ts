@@ -1,6 +1,7 @@
 /** What the searching side of the page shows beside the shared state: it is not in the URL, and ends with the page. */
-import {signal} from '@preact/signals';
+import {computed, signal} from '@preact/signals';
 import type {Tile} from './api.ts';
+import {answer} from './state.ts';
 
 /** Name of the tile whose details are shown: one of the answer, or one that was clicked. */
 export const details = signal<string | null>(null);
@@ -18,6 +19,12 @@ export const corners = signal(0);
 
 /** All tiles at the place that was clicked last. Several scenes may show one place. */
 export const tilesAtClick = signal<readonly Tile[]>([]);
+
+/** Whether the service needs more than a moment for a click on the map. */
+export const clickWaits = signal(false);
+
+/** Whether an answer is on its way, and none is to be seen until then. */
+export const searching = computed(() => clickWaits.value || answer.value.state === 'loading');
 
 /** A message beside the query, such as that no tile lies at a place. */
 export const notice = signal<string | null>(null);

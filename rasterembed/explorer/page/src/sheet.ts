@@ -1,10 +1,14 @@
 /** The sheet at the bottom of a narrow page makes room for the map by itself. */
 import {effect} from '@preact/signals';
+import {searching} from './search_state.ts';
 import {answer, drawing, sheet} from './state.ts';
 
-/** Lower the sheet when a search begins or an area is drawn, because the map and the answer are to be seen then. */
+/** Lower the sheet for a search and its answer, and when an area is drawn, because the map is to be seen then. */
 export function followSheet(): void {
     effect(() => {
-        if (answer.value.state === 'loading' || drawing.value !== null) sheet.value = 'peek';
+        if (searching.value || answer.value.state !== 'idle') sheet.value = 'peek';
+    });
+    effect(() => {
+        if (drawing.value !== null) sheet.value = 'peek';
     });
 }

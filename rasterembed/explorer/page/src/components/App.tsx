@@ -19,7 +19,7 @@ function focusMap(): void {
     document.querySelector<HTMLElement>('.map .maplibregl-canvas')?.focus();
 }
 
-/** The whole page: the side bar, the map with its controls, and the answer below it. */
+/** The whole page: the side bar, the map with its controls, and the answer over its lower part. */
 export function App() {
     const id = viewKey.value?.id;
     useEffect(() => {
@@ -32,8 +32,7 @@ export function App() {
             </button>
             <SideBar />
             <main class="stage" aria-label="Map and answer">
-                <div class="canvas">
-                    <MapView />
+                <MapView>
                     <Swipe />
                     <DrawTools />
                     <div class="corner top-right">
@@ -48,7 +47,7 @@ export function App() {
                             {untoldOutage.value.replace(/\.?$/, '.')} The page tries again by itself.
                         </p>
                     )}
-                </div>
+                </MapView>
                 <div class="dock">
                     <Timeline />
                     <Strip />

@@ -30,7 +30,8 @@ export function HitCard({hit, active}: Props) {
             data-rank={rank}
             data-tile={hit.id}
             data-hovered={hoveredHit.value === hit.id}
-            onPointerEnter={(event) => {
+            // The pointer need not enter: the next answer may put another tile below it.
+            onPointerMove={(event) => {
                 // A finger has no hover: its tap would leave the tile lit up.
                 if (event.pointerType !== 'touch') hoveredHit.value = hit.id;
             }}

@@ -3,7 +3,7 @@ import {useSignal} from '@preact/signals';
 import {useEffect, useRef} from 'preact/hooks';
 import type {Answer} from '../api.ts';
 import {clearQuery, searchAgain} from '../search_actions.ts';
-import {exporting} from '../search_state.ts';
+import {exporting, searching} from '../search_state.ts';
 import {rangeText} from '../similarity_range.ts';
 import {answer, hoveredHit, k, similarityRange} from '../state.ts';
 import {secondsText} from '../texts.ts';
@@ -21,16 +21,17 @@ const MOST_WAITING = 24;
 export function Strip() {
     const shown = answer.value;
     const notes = useSignal(false);
-    if (shown.state === 'idle') return null;
-    const ready = shown.state === 'ready' ? shown.value : null;
+    const waiting = searching.value;
+    if (shown.state === 'idle' && !waiting) return null;
+    const ready = shown.state === 'ready' && !waiting ? shown.value : null;
+    const failed = shown.state === 'failed' && !waiting ? shown.problem : null;
     const found = ready !== null && ready.features.length > 0;
-    const waiting = shown.state === 'loading';
     return (
         <section class="strip" aria-label="Similar tiles" aria-busy={waiting}>
             <header class="strip-head">
-                <h2>{titleOf(shown.state, ready)}</h2>
+                <h2>{waiting ? 'Searching…' : titleOf(ready)}</h2>
                 {ready && <span class="muted strip-time">{secondsText(ready.seconds)}</span>}
-                {similarityRange.value && (
+                {ready && similarityRange.value && (
                     <span class="muted strip-range" title="A bar is full at the largest similarity of this answer, and almost empty at the smallest">
                         {rangeText(similarityRange.value)}
                     </span>
@@ -72,27 +73,23 @@ export function Strip() {
             {found && <Hits shown={ready} />}
             {ready && !found && <EmptyAnswer />}
             {waiting && <Waiting />}
-            {shown.state === 'failed' && (
+            {failed && (
                 <div class="strip-message">
-                    <ProblemNotice problem={shown.problem} retry={() => void searchAgain()} />
+                    <ProblemNotice problem={failed} retry={() => void searchAgain()} />
                 </div>
             )}
         </section>
     );
 }
 
-function titleOf(state: string, ready: Answer | null): string {
-    if (state === 'loading') return 'Searching…';
+function titleOf(ready: Answer | null): string {
     if (ready === null) return 'The search failed';
     const count = ready.features.length;
     if (count === 0) return 'No tile found';
     return count === 1 ? '1 similar tile' : `${count} similar tiles`;
 }
 
-/**
- * Empty cards. The strip has the same height with them as with an answer: another height would change that of the map,
- * and would draw the map anew.
- */
+/** Empty cards. The strip has the same height with them as with an answer, so that nothing moves when it comes. */
 function Waiting() {
     return (
         <div class="strip-hits" aria-hidden="true">
@@ -181,7 +178,9 @@ function Hits({shown}: {shown: Answer}) {
             }}
         >
             {hits.map((hit, place) => (
-                <HitCard key={hit.id} hit={hit} active={place === current} />
+                // The elements of a card are used again for the tile with the same rank in the next answer. New elements
+                // would take the browser several times as long.
+                <HitCard key={place} hit={hit} active={place === current} />
             ))}
         </ol>
     );

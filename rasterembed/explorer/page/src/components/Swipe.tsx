@@ -1,7 +1,6 @@
-import {useEffect, useRef} from 'preact/hooks';
+import {useRef} from 'preact/hooks';
 import {divider} from '../map/swipe.ts';
 import {map} from '../map/camera.ts';
-import {mountSecondMap} from '../map/second_map.ts';
 import {openView, swipe} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import './Swipe.css';
@@ -9,24 +8,15 @@ import './Swipe.css';
 /** Part of the map's width by which an arrow key moves the divider. */
 const STEP = 0.02;
 
-/** Two dates side by side: a second map covers the right part of the first one, and a divider moves between them. */
+/** The divider between two dates that lie side by side. The map on its right is `SwipeMap`. */
 export function Swipe() {
-    return swipe.value && map.value && openView.value ? <OpenSwipe /> : null;
+    return swipe.value && map.value && openView.value ? <Divider /> : null;
 }
 
-function OpenSwipe() {
-    const right = useRef<HTMLDivElement>(null);
+function Divider() {
     const frame = useRef<HTMLDivElement>(null);
-    const main = map.value;
     const dates = swipe.value;
-    useEffect(() => {
-        if (!right.current || !main) return;
-        return mountSecondMap(right.current, main);
-    }, [main]);
     const place = `${100 * divider.value}%`;
-    useEffect(() => {
-        if (right.current) right.current.style.clipPath = `inset(0 0 0 ${place})`;
-    }, [place]);
     const move = (event: PointerEvent): void => {
         const box = frame.current?.getBoundingClientRect();
         if (box && box.width > 0) moveTo((event.clientX - box.left) / box.width);
@@ -47,7 +37,6 @@ function OpenSwipe() {
     };
     return (
         <div ref={frame} class="swipe">
-            <div ref={right} class="swipe-map" aria-hidden="true" />
             <div
                 class="swipe-divider"
                 role="slider"

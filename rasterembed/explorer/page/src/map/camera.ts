@@ -3,6 +3,7 @@ import {signal} from '@preact/signals';
 import type {LngLatBoundsLike, Map as MapLibreMap} from 'maplibre-gl';
 import type {Bbox} from '../api.ts';
 import {fittingZoom} from './shapes.ts';
+import {coveredHeight, visibleMiddle, visibleSize} from './visible_part.ts';
 
 /** Ids of the sources of map tiles that the service draws. */
 const SERVICE_SOURCES = ['imagery', 'tiles'] as const;
@@ -13,7 +14,8 @@ export const map = signal<MapLibreMap | null>(null);
 /** Where the map is until the places of the store are known. */
 export const WORLD = {center: [10, 25] as [number, number], zoom: 1.4};
 
-const MARGIN = 40;
+/** Largest distance of a box that is shown from the edge of the visible part, in pixels of the page. */
+const LARGEST_MARGIN = 40;
 /** Deepest zoom that fitting a small area chooses. */
 const DEEPEST_FIT = 17;
 /** Deepest zoom for the places of a store. Nearer, the coast fades out, and nothing tells where on Earth they are. */
@@ -47,6 +49,17 @@ function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
     ];
 }
 
+/** Return the distance of a box from the edge of the visible part. The strip leaves little of a low window. */
+function margin(): number {
+    const {width, height} = visibleSize();
+    return Math.min(LARGEST_MARGIN, width / 4, height / 4);
+}
+
+/** Return where the middle of the visible part is, as MapLibre's `offset` from the middle of the map. */
+function offsetOf(value: MapLibreMap): [number, number] {
+    return [0, -coveredHeight(value) / 2];
+}
+
 /**
  * Show the whole of a box.
  *
@@ -56,22 +69,24 @@ function boundsOf([west, south, east, north]: Bbox): LngLatBoundsLike {
 export function fitBbox(bbox: Bbox, isFlight: boolean, maxZoom = DEEPEST_FIT): void {
     whenMap((value) => {
         const duration = isFlight && !isCalm() ? 900 : 0;
-        value.fitBounds(boundsOf(bbox), {padding: MARGIN, maxZoom, duration});
+        const side = margin();
+        const padding = {top: side, right: side, bottom: side + coveredHeight(value), left: side};
+        value.fitBounds(boundsOf(bbox), {padding, maxZoom, duration});
     });
 }
 
-/** Return the zoom at which the whole of a box is visible. Before the map exists, the size of the page must do. */
+/** Return the zoom at which the whole of a box is visible. */
 export function zoomOf(bbox: Bbox): number {
-    const {clientWidth, clientHeight} = map.peek()?.getContainer() ?? document.documentElement;
-    return Math.min(DEEPEST_FIT, fittingZoom(bbox, clientWidth - 2 * MARGIN, clientHeight - 2 * MARGIN));
+    const {width, height} = visibleSize();
+    return Math.min(DEEPEST_FIT, fittingZoom(bbox, width - 2 * margin(), height - 2 * margin()));
 }
 
-/** Move to a place in degrees. The zoom stays if it is left out. */
+/** Move a place in degrees to the middle of the visible part. The zoom stays if it is left out. */
 export function flyTo(lon: number, lat: number, zoom?: number): void {
     whenMap((value) => {
         const center: [number, number] = [lon, lat];
-        const target = {center, zoom: zoom ?? value.getZoom()};
-        if (isCalm()) value.jumpTo(target);
+        const target = {center, zoom: zoom ?? value.getZoom(), offset: offsetOf(value)};
+        if (isCalm()) value.easeTo({...target, duration: 0});
         else value.flyTo({...target, duration: 900, essential: false});
     });
 }
@@ -79,11 +94,32 @@ export function flyTo(lon: number, lat: number, zoom?: number): void {
 /** Show the box around the places of a store, or the whole Earth if the store has none. */
 export function fitStore(bbox: Bbox | null): void {
     if (bbox) fitBbox(bbox, false, DEEPEST_STORE_FIT);
-    else whenMap((value) => value.jumpTo(WORLD));
+    else whenMap(showWorldOn);
 }
 
+/** Move the map up until a place is visible, if something has come to lie over it. */
+export function uncover(lon: number, lat: number): void {
+    whenMap((value) => {
+        if (value.isMoving()) {
+            void value.once('moveend', () => uncover(lon, lat));
+            return;
+        }
+        const below = value.project([lon, lat]).y - (visibleSize().height - margin());
+        if (below > 0) value.panBy([0, below], {duration: isCalm() ? 0 : 300});
+    });
+}
+
+/** Show the whole Earth on a map, at once. */
+export function showWorldOn(value: MapLibreMap): void {
+    value.easeTo({...WORLD, offset: offsetOf(value), duration: 0});
+}
+
+/** Zoom in by some steps, or out if `steps` is negative. The middle of the visible part stays where it is. */
 export function zoomBy(steps: number): void {
-    whenMap((value) => value.zoomTo(value.getZoom() + steps, {duration: isCalm() ? 0 : 200}));
+    whenMap((value) => {
+        const around = value.unproject(visibleMiddle());
+        value.easeTo({zoom: value.getZoom() + steps, around, duration: isCalm() ? 0 : 200});
+    });
 }
 
 /** Ask again for all map tiles of the service, because some may have failed. */

@@ -14,6 +14,7 @@ import type {FeatureCollection, Polygon, Position} from 'geojson';
 import type {GeoJSONSource, Map as MapLibreMap, MapMouseEvent} from 'maplibre-gl';
 import type {Bbox} from '../api.ts';
 import {MOST_CORNERS, boxOfCorners, polygonOfCorners} from './area.ts';
+import {visibleMiddle} from './visible_part.ts';
 
 export type DrawnShape = {kind: 'box'; box: Bbox} | {kind: 'polygon'; polygon: Polygon};
 export type DrawKind = DrawnShape['kind'];
@@ -60,7 +61,7 @@ export class DrawTool {
 
     /** Set a corner at the middle of the map. It is the way to draw without a pointer. */
     addCentre(): void {
-        const centre = this.map.getCenter();
+        const centre = this.map.unproject(visibleMiddle());
         this.add([centre.lng, centre.lat]);
     }
 

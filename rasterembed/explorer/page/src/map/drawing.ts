@@ -7,6 +7,7 @@ import {boxOfCorners} from './area.ts';
 import {map} from './camera.ts';
 import {DrawTool} from './draw_tool.ts';
 import type {DrawKind} from './draw_tool.ts';
+import {visibleBox} from './visible_part.ts';
 
 /** Longest time from the touch of a finger to its click, in milliseconds. */
 const CLICK_PAUSE = 350;
@@ -55,9 +56,8 @@ export function takeVisibleArea(): void {
     const shown = map.peek();
     if (!shown) return;
     stop();
-    const bounds = shown.getBounds();
-    const [southWest, northEast] = [bounds.getSouthWest(), bounds.getNorthEast()];
-    setArea({kind: 'box', box: boxOfCorners([southWest.lng, southWest.lat], [northEast.lng, northEast.lat])});
+    const [west, south, east, north] = visibleBox(shown);
+    setArea({kind: 'box', box: boxOfCorners([west, south], [east, north])});
 }
 
 /** Whether a drawing ended just now: the click that ended it reaches the map too, which must not take it for a search. */

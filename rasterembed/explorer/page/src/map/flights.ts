@@ -2,8 +2,9 @@
 import type {Geometry, Position} from 'geojson';
 import {radians} from './angles.ts';
 import {flyTo, map} from './camera.ts';
+import {visibleSize} from './visible_part.ts';
 
-/** Part of the map's shorter side that a tile fills after a flight. */
+/** Part of the shorter side of the visible part of the map that a tile fills after a flight. */
 const SHARE = 0.35;
 
 /** Move the map to a tile, near enough to see what is in it. A closer zoom stays, up to a whole tile on the map. */
@@ -33,10 +34,10 @@ function zoomFor(outline: Geometry | null): number | undefined {
     const corners = outline.coordinates[0] ?? [];
     const side = Math.max(spread(corners, 0) * Math.cos(radians(corners[0]?.[1] ?? 0)), spread(corners, 1));
     if (!(side > 0) || side > 90) return undefined;
-    const {clientWidth, clientHeight} = shown.getContainer();
+    const {width, height} = visibleSize();
     // At zoom 0, MapLibre draws 360 degrees of the equator on 512 pixels, and it stretches by 1 / cos(latitude).
     const stretch = Math.cos(radians(Math.min(85, Math.abs(corners[0]?.[1] ?? 0))));
-    const wanted = Math.log2((Math.min(clientWidth, clientHeight) * SHARE * 360 * stretch) / (512 * side));
+    const wanted = Math.log2((Math.min(width, height) * SHARE * 360 * stretch) / (512 * side));
     const whole = wanted + Math.log2(1 / SHARE);
     return Math.min(Math.max(shown.getZoom(), wanted), whole);
 }

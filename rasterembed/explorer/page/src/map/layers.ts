@@ -1,4 +1,4 @@
-/** Let the layers above the base follow the signals: rasters, coloured tiles, outlines, hits, the searched area. */
+/** Let the layers above the base follow the signals: rasters, coloured tiles, outlines, the searched area. */
 import {computed, effect, signal} from '@preact/signals';
 import type {Feature, Geometry} from 'geojson';
 import type {Map as MapLibreMap} from 'maplibre-gl';
@@ -11,7 +11,6 @@ import {
     classes,
     colour,
     hasQuery,
-    hoveredHit,
     imageryProblem,
     imageryShown,
     layerFilters,
@@ -27,10 +26,9 @@ import {
 } from '../state.ts';
 import {colourParameters} from '../tile_colours.ts';
 import {followFootprints} from './footprints.ts';
-import {shownHits, shownTile} from './marks.ts';
 import {basemapSource, imagerySource, showRaster, tilesSource} from './raster_layers.ts';
 import {boxCentre, boxPolygon} from './shapes.ts';
-import {setData} from './vector_layers.ts';
+import {featureOf, setData} from './vector_layers.ts';
 
 /** Dates `YYYY-MM-DD` between which the shown scenes lie. Null is no limit. */
 export interface ShownDates {
@@ -51,10 +49,6 @@ const markedCards = computed<Card[]>(() => {
     const key = markedCard.value;
     return shownCards.value.filter(({kind, id}) => key?.kind === kind && key.id === id);
 });
-
-function featureOf(geometry: Geometry | null, properties: Record<string, unknown> = {}): Feature[] {
-    return geometry ? [{type: 'Feature', geometry, properties}] : [];
-}
 
 /** Return the boxes or the centres of cards. A view of a few kilometres is only visible on a world map by its centre. */
 function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry): Feature[] {
@@ -133,15 +127,6 @@ function followVectors(map: MapLibreMap): (() => void)[] {
             setData(map, 'marked', [...cardFeatures(cards, boxPolygon), ...cardFeatures(cards, boxCentre)]);
         }),
         effect(() => setData(map, 'outline', featureOf(openView.value?.outline ?? null))),
-        effect(() => {
-            const features = shownHits.value.flatMap(({id, geometry}) => featureOf(geometry, {name: id}));
-            setData(map, 'hits', features);
-        }),
-        effect(() => {
-            const hit = shownHits.value.find(({id}) => id === hoveredHit.value);
-            setData(map, 'hovered', featureOf(hit?.geometry ?? null));
-        }),
-        effect(() => setData(map, 'selected', featureOf(shownTile.value?.geometry ?? null))),
         effect(() => {
             const {bbox, polygon} = where.value;
             setData(map, 'area', [...featureOf(polygon), ...featureOf(bbox && boxPolygon(bbox))]);

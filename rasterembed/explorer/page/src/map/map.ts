@@ -9,12 +9,13 @@ import {drawing, hoveredHit, markedCard, pointer, position, swipe, theme, viewKe
 import {viewKeyOf} from '../url.ts';
 import {followAnswer} from './answer_layers.ts';
 import {baseLayers, baseStyle, builtFile, mapColours, repaint} from './base_style.ts';
-import {WORLD, map as current, setMap} from './camera.ts';
+import {WORLD, map as current, setMap, showWorldOn, zoomBy} from './camera.ts';
 import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
 import type {ShownDates} from './layers.ts';
 import {followMarks} from './marks.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
+import {visibleMiddle} from './visible_part.ts';
 
 setWorkerUrl(builtFile('map-worker'));
 setWorkerCount(1);
@@ -100,8 +101,22 @@ function followPointer(map: MapLibreMap): void {
     map.on('click', ({lngLat, point}) => take(point, lngLat.wrap().lng, lngLat.lat));
     canvas.addEventListener('keydown', (event) => {
         if (event.key !== 'Enter') return;
-        const {lng, lat} = map.getCenter().wrap();
-        take(map.project(map.getCenter()), lng, lat);
+        const middle = visibleMiddle();
+        const {lng, lat} = map.unproject(middle).wrap();
+        take(middle, lng, lat);
+    });
+}
+
+/** Steps of the zoom, by the key. */
+const ZOOM_KEYS: Readonly<Record<string, number>> = {'+': 1, '=': 1, '-': -1};
+
+/** Let the keys plus and minus keep the place at the cross. MapLibre would keep the middle of the whole map. */
+function followZoomKeys(map: MapLibreMap): void {
+    map.getCanvas().addEventListener('keydown', (event) => {
+        const steps = ZOOM_KEYS[event.key];
+        if (steps === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+        event.stopPropagation();
+        zoomBy(steps);
     });
 }
 
@@ -123,19 +138,34 @@ export function followTheme(map: MapLibreMap): () => void {
     };
 }
 
-/** Make the page's map in `container`. Return a function that removes it. */
-export function mountMap(container: HTMLElement): () => void {
+/** Put the scale and the sources of the base into an element of the page. Return a function that removes them. */
+function addNotes(map: MapLibreMap, place: HTMLElement): () => void {
+    const notes = [new AttributionControl({compact: false}), new ScaleControl({maxWidth: 96, unit: 'metric'})];
+    for (const note of notes) place.append(note.onAdd(map));
+    return () => {
+        for (const note of notes) note.onRemove();
+    };
+}
+
+/**
+ * Make the page's map. Return a function that removes it.
+ *
+ * Args:
+ *     container: Element that the map fills.
+ *     notes: Element for the scale and the sources of the base. MapLibre's own place for them may be covered.
+ */
+export function mountMap(container: HTMLElement, notes: HTMLElement): () => void {
     const start = position.peek();
     const map = makeMap(container, start ? {center: [start.lon, start.lat], zoom: start.zoom} : {});
-    map.addControl(new AttributionControl({compact: false}), 'bottom-right');
-    map.addControl(new ScaleControl({maxWidth: 96, unit: 'metric'}), 'bottom-right');
+    if (!start) showWorldOn(map);
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();
-    const ends = [followMarks()];
+    const ends = [addNotes(map, notes), followMarks()];
     map.once('style.load', () => {
         addVectorLayers(map, mapColours());
         ends.push(followState(map, mainDates), followAnswer(map), followPosition(map), followTheme(map));
         followPointer(map);
+        followZoomKeys(map);
         setMap(map);
     });
     map.on('dataloading', () => {

@@ -1,13 +1,17 @@
 /** What the map marks for the query and its answer. It follows the state a little later, because the strip comes first. */
-import {computed, effect, signal} from '@preact/signals';
+import {effect, signal} from '@preact/signals';
+import type {ReadonlySignal} from '@preact/signals';
+import {afterPaint} from '../after_paint.ts';
 import type {Hit, Tile} from '../api.ts';
 import type {ExampleRole} from '../search_actions.ts';
+import {searching} from '../search_state.ts';
 import {answer, knownTiles, query, selectedTile, valueOf} from '../state.ts';
 
 /** Longest time in milliseconds that the marks of an older answer stay on the map while a new one is on its way. */
 const PATIENCE = 200;
 
-interface Marks {
+export interface Marks {
+    /** The tiles of the answer. */
     hits: readonly Hit[];
     /** The tile of the query. */
     selected: Tile | null;
@@ -16,14 +20,10 @@ interface Marks {
 
 const NO_HITS: readonly Hit[] = [];
 
-const marks = signal<Marks>({hits: NO_HITS, selected: null, examples: []});
+const shown = signal<Marks>({hits: NO_HITS, selected: null, examples: []});
 
-/** The hits that the map marks. */
-export const shownHits = computed(() => marks.value.hits);
-/** The tile of the query that the map marks. */
-export const shownTile = computed(() => marks.value.selected);
-/** The liked and unliked tiles that the map marks. */
-export const shownExamples = computed(() => marks.value.examples);
+/** The tiles that the map marks now. */
+export const shownMarks: ReadonlySignal<Marks> = shown;
 
 function currentMarks(): Marks {
     const tiles = knownTiles.value;
@@ -34,10 +34,17 @@ function currentMarks(): Marks {
         });
     const {like, unlike} = query.value;
     return {
-        hits: valueOf(answer.value)?.features ?? NO_HITS,
+        hits: (searching.value ? null : valueOf(answer.value)?.features) ?? NO_HITS,
         selected: selectedTile.value,
         examples: [...known(like, 'like'), ...known(unlike, 'unlike')],
     };
+}
+
+function areSame(a: Marks, b: Marks): boolean {
+    const hasSameExamples =
+        a.examples.length === b.examples.length &&
+        a.examples.every(({tile, role}, place) => tile === b.examples[place]?.tile && role === b.examples[place]?.role);
+    return a.hits === b.hits && a.selected === b.selected && hasSameExamples;
 }
 
 /**
@@ -48,29 +55,27 @@ function currentMarks(): Marks {
  */
 export function followMarks(): () => void {
     let timer: number | undefined;
-    let frame = 0;
-    let next = marks.peek();
+    let stopPaint = (): void => undefined;
+    let next = shown.peek();
     const show = (): void => {
         timer = undefined;
-        marks.value = next;
+        if (!areSame(shown.peek(), next)) shown.value = next;
     };
     const end = effect(() => {
         next = currentMarks();
-        cancelAnimationFrame(frame);
-        if (answer.value.state === 'loading') {
+        stopPaint();
+        if (searching.value) {
             // A slider starts one search after the other. The time counts from the first one.
             timer ??= window.setTimeout(show, PATIENCE);
             return;
         }
         clearTimeout(timer);
         timer = undefined;
-        frame = requestAnimationFrame(() => {
-            frame = requestAnimationFrame(show);
-        });
+        stopPaint = afterPaint(show);
     });
     return () => {
         end();
         clearTimeout(timer);
-        cancelAnimationFrame(frame);
+        stopPaint();
     };
 }
