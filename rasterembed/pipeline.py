@@ -297,7 +297,7 @@ def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str
     )
     return (
         f"{plan.source.uri}: every tile was skipped ({reasons}), so there is nothing to search: if its pixels do hold "
-        "data, declare which are valid (nodata, mask or ignore_alpha)"
+        "data, declare which are valid (`nodata`, `mask` or `ignore_alpha`)"
     )
 
 

@@ -13,7 +13,7 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import CollectionSummary, Unreadable
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
-from rasterembed.commands.wrong_options import in_command_words
+from rasterembed.commands.wrong_options import in_command_words, name_options
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.layout import DatasetLayout, name_of
@@ -215,10 +215,17 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     for row in failures[:_SHOWN]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
-        yield row.state.value, f"{in_command_words(failure_text(row))}{more}"
+        yield row.state.value, f"{_in_words_of_embed(failure_text(row))}{more}"
     if len(failures) > _SHOWN:
         yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint
+
+
+def _in_words_of_embed(reason: str) -> str:
+    """Return the reason of a failed scene with the options of `collection embed`, which a person gives to mend it."""
+    from rasterembed.commands.collection_embed import app  # It imports this module.
+
+    return name_options(reason, app, [])
 
 
 def _failures(collection: Collection) -> list[SceneRow]:

@@ -63,6 +63,18 @@ def test_the_reason_of_a_scene_names_options(folder: Path, tiny_vit: Path, capsy
     assert "a.tif: --anchor crs needs pixel edges" in shown
 
 
+def test_the_description_of_a_collection_names_options_of_embed(folder: Path, tiny_vit: Path) -> None:
+    """The command that describes a collection has none of these options. A person gives them to the next run."""
+    with rasterio.open(write_scene(folder / "scenes" / "a.tif")) as scene:
+        profile, pixels = scene.profile | {"crs": None}, scene.read()
+    with rasterio.open(folder / "scenes" / "a.tif", "w", **profile) as scene:
+        scene.write(pixels)
+    with pytest.raises(SystemExit):
+        run(app, ["collection", "embed", "scenes", "--collection", "survey", "--model", str(tiny_vit), "--size", "32"])
+    shown = str(run(app, ["collection", "show", "survey"]))
+    assert "or allow footprints in pixels with --allow-no-crs" in shown
+
+
 def test_a_host_that_is_not_listed_names_the_variable(capsys: pytest.CaptureFixture[str]) -> None:
     assert errors(capsys, "embed", WEB_FILE).endswith(
         "if you trust it, add it to the environment variable RASTEREMBED_SOURCE_HTTPS_HOSTS\n"

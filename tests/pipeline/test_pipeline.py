@@ -175,7 +175,8 @@ def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, 
     assert (result.manifest.state, result.manifest.rows) == ("ready", 0)
     assert warnings == [
         f"{tmp_path}/r.tif: every tile was skipped (3 x no valid pixel, 1 x valid fraction below 0.05), so there is "
-        "nothing to search: if its pixels do hold data, declare which are valid (nodata, mask or ignore_alpha)"
+        "nothing to search: if its pixels do hold data, declare which are valid (`nodata`, `mask` or "
+        "`ignore_alpha`)"
     ]
 
 
