@@ -348,7 +348,7 @@ def read_rows_of_catalogue(
     try:
         table = _read_columns(file, limits).cast(SCHEMA)
         table.validate(full=True)  # It finds texts that are not UTF-8.
-    except (*PARQUET_ERRORS, KeyError) as error:
+    except PARQUET_ERRORS as error:
         raise DataError(f"{name}: it is not a catalogue ({one_line(error)}): {remedy}") from error
     reason = _why_unusable(table)
     if reason is not None:

@@ -175,7 +175,7 @@ def _rows(store: ObjectStore, uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
             for batch in parquet.iter_batches(_BATCH_ROWS, columns=names):
                 for row in batch.to_pylist():
                     yield uri, _item_of(row)
-    except (*PARQUET_ERRORS, KeyError, OverflowError) as error:  # A time may be impossible, or its zone unknown.
+    except (*PARQUET_ERRORS, OverflowError) as error:  # A time may be impossible, or its zone unknown.
         reason = one_line(error, REASON_LETTERS)
         raise DataError(f"{uri}: it cannot be read as Parquet ({reason}): give a stac-geoparquet file") from error
 

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from rasterembed.raster.footprints import Footprints
 from rasterembed.raster.georeference import CRS84
 
-PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError)
-"""Exceptions for a Parquet file that is damaged. pyarrow raises an OSError for a damaged footer or page, and a
-ValueError for a text that is not UTF-8. An error of the store is none of them."""
+PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
+"""Exceptions for a Parquet file that is damaged. pyarrow raises an OSError for a damaged footer or page, a ValueError
+for a text that is not UTF-8, and a KeyError for a column that is missing or occurs twice. An error of the store is none
+of them."""
 
 BBOX_TYPE = pa.struct([pa.field(name, pa.float64(), nullable=False) for name in ("xmin", "ymin", "xmax", "ymax")])
 """Type of the `bbox` column: the bounds of a footprint. Readers use its statistics to skip row groups."""

@@ -156,7 +156,7 @@ def _read_table(address: str, file: IO[bytes], info: ObjectInfo) -> pa.Table:
         return pa.table({name: pc.cast(table[name], pa.string()) for name in table.column_names})
     except DataError:
         raise
-    except (*PARQUET_ERRORS, pa.ArrowException) as error:
+    except PARQUET_ERRORS as error:
         raise DataError(f"{address}: it cannot be read as a table of classes: {one_line(error)}") from error
 
 

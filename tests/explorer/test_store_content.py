@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import shapely
 from pydantic import SecretStr
@@ -22,7 +23,7 @@ from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
 from rasterembed.collection.members import member_id
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_pipeline import check_collection, rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.errors import StoreUnavailableError
@@ -245,6 +246,37 @@ def test_a_collection_has_its_dates_and_the_outline_of_its_scenes(world: World) 
     assert details["bbox"] == pytest.approx(list(shapely.union_all(outlines).bounds))
     assert details["prefect_url"] == "http://127.0.0.1:4200/artifacts/key/collection-survey"
     assert details["dimensions"] == DIMENSIONS
+
+
+@pytest.mark.parametrize("dimensions", [-1, 0, 10**12])
+def test_a_collection_with_an_impossible_model_is_a_card_with_a_problem(world: World, dimensions: int) -> None:
+    write_survey(world)
+    file = Path(world.store.root) / CollectionLayout("survey").stac_collection
+    content = json.loads(file.read_text())
+    content["rasterembed:configuration"]["model"]["dimensions"] = dimensions
+    file.write_text(json.dumps(content))
+    card = world.card("collections", "survey")
+    assert card["state"] == "unreadable"
+    assert "model.dimensions: the number is impossible" in card["problem"]
+    assert world.get("/api/collections/survey", 409)["type"] == "not-usable"
+
+
+def test_a_column_that_occurs_twice_is_a_problem_and_derived_files_are_made_again(world: World) -> None:
+    write_survey(world)
+    layout, root = CollectionLayout("survey"), Path(world.store.root)
+    report = check_collection(world.store, "survey")
+    means = root / layout.scene_means
+    pq.write_table(pq.read_table(means).drop_columns("mean"), means)
+    assert check_collection(world.store, "survey", dry_run=True).metrics == report.metrics
+    (part,) = (root / layout.table_folder).rglob("*.parquet")
+    rows = pq.read_table(part)
+    pq.write_table(rows.append_column("dataset_id", rows["dataset_id"]), part)
+    description = json.loads((root / layout.table).read_text())
+    description["parts"][0]["bytes"] = part.stat().st_size
+    (root / layout.table).write_text(json.dumps(description))
+    middle = {"query": {"lonlat": [24.452, 60.588]}, "k": 3}
+    answer = world.service.post("/api/collections/survey/search", json=middle)
+    assert (answer.status_code, answer.json()["type"]) == (409, "not-usable"), answer.text
 
 
 def test_scenes_of_a_collection_have_no_cards_and_other_datasets_do(world: World) -> None:

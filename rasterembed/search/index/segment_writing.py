@@ -134,7 +134,7 @@ def _read(files: VectorFiles, key: str, scenes: frozenset[str] | None) -> Iterat
                 chosen = pc.is_in(parquet.read_row_group(number, ["dataset_id"])["dataset_id"], value_set=wanted)
                 if pc.any(chosen).as_py():
                     yield parquet.read_row_group(number, columns).filter(chosen)
-        except (*PARQUET_ERRORS, KeyError) as error:
+        except PARQUET_ERRORS as error:
             raise _unreadable(files, key, error) from error
 
 
