@@ -45,8 +45,13 @@ _PRELOADED = (
 """Modules that are imported once, before the forks, because they take longer than most cases."""
 
 
-def make_targets(folder: Path) -> list[Target]:
-    """Write all sound files below a folder, and return a target for each."""
+def make_targets(folder: Path, *, with_collection: bool = True) -> list[Target]:
+    """Write the sound files below a folder, and return a target for each.
+
+    Args:
+        folder: an empty folder.
+        with_collection: whether the files of a collection are among them, at the end.
+    """
     checkpoint = write_checkpoint(folder / "checkpoint")
     for module in _PRELOADED:
         importlib.import_module(module)
@@ -75,7 +80,7 @@ def make_targets(folder: Path) -> list[Target]:
         *_dataset_targets(folder, rasters["GTiff, mask"], settings),
         _checkpoint_target(checkpoint),
         Target("area", "GeoJSON", write_area(folder / "area.json").read_bytes(), damage_json, _read_area),
-        *collection_targets(folder),
+        *(collection_targets(folder) if with_collection else []),
     ]
 
 
