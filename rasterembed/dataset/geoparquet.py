@@ -19,6 +19,7 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import bytes_array, number_array
 from rasterembed.raster.footprints import Footprints
 from rasterembed.raster.georeference import CRS84
 
@@ -35,11 +36,11 @@ def place_columns(footprints: Footprints) -> tuple[pa.Array, pa.Array]:
     """Return the columns `bbox` and `geometry` of n footprints. Each has n rows. A tile off Earth has null in both."""
     missing = shapely.is_missing(footprints.geometry)
     bbox = pa.StructArray.from_arrays(
-        [pa.array(footprints.bounds[:, i]) for i in range(4)],
+        [number_array(footprints.bounds[:, i]) for i in range(4)],
         fields=list(BBOX_TYPE),
         mask=pa.array(missing) if missing.any() else None,
     )
-    return bbox, pa.array(shapely.to_wkb(footprints.geometry), type=pa.binary())
+    return bbox, bytes_array(shapely.to_wkb(footprints.geometry), pa.binary())
 
 
 def geoparquet_writer(path: Path, schema: pa.Schema, **encoding: Any) -> pq.ParquetWriter:

@@ -22,6 +22,7 @@ from pydantic import (
     field_validator,
 )
 
+from rasterembed.dataset.arrow_arrays import number_array, text_array, time_array
 from rasterembed.dataset.geoparquet import (
     BBOX_TYPE,
     PARQUET_ERRORS,
@@ -168,15 +169,14 @@ class ShardWriter:
         vector_dtype = self._plan.selection.vector_dtype
         numbers = (tiles.row, tiles.col, tiles.col_off, tiles.row_off, tiles.width, tiles.height)
         columns = [
-            pa.array(tiles.ids()),
-            *map(pa.array, numbers),
-            pa.array(valid_fraction),
-            pa.array(np.linalg.norm(vectors, axis=1).astype(np.float32)),
+            text_array(tiles.ids().tolist()),
+            *map(number_array, numbers),
+            number_array(valid_fraction),
+            number_array(np.linalg.norm(vectors, axis=1).astype(np.float32)),
             *store_vectors(vectors, vector_dtype).arrays(vector_fields(vector_dtype, self._plan.model.dimensions)),
         ]
         if self._plan.profile.acquired is not None:
-            acquired = pa.scalar(self._plan.profile.acquired, type=pa.timestamp("ms", tz="UTC"))
-            columns.append(pa.repeat(acquired, len(tiles)))
+            columns.append(time_array(self._plan.profile.acquired, len(tiles)))
         return pa.table([*columns, bbox, geometry], schema=self._schema)
 
     def _flush(self) -> None:

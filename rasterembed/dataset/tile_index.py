@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 import pyarrow as pa
 
+from rasterembed.dataset.arrow_arrays import number_array, text_array
 from rasterembed.dataset.geoparquet import (
     BBOX_TYPE,
     GeoMetadata,
@@ -120,11 +121,11 @@ def _rows(
         numbers = (some.row, some.col, some.col_off, some.row_off, some.width, some.height)
         yield pa.table(
             [
-                pa.array(some.ids()),
-                *map(pa.array, numbers),
-                pa.array(np.full(len(some), number, dtype=np.int32)),
-                pa.array(status[rows], type=pa.string()),
-                pa.array(reasons[rows], type=pa.string()),
+                text_array(some.ids().tolist()),
+                *map(number_array, numbers),
+                number_array(np.full(len(some), number, dtype=np.int32)),
+                text_array(status[rows]),
+                text_array(reasons[rows]),
                 *place_columns(footprints),
             ],
             schema=SCHEMA if footprinter.complete else SCHEMA_AT_EDGE,

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import number_array
 from rasterembed.dataset.selection import VectorDtype
 
 EMBEDDING = "embedding"
@@ -101,8 +102,8 @@ class StoredNumbers:
 
     def arrays(self, fields: tuple[pa.Field, ...]) -> list[pa.Array]:
         """Return the columns for the fields from `vector_fields`."""
-        numbers = pa.FixedSizeListArray.from_arrays(pa.array(self.numbers.ravel()), type=fields[0].type)
-        return [numbers] if self.scale is None else [numbers, pa.array(self.scale)]
+        numbers = pa.FixedSizeListArray.from_arrays(number_array(self.numbers.ravel()), type=fields[0].type)
+        return [numbers] if self.scale is None else [numbers, number_array(self.scale)]
 
     def vectors(self) -> NDArray[np.float32]:
         """Return the vectors, shape (n, dimensions)."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from rasterembed.dataset.arrow_arrays import booleans_of, values_of, view_of
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, one_line
 from rasterembed.qa.metrics import Measurement, not_judged
@@ -181,7 +182,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     expected = _Union(overview.valid.shape)
     covered = _Union(overview.valid.shape)
     for batch in windows:
-        left, top, width, height = (batch.column(name).to_numpy() for name in _WINDOW)
+        left, top, width, height = (view_of(batch.column(name)) for name in _WINDOW)
         # Windows of a grid that is anchored to the CRS may reach beyond the raster. Their pixels outside are invalid.
         # The common edge of two tiles is rounded to the same pixel for both tiles, so no gap is between the tiles.
         x0, x1 = (np.rint(x * cols / profile.width).astype(np.intp) for x in (left, left + width))
@@ -191,7 +192,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
         valid = sums[y1, x1] - sums[y0, x1] - sums[y1, x0] + sums[y0, x0]
         fraction = valid / area
         expected.add(y0, y1, x0, x1, (valid > 0) & (fraction >= min_fraction) & _embeddable(batch))
-        covered.add(y0, y1, x0, x1, batch.column("has_vector").to_numpy(zero_copy_only=False))
+        covered.add(y0, y1, x0, x1, booleans_of(batch.column("has_vector")))
     expected_pixels = expected.mask() & overview.valid
     return PixelCounts(int(expected_pixels.sum()), int((expected_pixels & covered.mask()).sum()))
 
@@ -224,7 +225,7 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
 
 def _embeddable(batch: pa.RecordBatch) -> NDArray[np.bool_]:
     """Return booleans, shape (n,): False for tiles that need no vector, because they are undecodable or off Earth."""
-    reasons = batch.column("reason").to_numpy(zero_copy_only=False)
+    reasons = values_of(batch.column("reason"))
     return np.asarray((reasons != SkipReason.UNDECODABLE.value) & (reasons != SkipReason.OFF_EARTH.value))
 
 

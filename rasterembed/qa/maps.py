@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.io import MemoryFile
 
+from rasterembed.dataset.arrow_arrays import booleans_of, values_of, view_of
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.drawing.raster_map import cell_to_pixel
@@ -44,10 +45,9 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[s
     """
     cells = np.full((plan.sharding.rows, plan.sharding.cols), _NOT_IN_INDEX, dtype=np.uint8)
     for batch in windows:
-        row, col = (batch.column(name).to_numpy() for name in ("row", "col"))
-        has_vector, status, reason = (
-            batch.column(name).to_numpy(zero_copy_only=False) for name in ("has_vector", "status", "reason")
-        )
+        row, col = (view_of(batch.column(name)) for name in ("row", "col"))
+        has_vector = booleans_of(batch.column("has_vector"))
+        status, reason = (values_of(batch.column(name)) for name in ("status", "reason"))
         skipped = ~has_vector & (status == TileStatus.SKIPPED)
         tile_class = np.where(has_vector, EMBEDDED, MISSING).astype(np.uint8)
         for i, name in enumerate(reasons, start=2):

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import view_of, whole_view_of
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.dataset.vector_column import SCALE, StoredNumbers, vector_columns
@@ -65,8 +66,8 @@ SELECT
     hash(embedding, scale) AS content,
     scale,
     {place} AS place,
-    good AND hash(tile_id) <= $sample AS sampled,
-    good AND hash("row" // {block}, col // {block}) <= $blocks AS in_block,
+    good AND hash(tile_id) <= {sample}::UBIGINT AS sampled,
+    good AND hash("row" // {block}, col // {block}) <= {blocks}::UBIGINT AS in_block,
     CASE WHEN sampled OR in_block THEN embedding END AS vector
 FROM listed
 """
@@ -154,11 +155,13 @@ class TileTable:
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
                 con.execute(
-                    _TILE.format(listed=self._listed, place=_PLACE, block=BLOCK),
-                    {
-                        "sample": _hash_bound(min(sample_rows, _SAMPLE_BYTES // (4 * self._d)), manifest.rows),
-                        "blocks": _hash_bound(min(NEIGHBOUR_ROWS, sample_rows), manifest.rows),
-                    },
+                    _TILE.format(
+                        listed=self._listed,
+                        place=_PLACE,
+                        block=BLOCK,
+                        sample=_hash_bound(min(sample_rows, _SAMPLE_BYTES // (4 * self._d)), manifest.rows),
+                        blocks=_hash_bound(min(NEIGHBOUR_ROWS, sample_rows), manifest.rows),
+                    )
                 )
             else:
                 con.execute(_NO_SHARD)
@@ -180,14 +183,14 @@ class TileTable:
             if reason.value != text:
                 self._con.execute("UPDATE planned SET reason = ? WHERE reason = ?", [reason.value, text])
 
-    def _one(self, sql: str, parameters: Any = None) -> tuple[Any, ...]:
-        row = self._con.execute(sql, parameters).fetchone()
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row = self._con.execute(sql).fetchone()
         assert row is not None
         return row
 
-    def _count(self, relation: str, parameters: Any = None) -> TileCount:
+    def _count(self, relation: str) -> TileCount:
         """Count the rows of `relation`, an SQL FROM clause. The rows must have the column `tile_id`."""
-        count, examples = self._one(f"SELECT count(*), min(tile_id, {EXAMPLES}) {relation}", parameters)
+        count, examples = self._one(f"SELECT count(*), min(tile_id, {EXAMPLES}) {relation}")
         return TileCount(count, tuple(examples or ()))
 
     def rows(self) -> int:
@@ -244,16 +247,14 @@ class TileTable:
         """
         return self._count(
             "FROM tile WHERE good AND NOT coalesce("
-            f"abs(norm - sqrt(squared)) <= $tolerance * sqrt(squared) + {self._rounding}, false)",
-            {"tolerance": tolerance},
+            f"abs(norm - sqrt(squared)) <= {_double(tolerance)} * sqrt(squared) + {self._rounding}, false)"
         )
 
     def valid_fractions_wrong(self, minimum: float) -> TileCount:
         """Count the rows whose valid fraction is not between `minimum` and 1."""
         # The column is float32, so the minimum is rounded to float32.
         return self._count(
-            "FROM tile WHERE NOT coalesce(valid_fraction BETWEEN $minimum::FLOAT AND 1::FLOAT, false)",
-            {"minimum": minimum},
+            f"FROM tile WHERE NOT coalesce(valid_fraction BETWEEN {_double(minimum)}::FLOAT AND 1::FLOAT, false)"
         )
 
     def duplicate_share(self) -> float:
@@ -277,10 +278,10 @@ class TileTable:
             f"SELECT count(*), quantile_cont({column}::DOUBLE, {list(_QUANTILES.values())}) {where} AND sampled"
         )
         edges = _histogram_edges(low, high)
+        first, last = _double(edges[0]), _double(edges[-1])
         bins = self._con.execute(
-            f"SELECT least({_BINS - 1}, floor(({column}::DOUBLE - $low) / ($high - $low) * {_BINS}))::INTEGER AS bin, "
-            f"count(*) {where} GROUP BY bin",
-            {"low": edges[0], "high": edges[-1]},
+            f"SELECT least({_BINS - 1}, floor(({column}::DOUBLE - {first}) / ({last} - {first}) * {_BINS}))::INTEGER "
+            f"AS bin, count(*) {where} GROUP BY bin"
         )
         counts = dict(bins.fetchall())
         return Distribution(
@@ -305,11 +306,12 @@ class TileTable:
 
     def _sample(self, flag: str) -> Sample:
         table = self._con.execute(
-            f'SELECT "row", col, shard, squared, scale, vector FROM tile WHERE {flag} ORDER BY "row", col, shard'
+            f'SELECT coalesce("row", -1) AS "row", coalesce(col, -1) AS col, shard, squared, scale, vector '
+            f'FROM tile WHERE {flag} ORDER BY "row", col, shard'
         ).to_arrow_table()
-        vectors = StoredNumbers(_matrix(table["vector"], self._d), table["scale"].to_numpy()).vectors()
-        norms = np.sqrt(table["squared"].to_numpy())
-        numbers = (table[name].to_numpy().astype(np.int32) for name in ("row", "col", "shard"))
+        vectors = StoredNumbers(_matrix(table["vector"], self._d), whole_view_of(table["scale"])).vectors()
+        norms = np.sqrt(whole_view_of(table["squared"]))
+        numbers = (whole_view_of(table[name]).astype(np.int32) for name in ("row", "col", "shard"))
         return Sample(vectors, (vectors / norms[:, None]).astype(np.float32), *numbers)
 
     def projections(self, principal: Principal) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], Vectors]]:
@@ -325,19 +327,19 @@ class TileTable:
         """
         if not self.has_shards:
             return
-        axis = f"array_inner_product(whole, ${{0}}::FLOAT[{self._d}])"
-        columns = ", ".join(f"{axis.format(f'a{i}')} * scale / sqrt(squared) - $c{i}" for i in range(3))
-        parameters: dict[str, Any] = {f"c{i}": float(principal.centre[i]) for i in range(3)}
-        parameters |= {f"a{i}": principal.axes[i].tolist() for i in range(3)}
+        axes = (f"'{principal.axes[i].tolist()}'::DOUBLE[]::FLOAT[{self._d}]" for i in range(3))
+        columns = ", ".join(
+            f"array_inner_product(whole, {axis}) * scale / sqrt(squared) - {_double(principal.centre[i])}"
+            for i, axis in enumerate(axes)
+        )
         query = self._con.execute(
             f'WITH listed AS ({self._listed}) SELECT "row", col, {columns} '
             "FROM (SELECT *, array_inner_product(whole, whole) * scale * scale AS squared FROM listed) "
-            "WHERE isfinite(squared) AND squared > 0",
-            parameters,
+            "WHERE isfinite(squared) AND squared > 0"
         )
         for batch in query.to_arrow_reader(_BATCH_ROWS):
-            places = (batch.column(i).to_numpy() for i in range(2))
-            yield *places, np.stack([batch.column(2 + i).to_numpy() for i in range(3)], axis=1)
+            row, col = (view_of(batch.column(i)) for i in range(2))
+            yield row, col, np.stack([view_of(batch.column(2 + i)) for i in range(3)], axis=1)
 
     def windows(self, where: str = "true") -> Iterator[pa.RecordBatch]:
         """Yield planned tiles in batches.
@@ -362,6 +364,15 @@ class TileTable:
         return self.windows(f"hash(tile_id, 1) <= {_hash_bound(count, planned)}")
 
 
+def _double(value: float) -> str:
+    """Return a number as SQL.
+
+    For a parameter, DuckDB would import pandas, if it is installed. This takes as long as all queries of a small
+    dataset together. A number cannot end the text, so it is safe in SQL.
+    """
+    return f"'{float(value)!r}'::DOUBLE"
+
+
 def _hash_bound(rows: int, total: int) -> int:
     """Return an upper bound for a 64-bit hash. About `rows` of `total` hash values are below this bound."""
     return _LARGEST_HASH if rows >= total else int(_LARGEST_HASH * (rows / total))
@@ -380,5 +391,5 @@ def _matrix(column: pa.ChunkedArray, dimensions: int) -> NDArray[Any]:
     """Return the stored numbers of n vectors, shape (n, dimensions)."""
     if len(column) == 0:
         return np.empty((0, dimensions), dtype=np.float32)
-    values: NDArray[Any] = column.combine_chunks().flatten().to_numpy()
+    values: NDArray[Any] = view_of(column.combine_chunks().flatten())
     return values.reshape(-1, dimensions)

@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import view_of
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
 from rasterembed.search.areas import Areas, Bounds, meets_all
-from rasterembed.search.arrow_arrays import view_of
 from rasterembed.search.row_selection import RowSelection
 
 _BLOCKS = (1024, 32)

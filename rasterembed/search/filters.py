@@ -107,7 +107,7 @@ class Filters:
 
     def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
         """See `TileFilters.excluded_rows`."""
-        # `to_pylist` imports no pandas, unlike `to_numpy`. See `rasterembed.search.arrow_arrays`.
+        # `to_pylist` imports no pandas, unlike `to_numpy`. See `rasterembed.dataset.arrow_arrays`.
         return np.array([tile_id in self.excluded for tile_id in rows["tile_id"].to_pylist()], bool)
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:

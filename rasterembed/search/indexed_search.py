@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import number_array, text_array
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.answer import UsedEngine
-from rasterembed.search.arrow_arrays import number_array, text_array
 from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, Candidates, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns

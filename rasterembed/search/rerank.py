@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed.search.arrow_arrays import number_array
+from rasterembed.dataset.arrow_arrays import number_array
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors, unit_vectors
 from rasterembed.search.row_selection import RowSelection
 

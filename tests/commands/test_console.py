@@ -59,13 +59,14 @@ def _rasterembed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_model_that_was_checked_here_is_used_without_transformers(folder: Path, tmp_path: Path) -> None:
+def test_a_later_run_imports_neither_transformers_nor_pandas(folder: Path, tmp_path: Path) -> None:
     """The fixture has loaded the same model before, and left a note in the cache folder."""
     program = (
         "import sys\n"
         "from rasterembed.commands.main import main\n"
+        "slow = ('torch', 'transformers', 'pandas')\n"
         "try:\n    main()\n"
-        "finally:\n    print('imported', *(name for name in ('torch', 'transformers') if name in sys.modules))\n"
+        "finally:\n    print('imported', *(name for name in slow if name in sys.modules))\n"
     )
     arguments = ["embed", "scene.tif", "--root", str(tmp_path / "again"), "--dataset-id", "made", "--size", "128"]
     done = subprocess.run(

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rasterembed.dataset.arrow_arrays import number_array
 from rasterembed.dataset.selection import VectorDtype
-from rasterembed.search.arrow_arrays import number_array
 
 BLOCK_ROWS = 16_384
 """Number of rows in a block of `StoredVectors.blocks`, and in a batch of a rows file. Only the last one has fewer."""
