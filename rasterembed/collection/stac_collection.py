@@ -31,6 +31,10 @@ class CollectionState(StrEnum):
     """The last run worked through all scenes of its listing, and the catalogue is complete."""
 
 
+NOT_ENDED = "a run works on the collection or was stopped: wait for its end, or start it again"
+"""What people read about a collection in the state `EMBEDDING`, and what they can do."""
+
+
 @dataclass(frozen=True)
 class CollectionVerdict:
     """Result of the quality checks of a whole collection."""

@@ -9,7 +9,7 @@ from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection.stac_collection import CollectionState, stac_text
+from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState, stac_text
 from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.summaries import stored_numbers
 from rasterembed.collection.table import read_table, signature_of
@@ -37,7 +37,7 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
     """
     rebuild = f"run `rasterembed collection rebuild {collection.id}`"
     if collection.state is CollectionState.EMBEDDING:
-        rebuild = "a run works on the collection or was killed: wait for its end, or embed the scenes again"
+        rebuild = NOT_ENDED
     try:
         catalogue = read_catalogue(collection.store, collection.layout) or Catalogue.of([])
     except StoreUnavailableError:

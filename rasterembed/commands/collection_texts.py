@@ -9,7 +9,7 @@ from typing import Any
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
-from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary, Unreadable
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
@@ -184,7 +184,8 @@ def _older_dataset(collection: Collection, row: SceneRow) -> str:
 def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     catalogue, store, values = collection.catalogue, collection.store, collection.configuration.values()
     yield "collection", collection.id
-    yield "state", state_text(collection.state, catalogue.vectors)
+    state = state_text(collection.state, catalogue.vectors)
+    yield "state", f"{state} ({NOT_ENDED})" if collection.state is CollectionState.EMBEDDING else state
     yield "catalogue", store.uri(collection.layout.catalogue)
     described = collection.table
     if described is None:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from rasterembed.collection.catalogue import CLOUD_COVER, Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
@@ -396,9 +397,12 @@ def open_table_files(collection: Collection) -> VectorFiles:
     remedy = f"run `rasterembed collection rebuild {collection.id}`"
     if table is None:
         ready = collection.catalogue.counts().get(SceneState.READY, 0)
-        advice = (
-            remedy if ready else "a scene is ready after its quality checks passed; see `rasterembed collection show`"
-        )
+        if collection.state is CollectionState.EMBEDDING:
+            advice = NOT_ENDED
+        elif ready:
+            advice = remedy
+        else:
+            advice = "a scene is ready after its quality checks passed; see `rasterembed collection show`"
         raise DataError(f"{layout.owner} has no table, and {ready} of its scenes are ready: {advice}")
     if not table.rows:
         raise DataError(f"{layout.owner} has no vector: all tiles of its ready scenes were skipped")

@@ -26,6 +26,9 @@ from rasterembed import (
     Where,
     rebuild_collection,
 )
+from rasterembed.collection.collection import write_collection
+from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.commands.collection_texts import describe
 from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, VECTORS
 from tests.search.batch.support import cosine_distances
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
@@ -195,3 +198,14 @@ def test_a_collection_without_a_table_says_what_to_do(collection: Collection, ou
     store.delete(Collection.open(store, "gone").layout.table)
     with pytest.raises(DataError, match=r"has no table.*rasterembed collection rebuild gone"):
         Collection.open(store, "gone").neighbours(out)
+
+
+def test_a_collection_whose_run_was_stopped_says_what_to_do(collection: Collection, out: Path) -> None:
+    store = collection.store
+    stopped = rebuild_collection(store, "stopped", datasets=["east"])
+    store.delete(stopped.layout.table)
+    write_collection(store, stopped.layout, stopped.configuration, stopped.catalogue, CollectionState.EMBEDDING)
+    stopped = Collection.open(store, "stopped")
+    with pytest.raises(DataError, match=r"has no table.*or was stopped: wait for its end, or start it again$"):
+        stopped.neighbours(out)
+    assert "state: embedding (a run works on the collection or was stopped" in describe(stopped)
