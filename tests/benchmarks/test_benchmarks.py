@@ -48,6 +48,9 @@ from benchmarks.harness import RESULTS, TINY, VIT_S16, Timing, make_checkpoint, 
 from benchmarks.vectors import made_up_vectors
 from examples.landscape import make_scene
 from rasterembed.dataset.selection import Selection
+from rasterembed.raster.profile import inspect_raster
+from rasterembed.store.object_store import ObjectStore
+from tests.support.vectors import blank_raster
 
 
 def numbers(value: Any) -> Iterator[float]:
@@ -322,6 +325,13 @@ def test_a_peer_whose_packages_do_not_install_says_why(tmp_path: Path, monkeypat
     monkeypatch.setattr(peers, "SCRIPTS", tmp_path)
     with pytest.raises(peers.Unavailable, match=r"do not install: .*nvalid requirement"):
         peers.python_of("peer", tmp_path / "venvs")
+
+
+def test_the_raster_for_ten_million_tiles_is_accepted(tmp_path: Path) -> None:
+    # `search.write` makes a raster of this size. Its header declares 7 GiB of pixels, and its file has 4 MiB.
+    raster = blank_raster(tmp_path / "blank.tif", 3163, 3162)
+    profile = inspect_raster(ObjectStore(root=str(tmp_path / "store")), str(raster))
+    assert (profile.height, profile.width) == (50_608, 50_592)
 
 
 @pytest.mark.slow

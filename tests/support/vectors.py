@@ -10,6 +10,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
+from rasterio.windows import Window
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State, commit, set_state
@@ -54,11 +55,16 @@ def blank_raster(
     transform: Affine | None = None,
     when: str | None = None,
 ) -> Path:
-    """Write a GeoTIFF of `rows` x `cols` tiles, with no block written. By default, its transform is `_TOWN`."""
+    """Write a GeoTIFF of `rows` x `cols` tiles. By default, its transform is `_TOWN`.
+
+    The first tile is 1, and all other pixels are 0. Only the first block is in the file.
+    """
     with rasterio.open(
         path, "w", driver="GTiff", width=cols * SIDE, height=rows * SIDE, count=3, dtype="uint8", crs=crs,
         transform=transform or _TOWN, tiled=True, sparse_ok=True, compress="zstd",
     ) as raster:  # fmt: skip
+        # A large raster without a single block is refused, because it looks like a copy that broke off.
+        raster.write(np.ones((3, SIDE, SIDE), np.uint8), window=Window(0, 0, SIDE, SIDE))
         if when is not None:
             raster.update_tags(TIFFTAG_DATETIME=when)
     return path
