@@ -103,7 +103,7 @@ class SegmentSearch:
             if number >= 0:
                 names = [name for name in self._files.column_names if name != "geometry"]
                 (row,) = segment.rows.take(np.array([number]), names).to_pylist()
-                return row, segment.rows.vectors.values[number].astype(np.float32)
+                return row, segment.rows.vectors.values[number : number + 1][0].astype(np.float32)
         return None
 
     def _select(self, filters: TileFilters) -> Selections:

@@ -15,7 +15,7 @@ def store(vectors: NDArray[np.generic], folder: Path, name: str = "vectors.bin")
     path = folder / name
     vectors.tofile(path)
     rows, dimensions = vectors.shape
-    return StoredVectors(path, rows, dimensions, str(vectors.dtype))  # type: ignore[arg-type]
+    return StoredVectors.of_file(path, rows, dimensions, str(vectors.dtype))  # type: ignore[arg-type]
 
 
 def clusters(rows: int, dimensions: int, seed: int = 0) -> NDArray[np.float32]:

@@ -159,7 +159,7 @@ def test_stored_vectors_have_length_one(tmp_path: Path, dtype: Any) -> None:
     values = (np.random.default_rng(0).standard_normal((50, DIMENSIONS)) * 40).astype(dtype)
     values[3] = 0
     values.tofile(tmp_path / "vectors.bin")
-    vectors = StoredVectors(tmp_path / "vectors.bin", 50, DIMENSIONS, dtype)
+    vectors = StoredVectors.of_file(tmp_path / "vectors.bin", 50, DIMENSIONS, dtype)
     np.testing.assert_allclose(np.concatenate(list(vectors.blocks(16))), unit(values), atol=2e-7)
     numbers = np.array([49, 3, 3, 0])
     np.testing.assert_allclose(vectors.unit(numbers), unit(values)[numbers], atol=2e-7)

@@ -25,6 +25,8 @@ from rasterembed.commands.run import run
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.model.choice import Dinov3
+from rasterembed.search.batch.all_tiles import open_all_tiles
+from rasterembed.search.batch.joined_segments import join_segments
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.engines.engine import CodesInfo
 from rasterembed.search.engines.scan import connect
@@ -171,6 +173,41 @@ def test_a_rebuilt_catalogue_updates_the_index(survey: Survey, monkeypatch: pyte
     survey.write("d")
     survey.collect("d")
     assert not survey.index_folder.exists()
+
+
+def test_questions_about_all_tiles_read_the_vectors_of_several_segments(
+    survey: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(growth, "MAX_DROPPED", 0.6)
+    survey.collect("c")
+    survey.build()
+    Collection.open(survey.store, "survey").remove_scene("a")
+    survey.build()
+    index = open_segments(survey.files())
+    assert [segment.dropped for segment in index.description.segments] == [("a",), ()]
+    collection, table = Collection.open(survey.store, "survey"), survey.table()
+    with open_all_tiles(collection) as tiles:
+        assert [path.name for path in tiles.folder.iterdir()] == ["rows.arrow"], "no vector is copied"
+        assert list(zip(tiles.dataset_ids.to_pylist(), tiles.tile_ids.to_pylist(), strict=True)) == list(table)
+        wanted = np.array([vector / np.linalg.norm(vector) for vector in table.values()])
+        np.testing.assert_allclose(np.concatenate(list(tiles.vectors.blocks(50))), wanted, atol=1e-6)
+        backwards = np.arange(len(wanted))[::-1]
+        np.testing.assert_allclose(tiles.vectors.unit(backwards), wanted[::-1], atol=1e-6)
+        # The rows of an index in another order would get the vectors of other rows.
+        batch, schema = tiles.rows.table.combine_chunks().to_batches()[0], tiles.rows.table.schema
+        for batches, fits in (([batch], True), ([batch.take(pa.array(backwards))], False), ([batch.slice(1)], False)):
+            joined = join_segments(index, pa.array(["b", "c"]), batches, schema, tmp_path / "rows.arrow")
+            assert (joined is not None) == fits
+    index.close()
+    questions = {"neighbours": {"k": 5}, "cluster": {"classes": 4}, "deduplicate": {"threshold": 0.5}}
+    for question, options in questions.items():
+        getattr(collection, question)(tmp_path / f"{question}-index.parquet", **options)
+    shutil.rmtree(survey.index_folder)
+    for question, options in questions.items():
+        getattr(collection, question)(tmp_path / f"{question}-table.parquet", **options)
+        assert pq.read_table(tmp_path / f"{question}-index.parquet").equals(
+            pq.read_table(tmp_path / f"{question}-table.parquet")
+        )
 
 
 def test_a_removed_scene_is_removed_from_the_index_too(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, os_errors
+from rasterembed.search.batch.joined_segments import join_segments
 from rasterembed.search.collection_searcher import open_table_files
 from rasterembed.search.datasets import choose_datasets
 from rasterembed.search.engines.engine import IndexUnusableError
@@ -47,6 +48,9 @@ _SCHEMA = pa.schema(
 
 _TABLE_SCHEMA = _SCHEMA.append(pa.field("lattice", pa.string()))
 """Columns of the rows of a collection."""
+
+_ROWS_FILE = "rows.arrow"
+"""Name of the temporary file with rows."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,9 @@ def open_all_tiles(
 ) -> Iterator[AllTiles]:
     """Open all tiles with their vectors. The files of a vector index are used, if the index has the same tiles.
 
-    Otherwise, all tiles are read into temporary local files, which are removed at the end. The rules are those of a
+    If a collection's index has several segments, or more rows than the tiles of a search, a temporary local file gets
+    the rows in the order of the table. The vectors stay in the files of the index. Without an index, all tiles are read
+    into temporary local files. These files are removed at the end. The rules are those of a
     search: a dataset must be ready, and of a collection, the tiles of all ready scenes in the table are read.
 
     Args:
@@ -158,31 +164,37 @@ def open_all_tiles(
         files, model = open_table_files(owner), owner.configuration.model.name
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder("all-tiles"))
-        rows = _rows_of_index(owner, files, stack)
+        rows = _rows_of_index(owner, files, folder, stack)
         if rows is None:
-            batches = _dataset_batches(owner) if isinstance(owner, Dataset) else _collection_batches(owner)
-            rows = _write(folder, files, batches)
+            rows = _write(folder, files, _batches_with_vectors(owner))
         tiles = AllTiles(owner, files, model, rows, folder)
         if check_directions:
             refuse_without_direction(tiles)
         yield tiles
 
 
-def _rows_of_index(owner: Dataset | Collection, files: VectorFiles, stack: ExitStack) -> StoredRows | None:
+def _rows_of_index(
+    owner: Dataset | Collection, files: VectorFiles, folder: Path, stack: ExitStack
+) -> StoredRows | None:
     """Return the rows of the vector index, or None if there is no index that has exactly the tiles of a search."""
     try:
         index = open_segments(files)
     except IndexUnusableError:
         return None
     stack.callback(index.close)
-    if len(index.segments) != 1 or index.segments[0].live is not None:
-        return None
-    rows = index.segments[0].rows
-    if isinstance(owner, Collection):
-        ready = owner.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
-        if not pc.all(pc.is_in(rows.table["dataset_id"], ready)).as_py():
-            return None
-    return rows
+    first, *more = index.segments
+    if isinstance(owner, Dataset):
+        return None if more else first.rows
+    ready = _ready(owner)
+    if not more and first.live is None and pc.all(pc.is_in(first.rows.table["dataset_id"], ready)).as_py():
+        return first.rows
+    batches = _collection_batches(owner, _TABLE_SCHEMA.names)
+    return join_segments(index, ready, batches, _TABLE_SCHEMA, folder / _ROWS_FILE)
+
+
+def _ready(collection: Collection) -> pa.Array:
+    """Return the ids of the scenes that are ready."""
+    return collection.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
 
 
 def _dataset_batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
@@ -191,17 +203,25 @@ def _dataset_batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
         yield batch.append_column("dataset_id", pa.repeat(pa.scalar(dataset.id), len(batch)))
 
 
-def _collection_batches(collection: Collection) -> Iterator[pa.RecordBatch]:
-    ready = collection.catalogue.filter(states=[SceneState.READY]).table["id"].combine_chunks()
-    columns = [*_TABLE_SCHEMA.names, *vector_columns(collection.configuration.selection.vector_dtype)]
+def _collection_batches(collection: Collection, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Yield columns of the rows of all ready scenes, in the order of the table."""
+    ready = _ready(collection)
     assert collection.table is not None  # `open_table_files` has checked it.
     for batch in table_batches(collection.store, collection.layout, collection.table, columns):
         yield batch.filter(pc.is_in(batch.column("dataset_id"), ready))
 
 
+def _batches_with_vectors(owner: Dataset | Collection) -> Iterator[pa.RecordBatch]:
+    """Yield the rows and the vectors of all tiles of a search."""
+    if isinstance(owner, Dataset):
+        return _dataset_batches(owner)
+    vectors = vector_columns(owner.configuration.selection.vector_dtype)
+    return _collection_batches(owner, [*_TABLE_SCHEMA.names, *vectors])
+
+
 def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) -> StoredRows:
     """Write the rows and the vectors to two files, and map them."""
-    rows_path, vectors_path, count = folder / "rows.arrow", folder / "vectors.bin", 0
+    rows_path, vectors_path, count = folder / _ROWS_FILE, folder / "vectors.bin", 0
     schema = _TABLE_SCHEMA if files.of_collection else _SCHEMA
     with os_errors(str(folder)), arrow_file(rows_path, schema) as rows, vectors_path.open("wb") as vectors:
         for batch in batches:
@@ -217,7 +237,7 @@ def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) 
     if count == 0:
         raise DataError(f"{files.name} has no vector of a scene that is ready: {files.advice}")
     table = map_arrow_file(rows_path, schema, count, validate=False)
-    return StoredRows(table, StoredVectors(vectors_path, count, files.dimensions, "float32"))
+    return StoredRows(table, StoredVectors.of_file(vectors_path, count, files.dimensions, "float32"))
 
 
 def refuse_without_direction(tiles: AllTiles) -> None:

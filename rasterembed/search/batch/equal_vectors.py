@@ -71,4 +71,4 @@ def write_vectors(vectors: StoredVectors, numbers: NDArray[np.int64], path: Path
     with os_errors(str(path)), path.open("wb") as file:
         for start in range(0, len(numbers), BLOCK_ROWS):
             file.write(vectors.unit(numbers[start : start + BLOCK_ROWS]).data)
-    return StoredVectors(path, len(numbers), vectors.dimensions, "float32")
+    return StoredVectors.of_file(path, len(numbers), vectors.dimensions, "float32")

@@ -98,7 +98,7 @@ def _open_segment(files: VectorFiles, index: VectorIndex, segment: Segment) -> O
     if segment.vectors_file.bytes != wanted:
         raise IndexUnusableError(NoIndexReason.FOREIGN_CONTENT)
     with checked_file(files, segment.vectors_file) as (path, _):
-        vectors = StoredVectors(path, segment.rows, index.dimensions, segment.dtype)
+        vectors = StoredVectors.of_file(path, segment.rows, index.dimensions, segment.dtype)
     table = open_arrow_file(files, segment.rows_file, files.index_schema, segment.rows)
     live = _live_rows(table, segment)
     return OpenSegment(StoredRows(table, vectors), open_codes_of(files, index, segment), live)

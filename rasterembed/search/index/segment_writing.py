@@ -73,7 +73,7 @@ def write_segment(
             raise DataError(f"{files.name}: its files have {counts.total()} of {rows} rows: {files.advice}")
         if scenes is not None:
             _write_scenes(new("scenes"), scenes, counts)
-        codes = write_codes(StoredVectors(vectors_path, rows, files.dimensions, dtype), codes_path, parameters)
+        codes = write_codes(StoredVectors.of_file(vectors_path, rows, files.dimensions, dtype), codes_path, parameters)
     written = {kind: SegmentFile(name=name, bytes=file.size, sha256=file.sha256) for kind, (name, file) in made.items()}
     return Segment(
         rows=rows,

@@ -27,28 +27,64 @@ _LARGEST_SQUARE = 1e37
 """Squared lengths between these two numbers are exact enough in float32. Other lengths are computed in float64."""
 
 
-class StoredVectors:
-    """The stored vectors of a segment, mapped from a file. Several threads may use one object.
+class JoinedValues:
+    """The numbers of vectors in several mapped files, as if they were in one. They are read when they are asked for.
 
     Args:
-        path: the vectors file. Its size must be that of `rows` vectors.
-        rows: number of vectors, at least 1.
-        dimensions: length of a vector.
-        dtype: type of the stored numbers.
+        parts: the numbers of each file, shape (rows of the file, dimensions). All have the same dtype.
+        part: for each row, the number of its file, shape (rows,).
+        row: for each row, its row number in the file, shape (rows,).
     """
 
-    def __init__(self, path: Path, rows: int, dimensions: int, dtype: VectorDtype) -> None:
-        self.rows = rows
+    def __init__(self, parts: Sequence[NDArray[np.generic]], part: NDArray[np.uint8], row: NDArray[np.int64]) -> None:
+        self._parts, self._part, self._row = parts, part, row
+        self.shape = len(row), parts[0].shape[1]
+        """Number of rows and of dimensions."""
+        self.dtype = parts[0].dtype
+        """Type of the numbers."""
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.generic]:
+        """Return some rows in a new array, shape (n, dimensions)."""
+        part, row = self._part[rows], self._row[rows]
+        found = np.empty((len(row), self.shape[1]), self.dtype)
+        for number, values in enumerate(self._parts):
+            here = np.flatnonzero(part == number)
+            if len(here):
+                found[here] = values[row[here]]
+        return found
+
+
+class StoredVectors:
+    """The stored vectors of a segment, or of several. Several threads may use one object.
+
+    Args:
+        values: the stored numbers, shape (rows, dimensions), with at least one row.
+    """
+
+    def __init__(self, values: NDArray[np.generic] | JoinedValues) -> None:
+        self.values = values
+        """The stored numbers, shape (rows, dimensions). Ask for slices or for row numbers: a slice of one file is
+        mapped, and everything else is copied. int8 vectors lack their scales, which do not change a cosine."""
+        self.rows: int = values.shape[0]
         """Number of vectors."""
-        self.dimensions = dimensions
+        self.dimensions: int = values.shape[1]
         """Length of a vector."""
-        self.dtype: VectorDtype = dtype
-        """Type of the stored numbers."""
-        self.values: NDArray[np.generic] = np.memmap(
-            path, np.dtype(dtype).newbyteorder("<"), "r", 0, (rows, dimensions)
-        )
-        """The stored numbers, shape (rows, dimensions), mapped read-only. int8 vectors lack their scales, which do not
-        change a cosine."""
+
+    @classmethod
+    def of_file(cls, path: Path, rows: int, dimensions: int, dtype: VectorDtype) -> StoredVectors:
+        """Map a vectors file, read-only.
+
+        Args:
+            path: the vectors file. Its size must be that of `rows` vectors.
+            rows: number of vectors, at least 1.
+            dimensions: length of a vector.
+            dtype: type of the stored numbers.
+        """
+        return cls(np.memmap(path, np.dtype(dtype).newbyteorder("<"), "r", 0, (rows, dimensions)))
 
     def unit(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some vectors, scaled to length 1. A zero vector stays zero.

@@ -39,7 +39,7 @@ def find(dataset: Dataset, values: NDArray[np.float32], k: int) -> tuple[Neighbo
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         values.tofile(folder / "vectors.bin")
-        stored = StoredVectors(folder / "vectors.bin", *values.shape, "float32")
+        stored = StoredVectors.of_file(folder / "vectors.bin", *values.shape, "float32")
         ids = [f"t{number * 7919 % 1000:03d}" for number in range(len(values))]
         table = pa.table({"tile_id": ids})
         tiles = AllTiles(dataset, VectorFiles.of_dataset(dataset), "demo", StoredRows(table, stored), folder)
