@@ -17,6 +17,7 @@ import docstring_parser
 from cyclopts import App, ArgumentCollection, Group, Parameter, Token
 from pydantic import BaseModel
 
+from rasterembed.commands.wrong_options import name_marked_options, option_names
 from rasterembed.escape import cut
 
 POSITIONAL = Parameter()
@@ -37,8 +38,19 @@ class OptionsApp(App):
     def assemble_argument_collection(
         self, *, default_parameter: Parameter | None = None, parse_docstring: bool = False
     ) -> ArgumentCollection:
-        """Collect the options without reading docstrings."""
-        return super().assemble_argument_collection(default_parameter=default_parameter)
+        """Collect the options without reading docstrings.
+
+        Help texts name options as a person types them, and show no empty tuple as a default.
+        """
+        arguments = super().assemble_argument_collection(default_parameter=default_parameter)
+        for argument in arguments:
+            text = argument.parameter.help
+            if text and "`" in text:
+                named = name_marked_options(text, option_names(arguments))
+                argument.parameter = Parameter.combine(argument.parameter, Parameter(help=named))
+            if argument.field_info.default == ():
+                argument.parameter = Parameter.combine(argument.parameter, Parameter(show_default=False))
+        return arguments
 
 
 _KEEPS_WORK = "keeps_work"
@@ -72,6 +84,8 @@ def command_app(
     command = _spread(function, call or function, helps)
     setattr(command, _KEEPS_WORK, keeps_work)
     app.default(command)
+    if app.help and "`" in app.help:
+        app.help = name_marked_options(app.help, option_names(app.assemble_argument_collection()))
     return app
 
 

@@ -13,6 +13,7 @@ from rasterembed.commands.stopping import INTERRUPTED, STAYS, stoppable
 from rasterembed.commands.wrong_options import (
     join_negative_lists,
     name_options,
+    name_options_of_result,
     running_command,
     usage_error,
 )
@@ -57,11 +58,12 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     keeps = keeps_work(function)
     try:
         with stoppable(keeps_work=keeps), running_command(app, arguments):
-            return function(*bound.args, **bound.kwargs)
+            result = function(*bound.args, **bound.kwargs)
     except RasterEmbedError as error:
         stop(name_options(str(error), app, arguments), error.exit_code)
     except KeyboardInterrupt:
         stop(f"interrupted{STAYS if keeps else ''}", INTERRUPTED)
+    return name_options_of_result(result, app, arguments)
 
 
 def stop(reason: str, status: int) -> NoReturn:

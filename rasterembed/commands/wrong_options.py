@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -15,10 +15,12 @@ from rasterembed.errors import UsageError, one_line
 from rasterembed.options_model import allowed_values
 
 _MARKED = re.compile(
-    r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[a-z0-9_.+ -]+))?`(?P<place> of the source store)?"
-    r"|^(?P<first>[a-z][a-z0-9_]*)(?=: )"
+    r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[a-z0-9_.+ -]+))?`(?P<place> of the source store)?",
 )
-"""The name of a parameter in an error: in backticks, with or without a value, or before a colon at the beginning."""
+"""The name of a parameter in backticks, with or without a value."""
+
+_FIRST = re.compile(r"[a-z][a-z0-9_]*(?=: )")
+"""The name of a parameter before a colon at the beginning of an error."""
 
 _running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
 """The command that is running, and its words."""
@@ -106,15 +108,29 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    from rasterembed.commands.command_store import VARIABLES  # Its imports would delay the help.
-
     options = _options(app, arguments)
+    first = _FIRST.match(text)
+    if first is not None and first[0] in options:
+        text = options[first[0]] + text[first.end() :]
+    return name_marked_options(text, options)
+
+
+def name_marked_options(text: str, options: Mapping[str, str]) -> str:
+    """Replace only the names that are in backticks. See `name_options`.
+
+    Args:
+        text: an error, a result or a help text.
+        options: options of the command, by the name of the parameter in Python.
+    """
 
     def option(match: re.Match[str]) -> str:
-        parameter, value = match["name"] or match["first"], match["value"]
+        parameter, value = match["name"], match["value"]
         name = options.get(parameter)
-        if name is None and match["place"] and parameter in VARIABLES and "source_store" not in options:
-            return f"the environment variable {VARIABLES[parameter]}"
+        if name is None and match["place"] and "source_store" not in options:
+            from rasterembed.commands.command_store import VARIABLES  # Its imports would delay the help.
+
+            if parameter in VARIABLES:
+                return f"the environment variable {VARIABLES[parameter]}"
         if name is None and value:  # An option of another command, such as `anchor=crs` of the command embed.
             name = f"--{parameter.replace('_', '-')}"
         if name is None:
@@ -122,6 +138,17 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
         return (f"{name} {value}" if value else name) + (match["place"] or "")
 
     return _MARKED.sub(option, text)
+
+
+def name_options_of_result(result: object, app: App, arguments: Sequence[str]) -> object:
+    """Return the result of a command with the options that a person types, if the result is a text.
+
+    Args:
+        result: the result of the command's function.
+        app: the command, or a group of commands.
+        arguments: the words after the command's name.
+    """
+    return name_marked_options(result, _options(app, arguments)) if isinstance(result, str) else result
 
 
 @contextmanager
@@ -153,7 +180,14 @@ def _options(app: App, arguments: Sequence[str]) -> dict[str, str]:
     command = app.parse_commands(arguments)[1][-1]
     if command.default_command is None:
         return {}
-    names: Iterable[str] = (
-        name for argument in command.assemble_argument_collection() for name in argument.names if name.startswith("--")
-    )
+    return option_names(command.assemble_argument_collection())
+
+
+def option_names(arguments: Iterable[Argument]) -> dict[str, str]:
+    """Return the options of a command by the name of the parameter in Python.
+
+    Args:
+        arguments: the arguments of the command.
+    """
+    names = (name for argument in arguments for name in argument.names if name.startswith("--"))
     return {name.removeprefix("--").replace("-", "_"): name for name in names}

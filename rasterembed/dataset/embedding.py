@@ -321,5 +321,5 @@ def _check_finite(plan: Plan, number: int, positions: NDArray[np.intp], vectors:
         name = plan.sharding.tiles(number).id(int(positions[np.flatnonzero(bad)[0]]))
         raise DataError(
             f"tile {name}: the vector that {plan.model.name} computes in {plan.model.dtype} is not finite in "
-            f"{plan.selection.vector_dtype}: use dtype float32 or bfloat16, or vector_dtype float32"
+            f"{plan.selection.vector_dtype}: use `dtype=float32`, `dtype=bfloat16` or `vector_dtype=float32`"
         )

@@ -175,7 +175,7 @@ def resolve_model(choice: Dinov3, tile_size: int, token: str | None = None) -> R
     if side % checkpoint.token_side:
         raise UsageError(
             f"the model's input is {side} px a side, but {choice.model} takes multiples of "
-            f"{checkpoint.token_side} px: change the tile size or set input_size"
+            f"{checkpoint.token_side} px: change the tile size (`size`) or set `input_size`"
         )
     normalisation = checkpoint.normalisation.replaced(choice.mean, choice.std)
     dimensions = checkpoint.hidden_size * (2 if choice.pooling == "cls+mean" else 1)

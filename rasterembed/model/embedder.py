@@ -267,7 +267,8 @@ class Embedder:
         if self._slice == 1:
             raise DataError(
                 f"model {self.model.name!r} needs more memory than {self._device} has free for one tile of "
-                f"{self.model.input_size} px: take a smaller input_size or model, or stop other programs on the device"
+                f"{self.model.input_size} px: take a smaller `input_size` or `model`, or stop other programs "
+                "on the device"
             ) from error
         self._slice //= 2
         if self._device.type == "cuda":

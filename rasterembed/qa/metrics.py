@@ -109,7 +109,7 @@ class Metric(BaseModel):
         """Return one line with value and threshold. Use it only for a breached metric."""
         relation = "more than" if self.bound is Bound.MAX else "less than"
         # The name of a threshold's field is the metric's name with `max_` or `min_` before it.
-        threshold = f"{self.bound.value}_{self.name} {format_number(self.threshold)}"
+        threshold = f"`{self.bound.value}_{self.name}={format_number(self.threshold).replace(',', '')}`"
         more = ", ..." if len(self.examples) > 3 else ""
         examples = f" ({', '.join(self.examples[:3])}{more})" if self.examples else ""
         return f"{self.name} is {format_number(self.value)}, {relation} {threshold}{examples}"

@@ -26,7 +26,7 @@ class VectorIndexOptions(OptionsModel):
 
     index: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Build a vector index; auto: if there are at least index_min_rows rows. With never, an existing "
+        description="Build a vector index; auto: if there are at least `index_min_rows` rows. With never, an existing "
         "index is removed.",
     )
     index_min_rows: int = Field(
@@ -64,6 +64,6 @@ class TableIndexOptions(VectorIndexOptions):
 
     index: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Build a vector index of the table; auto: if it has at least index_min_rows rows. With never, an "
+        description="Build a vector index of the table; auto: if it has at least `index_min_rows` rows. With never, an "
         "existing index is removed.",
     )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import rasterio
+from cyclopts import App
 from rasterio.transform import Affine
 
 from rasterembed.commands.command_app import command_app
 from rasterembed.commands.main import app
 from rasterembed.commands.run import run
-from rasterembed.commands.wrong_options import in_command_words, running_command
+from rasterembed.commands.wrong_options import in_command_words, option_names, running_command
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -40,12 +43,35 @@ def test_an_option_of_another_command_is_an_option_too(capsys: pytest.CaptureFix
 
 
 def test_the_help_names_no_parameter_as_python_does(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["embed", "--help"], ["collection", "embed", "--help"]):
+    for words, command in commands(app):
         with pytest.raises(SystemExit):
-            run(app, words)
+            run(app, [*words, "--help"])
         text = capsys.readouterr().out
-        assert "--origin" in text
+        options = option_names(command.assemble_argument_collection())
+        written = {name for name in re.findall(r"[a-z]+(?:_[a-z]+)+", text) if name in options}
+        assert written == set(), words
         assert "anchor=crs" not in text
+        assert "default: ()" not in text
+
+
+def commands(group: App, *words: str) -> Iterator[tuple[tuple[str, ...], App]]:
+    """Yield the words of every command of a group, and the command."""
+    for name in group:
+        if name.startswith("-"):
+            continue
+        if group[name].default_command is not None:
+            yield (*words, name), group[name]
+        yield from commands(group[name], *words, name)
+
+
+def test_a_result_names_options() -> None:
+    def flow(min_rows: int = 1) -> str:
+        """Search."""
+        return f"collection: `min_rows={min_rows}` and `anchor=crs`, but neither `tile_id` nor min_rows"
+
+    assert run(command_app("flow", flow), ["--min-rows", "3"]) == (
+        "collection: --min-rows 3 and --anchor crs, but neither `tile_id` nor min_rows"
+    )
 
 
 def test_the_reason_of_a_scene_names_options(folder: Path, tiny_vit: Path, capsys: pytest.CaptureFixture[str]) -> None:

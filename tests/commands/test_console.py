@@ -242,7 +242,7 @@ def test_qa_sets_the_state_by_its_verdict(
         _here(folder, monkeypatch, "qa", "made", "--max-mean-cosine", "-0.9")
     errors = capfd.readouterr().err
     assert breached.value.code == 1
-    assert "more than max_mean_cosine -0.9" in errors
+    assert "more than --max-mean-cosine -0.9" in errors
     assert "Traceback" not in errors
     assert json.loads(manifest.read_bytes())["state"] == "failed_qa"
     passed = _rasterembed(folder, "qa", "made")

@@ -143,7 +143,7 @@ def test_a_breach_fails_the_run_after_the_report_and_a_later_pass_computes_nothi
     parameters: dict[str, Any] = {"raster": str(scene), "root": str(tmp_path), "dataset_id": "gate"}
     state = _run(**parameters, qa=QaThresholds(max_mean_cosine=-0.5))
     assert state.is_failed()
-    with pytest.raises(DataError, match=r"mean_cosine is 0\.\d+, more than max_mean_cosine -0\.5"):
+    with pytest.raises(DataError, match=r"mean_cosine is 0\.\d+, more than `max_mean_cosine=-0\.5`"):
         state.result()
     manifest = tmp_path / "datasets/gate/manifest.json"
     assert json.loads(manifest.read_bytes())["state"] == "failed_qa"

@@ -93,7 +93,7 @@ def test_a_breach_fails_the_flow_after_the_report_is_written(
     assert "tiles_missing" in output.out
     assert "BREACHED" in output.out
     (error,) = [line for line in output.err.splitlines() if line.startswith("error: ")]
-    assert "tiles_missing is 64, more than max_tiles_missing 0" in error
+    assert "tiles_missing is 64, more than --max-tiles-missing 0" in error
     assert "coverage" not in error
     assert _manifest(store).state == "failed_qa"
     written = json.loads(store.read(f"qa/{ID}/report.json") or b"")

@@ -304,7 +304,7 @@ def test_a_scene_that_fails_its_quality_checks_is_recorded_and_not_tried_again(
     (row,) = result.collection.catalogue.rows()
     assert (row.state, row.qa, row.rows) == ("failed_qa", "failed", 4)
     norms = np.linalg.norm(Dataset.open(store, row.id, ALL_STATES).vectors(), axis=1)
-    assert row.reason == f"norm_ratio is {norms.max() / norms.min():.4g}, more than max_norm_ratio 1"
+    assert row.reason == f"norm_ratio is {norms.max() / norms.min():.4g}, more than `max_norm_ratio=1`"
     assert list(result.collection.vectors()) == []
     assert run(store, scenes, options)[1] == {}
     assert [replace(each, listing=row.listing) for each in rebuild_collection(store, NAME).catalogue.rows()] == [row]

@@ -185,7 +185,7 @@ def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
 ) -> None:
     strict = options.model_copy(update={"qa": TOO_STRICT})
     steps = Recorded()
-    with pytest.raises(QaError, match=r"mean_cosine is [\d.]+, more than max_mean_cosine -1"):
+    with pytest.raises(QaError, match=r"mean_cosine is [\d.]+, more than `max_mean_cosine=-1`"):
         embed_raster(store, raster, strict, steps=steps)
     assert steps.names[-2:] == ["check_quality", "on_end"]
     assert Dataset.open(store, DATASET, states=("failed_qa",)).manifest.rows > 0

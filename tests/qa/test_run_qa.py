@@ -249,7 +249,7 @@ def test_a_shard_removed_is_found(store: ObjectStore) -> None:
     missing = _metric(report, "tiles_missing")
     assert (missing.value, list(missing.examples)) == (64, lost[:10])
     assert _metric(report, "coverage").value == pytest.approx(0.75, abs=0.05)
-    with pytest.raises(QaError, match=r"tiles_missing is 64, more than max_tiles_missing 0 \(r0000"):
+    with pytest.raises(QaError, match=r"tiles_missing is 64, more than `max_tiles_missing=0` \(r0000"):
         report.check()
 
 

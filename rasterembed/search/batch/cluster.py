@@ -84,9 +84,9 @@ def write_classes(
         >>> print(write_classes(dataset, "classes.parquet", 8))  # doctest: +SKIP
     """
     if not 2 <= classes <= MAX_CLASSES:
-        raise UsageError(f"classes is {classes}: ask for 2 to {MAX_CLASSES} classes")
+        raise UsageError(f"`classes` is {classes}: ask for 2 to {MAX_CLASSES} classes")
     if seed < 0:
-        raise UsageError(f"seed is {seed}: give 0 or more")
+        raise UsageError(f"`seed` is {seed}: give 0 or more")
     files = find_result_files(owner, out, picture)
     with open_all_tiles(owner) as tiles:
         if classes > tiles.count:

@@ -93,7 +93,7 @@ def write_deduplicated(
         >>> print(write_deduplicated(dataset, "groups.parquet", threshold=0.02))  # doctest: +SKIP
     """
     if not 0.0 <= threshold < 1.0:
-        raise UsageError(f"threshold is {threshold:g}: give a cosine distance from 0 to below 1")
+        raise UsageError(f"`threshold` is {threshold:g}: give a cosine distance from 0 to below 1")
     files = find_result_files(owner, out, picture)
     with open_all_tiles(owner) as tiles:
         groups = find_groups(tiles, threshold)

@@ -85,18 +85,18 @@ def write_diverse_tiles(
         >>> print(write_diverse_tiles(dataset, "sample.geojson", 20, min_valid_fraction=0.9))  # doctest: +SKIP
     """
     if not 1 <= count <= MAX_SAMPLE:
-        raise UsageError(f"count is {count}: ask for 1 to {MAX_SAMPLE} tiles")
+        raise UsageError(f"`count` is {count}: ask for 1 to {MAX_SAMPLE} tiles")
     if not 0.0 <= min_valid_fraction <= 1.0:
-        raise UsageError(f"min_valid_fraction is {min_valid_fraction:g}: give a share from 0 to 1")
+        raise UsageError(f"`min_valid_fraction` is {min_valid_fraction:g}: give a share from 0 to 1")
     if seed is not None and seed < 0:
-        raise UsageError(f"seed is {seed}: give 0 or more")
+        raise UsageError(f"`seed` is {seed}: give 0 or more")
     files = find_result_files(owner, out, picture, ANSWER_ENDINGS)
     with open_all_tiles(owner) as tiles:
         allowed = tiles.valid_fraction >= np.float32(min_valid_fraction)
         if not allowed.any():
             raise UsageError(
-                f"min_valid_fraction is {min_valid_fraction:g}, and no tile of {tiles.files.name} has such a share of "
-                "valid pixels: give a smaller share"
+                f"`min_valid_fraction` is {min_valid_fraction:g}, and no tile of {tiles.files.name} has such a share "
+                "of valid pixels: give a smaller share"
             )
         chosen = choose_diverse(tiles, count, allowed, seed)
         answer = _answer(tiles, chosen, count)

@@ -92,7 +92,7 @@ def write_neighbours(
         >>> print(write_neighbours(dataset, "neighbours.parquet", k=5))  # doctest: +SKIP
     """
     if not 1 <= k <= MAX_NEIGHBOURS:
-        raise UsageError(f"k is {k}: ask for 1 to {MAX_NEIGHBOURS} neighbours")
+        raise UsageError(f"`k` is {k}: ask for 1 to {MAX_NEIGHBOURS} neighbours")
     files = find_result_files(owner, out, picture)
     with open_all_tiles(owner) as tiles:
         table = find_neighbours(tiles, k)
