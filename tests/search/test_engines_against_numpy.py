@@ -222,6 +222,49 @@ def ask_any(world: World, engine: str, data: st.DataObject) -> None:
     check(answer, tiles, tiles.vector[number], k, keep, engine)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("names", [("alpha",), NAMES])
+def test_no_tile_passes_the_filters(engine: str, names: tuple[str, ...], worlds: dict[str, World]) -> None:
+    world, tiles = worlds[engine], worlds[engine].tiles
+    no_class = {"class_file": str(world.folder / "classes.parquet"), "classes": ("9",)}
+    for values in (
+        {"bbox": (-10.0, -10.0, -9.0, -9.0)},
+        {"scenes": ("nowhere",)},
+        {"since": "2030-01-01"},
+        {"max_cloud_cover": 20.0, "scenes": ("alpha", "gamma", "delta")},
+        no_class,
+        no_class | {"min_valid_fraction": 0.5},
+    ):
+        for k in (1, 10_000):
+            answer = world.searcher(*names).ask_vector(tiles.vector[5], Where(**values), k)
+            check(answer, tiles, tiles.vector[5], k, np.zeros(len(tiles), bool), engine)
+            assert f"0 of {k} tiles found: no other tile matches" in answer.notes()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_only_tile_in_an_area_was_skipped(engine: str, worlds: dict[str, World]) -> None:
+    world, tiles = worlds[engine], worlds[engine].tiles
+    # Tile 0 of alpha is skipped. A box around its middle touches no other tile of alpha.
+    west, _, _, north = shapely.total_bounds(tiles.footprint[tiles.dataset == "alpha"])
+    box = shapely.box(west + 0.0005, north - 0.0005, west + 0.0008, north - 0.0003)
+    keep = shapely.intersects(tiles.footprint, box) & (tiles.dataset == "alpha")
+    assert not keep.any()
+    for _ in range(2):
+        answer = world.searcher("alpha").ask_vector(tiles.vector[5], Where(bbox=box.bounds), 3)
+        check(answer, tiles, tiles.vector[5], 3, keep, engine)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("names", [("delta",), NAMES])
+def test_more_tiles_are_asked_for_than_there_are(engine: str, names: tuple[str, ...], worlds: dict[str, World]) -> None:
+    tiles = worlds[engine].tiles
+    keep = np.isin(tiles.dataset, names)
+    for k in (int(keep.sum()), int(keep.sum()) + 1, 10_000):
+        answer = worlds[engine].searcher(*names).ask_vector(tiles.vector[5], k=k)
+        check(answer, tiles, tiles.vector[5], k, keep, engine)
+        assert len(answer.hits) == keep.sum()
+
+
 FAST = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 DEEP = settings(FAST, max_examples=300)
 
