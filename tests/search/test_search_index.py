@@ -32,7 +32,9 @@ from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store import duck
+from rasterembed.store import checked_files, duck
+from rasterembed.store.checked_files import is_own_file, note_own_file
+from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.object_store import ObjectStore
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
@@ -318,7 +320,9 @@ def test_a_bad_index_is_passed_over_and_then_rebuilt(indexed: Indexed, how: str)
 def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
     junk = b"not a database" * 400
     (indexed.folder / indexed.info.name).write_bytes(junk)
-    rewrite(indexed, *FILE, bytes=len(junk), sha256=hashlib.sha256(junk).hexdigest())
+    sha256 = hashlib.sha256(junk).hexdigest()
+    rewrite(indexed, *FILE, bytes=len(junk), sha256=sha256)
+    note_own_file(sha256)
     engine, why, tiles = indexed.search()
     assert engine == "scan"
     assert why.startswith("the index is broken: ")
@@ -326,8 +330,12 @@ def test_a_file_that_is_no_database_is_passed_over(indexed: Indexed) -> None:
     assert len(tiles) == 10
 
 
-def plant(indexed: Indexed, *statements: str, copy: bool = True) -> None:
-    """Replace the index's database, as anybody may who can write to the bucket: with a matching digest."""
+def plant(indexed: Indexed, *statements: str, copy: bool = True) -> str:
+    """Replace the index's database, as anybody may who can write to the bucket: with a matching digest.
+
+    Returns:
+        The digest.
+    """
     file = indexed.folder / indexed.info.name
     kept = file.rename(indexed.folder.parent / "kept.duckdb")
     con = duckdb.connect()
@@ -346,7 +354,9 @@ def plant(indexed: Indexed, *statements: str, copy: bool = True) -> None:
     con.close()
     kept.unlink()
     data = file.read_bytes()
-    rewrite(indexed, *FILE, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+    sha256 = hashlib.sha256(data).hexdigest()
+    rewrite(indexed, *FILE, bytes=len(data), sha256=sha256)
+    return sha256
 
 
 VIEW = """
@@ -385,9 +395,66 @@ def test_a_planted_database_is_not_read(indexed: Indexed, tmp_path: Path, how: s
     statements = [text.replace("SECRET", str(secret)) for text in PLANTED[how]]
     if how == "default":
         statements = ["CREATE TABLE vectors AS SELECT * FROM old.vectors", *statements, PLANTED["generated column"][-1]]
-    plant(indexed, *statements, copy=copy)
+    sha256 = plant(indexed, *statements, copy=copy)
+    assert indexed.search() == ("scan", NOT_OWN, good[2])
+    note_own_file(sha256)  # Even if it were trusted, it would not be read.
     why = "the index is broken: a file of it holds something that no build writes"
     assert indexed.search() == ("scan", why, good[2])
+
+
+NOT_OWN = "the index is a database that you did not build on this machine, so it is not opened"
+
+
+def forget_own_files(_: Path) -> None:
+    """Forget the databases that this user built, as if the search ran on another machine."""
+    shutil.rmtree(cache_folder() / "own-files")
+
+
+def let_others_write_the_notes(_: Path) -> None:
+    (cache_folder() / "own-files").chmod(0o777)
+
+
+def corrupt_a_block(file: Path) -> None:
+    """Set the middle of the database to zeros. DuckDB's own checksums do not fit any more."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 4096] = bytes(4096)
+    file.write_bytes(data)
+
+
+@pytest.mark.parametrize("change", [forget_own_files, let_others_write_the_notes, corrupt_a_block])
+def test_a_database_of_somebody_else_is_never_opened(
+    indexed: Indexed, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    note_own_file(indexed.info.sha256)
+    good = indexed.search()
+    assert good[0] == "vss"
+    file = indexed.folder / indexed.info.name
+    change(file)
+    rewrite(indexed, *FILE, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    opened: list[Path] = []
+    monkeypatch.setattr(vss, "open_database", lambda path, *_: opened.append(path))
+    engines: tuple[EngineChoice, ...] = ("auto", "vss")
+    for engine in engines:
+        with Searcher(indexed.dataset.store, ["made"], engine=engine) as searcher:
+            answer = searcher.ask(QUERY, k=10)
+        assert answer.engines[0].no_index is NoIndexReason.NOT_OWN
+        assert [hit.tile_id for hit in answer.hits] == good[2]
+        assert f"made: answered by the exact scan ({NOT_OWN})" in answer.notes()
+    # A run with the same options takes the description for true, and leaves the database as it is.
+    assert build(indexed.dataset, ALWAYS)[1] == "the index is current"
+    assert opened == []
+
+
+def test_only_the_newest_own_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(checked_files, "_MOST_OWN_FILES", 3)
+    digests = [hashlib.sha256(bytes([number])).hexdigest() for number in range(5)]
+    for number, digest in enumerate(digests):
+        note_own_file(digest)
+        os.utime(cache_folder() / "own-files" / digest, (number, number))
+    assert [is_own_file(digest) for digest in digests] == [False, False, True, True, True]
+    assert not is_own_file("0" * 64)
 
 
 def test_a_connection_to_an_index_opens_no_other_file(indexed: Indexed, tmp_path: Path) -> None:

@@ -181,6 +181,8 @@ class NoIndexReason(StrEnum):
     """A file of the index is missing, or its size or sha256 is wrong."""
     FOREIGN_CONTENT = "foreign_content"
     """A file of the index holds something that no build writes, such as a view. The file is not used."""
+    NOT_OWN = "not_own"
+    """This user has not built the database of the engine `vss` on this machine, so the database is not opened."""
     NOT_USED = "not_used"
     """DuckDB opens the database, but does not use the index in it."""
     FAILED = "failed"
@@ -216,6 +218,8 @@ class NoIndexReason(StrEnum):
                 return "the index is broken: a file of it is missing, cut off or damaged"
             case NoIndexReason.FOREIGN_CONTENT:
                 return "the index is broken: a file of it holds something that no build writes"
+            case NoIndexReason.NOT_OWN:
+                return "the index is a database that you did not build on this machine, so it is not opened"
             case NoIndexReason.NOT_USED:
                 return "the index is broken: DuckDB does not use it"
             case NoIndexReason.FAILED:

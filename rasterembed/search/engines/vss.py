@@ -24,6 +24,7 @@ from rasterembed.search.index.local_files import checked_file, forget_old_downlo
 from rasterembed.search.rerank import cosine_distances, in_order
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
+from rasterembed.store.checked_files import is_own_file
 
 MAX_FETCH = 4096
 """Largest number of rows in a query to the index. For more rows, the exact scan is as fast."""
@@ -40,7 +41,8 @@ class VssEngine:
         ef_search: number of candidates in a search. None means the default of the index.
 
     Raises:
-        IndexUnusableError: if the index is missing, stale or damaged, or if `vss` cannot be loaded.
+        IndexUnusableError: if the index is missing, stale or damaged, if this user has not built it on this machine, or
+            if `vss` cannot be loaded.
     """
 
     name: EngineName = "vss"
@@ -59,6 +61,10 @@ class VssEngine:
             # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a
             # checksum error at a place where exceptions are forbidden. This ends the whole process.
             with checked_file(files, database.file) as (path, _):
+                # DuckDB trusts the content of a database. A file whose digest its maker wrote into the store could end
+                # the process, or do worse.
+                if not is_own_file(database.file.sha256):
+                    raise IndexUnusableError(NoIndexReason.NOT_OWN)
                 self._con = open_database(path, files, self.ef_search)
                 self._load_index(files.dimensions)
                 self.nbytes = database.file.bytes

@@ -17,7 +17,7 @@ from rasterembed.errors import DataError
 from rasterembed.search.engines.codes import CodesParameters
 from rasterembed.search.engines.engine import RECALL_AT, CodesName, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
-from rasterembed.search.index.description import Segment, VectorIndex, read_any_index
+from rasterembed.search.index.description import Segment, VectorIndex, read_any_index, read_index
 from rasterembed.search.index.growth import Growth, RebuildReason, plan_growth, scenes_of
 from rasterembed.search.index.hnsw_building import write_hnsw
 from rasterembed.search.index.local_files import DEAD_AFTER_S, note_built
@@ -267,23 +267,40 @@ def _description(
     )
 
 
+def _stored_hnsw(files: VectorFiles) -> VectorIndex:
+    """Return the description of the stored database of the engine `vss`, after a check of the database.
+
+    A database that another user or machine built is not opened. Its size and its digest are checked.
+
+    Raises:
+        IndexUnusableError: if there is no such database, or if it is stale or damaged.
+    """
+    try:
+        engine = VssEngine(files)
+    except IndexUnusableError as error:
+        if error.reason is NoIndexReason.NOT_OWN:
+            return read_index(files)
+        raise
+    engine.close()
+    return engine.index
+
+
 def _build_hnsw(
     files: VectorFiles, options: VectorIndexOptions, old: VectorIndex | None, why_build: str
 ) -> BuildResult:
     """Build the database of the engine `vss`, unless the stored one is up to date."""
     try:
-        engine = VssEngine(files)
+        index = _stored_hnsw(files)
     except IndexUnusableError as error:
         why_build = why_build or (
             f"it was built for the engine {error.detail}" if error.reason is NoIndexReason.OTHER_ENGINE else str(error)
         )
     else:
-        engine.close()
-        database = engine.index.database
+        database = index.database
         wanted = (options.index_m, options.index_ef_construction, options.index_ef_search)
         if database is not None and (database.m, database.ef_construction, database.ef_search) == wanted:
             _remove_dead_files(files)
-            return BuildResult(BuildOutcome.CURRENT, engine.index)
+            return BuildResult(BuildOutcome.CURRENT, index)
         why_build = "it was built with other parameters"
     started = time.monotonic()
     try:

@@ -18,6 +18,7 @@ from rasterembed.search.index.stored_rows import unit_vectors
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
+from rasterembed.store.checked_files import note_own_file
 from rasterembed.store.layout import new_index_file_name
 from rasterembed.store.local_file import local_file
 
@@ -30,6 +31,8 @@ _SAME_DISTANCE = 1e-6
 
 def write_hnsw(files: VectorFiles, options: VectorIndexOptions) -> tuple[HnswDatabase, float, int]:
     """Write a database with an HNSW index into the folder of the index, and measure its recall.
+
+    Searches of this user on this machine can then open the database.
 
     Args:
         files: the files with the vectors.
@@ -53,6 +56,7 @@ def write_hnsw(files: VectorFiles, options: VectorIndexOptions) -> tuple[HnswDat
             recall, sample = measure_recall(con, files)
         finally:
             con.close()
+    note_own_file(file.sha256)
     database = HnswDatabase(
         file=SegmentFile(name=name, bytes=file.size, sha256=file.sha256),
         m=options.index_m,
