@@ -226,14 +226,15 @@ def ask_any(world: World, engine: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize("names", [("alpha",), NAMES])
 def test_no_tile_passes_the_filters(engine: str, names: tuple[str, ...], worlds: dict[str, World]) -> None:
     world, tiles = worlds[engine], worlds[engine].tiles
-    no_class = {"class_file": str(world.folder / "classes.parquet"), "classes": ("9",)}
+    of_class = {"class_file": str(world.folder / "classes.parquet"), "classes": ("1",)}
+    elsewhere = {"bbox": (-10.0, -10.0, -9.0, -9.0)}
     for values in (
-        {"bbox": (-10.0, -10.0, -9.0, -9.0)},
+        elsewhere,
         {"scenes": ("nowhere",)},
         {"since": "2030-01-01"},
         {"max_cloud_cover": 20.0, "scenes": ("alpha", "gamma", "delta")},
-        no_class,
-        no_class | {"min_valid_fraction": 0.5},
+        of_class | {"scenes": ("nowhere",)},
+        of_class | elsewhere | {"min_valid_fraction": 0.5},
     ):
         for k in (1, 10_000):
             answer = world.searcher(*names).ask_vector(tiles.vector[5], Where(**values), k)
