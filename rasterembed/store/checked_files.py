@@ -60,7 +60,7 @@ def is_own_file(sha256: str) -> bool:
     """
     folder = _own_files()
     try:
-        return _is_private(folder) and (folder / sha256).is_file()
+        return is_private(folder) and (folder / sha256).is_file()
     except OSError:
         return False
 

@@ -187,6 +187,8 @@ def indexed(pristine: Indexed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(hnsw_building, "RECALL_SAMPLE", 5)
     root = tmp_path / "st'ore"
     shutil.copytree(pristine.dataset.store.root, root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    note_own_file(pristine.info.sha256)
     return Indexed(Dataset.open(ObjectStore(root=str(root)), "made"), pristine.index)
 
 
@@ -424,10 +426,8 @@ def corrupt_a_block(file: Path) -> None:
 
 @pytest.mark.parametrize("change", [forget_own_files, let_others_write_the_notes, corrupt_a_block])
 def test_a_database_of_somebody_else_is_never_opened(
-    indexed: Indexed, change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    indexed: Indexed, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    note_own_file(indexed.info.sha256)
     good = indexed.search()
     assert good[0] == "vss"
     file = indexed.folder / indexed.info.name
