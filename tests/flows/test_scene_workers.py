@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from rasterembed.scene_batches import Batch, clear_batches, deal_to_workers, rea
 from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import PROJECT, Runs, deploy, wait_until, worker
+from tests.support.deployed import ONE_THREAD, PROJECT, Runs, wait_until
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import write_scene
 
@@ -36,9 +35,6 @@ pytestmark = pytest.mark.timeout(900)
 
 NAME = "survey"
 LAYOUT = CollectionLayout(NAME)
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""The same sums in the same order in every process."""
-
 SCENES = 60
 
 
@@ -75,14 +71,6 @@ def test_a_batch_is_read_as_it_was_written_and_not_as_somebody_changed_it(tmp_pa
     with pytest.raises(DataError, match="the batch is missing"):
         read_batch(store, LAYOUT, replace(batch, lease=4))
     assert isinstance(batch, Batch)
-
-
-@pytest.fixture(scope="module")
-def deployed(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """Start a process worker, and deploy to its pool."""
-    deploy(prefect, "*/*-process")
-    with worker(prefect, "process", tmp_path_factory.mktemp("workers"), **ONE_THREAD):
-        yield prefect
 
 
 @pytest.fixture(scope="module")

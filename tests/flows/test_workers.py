@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -18,22 +17,18 @@ from hypothesis import strategies as st
 from rasterembed.store.object_store import ObjectStore
 from tasks.workers import shares
 from tests.support.deployed import (
+    ONE_THREAD,
     Runs,
     command_line,
-    deploy,
     manifest_of,
     present,
     vectors_of,
     wait_until,
-    worker,
     write_scene,
 )
 from tests.support.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.timeout(900)
-
-ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""The same sums in the same order in every process."""
 
 SHARDS = 24
 
@@ -49,15 +44,6 @@ def test_shares_are_contiguous_cover_the_missing_and_are_even(missing: set[int],
     assert not sizes or max(sizes) - min(sizes) <= 1
     assert all(a.stop <= b.start for a, b in pairwise(dealt))
     assert all(share.start in missing and share.stop - 1 in missing for share in dealt)
-
-
-@pytest.fixture(scope="module")
-def deployed(prefect: PrefectServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
-    """Start a process worker, and deploy to its pool."""
-    folder = tmp_path_factory.mktemp("workers")
-    deploy(prefect, "*/*-process")
-    with worker(prefect, "process", folder, **ONE_THREAD):
-        yield prefect
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,9 @@ from tests.support.servers import ServerProcess
 
 PROJECT = Path(__file__).parents[2]
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""Variables for processes that shall compute the same sums in the same order."""
+
 
 def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **variables: str) -> str:
     """Run the deploy script for some deployments, by default for all, and return its output."""
