@@ -192,13 +192,12 @@ def markdown(report: dict[str, Any]) -> str:
         [
             names[name],
             spread(found, 2),
-            spread(report["processor"][name], 2) if name in report["processor"] else "",
             f"{BUDGETS[name]:.1f}" if name in BUDGETS else "",
             ", ".join(f"{package} {ms:.0f} ms" for package, ms in list(report["slowest"].get(name, {}).items())[:4]),
         ]
         for name, found in report["runs"].items()
     ]
-    return where(report) + table(["start", "seconds", "processor seconds", "budget", "slowest imports"], rows)
+    return where(report) + table(["start", "seconds", "budget", "slowest imports"], rows)
 
 
 if __name__ == "__main__":
