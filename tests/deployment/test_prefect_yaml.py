@@ -325,7 +325,7 @@ def test_deployments_with_the_names_of_0_1_are_pointed_out(empty_server: Prefect
 
 @pytest.mark.slow
 def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: PrefectServer) -> None:
-    deploy(empty_server, "*/*-process")
+    deploy(empty_server, "raster-embeddings/embed-process")
     named = httpx.get(f"{empty_server.api_url}/deployments/name/raster-embeddings/embed-process", timeout=30).json()
     create = f"{empty_server.api_url}/deployments/{named['id']}/create_flow_run"
 

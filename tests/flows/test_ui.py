@@ -78,7 +78,8 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         moto.create_bucket(bucket)
     moto.client().upload_file(str(folder / "scene.tif"), "rasters", "scene.tif")
     with prefect_server() as server:
-        deploy(server, "*/*-process", RASTER_ROOT="s3://datasets", **moto.environment())
+        names = ("raster-embeddings/embed-process", "embed-collection/collection-process")
+        deploy(server, *names, RASTER_ROOT="s3://datasets", **moto.environment())
         with worker(server, "process", folder):
             runs = Runs(server)
             created = runs.create(
