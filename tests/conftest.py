@@ -171,8 +171,7 @@ def prefect() -> Iterator[PrefectServer]:
     """Run one Prefect server for the session. Processes that use it get its `environment()`."""
     from tests.support.prefect_server import prefect_server
 
-    with prefect_server() as server:
-        server.few_certificates = True
+    with prefect_server(few_certificates=True) as server:
         yield server
 
 

@@ -43,7 +43,10 @@ ENDED = "COMPLETED", "FAILED", "CRASHED", "CANCELLED"
 def server() -> Iterator[PrefectServer]:
     """Start a Prefect server for these tests."""
     sqlite = os.environ.get("BURST_DATABASE") == "sqlite"
-    with nullcontext() if sqlite else postgres() as database, prefect_server(database_url=database) as found:
+    with (
+        nullcontext() if sqlite else postgres() as database,
+        prefect_server(database_url=database, few_certificates=True) as found,
+    ):
         yield found
 
 

@@ -221,7 +221,7 @@ def test_a_gpu_container_asks_docker_for_gpus() -> None:
 @pytest.fixture(scope="module")
 def empty_server() -> Iterator[PrefectServer]:
     """Start a server that no other test fills."""
-    with prefect_server() as server:
+    with prefect_server(few_certificates=True) as server:
         yield server
 
 

@@ -18,7 +18,7 @@ def test_an_updated_collection_starts_the_overview(tiny_vit: Path, tmp_path: Pat
     for number in range(2):
         write_scene(tmp_path / "scenes" / f"{number}.tif", number)
     root = tmp_path / "store"
-    with prefect_server() as server:
+    with prefect_server(few_certificates=True) as server:
         deploy(server, "*/collection-process", "*/overview-process", RASTER_ROOT=str(tmp_path / "elsewhere"))
         runs = Runs(server)
 

@@ -77,7 +77,7 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     for bucket in ("rasters", "datasets"):
         moto.create_bucket(bucket)
     moto.client().upload_file(str(folder / "scene.tif"), "rasters", "scene.tif")
-    with prefect_server() as server:
+    with prefect_server(few_certificates=True) as server:
         names = ("raster-embeddings/embed-process", "embed-collection/collection-process")
         deploy(server, *names, RASTER_ROOT="s3://datasets", **moto.environment())
         with worker(server, "process", folder):

@@ -78,10 +78,19 @@ class PrefectServer:
 
 
 @contextmanager
-def prefect_server(host: str = "127.0.0.1", database_url: str | None = None) -> Iterator[PrefectServer]:
-    """Start a server, wait until it is healthy, and stop it afterwards."""
+def prefect_server(
+    host: str = "127.0.0.1", database_url: str | None = None, few_certificates: bool = False
+) -> Iterator[PrefectServer]:
+    """Start a server, wait until it is healthy, and stop it afterwards.
+
+    Args:
+        host: address that the server listens on.
+        database_url: see `PrefectServer`.
+        few_certificates: see `PrefectServer`. Containers and benchmarks need all certificates: a container cannot read
+            the file, and a benchmark measures what users have.
+    """
     with tempfile.TemporaryDirectory(prefix="prefect-") as folder:
-        server = PrefectServer(f"http://{host}:{free_port()}/api", Path(folder), database_url)
+        server = PrefectServer(f"http://{host}:{free_port()}/api", Path(folder), database_url, few_certificates)
         try:
             server.start()
             yield server
