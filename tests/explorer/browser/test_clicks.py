@@ -68,6 +68,33 @@ def test_a_click_is_one_request(shown: ExplorerPage, searcher: Searcher, tile: H
     assert shown.url_state["tile"] == [TILE]
 
 
+def test_the_map_is_not_drawn_before_the_click_is_answered(shown: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
+    shown.page.mouse.move(*shown.on_screen(*place_of(tile)))
+    shown.wait_until_drawn()
+    shown.page.wait_for_timeout(300)
+    shown.page.evaluate(
+        """() => {
+            window.drawn = 0;
+            const clear = WebGL2RenderingContext.prototype.clear;
+            WebGL2RenderingContext.prototype.clear = function (...bits) {
+                window.drawn += 1;
+                return clear.apply(this, bits);
+            };
+        }"""
+    )
+    held: list[Route] = []
+    shown.page.route("**/click", lambda route: held.append(route))
+    with shown.page.expect_request("**/click"):
+        shown.click_place(*place_of(tile))
+    # Longer than one frame, and shorter than the time after which empty cards are shown.
+    shown.page.wait_for_timeout(150)
+    assert shown.page.evaluate("window.drawn") == 0
+    (route,) = held
+    route.continue_()
+    shown.expect_hits(searcher.ask(Query(tile=TILE), k=K))
+    shown.page.wait_for_function("window.drawn > 0")
+
+
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
 def test_the_map_stays_where_it_is_when_the_strip_opens_and_closes(
     opened: OpenPage, searcher: Searcher, tile: Hit, is_phone: bool
@@ -114,6 +141,18 @@ def test_the_strip_never_hides_the_clicked_tile(shown: ExplorerPage, searcher: S
         shown.expect_hits(searcher.ask(Query(tile=TILE), k=K))
     assert shown.is_visible(*place_of(tile), margin=20)
     assert shown.on_screen(*place_of(tile))[0] == pytest.approx(x, abs=1)
+
+
+def test_a_drag_moves_the_map_with_the_pointer(shown: ExplorerPage, tile: Hit) -> None:
+    x, y = shown.on_screen(*place_of(tile))
+    with shown.moving():
+        shown.page.mouse.move(x, y)
+        shown.page.mouse.down()
+        shown.page.mouse.move(x + 120, y - 80, steps=6)
+        shown.page.mouse.up()
+    # The map begins to move with the second step of the pointer.
+    assert shown.on_screen(*place_of(tile)) == pytest.approx((x + 120, y - 80), abs=25)
+    expect(shown.hits).to_have_count(0)
 
 
 def test_a_newer_click_alone_is_answered(shown: ExplorerPage, searcher: Searcher, tile: Hit) -> None:

@@ -129,11 +129,13 @@ function Hits({shown}: {shown: Answer}) {
     const current = Math.min(active.value, hits.length - 1);
     const cards = (): Element[] => [...(list.current?.children ?? [])];
     const last = useRef(shown);
+    const isScrolled = useRef(false);
     useEffect(() => {
-        // A new list begins at its first tile by itself. To scroll it would compute the layout of the page once more.
+        // A new list begins at its first tile by itself.
         if (last.current === shown) return;
         last.current = shown;
-        list.current?.scrollTo({left: 0});
+        // To scroll a list computes the layout of the page once more, also if the list was not scrolled.
+        if (isScrolled.current) list.current?.scrollTo({left: 0});
         active.value = 0;
     }, [shown]);
     // A tile that the pointer finds on the map comes into view. A tile that the pointer finds here is in view already.
@@ -171,6 +173,9 @@ function Hits({shown}: {shown: Answer}) {
             class="strip-hits"
             aria-label="Tiles of the answer, the nearest first. The arrow keys go from tile to tile."
             onKeyDown={onKeyDown}
+            onScroll={({currentTarget}) => {
+                isScrolled.current = currentTarget.scrollLeft > 0;
+            }}
             onFocusCapture={(event) => {
                 const card = event.target instanceof Element ? event.target.closest('.hit') : null;
                 const place = card === null ? -1 : cards().indexOf(card);

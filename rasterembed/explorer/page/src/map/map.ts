@@ -107,6 +107,20 @@ function followPointer(map: MapLibreMap): void {
     });
 }
 
+/**
+ * Let a click draw nothing. MapLibre takes each press of the mouse for the begin of a pan, and draws the whole map when the
+ * button is released. Without a graphics card, this takes longer than the search for the neighbours.
+ */
+function panFromFirstMovement(map: MapLibreMap): void {
+    // MapLibre has no option for it. A browser test notices if a newer version has other names.
+    const {_mousePan: pan} = map.dragPan as unknown as {_mousePan: {_activateOnStart: boolean}};
+    pan._activateOnStart = false;
+    // A press still ends a movement of the map.
+    map.on('mousedown', () => {
+        if (map.isMoving()) map.stop();
+    });
+}
+
 /** Steps of the zoom, by the key. */
 const ZOOM_KEYS: Readonly<Record<string, number>> = {'+': 1, '=': 1, '-': -1};
 
@@ -160,6 +174,7 @@ export function mountMap(container: HTMLElement, notes: HTMLElement): () => void
     if (!start) showWorldOn(map);
     map.touchZoomRotate.disableRotation();
     map.keyboard.disableRotation();
+    panFromFirstMovement(map);
     const ends = [addNotes(map, notes), followMarks()];
     map.once('style.load', () => {
         addVectorLayers(map, mapColours());
