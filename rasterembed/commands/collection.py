@@ -99,7 +99,7 @@ def verify(collection: str, root: str | None = None) -> str:
     if damages:
         raise DataError(f"collection {collection!r}: {len(damages)} of {count} checks failed")
     failed = opened.catalogue.counts().get(SceneState.FAILED, 0)
-    more = f"; {failed} of them failed and have no vectors in the collection" if failed else ""
+    more = f"; {failed} of them failed, without vectors in the collection" if failed else ""
     return f"collection {collection!r}: all {count} checks passed, for {opened.catalogue.count} scenes{more}"
 
 

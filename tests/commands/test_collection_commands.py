@@ -179,7 +179,7 @@ def test_a_file_that_became_unreadable_keeps_its_dataset_and_leaves_the_collecti
     (line,) = (line for line in shown.splitlines() if f"{scenes}/b.tif" in line)
     assert line.endswith("has the vectors of an earlier run; the collection does not use them)")
     assert command("verify", "survey", "--root", root).endswith(
-        "for 3 scenes; 2 of them failed and have no vectors in the collection"
+        "for 3 scenes; 2 of them failed, without vectors in the collection"
     )
     printed = command("rebuild", "survey", "--root", root)
     assert printed == "collection 'survey' was rebuilt: scenes 3: 1 ready, 2 failed; 4 rows"
