@@ -348,7 +348,8 @@ class IndexedSearch:
                 # Other threads may still read the mapped files. They are released when no thread uses them.
                 with self._lock:
                     self.segments, self._no_index, self._detail = None, error.reason, error.detail
-        # One thread at a time uses the database of `vss`.
+        # One thread at a time uses the database of `vss`. With DuckDB 1.5.5, several threads end the process by a
+        # segmentation fault, also if each has its own cursor.
         with self._lock:
             if self.vss is not None:
                 try:
