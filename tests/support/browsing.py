@@ -20,8 +20,8 @@ PHONE = {"width": 390, "height": 844}
 _FLAGS = (
     "--no-sandbox",  # The sandbox does not start as root.
     "--enable-unsafe-swiftshader",  # WebGL without a graphics card.
-    # Without a graphics card, Chromium composes pages in software. If SwiftShader composed them, each frame would take 100
-    # to 200 ms.
+    # Without a graphics card, Chromium composes pages in software. If SwiftShader composed them, each frame would
+    # take 100 to 200 ms.
     "--disable-gpu-compositing",
     "--hide-scrollbars",
 )
