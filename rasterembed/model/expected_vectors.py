@@ -23,15 +23,14 @@ from torch import Tensor
 
 from rasterembed.model.checkpoints import Checkpoint
 from rasterembed.model.processor import processor_name
-from rasterembed.store.checked_files import is_private
-from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.local_cache import cache_folder, is_private
 from rasterembed.store.write_aside import new_file
 
 _FORM = 1
 """Version of a note. Increase it when the images of noise, or the content of a note, change."""
 
 _LARGEST_NOTE = 4 * 2**20
-"""Largest size of a note in bytes. That of the largest DINOv3 has 0.4 MB."""
+"""Largest size of a note in bytes. The note of the largest DINOv3 has 0.4 MB."""
 
 
 class ExpectedVectors:

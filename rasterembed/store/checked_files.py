@@ -1,7 +1,5 @@
 """Remember the digests of local files, so that the next process on this machine need not read them again.
 
-Remember also the digests of files that this user made, wherever these files are now.
-
 A note about a file is in the user's cache folder. It has the SHA-256 digest, the size and the times of the file, and
 the numbers that the file system gives to it. A file that was written or replaced later has other ones: every change
 sets the ctime to the present time, and a user cannot set it to another time. Notes are used only if no other user can
@@ -13,12 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.local_cache import cache_folder, is_private
 from rasterembed.store.write_aside import new_file
 
 _SAME_TICK_NS = 20_000_000
@@ -28,46 +25,6 @@ so a file that was just written could change again without a new time."""
 _SAME_SECOND_NS = 2 * 10**9
 """Smallest age in nanoseconds of a file that is noted, if its ctime is a whole second. Some file systems store times in
 whole seconds."""
-
-
-_MOST_OWN_FILES = 1000
-"""Number of files made by this user whose digests are remembered. The oldest ones are forgotten."""
-
-
-def note_own_file(sha256: str) -> None:
-    """Remember that this user made a file on this machine. Nothing is remembered if the cache folder cannot be written.
-
-    Args:
-        sha256: digest of the file in hexadecimal digits.
-    """
-    folder = _own_files()
-    with suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (folder / sha256).touch()
-        notes = sorted(folder.iterdir(), key=lambda note: note.stat().st_mtime_ns)
-        for note in notes[:-_MOST_OWN_FILES]:
-            note.unlink(missing_ok=True)
-
-
-def is_own_file(sha256: str) -> bool:
-    """Return whether this user made a file with this digest on this machine.
-
-    A digest that somebody else wrote down next to a file shows that the file is complete. Only this function shows that
-    no stranger made it.
-
-    Args:
-        sha256: digest of the file in hexadecimal digits.
-    """
-    folder = _own_files()
-    try:
-        return is_private(folder) and (folder / sha256).is_file()
-    except OSError:
-        return False
-
-
-def _own_files() -> Path:
-    """Return the folder with an empty file for each remembered file of this user."""
-    return cache_folder() / "own-files"
 
 
 def was_checked(path: Path, sha256: str) -> bool:
@@ -157,10 +114,3 @@ def _note(path: Path) -> Path:
     absolute = path.absolute()
     folder = hashlib.sha256(os.fsencode(absolute.parent)).hexdigest()[:24]
     return cache_folder() / "checked" / folder / f"{absolute.name}.json"
-
-
-def is_private(folder: Path) -> bool:
-    """Return whether a folder belongs to this user, and no other user can write to it."""
-    status = folder.lstat()
-    writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not writable

@@ -26,6 +26,12 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rasterembed"
 
 
+def is_private(folder: Path) -> bool:
+    """Return whether a folder belongs to this user, and no other user can write to it."""
+    status = folder.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & _WRITABLE_BY_OTHERS
+
+
 def without_local_folders(text: str) -> str:
     """Return a text without the paths of the cache folder and of the folder for unfinished files.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import shapely
@@ -277,6 +278,22 @@ def test_a_column_that_occurs_twice_is_a_problem_and_derived_files_are_made_agai
     middle = {"query": {"lonlat": [24.452, 60.588]}, "k": 3}
     answer = world.service.post("/api/collections/survey/search", json=middle)
     assert (answer.status_code, answer.json()["type"]) == (409, "not-usable"), answer.text
+
+
+@pytest.mark.parametrize("tile_id", ["x" * 300, "", "a/b"])
+def test_a_click_on_a_tile_with_an_impossible_id_is_a_problem(world: World, tile_id: str) -> None:
+    write_survey(world)
+    layout, root = CollectionLayout("survey"), Path(world.store.root)
+    (part,) = (root / layout.table_folder).rglob("*.parquet")
+    rows = pq.read_table(part)
+    number = rows.schema.get_field_index("tile_id")
+    pq.write_table(rows.set_column(number, rows.field(number), pa.array([tile_id] * len(rows))), part)
+    description = json.loads((root / layout.table).read_text())
+    description["parts"][0]["bytes"] = part.stat().st_size
+    (root / layout.table).write_text(json.dumps(description))
+    answer = world.service.post("/api/collections/survey/click", json={"lonlat": [24.452, 60.588], "k": 3})
+    assert (answer.status_code, answer.json()["type"]) == (409, "not-usable"), answer.text
+    assert "\n" not in answer.json()["detail"]
 
 
 def test_scenes_of_a_collection_have_no_cards_and_other_datasets_do(world: World) -> None:

@@ -58,6 +58,7 @@ _GETS = (
 )
 _POSTS = (
     ("search", {"query": {"lonlat": [24.452, 60.588]}, "k": 3, "where": {"since": "2020-01-01", "pick": "latest"}}),
+    ("click", {"lonlat": [24.452, 60.588], "k": 3}),
     ("similarity", {"query": {"lonlat": [24.452, 60.588]}}),
     ("export", {"query": {"lonlat": [24.452, 60.588]}, "format": "geojson"}),
 )

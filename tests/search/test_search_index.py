@@ -32,10 +32,10 @@ from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import EngineChoice, Query, Where
 from rasterembed.search.searcher import Searcher, search
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store import checked_files, duck
-from rasterembed.store.checked_files import is_own_file, note_own_file
+from rasterembed.store import duck, own_files
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.own_files import is_own_file, note_own_file
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -449,7 +449,7 @@ def test_a_database_of_somebody_else_is_never_opened(
 
 def test_only_the_newest_own_files_are_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(checked_files, "_MOST_OWN_FILES", 3)
+    monkeypatch.setattr(own_files, "_MOST_FILES", 3)
     digests = [hashlib.sha256(bytes([number])).hexdigest() for number in range(5)]
     for number, digest in enumerate(digests):
         note_own_file(digest)

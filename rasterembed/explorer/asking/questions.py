@@ -6,7 +6,10 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from rasterembed.errors import RasterEmbedError, os_errors
+from pydantic import ValidationError
+
+from rasterembed.errors import DataError, RasterEmbedError, os_errors
+from rasterembed.escape import cut
 from rasterembed.explorer.asking.images import IMAGE_NAME, ImageFolder
 from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, ClickRequest, SearchRequest
 from rasterembed.explorer.views import View
@@ -67,7 +70,7 @@ def opened_where(asked: AskedWhere) -> Iterator[Where]:
 
 
 def where_of_place(request: ClickRequest) -> Where:
-    """Return the filters for the tile at the place of a click. An area is none of them.
+    """Return the filters for the tile at the place of a click. The area of the request is left out.
 
     Args:
         request: the click.
@@ -80,6 +83,20 @@ def where_of_place(request: ClickRequest) -> Where:
     if request.date is not None:
         values |= {"since": request.date, "until": request.date}
     return Where(**values)
+
+
+def query_of_tile(dataset_id: str, tile_id: str) -> AskedQuery:
+    """Return the query for a tile that is stored under these ids.
+
+    Raises:
+        DataError: if no run of this library writes such an id.
+    """
+    try:
+        return AskedQuery(tile=f"{dataset_id}/{tile_id}")
+    except ValidationError as error:
+        raise DataError(
+            f"dataset {dataset_id!r}: {cut(tile_id, 100)!r} is not a tile id: embed the raster again"
+        ) from error
 
 
 @contextmanager

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Response
 
 from rasterembed.explorer.asking.answers import ClickAnswer, SearchAnswer, shown_answer
 from rasterembed.explorer.asking.images import ImageFolder
-from rasterembed.explorer.asking.questions import answer_of, where_of_place
-from rasterembed.explorer.asking.requests import AskedQuery, ClickRequest, SearchRequest
+from rasterembed.explorer.asking.questions import answer_of, query_of_tile, where_of_place
+from rasterembed.explorer.asking.requests import ClickRequest, SearchRequest
 from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.problems import responses
@@ -45,7 +45,7 @@ def click(view: UsedView, request: ClickRequest) -> Response:
     tiles = tiles_at(layers.table, *request.lonlat, layers.passing(where_of_place(request)))
     answer = None
     if tiles:
-        query = AskedQuery(tile=f"{tiles[0].dataset_id}/{tiles[0].tile_id}")
+        query = query_of_tile(tiles[0].dataset_id, tiles[0].tile_id)
         answer = _shown(view, SearchRequest(query=query, where=request.where, k=request.k))
     return Response(ClickAnswer(tiles=tiles, answer=answer).model_dump_json(), media_type="application/json")
 

@@ -24,7 +24,7 @@ from rasterembed.search.index.local_files import checked_file, forget_old_downlo
 from rasterembed.search.rerank import cosine_distances, in_order
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
-from rasterembed.store.checked_files import is_own_file
+from rasterembed.store.own_files import is_own_file
 
 MAX_FETCH = 4096
 """Largest number of rows in a query to the index. For more rows, the exact scan is as fast."""

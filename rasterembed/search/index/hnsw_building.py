@@ -18,9 +18,9 @@ from rasterembed.search.index.stored_rows import unit_vectors
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
-from rasterembed.store.checked_files import note_own_file
 from rasterembed.store.layout import new_index_file_name
 from rasterembed.store.local_file import local_file
+from rasterembed.store.own_files import note_own_file
 
 BUILD_MEMORY = "4GB"
 """Memory limit of DuckDB during a build, in DuckDB's notation. The limit does not include the memory of the index."""

@@ -4,7 +4,7 @@ A vector index may come from a bucket. A person who can write to the bucket can 
 `index.json`. The digest in `index.json` therefore does not show that a build wrote the database. A DuckDB database can
 hold views and macros. They can run any SQL, and SQL can read local files. Three measures protect against this:
 
-- Only a database that this user built on this machine is opened: see `rasterembed.store.checked_files.is_own_file`.
+- Only a database that this user built on this machine is opened: see `rasterembed.store.own_files.is_own_file`.
 - Before the database is attached, the connection is restricted to the files of this database. The restriction cannot be
   removed.
 - Before vectors are read, the contents of the database are compared with the contents that a build writes.
