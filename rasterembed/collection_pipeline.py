@@ -39,11 +39,11 @@ from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.options_model import OptionsModel
-from rasterembed.pipeline import EmbedOptions, RunMessages
+from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.scene_pipeline import SceneJob, embed_scenes, estimated_tiles
+from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
@@ -115,7 +115,7 @@ class CollectionResult:
     """Quality report of the collection as a whole. None if the quality checks were turned off."""
 
 
-class CollectionSteps(RunMessages):
+class CollectionSteps(SceneMessages):
     """The steps of a collection as plain function calls, with hooks for progress and messages.
 
     A subclass can run the steps in another way, and never changes their results.

@@ -51,6 +51,18 @@ _MORE_SCENES, _MORE_SCENES_S3 = 1, 6
 next ones are opened and the last ones are committed. On S3, each of these steps waits for several answers."""
 
 
+class SceneMessages(RunMessages):
+    """Receives the messages of a run over scenes. This class prints them, and shows no progress."""
+
+    def on_scene_begin(self, dataset_id: str, progress: Progress) -> None:
+        """Follow the progress of a scene that is about to be computed. Several threads call this method.
+
+        Args:
+            dataset_id: id of the scene's dataset.
+            progress: counts the tiles of the scene. This method may set its `on_change`.
+        """
+
+
 class SceneJob(BaseModel):
     """The part of a run that is the same for all its scenes. It can be stored as JSON."""
 
@@ -77,7 +89,7 @@ def embed_scenes(
     lease: Lease,
     *,
     hub_token: str | None = None,
-    messages: RunMessages,
+    messages: SceneMessages,
 ) -> Iterator[SceneRow]:
     """Embed scenes in this process, and yield the row of each scene when it is complete, in any order.
 
@@ -147,7 +159,7 @@ class _SceneWorker:
     """Embeds scenes of a collection. Several threads may use it."""
 
     def __init__(
-        self, store: ObjectStore, job: SceneJob, lease: Lease, messages: RunMessages, hub_token: str | None
+        self, store: ObjectStore, job: SceneJob, lease: Lease, messages: SceneMessages, hub_token: str | None
     ) -> None:
         self._store, self._job, self._lease, self._messages = store, job, lease, messages
         execution = job.options.execution
@@ -221,6 +233,7 @@ class _SceneWorker:
     def _embed(self, store: ObjectStore, plan: Plan, *, first: bool) -> tuple[list[Shard], dict[int, VectorSummary]]:
         """Compute the shards that are missing. Return all shards, and the summary of each by its number."""
         progress = Progress(plan.sharding.tile_count, stop=_Stop(self.stop))
+        self._messages.on_scene_begin(plan.dataset_id, progress)
         rows = self._job.options.qa.sample_rows
 
         def one(number: int) -> tuple[Shard, VectorSummary]:

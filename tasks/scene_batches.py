@@ -15,9 +15,8 @@ from rasterembed.collection.found_scene import FoundScene
 from rasterembed.collection.scene_row import SceneRow, failed_row
 from rasterembed.dataset.embedding import Progress
 from rasterembed.errors import Cancelled, DataError
-from rasterembed.pipeline import RunMessages
 from rasterembed.scene_batches import Batch, clear_batches, deal_to_workers, read_rows, write_batch
-from rasterembed.scene_pipeline import SceneJob, embed_scenes
+from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
@@ -42,7 +41,7 @@ def embed_batch(first: int, embed: Callable[[], list[SceneRow]]) -> list[SceneRo
     return embed()
 
 
-class LoggedMessages(RunMessages):
+class LoggedMessages(SceneMessages):
     """Writes the messages about scenes to a log. Threads without the context of the run call it.
 
     Args:

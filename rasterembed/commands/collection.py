@@ -84,11 +84,12 @@ def verify(collection: str, root: str | None = None) -> str:
     from rasterembed.collection.scene_row import SceneState
     from rasterembed.collection.verifying import verify_collection
     from rasterembed.commands.progress_bar import terminal_bar
+    from rasterembed.commands.progress_lines import progress_lines
     from rasterembed.search.index.verifying import verify_index
 
     opened = Collection.open(store, collection)
     count, damages = 0, []
-    with terminal_bar(None, "check") as bar:
+    with progress_lines(lambda _: f"{count:,} checks"), terminal_bar(None, "check") as bar:
         for result in chain(verify_collection(opened), verify_index(opened)):
             count += 1
             bar.update()

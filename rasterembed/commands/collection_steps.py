@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Never
 
 from tqdm import tqdm
 
 from rasterembed.collection.comparison import Comparison
-from rasterembed.collection.found_scene import Listing
+from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.commands.progress_bar import terminal_bar
+from rasterembed.commands.progress_lines import progress_lines
+from rasterembed.commands.scene_progress import SceneProgress
 from rasterembed.commands.wrong_options import in_command_words
+from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import escape_terminal
+from rasterembed.scene_pipeline import SceneJob
+from rasterembed.store.lease import Lease
+from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
@@ -37,10 +44,10 @@ class QuietSteps(CollectionSteps):
 
 
 class TerminalCollectionSteps(QuietSteps):
-    """Shows a progress bar too, and why a scene failed.
+    """Shows the progress too, and why a scene failed.
 
     Args:
-        stack: closes the progress bar at its end.
+        stack: ends the progress at its end.
     """
 
     result: CollectionResult | None = None
@@ -49,13 +56,27 @@ class TerminalCollectionSteps(QuietSteps):
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._bar: tqdm[Never] | None = None
+        self._progress = SceneProgress(0)
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
-        """Show a progress bar, if standard error is a terminal."""
+        """Show a progress bar if standard error is a terminal. Otherwise, print a line about once a minute."""
+        self._progress = SceneProgress(comparison.to_embed_count)
         self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
 
+    def embed_scenes(
+        self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
+    ) -> Iterator[SceneRow]:
+        """Embed the scenes, and show the progress meanwhile."""
+        with progress_lines(self._progress.describe):
+            yield from super().embed_scenes(store, job, scenes, lease, hub_token)
+
+    def on_scene_begin(self, dataset_id: str, progress: Progress) -> None:
+        """Follow the tiles of the scene."""
+        self._progress.begin(dataset_id, progress)
+
     def on_scene(self, row: SceneRow) -> None:
-        """Move the progress bar, and print why a scene failed."""
+        """Move the progress, and print why a scene failed."""
+        self._progress.end(row.id)
         if row.state is SceneState.FAILED:
             self._print(f"failed: {failure_text(row)}")
         if self._bar is not None:

@@ -83,14 +83,17 @@ def verify(dataset: str, root: str | None = None) -> str:
     store = open_store(root)
     check_known(store, [dataset])
     from rasterembed.commands.progress_bar import terminal_bar
+    from rasterembed.commands.progress_lines import progress_lines
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
-    from rasterembed.dataset.verify import verify_dataset
+    from rasterembed.dataset.verify import Damage, verify_dataset
     from rasterembed.search.index.verifying import verify_index
 
     opened = Dataset.open(store, dataset, states=ALL_STATES)
-    results = []
-    with terminal_bar(len(opened.shards) + 4, "file") as bar:
+    results: list[Damage | None] = []
+    files = len(opened.shards) + 4
+    lines = progress_lines(lambda _: f"{len(results):,} of about {files:,} files")
+    with lines, terminal_bar(files, "file") as bar:
         for result in verify_dataset(store, opened.manifest):
             results.append(result)
             bar.update()

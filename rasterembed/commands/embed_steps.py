@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rasterembed.commands.pace import Pace
 from rasterembed.commands.progress_bar import progress_bar
+from rasterembed.commands.progress_lines import progress_lines
 from rasterembed.commands.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Progress
 from rasterembed.dataset.plan import Plan
@@ -20,9 +23,12 @@ if TYPE_CHECKING:
 class TerminalSteps(Steps):
     """Runs the steps in this process, and reports on standard error."""
 
-    def show_progress(self, plan: Plan, progress: Progress) -> AbstractContextManager[object]:
-        """Show a progress bar, if standard error is a terminal."""
-        return progress_bar(progress)
+    @contextmanager
+    def show_progress(self, plan: Plan, progress: Progress) -> Iterator[None]:
+        """Show a progress bar if standard error is a terminal. Otherwise, print a line about once a minute."""
+        pace = Pace()
+        with progress_bar(progress), progress_lines(lambda now: pace.describe(progress, now)):
+            yield
 
     def on_wait(self, message: str) -> None:
         """Print that the run waits for another run of the same dataset."""

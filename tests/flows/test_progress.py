@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
+from rasterembed.commands.pace import Pace, describe_seconds
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
 from rasterembed.dataset.plan import PlanSettings, make_plan
@@ -20,7 +21,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
-from tasks.progress import Pace, _logs_above_the_bar, describe_seconds
+from tasks.progress import _logs_above_the_bar
 from tasks.workers import tiles_underway
 from tests.support.embedding import noise_raster
 

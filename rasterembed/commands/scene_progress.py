@@ -1,0 +1,72 @@
+"""The progress of a run over many scenes: finished scenes, tiles, rate and time left."""
+
+from __future__ import annotations
+
+import threading
+
+from rasterembed.commands.pace import Pace
+from rasterembed.dataset.embedding import Progress
+
+
+class SceneProgress:
+    """Counts the scenes and the tiles of a run. Several threads may use it.
+
+    Args:
+        scenes: number of scenes that the run embeds.
+    """
+
+    def __init__(self, scenes: int) -> None:
+        self._scenes, self._begun, self._ended = scenes, 0, 0
+        self._opened: set[str] = set()
+        self._tiles = Progress(0)
+        self._pace = Pace()
+        self._lock = threading.Lock()
+
+    def begin(self, dataset_id: str, progress: Progress) -> None:
+        """Follow the tiles of a scene that is about to be computed.
+
+        Args:
+            dataset_id: id of the scene's dataset.
+            progress: the progress of the scene. Nothing else may use its `on_change`.
+        """
+        with self._lock:
+            self._begun += 1
+            self._opened.add(dataset_id)
+            self._tiles.total += progress.total
+        computed = 0
+
+        def changed(tiles: int) -> None:
+            nonlocal computed
+            found, computed = progress.computed == computed, progress.computed
+            self._tiles.add(tiles, found=found)
+
+        progress.on_change = changed
+
+    def end(self, dataset_id: str) -> None:
+        """Count a scene that is embedded or failed.
+
+        Args:
+            dataset_id: id of the scene's dataset.
+        """
+        with self._lock:
+            self._ended += 1
+            self._opened.add(dataset_id)  # A scene that was already complete, or cannot be read, was never begun.
+
+    def describe(self, now: float) -> str:
+        """Return numbers of scenes and tiles, the rate and the time left, as text for people.
+
+        The number of tiles of a scene is known as soon as the scene is opened. Each of the other scenes counts as the
+        mean of the scenes that were begun.
+
+        Args:
+            now: time of a monotonic clock in seconds, later than in the call before.
+        """
+        with self._lock:
+            text = f"{self._ended:,} of {self._scenes:,} scenes"
+            if not self._begun:
+                return text
+            waiting = self._scenes - len(self._opened)
+            total = self._tiles.total + round(self._tiles.total * waiting / self._begun)
+        tiles = Progress(total, done=self._tiles.done, computed=self._tiles.computed)
+        guessed = f" (tiles of {waiting:,} scenes are estimated)" if waiting else ""
+        return f"{text}, {self._pace.describe(tiles, now)}{guessed}"
