@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -11,7 +12,7 @@ from typing import Generic, TypeVar
 V = TypeVar("V")
 
 ENTRY_BYTES = 1024
-"""Memory in bytes that an entry counts besides its value. It also limits the number of small values."""
+"""Smallest memory in bytes that an entry counts besides its value. It also limits the number of small values."""
 
 
 class MemoryCache(Generic[V]):
@@ -20,7 +21,7 @@ class MemoryCache(Generic[V]):
     Args:
         most_bytes: memory limit in bytes. The values that were not used for the longest time are dropped until the
             limit holds. The latest value is kept even if it alone is larger.
-        bytes_of: function that returns the memory of a value in bytes.
+        bytes_of: function that returns the memory of a value in bytes. The cache adds the memory of the key.
 
     Example:
         >>> cache = MemoryCache[bytes](10_000, len)
@@ -81,7 +82,7 @@ class MemoryCache(Generic[V]):
     def _build(self, key: Hashable, build: Callable[[], V], result: Future[V]) -> V:
         try:
             value = build()
-            size = self._bytes_of(value) + ENTRY_BYTES
+            size = self._bytes_of(value) + max(ENTRY_BYTES, _bytes_of_key(key))
         except BaseException as error:
             with self._lock:
                 del self._built_now[key]
@@ -98,3 +99,9 @@ class MemoryCache(Generic[V]):
                 self._bytes -= self._kept.popitem(last=False)[1][1]
         result.set_result(value)
         return value
+
+
+def _bytes_of_key(key: object) -> int:
+    """Return the memory of a key in bytes. A key may hold the texts of a request, which are longer than its value."""
+    inside = sum(map(_bytes_of_key, key)) if isinstance(key, tuple) else 0
+    return sys.getsizeof(key) + inside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -46,6 +47,17 @@ def test_the_number_of_small_values_is_bounded_too() -> None:
     assert kept == list(range(1000 - len(kept), 1000))
     assert 0 < len(kept) <= 100
     assert cache.nbytes <= 100_000
+
+
+@pytest.mark.parametrize("of", [str, lambda text: (text,), lambda text: (0.5, None, ((text[:5000],), text[5000:]))])
+def test_long_keys_count_too(of: Callable[[str], Hashable]) -> None:
+    """A person can send a filter with a hundred thousand letters, whose value is small."""
+    cache = MemoryCache[bytes](100_000, len)
+    for number in range(100):
+        cache.get_or_build(of(f"{number:010_d}" * 1000), lambda: b"s")
+    kept = [number for number in range(100) if cache.get(of(f"{number:010_d}" * 1000)) is not None]
+    assert kept == list(range(100 - len(kept), 100))
+    assert 0 < 10_000 * len(kept) <= cache.nbytes <= 100_000
 
 
 def test_a_value_is_built_once_for_all_threads_that_wait_for_it() -> None:

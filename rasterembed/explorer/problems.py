@@ -26,7 +26,7 @@ log = logging.getLogger("uvicorn.error")
 
 MEDIA_TYPE = "application/problem+json"
 
-_API = "/api"
+_API = "/api/"
 """Beginning of the addresses that only programs ask for."""
 
 _NO_ADDRESS = "the explorer has no such address: its page is at /, and its API below /api"
@@ -150,10 +150,11 @@ class ProblemError(Exception):
             scope: the request, as ASGI describes it.
         """
         path: str = scope["path"]
-        if path.startswith(_API) or "text/html" not in Headers(scope=scope).get("accept", ""):
+        if f"{path}/".startswith(_API) or "text/html" not in Headers(scope=scope).get("accept", ""):
             return self.response()
-        # The page may lie below a path of a proxy, which the service does not know: so the links are relative.
-        home = "../" * (path.count("/") - 1)
+        # The page may lie below a path of a proxy, which the service does not know: so the links are relative. For a
+        # browser, an encoded slash is part of a name. ASGI decodes it in `path`, but not in `raw_path`.
+        home = "../" * (scope.get("raw_path", path.encode()).count(b"/") - 1)
         detail = cut(escape_terminal(self.detail), _DETAIL_LETTERS)
         content = f'<p>{escape_html(detail)}</p>\n<p><a href="{home or "./"}">Open the explorer</a></p>'
         page = small_page(escape_html(_TITLES[self.type]), content, self.status, home)

@@ -244,7 +244,18 @@ def test_the_attribution_of_the_base_map_is_given_as_it_is(tmp_path: Path) -> No
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
-@pytest.mark.parametrize(("path", "home"), [("/nope", "./"), ("/a/b/<b>", "../../"), ("/assets/none.js", "../")])
+@pytest.mark.parametrize(
+    ("path", "home"),
+    [
+        ("/nope", "./"),
+        ("/a/b/<b>", "../../"),
+        ("/assets/none.js", "../"),
+        ("/apiary", "./"),
+        # For a browser, an encoded slash does not end a folder. The page may lie below a path of a proxy.
+        ("/a%2Fb", "./"),
+        ("/a/b%2F%3Cb>", "../"),
+    ],
+)
 def test_a_wrong_address_is_a_page_in_a_browser(open_service: TestClient, path: str, home: str) -> None:
     answer = open_service.get(path, headers=BROWSER)
     assert (answer.status_code, answer.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
@@ -258,7 +269,12 @@ def test_a_wrong_address_is_a_page_in_a_browser(open_service: TestClient, path: 
 
 
 def test_programs_and_the_api_get_problems_as_json(open_service: TestClient) -> None:
-    for path, headers in (("/nope", {}), ("/nope", {"Accept": "application/json"}), ("/api/nope", BROWSER)):
+    for path, headers in (
+        ("/nope", {}),
+        ("/nope", {"Accept": "application/json"}),
+        ("/api", BROWSER),
+        ("/api/nope", BROWSER),
+    ):
         answer = open_service.get(path, headers=headers)
         assert (answer.status_code, answer.headers["Content-Type"]) == (404, "application/problem+json")
         assert answer.json()["type"] == "not-found"
