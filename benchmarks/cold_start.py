@@ -79,6 +79,8 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
         environment.pop("PREFECT_API_URL", None)
+        # Python keeps the byte code of the sources, as it does for users. Otherwise, each process would compile them.
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
         flow = [sys.executable, "-m", "flows.raster_embeddings"]
         seconds: dict[str, list[float]] = {"python": [], "import": [], "help": [], "model": []}
         seconds |= {"embed_new": [], "embed": [], "first_shard": []}

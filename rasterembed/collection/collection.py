@@ -92,7 +92,7 @@ class Collection(AllTilesQuestions):
         return found
 
     def __repr__(self) -> str:
-        """Return one short line for people. The numbers come from the catalogue, which is read once."""
+        """Return one line that describes the collection. Its numbers come from the catalogue, which is read once."""
         try:
             numbers = f"{self.catalogue.count} scenes, {self.catalogue.vectors} rows"
         except RasterEmbedError:

@@ -32,7 +32,7 @@ class CollectionState(StrEnum):
 
 
 NOT_ENDED = "a run works on the collection or was stopped: wait for its end, or start it again"
-"""What people read about a collection in the state `EMBEDDING`, and what they can do."""
+"""Text for people about a collection in the state `EMBEDDING`: the reason, and the remedy."""
 
 
 @dataclass(frozen=True)

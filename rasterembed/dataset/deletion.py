@@ -79,9 +79,9 @@ def _delete_all(store: ObjectStore, layout: DatasetLayout, lease: Lease) -> int:
 
 
 def _unlink(store: ObjectStore, layout: DatasetLayout, key: str) -> str:
-    """Remove a link in place of the folder with the lease, and return its key.
+    """Remove a link that stands in place of the folder with the lease. Return the key of the link.
 
-    The lease is behind this link. The link is therefore removed only if no run ever took a lease behind it.
+    The link is removed only if the folder behind it has no lease. A run may hold such a lease.
 
     Raises:
         StoreError: if a lease is behind the link.

@@ -213,7 +213,7 @@ class _Comparison:
     """Compares mean vectors. Principal components rule out most pairs before whole vectors are compared."""
 
     mean: NDArray[np.float32]
-    """Shape (n, D)."""
+    """Mean vectors of the scenes, shape (n, D)."""
     coordinates: NDArray[np.float32]
     """Principal components of the mean vectors, shape (n, k). A distance in them is never above the whole distance."""
     spread: NDArray[np.float64]

@@ -133,7 +133,7 @@ class MapDomain:
             steps = np.diff(x, axis=1)
         if not np.isfinite(steps).all():
             return None
-        # This is the median. `np.median` would import `numpy.ma`, which takes a twentieth of a process's first answer.
+        # The upper median. `np.median` would import `numpy.ma`, which takes a twentieth of a process's first answer.
         step = float(np.sort(steps, axis=None)[steps.size // 2])
         jumps = np.abs(steps - step) > 1e-9 * abs(step)
         # One step in each row may jump from one end of the map to the other.

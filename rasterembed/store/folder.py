@@ -44,7 +44,7 @@ class FolderStorage:
             yield file
 
     def write_from_file(self, path: str, file: Path) -> None:
-        """Move the file to its path."""
+        """Move a local file to a path of the store."""
         with os_errors(path):
             flush_to_disk(file)
             os.replace(file, path)

@@ -89,8 +89,8 @@ class Lease:
         """Check that this run still holds the dataset. Call this method before each deletion and each commit.
 
         A process can be stopped at any time, and go on after another run has completed the dataset. On S3, a check is a
-        request, so the answer of the last two seconds is used again. Within them, the run can lose the lease only if
-        its own renewals fail for a whole minute.
+        request, so the answer of the last two seconds is used again. In these two seconds, the run can lose
+        the lease only if its own renewals have failed for a whole minute.
 
         Raises:
             LeaseLostError: if another run took the dataset over.

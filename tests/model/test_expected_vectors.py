@@ -241,10 +241,10 @@ def test_a_cache_folder_that_cannot_be_written_changes_nothing(
     assert len(by_transformers) == 3
 
 
-def test_a_damaged_file_of_weights_is_an_error_as_before(
+def test_tensors_that_do_not_fill_the_network_are_loaded_by_transformers(
     tiny_vit: Path, tmp_path: Path, notes: Path, by_transformers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkpoint whose tensors are not those of its note, in spite of an equal digest, is loaded by transformers."""
+    """The digest is the one of the note, but the tensors are others."""
     folder = copy_of(tiny_vit, tmp_path / "model")
     vectors(folder)
     monkeypatch.setattr("rasterembed.model.engines.load_weights", lambda *_: {})

@@ -51,7 +51,7 @@ async def sign_in_page(request: Request) -> Response:
 
 @router.get(f"/{STYLE_SHEET}", include_in_schema=False)
 async def style_of_small_pages() -> Response:
-    """Return the style sheet of the sign-in page and of the pages that say a problem."""
+    """Return the style sheet of the sign-in page and of the pages that describe a problem."""
     return Response(STYLE, headers={"Cache-Control": "public, max-age=3600"}, media_type="text/css; charset=utf-8")
 
 

@@ -143,10 +143,12 @@ def open_all_tiles(
 ) -> Iterator[AllTiles]:
     """Open all tiles with their vectors. The files of a vector index are used, if the index has the same tiles.
 
-    If a collection's index has several segments, or more rows than the tiles of a search, a temporary local file gets
-    the rows in the order of the table. The vectors stay in the files of the index. Without an index, all tiles are read
-    into temporary local files. These files are removed at the end. The rules are those of a
-    search: a dataset must be ready, and of a collection, the tiles of all ready scenes in the table are read.
+    If the index of a collection has several segments, or more rows than the tiles of a search, the rows are copied into
+    a temporary local file, in the order of the table. The vectors stay in the files of the index. Without an index, all
+    tiles are read into temporary local files. These files are removed at the end.
+
+    The rules are those of a search: a dataset must be in one of `states`, and of a collection, the tiles of all ready
+    scenes in the table are read.
 
     Args:
         owner: the dataset or the collection.

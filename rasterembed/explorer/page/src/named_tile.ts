@@ -1,4 +1,4 @@
-/** What the page finds out about the tile of a query that a person typed, or that a URL named. */
+/** Find the full name of a tile that a person typed or a URL named, and the other scenes at its place. */
 import {effect} from '@preact/signals';
 import * as api from './api.ts';
 import type {Answer} from './api.ts';

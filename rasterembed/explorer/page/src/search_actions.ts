@@ -168,8 +168,11 @@ export async function clickMap(lon: number, lat: number, nothing = 'No tile lies
     }, PAUSE);
     const found = await api
         .clickPlace(key, body, signal)
-        // A tile may have no answer, for example because its vector is zero. The search for it alone then says why.
-        .catch(async () => ({tiles: await api.getTilesAt(key, lon, lat, filters, signal), answer: null}))
+        .catch(async (error: unknown) => {
+            if (signal.aborted || problemFrom(error).isAway) throw error;
+            // A tile may have no answer, for example because its vector is zero. The search for it alone then says why.
+            return {tiles: await api.getTilesAt(key, lon, lat, filters, signal), answer: null};
+        })
         .catch(problemFrom);
     clearTimeout(waits);
     // The empty cards wait for a newer click.

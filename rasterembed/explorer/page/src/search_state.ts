@@ -23,7 +23,7 @@ export const tilesAtClick = signal<readonly Tile[]>([]);
 /** Whether the service needs more than a moment for a click on the map. */
 export const clickWaits = signal(false);
 
-/** Whether an answer is on its way, and none is to be seen until then. */
+/** Whether an answer is on its way. Until it comes, the strip and the map show none. */
 export const searching = computed(() => clickWaits.value || answer.value.state === 'loading');
 
 /** A message beside the query, such as that no tile lies at a place. */

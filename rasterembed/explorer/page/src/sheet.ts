@@ -3,7 +3,7 @@ import {effect} from '@preact/signals';
 import {searching} from './search_state.ts';
 import {answer, drawing, sheet} from './state.ts';
 
-/** Lower the sheet for a search and its answer, and when an area is drawn, because the map is to be seen then. */
+/** Lower the sheet for a search and its answer, and when an area is drawn: a person looks at the map then. */
 export function followSheet(): void {
     effect(() => {
         if (searching.value || answer.value.state !== 'idle') sheet.value = 'peek';

@@ -44,7 +44,7 @@ function Sections({details}: {details: ViewDetails}) {
 function NotSearchable({details}: {details: ViewDetails}) {
     return (
         <div class="view-notice">
-            <div class={`notice ${details.qa ? 'bad' : 'warn'}`}>
+            <div class={`notice ${details.qa?.passed === false ? 'bad' : 'warn'}`}>
                 <strong>{titleOfUnsearchable(details)}</strong>
                 <p>{details.qa?.line ?? `The command “rasterembed qa ${details.id}” checks it.`}</p>
             </div>

@@ -108,11 +108,11 @@ function followPointer(map: MapLibreMap): void {
 }
 
 /**
- * Let a click draw nothing. MapLibre takes each press of the mouse for the begin of a pan, and draws the whole map when the
+ * Let a click draw nothing. MapLibre begins a pan with each press of the mouse, and draws the whole map when the
  * button is released. Without a graphics card, this takes longer than the search for the neighbours.
  */
 function panFromFirstMovement(map: MapLibreMap): void {
-    // MapLibre has no option for it. A browser test notices if a newer version has other names.
+    // MapLibre has no option for it, so this sets a private field. A browser test fails if a newer version has other names.
     const {_mousePan: pan} = map.dragPan as unknown as {_mousePan: {_activateOnStart: boolean}};
     pan._activateOnStart = false;
     // A press still ends a movement of the map.

@@ -33,11 +33,11 @@ export function basemapSource(url: string, attribution: string | null): RasterSo
     return attribution === null ? source : {...source, attribution: asHtml(attribution)};
 }
 
-const MARKS: Record<string, string> = {'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;'};
+const ENTITIES: Record<string, string> = {'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;'};
 
 /** Return HTML that shows a text as it is. MapLibre takes attributions for HTML. */
 export function asHtml(text: string): string {
-    return text.replaceAll(/[&<>"']/g, (mark) => MARKS[mark] ?? '');
+    return text.replaceAll(/[&<>"']/g, (letter) => ENTITIES[letter] ?? '');
 }
 
 /** Return the source of the rasters of a view. */

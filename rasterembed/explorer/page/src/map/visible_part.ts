@@ -1,6 +1,6 @@
 /**
  * The part of the map that nothing covers. The timeline, the strip and the sheet of a narrow page lie over the lower part
- * of the map: so the map keeps its size when they come and go, and no place moves away from the pointer.
+ * of the map. The map therefore keeps its size when they come and go, and no place moves away from the pointer.
  */
 import type {Map as MapLibreMap} from 'maplibre-gl';
 import type {Bbox} from '../api.ts';
@@ -12,7 +12,7 @@ export function setVisibleFrame(element: HTMLElement | null): void {
     frame = element;
 }
 
-/** Return the size of the visible part in pixels of the page. Before it exists, the size of the page must do. */
+/** Return the size of the visible part in pixels of the page. Before the map exists, it is the size of the page. */
 export function visibleSize(): {width: number; height: number} {
     const {clientWidth, clientHeight} = frame ?? document.documentElement;
     return {width: clientWidth, height: clientHeight};
