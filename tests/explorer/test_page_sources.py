@@ -7,9 +7,10 @@ import re
 import subprocess
 
 import pytest
+from shapely.geometry import Point, shape
 
 from tests.conftest import PROJECT
-from tests.support.explorer import install
+from tests.support.explorer import build_page, install
 
 PAGE = PROJECT / "rasterembed/explorer/page"
 
@@ -35,3 +36,21 @@ def test_the_page_has_no_wrong_type_and_passes_its_tests() -> None:
     for command in commands:
         done = subprocess.run(command, cwd=PAGE, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+
+
+@pytest.mark.slow
+def test_the_base_map_has_land_and_lakes_where_they_are() -> None:
+    (file,) = (build_page() / "assets").glob("land-*.json")
+    shapes = {
+        feature["properties"]["kind"]: shape(feature["geometry"])
+        for feature in json.loads(file.read_text())["features"]
+    }
+    land = shapes["land"]
+    for polygon in land.geoms:
+        west, _, east, _ = polygon.bounds
+        assert -180 <= (west + east) / 2 <= 180
+        # A map draws a lake that lies outside its land as a stripe across the sea.
+        assert all(polygon.envelope.contains(Point(lake.coords[0])) for lake in polygon.interiors)
+    on_land = {"Paris": (2.4, 48.9), "Moscow": (37.6, 55.8), "Nairobi": (36.8, -1.3), "Denver": (-105.0, 39.7)}
+    on_water = {"Atlantic": (-35.0, 45.0), "Pacific": (-160.0, 50.0), "Caspian Sea": (51.0, 41.0)}
+    assert {name for name, place in (on_land | on_water).items() if land.contains(Point(place))} == set(on_land)

@@ -44,7 +44,7 @@ const hashed = (name, bytes, ending) =>
     `${name}-${createHash('sha256').update(bytes).digest('hex').slice(0, 12).toUpperCase()}.${ending}`;
 
 /**
- * Return a line without jumps at the antimeridian: its longitudes go on beyond 180 or -180 degrees.
+ * Return a line without jumps at the antimeridian: its longitudes go on beyond 180 or -180 degrees. Its middle lies between.
  *
  * A ring around a pole does not end where it began. It is closed along the edge of the map.
  */
@@ -61,7 +61,11 @@ function unwrapped(line) {
         const edge = first[1] < 0 ? -90 : 90;
         points.push([last[0], edge], [first[0], edge], first);
     }
-    return points;
+    // A ring that begins just east of the antimeridian would lie one turn west of a lake in it, and the lake would be land.
+    const longitudes = points.map(([lon]) => lon);
+    const middle = (Math.min(...longitudes) + Math.max(...longitudes)) / 2;
+    const shift = -360 * Math.round(middle / 360);
+    return points.map(([lon, lat]) => [lon + shift, lat]);
 }
 
 /** Return the outlines of land and the borders of countries as GeoJSON, with coordinates rounded to `digits` decimals. */

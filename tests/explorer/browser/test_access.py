@@ -178,3 +178,18 @@ def _brightness(explored: ExplorerPage) -> float:
     """Return the mean brightness of the map, from 0 (black) to 255 (white)."""
     with Image.open(io.BytesIO(explored.map_picture())) as picture:
         return float(ImageStat.Stat(picture.convert("L")).mean[0])
+
+
+def test_the_map_has_its_colours_also_with_reduced_motion(opened: OpenPage) -> None:
+    explored = opened(color_scheme="light", reduced_motion="reduce")
+    explored.open(at=(10.0, 35.0, 2.0))
+    expect(explored.card("landscape")).to_be_visible()
+    explored.wait_until_drawn()
+    with Image.open(io.BytesIO(explored.page.screenshot())) as picture:
+        sahara, atlantic, landscape = (
+            picture.convert("RGB").getpixel(tuple(map(round, explored.on_screen(lon, lat))))
+            for lon, lat in ((3.0, 25.0), (-35.0, 25.0), (24.9167, 60.1922))
+        )
+    # Land is brighter than the sea, and the dot of a dataset is blue.
+    assert sum(sahara) > sum(atlantic) + 20
+    assert landscape[2] > landscape[0] + 80
