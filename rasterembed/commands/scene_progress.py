@@ -37,7 +37,9 @@ class SceneProgress:
 
         def changed(tiles: int) -> None:
             nonlocal computed
-            found, computed = progress.computed == computed, progress.computed
+            # Tiles that an earlier run computed do not change this number.
+            found = progress.computed == computed
+            computed = progress.computed
             self._tiles.add(tiles, found=found)
 
         progress.on_change = changed
@@ -68,5 +70,5 @@ class SceneProgress:
             waiting = self._scenes - len(self._opened)
             total = self._tiles.total + round(self._tiles.total * waiting / self._begun)
         tiles = Progress(total, done=self._tiles.done, computed=self._tiles.computed)
-        guessed = f" (tiles of {waiting:,} scenes are estimated)" if waiting else ""
+        guessed = f" (estimated for {waiting:,} of {self._scenes:,} scenes)" if waiting else ""
         return f"{text}, {self._pace.describe(tiles, now)}{guessed}"

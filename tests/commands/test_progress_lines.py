@@ -95,19 +95,19 @@ def test_scenes_tiles_rate_and_time_left() -> None:
     assert shown.describe(0.0) == "0 of 4 scenes"
     first, second = Progress(100), Progress(300)
     shown.begin("a", first)
-    assert shown.describe(10.0) == "0 of 4 scenes, 0 of 400 tiles (tiles of 3 scenes are estimated)"
+    assert shown.describe(10.0) == "0 of 4 scenes, 0 of 400 tiles (estimated for 3 of 4 scenes)"
     first.add(50)
     shown.begin("b", second)
     # Two scenes are not opened: 400 known tiles and twice their mean of 200. 5 tiles/s: 750 tiles take 150 s.
     assert shown.describe(20.0) == (
-        "0 of 4 scenes, 50 of 800 tiles, 5 tiles/s, about 2 min left (tiles of 2 scenes are estimated)"
+        "0 of 4 scenes, 50 of 800 tiles, 5 tiles/s, about 2 min left (estimated for 2 of 4 scenes)"
     )
     first.add(50)
     shown.end("a")
     shown.end("c")  # It could not be read, so it has no tiles.
     second.add(100, found=True)  # An earlier run computed them: they do not count for the rate.
     assert shown.describe(30.0) == (
-        "2 of 4 scenes, 200 of 600 tiles, 5 tiles/s, about 80 s left (tiles of 1 scenes are estimated)"
+        "2 of 4 scenes, 200 of 600 tiles, 5 tiles/s, about 80 s left (estimated for 1 of 4 scenes)"
     )
     shown.begin("d", Progress(10))
     assert shown.describe(40.0) == "2 of 4 scenes, 200 of 410 tiles, 3.33 tiles/s, about 63 s left"

@@ -44,7 +44,8 @@ const hashed = (name, bytes, ending) =>
     `${name}-${createHash('sha256').update(bytes).digest('hex').slice(0, 12).toUpperCase()}.${ending}`;
 
 /**
- * Return a line without jumps at the antimeridian: its longitudes go on beyond 180 or -180 degrees. Its middle lies between.
+ * Return a line without jumps at the antimeridian: its longitudes go on beyond 180 or -180 degrees. The
+ * middle of the line lies between them.
  *
  * A ring around a pole does not end where it began. It is closed along the edge of the map.
  */
