@@ -32,8 +32,8 @@ def choose_dataset_id(store: ObjectStore, uri: str, *others: str) -> str:
     strangers = _rasters_of(store, new) - {uri}
     if strangers:
         raise ConfigurationChangedError(
-            f"dataset {new!r} in {store.root} was made from another raster, {min(strangers)!r}, and is not replaced by "
-            f"{uri!r}: give a dataset id"
+            f"dataset {new!r} in {store.root} was made from another raster, {min(strangers)!r}, so {uri!r} does not "
+            "replace it: give a dataset id"
         )
     return new
 

@@ -101,7 +101,7 @@ def read_item(store: ObjectStore, uri: str) -> ItemFile:
     try:
         item = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{uri}: it is not JSON, and a scene is a raster or a STAC Item") from error
+        raise DataError(f"{uri}: it is not JSON, so it is no STAC Item: give a raster or a STAC Item") from error
     return parse_item(uri, item)
 
 

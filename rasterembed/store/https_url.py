@@ -144,7 +144,7 @@ def joined_url(base: str, href: str) -> str:
     try:
         return urljoin(base, href)
     except ValueError:
-        raise StoreError(f"{shown_url(base)}: it links to something that is no address") from None
+        raise StoreError(f"{shown_url(base)}: it has a link that is not an address") from None
 
 
 def resolve_host(host: str, port: int, *, private: bool) -> list[str]:

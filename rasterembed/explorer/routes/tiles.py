@@ -64,7 +64,10 @@ def _choice(
     ] = None,
 ) -> Choice:
     if colour is Colour.SIMILARITY and similarity is None:
-        raise UsageError("the colour `similarity` needs the name of one: send the query to …/similarity first")
+        raise UsageError(
+            "the colour `similarity` needs the parameter `similarity`: send the query to …/similarity, and take the "
+            "value from the answer"
+        )
     return Choice(colour, classes, similarity)
 
 
