@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -201,11 +202,23 @@ def _endless(note: Path) -> None:
         file.truncate(2**34)
 
 
+def _a_link(note: Path) -> None:
+    note.unlink()
+    note.symlink_to("/dev/zero")  # Its size is 0, but it has no end.
+
+
+def _a_pipe(note: Path) -> None:
+    note.unlink()
+    os.mkfifo(note)
+
+
 WRONG: dict[str, Callable[[Path], object]] = {
     "other vectors": _other_vectors,
     "other key": _other_key,
     "writable by others": _writable_by_others,
     "endless": _endless,
+    "a link": _a_link,
+    "a pipe": _a_pipe,
     "not JSON": lambda note: note.write_text("{"),
     "deep": lambda note: note.write_text("[" * 100_000),
     "a list": lambda note: note.write_text("[]"),
