@@ -13,6 +13,9 @@ COMPOSE ?= docker compose
 
 PIP_INSTALL := -m pip install --disable-pip-version-check --progress-bar off --quiet
 
+# The tests start many processes. Without byte code in files, each of them compiles the sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 # tests/conftest.py chooses the number of processes, and which tests run in the same process. PARALLEL= runs all tests in
 # one process.
 PARALLEL ?= --numprocesses auto --dist loadscope --no-loadscope-reorder
