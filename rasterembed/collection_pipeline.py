@@ -18,9 +18,9 @@ from rasterembed.collection.collection import Collection, check_configuration, f
 from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
+from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import check_joining, collection_lattice
-from rasterembed.collection.members import is_member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -35,6 +35,7 @@ from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, StoreError, check_type
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
@@ -45,12 +46,29 @@ from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
 from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
-from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, name_of
+from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult
+
+
+class TooManyFailedError(DataError):
+    """More scenes failed than `max_failed_fraction` allows. The text has the reason of the first one.
+
+    Args:
+        counted: the text without a reason, for people who were shown all reasons before.
+        first: address and reason of the first failed scene.
+    """
+
+    def __init__(self, counted: str, first: str) -> None:
+        super().__init__(counted, first)
+        self.counted, self._first = counted, first
+
+    def __str__(self) -> str:
+        """Return the text in one line, with the reason of the first failed scene."""
+        return escape_terminal(f"{self.counted}; the first is: {self._first}")
 
 
 class CollectionOptions(OptionsModel):
@@ -113,6 +131,12 @@ class CollectionResult:
     """Ids of the datasets that were deleted, because their scenes are gone."""
     report: CollectionReport | None
     """Quality report of the collection as a whole. None if the quality checks were turned off."""
+    settings_fixed: bool
+    """Whether the collection refuses other settings from now on."""
+
+    def why_failed(self, row: SceneRow) -> str:
+        """Return address and reason of a failed scene in one line. It says which advice needs a new collection."""
+        return in_a_new_collection(failure_text(row)) if self.settings_fixed else failure_text(row)
 
 
 class CollectionSteps(SceneMessages):
@@ -203,8 +227,8 @@ def embed_collection(
     Raises:
         ConfigurationChangedError: if the collection exists with another configuration, and has vectors.
         LeaseHeldError: if another run is writing the collection.
-        DataError: if nothing was found, or if more scenes failed than `max_failed_fraction` allows. The catalogue is
-            then up to date.
+        TooManyFailedError: if more scenes failed than `max_failed_fraction` allows. The catalogue is then up to date.
+        DataError: if nothing was found.
         StoreUnavailableError: if the store does not answer.
 
     Example:
@@ -277,7 +301,8 @@ def embed_collection(
         writer.ready()
     failed = _failed(writer.catalogue, listing)
     collection = Collection(store, collection_id, configuration, CollectionState.READY)
-    result = CollectionResult(collection, listing, comparison, failed, pruned, report)
+    fixed = settings_are_fixed(store, layout, writer.catalogue)
+    result = CollectionResult(collection, listing, comparison, failed, pruned, report, fixed)
     steps.on_end(result)
     _check_failed(result, options.max_failed_fraction)
     return result
@@ -441,18 +466,10 @@ def _configuration(
     if options.settings is None:
         return existing.configuration, False
     wanted = resolve_configuration(options.settings, hub_token)
-    if wanted.fingerprint != existing.configuration.fingerprint and _nothing_embedded(store, layout, stored):
+    if wanted.fingerprint != existing.configuration.fingerprint and not settings_are_fixed(store, layout, stored):
         return wanted, True
     check_configuration(existing, wanted)
     return existing.configuration, False
-
-
-def _nothing_embedded(store: ObjectStore, layout: CollectionLayout, stored: Catalogue | None) -> bool:
-    """Return whether all scenes of a collection have failed, and no dataset of an earlier state of a scene exists."""
-    if stored is not None and set(stored.counts()) - {SceneState.FAILED}:
-        return False
-    ids = (dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER))
-    return not any(name is not None and is_member_id(layout.collection_id, name) for name in ids)
 
 
 def _scene_options(configuration: CollectionConfiguration, options: CollectionOptions) -> EmbedOptions:
@@ -510,14 +527,15 @@ def _check_failed(result: CollectionResult, most: float) -> None:
     """Refuse a run in which too many scenes failed.
 
     Raises:
-        DataError: if the share of failed scenes is larger than `most`. The text has the reason of the first one.
+        TooManyFailedError: if the share of failed scenes is larger than `most`.
     """
     failed, listed = result.failed, len(result.listing.scenes)
     if len(failed) > most * listed:
         known = result.collection.catalogue.count
         others = "" if known == listed else f" (the collection has {known} scenes)"
-        raise DataError(
+        raise TooManyFailedError(
             f"{result.collection.layout.owner}: {len(failed)} of {listed} scenes failed{others}, more than "
             f"`max_failed_fraction` {most:g} allows: `rasterembed collection show {result.collection.id}` shows the "
-            f"reasons; the first is: {failure_text(failed[0])}"
+            "reasons",
+            result.why_failed(failed[0]),
         )

@@ -227,7 +227,8 @@ class _SceneWorker:
         skipped = {number: summary.skipped for number, summary in summaries.items()}
         manifest = commit(store, plan, shards, self._lease, Commit(state, reason, skipped, first))
         if manifest.rows == 0:
-            self._messages.on_warning(why_nothing_was_embedded(plan, skipped.values()))
+            why = why_nothing_was_embedded(plan, skipped.values())
+            self._messages.on_warning(f"{why}; a collection with datasets keeps its settings, so use a new collection")
         return manifest
 
     def _embed(self, store: ObjectStore, plan: Plan, *, first: bool) -> tuple[list[Shard], dict[int, VectorSummary]]:

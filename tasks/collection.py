@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from rasterembed.artifact_key import artifact_key
 from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_search import StacSearch
@@ -203,13 +204,17 @@ def _publish_scenes(result: CollectionResult, rows: Sequence[SceneRow]) -> None:
     troubled = list(result.collection.catalogue.filter(states=wanted).rows())
     others = [row for row in rows if row.state not in wanted]
     chosen = [*troubled, *others]
+
+    def reason(row: SceneRow) -> str:
+        return in_a_new_collection(row.reason or "") if result.settings_fixed else row.reason or ""
+
     table = [
         {
             "scene": escape_terminal(shortened(row.source)),
             "state": row.state.value,
             "rows": row.rows,
             "this run": "yes" if row.id in worked else "no",
-            "reason": escape_terminal(cut(row.reason or "", REASON_LETTERS)),
+            "reason": escape_terminal(cut(reason(row), REASON_LETTERS)),
         }
         for row in chosen[:_TABLE_ROWS]
     ]

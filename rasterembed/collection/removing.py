@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue, write_catalogue
 from rasterembed.collection.collection import Collection, write_collection
@@ -20,6 +21,17 @@ from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
 
 
+class DatasetOutcome(StrEnum):
+    """What becomes of the dataset of a removed scene."""
+
+    DELETED = "deleted"
+    """The dataset is deleted with the scene."""
+    MISSING = "missing"
+    """The scene has no dataset: it failed, and no earlier run embedded it."""
+    KEPT = "kept"
+    """The dataset stays, because it was embedded before it joined the collection."""
+
+
 @dataclass(frozen=True)
 class RemovedScene:
     """A scene that was removed from a collection."""
@@ -30,8 +42,8 @@ class RemovedScene:
     """Address of the scene's file. None if the catalogue did not have the scene any more."""
     listing: str | None
     """Address of the listing that the scene was found in. None or empty if it is not known."""
-    deleted: bool
-    """Whether the dataset was deleted. A dataset that was embedded before it joined the collection stays."""
+    dataset: DatasetOutcome
+    """What becomes of the dataset."""
 
 
 def remove_scene(
@@ -88,7 +100,7 @@ def remove_scene(
         write_catalogue(store, layout, rest, footer)
         _write_table(collection, rest, lease, on_table)
         # The dataset is deleted last. It tells the next call that a killed call did not finish.
-        if removed.deleted and _has_dataset(store, removed.dataset_id):
+        if removed.dataset is DatasetOutcome.DELETED:
             lease.check()
             delete_dataset(store, removed.dataset_id, lease=lease)
     return removed
@@ -120,28 +132,36 @@ def find_scene(collection: Collection, scene: str) -> RemovedScene:
     """
     catalogue, prefix = collection.catalogue, collection.layout.member_prefix
     columns = [catalogue.table[name].to_pylist() for name in ("id", "source", "listing")]
-    rows = {
-        row[0]: RemovedScene(row[0], row[1], row[2], row[0].startswith(prefix)) for row in zip(*columns, strict=True)
-    }
-    by_source = {str(row.source): row for row in rows.values()}
-    if scene in rows or scene in by_source:
-        return rows.get(scene) or by_source[scene]
+    rows = {row[0]: row for row in zip(*columns, strict=True)}
+    by_source = {str(row[1]): row for row in rows.values()}
+    found = rows.get(scene) or by_source.get(scene)
     try:
         address: str | None = locate(scene, "scene")
     except UsageError:  # It is no path. It may still be the id of a dataset.
         address = None
-    if address is not None and address in by_source:
-        return by_source[address]
+    if found is None and address is not None:
+        found = by_source.get(address)
+    if found is not None:
+        found_id, source, listing = found
+        return RemovedScene(found_id, source, listing, _outcome(collection, found_id))
     dataset_id = scene
     if not scene.startswith(prefix) and address is not None:
         dataset_id = member_id(collection.id, address)
     if dataset_id.startswith(prefix) and _has_dataset(collection.store, dataset_id):
-        return RemovedScene(dataset_id, None, None, deleted=True)
+        return RemovedScene(dataset_id, None, None, DatasetOutcome.DELETED)
     known = [*rows, *by_source]
     advice = f"it has {near_names(address or scene, known)}" if rows else "it has no scene"
     raise UsageError(
         f"collection {collection.id!r} has no scene {scene!r}: give the id of its dataset or its address; {advice}"
     )
+
+
+def _outcome(collection: Collection, dataset_id: str) -> DatasetOutcome:
+    """Return what becomes of the dataset of a scene that is removed."""
+    if not dataset_id.startswith(collection.layout.member_prefix):
+        return DatasetOutcome.KEPT
+    has_dataset = _has_dataset(collection.store, dataset_id)
+    return DatasetOutcome.DELETED if has_dataset else DatasetOutcome.MISSING
 
 
 def _has_dataset(store: ObjectStore, dataset_id: str) -> bool:

@@ -121,7 +121,7 @@ def remove_scene(
     store = open_store(root)
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
-    from rasterembed.collection.removing import find_scene
+    from rasterembed.collection.removing import DatasetOutcome, find_scene
     from rasterembed.collection_pipeline import remove_from_collection
 
     opened = Collection.open(store, collection)
@@ -129,8 +129,12 @@ def remove_scene(
     if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
         return "nothing was deleted"
     removed = remove_from_collection(opened, scene, on_wait=_on_wait)
-    kept = "was deleted" if removed.deleted else "was embedded before it joined the collection, and stays"
-    lines = [f"scene {removed.source or removed.dataset_id!r} was removed; dataset {removed.dataset_id} {kept}"]
+    outcomes = {
+        DatasetOutcome.DELETED: f"dataset {removed.dataset_id} was deleted",
+        DatasetOutcome.MISSING: "it had no dataset",
+        DatasetOutcome.KEPT: f"dataset {removed.dataset_id} was embedded before it joined the collection, and stays",
+    }
+    lines = [f"scene {removed.source or removed.dataset_id!r} was removed; {outcomes[removed.dataset]}"]
     if removed.listing:
         lines.append(f"note: if the scene still lies at {removed.listing}, the next run from there embeds it again")
     return "\n".join(lines)

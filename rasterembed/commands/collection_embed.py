@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.stac_search import parse_search
-from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, embed_collection
+from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, TooManyFailedError, embed_collection
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.commands.collection_texts import summary
 from rasterembed.commands.command_app import command_app
@@ -96,12 +96,12 @@ def embed(
         steps = TerminalCollectionSteps(stack)
         try:
             result = embed_collection(store, collection, scenes, options, steps=steps)
-        except DataError:
-            # Too many scenes failed. The others are embedded, and a person wants to know what became of them.
+        except TooManyFailedError as error:
+            # The other scenes are embedded, and a person wants to know what became of them. The reasons were printed.
             if steps.result is not None:
                 stack.close()
                 print(escape_lines(_told(steps.result)))
-            raise
+            raise DataError(error.counted) from error
     return _told(result)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Never
 from tqdm import tqdm
 
 from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
@@ -57,10 +58,12 @@ class TerminalCollectionSteps(QuietSteps):
         self._stack = stack
         self._bar: tqdm[Never] | None = None
         self._progress = SceneProgress(0)
+        self._settings_fixed = False
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Show a progress bar if standard error is a terminal. Otherwise, print a line about once a minute."""
         self._progress = SceneProgress(comparison.to_embed_count)
+        self._settings_fixed = bool(comparison.unchanged)
         self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
 
     def embed_scenes(
@@ -78,7 +81,10 @@ class TerminalCollectionSteps(QuietSteps):
         """Move the progress, and print why a scene failed."""
         self._progress.end(row.id)
         if row.state is SceneState.FAILED:
-            self._print(f"failed: {failure_text(row)}")
+            text = failure_text(row)
+            self._print(f"failed: {in_a_new_collection(text) if self._settings_fixed else text}")
+        else:
+            self._settings_fixed = True
         if self._bar is not None:
             self._bar.update()
 

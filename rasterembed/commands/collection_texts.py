@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from shlex import quote
 from typing import Any
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
+from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary, Unreadable
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.commands.texts import pairs, text_table
-from rasterembed.commands.wrong_options import in_command_words, name_options
+from rasterembed.commands.wrong_options import name_options
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.layout import DatasetLayout, name_of
 
 _SHOWN = 10
 """Largest number of failed scenes that are shown one by one."""
-
-_SHOWN_AFTER_RUN = 3
-"""Largest number of failed scenes that are shown at the end of a run."""
 
 
 ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
@@ -131,9 +130,8 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
     lines.append(f"this run: {work_text(result)}")
-    lines += [f"failed: {in_command_words(failure_text(row))}" for row in result.failed[:_SHOWN_AFTER_RUN]]
-    if len(result.failed) > _SHOWN_AFTER_RUN:
-        lines.append(f"more failed scenes: {len(result.failed) - _SHOWN_AFTER_RUN}, see collection show --json")
+    if result.failed:
+        lines.append(_failed_text(result))
     if result.pruned:
         lines.append(f"pruned: {len(result.pruned)} scenes that are gone")
     elif comparison.gone:
@@ -145,6 +143,17 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if search is not None:
         lines.append(f"search: {search}")
     return "\n".join(lines)
+
+
+def _failed_text(result: CollectionResult) -> str:
+    """Return a line about the failed scenes of a run. The run has printed each reason before."""
+    show = f"rasterembed collection show {result.collection.id} --root {quote(result.collection.store.root)}"
+    more = " --json" if len(result.failed) > _SHOWN else ""
+    scenes = f"{len(result.failed)} of {len(result.listing.scenes)} scenes"
+    text = f"failed: {scenes}; the reasons are above, and in {show}{more}"
+    if any(result.why_failed(row) != failure_text(row) for row in result.failed):
+        text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
+    return text
 
 
 def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> str:
@@ -213,10 +222,12 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     for listing in sorted(filter(None, set(catalogue.table["listing"].to_pylist()))):
         yield "scenes from", listing
     failures = _failures(collection)
+    fixed = bool(failures) and settings_are_fixed(store, collection.layout, catalogue)
     for row in failures[:_SHOWN]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
-        yield row.state.value, f"{_in_words_of_embed(failure_text(row))}{more}"
+        text = in_a_new_collection(failure_text(row)) if fixed else failure_text(row)
+        yield row.state.value, f"{_in_words_of_embed(text)}{more}"
     if len(failures) > _SHOWN:
         yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint

@@ -68,8 +68,14 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     told = facts(printed)
     assert told["scenes"] == "3: 2 ready, 1 failed"
     assert told["this run"] == "3 new"
-    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
-    assert "failed: " in capsys.readouterr().err
+    # The reason is printed once, and the result says where to read it again. Scene a or b fixes the settings.
+    assert told["failed"] == (
+        f"1 of 3 scenes; the reasons are above, and in rasterembed collection show survey --root {root}; the settings "
+        "of this collection are fixed, so advice to change a setting needs a new collection"
+    )
+    assert capsys.readouterr().err.count(f"failed: {scenes}/no-crs.tif: ") == 1
+    advice = "or allow footprints in pixels with --allow-no-crs (in a new collection)"
+    assert facts(command("show", "survey", "--root", root))["failed"].endswith(advice)
     catalogue = f"{root}/collections/survey/items.parquet"
     assert told["catalogue"] == catalogue
     counted = duckdb.execute("SELECT sum(rows) FROM read_parquet(?)", [catalogue]).fetchall()
@@ -88,7 +94,9 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert "'survey' is a collection: give --collection survey where " in capsys.readouterr().err
 
     # An existing collection gives its settings. Only the scene that failed is tried again.
+    capsys.readouterr()
     again = command("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
+    assert advice in capsys.readouterr().err
     assert facts(again)["this run"] == "1 tried again, 2 unchanged"
     (scenes / "no-crs.tif").unlink()
     complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
@@ -122,7 +130,9 @@ def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     assert line.startswith(
         "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: "
     )
-    assert line.count(f"{scenes}/no-crs.tif") == 1
+    assert line.endswith(" allows: `rasterembed collection show survey` shows the reasons")
+    assert "".join(others).count("--allow-no-crs") == 1
+    assert f"{scenes}/no-crs.tif" not in printed.out
     assert not [other for other in others if other.startswith("error")]
     (warning,) = (other for other in others if other.startswith("warning"))
     assert "did not pass its quality checks of all 3 scenes: " in warning
@@ -141,7 +151,10 @@ def test_a_collection_whose_scenes_all_failed_has_no_vectors_no_dates_and_the_wh
         "3",
         "failed",
     ]
+    assert told["failed"].startswith("3 of 3 scenes; ")
+    assert "new collection" not in told["failed"]
     shown = command("show", "survey", "--root", root)
+    assert "new collection" not in shown
     assert facts(shown)["state"] == "no vectors"
     assert facts(shown)["dates"] == "not known"
     # The message about the origin is long, and ends with what to do.
@@ -257,7 +270,12 @@ def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
         assert status == 2
         assert f"{scenes}/a.tif" in line
 
+    (dataset,) = duckdb.execute(
+        f"SELECT id FROM read_parquet('{root}/collections/survey/items.parquet') WHERE source = ?",
+        [str(scenes / "a.tif")],
+    ).fetchall()[0]
     printed = command("remove-scene", "survey", str(scenes / "a.tif"), "--root", root, "--yes")
+    assert printed.startswith(f"scene '{scenes}/a.tif' was removed; dataset {dataset} was deleted\n")
     assert f"if the scene still lies at {scenes}, the next run from there embeds it again" in printed
     table = json.loads((store / "collections/survey/table/table.json").read_bytes())
     files = [str(store / part["path"]) for part in table["parts"]]
@@ -267,8 +285,10 @@ def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
     collection = rasterembed.Collection.open(rasterembed.ObjectStore(root=root), "survey")
     assert collection.verify() == ()
     assert collection.catalogue.count == 2
+    printed = command("remove-scene", "survey", str(scenes / "no-crs.tif"), "--root", root, "--yes")
+    assert printed.startswith(f"scene '{scenes}/no-crs.tif' was removed; it had no dataset\n")
 
-    assert facts(embed(scenes, root, tiny_vit))["this run"] == "1 new, 1 tried again, 1 unchanged"
+    assert facts(embed(scenes, root, tiny_vit))["this run"] == "2 new, 1 unchanged"
     assert (store / "collections/survey/items.parquet").read_bytes() == before
     again = collection.remove_scene(str(scenes / "a.tif"))
     assert again.catalogue.count == 2

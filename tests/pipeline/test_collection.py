@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from rasterembed.collection_pipeline import (
     CollectionOptions,
     CollectionResult,
     CollectionSteps,
+    TooManyFailedError,
     embed_collection,
     rebuild_collection,
 )
@@ -280,8 +282,10 @@ def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
     (scenes / "bad.tif").write_text("bad")
-    with pytest.raises(DataError, match=r"collection 'survey': 1 of 4 scenes failed, more than `max_failed_fraction`"):
+    counted = r"collection 'survey': 1 of 4 scenes failed, more than `max_failed_fraction`.*; the first is: .*bad\.tif"
+    with pytest.raises(TooManyFailedError, match=counted) as error:
         run(store, scenes, collection_options(tiny_vit, max_failed_fraction=0.2))
+    assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # Prefect stores errors in this way.
     collection = Collection.open(store, NAME)
     assert collection.state == "ready"
     assert collection.catalogue.counts() == {SceneState.EMBEDDED: 3, SceneState.FAILED: 1}

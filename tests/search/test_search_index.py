@@ -242,9 +242,13 @@ def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int
     assert {path.name for path in indexed.folder.iterdir()} == {"index.json", new.file.name}
 
 
-def test_few_vectors_need_no_index(indexed: Indexed) -> None:
+def test_few_vectors_need_no_index_and_keep_one_that_exists(indexed: Indexed) -> None:
+    for few in (VectorIndexOptions(index_min_rows=401), VectorIndexOptions(index_engine="vss", index_min_rows=401)):
+        assert build(indexed.dataset, few) == (indexed.index, "the index is current")
+    info, why = build(indexed.dataset, VectorIndexOptions(index="never"))
+    assert (info, why) == (None, "the index was removed: the options turn it off")
     info, why = build(indexed.dataset, VectorIndexOptions(index_engine="vss", index_min_rows=401))
-    assert (info, why) == (None, "the index was removed: 400 rows are below 401")
+    assert (info, why) == (None, "no index: 400 rows are below 401")
     assert list(indexed.folder.iterdir()) == []
     assert indexed.search()[:2] == ("scan", "there is no index")
     info, _ = build(indexed.dataset, VectorIndexOptions(index_engine="vss", index_min_rows=400))

@@ -88,8 +88,8 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
 
     An index is up to date if it has the vectors of the files and the parameters in `options`. The index of a table
     grows if it has the vectors of an earlier state of the table: see `rasterembed.search.index.growth`. Otherwise, a
-    new index is built from all rows. Readers see the old index until the new one is complete. If `options` allow no
-    index for these files, an old index is removed.
+    new index is built from all rows. Readers see the old index until the new one is complete. With `never`,
+    an old index is removed. With `auto`, an old index of few rows stays, with its engine and parameters.
 
     Args:
         files: the files with the vectors.
@@ -111,10 +111,13 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     if options.index == "never":
         _remove_index(files, old)
         return BuildResult(BuildOutcome.NOT_WANTED, None, "the options turn it off", old is not None)
-    if not files.rows or (options.index == "auto" and files.rows < options.index_min_rows):
+    few = options.index == "auto" and files.rows < options.index_min_rows
+    if not files.rows or (few and old is None):
         _remove_index(files, old)
         least = options.index_min_rows if files.rows else 1
         return BuildResult(BuildOutcome.TOO_FEW_ROWS, None, f"{files.rows} rows are below {least}", old is not None)
+    if few and old is not None:
+        options = _as_before(options, old)
     engine = _engine(files, options, old)
     if engine == "vss":
         return _build_hnsw(files, options, old, why_build)
@@ -169,6 +172,24 @@ def _read(files: VectorFiles) -> tuple[VectorIndex | None, str]:
         return read_any_index(files), ""
     except IndexUnusableError as error:
         return None, str(error)
+
+
+def _as_before(options: VectorIndexOptions, old: VectorIndex) -> VectorIndexOptions:
+    """Return options that keep the engine and the parameters of an index, unless the options name an engine.
+
+    An index of few rows was asked for by an earlier run, or was built when there were more rows.
+    """
+    if options.index_engine != "auto":
+        return options
+    kept: dict[str, str | int | None] = {"index_engine": old.engine, "index_lists": old.lists}
+    if old.database is not None:
+        database = old.database
+        kept |= {
+            "index_m": database.m,
+            "index_ef_construction": database.ef_construction,
+            "index_ef_search": database.ef_search,
+        }
+    return options.model_copy(update=kept)
 
 
 def _engine(files: VectorFiles, options: VectorIndexOptions, old: VectorIndex | None) -> BuiltEngine:

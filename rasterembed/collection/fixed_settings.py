@@ -1,0 +1,61 @@
+"""Settings that a collection with datasets does not change any more, and advice to change them."""
+
+from __future__ import annotations
+
+import re
+
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.members import is_member_id
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.dataset.selection import Selection
+from rasterembed.model.choice import Dinov3
+from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
+from rasterembed.raster.validity import Validity
+from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest
+from rasterembed.store.object_store import ObjectStore
+
+_NOT_FIXED = {"device"}
+"""Fields of the settings that every run may choose."""
+
+_SETTINGS = {
+    name for model in (Grid, Radiometry, Validity, Dinov3, Selection) for name in model.model_fields
+} - _NOT_FIXED
+"""Names of the settings that all scenes of a collection have in common."""
+
+_PARAMETER = re.compile(r"`(?P<name>[a-z][a-z0-9_]*)(?:=[^`]*)?`")
+"""A parameter in an error of the library: its name in backticks, with or without a value."""
+
+
+def settings_are_fixed(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue | None) -> bool:
+    """Return whether a collection refuses other settings.
+
+    As long as all scenes have failed and no dataset of an earlier state of a scene exists, other settings replace those
+    of the collection, because they may be the reason why the scenes failed.
+
+    Args:
+        store: store of the collection.
+        layout: names of the collection's files.
+        catalogue: the catalogue. None if the collection has none.
+    """
+    if catalogue is not None and set(catalogue.counts()) - {SceneState.FAILED}:
+        return True
+    ids = (dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER))
+    return any(name is not None and is_member_id(layout.collection_id, name) for name in ids)
+
+
+def in_a_new_collection(reason: str) -> str:
+    """Return the reason of a failed scene, and say at each setting that only a new collection can have another value.
+
+    Args:
+        reason: the reason. Its parameters are in backticks.
+
+    Example:
+        >>> in_a_new_collection("a.tif: there is no CRS: set one, or give `allow_no_crs`")
+        'a.tif: there is no CRS: set one, or give `allow_no_crs` (in a new collection)'
+    """
+
+    def marked(match: re.Match[str]) -> str:
+        return f"{match[0]} (in a new collection)" if match["name"] in _SETTINGS else match[0]
+
+    return _PARAMETER.sub(marked, reason)
