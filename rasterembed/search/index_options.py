@@ -26,8 +26,8 @@ class VectorIndexOptions(OptionsModel):
 
     index: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Build a vector index; auto: if there are at least `index_min_rows` rows. With never, an existing "
-        "index is removed.",
+        description="Build a vector index; auto: if there are at least `index_min_rows` rows. An existing index stays "
+        "with auto, and is removed with never.",
     )
     index_min_rows: int = Field(
         default=MIN_ROWS, ge=1, description="Smallest number of rows for which auto builds an index."
@@ -64,6 +64,6 @@ class TableIndexOptions(VectorIndexOptions):
 
     index: Literal["auto", "always", "never"] = Field(
         default="auto",
-        description="Build a vector index of the table; auto: if it has at least `index_min_rows` rows. With never, an "
-        "existing index is removed.",
+        description="Build a vector index of the table; auto: if it has at least `index_min_rows` rows. An existing "
+        "index stays with auto, and is removed with never.",
     )
