@@ -143,13 +143,18 @@ class _NetworkBuilder:
         logged, and the unfolded network is used. The unfolded network is slower, but its vectors are correct.
 
         Raises:
-            DataError: If the weights do not load.
+            DataError: If the weights do not load, or if the vectors are zero or not finite.
         """
         with collector_paused():  # transformers takes long to import, and most processes do not need it.
             from rasterembed.model.transformers_loading import load_with_transformers
         weights = load_with_transformers(self._checkpoint).to(self._device)
         network = self._unfolded(weights, torch.float32)
         expected = _summary(network(self._noise(2)))
+        if not expected.isfinite().all() or not expected.norm(dim=-1).all():
+            raise DataError(
+                f"model {self._model.name!r}: the weights in {self._checkpoint.folder} give vectors that are zero or "
+                "not finite: download the checkpoint again"
+            )
         unfolded = _Loaded(weights, expected, network, expected)
         if self._checkpoint.family != "dinov3_vit":
             return unfolded

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -262,6 +263,22 @@ def test_random_damage(kind: str, request: pytest.FixtureRequest) -> None:
 
 
 # The digest of the weights
+
+
+@pytest.mark.parametrize("family", ["vit", "convnext"])
+@pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
+def test_weights_without_usable_vectors(
+    family: str, value: float, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder: Path = request.getfixturevalue(family)
+    tensors = load_file(folder / "model.safetensors")
+    last = [name for name in tensors if name.startswith(("norm.", "layer_norm."))]
+    assert len(last) == 2
+    save_file(tensors | {name: np.full_like(tensors[name], value) for name in last}, folder / "model.safetensors")
+    with pytest.raises(DataError, match="give vectors that are zero or not finite: download the checkpoint again"):
+        Embedder(resolve_model(Dinov3(model=str(folder), device="cpu"), 64), "cpu")
+    # The weights are wrong, and not this version of transformers.
+    assert not caplog.records
 
 
 def test_a_digest_does_not_believe_the_name_of_a_file(tiny_vit: Path, tmp_path: Path) -> None:
