@@ -19,14 +19,16 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished_plan
-from rasterembed.dataset.manifest import Manifest, read_manifest
+from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, StoreUnavailableError, one_line
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
+from rasterembed.explorer.breaches import line_of_metrics, line_of_names
 from rasterembed.explorer.problems import folder_is_away
 from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.explorer.views import ViewKind, box_of
+from rasterembed.qa.report import QaReport, read_report
 from rasterembed.search.engines.engine import IndexUnusableError
 from rasterembed.search.index.description import read_any_index
 from rasterembed.search.vector_files import VectorFiles
@@ -269,20 +271,39 @@ def card_of_dataset(dataset: Dataset) -> Card:
         first=plan.profile.acquired,
         last=plan.profile.acquired,
         raster=plan.source.uri,
-        qa=_quality_of_dataset(manifest),
+        qa=_quality_of_dataset(dataset),
         index=_index_engine(VectorFiles.of_dataset(dataset)),
     )
 
 
-def _quality_of_dataset(manifest: Manifest) -> Quality | None:
-    match manifest.state:
+def _quality_of_dataset(dataset: Dataset) -> Quality | None:
+    match dataset.manifest.state:
         case "ready":
             return Quality(passed=True, line="The quality checks passed.")
         case "failed_qa":
-            reason = f": {manifest.reason}" if manifest.reason else ""
+            # The manifest's reason names metrics as programs do. Few datasets fail, so their reports are read.
+            report = report_of_dataset(dataset)
+            if report is not None and not report.passed:
+                return Quality(passed=False, line=line_of_metrics(report.breaches))
+            reason = f": {dataset.manifest.reason}" if dataset.manifest.reason else ""
             return Quality(passed=False, line=f"The quality checks did not pass{reason}.")
         case _:
             return None
+
+
+def report_of_dataset(dataset: Dataset) -> QaReport | None:
+    """Return the quality report of a dataset. None if it is about another content, damaged or missing.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    try:
+        report = read_report(dataset.store, dataset.id)
+    except StoreError:
+        raise
+    except DataError:  # The report is derived from the dataset, which is shown all the same.
+        return None
+    return report if report is not None and report.fingerprint == dataset.manifest.fingerprint else None
 
 
 def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> Card:
@@ -385,7 +406,7 @@ def _quality_of_collection(collection: Collection) -> Quality | None:
         return None
     if found.qa.verdict is QaVerdict.PASSED:
         return Quality(passed=True, line="The quality checks passed.")
-    return Quality(passed=False, line=f"The quality checks did not pass: {', '.join(found.qa.breached)}.")
+    return Quality(passed=False, line=line_of_names(found.qa.breached))
 
 
 def _modified(store: ObjectStore, key: str) -> datetime:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError, StoreError
-from rasterembed.explorer.cards import Quality
+from rasterembed.explorer.breaches import line_of_metrics
+from rasterembed.explorer.cards import Quality, report_of_dataset
 from rasterembed.qa.collection_report import CollectionReport
 from rasterembed.qa.collection_run import current_report
-from rasterembed.qa.report import QaReport, read_report
 
 
 def quality_with_numbers(content: Dataset | Collection, quality: Quality | None) -> Quality | None:
@@ -26,21 +25,11 @@ def quality_with_numbers(content: Dataset | Collection, quality: Quality | None)
     """
     if quality is None:
         return None
-    report = _dataset_report(content) if isinstance(content, Dataset) else _collection_report(content)
+    report = report_of_dataset(content) if isinstance(content, Dataset) else _collection_report(content)
     if report is None or report.passed != quality.passed:
         return quality
-    return quality.model_copy(update={"line": f"{quality.line} Metrics: {report.summary()}."})
-
-
-def _dataset_report(dataset: Dataset) -> QaReport | None:
-    """Return the report of a dataset. None if it is about another content, damaged or missing."""
-    try:
-        report = read_report(dataset.store, dataset.id)
-    except StoreError:
-        raise
-    except DataError:  # The report is derived from the dataset, which is shown all the same.
-        return None
-    return report if report is not None and report.fingerprint == dataset.manifest.fingerprint else None
+    line = quality.line if report.passed else line_of_metrics(report.breaches)
+    return quality.model_copy(update={"line": f"{line} Metrics: {report.summary(with_names=False)}."})
 
 
 def _collection_report(collection: Collection) -> CollectionReport | None:

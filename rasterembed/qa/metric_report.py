@@ -33,16 +33,20 @@ class MetricReport(BaseModel):
         """Metrics that breach their threshold."""
         return breached(self.metrics)
 
-    def summary(self) -> str:
+    def summary(self, *, with_names: bool = True) -> str:
         """Return one line with the numbers of metrics that passed, breached their threshold, or were not judged.
 
-        The line names the breached metrics. It gives the reasons why metrics were not judged.
+        The line gives the reasons why metrics were not judged.
+
+        Args:
+            with_names: whether the line names the breached metrics.
 
         Example: `21 passed, 2 not judged because not enough pairs of neighbours: 60, but at least 100 are needed`.
         """
         parts = [f"{sum(metric.status is Status.PASSED for metric in self.metrics)} passed"]
         if self.breaches:
-            parts.append(f"{len(self.breaches)} breached ({', '.join(metric.name for metric in self.breaches)})")
+            names = f" ({', '.join(metric.name for metric in self.breaches)})" if with_names else ""
+            parts.append(f"{len(self.breaches)} breached{names}")
         reasons = Counter(metric.note for metric in self.metrics if metric.status is Status.NOT_JUDGED)
         parts += [f"{count} not judged because {reason}" for reason, count in reasons.items()]
         return escape_terminal(", ".join(parts))

@@ -177,6 +177,25 @@ def test_a_view_has_the_numbers_of_its_quality_report(world: World) -> None:
     assert world.get("/api/datasets/town")["qa"]["line"] == "The quality checks passed."
 
 
+def test_failed_checks_are_named_by_their_titles(world: World) -> None:
+    world.write("town", state="embedded")
+    check_dataset(world.store, "town", QaThresholds(min_rows=2, min_effective_rank=1000.0, min_neighbour_gap=-2.0))
+    for line in (world.card("datasets", "town")["qa"]["line"], world.get("/api/datasets/town")["qa"]["line"]):
+        assert "Too low: effective number of directions that the vectors use (RankMe) (" in line
+        assert "at least 1000)" in line
+        assert "effective_rank" not in line
+    world.write("scene")
+    rebuild_collection(world.store, "survey", datasets=["scene"])
+    file = Path(world.store.root) / CollectionLayout("survey").stac_collection
+    checked = {"verdict": "failed", "breached": ["failed_scene_share", "of_a_newer_version"]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"rasterembed:qa": checked}))
+    assert world.card("collections", "survey")["qa"] == {
+        "passed": False,
+        "line": "The quality checks did not pass. Too high: share of scenes that could not be embedded. "
+        "Breached: of_a_newer_version.",
+    }
+
+
 def test_progress_counts_the_shards_of_the_plan_and_tells_whether_a_run_works(world: World) -> None:
     world.write("slow", shard_tiles=6)
     layout, root = DatasetLayout("slow"), Path(world.store.root)

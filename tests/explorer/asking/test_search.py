@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 import shapely
 from starlette.testclient import TestClient
@@ -23,6 +24,7 @@ from rasterembed.explorer.settings import ExplorerSettings, Limits
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query, Where
 from rasterembed.store.object_store import ObjectStore
+from tests.support.search_world import tiles_of
 
 TRIANGLE = [[24.448, 60.5905], [24.458, 60.5905], [24.452, 60.584], [24.448, 60.5905]]
 """A ring that cuts through tiles of every scene."""
@@ -165,6 +167,24 @@ def test_a_click_gives_the_tiles_at_a_place_and_the_answer_for_the_latest(
         return
     body = {"query": {"tile": names[0]}, "where": change.get("where", {}), "k": 30}
     assert_same(found["answer"], of_library(store, tmp_path, "collections", "survey", body))
+
+
+def test_a_click_on_a_tile_without_a_direction_says_why_there_is_no_answer(
+    service: TestClient, store: ObjectStore
+) -> None:
+    """The page then asks for the tiles at the place, and for the neighbours of the tile, which says why again."""
+    first = tiles_of(store, ["first"])
+    (number, *_) = np.flatnonzero(~first.vector.any(axis=1))
+    name, middle = f"first/{first.tile[number]}", first.footprint[number].centroid
+    place = [middle.x, middle.y]
+    click = service.post("/api/datasets/first/click", json={"lonlat": place})
+    search = service.post("/api/datasets/first/search", json={"query": {"tile": name}})
+    assert click.status_code == search.status_code == 409
+    for response in (click, search):
+        assert first.tile[number] in response.json()["detail"]
+        assert "its vector is zero" in response.json()["detail"]
+    found = service.get("/api/datasets/first/at", params={"lon": middle.x, "lat": middle.y})
+    assert [tile["tile_id"] for tile in found.json()] == [first.tile[number]]
 
 
 def test_a_click_beside_all_tiles_and_a_wrong_click_are_no_search(service: TestClient) -> None:

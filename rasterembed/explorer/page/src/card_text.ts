@@ -16,6 +16,8 @@ const STATES: Record<string, [label: string, tone: Tone]> = {
 /** Return the text and the tone of a card's state. A state that the page does not know is shown as it is. */
 export function stateOf(card: Card): {label: string; tone: Tone} {
     if (card.progress?.running) return {label: 'Running', tone: 'busy'};
+    // A collection stays usable if its checks fail.
+    if (card.state === 'ready' && card.qa?.passed === false) return {label: 'Ready, failed checks', tone: 'warn'};
     const [label, tone] = STATES[card.state] ?? [card.state.replaceAll('_', ' '), ''];
     return {label, tone};
 }

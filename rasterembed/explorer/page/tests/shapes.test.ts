@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import {test} from 'node:test';
-import {boxCentre, boxPolygon, coveringBox, fittingZoom} from '../src/map/shapes.ts';
+import {boxArea, boxCentre, boxPolygon, centreOfSmall, coveringBox, fittingZoom} from '../src/map/shapes.ts';
 import {positionText} from '../src/texts.ts';
 
 test('the whole Earth fills the square of zoom 0, and half of it that of zoom 1', () => {
@@ -37,4 +37,13 @@ test('the covering box is the narrowest one, also across the antimeridian', () =
 test('boxes around the whole Earth leave no gap', () => {
     assert.deepEqual(coveringBox([[-180, -90, 180, 90], [24, 60, 25, 61]]), [-180, -90, 180, 90]);
     assert.deepEqual(coveringBox([[-180, -10, 0, 10], [0, -20, 180, 0]]), [-180, -20, 180, 10]);
+});
+
+test('only a box that is small on the Earth has a dot', () => {
+    assert.equal(centreOfSmall([-180, -90, 180, 90]), null);
+    assert.equal(centreOfSmall([-180, 62, 180, 90]), null);
+    assert.equal(centreOfSmall([175, -1, -170, 1]), null);
+    assert.deepEqual(centreOfSmall([24, 60, 25, 61])?.coordinates, [24.5, 60.5]);
+    assert.deepEqual(centreOfSmall([179, -1, -179, 1])?.coordinates, [180, 0]);
+    assert.equal(boxArea([179, -1, -179, 1]), 4);
 });

@@ -1,7 +1,7 @@
 import {useEffect, useRef} from 'preact/hooks';
 import {openViewOf} from '../actions.ts';
 import type {Card} from '../api.ts';
-import {amountsOf, datesOfCard} from '../card_text.ts';
+import {amountsOf, datesOfCard, stateOf} from '../card_text.ts';
 import {sentence} from '../format.ts';
 import {markedCard} from '../state.ts';
 import {Icon} from './Icon.tsx';
@@ -57,7 +57,7 @@ export function CardItem({card}: {card: Card}) {
                     </span>
                 )}
                 {card.problem && <span class="card-problem">{sentence(card.problem)}</span>}
-                {card.qa && !card.qa.passed && !card.problem && <span class="card-problem">{card.qa.line}</span>}
+                {card.qa && !card.qa.passed && !card.problem && <span class={`card-problem ${stateOf(card).tone}`}>{card.qa.line}</span>}
                 {card.progress && <ProgressBar progress={card.progress} />}
             </button>
         </li>

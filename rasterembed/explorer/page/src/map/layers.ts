@@ -27,7 +27,7 @@ import {
 import {colourParameters} from '../tile_colours.ts';
 import {followFootprints} from './footprints.ts';
 import {basemapSource, imagerySource, showRaster, tilesSource} from './raster_layers.ts';
-import {boxCentre, boxPolygon} from './shapes.ts';
+import {boxArea, boxPolygon, centreOfSmall} from './shapes.ts';
 import {featureOf, setData} from './vector_layers.ts';
 
 /** Dates `YYYY-MM-DD` between which the shown scenes lie. Null is no limit. */
@@ -39,10 +39,15 @@ export interface ShownDates {
 /** Whether the map waits for map tiles. */
 export const mapBusy = signal(false);
 
-/** The cards that the map shows: all of the store while no view is open. */
+const areaOf = ({bbox}: Card): number => (bbox ? boxArea(bbox) : 0);
+
+/**
+ * The cards that the map shows: all of the store while no view is open. The largest comes first, and lies under the
+ * others, so that the pointer finds each of them.
+ */
 const shownCards = computed<Card[]>(() => {
     const known = valueOf(store.value);
-    return known && !viewKey.value ? [...known.datasets, ...known.collections] : [];
+    return known && !viewKey.value ? [...known.datasets, ...known.collections].sort((a, b) => areaOf(b) - areaOf(a)) : [];
 });
 
 const markedCards = computed<Card[]>(() => {
@@ -51,7 +56,7 @@ const markedCards = computed<Card[]>(() => {
 });
 
 /** Return the boxes or the centres of cards. A view of a few kilometres is only visible on a world map by its centre. */
-function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry): Feature[] {
+function cardFeatures(cards: Card[], shape: (bbox: Bbox) => Geometry | null): Feature[] {
     return cards.flatMap(({kind, id, bbox}) => featureOf(bbox && shape(bbox), {kind, id}));
 }
 
@@ -121,10 +126,10 @@ function followProblems(map: MapLibreMap): () => void {
 function followVectors(map: MapLibreMap): (() => void)[] {
     return [
         effect(() => setData(map, 'views', cardFeatures(shownCards.value, boxPolygon))),
-        effect(() => setData(map, 'places', cardFeatures(shownCards.value, boxCentre))),
+        effect(() => setData(map, 'places', cardFeatures(shownCards.value, centreOfSmall))),
         effect(() => {
             const cards = markedCards.value;
-            setData(map, 'marked', [...cardFeatures(cards, boxPolygon), ...cardFeatures(cards, boxCentre)]);
+            setData(map, 'marked', [...cardFeatures(cards, boxPolygon), ...cardFeatures(cards, centreOfSmall)]);
         }),
         effect(() => setData(map, 'outline', featureOf(openView.value?.outline ?? null))),
         effect(() => {

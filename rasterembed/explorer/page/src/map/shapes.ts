@@ -18,6 +18,23 @@ export function boxCentre([west, south, edge, north]: Bbox): Point {
     return {type: 'Point', coordinates: [(west + east) / 2, (south + north) / 2]};
 }
 
+/** Side of a box in degrees from which its outline is large enough on a map of the whole Earth. */
+const LARGE_SIDE = 8;
+
+/** Return the centre of a box whose outline is too small to be seen on a map of the whole Earth; null for a larger one. */
+export function centreOfSmall(box: Bbox): Point | null {
+    return Math.max(widthOf(box), box[3] - box[1]) < LARGE_SIDE ? boxCentre(box) : null;
+}
+
+/** Return the area of a box in square degrees, to compare boxes. */
+export function boxArea(box: Bbox): number {
+    return widthOf(box) * (box[3] - box[1]);
+}
+
+function widthOf([west, , edge]: Bbox): number {
+    return west > edge ? edge + 360 - west : edge - west;
+}
+
 /**
  * Return the narrowest box that contains all boxes, or null if none is given. The widest part of the globe without a box
  * stays outside, so the result may cross the antimeridian.
