@@ -672,7 +672,7 @@ def test_a_dry_run_tries_thresholds_and_changes_no_file(store: ObjectStore) -> N
     before = _content(store)
     report = check_dataset(store, ID, QaThresholds(max_mean_cosine=-0.9), dry_run=True)
     assert _breached(report) == {"mean_cosine"}
-    with pytest.raises(QaError, match=r"'scene' would not pass .* max_mean_cosine -0.9; nothing was changed$"):
+    with pytest.raises(QaError, match=r"'scene' would not pass .* `max_mean_cosine=-0.9`; nothing was changed$"):
         report.check()
     assert check_dataset(store, ID, dry_run=True).passed
     assert _content(store) == before
