@@ -20,11 +20,11 @@ PHONE = {"width": 390, "height": 844}
 _FLAGS = (
     "--no-sandbox",  # The sandbox does not start as root.
     "--enable-unsafe-swiftshader",  # WebGL without a graphics card.
-    # Without a graphics card, Chromium composes pages in software. If SwiftShader composed them, each frame would
-    # take 100 to 200 ms.
-    "--disable-gpu-compositing",
     "--hide-scrollbars",
 )
+
+_IN_SOFTWARE = ("--disable-gpu-compositing",)
+_BY_SWIFTSHADER = ("--use-angle=swiftshader", "--ignore-gpu-blocklist")
 
 _REPORT_VIOLATIONS = """
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -33,11 +33,18 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """Run headless Chromium. It is installed from Debian's packages if it is missing and this is root."""
+def chromium(*, for_pictures: bool = False) -> Iterator[Browser]:
+    """Run headless Chromium. It is installed from Debian's packages if it is missing and this is root.
+
+    Args:
+        for_pictures: Let SwiftShader, a graphics card in software, compose the pages. Each frame then takes 100 to 200 ms.
+            Otherwise, Chromium composes them as it does without a graphics card. With two device pixels for each CSS
+            pixel, it then leaves a band of a WebGL canvas empty.
+    """
     command = install("chromium", "chromium")
+    flags = [*_FLAGS, *(_BY_SWIFTSHADER if for_pictures else _IN_SOFTWARE)]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=command, args=list(_FLAGS))
+        browser = playwright.chromium.launch(executable_path=command, args=flags)
         try:
             yield browser
         finally:

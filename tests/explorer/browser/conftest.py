@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,7 +32,7 @@ OpenPage = Callable[..., ExplorerPage]
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     build_page()
-    with chromium() as running:
+    with chromium(for_pictures="SCREENSHOTS" in os.environ) as running:
         yield running
 
 

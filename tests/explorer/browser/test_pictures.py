@@ -25,6 +25,9 @@ WINDOW: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
 PLACE = (24.9167, 60.1922)
 """Longitude and latitude of the middle of the landscape, degrees."""
 
+ABOVE_THE_STRIP = (24.9167, 60.1889, 13.75)
+"""A middle of the map, degrees, and its zoom. The landscape is then above the strip."""
+
 
 @pytest.fixture
 def shown(opened: OpenPage, archive: Archive) -> Callable[..., ExplorerPage]:
@@ -49,7 +52,7 @@ def _keep(explored: ExplorerPage, name: str) -> None:
 def test_light(shown: Callable[..., ExplorerPage]) -> None:
     explored = shown(color_scheme="light", **WINDOW)
     explored.open(
-        "datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000008_c000006", colour="none", outlines="0"
+        "datasets/landscape", at=ABOVE_THE_STRIP, tile="landscape/r000008_c000006", colour="none", outlines="0"
     )
     expect(explored.hits.first).to_be_visible()
     explored.hits.nth(1).hover()
@@ -58,7 +61,7 @@ def test_light(shown: Callable[..., ExplorerPage]) -> None:
 
 def test_dark_with_the_similarity_of_all_tiles(shown: Callable[..., ExplorerPage]) -> None:
     explored = shown(color_scheme="dark", **WINDOW)
-    explored.open("datasets/landscape", at=(*PLACE, 14.0), tile="landscape/r000004_c000009")
+    explored.open("datasets/landscape", at=ABOVE_THE_STRIP, tile="landscape/r000004_c000009")
     expect(explored.hits.first).to_be_visible()
     explored.page.get_by_role("switch", name="Similarity of all tiles").check()
     expect(explored.page.get_by_role("figure", name="Legend")).to_contain_text("imilar")
@@ -82,7 +85,7 @@ def test_the_list_of_a_store(shown: Callable[..., ExplorerPage]) -> None:
 def test_phone(shown: Callable[..., ExplorerPage]) -> None:
     explored = shown(color_scheme="dark", **ON_A_PHONE)
     explored.open(
-        "datasets/landscape", at=(*PLACE, 12.8), tile="landscape/r000008_c000006", colour="none", outlines="0"
+        "datasets/landscape", at=(24.9167, 60.183, 12.8), tile="landscape/r000008_c000006", colour="none", outlines="0"
     )
     expect(explored.hits.first).to_be_visible()
     _keep(explored, "phone")
