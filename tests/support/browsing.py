@@ -37,9 +37,9 @@ def chromium(*, for_pictures: bool = False) -> Iterator[Browser]:
     """Run headless Chromium. It is installed from Debian's packages if it is missing and this is root.
 
     Args:
-        for_pictures: Let SwiftShader, a graphics card in software, compose the pages. Each frame then takes 100 to 200 ms.
-            Otherwise, Chromium composes them as it does without a graphics card. With two device pixels for each CSS
-            pixel, it then leaves a band of a WebGL canvas empty.
+        for_pictures: Let SwiftShader, a graphics card in software, compose the pages. Each frame then takes 100 to
+            200 ms. Otherwise, Chromium composes them as it does without a graphics card. With two device pixels for
+            each CSS pixel, it then leaves a band of a WebGL canvas empty.
     """
     command = install("chromium", "chromium")
     flags = [*_FLAGS, *(_BY_SWIFTSHADER if for_pictures else _IN_SOFTWARE)]
