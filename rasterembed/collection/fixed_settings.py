@@ -45,17 +45,14 @@ def settings_are_fixed(store: ObjectStore, layout: CollectionLayout, catalogue: 
 
 
 def in_a_new_collection(reason: str) -> str:
-    """Return the reason of a failed scene, and say at each setting that only a new collection can have another value.
+    """Return the reason of a failed scene. If it names a setting, add that only a new collection can change it.
 
     Args:
         reason: the reason. Its parameters are in backticks.
 
     Example:
         >>> in_a_new_collection("a.tif: there is no CRS: set one, or give `allow_no_crs`")
-        'a.tif: there is no CRS: set one, or give `allow_no_crs` (in a new collection)'
+        'a.tif: there is no CRS: set one, or give `allow_no_crs` (in a new collection: this one keeps its settings)'
     """
-
-    def marked(match: re.Match[str]) -> str:
-        return f"{match[0]} (in a new collection)" if match["name"] in _SETTINGS else match[0]
-
-    return _PARAMETER.sub(marked, reason)
+    names_setting = any(match["name"] in _SETTINGS for match in _PARAMETER.finditer(reason))
+    return f"{reason} (in a new collection: this one keeps its settings)" if names_setting else reason

@@ -74,7 +74,7 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
         "of this collection are fixed, so advice to change a setting needs a new collection"
     )
     assert capsys.readouterr().err.count(f"failed: {scenes}/no-crs.tif: ") == 1
-    advice = "or allow footprints in pixels with --allow-no-crs (in a new collection)"
+    advice = "or allow footprints in pixels with --allow-no-crs (in a new collection: this one keeps its settings)"
     assert facts(command("show", "survey", "--root", root))["failed"].endswith(advice)
     catalogue = f"{root}/collections/survey/items.parquet"
     assert told["catalogue"] == catalogue
