@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,6 +22,9 @@ _MARKED = re.compile(
 
 _FIRST = re.compile(r"[a-z][a-z0-9_]*(?=: )")
 """The name of a parameter before a colon at the beginning of an error."""
+
+_COMMAND = re.compile(r"`(?P<words>rasterembed (?:datasets|collection) [^`]+)`")
+"""A command that an error tells to run. The commands of these two groups have the option `--root`."""
 
 _running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
 """The command that is running, and its words."""
@@ -102,6 +106,7 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
 
     The library names a parameter as Python does, in backticks: `allow_no_crs`. On a command line, it is --allow-no-crs.
     A setting of the source store is an environment variable for commands that have no option for a source store.
+    A command in backticks gets the root of the running command, because the library does not know how it was given.
 
     Args:
         text: the text of the error.
@@ -112,7 +117,29 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
     first = _FIRST.match(text)
     if first is not None and first[0] in options:
         text = options[first[0]] + text[first.end() :]
-    return name_marked_options(text, options)
+    return _with_root(name_marked_options(text, options), arguments)
+
+
+def _with_root(text: str, arguments: Sequence[str]) -> str:
+    """Add the option `--root` of the running command to the commands that a text tells to run.
+
+    Args:
+        text: the text of the error.
+        arguments: the words of the running command.
+    """
+    given = [*arguments, ""]
+    roots = [
+        given[at + 1] if word == "--root" else word.removeprefix("--root=")
+        for at, word in enumerate(arguments)
+        if word == "--root" or word.startswith("--root=")
+    ]
+    if not roots:
+        return text
+
+    def command(match: re.Match[str]) -> str:
+        return match[0] if "--root" in match[0] else f"`{match['words']} --root {shlex.quote(roots[-1])}`"
+
+    return _COMMAND.sub(command, text)
 
 
 def name_marked_options(text: str, options: Mapping[str, str]) -> str:

@@ -130,7 +130,9 @@ def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     assert line.startswith(
         "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: "
     )
-    assert line.endswith(" allows: `rasterembed collection show survey` shows the reasons")
+    show = f"rasterembed collection show survey --root {root}"
+    assert line.endswith(f" allows: `{show}` shows the reasons")
+    assert "no-crs.tif" in str(run(app, shlex.split(show)[1:]))
     assert "".join(others).count("--allow-no-crs") == 1
     assert f"{scenes}/no-crs.tif" not in printed.out
     assert not [other for other in others if other.startswith("error")]
