@@ -136,7 +136,7 @@ class CollectionResult:
 
     def why_failed(self, row: SceneRow) -> str:
         """Return address and reason of a failed scene in one line. It says which advice needs a new collection."""
-        return in_a_new_collection(failure_text(row)) if self.settings_fixed else failure_text(row)
+        return in_a_new_collection(failure_text(row), fixed=self.settings_fixed)
 
 
 class CollectionSteps(SceneMessages):

@@ -206,7 +206,7 @@ def _publish_scenes(result: CollectionResult, rows: Sequence[SceneRow]) -> None:
     chosen = [*troubled, *others]
 
     def reason(row: SceneRow) -> str:
-        return in_a_new_collection(row.reason or "") if result.settings_fixed else row.reason or ""
+        return in_a_new_collection(row.reason or "", fixed=result.settings_fixed)
 
     table = [
         {

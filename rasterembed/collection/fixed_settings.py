@@ -44,15 +44,16 @@ def settings_are_fixed(store: ObjectStore, layout: CollectionLayout, catalogue: 
     return any(name is not None and is_member_id(layout.collection_id, name) for name in ids)
 
 
-def in_a_new_collection(reason: str) -> str:
-    """Return the reason of a failed scene. If it names a setting, add that only a new collection can change it.
+def in_a_new_collection(reason: str, *, fixed: bool) -> str:
+    """Return the reason of a failed scene. If it names a fixed setting, add that only a new collection can change it.
 
     Args:
         reason: the reason. Its parameters are in backticks.
+        fixed: whether the settings of the scene's collection are fixed. See `settings_are_fixed`.
 
     Example:
-        >>> in_a_new_collection("a.tif: there is no CRS: set one, or give `allow_no_crs`")
+        >>> in_a_new_collection("a.tif: there is no CRS: set one, or give `allow_no_crs`", fixed=True)
         'a.tif: there is no CRS: set one, or give `allow_no_crs` (in a new collection: this one keeps its settings)'
     """
-    names_setting = any(match["name"] in _SETTINGS for match in _PARAMETER.finditer(reason))
+    names_setting = fixed and any(match["name"] in _SETTINGS for match in _PARAMETER.finditer(reason))
     return f"{reason} (in a new collection: this one keeps its settings)" if names_setting else reason

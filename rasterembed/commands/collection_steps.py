@@ -81,8 +81,7 @@ class TerminalCollectionSteps(QuietSteps):
         """Move the progress, and print why a scene failed."""
         self._progress.end(row.id)
         if row.state is SceneState.FAILED:
-            text = failure_text(row)
-            self._print(f"failed: {in_a_new_collection(text) if self._settings_fixed else text}")
+            self._print(f"failed: {in_a_new_collection(failure_text(row), fixed=self._settings_fixed)}")
         else:
             self._settings_fixed = True
         if self._bar is not None:

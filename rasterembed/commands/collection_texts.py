@@ -226,7 +226,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     for row in failures[:_SHOWN]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
-        text = in_a_new_collection(failure_text(row)) if fixed else failure_text(row)
+        text = in_a_new_collection(failure_text(row), fixed=fixed)
         yield row.state.value, f"{_in_words_of_embed(text)}{more}"
     if len(failures) > _SHOWN:
         yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"

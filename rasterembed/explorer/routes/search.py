@@ -11,7 +11,7 @@ from rasterembed.explorer.asking.requests import ClickRequest, SearchRequest
 from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.problems import responses
-from rasterembed.explorer.routes.tiles import layers_of
+from rasterembed.explorer.tiles.layers import layers_of
 from rasterembed.explorer.tiles.places import tiles_at
 from rasterembed.explorer.views import View
 

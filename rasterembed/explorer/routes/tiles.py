@@ -20,10 +20,9 @@ from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedVie
 from rasterembed.explorer.map_tile import MAX_ZOOM, MapTile
 from rasterembed.explorer.problems import ProblemError, ProblemType, responses
 from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
-from rasterembed.explorer.tiles.layers import Choice, NotReadyError, TileLayers, UnknownSimilarityError
+from rasterembed.explorer.tiles.layers import Choice, NotReadyError, UnknownSimilarityError, layers_of
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour, RampLegend, RgbLegend
 from rasterembed.explorer.tiles.places import Footprints, PlacedTile, footprints_json, tile_named, tiles_at
-from rasterembed.explorer.views import View
 from rasterembed.search.query import Pick, Where
 
 router = APIRouter(prefix="/api", tags=["tiles"])
@@ -41,16 +40,6 @@ class SimilarityAnswer(BaseModel):
     """Cosine similarity with the first colour of the legend: the median."""
     high: float
     """Largest cosine similarity."""
-
-
-def layers_of(view: View) -> TileLayers:
-    """Return the layers of a view. They are built once, and closed with the view.
-
-    Raises:
-        DataError: if the view has no tile, or if a file cannot be read.
-    """
-    searcher = view.tile_searcher
-    return view.keep("layers", lambda: TileLayers(view.content, searcher))
 
 
 def _choice(

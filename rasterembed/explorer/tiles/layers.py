@@ -32,6 +32,7 @@ from rasterembed.explorer.tiles.legend import Colour, RampLegend
 from rasterembed.explorer.tiles.painting import top_shapes
 from rasterembed.explorer.tiles.quality import QualityColours, Skipped, quality_of
 from rasterembed.explorer.tiles.tile_table import TileTable
+from rasterembed.explorer.views import View
 from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.batch.similarity import similarities
 from rasterembed.search.collection_searcher import CollectionSearcher
@@ -244,3 +245,13 @@ class TileLayers:
 
 def _succeeded(future: Future[Colouring | QualityColours]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
+
+
+def layers_of(view: View) -> TileLayers:
+    """Return the layers of a view. They are built once, and closed with the view.
+
+    Raises:
+        DataError: if the view has no tile, or if a file cannot be read.
+    """
+    searcher = view.tile_searcher
+    return view.keep("layers", lambda: TileLayers(view.content, searcher))
