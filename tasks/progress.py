@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from contextvars import copy_context
 from typing import TextIO
 from uuid import UUID
 
@@ -21,6 +19,7 @@ from rasterembed.artifact_key import artifact_key
 from rasterembed.commands.pace import Pace
 from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Progress
+from rasterembed.repeating import repeated
 
 _UPDATE_S = 3.0
 """Seconds between updates of the progress artifact. Each update is a request to the server."""
@@ -40,27 +39,20 @@ def shown(progress: Progress, name: str, unit: str = "tile") -> Iterator[None]:
         0.0, key=artifact_key(f"{unit}s", name), description=pace.describe(progress, started)
     )
     assert isinstance(artifact, UUID)  # Inside an event loop, the call would return a coroutine.
-    ended = threading.Event()
 
     def update(text: str) -> None:
         # Ignore a server that does not answer, because the run must continue. The next update shows the progress.
         with suppress(httpx.HTTPError, PrefectException):
             update_progress_artifact(artifact, 100.0 * progress.shown / max(progress.total, 1), description=text)
 
-    def follow() -> None:
-        while not ended.wait(_UPDATE_S):
-            update(pace.describe(progress, time.monotonic()))
-
     terminal = sys.stderr
-    thread = threading.Thread(target=copy_context().run, args=(follow,), name="progress", daemon=True)
     try:
-        with progress_bar(progress, unit), _logs_above_the_bar(terminal):
-            thread.start()
-            try:
-                yield
-            finally:
-                ended.set()
-                thread.join()
+        with (
+            progress_bar(progress, unit),
+            _logs_above_the_bar(terminal),
+            repeated(lambda: update(pace.describe(progress, time.monotonic())), _UPDATE_S),
+        ):
+            yield
     finally:
         update(pace.describe_end(progress, time.monotonic() - started))
 

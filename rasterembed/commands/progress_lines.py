@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from rasterembed.repeating import repeated
 
 LINES_EVERY_S = 60.0
 """Seconds between two lines. A file that collects the lines of a long run stays small."""
@@ -28,19 +29,11 @@ def progress_lines(describe: Callable[[float], str]) -> Iterator[None]:
         yield
         return
     describe(time.monotonic())  # The rate needs a first measurement.
-    ended = threading.Event()
 
-    def follow() -> None:
-        while not ended.wait(every):
-            try:
-                print(f"progress: {describe(time.monotonic())}", file=stream, flush=True)
-            except (OSError, ValueError):  # Nobody reads the pipe any more, or the stream was closed. The run goes on.
-                return
+    def print_line() -> None:
+        # Nobody may read the pipe any more, or the stream may be closed. The run goes on.
+        with suppress(OSError, ValueError):
+            print(f"progress: {describe(time.monotonic())}", file=stream, flush=True)
 
-    thread = threading.Thread(target=follow, name="progress", daemon=True)
-    thread.start()
-    try:
+    with repeated(print_line, every):
         yield
-    finally:
-        ended.set()
-        thread.join()
