@@ -29,7 +29,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -121,7 +121,7 @@ def measure(
     parameters = dict(locals())
     load_before = load()
     by_kind, notes = vector_kinds(kinds, rasters or default_rasters())
-    runs: dict[str, Any] = {}
+    runs = _earlier_runs(results)
     for kind, size in [(kind, size) for kind in by_kind for size in rows]:
         with tempfile.TemporaryDirectory(dir=scratch) as folder, cache_below(folder):
             dtype = "int8" if size >= int8_from else "float32"
@@ -137,8 +137,14 @@ def measure(
                 run_["peers"] = _measure_peers(Path(folder), by_kind[kind], size, peers, queries, seconds, venvs)
             finished = datetime.now(UTC).isoformat(timespec="seconds")
             runs[f"{kind}/{size}"] = {"finished": finished, "load_before": load_at_start, **run_}
-    runs = dict(sorted((_earlier_runs(results) | runs).items(), key=_kind_and_rows))
-    return save(NAME, parameters, load_before, {"runs": runs, "notes": notes, "versions": versions()}, results)
+        # A run of hours keeps the sizes before the one that fails.
+        save(NAME, parameters, load_before, _content(runs, notes), results)
+    return save(NAME, parameters, load_before, _content(runs, notes), results)
+
+
+def _content(runs: Mapping[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    """Return the content of the result file. The runs are sorted by kind and number of rows."""
+    return {"runs": dict(sorted(runs.items(), key=_kind_and_rows)), "notes": list(notes), "versions": versions()}
 
 
 def _earlier_runs(folder: Path) -> dict[str, Any]:
@@ -201,8 +207,14 @@ def part(function: Callable[..., _T], *arguments: object) -> _T:
     """
     context = get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.search_peers", "rasterembed.search.searcher", "tests.support.vectors"])
-    with ProcessPoolExecutor(1, mp_context=context) as process:
+    # The server keeps the variables of its start, with the cache folder of the first dataset.
+    variables = dict(os.environ)
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_set_variables, initargs=(variables,)) as process:
         return process.submit(function, *arguments).result()
+
+
+def _set_variables(variables: Mapping[str, str]) -> None:
+    os.environ.update(variables)
 
 
 def _measure_engines(

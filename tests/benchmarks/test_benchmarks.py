@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -354,6 +355,13 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for line in search.markdown(report).splitlines() if line.startswith("|")]
     assert len(lines) == 4
     assert len({line.count("|") for line in lines}) == 1
+
+
+@pytest.mark.slow
+def test_the_parts_of_each_size_have_its_cache_folder(tmp_path: Path) -> None:
+    for size in ("1000", "2000"):
+        with search.cache_below(str(tmp_path / size)):
+            assert search.part(os.getenv, "XDG_CACHE_HOME") == str(tmp_path / size)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
-from rasterembed.search.index import local_files
+from rasterembed.search.index import local_files, opening
 from rasterembed.search.index.arrow_file import arrow_file, map_arrow_file
 from rasterembed.search.index.building import BuildOutcome, build_vector_index
 from rasterembed.search.index.opening import open_segments
@@ -312,6 +312,29 @@ def test_the_index_that_a_build_replaces_is_opened_anew(indexed: Indexed, monkey
     answers = [old]
     monkeypatch.setattr(ObjectStore, "read", lambda *args: answers.pop() if answers else read(*args))
     assert open_segments(files).description == new
+
+
+@pytest.mark.parametrize(
+    ("owner", "step"),
+    [(local_files, "_digest"), (StoredVectors, "of_file"), (opening, "map_arrow_file"), (opening, "open_codes")],
+)
+def test_a_build_may_replace_the_index_at_any_step_of_the_opening(
+    indexed: Indexed, monkeypatch: pytest.MonkeyPatch, owner: Any, step: str
+) -> None:
+    """The build deletes the files of the old index just before the first call of `step`."""
+    monkeypatch.setattr(local_files, "was_checked", lambda *_: False)
+    call = getattr(owner, step)
+
+    def after_a_build(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(owner, step, call)
+        build_vector_index(indexed.files, VectorIndexOptions(index="always", index_engine="ivf"))
+        return call(*args, **options)
+
+    monkeypatch.setattr(owner, step, after_a_build)
+    index = open_segments(indexed.files)
+    assert index.description.engine == "ivf"
+    assert index.description == open_segments(indexed.files).description
+    index.close()
 
 
 # Builds that do not end well

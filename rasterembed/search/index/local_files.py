@@ -29,7 +29,8 @@ def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, 
     """Yield the path of a file of an index on this machine, after a check of its size and its digest.
 
     The digest is checked once on a machine. The `with` block must check the content too. If it raises no error, the
-    file is remembered as checked.
+    file is remembered as checked. Another process may delete the file at any time. It is then a missing file, whether
+    the check or the `with` block finds that out.
 
     Args:
         files: the files whose vectors are in the index.
@@ -47,14 +48,14 @@ def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, 
         path = _download(files, key, file) if files.store.is_s3 else Path(files.store.uri(key))
         with os_errors(str(path)):
             status = path.stat()
+            known = was_checked(path, file.sha256)
+            if not path.is_file() or status.st_size != file.bytes or not (known or _digest(path) == file.sha256):
+                if files.store.is_s3:
+                    path.unlink(missing_ok=True)  # The next search downloads it again.
+                raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
+            yield path, known
     except ObjectMissingError as error:
         raise IndexUnusableError(NoIndexReason.FILE_DAMAGED) from error
-    known = was_checked(path, file.sha256)
-    if not path.is_file() or status.st_size != file.bytes or not (known or _digest(path) == file.sha256):
-        if files.store.is_s3:
-            path.unlink(missing_ok=True)  # The next search downloads it again.
-        raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
-    yield path, known
     if not known:
         note_checked(path, file.sha256, status)
 
@@ -100,7 +101,7 @@ def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:
 
 
 def _digest(path: Path) -> str:
-    with os_errors(str(path)), path.open("rb") as handle:
+    with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

@@ -67,9 +67,13 @@ def open_segments(files: VectorFiles) -> OpenIndex:
         try:
             return open_index(files, index)
         except IndexUnusableError as error:
-            # A build deletes the files of the old index after it has written the new description.
+            # The store does not answer. Another question would only wait again.
+            if error.reason is NoIndexReason.FAILED:
+                raise
+            # A build deletes the files of the old index after it has written the new description. What fails then, and
+            # with which reason, depends on the moment.
             newer = read_index(files)
-            if error.reason is not NoIndexReason.FILE_DAMAGED or newer == index:
+            if newer == index:
                 raise
             index = newer
     return open_index(files, index)
