@@ -21,6 +21,7 @@ from rasterembed.collection.discovery import discover
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import check_joining, collection_lattice
+from rasterembed.collection.members import member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -32,6 +33,7 @@ from rasterembed.collection.table_writing import write_table
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
+from rasterembed.dataset.listing import find_datasets
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, StoreError, check_type
@@ -251,14 +253,18 @@ def embed_collection(
         )
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
-        stored = read_catalogue(store, layout)
-        configuration, replaced = _configuration(store, layout, stored, options, hub_token)
+        stored, existing = read_catalogue(store, layout), find_collection(store, collection_id)
+        configuration, replaced = _configuration(store, layout, existing, stored, options, hub_token)
         writer = CollectionWriter(store, layout, configuration, lease, stored)
         writer.clear_unfinished()
         if replaced:
             writer.rewrite()
             steps.on_warning(f"{layout.owner} has no vectors yet, so the settings of this run replace its settings")
         comparison = compare(writer.catalogue, listing)
+        if existing is not None and existing.state is CollectionState.EMBEDDING:
+            complete = _count_complete(store, collection_id, comparison)
+            if complete:
+                steps.on_continue(f"continuing: {complete:,} of {len(listing.scenes):,} scenes are complete already")
         steps.on_compared(comparison, listing)
         if comparison.to_embed_count:
             writer.begin()
@@ -438,6 +444,18 @@ def check_collection(
     return report
 
 
+def _count_complete(store: ObjectStore, collection_id: str, comparison: Comparison) -> int:
+    """Return the number of scenes that an earlier run of a collection completed, if the run did not end.
+
+    A killed run may have completed scenes that the catalogue does not have yet. Their datasets tell it.
+    """
+    complete = len(comparison.unchanged)
+    if comparison.new:
+        committed = find_datasets(store).committed
+        complete += sum(member_id(collection_id, scene.uri) in committed for scene in comparison.new)
+    return complete
+
+
 def _readable_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | None:
     """Return the stored catalogue. Return None if it is lost or damaged."""
     try:
@@ -451,6 +469,7 @@ def _readable_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalog
 def _configuration(
     store: ObjectStore,
     layout: CollectionLayout,
+    existing: Collection | None,
     stored: Catalogue | None,
     options: CollectionOptions,
     hub_token: str | None,
@@ -460,7 +479,6 @@ def _configuration(
     For a new collection, the configuration is made from the options. The settings of a collection whose scenes have all
     failed may be the reason why they failed, so other settings replace them.
     """
-    existing = find_collection(store, layout.collection_id)
     if existing is None:
         return resolve_configuration(options.settings or PlanSettings(), hub_token), False
     if options.settings is None:

@@ -24,7 +24,7 @@ from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, emb
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
-from rasterembed.dataset.shards import Shard, skipped_positions
+from rasterembed.dataset.shards import Shard, count_written_shards, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type
 from rasterembed.escape import escape_terminal
@@ -102,7 +102,11 @@ class RunMessages:
     """Receives the messages of a run. This class prints them."""
 
     def on_wait(self, message: str) -> None:
-        """Report that the run waits for another run."""
+        """Report that the run waits for another run, or that the wait has ended. See `hold_lease`."""
+        print(escape_terminal(message))
+
+    def on_continue(self, message: str) -> None:
+        """Report how much of the work an earlier run has done, which did not end."""
         print(escape_terminal(message))
 
     def on_warning(self, message: str) -> None:
@@ -337,6 +341,9 @@ def _carry_out(
         if warning is not None:
             steps.on_warning(warning)
     steps.prepare(store, plan)
+    written = count_written_shards(store, plan)
+    if written:
+        steps.on_continue(f"continuing: {written:,} of {plan.sharding.count:,} shards are written already")
     progress = Progress(plan.sharding.tile_count)
     lease.on_lost = progress.stop.set
     job = EmbeddingJob(options.execution, resolve_device(options.model.device), hub_token, lease.run_id)

@@ -34,7 +34,11 @@ class CollectionQaSteps(CollectionSteps):
         return check_collection_quality(store, layout, configuration, catalogue, thresholds, dry_run=dry_run)
 
     def on_wait(self, message: str) -> None:
-        """Log that the run waits for another run of the same collection."""
+        """Log that the run waits for another run of the same collection, or that the wait has ended."""
+        get_run_logger().info("%s", message)
+
+    def on_continue(self, message: str) -> None:
+        """Log how much of the work an earlier run has done."""
         get_run_logger().info("%s", message)
 
     def on_warning(self, message: str) -> None:

@@ -52,7 +52,11 @@ class LoggedMessages(SceneMessages):
         self._log = log
 
     def on_wait(self, message: str) -> None:
-        """Log that the run waits for another run."""
+        """Log that the run waits for another run, or that the wait has ended."""
+        self._log.info("%s", message)
+
+    def on_continue(self, message: str) -> None:
+        """Log how much of the work an earlier run has done."""
         self._log.info("%s", message)
 
     def on_warning(self, message: str) -> None:

@@ -98,11 +98,15 @@ class PrefectSteps(Steps):
 
     def on_warning(self, message: str) -> None:
         """Log a warning."""
-        get_run_logger().warning(message)
+        get_run_logger().warning("%s", message)
 
     def on_wait(self, message: str) -> None:
-        """Log that the run waits for another run of the same dataset."""
-        get_run_logger().info(message)
+        """Log that the run waits for another run of the same dataset, or that the wait has ended."""
+        get_run_logger().info("%s", message)
+
+    def on_continue(self, message: str) -> None:
+        """Log how much of the work an earlier run has done."""
+        get_run_logger().info("%s", message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:
         """Log the dataset's id and a search command, show a description of the dataset, and send its event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -14,7 +14,7 @@ from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
-from rasterembed.commands.progress_bar import terminal_bar
+from rasterembed.commands.progress_bar import scene_bar
 from rasterembed.commands.progress_lines import progress_lines
 from rasterembed.commands.scene_progress import SceneProgress
 from rasterembed.commands.wrong_options import in_command_words
@@ -32,7 +32,11 @@ class QuietSteps(CollectionSteps):
     """Runs the steps in this process, and prints messages on standard error."""
 
     def on_wait(self, message: str) -> None:
-        """Print that the run waits for another run of the same collection."""
+        """Print that the run waits for another run of the same collection, or that the wait has ended."""
+        self._print(message)
+
+    def on_continue(self, message: str) -> None:
+        """Print how much of the work an earlier run has done."""
         self._print(message)
 
     def on_warning(self, message: str) -> None:
@@ -56,15 +60,14 @@ class TerminalCollectionSteps(QuietSteps):
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._bar: tqdm[Never] | None = None
         self._progress = SceneProgress(0)
         self._settings_fixed = False
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Show a progress bar if standard error is a terminal. Otherwise, print a line about once a minute."""
-        self._progress = SceneProgress(comparison.to_embed_count)
+        scenes = comparison.to_embed_count
+        self._progress = SceneProgress(scenes, self._stack.enter_context(scene_bar(scenes)))
         self._settings_fixed = bool(comparison.unchanged)
-        self._bar = self._stack.enter_context(terminal_bar(comparison.to_embed_count, "scene"))
 
     def embed_scenes(
         self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
@@ -84,8 +87,6 @@ class TerminalCollectionSteps(QuietSteps):
             self._print(f"failed: {in_a_new_collection(failure_text(row), fixed=self._settings_fixed)}")
         else:
             self._settings_fixed = True
-        if self._bar is not None:
-            self._bar.update()
 
     def on_indexed(self, result: BuildResult) -> None:
         """Print how the vector index was built, has grown or was removed, if there is or was one."""

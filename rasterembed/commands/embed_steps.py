@@ -31,7 +31,11 @@ class TerminalSteps(Steps):
             yield
 
     def on_wait(self, message: str) -> None:
-        """Print that the run waits for another run of the same dataset."""
+        """Print that the run waits for another run of the same dataset, or that the wait has ended."""
+        print(escape_terminal(message), file=sys.stderr)
+
+    def on_continue(self, message: str) -> None:
+        """Print how much of the work an earlier run has done."""
         print(escape_terminal(message), file=sys.stderr)
 
     def on_warning(self, message: str) -> None:

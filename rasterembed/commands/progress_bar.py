@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Never
 
@@ -12,6 +12,9 @@ from tqdm import tqdm
 from tqdm.contrib import DummyTqdmFile
 
 from rasterembed.dataset.embedding import Progress
+
+_WITH_PARTS = "{l_bar}{bar}| {n:.1f}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
+"""The usual format of tqdm, with one decimal for units of which a part is finished."""
 
 
 @contextmanager
@@ -21,24 +24,45 @@ def progress_bar(progress: Progress, unit: str = "tile") -> Iterator[None]:
     The bar moves after each batch of tiles. Meanwhile, each line that something writes to `sys.stderr` is printed above
     the bar. A logging handler that keeps its own reference to the stream is not redirected; see `tasks.progress`.
     """
-    with terminal_bar(progress.total, unit) as bar:
+    with terminal_bar(progress.total, unit) as bar, _lines_above(bar):
         progress.on_change = bar.update
-        if bar.disable:
-            yield
-        else:
-            with redirect_stderr(DummyTqdmFile(sys.stderr)):
-                yield
+        yield
 
 
-def terminal_bar(total: int | None, unit: str) -> tqdm[Never]:
+@contextmanager
+def scene_bar(scenes: int) -> Iterator[Callable[[float], object]]:
+    """Show a progress bar of scenes like `progress_bar`. It moves within a scene too.
+
+    Args:
+        scenes: number of scenes of the run.
+
+    Yields:
+        A function that moves the bar by a number of scenes, such as 0.25. One thread at a time may call it.
+    """
+    with terminal_bar(scenes, "scene", _WITH_PARTS) as bar, _lines_above(bar):
+        yield bar.update
+
+
+def terminal_bar(total: int | None, unit: str, bar_format: str | None = None) -> tqdm[Never]:
     """Return a progress bar on standard error. It prints nothing if standard error is not a terminal.
 
     Args:
         total: number of units at the end. None if it is not known.
         unit: word for one unit, such as `tile`.
+        bar_format: text of the bar, in the format of tqdm. None: the usual one.
     """
     # disable=None: tqdm prints nothing if standard error is not a terminal.
-    return tqdm(total=total, unit=unit, smoothing=0.1, disable=None, file=sys.stderr, **_size())
+    return tqdm(total=total, unit=unit, smoothing=0.1, disable=None, file=sys.stderr, bar_format=bar_format, **_size())
+
+
+@contextmanager
+def _lines_above(bar: tqdm[Never]) -> Iterator[None]:
+    """Print each line that something writes to `sys.stderr` above a bar, until the end of the block."""
+    if bar.disable:
+        yield
+        return
+    with redirect_stderr(DummyTqdmFile(sys.stderr)):
+        yield
 
 
 def _size() -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from rasterembed.commands.pace import Pace
 from rasterembed.dataset.embedding import Progress
@@ -13,10 +14,15 @@ class SceneProgress:
 
     Args:
         scenes: number of scenes that the run embeds.
+        on_change: function that is called, from one thread at a time, with the change of the finished part of the run,
+            in scenes. A scene with half of its tiles counts as half a scene.
     """
 
-    def __init__(self, scenes: int) -> None:
+    def __init__(self, scenes: int, on_change: Callable[[float], object] = lambda _: None) -> None:
         self._scenes, self._begun, self._ended = scenes, 0, 0
+        self._on_change = on_change
+        self._shown = 0.0
+        self._parts: dict[str, float] = {}
         self._opened: set[str] = set()
         self._tiles = Progress(0)
         self._pace = Pace()
@@ -41,6 +47,9 @@ class SceneProgress:
             found = progress.computed == computed
             computed = progress.computed
             self._tiles.add(tiles, found=found)
+            with self._lock:
+                self._parts[dataset_id] = progress.shown / max(progress.total, 1)
+                self._tell()
 
         progress.on_change = changed
 
@@ -52,7 +61,16 @@ class SceneProgress:
         """
         with self._lock:
             self._ended += 1
+            self._parts.pop(dataset_id, None)
+            self._tell()
             self._opened.add(dataset_id)  # A scene that was already complete, or cannot be read, was never begun.
+
+    def _tell(self) -> None:
+        """Call `on_change`, if the finished part has changed. The caller holds the lock."""
+        shown = self._ended + sum(self._parts.values())
+        change, self._shown = shown - self._shown, shown
+        if change:
+            self._on_change(change)
 
     def describe(self, now: float) -> str:
         """Return numbers of scenes and tiles, the rate and the time left, as text for people.

@@ -327,6 +327,17 @@ def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
     return None
 
 
+def count_written_shards(store: ObjectStore, plan: Plan) -> int:
+    """Return the number of the plan's shards that the store has. It lists their folder, and reads no shard.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    written = store.sizes(plan.layout.shards_folder)
+    names = (plan.layout.shard_name(plan.fingerprint, number) for number in range(plan.sharding.count))
+    return sum(name in written for name in names)
+
+
 def _is_complete(receipt: ReceiptInFile | None, plan: Plan, number: int) -> TypeGuard[ReceiptInFile]:
     return (
         receipt is not None

@@ -14,13 +14,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.collection.collection import Collection, find_collection
 from rasterembed.collection.members import collection_of, is_member_id
-from rasterembed.collection.scene_row import QaVerdict
+from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished_plan
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.shards import count_written_shards
 from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
@@ -93,7 +94,9 @@ class Card(BaseModel):
     """Number of embedded tiles."""
     skipped: int | None = None
     scenes: int | None = None
-    """Number of scenes of a collection. None for a dataset."""
+    """Number of scenes of a collection, with those that failed. None for a dataset."""
+    failed: int | None = None
+    """Number of scenes of a collection that could not be embedded. None for a dataset."""
     bytes: int | None = None
     """Size of the vectors' files, in bytes."""
     bbox: Box | None = None
@@ -308,7 +311,7 @@ def report_of_dataset(dataset: Dataset) -> QaReport | None:
 
 def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> Card:
     """Return the card of a dataset without a manifest, with the progress of its run."""
-    plan, layout = read_unfinished_plan(store, id, key), DatasetLayout(id)
+    plan = read_unfinished_plan(store, id, key)
     card = Card(
         kind=ViewKind.DATASETS, id=id, state=Unlisted.UNFINISHED, modified=datetime.fromtimestamp(modified, UTC)
     )
@@ -322,7 +325,7 @@ def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> 
             "first": plan.profile.acquired,
             "last": plan.profile.acquired,
             "raster": plan.source.uri,
-            "progress": _progress(store, layout, plan),
+            "progress": _progress(store, plan),
         }
     )
 
@@ -339,17 +342,15 @@ def _replaced_card(store: ObjectStore, id: str, key: str, read: Callable[[], Car
     card, plan, manifest = read(), read_unfinished_plan(store, id, key), read_manifest(store, id)
     if card is None or plan is None or manifest is None or plan.fingerprint == manifest.fingerprint:
         return card
-    return card.model_copy(update={"progress": _progress(store, DatasetLayout(id), plan)})
+    return card.model_copy(update={"progress": _progress(store, plan)})
 
 
-def _progress(store: ObjectStore, layout: DatasetLayout, plan: Plan) -> Progress:
+def _progress(store: ObjectStore, plan: Plan) -> Progress:
     """Return how many shards of a plan are written, and whether a run writes now."""
-    written = store.sizes(layout.shards_folder)
-    wanted = (layout.shard_name(plan.fingerprint, number) for number in range(plan.sharding.count))
     return Progress(
         shards=plan.sharding.count,
-        done=sum(name in written for name in wanted),
-        running=running_run(store, layout) is not None,
+        done=count_written_shards(store, plan),
+        running=running_run(store, plan.layout) is not None,
     )
 
 
@@ -379,6 +380,7 @@ def card_of_collection(collection: Collection) -> Card:
         rows=catalogue.vectors,
         skipped=skipped,
         scenes=catalogue.count,
+        failed=catalogue.counts().get(SceneState.FAILED, 0),
         bytes=None if table is None else sum(part.bytes for part in table.parts),
         bbox=covering_box(boxes),
         first=first,

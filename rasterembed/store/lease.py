@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import LeaseHeldError, LeaseLostError, StoreError
+from rasterembed.escape import cut
 from rasterembed.store.layout import Layout, lease_number
 from rasterembed.store.object_store import ObjectStore
 
@@ -36,6 +38,9 @@ DEAD_RUN_S = 1.5 * DURATION_S
 POLL_S = 2.0
 """Seconds between two attempts of a run that waits for a lease."""
 
+_ALIVE_S = DURATION_S / 3
+"""Longest time in seconds between two signs of life of a living run: a quarter of `DURATION_S`, and some delay."""
+
 _FRESH_S = 2.0
 """Seconds for which the answer of S3 about a lease is used again by `Lease.check_often`. Only a run that did not renew
 its lease for much longer can lose it."""
@@ -44,12 +49,32 @@ _MAX_BYTES = 2**16
 """Largest number of bytes that are read of a lease file. A longer file was not written by a run."""
 
 
+_NAME_LETTERS = 100
+"""Largest number of letters of the name of a run in a message. The name comes from a file."""
+
+
 class _LeaseFile(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
     expires: float
     """Time of expiry in seconds since 1970, by the clock of the run that wrote the file. 0 after the release."""
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the run has ended and freed the lease."""
+        return self.expires == 0
+
+    @property
+    def who(self) -> str:
+        """Name of the run for people."""
+        return f"run {cut(self.run_id, _NAME_LETTERS)}"
+
+    @property
+    def last_sign(self) -> datetime | None:
+        """Time at which the run renewed its lease last. None if the clock of the run is wrong."""
+        seconds = self.expires - DURATION_S
+        return datetime.fromtimestamp(seconds, UTC) if 0 <= seconds <= time.time() else None
 
 
 @dataclass
@@ -155,7 +180,9 @@ def hold_lease(
         layout: layout of the dataset or collection.
         run_id: name of this run. Other runs that wait for this run show the name to people.
         wait_s: seconds to wait for another run to end.
-        on_wait: function that is called once, with a sentence for people, if this run has to wait.
+        on_wait: function that is called with a sentence for people if this run has to wait. The sentence says whether
+            the other run gives signs of life, and how long this run waits. The function is called again when the wait
+            ends, and if the lease of a dead run is taken over.
 
     Raises:
         LeaseHeldError: if another run still holds the lease after the wait.
@@ -202,7 +229,7 @@ def _take(
     wait_s: float,
     on_wait: Callable[[str], None],
 ) -> Lease:
-    started, announced = time.monotonic(), False
+    started, announced = time.monotonic(), 0
     last_content, unchanged_since = b"", started
     while True:
         number = _highest_number(store, layout)
@@ -211,22 +238,72 @@ def _take(
         if content != last_content:
             last_content, unchanged_since = content, now
         holder = _parse(content)
-        # If the holder's clock is far ahead, its time of expiry is too late. The lease therefore also counts as expired
-        # if its file did not change for `DURATION_S` by the clock of this machine.
-        if holder is None or holder.expires < time.time() or now - unchanged_since > DURATION_S:
+        left_s = _seconds_left(holder, now - unchanged_since)
+        if left_s < 0:
             lease = Lease(store, layout, number + 1, run_id)
             if lease._claim():
+                if content and (announced or holder is None or not holder.is_released):
+                    on_wait(f"{layout.owner}: {_how_freed(holder)}")
                 return lease
-        who = f"run {holder.run_id}" if holder else "another run"
+        who = holder.who if holder else "another run"
         sentence = f"{layout.owner} is being written by {who}"
         if now - started >= wait_s:
             raise LeaseHeldError(
                 f"{sentence}: wait for that run to end (the lease of a dead run expires after {DURATION_S:.0f} s)"
             )
-        if not announced:
-            on_wait(f"{sentence}; waiting up to {wait_s:.0f} s")
-            announced = True
+        if announced != number and left_s >= 0:  # Each run that this run waits for is told once.
+            on_wait(f"{sentence}, {_outlook(left_s, wait_s - (now - started))}")
+            announced = number
         time.sleep(min(POLL_S, wait_s))
+
+
+def _seconds_left(holder: _LeaseFile | None, unchanged_s: float) -> float:
+    """Return the seconds until a lease expires if its holder stays silent. The number is negative if it has expired.
+
+    Args:
+        holder: content of the lease file. None if the file does not exist or cannot be read.
+        unchanged_s: seconds for which the file did not change, by the clock of this machine. If the holder's clock is
+            far ahead, its time of expiry is too late. The lease therefore also expires if its file did not change for
+            `DURATION_S`.
+    """
+    if holder is None:
+        return -math.inf
+    # The time of expiry may be NaN. `min` then returns its first argument.
+    return min(DURATION_S - unchanged_s, holder.expires - time.time())
+
+
+def _outlook(left_s: float, wait_s: float) -> str:
+    """Return the end of a sentence about a run that is waited for: its last sign of life, and how the wait can end.
+
+    Args:
+        left_s: seconds until the lease expires if the other run stays silent.
+        wait_s: seconds after which this run stops waiting.
+    """
+    silent_s = max(0.0, DURATION_S - left_s)
+    sign = f"which gave a sign of life {silent_s:.0f} s ago"
+    if silent_s > _ALIVE_S:
+        sign = f"which has given no sign of life for {silent_s:.0f} s"
+    if left_s > wait_s:
+        return f"{sign}; waiting up to {wait_s:.0f} s"
+    return (
+        f"{sign}; if it stays silent, this run takes over in {math.ceil(left_s)} s; otherwise this run waits up to "
+        f"{wait_s:.0f} s"
+    )
+
+
+def _how_freed(holder: _LeaseFile | None) -> str:
+    """Return a sentence about how this run got the lease of another run.
+
+    Args:
+        holder: content of the other run's lease file. None if the file cannot be read.
+    """
+    if holder is None:
+        return "the lease of another run cannot be read, so this run took it over"
+    if holder.is_released:
+        return f"{holder.who} has ended, so this run goes on"
+    last = holder.last_sign
+    since = f"for {DURATION_S:.0f} s" if last is None else f"since {last:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{holder.who} has given no sign of life {since}, so this run took over its lease"
 
 
 def _numbers(store: ObjectStore, layout: Layout) -> list[int]:

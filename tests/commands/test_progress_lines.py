@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 import threading
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rasterembed.collection.scene_row import SceneRow
+from rasterembed.commands import progress_bar as bar_module
 from rasterembed.commands import progress_lines as lines_module
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.commands.main import app
@@ -111,6 +115,47 @@ def test_scenes_tiles_rate_and_time_left() -> None:
     )
     shown.begin("d", Progress(10))
     assert shown.describe(40.0) == "2 of 4 scenes, 200 of 410 tiles, 3.33 tiles/s, about 63 s left"
+
+
+def test_the_finished_part_of_a_run_grows_with_the_tiles_of_its_scenes() -> None:
+    changes: list[float] = []
+    shown = SceneProgress(4, changes.append)
+    first, second = Progress(100), Progress(300)
+    shown.begin("a", first)
+    first.add(50)
+    shown.begin("b", second)
+    second.add(75)
+    first.add(50)
+    shown.end("a")  # All its tiles were counted.
+    shown.end("c")  # It could not be read.
+    shown.end("b")  # It failed after a quarter of its tiles.
+    assert changes == [0.5, 0.25, 0.5, 1.0, 0.75]
+
+
+@pytest.mark.usefixtures("plain_pictures")
+def test_the_bar_moves_within_a_scene_and_other_lines_do_not_tear_it(
+    tmp_path: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    # Usually the bar is drawn at most ten times in a second.
+    monkeypatch.setattr(bar_module, "tqdm", partial(bar_module.tqdm, mininterval=0))
+    write_scene(tmp_path / "scenes/a.tif", side=128)
+    original = Progress.add
+
+    def add(progress: Progress, tiles: int, **rest: Any) -> None:
+        print("written by another library", file=sys.stderr)
+        original(progress, tiles, **rest)
+
+    monkeypatch.setattr(Progress, "add", add)
+    run(app, [*words("collection", tmp_path / "scenes", tmp_path / "store", tiny_vit), "--batch-size", "4"])
+    assert sys.stderr is terminal
+    raw = terminal.getvalue()
+    # The scene has 16 tiles, in four batches.
+    assert [text for text in ("0.0/1", "0.2/1", "0.5/1", "0.8/1", "1.0/1") if f"| {text} [" not in raw] == []
+    lines = re.findall(r"[^\r\n]*written by another library[^\r\n]*\n", raw)
+    assert len(lines) >= 4
+    assert {line.strip() for line in lines} == {"written by another library"}
 
 
 def words(command: str, scenes: Path, root: Path, model: Path) -> list[str]:

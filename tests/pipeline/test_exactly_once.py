@@ -506,7 +506,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_the_work_done(
     first = start(raster, store, hook=partial(_pause_before_batch, 2, pause), **asked)
     pause.reached()
     second = start(raster, store, **asked)
-    second.wait_for("waiting up to 3600 s")
+    second.wait_for("this run waits up to 3600 s")
     pause.end()
 
     assert (first.end().error, (done := second.end()).error) == ("", "")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +106,53 @@ def test_a_run_waits_and_says_so_once(store: ObjectStore) -> None:
     _until(lambda: said)
     first.close()
     thread.join()
-    assert said == ["dataset 'scene' is being written by run first; waiting up to 600 s", "held"]
+    waits, ended, held = said
+    assert re.fullmatch(
+        r"dataset 'scene' is being written by run first, which gave a sign of life \d s ago; if it stays silent, this "
+        r"run takes over in \d\d s; otherwise this run waits up to 600 s",
+        waits,
+    )
+    assert (ended, held) == ("dataset 'scene': run first has ended, so this run goes on", "held")
+
+
+def test_a_wait_that_is_too_short_for_a_dead_run_promises_no_takeover(folder: ObjectStore) -> None:
+    said: list[str] = []
+    _abandon(folder, expires=time.time() + 30)
+    with pytest.raises(LeaseHeldError), _hold(folder, "next", wait_s=0.05, on_wait=said.append):
+        pass
+    (line,) = said
+    assert re.fullmatch(
+        r"dataset 'scene' is being written by run dead, which has given no sign of life for 30 s; waiting up to 0 s",
+        line,
+    )
+
+
+def test_the_takeover_from_a_dead_run_is_told_with_its_last_sign_of_life(folder: ObjectStore) -> None:
+    said: list[str] = []
+    last = datetime(2026, 3, 1, 12, 30, 15, tzinfo=UTC)
+    _abandon(folder, expires=last.timestamp() + 60)
+    with _hold(folder, "next", on_wait=said.append):
+        pass
+    assert said == [
+        "dataset 'scene': run dead has given no sign of life since 2026-03-01 12:30:15 UTC, so this run took over its "
+        "lease"
+    ]
+    said.clear()
+    with _hold(folder, "third", on_wait=said.append):
+        assert not said  # The run before has ended, and nobody waited for it.
+
+
+@pytest.mark.parametrize("expires", ["NaN", "-Infinity", "1e300", "-1e300", "1e12"])
+def test_an_impossible_time_of_expiry_neither_blocks_nor_fails(
+    folder: ObjectStore, expires: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "DURATION_S", 0.2)
+    said: list[str] = []
+    folder.write(f"{FOLDER}/00000005.json", f'{{"run_id": "{"x" * 5000}", "expires": {expires}}}'.encode())
+    with _hold(folder, "next", wait_s=60, on_wait=said.append):
+        pass
+    assert said[-1].endswith("so this run took over its lease") or said[-1].endswith("so this run took it over")
+    assert max(map(len, said)) < 400
 
 
 def test_a_wait_ends(folder: ObjectStore) -> None:
