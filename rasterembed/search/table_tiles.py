@@ -67,10 +67,10 @@ class TableTiles:
                 f"no scene of {self._files.name} has an embedded tile {text}: give another tile, or a place"
             )
         if len(rows) > 1:
-            raise UsageError(
-                f"tile {text} is in {len(rows)} scenes of {self._files.name}: write {rows[0]['dataset_id']}/{text}, or "
-                "use `pick` if its grid is anchored to the CRS"
-            )
+            advice = f"write {rows[0]['dataset_id']}/{text}"
+            if self._collection.configuration.grid.anchor == "crs":
+                advice += ", or choose the scene with `pick=latest` or `pick=clearest`"
+            raise UsageError(f"tile {text} is in {len(rows)} scenes of {self._files.name}: {advice}")
         return self._tile(rows[0])
 
     def _of_scene(self, text: str, dataset_id: str, tile_id: str) -> Tile:

@@ -24,7 +24,12 @@ from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
 from rasterembed.collection.members import member_id
-from rasterembed.collection_pipeline import check_collection, rebuild_collection
+from rasterembed.collection_pipeline import (
+    CollectionOptions,
+    check_collection,
+    embed_collection,
+    rebuild_collection,
+)
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.errors import StoreUnavailableError
@@ -39,6 +44,7 @@ from rasterembed.explorer.views import View, ViewKind, Views
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import check_dataset
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.raster.grid import Grid
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -242,12 +248,12 @@ def test_a_card_that_cannot_be_made_does_not_hide_the_others(world: World, monke
     assert world.card("datasets", "village")["state"] == "ready"
 
 
-def write_survey(world: World) -> None:
+def write_survey(world: World, grid: Grid = ANCHORED) -> None:
     for number, scene in enumerate(SCENES):
         random = np.random.default_rng(number)
         vectors = random.standard_normal((scene.count, DIMENSIONS)).astype(np.float32)
         valid = np.ones(scene.count, np.float32)
-        write_scene(world.folder, world.store, scene, world.model, vectors, valid, grid=ANCHORED)
+        write_scene(world.folder, world.store, scene, world.model, vectors, valid, grid=grid)
     rebuild_collection(world.store, "survey", datasets=[scene.name for scene in SCENES])
 
 
@@ -266,6 +272,26 @@ def test_a_collection_has_its_dates_and_the_outline_of_its_scenes(world: World) 
     assert details["bbox"] == pytest.approx(list(shapely.union_all(outlines).bounds))
     assert details["prefect_url"] == "http://127.0.0.1:4200/artifacts/key/collection-survey"
     assert details["dimensions"] == DIMENSIONS
+
+
+def test_a_tile_in_several_scenes_is_told_without_a_choice_that_the_view_does_not_have(world: World) -> None:
+    write_survey(world, ANCHORED.model_copy(update={"anchor": "raster"}))
+    body = {"query": {"tile": "r000000_c000000"}}
+    problem = world.service.post("/api/collections/survey/search", json=body).json()
+    assert problem["detail"] == (
+        "tile r000000_c000000 is in 2 scenes of collection 'survey': write first/r000000_c000000"
+    )
+
+
+def test_the_card_of_a_collection_counts_the_scenes_that_failed(world: World) -> None:
+    write_survey(world)
+    assert (world.card("collections", "survey")["scenes"], world.card("collections", "survey")["failed"]) == (2, 0)
+    (world.folder / "damaged").mkdir()
+    (world.folder / "damaged/scene.tif").write_text("no raster")
+    options = CollectionOptions(max_failed_fraction=1.0, quality_checks=False, table=False)
+    embed_collection(world.store, "survey", str(world.folder / "damaged"), options)
+    for card in (world.card("collections", "survey"), world.get("/api/collections/survey")):
+        assert (card["scenes"], card["failed"]) == (3, 1)
 
 
 @pytest.mark.parametrize("dimensions", [-1, 0, 10**12])

@@ -2,6 +2,7 @@
 import {batch} from '@preact/signals';
 import * as api from './api.ts';
 import type {ViewDetails, ViewKey} from './api.ts';
+import {canPick} from './filters.ts';
 import {counted} from './format.ts';
 import {withoutEntry} from './history.ts';
 import {cancel, load} from './loading.ts';
@@ -86,6 +87,8 @@ export async function loadView(): Promise<void> {
         if (!known && colour.value !== NO_COLOUR) colour.value = firstColour(details);
         const days = new Set(details.dates.map(({date}) => date));
         if (swipe.value && !(days.has(swipe.value.left) && days.has(swipe.value.right))) swipe.value = null;
+        // The service refuses the choice for views without its control. A changed URL may have it all the same.
+        if (where.value.pick !== null && !canPick(details)) where.value = {...where.value, pick: null};
     });
     if (!isPlaced && details.bbox) fitBbox(details.bbox, false);
     void loadLegend();

@@ -18,6 +18,7 @@ import type {
     ViewKey,
 } from './api_types.ts';
 import {sentence} from './format.ts';
+import {inPageWords} from './page_words.ts';
 
 export type * from './api_types.ts';
 
@@ -43,9 +44,6 @@ export class ApiProblem extends Error {
     }
 }
 
-/** Where a wrong value is in the body of a request, such as `body.query.tile: `. It says nothing to a person. */
-const PLACE_IN_BODY = /^body(\.\w+)*: /;
-
 /** Return the ApiProblem that an answer which is not "ok" describes. */
 async function problemOf(response: Response): Promise<ApiProblem> {
     try {
@@ -57,7 +55,7 @@ async function problemOf(response: Response): Promise<ApiProblem> {
                 String(type ?? 'about:blank'),
                 String(title ?? 'Error'),
                 response.status,
-                sentence(text.replace(PLACE_IN_BODY, '')),
+                sentence(inPageWords(text)),
             );
         }
     } catch {

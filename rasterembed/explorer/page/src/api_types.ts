@@ -31,7 +31,10 @@ export interface Card extends ViewKey {
     tiles: number | null;
     rows: number | null;
     skipped: number | null;
+    /** Scenes of a collection, with those that failed. */
     scenes: number | null;
+    /** Scenes of a collection that could not be embedded. */
+    failed: number | null;
     bytes: number | null;
     bbox: Bbox | null;
     first: string | null;

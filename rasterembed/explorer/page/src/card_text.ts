@@ -1,6 +1,6 @@
 /** Texts about a dataset or a collection. */
 import type {Card} from './api.ts';
-import {counted, days} from './format.ts';
+import {count, counted, days} from './format.ts';
 
 export type Tone = 'ok' | 'warn' | 'bad' | 'busy' | '';
 
@@ -22,10 +22,17 @@ export function stateOf(card: Card): {label: string; tone: Tone} {
     return {label, tone};
 }
 
-/** Return the amounts of a card for one line, such as "2 scenes · 1,024 tiles". */
+/** Return the number of scenes of a collection, such as "7 scenes, 2 failed", or null for a dataset. */
+export function scenesOf({scenes, failed}: Pick<Card, 'scenes' | 'failed'>): string | null {
+    if (scenes === null) return null;
+    return counted(scenes, 'scene') + (failed ? `, ${count(failed)} failed` : '');
+}
+
+/** Return the amounts of a card for one line, such as "7 scenes, 2 failed · 1,024 tiles". */
 export function amountsOf(card: Card): string {
     const amounts: string[] = [];
-    if (card.kind === 'collections' && card.scenes !== null) amounts.push(counted(card.scenes, 'scene'));
+    const scenes = scenesOf(card);
+    if (scenes !== null) amounts.push(scenes);
     const tiles = card.rows ?? card.tiles;
     if (tiles !== null) amounts.push(counted(tiles, 'tile'));
     return amounts.join(' · ');

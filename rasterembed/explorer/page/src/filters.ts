@@ -1,4 +1,5 @@
 /** The filters of a search as text for people. */
+import type {ViewDetails} from './api.ts';
 import {sizeText} from './map/area.ts';
 import {boxPolygon} from './map/shapes.ts';
 import {setWhere} from './search_actions.ts';
@@ -11,6 +12,11 @@ export interface ActiveFilter {
     text: string;
     /** The change that removes the filter. */
     without: Partial<WhereState>;
+}
+
+/** Return whether one of several scenes of a tile can be chosen: all scenes must share the ids of their tiles. */
+export function canPick({kind, anchored}: Pick<ViewDetails, 'kind' | 'anchored'>): boolean {
+    return kind === 'collections' && anchored;
 }
 
 /** Return the filters in use, each with the change that removes it. */

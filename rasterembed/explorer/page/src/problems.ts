@@ -1,6 +1,7 @@
 /** Turn whatever was thrown into a problem that the page can show. */
 import {ApiProblem} from './api.ts';
 import {sentence} from './format.ts';
+import {inPageWords} from './page_words.ts';
 
 export function problemFrom(error: unknown): ApiProblem {
     if (error instanceof ApiProblem) return error;
@@ -15,7 +16,7 @@ export function isAbort(error: unknown): boolean {
 export async function detailOf(body: Blob): Promise<string> {
     try {
         const {detail} = JSON.parse(await body.text()) as {detail?: unknown};
-        if (typeof detail === 'string') return sentence(detail);
+        if (typeof detail === 'string') return sentence(inPageWords(detail));
     } catch {
         // Another program answered, such as a proxy.
     }

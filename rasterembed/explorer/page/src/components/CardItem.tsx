@@ -3,6 +3,7 @@ import {openViewOf} from '../actions.ts';
 import type {Card} from '../api.ts';
 import {amountsOf, datesOfCard, stateOf} from '../card_text.ts';
 import {sentence} from '../format.ts';
+import {inPageWords} from '../page_words.ts';
 import {markedCard} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import {ProgressBar} from './ProgressBar.tsx';
@@ -56,7 +57,7 @@ export function CardItem({card}: {card: Card}) {
                         {card.model}
                     </span>
                 )}
-                {card.problem && <span class="card-problem">{sentence(card.problem)}</span>}
+                {card.problem && <span class="card-problem">{sentence(inPageWords(card.problem))}</span>}
                 {card.qa && !card.qa.passed && !card.problem && <span class={`card-problem ${stateOf(card).tone}`}>{card.qa.line}</span>}
                 {card.progress && <ProgressBar progress={card.progress} />}
             </button>

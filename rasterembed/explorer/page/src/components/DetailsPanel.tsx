@@ -1,5 +1,6 @@
 import type {ComponentChildren} from 'preact';
 import type {ViewDetails} from '../api.ts';
+import {scenesOf} from '../card_text.ts';
 import {bytes, count, days, minute, sentence} from '../format.ts';
 import {Icon} from './Icon.tsx';
 import './DetailsPanel.css';
@@ -18,6 +19,7 @@ export function DetailsPanel({details}: {details: ViewDetails}) {
     const {grid, radiometry} = details;
     const bbox = details.on_earth ? details.bbox : null;
     const dates = days(details.first, details.last);
+    const scenes = scenesOf(details);
     return (
         <>
             <dl class="facts">
@@ -28,7 +30,7 @@ export function DetailsPanel({details}: {details: ViewDetails}) {
                 {details.rows !== null && <Fact name="Tiles embedded">{count(details.rows)}</Fact>}
                 {details.skipped !== null && details.skipped > 0 && <Fact name="Tiles skipped">{count(details.skipped)}</Fact>}
                 <Fact name="Tile size">{count(details.tile_size)} px</Fact>
-                {details.scenes !== null && <Fact name="Scenes">{count(details.scenes)}</Fact>}
+                {scenes && <Fact name="Scenes">{scenes}</Fact>}
                 {dates && <Fact name="Acquired">{dates}</Fact>}
                 {details.bytes !== null && <Fact name="Size">{bytes(details.bytes)}</Fact>}
                 <Fact name="Vector index">{details.index ?? 'None: every tile is compared'}</Fact>

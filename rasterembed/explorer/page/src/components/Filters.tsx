@@ -1,7 +1,8 @@
 import type {Pick, ViewDetails} from '../api.ts';
-import {activeFilters, clearFilters, datesText} from '../filters.ts';
+import {activeFilters, canPick, clearFilters, datesText} from '../filters.ts';
 import {datesOf} from '../dates.ts';
 import {percent} from '../format.ts';
+import {PICK_TEXTS} from '../page_words.ts';
 import {setWhere} from '../search_actions.ts';
 import {where} from '../state.ts';
 import {AreaFilter} from './AreaFilter.tsx';
@@ -9,11 +10,10 @@ import {RangeSlider} from './RangeSlider.tsx';
 import {Section} from './Section.tsx';
 import {Slider} from './Slider.tsx';
 
-const PICKS: {value: Pick; text: string}[] = [
-    {value: 'all', text: 'Every scene'},
-    {value: 'latest', text: 'Only the latest scene of each tile'},
-    {value: 'clearest', text: 'Only the clearest scene of each tile'},
-];
+const PICKS: {value: Pick; text: string}[] = (['all', 'latest', 'clearest'] as const).map((value) => ({
+    value,
+    text: PICK_TEXTS[value],
+}));
 
 /** The filters of the answer. Dates, validity, clouds and the pick hold for the coloured tiles on the map too. */
 export function Filters({view}: {view: ViewDetails}) {
@@ -49,7 +49,7 @@ export function Filters({view}: {view: ViewDetails}) {
                     onInput={(value) => setWhere({maxCloud: value > 100 ? null : value})}
                 />
             )}
-            {several && view.anchored && (
+            {canPick(view) && (
                 <label class="field">
                     <span class="label">Where several scenes show a tile</span>
                     <select

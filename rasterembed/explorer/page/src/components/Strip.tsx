@@ -4,6 +4,7 @@ import {useEffect, useRef} from 'preact/hooks';
 import type {Answer} from '../api.ts';
 import {clearQuery, searchAgain} from '../search_actions.ts';
 import {exporting, searching} from '../search_state.ts';
+import {inPageWords} from '../page_words.ts';
 import {rangeText} from '../similarity_range.ts';
 import {answer, hoveredHit, k, similarityRange} from '../state.ts';
 import {secondsText} from '../texts.ts';
@@ -111,7 +112,7 @@ function Waiting() {
 }
 
 function Notes({shown}: {shown: Answer}) {
-    const lines = [`Query: ${shown.query}`, `Model: ${shown.model}`, ...shown.notes];
+    const lines = [`Query: ${shown.query}`, `Model: ${shown.model}`, ...shown.notes.map(inPageWords)];
     return (
         <ul class="strip-notes" id="strip-notes" tabIndex={0} aria-label="How this answer was found">
             {lines.map((line) => (

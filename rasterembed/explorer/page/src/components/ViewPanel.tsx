@@ -2,6 +2,7 @@ import {closeView, loadView} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {amountsOf, datesOfCard} from '../card_text.ts';
 import {sentence} from '../format.ts';
+import {inPageWords} from '../page_words.ts';
 import {store, valueOf, view, viewKey} from '../state.ts';
 import {DetailsPanel} from './DetailsPanel.tsx';
 import {IconButton} from './IconButton.tsx';
@@ -107,7 +108,7 @@ export function ViewPanel() {
             )}
             {details?.problem && (
                 <div class="view-notice">
-                    <p class="notice warn">{sentence(details.problem)}</p>
+                    <p class="notice warn">{sentence(inPageWords(details.problem))}</p>
                 </div>
             )}
             {details ? <Sections details={details} /> : view.value.state === 'loading' && <Loading />}

@@ -1,0 +1,69 @@
+/**
+ * Say texts of the library in the words of the page.
+ *
+ * The library names a parameter in backticks, as `pick` or `pick=latest`, and a command as `rasterembed qa ID`. A person
+ * at the page knows the controls of the page, and the options of the commands.
+ */
+
+/** Labels of the filters, by the parameter that they set. */
+const FILTERS: Record<string, string> = {
+    bbox: 'Area',
+    polygon: 'Area',
+    within: 'Area',
+    since: 'Dates',
+    until: 'Dates',
+    min_valid_fraction: 'Valid pixels',
+    max_cloud_cover: 'Clouds',
+    pick: 'Where several scenes show a tile',
+    k: 'Tiles',
+    classes: 'Number of classes',
+    like: 'More like this',
+    unlike: 'Less like this',
+};
+
+/** Labels of all controls, by the parameter that they set. */
+const CONTROLS: Record<string, string> = {
+    ...FILTERS,
+    tile: 'Tile id',
+    lonlat: 'Latitude, longitude',
+    image: 'Image file',
+};
+
+/** Texts of the choices of the filter for scenes, by the value of the parameter. */
+export const PICK_TEXTS = {
+    all: 'Every scene',
+    latest: 'Only the latest scene of each tile',
+    clearest: 'Only the clearest scene of each tile',
+} as const;
+
+const COMMAND = /`(rasterembed [^`]+)`/g;
+
+const PARAMETER = /`([a-z][a-z0-9_]*)(?:=([^`]+))?`/g;
+
+/** Where a wrong value is in a request, such as `body.where.since: `. Its last part is the name of the parameter. */
+const PLACE = /^(?:body|query)((?:\.\w+)*): /;
+
+function parameterInWords(name: string, value: string | undefined): string {
+    if (name === 'pick' && value !== undefined && Object.hasOwn(PICK_TEXTS, value)) {
+        return `“${PICK_TEXTS[value as keyof typeof PICK_TEXTS]}”`;
+    }
+    const label = Object.hasOwn(CONTROLS, name) ? CONTROLS[name] : undefined;
+    if (label !== undefined) return value === undefined ? `“${label}”` : `“${label}” with ${value}`;
+    // It is a setting of the command that embeds.
+    const option = `--${name.replaceAll('_', '-')}`;
+    return value === undefined ? option : `${option} ${value}`;
+}
+
+/** Return a text of the library, in which parameters are named as the page or a command names them. */
+export function inPageWords(text: string): string {
+    return text
+        .replace(PLACE, (_, path: string) => {
+            const label = path
+                .split('.')
+                .map((part) => (Object.hasOwn(FILTERS, part) ? FILTERS[part] : undefined))
+                .findLast((found) => found !== undefined);
+            return label === undefined ? '' : `${label}: `;
+        })
+        .replace(COMMAND, '“$1”')
+        .replace(PARAMETER, (_, name: string, value: string | undefined) => parameterInWords(name, value));
+}
