@@ -42,12 +42,12 @@ def test_it_is_paused_until_the_last_of_several_threads_has_imported() -> None:
     def other() -> None:
         with collector_paused():
             inside.set()
-            leave.wait(10)
+            leave.wait(60)
 
     thread = threading.Thread(target=other)
     with collector_paused():
         thread.start()
-        assert inside.wait(10)
+        assert inside.wait(60)
     assert not gc.isenabled()
     leave.set()
     thread.join()

@@ -22,7 +22,8 @@ from tests.support.prefect_server import PrefectServer
 from tests.support.proxy import Fault, Proxy, proxy_before
 from tests.support.scenes import write_scene
 from tests.support.servers import HOST, ServerProcess, free_port
-from tests.support.webhook import COLLECTION, Deployment, ask, deploy, deploy_to, process_worker, wait_for
+from tests.support.waiting import wait_for
+from tests.support.webhook import COLLECTION, Deployment, ask, deploy, deploy_to, process_worker
 
 DAG = "raster_prep_and_embeddings"
 COLLECTION_DAG = "collection_embeddings"

@@ -28,7 +28,8 @@ from tests.support.deployed import write_scene
 from tests.support.postgres import postgres
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
-from tests.support.webhook import COLLECTION, deploy_to, wait_for, webhook, worker
+from tests.support.waiting import wait_for
+from tests.support.webhook import COLLECTION, deploy_to, webhook, worker
 
 UPLOADS = 100
 POOL = "burst"

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter
 from scripts.work_pools import POOLS, base_job_template, default_limit, make_pools
 from tasks.events import COLLECTION_EVENT
 from tests.support.deployed import deploy
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 PROJECT = Path(__file__).parents[2]
@@ -230,7 +231,7 @@ def _everything(server: PrefectServer) -> dict[str, Any]:
     found = {}
     for kind in ("deployments", "work_pools", "block_documents", "block_types", "automations", "flows", "work_queues"):
         # "prefect" pools and types come with the server
-        response = httpx.post(f"{server.api_url}/{kind}/filter", json={"limit": 200}, timeout=30)
+        response = request("POST", f"{server.api_url}/{kind}/filter", json={"limit": 200}, timeout=30)
         response.raise_for_status()
         # Prefect replaces the automations of a deployment by equal ones with new ids.
         hidden = {"updated", "last_polled"} | ({"id", "created"} if kind == "automations" else set())
@@ -314,23 +315,25 @@ def test_a_limit_and_a_network_are_kept(empty_server: PrefectServer) -> None:
 
 @pytest.mark.slow
 def test_deployments_with_the_names_of_0_1_are_pointed_out(empty_server: PrefectServer) -> None:
-    flow = httpx.post(f"{empty_server.api_url}/flows/", json={"name": "reconcile-uploads"}, timeout=30).json()
+    flow = request("POST", f"{empty_server.api_url}/flows/", json={"name": "reconcile-uploads"}, timeout=30).json()
     old = {"name": "docker", "flow_id": flow["id"], "tags": ["raster-embeddings"]}
-    made = httpx.post(f"{empty_server.api_url}/deployments/", json=old, timeout=30).json()
+    made = request("POST", f"{empty_server.api_url}/deployments/", json=old, timeout=30).json()
     printed = deploy(empty_server, "qa-report/qa-process")
     assert "prefect deployment delete reconcile-uploads/docker" in printed
-    httpx.delete(f"{empty_server.api_url}/deployments/{made['id']}", timeout=30)
+    request("DELETE", f"{empty_server.api_url}/deployments/{made['id']}", timeout=30)
     assert "deployment delete" not in deploy(empty_server, "qa-report/qa-process")
 
 
 @pytest.mark.slow
 def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: PrefectServer) -> None:
     deploy(empty_server, "raster-embeddings/embed-process")
-    named = httpx.get(f"{empty_server.api_url}/deployments/name/raster-embeddings/embed-process", timeout=30).json()
+    named = request(
+        "GET", f"{empty_server.api_url}/deployments/name/raster-embeddings/embed-process", timeout=30
+    ).json()
     create = f"{empty_server.api_url}/deployments/{named['id']}/create_flow_run"
 
     def answer(**parameters: Any) -> httpx.Response:
-        return httpx.post(create, json={"parameters": parameters}, timeout=30)
+        return request("POST", create, json={"parameters": parameters}, timeout=30)
 
     assert answer(raster="a.tif", workers=2, grid={"size": 224}).status_code == 201
     for wrong in ({"workers": -1}, {"workers": "many"}, {"grid": {"size": 0}}, {"grid": {"no_such": 1}}):
@@ -339,9 +342,9 @@ def test_a_wrong_parameter_is_refused_before_anything_runs(empty_server: Prefect
     assert answer().status_code == 409
 
     allowed = {"parameters": {"raster": "a.tif"}, "job_variables": {"env.A": "b", "env": {"C": "d"}}}
-    assert httpx.post(create, json=allowed, timeout=30).status_code == 201
+    assert request("POST", create, json=allowed, timeout=30).status_code == 201
     # Of the job variables, only those of the pool are taken.
     for unwanted in ({"command": "sh -c id"}, {"working_dir": "/"}, {"privileged": True}):
         body = {"parameters": {"raster": "a.tif"}, "job_variables": unwanted}
-        refused = httpx.post(create, json=body, timeout=30)
+        refused = request("POST", create, json=body, timeout=30)
         assert refused.status_code == 422, unwanted

@@ -26,6 +26,7 @@ from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
 from tests.support.deployed import manifest_of, write_scene
 from tests.support.engine import compose_command, local_wheels
+from tests.support.http import request
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, free_port
 
 PROJECT = Path(__file__).parents[2]
@@ -226,7 +227,7 @@ def _check_that_strangers_are_refused(stack: Stack) -> None:
     strangers = None, ("prefect", ""), ("prefect", "wrong"), ("admin", PREFECT_PASSWORD)
     for auth in strangers:
         for path in ("block_documents/filter", "deployments/filter", "work_pools/filter"):
-            assert httpx.post(f"{api}/{path}", json={}, auth=auth).status_code == 401
+            assert request("POST", f"{api}/{path}", json={}, auth=auth).status_code == 401
     with httpx.Client(base_url=api, auth=("prefect", PREFECT_PASSWORD), timeout=30) as client:
         named = client.get("/deployments/name/raster-embeddings/embed-docker").raise_for_status().json()
         for origin, allowed in (("http://evil.example", None), (api.removesuffix("/api"), api.removesuffix("/api"))):
@@ -269,7 +270,9 @@ def _check_the_explorer(stack: Stack, dataset_id: str) -> None:
 @pytest.mark.timeout(1800)
 def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerClient, tmp_path: Path) -> None:
     stack.run("make stack")
-    pages = httpx.get(f"http://127.0.0.1:{stack.prefect_port}/", headers={"Accept": "text/html"}, follow_redirects=True)
+    pages = request(
+        "GET", f"http://127.0.0.1:{stack.prefect_port}/", headers={"Accept": "text/html"}, follow_redirects=True
+    )
     assert pages.status_code == 200
     assert "<title>Prefect" in pages.text
     stack.run("make deploy")

@@ -6,12 +6,12 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import uvicorn
@@ -28,6 +28,7 @@ from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
+from tests.support.waiting import wait_for
 
 LAYOUT = DatasetLayout("town")
 TILE = "town/r000001_c000002"
@@ -129,6 +130,17 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
     silent.over.set()
 
 
+def answer_in_time(service: TestClient, path: str) -> httpx.Response:
+    """Return the answer of the service itself. A busy machine may need several attempts to keep to a short limit."""
+
+    def answer() -> httpx.Response | None:
+        answer: httpx.Response = service.get(path)
+        return None if "no answer within" in answer.text else answer
+
+    found: httpx.Response = wait_for(answer, f"the answer to {path}")
+    return found
+
+
 def test_a_store_that_never_answers_is_a_clear_problem_and_the_page_still_comes(
     tmp_path: Path, silence: Silence
 ) -> None:
@@ -140,21 +152,20 @@ def test_a_store_that_never_answers_is_a_clear_problem_and_the_page_still_comes(
             assert "no answer within 0.05 s" in answer.json()["detail"]
         answer = service.post("/api/datasets/town/search", json={"query": {"tile": TILE}})
         assert (answer.status_code, answer.json()["type"]) == (503, "store-unavailable")
-        assert service.get("/health").status_code == 200
-        page = service.get("/")
+        assert answer_in_time(service, "/health").status_code == 200
+        page = answer_in_time(service, "/")
         assert page.status_code == 200 or page.json()["type"] == "page-missing"
-        assert service.get("/assets/none-00000000.js").json()["type"] == "not-found"
+        assert answer_in_time(service, "/assets/none-00000000.js").json()["type"] == "not-found"
         silence.over.set()
 
 
 def test_work_whose_answer_came_too_late_still_ends(tmp_path: Path, silence: Silence) -> None:
-    # The second answer must be ready within this time, also on a busy machine.
-    settings = ExplorerSettings.read(store=ObjectStore(root=str(tmp_path)), limits=Limits(read_s=2))
+    settings = ExplorerSettings.read(store=ObjectStore(root=str(tmp_path)), limits=Limits(read_s=0.5))
     with TestClient(create_app(settings), base_url="http://127.0.0.1") as service:
         assert service.get("/api/datasets/town").status_code == 503
         silence.over.set()
         # The folder has no manifest, so the view cannot be opened.
-        assert service.get("/api/datasets/town").status_code == 404
+        assert answer_in_time(service, "/api/datasets/town").status_code == 404
 
 
 def test_an_upload_that_finds_no_place_gets_its_answer_and_no_broken_connection(tmp_path: Path) -> None:
@@ -169,14 +180,15 @@ def test_an_upload_that_finds_no_place_gets_its_answer_and_no_broken_connection(
     head = "POST /api/datasets/town/images HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     start = f"{head}Content-Length: {15 * 2**20}\r\n\r\n".encode()
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as first:
-            first.sendall(start)  # It takes the only place, and sends nothing more.
-            time.sleep(0.5)
-            with socket.create_connection(("127.0.0.1", port), timeout=30) as second:
+        with socket.create_connection(("127.0.0.1", port), timeout=120) as first:
+            # It takes the only place, and sends nothing more. The service asks for the body when it has the place.
+            first.sendall(start.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            assert first.recv(100).startswith(b"HTTP/1.1 100 ")
+            with socket.create_connection(("127.0.0.1", port), timeout=120) as second:
                 # It reads the answer only after it has sent everything.
                 second.sendall(start + bytes(15 * 2**20))
                 assert second.recv(100).startswith(b"HTTP/1.1 503 ")
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(120)
         listener.close()

@@ -28,6 +28,8 @@ from rasterembed.errors import UsageError
 from rasterembed.explorer import single_use
 from rasterembed.explorer.notebook import NotebookExplorer
 from rasterembed.explorer.single_use import SingleUseCodes
+from tests.support.http import patient_client, request
+from tests.support.servers import free_port
 from tests.support.vectors import write_town
 
 PROJECT = Path(__file__).parents[2]
@@ -60,21 +62,21 @@ def addresses_in(html: str) -> list[str]:
 
 def test_an_address_signs_one_browser_in_once(explorer: NotebookExplorer) -> None:
     url, base = explorer.url, address(explorer)
-    with httpx.Client() as browser:
+    with patient_client() as browser:
         entered = browser.get(url)
         assert (entered.status_code, entered.headers["location"]) == (303, "./?view=datasets/town")
         assert browser.get(f"{base}/api/store").status_code == 200
         # The notebook is opened again: its frame has the same address.
         assert browser.get(url).status_code == 303
-    other = httpx.get(url)
+    other = request("GET", url)
     assert other.status_code == 401
     assert "Run the cell of the notebook again" in other.text
     assert "set-cookie" not in other.headers
-    assert httpx.get(f"{base}/api/store").status_code == 401
+    assert request("GET", f"{base}/api/store").status_code == 401
 
 
 def test_a_frame_may_be_in_pages_of_this_machine(explorer: NotebookExplorer) -> None:
-    entered = httpx.get(explorer.url)
+    entered = request("GET", explorer.url)
     policy = entered.headers["content-security-policy"]
     assert policy.endswith("frame-ancestors 'self' http://localhost:* http://127.0.0.1:*")
     strict, framed = entered.headers.get_list("set-cookie")
@@ -83,17 +85,17 @@ def test_a_frame_may_be_in_pages_of_this_machine(explorer: NotebookExplorer) -> 
     for attribute in ("HttpOnly", "SameSite=None", "Secure", "Partitioned"):
         assert attribute in framed
     value = framed.partition(";")[0]
-    assert httpx.get(f"{address(explorer)}/api/store", headers={"Cookie": value}).status_code == 200
+    assert request("GET", f"{address(explorer)}/api/store", headers={"Cookie": value}).status_code == 200
 
 
 def test_pages_of_other_origins_cannot_send_with_the_cookie_of_frames(explorer: NotebookExplorer) -> None:
-    cookie = httpx.get(explorer.url).headers.get_list("set-cookie")[1].partition(";")[0]
+    cookie = request("GET", explorer.url).headers.get_list("set-cookie")[1].partition(";")[0]
     headers = {"Cookie": cookie, "Origin": "http://localhost:8888"}
     body = {"query": {"tile": "r000000_c000000"}}
     url = f"{address(explorer)}/api/datasets/town/search"
-    assert httpx.post(url, json=body, headers=headers).status_code == 403
+    assert request("POST", url, json=body, headers=headers).status_code == 403
     headers["Origin"] = address(explorer)
-    assert len(httpx.post(url, json=body, headers=headers).json()["features"]) == 12
+    assert len(request("POST", url, json=body, headers=headers).json()["features"]) == 12
 
 
 def test_the_file_of_a_notebook_holds_no_secret_that_still_works(explorer: NotebookExplorer) -> None:
@@ -106,13 +108,13 @@ def test_the_file_of_a_notebook_holds_no_secret_that_still_works(explorer: Noteb
     assert token.get_secret_value() not in html
     assert "code=" not in repr(explorer)
     for url in (frame, link):
-        assert httpx.get(url).status_code == 303
-        assert httpx.get(url).status_code == 401
+        assert request("GET", url).status_code == 303
+        assert request("GET", url).status_code == 401
 
 
 def test_a_collection_is_shown_first_if_it_explores(dataset: Dataset) -> None:
     with Collection.open(dataset.store, "towns").explore(height=300) as explorer:
-        assert httpx.get(explorer.url).headers["location"] == "./?view=collections/towns"
+        assert request("GET", explorer.url).headers["location"] == "./?view=collections/towns"
         assert 'height="300"' in explorer._repr_html_()
 
 
@@ -120,13 +122,13 @@ def test_nothing_listens_after_close(dataset: Dataset) -> None:
     before = set(threading.enumerate())
     explorer = dataset.explore()
     base, url = address(explorer), explorer.url
-    with httpx.Client() as browser:
+    with patient_client() as browser:
         browser.get(url)
         assert browser.get(f"{base}/api/store").status_code == 200
     explorer.close()
     explorer.close()
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{base}/health")
+        request("GET", f"{base}/health")
     assert set(threading.enumerate()) <= before
     assert repr(explorer) == "Explorer of datasets/town, closed"
     assert explorer._repr_html_() == "<p>Explorer of datasets/town, closed</p>"
@@ -145,10 +147,10 @@ def test_a_forked_child_does_not_listen_on(dataset: Dataset) -> None:
         while True:
             signal.pause()
     try:
-        assert httpx.get(f"{base}/health").status_code == 200
+        assert request("GET", f"{base}/health").status_code == 200
         explorer.close()
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"{base}/health")
+            request("GET", f"{base}/health")
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -183,12 +185,10 @@ def test_a_port_that_is_taken_is_an_error_of_one_line(dataset: Dataset) -> None:
 
 
 def test_a_cell_with_a_port_can_be_run_again(dataset: Dataset) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     first = dataset.explore(port=port)
     with dataset.explore(port=port) as second:
-        assert httpx.get(second.url, follow_redirects=False).status_code == 303
+        assert request("GET", second.url, follow_redirects=False).status_code == 303
         with pytest.raises(UsageError, match="was closed"):
             _ = first.url
 
@@ -209,7 +209,7 @@ SCRIPT = """
 import sys, httpx
 from rasterembed import Dataset, ObjectStore
 explorer = Dataset.open(ObjectStore(root=sys.argv[1]), "town").explore()
-with httpx.Client() as browser:
+with httpx.Client(timeout=60) as browser:
     browser.get(explorer.url)
     base = explorer.url.partition("/enter")[0]
     assert browser.get(base + "/api/datasets/town").status_code == 200
@@ -221,11 +221,11 @@ print(base)
 @pytest.mark.parametrize("end", ["", "sys.exit(3)", "raise ValueError('a cell')"])
 def test_the_service_ends_with_the_process(dataset: Dataset, end: str) -> None:
     command = [sys.executable, "-c", SCRIPT + end, dataset.store.root]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=240)
     base = done.stdout.strip()
     assert base.startswith("http://127.0.0.1:"), done.stderr
     with pytest.raises(httpx.ConnectError):
-        httpx.get(f"{base}/health")
+        request("GET", f"{base}/health")
 
 
 @pytest.mark.slow
@@ -237,13 +237,13 @@ def test_a_kernel_shows_the_frame_and_ends_the_service_with_itself(dataset: Data
                 f"explorer = Dataset.open(ObjectStore(root={dataset.store.root!r}), 'town').explore()\n"
                 "explorer"
             ),
-            nbformat.v4.new_code_cell("import httpx\nprint(httpx.get(explorer.url).status_code)"),
+            nbformat.v4.new_code_cell("import httpx\nprint(httpx.get(explorer.url, timeout=60).status_code)"),
         ]
     )
-    done = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(PROJECT)}}).execute()
+    done = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(PROJECT)}}).execute()
     shown, printed = (cell["outputs"][0] for cell in done["cells"])
     frame, _ = addresses_in(shown["data"]["text/html"])
     assert "code=" not in shown["data"]["text/plain"]
     assert printed["text"] == "303\n"
     with pytest.raises(httpx.ConnectError):
-        httpx.get(frame)
+        request("GET", frame)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,50 +14,10 @@ from starlette.testclient import TestClient
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings, Limits
 from rasterembed.store.object_store import ObjectStore
-from tests.support.servers import HOST
+from tests.support.silent_server import silent_server
 
 TOKEN = "a-token-that-nobody-guesses"
 QUESTIONS = 3
-
-
-@dataclass
-class SilentServer:
-    """A server that accepts connections, and answers nothing until it is closed."""
-
-    listener: socket.socket
-    held: list[socket.socket] = field(default_factory=list)
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    def accept(self) -> None:
-        """Accept connections until the server is closed."""
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            self.held.append(connection)
-            self.arrived.release()
-
-    def close(self) -> None:
-        """Break all connections, and accept no further ones."""
-        with suppress(OSError):  # It is closed already.
-            self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for connection in self.held:
-            connection.close()
-
-
-@contextmanager
-def silent_server() -> Iterator[SilentServer]:
-    """Run a server that answers nothing."""
-    server = SilentServer(socket.create_server((HOST, 0)))
-    thread = threading.Thread(target=server.accept)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.close()
-        thread.join()
 
 
 def test_few_requests_wait_for_a_silent_store_and_the_others_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +27,7 @@ def test_few_requests_wait_for_a_silent_store_and_the_others_are_answered(monkey
         server = stack.enter_context(silent_server())
         store = ObjectStore(
             root="s3://bucket",
-            endpoint_url=f"http://{HOST}:{server.listener.getsockname()[1]}",
+            endpoint_url=server.url,
             access_key=SecretStr("a"),
             secret_key=SecretStr("b"),
         )
@@ -134,7 +91,7 @@ def test_a_folder_that_hangs_does_not_keep_the_service_from_answering(
         assert hangs.wait(60)
         health = pool.submit(service.get, "/health")
         try:
-            assert health.result(10).json() == {"status": "ok"}
+            assert health.result(50).json() == {"status": "ok"}
         finally:
             go_on.set()
         assert lost.result(60).json()["type"] == "unknown-view"

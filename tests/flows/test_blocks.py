@@ -60,7 +60,7 @@ def test_a_wrong_field_is_refused_when_the_block_is_made() -> None:
 
 def test_a_block_that_0_1_saved_gives_its_store(prefect_api: PrefectServer) -> None:
     save = [sys.executable, "-c", SAVE_AS_0_1_DID]
-    subprocess.run(save, env=prefect_api.environment(), cwd=PROJECT, check=True, timeout=120)
+    subprocess.run(save, env=prefect_api.environment(), cwd=PROJECT, check=True, timeout=240)
     store = open_store(None, "from-0-1")
     assert store.root == "s3://old/prefix"
     assert store.endpoint_url == "http://minio:9000"
@@ -86,7 +86,7 @@ def test_a_block_that_does_not_exist_and_a_wrong_root_are_usage_errors(prefect_a
 def test_prefects_command_registers_the_blocks_from_the_repository_root(prefect_api: PrefectServer) -> None:
     register = [sys.executable, "-m", "prefect", "block", "register", "-m", "blocks"]
     done = subprocess.run(
-        register, env=prefect_api.environment(), cwd=PROJECT, capture_output=True, text=True, timeout=120
+        register, env=prefect_api.environment(), cwd=PROJECT, capture_output=True, text=True, timeout=240
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Object Store" in done.stdout

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import httpx
 import pytest
 from prefect import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -27,9 +26,10 @@ from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.events import asset_key
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import write_scene
-from tests.support.webhook import wait_for
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
 
@@ -48,7 +48,7 @@ def _run(root: Path, scenes: Path, model: Path, name: str = "survey", **paramete
 
 
 def _post(server: PrefectServer, path: str, body: dict[str, Any]) -> Any:
-    return httpx.post(f"{server.api_url}/{path}", json=body, timeout=30).raise_for_status().json()
+    return request("POST", f"{server.api_url}/{path}", json=body, timeout=30).raise_for_status().json()
 
 
 def _artifact(server: PrefectServer, key: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_a_raster_that_is_none_is_one_line_and_status_1(tmp_path: Path, prefect:
     note = tmp_path / "note.tif"
     note.write_text("not a raster")
     process = _start(str(note), "--root", str(tmp_path / "store"), server=prefect)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 1
     last = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(last) == 1
@@ -118,7 +118,7 @@ def test_a_raster_that_is_none_is_one_line_and_status_1(tmp_path: Path, prefect:
 
 def test_a_run_prints_where_the_dataset_is(scene: Path, tmp_path: Path, prefect: PrefectServer) -> None:
     process = _start(str(scene), "--root", str(tmp_path / "store"), "--dataset-id", "a", server=prefect)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     assert f"manifest: {tmp_path}/store/datasets/a/manifest.json" in output
     assert "rows: 25" in output
@@ -148,7 +148,7 @@ def test_an_interrupted_run_leaves_complete_shards_and_nothing_else(
     while process.poll() is None and len(list(shards.glob("*.parquet"))) < 3:
         time.sleep(0.01)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert "error: interrupted" in errors
     assert not (tmp_path / "datasets" / "a" / "manifest.json").exists()

@@ -23,7 +23,7 @@ from tests.conftest import PROJECT
 WRAPPER = PROJECT / "flows" / "ends_with_parent.py"
 
 
-def _ends(process: psutil.Process, timeout: float = 30) -> bool:
+def _ends(process: psutil.Process, timeout: float = 120) -> bool:
     """Wait for the end of a process. If it does not end, kill it and return False."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:

@@ -12,7 +12,7 @@ FLOWS = ["raster_embeddings", "embed_shards", "qa_report", "search_embeddings", 
 
 def _python(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, *arguments], cwd=PROJECT, capture_output=True, text=True, timeout=240, check=True
     )
     return done.stdout
 

@@ -27,6 +27,7 @@ from rasterembed.errors import ConfigurationChangedError, DataError
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.grid import Grid
 from rasterembed.search.index_options import VectorIndexOptions
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -48,7 +49,7 @@ def _task_runs(state: State[Any]) -> list[str]:
     async def ask() -> list[str]:
         async with get_client() as client:
             run = FlowRunFilter(id=FlowRunFilterId(any_=[_run_id(state)]))
-            for _ in range(100):  # events reach the server a little after the run's end
+            for _ in range(900):  # events reach the server a little after the run's end
                 runs = await client.read_task_runs(flow_run_filter=run)
                 if runs and all(found.state and found.state.is_final() for found in runs):
                     return sorted(found.name for found in runs)
@@ -64,7 +65,7 @@ def _run_id(state: State[Any]) -> UUID:
 
 
 def _artifacts(server: PrefectServer, key: str) -> list[dict[str, Any]]:
-    answer = httpx.post(f"{server.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
+    answer = request("POST", f"{server.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [key]}}})
     found: list[dict[str, Any]] = answer.raise_for_status().json()
     return found
 
@@ -165,7 +166,7 @@ def test_a_failure_says_why_in_the_state_and_without_a_traceback(
     assert state.is_failed()
     with pytest.raises(DataError, match="tile r000002_c000002"):
         state.result()
-    run = httpx.get(f"{prefect_api.api_url}/flow_runs/{_run_id(state)}").raise_for_status().json()
+    run = request("GET", f"{prefect_api.api_url}/flow_runs/{_run_id(state)}").raise_for_status().json()
     assert "tile r000002_c000002 (window col_off=448 row_off=448" in run["state"]["message"]
     assert "Traceback" not in caplog.text
     assert not (tmp_path / "datasets/corrupt/manifest.json").exists()
@@ -213,8 +214,8 @@ def test_the_server_refuses_a_wrong_parameter_before_anything_runs(prefect_api: 
     deployment = asyncio.run(deploy())
 
     def create(parameters: dict[str, Any]) -> httpx.Response:
-        return httpx.post(
-            f"{prefect_api.api_url}/deployments/{deployment}/create_flow_run", json={"parameters": parameters}
+        return request(
+            "POST", f"{prefect_api.api_url}/deployments/{deployment}/create_flow_run", json={"parameters": parameters}
         )
 
     wrong = create({"raster": "a.tif", "grid": {"size": 17}})
@@ -234,7 +235,7 @@ def test_blocks_give_the_store_and_the_weights(scene: Path, tmp_path: Path, pref
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"hush" not in written
     assert b"quiet" not in written
-    run = httpx.get(f"{prefect_api.api_url}/flow_runs/{_run_id(state)}").raise_for_status().text
+    run = request("GET", f"{prefect_api.api_url}/flow_runs/{_run_id(state)}").raise_for_status().text
     assert "hush" not in run
     assert "quiet" not in run
     assert _run(raster=str(scene), store="mine", root=str(tmp_path / "other"), dataset_id="x").is_completed()

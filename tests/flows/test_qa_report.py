@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from examples.landscape import make_scene
@@ -19,6 +18,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 
 ID = "scene"
@@ -41,7 +41,7 @@ def _manifest(store: ObjectStore) -> Manifest:
 
 
 def _newest_artifact(server: PrefectServer) -> dict[str, Any]:
-    answer = httpx.post(f"{server.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
+    answer = request("POST", f"{server.api_url}/artifacts/filter", json={"artifacts": {"key": {"any_": [f"qa-{ID}"]}}})
     return max(answer.raise_for_status().json(), key=lambda each: each["created"])
 
 

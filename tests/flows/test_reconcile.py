@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cyclopts
-import httpx
 import pytest
 
 from flows.reconcile_uploads import Sweep, reconcile_uploads
@@ -19,6 +18,7 @@ from rasterembed.store.collection_rules import CollectionRule
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import UploadRules
 from services.webhook.notify import notify
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
@@ -161,7 +161,7 @@ def test_what_is_wrong_with_a_sweep_is_said(
     state = reconcile_uploads(
         uploads.replace("{bucket}", f"s3://{bucket}"), root=f"s3://{bucket}/store", **options, return_state=True
     )
-    run = httpx.get(f"{prefect_api.api_url}/flow_runs/{state.state_details.flow_run_id}").json()
+    run = request("GET", f"{prefect_api.api_url}/flow_runs/{state.state_details.flow_run_id}").json()
     assert run["state"]["type"] == "FAILED"
     assert named in run["state"]["message"]
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import httpx
 import pytest
 
 from examples.landscape import make_scene
 from tests.support.deployed import Runs, deploy, wait_until, worker
 from tests.support.explorer import install
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
 
@@ -91,13 +91,13 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         wait_until(lambda: _tasks(server, created.id) >= 5)
         assert ended.deployment_id is not None
         named = f"{server.api_url}/deployments/name/embed-collection/collection-process"
-        collections = UUID(httpx.get(named, timeout=30).raise_for_status().json()["id"])
+        collections = UUID(request("GET", named, timeout=30).raise_for_status().json()["id"])
         yield Finished(server.api_url.removesuffix("/api"), created.id, ended.deployment_id, collections)
 
 
 def _tasks(server: PrefectServer, run: UUID) -> int:
     wanted = {"flow_runs": {"id": {"any_": [str(run)]}}, "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
-    return int(httpx.post(f"{server.api_url}/task_runs/count", json=wanted, timeout=30).json())
+    return int(request("POST", f"{server.api_url}/task_runs/count", json=wanted, timeout=30).json())
 
 
 def _keep(browser: Browser, url: str, name: str) -> None:

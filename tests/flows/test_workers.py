@@ -141,7 +141,7 @@ def test_a_parent_told_to_stop_cancels_its_children_and_leaves_a_dataset_to_resu
     process = _start(deployed, scene, tmp_path, "stopped")
     wait_until(lambda: present(store, "stopped"))
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 130, output[-3000:]
     ended = [runs.wait(run.id) for run in runs.of_dataset("stopped")]
     assert {run.state_name for run in ended} == {"Cancelled"}
@@ -166,7 +166,7 @@ def test_a_deployment_that_does_not_exist_is_wrong_usage(prefect: PrefectServer,
         prefect.environment() | ONE_THREAD, str(scene), "--root", str(tmp_path), *OPTIONS, "--workers", "2",
         "--worker-deployment", "embed-shards/nowhere",
     )  # fmt: skip
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=400)
     assert process.returncode == 2, output[-3000:]
     last = output.strip().splitlines()[-1]
     assert last.startswith("error: --worker-deployment: there is no deployment 'embed-shards/nowhere'")

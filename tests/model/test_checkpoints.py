@@ -157,7 +157,7 @@ def find_all(hub: Hub | str, home: Path, *calls: tuple[str | None, ...], **envir
         env=inherited | settings | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     results = [
@@ -264,7 +264,7 @@ def test_a_wrong_model_is_found_before_pytorch_is_imported(tmp_path: Path) -> No
         "except DataError:\n    print('torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "none")], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", script, str(tmp_path / "none")], capture_output=True, text=True, timeout=240, check=True
     )
     assert done.stdout.strip() == "False"
 

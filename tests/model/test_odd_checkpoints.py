@@ -192,7 +192,7 @@ def _folder(folder: Path) -> None:
         (_folder, " is not a file"),
     ],
 )
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)  # Opening the named pipe would take for ever.
 def test_a_configuration_that_is_no_json_file(vit: Path, damage: Callable[[Path], None], message: str) -> None:
     damage(vit)
     assert refusal(vit).startswith(message)

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +39,7 @@ from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.scene_means import SceneMeans
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
+from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 from tests.support.runs import files
 from tests.support.scenes import collection_options, write_scene
@@ -378,7 +378,7 @@ def test_the_flow_checks_a_collection_and_shows_the_report(store: ObjectStore, p
         "report": f"{store.root}/collections/{NAME}/qa/report.md",
     }
     # Other tests on the same server check collections of this name too.
-    artifact = httpx.get(f"{prefect_api.api_url}/artifacts/collection-qa-{NAME}/latest").raise_for_status().json()
+    artifact = request("GET", f"{prefect_api.api_url}/artifacts/collection-qa-{NAME}/latest").raise_for_status().json()
     assert artifact["description"] == "Quality of collection survey: 5 passed"
     assert artifact["data"].count("(data:image/webp;base64,") == 2
 

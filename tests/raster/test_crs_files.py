@@ -87,7 +87,7 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tu
         "    except DataError as error: print(json.dumps(str(error)))\n"
     )
     command = [sys.executable, "-c", script, str(folders[0] / "store"), *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
     return dict(zip(PIPES, zip(paths, found, strict=True), strict=True))
 

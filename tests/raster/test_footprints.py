@@ -576,7 +576,7 @@ def test_a_world_map_whose_corners_are_off_earth_is_drawn_with_bounded_work(tmp_
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=True,
     )
     geometry = shapely.from_wkt(found.stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -145,15 +146,20 @@ def _ask_inherited(query: NDArray[np.float32]) -> list[list[int]]:
 
 def test_queries_leave_no_memory_behind(engine: CodesEngine, vectors: NDArray[np.float32]) -> None:
     def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
     query = unit(vectors[:1])
     for _ in range(100):
         engine.candidates(query, 5, None)
-    before = resident()
-    for _ in range(4000):
-        engine.candidates(query, 5, None)
-    assert resident() - before < 2**18
+
+    def growth() -> int:
+        before = resident()
+        for _ in range(4000):
+            engine.candidates(query, 5, None)
+        return resident() - before
+
+    # A leak grows in every round. The memory of a process also grows by chance, such as when the system joins pages.
+    assert any(growth() < 2**18 for _ in range(5))
 
 
 def test_faiss_reads_the_file(engine: CodesEngine, folder: Path, vectors: NDArray[np.float32]) -> None:

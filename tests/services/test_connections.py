@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 
-import httpx
 import psutil
 import pytest
 
+from tests.support.http import patient_client, request
 from tests.support.servers import HOST, free_port
 from tests.support.webhook import TOKEN, Webhook, webhook
 
@@ -35,12 +35,15 @@ def connections() -> Iterator[ExitStack]:
 
 
 def _connect(service: Webhook, connections: ExitStack) -> socket.socket:
-    return connections.enter_context(socket.create_connection((HOST, service.port), timeout=10))
+    return connections.enter_context(socket.create_connection((HOST, service.port), timeout=60))
 
 
-def _is_closed_within(client: socket.socket, seconds: float, send: bytes = b"") -> bool:
-    """Return whether the service closes the connection, although the client sends a byte from time to time."""
-    deadline = time.monotonic() + seconds
+def _is_closed(client: socket.socket, send: bytes = b"") -> bool:
+    """Return whether the service closes the connection, although the client sends a byte from time to time.
+
+    Without a limit of the service, the connection would stay open for ever.
+    """
+    deadline = time.monotonic() + 60
     client.settimeout(0.2)
     while time.monotonic() < deadline:
         try:
@@ -54,18 +57,27 @@ def _is_closed_within(client: socket.socket, seconds: float, send: bytes = b"") 
     return False
 
 
+@pytest.fixture
+def patient_service() -> Iterator[Webhook]:
+    """Run the webhook with few file descriptors. It waits for a head for longer than a test takes."""
+    prefect = f"http://{HOST}:{free_port()}/api"
+    with webhook(prefect, "raster-embeddings/x", descriptors=128, head_timeout_s="600") as running:
+        yield running
+
+
 @pytest.mark.slow
 def test_others_are_answered_while_clients_hold_more_connections_than_there_are_descriptors(
-    service: Webhook, connections: ExitStack
+    patient_service: Webhook, connections: ExitStack
 ) -> None:
+    service = patient_service
     process = psutil.Process(service.pid)
     before = process.cpu_times().user + process.cpu_times().system
     for _ in range(150):
         with suppress(OSError):
             _connect(service, connections).sendall(HEAD)
     for _ in range(5):
-        assert httpx.get(f"{service.url}/healthz", timeout=2).status_code == 200
-        assert service.post({"Event": "s3:TestEvent"}, timeout=2).status_code == 200
+        assert request("GET", f"{service.url}/healthz").status_code == 200
+        assert service.post({"Event": "s3:TestEvent"}).status_code == 200
     assert process.num_fds() < 128
     time.sleep(0.5)
     assert process.cpu_times().user + process.cpu_times().system - before < 2
@@ -77,15 +89,15 @@ def test_others_are_answered_while_clients_hold_more_connections_than_there_are_
 def test_a_head_that_comes_too_slowly_ends_the_connection(service: Webhook, connections: ExitStack) -> None:
     silent, slow = _connect(service, connections), _connect(service, connections)
     slow.sendall(HEAD)
-    assert _is_closed_within(slow, 4, send=b"x")
-    assert _is_closed_within(silent, 2)
+    assert _is_closed(slow, send=b"x")
+    assert _is_closed(silent)
 
 
 def test_a_body_that_comes_too_slowly_ends_the_connection(service: Webhook, connections: ExitStack) -> None:
     client = _connect(service, connections)
-    client.sendall(AUTHORISED)
     begun = time.monotonic()
-    assert _is_closed_within(client, 4, send=b" ")
+    client.sendall(AUTHORISED)
+    assert _is_closed(client, send=b" ")
     assert time.monotonic() - begun > 0.7
 
 
@@ -93,11 +105,11 @@ def test_a_body_after_a_refused_head_ends_the_connection(service: Webhook, conne
     client = _connect(service, connections)
     client.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
     assert b" 401 " in client.recv(65536)
-    assert _is_closed_within(client, 6, send=b" ")
+    assert _is_closed(client, send=b" ")
 
 
 def test_a_connection_that_is_used_again_is_served(service: Webhook) -> None:
-    with httpx.Client() as client:
+    with patient_client() as client:
         for _ in range(3):
             assert client.get(f"{service.url}/healthz").status_code == 200
             time.sleep(0.8)
@@ -105,10 +117,10 @@ def test_a_connection_that_is_used_again_is_served(service: Webhook) -> None:
 
 def test_requests_that_anyone_may_send_do_not_fill_the_log(service: Webhook, connections: ExitStack) -> None:
     before = len(service.log.read_text())
-    with httpx.Client() as client:
+    with patient_client() as client:
         for _ in range(300):
             assert client.post(f"{service.url}/uploads", content=b"{}").status_code == 401
     for _ in range(50):
         _connect(service, connections).sendall(b"no HTTP at all\r\n\r\n")
-    assert httpx.get(f"{service.url}/healthz").status_code == 200
+    assert request("GET", f"{service.url}/healthz").status_code == 200
     assert 0 < len(service.log.read_text()) - before < 5_000

@@ -28,7 +28,8 @@ from tests.conftest import PROJECT
 from tests.support.deployed import write_scene
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import S3Server
-from tests.support.webhook import TOKEN, Webhook, deploy, deploy_to, process_worker, wait_for, webhook
+from tests.support.waiting import wait_for
+from tests.support.webhook import TOKEN, Webhook, deploy, deploy_to, process_worker, webhook
 from tests.support.webhook import ceph as ceph_body
 
 pytestmark = [pytest.mark.s3, pytest.mark.timeout(600)]

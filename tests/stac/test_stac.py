@@ -33,8 +33,8 @@ from tests.support.environments import environment
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import ServerProcess, free_port
 from tests.support.stac_schemas import check
+from tests.support.waiting import wait_for
 from tests.support.web_server import WebServer, make_certificate, set_names, web_server
-from tests.support.webhook import wait_for
 
 HERE = Path(__file__).parent
 COUNT = 1200

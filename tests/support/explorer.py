@@ -21,7 +21,7 @@ from tests.support.servers import HOST, ServerProcess, free_port
 PROJECT = Path(__file__).parents[2]
 _PAGE = PROJECT / "rasterembed/explorer/page"
 _BUNDLE = PROJECT / "rasterembed/explorer/static"
-_START_S = 120
+_START_S = 240
 
 
 @dataclass

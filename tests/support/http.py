@@ -1,4 +1,4 @@
-"""Send single requests to servers on loopback."""
+"""Send requests to servers on loopback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from typing import Any
 
 import httpx
 
+TIMEOUT_S = 60.0
+"""Longest time for a step of a request, in seconds. The default of httpx is 5 s, and a busy machine may need more."""
+
 
 def request(method: str, url: str, **options: Any) -> httpx.Response:
-    """Send a request as `httpx.request` does, without the certificates of authorities.
+    """Send a request as `httpx.request` does, without the certificates of authorities, and with more patience.
 
-    A new client loads all of them, also for an address without TLS. That takes longer than most answers.
+    A new client loads all certificates, also for an address without TLS. That takes longer than most answers.
     """
-    return httpx.request(method, url, verify=False, **options)
+    return httpx.request(method, url, **({"verify": False, "timeout": TIMEOUT_S} | options))
+
+
+def patient_client() -> httpx.Client:
+    """Return a client that keeps cookies and connections. See `request`."""
+    return httpx.Client(verify=False, timeout=TIMEOUT_S)

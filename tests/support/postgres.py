@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.debian import can_install, install_packages
 from tests.support.servers import HOST, ServerProcess, free_port
-from tests.support.webhook import wait_for
+from tests.support.waiting import wait_for
 
 
 def _binaries() -> Path | None:

@@ -20,7 +20,7 @@ from prefect.logging.handlers import APILogWorker
 from tests.support.http import request
 from tests.support.servers import ServerProcess, free_port
 
-_START_S = 120
+_START_S = 240
 
 
 @dataclass
@@ -106,8 +106,9 @@ def _wait_until_healthy(server: PrefectServer, process: ServerProcess) -> None:
     while time.monotonic() < deadline:
         process.check()
         try:
-            if request("GET", f"{server.api_url}/health", timeout=2).is_success:
+            if request("GET", f"{server.api_url}/health").is_success:
                 return
         except httpx.HTTPError:
-            time.sleep(0.2)
+            pass  # It does not listen yet.
+        time.sleep(0.2)
     raise RuntimeError(f"no answer from the Prefect server: {process.last_output()}")

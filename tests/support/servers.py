@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
+import random
 import shlex
 import shutil
 import signal
@@ -159,15 +160,45 @@ class ServerProcess:
                 self._popen.wait()
 
 
+_RESERVED: list[socket.socket] = []
+"""Sockets that reserve the ports of this process until it ends."""
+
+
 def free_port() -> int:
-    """Return a port of loopback that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
+    """Return a port of loopback that nothing listens on, and that no other process gets from this function.
+
+    A server that a test starts binds its port seconds later. The system gives the ports of its own range to any
+    connection meanwhile, so this function takes a port below that range. A UDP socket with the same number reserves the
+    port until this process ends: two test processes cannot both bind it.
+
+    Raises:
+        RuntimeError: if every port is taken.
+    """
+    below = _first_port_of_the_system()
+    for port in random.SystemRandom().sample(range(max(1024, below - 20_000), below), 1000):
+        reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            reservation.bind((HOST, port))
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((HOST, port))
+        except OSError:
+            reservation.close()
+            continue
+        _RESERVED.append(reservation)
         return port
+    raise RuntimeError(f"no free port below {below} on {HOST}")
 
 
-def _wait_for_answer(host: str, port: int, processes: Sequence[ServerProcess], timeout: float = 120) -> None:
+def _first_port_of_the_system() -> int:
+    """Return the first of the ports that the system gives to connections and to servers that ask for any port."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32_768  # The usual value of Linux. Other systems begin at a higher port.
+
+
+def _wait_for_answer(host: str, port: int, processes: Sequence[ServerProcess], timeout: float = 240) -> None:
     """Wait until a GET gets any answer. Raise RuntimeError if a process ends or the time is over."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -179,7 +210,7 @@ def _wait_for_answer(host: str, port: int, processes: Sequence[ServerProcess], t
             connection.getresponse()
             return
         except (OSError, http.client.HTTPException):
-            time.sleep(0.05)
+            time.sleep(0.05)  # It does not listen yet.
         finally:
             connection.close()
     raise RuntimeError(f"no answer on {host}:{port} in {timeout} s:\n{processes[-1].last_output()}")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,15 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.servers import CephMissingError, S3Server, install_ceph, moto_server
+from tests.support.servers import (
+    HOST,
+    CephMissingError,
+    S3Server,
+    _first_port_of_the_system,
+    free_port,
+    install_ceph,
+    moto_server,
+)
 
 
 def _refuses(endpoint_url: str) -> bool:
@@ -29,6 +38,18 @@ def _refuses(endpoint_url: str) -> bool:
 def _status(error: pytest.ExceptionInfo[ClientError]) -> int:
     status: int = error.value.response["ResponseMetadata"]["HTTPStatusCode"]
     return status
+
+
+def test_a_free_port_is_reserved_for_this_process() -> None:
+    ports = {free_port() for _ in range(50)}
+    assert len(ports) == 50
+    assert max(ports) < _first_port_of_the_system()
+    for port in ports:
+        # Another test process tries the same, and takes another port.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other, pytest.raises(OSError, match="in use"):
+            other.bind((HOST, port))
+        with socket.create_server((HOST, port)):
+            pass
 
 
 def test_moto_stores_objects(moto: S3Server, bucket: str) -> None:

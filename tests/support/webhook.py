@@ -10,9 +10,8 @@ import socket
 import sys
 import tempfile
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,21 +26,10 @@ from flows.raster_embeddings import raster_embeddings
 from tests.support.http import request
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import HOST, ServerProcess, free_port
+from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 TOKEN = "no/real+token"
-
-
-def wait_for(condition: Callable[[], Any], what: str, timeout: float = 60.0, every: float = 0.1) -> Any:
-    """Call `condition` every `every` seconds until it returns a true value, and return that value.
-
-    The test fails after `timeout` seconds.
-    """
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
-        time.sleep(every)
-    return found
 
 
 # --- notifications ---------------------------------------------------------------------------------------------------

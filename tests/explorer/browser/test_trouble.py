@@ -112,9 +112,9 @@ def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(
     assert hit.lat is not None
 
     own_service.stop()
-    expect(explored.page.get_by_text("The service does not answer").first).to_be_visible(timeout=30_000)
+    expect(explored.page.get_by_text("The service does not answer").first).to_be_visible()
     own_service.start()
-    expect(explored.page.get_by_text("The service does not answer")).to_have_count(0, timeout=30_000)
+    expect(explored.page.get_by_text("The service does not answer")).to_have_count(0, timeout=60_000)
 
     away = copied.root.with_name("away")
     copied.root.rename(away)

@@ -340,7 +340,7 @@ def test_few_rasters_stay_open_and_few_threads_read_the_same_one(
     rasters.close()
     own = [thread for thread in set(threading.enumerate()) - before if thread.name == "raster"]
     for thread in own:
-        thread.join(30)
+        thread.join(120)
     assert not any(thread.is_alive() for thread in own)
 
 
