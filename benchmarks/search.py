@@ -75,8 +75,8 @@ NAME = "search"
 PERCENTS = (50, 10, 1)
 """Shares of the rows that the filters keep, in percent."""
 
-CLIENTS = (1, 4)
-"""Numbers of threads that share a `Searcher`."""
+CLIENTS = (1, 4, 10)
+"""Numbers of threads that share a `Searcher`. Other packages are asked by one and four threads."""
 
 DATASET_ID = "made-up"
 _K = 10
@@ -467,7 +467,7 @@ def _answers_a_second(
 _HEAD = [
     "engine", "build, s", "of processor", "peak, MiB", "files, MB", "first answer, s", "answer, ms", "95 %",
     "of processor", "FAISS alone", "at 50 %", "at 10 %", "at 1 %", "an area", "first at 10 %", "recall@10",
-    "least, filtered", "memory, MiB", "answers a second, 1 thread", "4 threads",
+    "least, filtered", "memory, MiB", "answers a second, 1 thread", "4 threads", "10 threads",
 ]  # fmt: skip
 
 
@@ -510,7 +510,7 @@ def _row(engine: str, one: dict[str, Any]) -> list[str]:
         f"{one['area']['cpu_ms']:,.1f}", f"{filters['10']['first_cpu_ms']:,.0f}",
         f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
         f"{one['grown_mib']:,.0f}",
-        *(f"{one['threads'][str(clients)]['per_clock_s']:,.1f}" for clients in CLIENTS),
+        *_by_clients({clients: answers["per_clock_s"] for clients, answers in one["threads"].items()}),
     ]  # fmt: skip
 
 
@@ -526,8 +526,13 @@ def _peer_row(way: str, one: dict[str, Any]) -> list[str]:
         f"{whole['clock_ms']:,.1f}", f"{whole['p95_clock_ms']:,.1f}", f"{whole['cpu_ms']:,.1f}", "",
         *(f"{filters[str(percent)]['cpu_ms']:,.1f}" for percent in PERCENTS), "", "",
         f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
-        f"{ask['grown_mib']:,.0f}", *(f"{ask['answers_per_s'][str(clients)]:,.1f}" for clients in CLIENTS),
+        f"{ask['grown_mib']:,.0f}", *_by_clients(ask["answers_per_s"]),
     ]  # fmt: skip
+
+
+def _by_clients(answers_per_s: Mapping[str, float]) -> list[str]:
+    """Return the numbers of answers in a second by number of threads. Numbers that were not measured are empty."""
+    return [f"{answers_per_s[str(n)]:,.1f}" if str(n) in answers_per_s else "" for n in CLIENTS]
 
 
 if __name__ == "__main__":
