@@ -249,6 +249,9 @@ def test_a_run_waits_for_another_run_of_the_same_collection(
         state = _run(tmp_path / "store", scenes, tiny_vit, "busy", execution=Execution(batch_size=4, lease_wait=120))
         thread.join()
     assert state.is_completed()
+    assert "collection 'busy' is being written by run another-run, which gave a sign of life" in caplog.text
+    assert "otherwise this run waits up to 1" in caplog.text
+    assert "collection 'busy': run another-run has ended, so this run goes on" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from rasterembed.search.answer import Hit
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.query import Query, Where
-from tests.explorer.browser.conftest import OpenPage
+from tests.explorer.browser.conftest import TILE, OpenPage
 from tests.explorer.browser.explorer_page import ExplorerPage, name_of
 from tests.support.explorer_stores import CLOUDS, DATES, Archive
 
@@ -91,6 +91,29 @@ def test_a_tile_without_its_scene_gets_its_name_and_its_picture(
     expect(explored.page).to_have_url(re.compile(f"tile={scene}/"))
     picture = explored.page.locator(".start img")
     assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 160
+
+
+def test_a_tile_of_several_scenes_is_refused_in_words_of_the_page_and_they_help(
+    opened: OpenPage, searcher: CollectionSearcher, tile: Hit
+) -> None:
+    explored = opened()
+    explored.open(VIEW)
+    explored.watch.expect("/search", "status of 422")
+    explored.page.get_by_role("textbox", name="Tile id").fill(tile.tile_id)
+    explored.page.keyboard.press("Enter")
+    notice = explored.page.get_by_role("alert")
+    expect(notice).to_contain_text("or choose the scene with “Only the latest scene of each tile”")
+    expect(notice).not_to_contain_text("pick")
+    filters = explored.page.get_by_role("combobox", name="Where several scenes show a tile")
+    filters.select_option("Only the latest scene of each tile")
+    explored.expect_hits(searcher.ask(Query(tile=tile.tile_id), Where(pick="latest"), k=K))
+
+
+def test_a_pick_in_the_address_of_a_view_without_this_choice_is_taken_back(opened: OpenPage) -> None:
+    explored = opened()
+    explored.open("datasets/landscape", tile=TILE, pick="latest")
+    expect(explored.hits).to_have_count(K)
+    assert "pick" not in explored.url_state
 
 
 def test_the_timeline_limits_the_search_and_the_map_to_a_date(
