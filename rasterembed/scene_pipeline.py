@@ -19,6 +19,7 @@ from itertools import islice
 
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.collection.compared_colours import ComparedColours
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene
 from rasterembed.collection.lattice import Lattice
 from rasterembed.collection.members import member_id
@@ -164,6 +165,7 @@ class _SceneWorker:
         self._store, self._job, self._lease, self._messages = store, job, lease, messages
         execution = job.options.execution
         device = resolve_device(job.options.model.device)
+        self._colours = ComparedColours()
         self._shards = EmbeddingJob(execution, device, hub_token, lease.run_id, job.tiles)
         # Shards of all scenes together that are computed at the same time. Their pixels and vectors are in memory.
         self._slots = threading.BoundedSemaphore(execution.shard_threads)
@@ -208,6 +210,9 @@ class _SceneWorker:
         )
         if self._job.lattice is not None:
             self._job.lattice.check(plan)
+        warning = self._colours.warning(plan.source.uri, plan.radiometry)
+        if warning is not None:
+            self._messages.on_warning(warning)
         return plan
 
     def _dataset(self, store: ObjectStore, plan: Plan) -> Manifest:

@@ -14,6 +14,7 @@ from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from rasterembed.raster.drivers import open_raster
+from rasterembed.raster.jpeg_damage import damage_is_an_error
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore, is_remote
 
@@ -179,7 +180,8 @@ class Pixels:
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         """Read bands of a window inside the raster. See `read_into`."""
         rows, cols = buffer.shape[1:]
-        pixels = self._dataset.read(list(self._with_alpha(bands)), window=window, out=buffer)
+        with damage_is_an_error():
+            pixels = self._dataset.read(list(self._with_alpha(bands)), window=window, out=buffer)
         masks = []
         if self._profile.alpha_band:
             masks.append(pixels[-1] > 0)

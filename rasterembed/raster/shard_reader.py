@@ -209,12 +209,16 @@ class ShardReader:
 
 
 class _ReopeningRaster:
-    """An open raster that is opened again when a read from S3 fails."""
+    """An open raster that is opened again when a read fails.
+
+    GDAL may keep wrong pixels of a damaged block in its cache, and then gives them without an error.
+    """
 
     def __init__(self, reader: ShardReader, stack: ExitStack) -> None:
         self._reader = reader
         self._stack = stack
         self._pixels = self._open()
+        self._failure: RasterioError | None = None
         self._buffer: NDArray[np.generic] = np.empty(0, self._pixels.dtype)
 
     def _open(self) -> Pixels:
@@ -229,14 +233,28 @@ class _ReopeningRaster:
         Raises:
             RasterioError: if the window cannot be read. For a raster on S3, all retries have then failed.
         """
+        if self._failure is not None:
+            if self._reader.profile.driver == "JPEG":
+                # A JPEG file is decoded from its top, and all pixels behind the damage are wrong. Opening it again for
+                # each window would decode it as often, for nothing.
+                raise self._failure
+            self._open_again()
+            self._failure = None
         for delay in RETRY_DELAYS_S if self._reader.remote else ():
             try:
                 return self._read(window)
             except RasterioError:
                 time.sleep(delay)
-                self._stack.close()
-                self._pixels = self._open()
-        return self._read(window)
+                self._open_again()
+        try:
+            return self._read(window)
+        except RasterioError as error:
+            self._failure = error
+            raise
+
+    def _open_again(self) -> None:
+        self._stack.close()
+        self._pixels = self._open()
 
     def _read(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         bands = self._reader.bands

@@ -56,8 +56,8 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         # Turn this optimization off. With it, GDAL returns random memory for the missing rows of a truncated PNG,
         # without an error.
         "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",
-        # Raise an error for a damaged or truncated JPEG image, or JPEG block of a TIFF. By default, GDAL fills the
-        # missing part with grey.
+        # Raise an error for a damaged or truncated JPEG file. By default, GDAL fills the missing part with grey. The
+        # JPEG blocks of a TIFF need more: see `rasterembed.raster.jpeg_damage`.
         "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",
         "CPL_DEBUG": False,
     }

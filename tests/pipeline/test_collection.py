@@ -46,11 +46,13 @@ from rasterembed.qa.run import judge_dataset
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.grid import Grid
+from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.validity import Validity
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 from tests.support.runs import exit_code_of, files, kill, kill_after, on_change
 from tests.support.scenes import collection_options, write_bands, write_scene
 from tests.support.stac_schemas import check, check_geoparquet_footer
@@ -118,6 +120,44 @@ def test_a_search_that_ended_early_gives_a_warning_and_no_scene_is_gone(
     (said,) = warnings
     assert "the search was ended there: scenes may be missing, so no scene is called gone" in said
     assert run(store, scenes, options)[0].comparison.gone == (member_id(NAME, str(scenes / "a.tif")),)
+
+
+@pytest.mark.parametrize(
+    ("radiometry", "differ"),
+    [
+        (Radiometry(), True),
+        (Radiometry(percentile=(0, 100)), True),
+        (Radiometry(range=(0, 3000)), False),
+        (Radiometry(scale="landsat-c2-l2"), False),
+    ],
+)
+def test_scenes_with_different_black_and_white_give_one_warning(
+    radiometry: Radiometry, differ: bool, store: ObjectStore, tmp_path: Path, tiny_vit: Path
+) -> None:
+    ends = radiometry.percentile or (2, 98)
+    colours = []
+    (tmp_path / "scenes").mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(100, 1000 * (number + 1), (3, 64, 64)).astype(np.uint16)
+        path = write(tmp_path / f"scenes/{number}.tif", pixels, photometric="rgb")
+        low, high = np.percentile(pixels, ends, axis=(1, 2))
+        numbers = (",".join(f"{value:g}" for value in values) for values in (low, high))
+        colours.append("{} has bands 1,2,3, black {}, white {}".format(path, *numbers))
+    warnings: list[str] = []
+
+    class Warned(CollectionSteps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    options = collection_options(tiny_vit)
+    assert options.settings is not None
+    settings = options.settings.model_copy(update={"radiometry": radiometry})
+    options = options.model_copy(update={"settings": settings, "table": False})
+    embed_collection(store, NAME, str(tmp_path / "scenes"), options, steps=Warned())
+    assert len(warnings) == differ
+    if differ:
+        assert sum(text in warnings[0] for text in colours) == 2
+        assert "embed a new collection with the `range` of values" in warnings[0]
 
 
 def test_scenes_are_embedded_once_with_one_model(

@@ -15,11 +15,17 @@ import rasterio
 import rasterio.shutil
 from rasterio.windows import Window
 
+from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.errors import DataError
+from rasterembed.model.choice import Dinov3
+from rasterembed.qa.coverage import read_overview
+from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import inspect_raster
 from rasterembed.raster.radiometry import Radiometry, resolve_radiometry
+from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore
 from tests.support.rasters import PLACE
+from tests.support.vectors import checkpoint
 
 SECONDS = 30.0
 """Far above the time of the processor that a refusal takes, and far below the minutes of the work that is refused."""
@@ -208,3 +214,14 @@ def test_an_overview_too_small_to_be_of_use(
     monkeypatch.setattr("rasterio.DatasetReader.read", counted, raising=False)
     resolve_radiometry(store, str(path), profile, Radiometry())
     assert 0 < sum(pixels) <= 2**24
+
+    # The quality checks do not read this overview either. They count the valid pixels of some tiles.
+    settings = PlanSettings(
+        grid=Grid(size=224),
+        radiometry=Radiometry(range=(0, 1000)),
+        model=Dinov3(model=str(checkpoint(tmp_path / "model", 8))),
+    )
+    plan = make_plan(store, register(store, str(path)), "large", settings)
+    pixels.clear()
+    assert read_overview(store, plan) is None
+    assert pixels == []

@@ -498,6 +498,34 @@ def test_a_block_that_cannot_be_decoded(store: ObjectStore, tmp_path: Path, tiny
         np.testing.assert_allclose(row["embedding"], good[row["tile_id"]], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("driver", ["GTiff", "JPEG"])
+def test_damaged_jpeg_data_are_an_error_and_no_other_pixels(store: ObjectStore, tmp_path: Path, driver: str) -> None:
+    """By default, GDAL reads on behind the damage and gives other pixels, without an error."""
+    tiles = {"compress": "jpeg", "photometric": "YCbCr", "tiled": True, "blockxsize": 128, "blockysize": 128}
+    path = write(tmp_path / "r.tif", noise(3, "uint8"), **tiles)
+    if driver == "JPEG":
+        rasterio.shutil.copy(path, tmp_path / "r.jpg", driver=driver)
+        path = tmp_path / "r.jpg"
+    with rasterio.open(path) as dataset:
+        whole = dataset.read()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 2] = b"\xff\xd9"  # The marker that ends a JPEG image.
+    path.write_bytes(content)
+    with rasterio.open(path) as dataset:
+        assert (dataset.read() != whole).any()
+    grid = Grid(size=48)
+    with pytest.raises(DataError, match=r"tile r00000\d_c00000\d \(window .* Corrupt JPEG data: premature end"):
+        read_all(shard_reader(store, path, grid))
+    found = read_all(shard_reader(store, path, grid, on_bad_window="skip"))
+    assert 0 < len(found.skipped) < 35
+    for name, window in plain_windows(grid, WIDTH, HEIGHT).items():
+        if name in found.pixels:
+            left, top, width, height = window.flatten()
+            expected = whole[:, top : top + height, left : left + width]
+            np.testing.assert_array_equal(found.pixels[name][:, :height, :width], expected)
+
+
 def rows_of(store: ObjectStore, manifest: Manifest) -> list[dict[str, Any]]:
     return pa.concat_tables([pq.read_table(store.uri(shard.path)) for shard in manifest.shards]).to_pylist()
 

@@ -1,0 +1,39 @@
+"""Find out whether the scenes of a run get different black and white, so that their vectors cannot be compared."""
+
+from __future__ import annotations
+
+import threading
+
+from rasterembed.raster.radiometry import PRESETS, ResolvedRadiometry
+
+
+class ComparedColours:
+    """Compares the radiometry of scenes with that of the first one. Several threads may use one object."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._first: tuple[str, ResolvedRadiometry] | None = None
+        self._said = False
+
+    def warning(self, uri: str, radiometry: ResolvedRadiometry) -> str | None:
+        """Return a warning if this scene is the first one that differs from the first scene, else None.
+
+        The preset of a sensor gives the same reflectance black and white in all scenes, so such scenes do not differ.
+
+        Args:
+            uri: address of the scene.
+            radiometry: its bands, black and white.
+        """
+        with self._lock:
+            if self._first is None:
+                self._first = uri, radiometry
+            other, known = self._first
+            same_preset = radiometry.method == known.method and known.method in PRESETS
+            if self._said or same_preset or known.resembles(radiometry):
+                return None
+            self._said = True
+        return (
+            "the scenes have different black and white, so the same ground has different colours and vectors in them: "
+            f"{other} has {known.describe()}, and {uri} has {radiometry.describe()}. To compare scenes, embed a new "
+            "collection with the `range` of values or the `scale` of the sensor, or with `stretch_of`"
+        )
