@@ -1,6 +1,7 @@
-"""Measure start times: imports, the help text, the model, a whole small run, and the first shard of a flow.
+"""Measure start times: imports, the help text, the model, a whole small run, a search, and the first shard of a flow.
 
-Each start is timed in new processes. The files are in the system's cache, as for a user's second start.
+Each start is timed in new processes. The files are in the system's cache, as for a user's second start. The commands of
+version 0.1, which are flows, can be measured in the same rounds.
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ from examples.landscape import make_scene
 
 NAME = "cold_start"
 
-BUDGETS = {"import": 0.5, "help": 1.5, "embed": 4.0}
-"""Largest allowed time to import the library, to print the command's help text, and to embed a raster of four tiles, in
-seconds."""
+BUDGETS = {"import": 0.5, "help": 1.5, "embed": 4.0, "search": 2.0, "typo": 1.0}
+"""Largest allowed time to import the library, to print the command's help text, to embed a raster of four tiles, to
+search them, and to refuse an unknown dataset, in seconds."""
+
+_DATASET = "small"
+_TILE = "r000000_c000000"
+_TYPO = "smal"
+_AT_0_1 = " at 0.1"
+"""End of the names of the commands of version 0.1 in the results."""
 
 _FOUR_TILES = 448
 """Side in px of a raster that has four tiles of 224 px."""
@@ -56,13 +63,16 @@ _IMPORTS = "import " + ", ".join(MODULES)
 _SHOWN = 8
 
 
-def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Path = RESULTS) -> dict[str, Any]:
+def measure(
+    *, side: int = 896, rounds: int = 5, tiny: bool = False, before: Path | None = None, results: Path = RESULTS
+) -> dict[str, Any]:
     """Measure the start times.
 
     Args:
         side: Side of the generated raster for the flow, px. The run ends with its first shard.
         rounds: Number of measurements of each case.
         tiny: Use a tiny model, not a model of ViT-S/16's size, for a quick trial of the script.
+        before: Checkout of version 0.1, to measure its flows too. They use the packages of this environment.
         results: Folder for the result file.
     """
     parameters = dict(locals())
@@ -83,8 +93,7 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
         flow = [sys.executable, "-m", "flows.raster_embeddings"]
         seconds: dict[str, list[float]] = {"python": [], "import": [], "help": [], "model": []}
-        seconds |= {"embed_new": [], "embed": [], "first_shard": []}
-        processor: dict[str, list[float]] = {"embed_new": [], "embed": []}
+        processor: dict[str, list[float]] = {}
         _first_shard(
             flow, raster, weights, place / "warm-up", environment
         )  # Without this first run, the measured runs would also create the database of the Prefect server.
@@ -93,13 +102,18 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
             seconds["import"].append(_seconds([sys.executable, "-c", _IMPORTS], environment))
             seconds["help"].append(_seconds([*flow, "--help"], environment))
             seconds["model"].append(alone(_load_model, raster, weights))
-            for name in processor:
-                if name == "embed_new":  # A first run on a machine finds nothing in the cache folder.
-                    shutil.rmtree(place / "cache", ignore_errors=True)
-                wall, busy = _embed(small, weights, place / f"{name}-{number}", environment)
-                seconds[name].append(wall)
-                processor[name].append(busy)
-            seconds["first_shard"].append(_first_shard(flow, raster, weights, place / str(number), environment))
+            # A first run on a machine finds nothing in the cache folder.
+            shutil.rmtree(place / "cache", ignore_errors=True)
+            times = {"embed_new": _timed(_embed(place / f"new-{number}", small, weights), environment)}
+            times |= _commands(place / f"later-{number}", small, weights, environment)
+            if before:
+                earlier = _commands_of_0_1(before, place / f"0.1-{number}", small, weights, environment)
+                times |= {f"{name}{_AT_0_1}": found for name, found in earlier.items()}
+            for name, (wall, busy) in times.items():
+                seconds.setdefault(name, []).append(wall)
+                processor.setdefault(name, []).append(busy)
+            first = _first_shard(flow, raster, weights, place / str(number), environment)
+            seconds.setdefault("first_shard", []).append(first)
         slowest = {
             "import": _slowest(["-c", _IMPORTS], environment),
             "help": _slowest(["-m", "flows.raster_embeddings", "--help"], environment),
@@ -114,18 +128,57 @@ def measure(*, side: int = 896, rounds: int = 5, tiny: bool = False, results: Pa
 
 
 def _seconds(command: Sequence[str], environment: dict[str, str]) -> float:
-    begun = time.perf_counter()
-    subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - begun
+    return _timed(command, environment)[0]
 
 
-def _embed(raster: Path, weights: Path, root: Path, environment: dict[str, str]) -> tuple[float, float]:
-    """Return the seconds of a command that embeds a raster, from start to end: by the clock, and of processors."""
-    options = ["--root", root, "--model", weights, "--device", "cpu"]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    wall = _seconds([sys.executable, "-m", "rasterembed", "embed", str(raster), *map(str, options)], environment)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+def _timed(
+    command: Sequence[str], environment: dict[str, str], status: int = 0, folder: Path | None = None
+) -> tuple[float, float]:
+    """Return the seconds of a command from start to end: by the clock, and of processors.
+
+    Args:
+        command: the command. Its child processes count if it waits for their end.
+        environment: its environment variables.
+        status: exit status with which it must end.
+        folder: its working directory.
+    """
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode != status:
+        raise SystemExit(f"{' '.join(command)}: exit status {done.returncode}: {done.stderr[-500:]}")
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _embed(root: Path, raster: Path, weights: Path) -> list[str]:
+    """Return the command that embeds a raster."""
+    options = ["--root", str(root), "--dataset-id", _DATASET, "--model", str(weights), "--device", "cpu"]
+    return [sys.executable, "-m", "rasterembed", "embed", str(raster), *options]
+
+
+def _commands(root: Path, raster: Path, weights: Path, environment: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """Return the times of the commands that embed a raster, search its tiles, and refuse an unknown dataset."""
+    search = [sys.executable, "-m", "rasterembed", "search", "--root", str(root), "--tile", _TILE]
+    return {
+        "embed": _timed(_embed(root, raster, weights), environment),
+        "search": _timed([*search, _DATASET], environment),
+        "typo": _timed([*search, _TYPO], environment, status=2),
+    }
+
+
+def _commands_of_0_1(
+    checkout: Path, root: Path, raster: Path, weights: Path, environment: dict[str, str]
+) -> dict[str, tuple[float, float]]:
+    """Return the times of the same commands of version 0.1. Each of them is a flow, and starts Prefect's server."""
+    own = environment | {"PYTHONPATH": str(checkout)}
+    program, place = [sys.executable, "-m"], ["--root", str(root)]
+    model = ["--dataset-id", _DATASET, "--model", str(weights), "--device", "cpu"]
+    search = [*program, "flows.search_embeddings", *place, "--tile", _TILE, "--dataset"]
+    return {
+        "embed": _timed([*program, "flows.raster_embeddings", str(raster), *place, *model], own, folder=checkout),
+        "search": _timed([*search, _DATASET], own, folder=checkout),
+        "typo": _timed([*search, _TYPO], own, status=2, folder=checkout),
+    }
 
 
 def _load_model(raster: Path, weights: Path) -> float:
@@ -188,8 +241,11 @@ def markdown(report: dict[str, Any]) -> str:
         "model": "loading the model",
         "embed_new": "`rasterembed embed` of four tiles, the first on a machine",
         "embed": "`rasterembed embed` of four tiles, later",
+        "search": "`rasterembed search` of these tiles",
+        "typo": "`rasterembed search` with an unknown dataset",
         "first_shard": "from the command to the first shard",
     }
+    runs = report["runs"]
     rows = [
         [
             names[name],
@@ -197,9 +253,21 @@ def markdown(report: dict[str, Any]) -> str:
             f"{BUDGETS[name]:.1f}" if name in BUDGETS else "",
             ", ".join(f"{package} {ms:.0f} ms" for package, ms in list(report["slowest"].get(name, {}).items())[:4]),
         ]
-        for name, found in report["runs"].items()
+        for name, found in runs.items()
+        if name in names
     ]
-    return where(report) + table(["start", "seconds", "budget", "slowest imports"], rows)
+    text = where(report) + table(["start", "seconds", "budget", "slowest imports"], rows)
+    earlier = [name.removesuffix(_AT_0_1) for name in runs if name.endswith(_AT_0_1)]
+    if earlier:
+        heads = ["command", "at 0.1, s", "now, s", "at 0.1, s of processor", "now, s of processor"]
+        text += "\nThe same commands of version 0.1, in the same rounds:\n\n"
+        text += table(heads, [[names[name], *_before_and_after(report, name)] for name in earlier])
+    return text
+
+
+def _before_and_after(report: dict[str, Any], name: str) -> list[str]:
+    """Return the times of a command as cells: by the clock and of processors, each of version 0.1 and of this one."""
+    return [spread(report[part][name + of], 1) for part in ("runs", "processor") for of in (_AT_0_1, "")]
 
 
 if __name__ == "__main__":

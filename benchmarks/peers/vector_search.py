@@ -1,7 +1,11 @@
 """Build an index of vectors with one package, or ask the index, and print the measurements as one line of JSON.
 
+The part `answer` measures nothing. It answers a query for each line of standard input. The caller counts what each
+answer reads.
+
     python vector_search.py WAY build FOLDER
     python vector_search.py WAY ask FOLDER --seconds 3
+    python vector_search.py WAY answer FOLDER --place s3://bucket/folder --parameter 16
 
 FOLDER holds these files:
 
@@ -466,16 +470,34 @@ def answers_a_second(opened: Opened, queries: np.ndarray, parameter: int, client
     return sum(done) / (time.perf_counter() - begun)
 
 
+def answer_lines(way: Any, folder: Path, place: str, parameter: int) -> None:
+    """Answer a query for each line of standard input, which is the query's number. Print a line after each answer.
+
+    The index is opened for the first query.
+    """
+    queries = np.load(folder / "queries.npy")
+    opened = None
+    for line in sys.stdin:
+        opened = opened or way(folder, place)
+        found = opened.nearest(queries[int(line)], 100, parameter)
+        print(json.dumps(found.tolist()), flush=True)
+
+
 def main() -> None:
     """Read the arguments and run one part."""
     parser = argparse.ArgumentParser()
     parser.add_argument("way", choices=WAYS)
-    parser.add_argument("part", choices=["build", "ask"])
+    parser.add_argument("part", choices=["build", "ask", "answer"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--percents", type=int, nargs="+", default=[100, 50, 10, 1])
+    parser.add_argument("--place", help="folder or URI of the index for the part answer; by default FOLDER/WAY")
+    parser.add_argument("--parameter", type=int, default=0, help="search parameter for the part answer")
     options = parser.parse_args()
     own = options.folder / options.way
+    if options.part == "answer":
+        answer_lines(WAYS[options.way], options.folder, options.place or str(own), options.parameter)
+        return
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "build": lambda: build(WAYS[options.way], options.folder, own),
         "ask": lambda: ask(WAYS[options.way], options.folder, own, options.seconds, options.percents),
