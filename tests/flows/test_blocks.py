@@ -14,6 +14,7 @@ from rasterembed.errors import UsageError
 from rasterembed.store.object_store import StoreSettings
 from rasterembed.store.server_settings import SourceStore
 from tests.conftest import PROJECT
+from tests.docs.blocks import blocks as code_blocks
 from tests.support.prefect_server import PrefectServer
 
 SAVE_AS_0_1_DID = """
@@ -91,3 +92,12 @@ def test_prefects_command_registers_the_blocks_from_the_repository_root(prefect_
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Object Store" in done.stdout
     assert "DINOv3 Weights" in done.stdout
+
+
+def test_the_programs_of_the_documentation_can_be_run_twice(prefect_api: PrefectServer) -> None:
+    programs = [block.text for block in code_blocks(PROJECT / "docs/stores.md") if "from blocks import" in block.text]
+    assert len(programs) == 2
+    for program in programs * 2:
+        exec(compile(program, "docs/stores.md", "exec"), {})
+    assert open_store(None, "minio").root == "s3://embeddings"
+    assert open_store("s3://embeddings", "minio", "archive").source.endpoint == "https://data.example.org"

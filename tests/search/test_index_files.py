@@ -22,7 +22,7 @@ from rasterembed.commands.main import app
 from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.verify import DamageKind
-from rasterembed.errors import DataError
+from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index import local_files, opening
@@ -31,11 +31,13 @@ from rasterembed.search.index.building import BuildOutcome, build_vector_index
 from rasterembed.search.index.opening import open_segments
 from rasterembed.search.index.stored_rows import StoredRows, StoredVectors, unit_vectors
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
-from rasterembed.store import checked_files
+from rasterembed.store import checked_files, s3
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
 from tests.search.engine_vectors import unit
+from tests.support.proxy import Fault, proxy_before
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
@@ -464,3 +466,34 @@ def test_files_on_s3_are_fetched_once(
     shutil.rmtree(tmp_path / "cache")
     assert indexed.why_unusable() is NoIndexReason.FILE_DAMAGED
     assert not any(name.startswith("codes") for name in cached())
+
+
+@pytest.mark.parametrize("fault", ["unavailable", "unanswered", "cut short"])
+def test_a_store_that_is_away(
+    fault: Fault, moto: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(s3, "RETRY_DELAYS_S", (0.0,) * len(s3.RETRY_DELAYS_S))
+    moto.create_bucket(bucket)
+    keys = {"access_key": moto.access_key, "secret_key": moto.secret_key}
+    query = np.ones(DIMENSIONS)
+    with proxy_before(moto.endpoint_url) as proxy:
+        store = ObjectStore(root=f"s3://{bucket}/at", endpoint_url=proxy.endpoint_url, **keys)
+        make(store, tmp_path)
+        with Searcher(store, ["made"]) as searcher:
+            right = searcher.ask_vector(query)
+            assert right.engines[0].name == "flat"
+            # An open index needs no store.
+            proxy.fault = lambda method, path: fault
+            assert searcher.ask_vector(query).hits == right.hits
+        with pytest.raises(StoreUnavailableError) as error:
+            Searcher(store, ["made"])
+        assert "\n" not in str(error.value)
+        # Only the files of the index cannot be fetched.
+        shutil.rmtree(tmp_path / "cache")
+        proxy.fault = lambda method, path: fault if "/indexes/" in path else None
+        with Searcher(store, ["made"]) as searcher:
+            answer = searcher.ask_vector(query)
+    assert answer.hits == right.hits
+    assert (answer.engines[0].name, answer.engines[0].no_index) == ("scan", NoIndexReason.FAILED)
+    assert not any("\n" in note for note in answer.notes())
