@@ -226,7 +226,7 @@ def _checked_io(store: ObjectStore, api: str) -> StacApiIO:
 
 
 def _fetch(store: ObjectStore, url: str, body: bytes | None) -> str:
-    from rasterembed.store.https import decoded
+    from rasterembed.store.https_answer import decoded
 
     headers = {"Accept": "application/geo+json, application/json", "Accept-Encoding": "gzip"}
     if body is not None:

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from rasterembed.store.https import HttpsClient, check_same
+from rasterembed.store.https import HttpsClient
+from rasterembed.store.https_answer import check_same
 from rasterembed.store.range_file import RangeFile
 from rasterembed.store.storage import ObjectInfo
 
