@@ -245,12 +245,8 @@ def embed_collection(
     steps = steps or CollectionSteps()
     run_id = run_id or uuid.uuid4().hex
     listing = steps.discover(store, scenes, options.assets, options.search)
-    if listing.ended_early:
-        steps.on_warning(
-            f"{listing.address}: the server sent {MOST_EMPTY_PAGES} empty pages in a row and named a next one, so the "
-            "search was ended there: scenes may be missing, so no scene is called gone; divide the search by place or "
-            "dates to find them"
-        )
+    for warning in _doubts_of_listing(listing):
+        steps.on_warning(warning)
     wait_s = options.execution.lease_wait
     with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
         stored, existing = read_catalogue(store, layout), find_collection(store, collection_id)
@@ -277,21 +273,14 @@ def embed_collection(
             model=configuration.model,
             tiles=estimated_tiles(listing.scenes, configuration.grid.step),
         )
-        if options.settings is not None:
-            doubt = doubtful_normalisation(options.settings.model, configuration.model)
-            costly = costly_input(configuration.model, configuration.grid.size) if comparison.to_embed_count else None
-            for warning in (doubt, costly):
-                if warning is not None:
-                    steps.on_warning(warning)
+        for warning in _doubts_of_settings(options.settings, configuration, comparison):
+            steps.on_warning(warning)
         with writer.kept_on_error():
             for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):
                 writer.add(row)
                 steps.on_scene(row)
         pruned = comparison.gone if options.prune else ()
-        for dataset_id in pruned:
-            lease.check_often()
-            if dataset_id.startswith(layout.member_prefix):  # Others were embedded before the collection was made.
-                _delete(store, dataset_id, lease)
+        _delete_members(store, layout, pruned, lease)
         writer.finish(comparison, listing, pruned)
         report: CollectionReport | None = None
         if options.quality_checks:
@@ -506,11 +495,34 @@ def _scene_options(configuration: CollectionConfiguration, options: CollectionOp
     )
 
 
-def _delete(store: ObjectStore, dataset_id: str, lease: Lease) -> None:
-    """Delete the dataset of a scene that is gone."""
-    # The scene may have failed, or a killed run may have deleted its dataset.
-    if read_manifest(store, dataset_id) is not None:
-        delete_dataset(store, dataset_id, lease=lease)
+def _doubts_of_listing(listing: Listing) -> Iterator[str]:
+    """Yield the warnings about a listing."""
+    if listing.ended_early:
+        yield (
+            f"{listing.address}: the server sent {MOST_EMPTY_PAGES} empty pages in a row and named a next one, so the "
+            "search was ended there: scenes may be missing, so no scene is called gone; divide the search by place or "
+            "dates to find them"
+        )
+
+
+def _doubts_of_settings(
+    settings: PlanSettings | None, configuration: CollectionConfiguration, comparison: Comparison
+) -> Iterator[str]:
+    """Yield the warnings about the settings of a run. Those that the collection already has are not warned of again."""
+    if settings is None:
+        return
+    doubt = doubtful_normalisation(settings.model, configuration.model)
+    costly = costly_input(configuration.model, configuration.grid.size) if comparison.to_embed_count else None
+    yield from filter(None, (doubt, costly))
+
+
+def _delete_members(store: ObjectStore, layout: CollectionLayout, gone: Sequence[str], lease: Lease) -> None:
+    """Delete the datasets of scenes that are gone. Those that were embedded before the collection was made stay."""
+    for dataset_id in gone:
+        lease.check_often()
+        # The scene may have failed, or a killed run may have deleted its dataset.
+        if dataset_id.startswith(layout.member_prefix) and read_manifest(store, dataset_id) is not None:
+            delete_dataset(store, dataset_id, lease=lease)
 
 
 def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
