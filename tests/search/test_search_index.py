@@ -21,7 +21,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.engines import vss
-from rasterembed.search.engines.engine import NoIndexReason
+from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filters import Filters
 from rasterembed.search.index import hnsw_building
@@ -618,6 +618,25 @@ def test_recall_is_measured_against_the_exact_neighbours(tmp_path: Path) -> None
     good, _ = build(dataset, ALWAYS)
     assert good is not None
     assert good.recall > 0.97 > poor.recall
+
+
+def test_an_index_that_cannot_be_loaded_is_closed(indexed: Indexed, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_files() -> list[str]:
+        return [os.path.basename(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+
+    files = VectorFiles.of_dataset(indexed.dataset)
+    index = VssEngine(files)
+    assert indexed.info.name in open_files()
+    index.close()
+    # DuckDB does not answer a query with a condition from the index.
+    sql = vss.nearest_sql
+    monkeypatch.setattr(
+        vss, "nearest_sql", lambda *args: sql(*args).replace(" ORDER", " WHERE valid_fraction > 0 ORDER")
+    )
+    with pytest.raises(IndexUnusableError) as caught:
+        VssEngine(files)
+    assert caught.value.reason == NoIndexReason.NOT_USED
+    assert indexed.info.name not in open_files()
 
 
 def test_an_index_on_s3_is_fetched_once_and_checked(

@@ -8,6 +8,8 @@ applies the filters to the returned rows.
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -58,17 +60,20 @@ class VssEngine:
             raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, self.index.engine)
         self.ef_search = ef_search or database.ef_search
         try:
-            # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a
-            # checksum error at a place where exceptions are forbidden. This ends the whole process.
-            with checked_file(files, database.file) as (path, _):
-                # DuckDB trusts the content of a database. A file whose digest its maker wrote into the store could end
-                # the process, or do worse.
-                if not is_own_file(database.file.sha256):
-                    raise IndexUnusableError(NoIndexReason.NOT_OWN)
-                self._con = open_database(path, files, self.ef_search)
-                self._load_index(files.dimensions)
-                self.nbytes = database.file.bytes
-            forget_old_downloads(files, self.index)
+            with ExitStack() as on_failure:
+                # The digest must be checked before DuckDB opens the file. If vss reads a damaged block, DuckDB throws a
+                # checksum error at a place where exceptions are forbidden. This ends the whole process.
+                with checked_file(files, database.file) as (path, _):
+                    # DuckDB trusts the content of a database. A file whose digest its maker wrote into the store could
+                    # end the process, or do worse.
+                    if not is_own_file(database.file.sha256):
+                        raise IndexUnusableError(NoIndexReason.NOT_OWN)
+                    self._con = open_database(path, files, self.ef_search)
+                    on_failure.callback(self._con.close)
+                    self._load_index(files.dimensions)
+                    self.nbytes = database.file.bytes
+                forget_old_downloads(files, self.index)
+                on_failure.pop_all()
         except (duckdb.Error, StoreError) as error:
             raise _failed(error) from error
 
