@@ -73,13 +73,16 @@ class FilterColumns:
         """Number of rows."""
         self._batches = [batch for batch in table.to_batches() if len(batch)]
         self._starts = np.cumsum([0, *(len(batch) for batch in self._batches)])
+        self._datasets: tuple[pa.Array, NDArray[np.int32]] | None = None
+        """See `datasets`. None until a filter needs it."""
+        self._levels: list[_Level] | None = None
+        """The blocks of rows with their bounds, large blocks first. None until a filter needs them."""
 
     @property
     def nbytes(self) -> int:
         """Memory in bytes, without the mapped file. It grows when a filter needs a column for the first time."""
-        codes = [self.datasets[1]] if "datasets" in self.__dict__ else []
-        levels = self._levels if "_levels" in self.__dict__ else []
-        arrays = [array for level in levels for array in (level.sizes, level.complete, *level.bounds)]
+        codes = [] if self._datasets is None else [self._datasets[1]]
+        arrays = [array for level in self._levels or () for array in (level.sizes, level.complete, *level.bounds)]
         return sum(array.nbytes for array in (*codes, *arrays))
 
     def live_rows(self) -> NDArray[np.bool_]:
@@ -118,11 +121,13 @@ class FilterColumns:
         names, codes = self.datasets
         return np.asarray(pc.is_in(names, _array(dataset_ids)).to_numpy(zero_copy_only=False)[codes], bool)
 
-    @cached_property
+    @property
     def datasets(self) -> tuple[pa.Array, NDArray[np.int32]]:
         """The ids of the datasets in a segment of a collection, and for each row the number of its id."""
-        encoded = self.table["dataset_id"].combine_chunks().dictionary_encode()
-        return encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+        if self._datasets is None:
+            encoded = self.table["dataset_id"].combine_chunks().dictionary_encode()
+            self._datasets = encoded.dictionary, encoded.indices.to_numpy(zero_copy_only=False)
+        return self._datasets
 
     def lattices(self, dataset_ids: pa.Array) -> dict[str, str | None]:
         """Return the lattice of each of some datasets that has rows in this segment of a collection."""
@@ -140,6 +145,8 @@ class FilterColumns:
             DataError: if a footprint cannot be read.
         """
         result, unsure = np.zeros(self.rows, bool), np.ones(self.rows, bool)
+        if self._levels is None:
+            self._levels = self._make_levels()
         for level in self._levels:
             # Blocks that the level above decided are not looked at again.
             numbers = np.flatnonzero(np.logical_or.reduceat(unsure, level.starts))
@@ -171,9 +178,7 @@ class FilterColumns:
             unsure.append(own[possible & ~sure])
         return np.concatenate(inside), np.concatenate(unsure)
 
-    @cached_property
-    def _levels(self) -> list[_Level]:
-        """The blocks of rows with their bounds, large blocks first."""
+    def _make_levels(self) -> list[_Level]:
         if not self.rows:
             return []
         bounds = [self._bounds(number) for number in range(len(self._batches))]

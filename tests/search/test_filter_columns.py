@@ -102,6 +102,15 @@ def test_areas_select_the_tiles_that_intersect_them(
     assert rows[meets_all(areas, footprints[rows])].tolist() == np.flatnonzero(expected).tolist()
 
 
+def test_the_memory_grows_when_a_filter_needs_a_column(table: pa.Table, tmp_path: Path) -> None:
+    segment = FilterColumns("x", table)
+    assert segment.nbytes == 0
+    assert segment.of_datasets(pa.array(["b"])).tolist() == (np.arange(ROWS) % 3 == 1).tolist()
+    assert segment.nbytes == 4 * ROWS  # For each row, the number of its dataset as int32.
+    segment.in_areas(_areas(tmp_path, "box"))
+    assert segment.nbytes > 4 * ROWS
+
+
 def test_all_filters_of_a_dataset_together(table: pa.Table, footprints: NDArray[np.object_], tmp_path: Path) -> None:
     areas, segment = _areas(tmp_path, "box"), FilterColumns("x", table)
     classes = ClassTiles(("f",), pa.array([f"t{i:04d}" for i in range(0, 2000, 2)]), None)

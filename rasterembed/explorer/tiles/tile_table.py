@@ -63,6 +63,8 @@ class TileTable:
             """Place of each tile in the order of painting, shape (n,). The tile with the largest number lies on top."""
             self.shapes = Shapes(self._rings(), self.rank)
             """The outlines of the tiles on the map. A tile without a place on the map has no outline."""
+            self.columns = FilterColumns(self.tiles.files.name, self.tiles.rows.table)
+            """The columns of the tiles that filters read."""
             self._stack = stack.pop_all()
 
     @property
@@ -78,13 +80,7 @@ class TileTable:
     @property
     def nbytes(self) -> int:
         """Memory of the table in bytes, without the mapped files."""
-        columns = self.columns.nbytes if "columns" in self.__dict__ else 0
-        return self.shapes.nbytes + self.dataset.nbytes + self.rank.nbytes + columns
-
-    @cached_property
-    def columns(self) -> FilterColumns:
-        """The columns of the tiles that filters read."""
-        return FilterColumns(self.tiles.files.name, self.tiles.rows.table)
+        return self.shapes.nbytes + self.dataset.nbytes + self.rank.nbytes + self.columns.nbytes
 
     @cached_property
     def times(self) -> NDArray[np.float64]:
