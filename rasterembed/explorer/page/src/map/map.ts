@@ -14,6 +14,7 @@ import {drewJustNow} from './drawing.ts';
 import {followState, mapBusy} from './layers.ts';
 import type {ShownDates} from './layers.ts';
 import {followMarks} from './marks.ts';
+import {beginWithMovement} from './mouse_pan.ts';
 import {addVectorLayers, vectorLayers} from './vector_layers.ts';
 import {visibleMiddle} from './visible_part.ts';
 
@@ -112,9 +113,7 @@ function followPointer(map: MapLibreMap): void {
  * button is released. Without a graphics card, this takes longer than the search for the neighbours.
  */
 function panFromFirstMovement(map: MapLibreMap): void {
-    // MapLibre has no option for it, so this sets a private field. A browser test fails if a newer version has other names.
-    const {_mousePan: pan} = map.dragPan as unknown as {_mousePan: {_activateOnStart: boolean}};
-    pan._activateOnStart = false;
+    beginWithMovement(map.dragPan._mousePan);
     // A press still ends a movement of the map.
     map.on('mousedown', () => {
         if (map.isMoving()) map.stop();
