@@ -6,8 +6,9 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import CancelledError, Future
 from typing import Generic, TypeVar
+
+from rasterembed.shared_work import SharedWork
 
 V = TypeVar("V")
 
@@ -34,7 +35,7 @@ class MemoryCache(Generic[V]):
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[V, int]] = OrderedDict()
         """The values and their bytes. The one that was used longest ago is the first."""
-        self._built_now: dict[Hashable, Future[V]] = {}
+        self._builds = SharedWork[V]()
         self._bytes = 0
 
     @property
@@ -45,7 +46,10 @@ class MemoryCache(Generic[V]):
     def get(self, key: Hashable) -> V | None:
         """Return a kept value, or None. A value that is being built is not waited for."""
         with self._lock:
-            return self._look_up(key)
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
 
     def get_or_build(self, key: Hashable, build: Callable[[], V]) -> V:
         """Return a value. If it is not kept, it is built: once, even if several threads ask for it.
@@ -57,47 +61,20 @@ class MemoryCache(Generic[V]):
         Raises:
             Exception: the error of `build`. All threads that wait for this value get it. The next call builds again.
         """
-        while True:
-            with self._lock:
-                value = self._look_up(key)
-                if value is not None:
-                    return value
-                other = self._built_now.get(key)
-                if other is None:
-                    own = self._built_now[key] = Future[V]()
-            if other is None:
-                return self._build(key, build, own)
-            try:
-                return other.result()
-            except CancelledError:
-                continue  # The other thread was stopped, for example by Ctrl+C.
+        value = self.get(key)
+        return self._builds.do(key, lambda: self._build(key, build)) if value is None else value
 
-    def _look_up(self, key: Hashable) -> V | None:
-        """Return a kept value, or None. The caller holds the lock."""
-        if key not in self._kept:
-            return None
-        self._kept.move_to_end(key)
-        return self._kept[key][0]
-
-    def _build(self, key: Hashable, build: Callable[[], V], result: Future[V]) -> V:
-        try:
-            value = build()
-            size = self._bytes_of(value) + max(ENTRY_BYTES, _bytes_of_key(key))
-        except BaseException as error:
-            with self._lock:
-                del self._built_now[key]
-            if isinstance(error, Exception):
-                result.set_exception(error)
-            else:
-                result.cancel()
-            raise
+    def _build(self, key: Hashable, build: Callable[[], V]) -> V:
+        known = self.get(key)  # Another thread may have built the value after this one looked.
+        if known is not None:
+            return known
+        value = build()
+        size = self._bytes_of(value) + max(ENTRY_BYTES, _bytes_of_key(key))
         with self._lock:
-            del self._built_now[key]
             self._kept[key] = value, size
             self._bytes += size
             while self._bytes > self._most_bytes and len(self._kept) > 1:
                 self._bytes -= self._kept.popitem(last=False)[1][1]
-        result.set_result(value)
         return value
 
 

@@ -27,12 +27,12 @@ from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
 from rasterembed.explorer.breaches import line_of_metrics, line_of_names
 from rasterembed.explorer.problems import folder_is_away
-from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.explorer.views import ViewKind, box_of
 from rasterembed.qa.report import QaReport, read_report
 from rasterembed.search.engines.engine import IndexUnusableError
 from rasterembed.search.index.description import read_any_index
 from rasterembed.search.vector_files import VectorFiles
+from rasterembed.shared_work import SharedWork
 from rasterembed.store.known_collections import find_collection_objects
 from rasterembed.store.layout import INDEXES_FOLDER, CollectionLayout, DatasetLayout
 from rasterembed.store.lease import running_run
@@ -134,7 +134,7 @@ class Cards:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
-        self._listing = OneAtATime()
+        self._listings = SharedWork[list[Card]]()
         self._kept: dict[Hashable, tuple[Hashable, Card]] = {}
         self._read: tuple[float, list[Card]] | None = None
 
@@ -146,14 +146,17 @@ class Cards:
         Raises:
             StoreError: if the store refuses or does not answer.
         """
-        with self._listing.turn():  # Several pages that ask at the same time share one listing.
-            now = time.monotonic()
-            if self._read is not None and now < self._read[0]:
-                return self._read[1]
-            cards = self._list()
-            took = time.monotonic() - now
-            self._read = (time.monotonic() + max(_FRESH_S, _SLOWER * took), cards)
-            return cards
+        return self._listings.do("all", self._recent)  # Several pages that ask at the same time share one listing.
+
+    def _recent(self) -> list[Card]:
+        """Return the cards of the last listing, or list the store again if it was made too long ago."""
+        now = time.monotonic()
+        if self._read is not None and now < self._read[0]:
+            return self._read[1]
+        cards = self._list()
+        took = time.monotonic() - now
+        self._read = (time.monotonic() + max(_FRESH_S, _SLOWER * took), cards)
+        return cards
 
     def running(self) -> list[Running]:
         """Return the datasets that are unfinished or being replaced, and the collections whose run has not ended.

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import shapely
 
@@ -24,10 +24,10 @@ from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.errors import ObjectMissingError, UsageError
 from rasterembed.explorer.problems import ProblemError, ProblemType, folder_is_away
 from rasterembed.explorer.settings import Limits
-from rasterembed.explorer.shared_failure import OneAtATime
 from rasterembed.model.choice import Device
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.searcher import Searcher
+from rasterembed.shared_work import SharedWork
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -92,7 +92,7 @@ class View:
         self.store, self.kind, self.id, self.version, self.content = store, kind, id, version, content
         self._device = device
         self._lock = threading.Lock()
-        self._locks: dict[Hashable, threading.Lock] = {}
+        self._builds = SharedWork[Any]()
         self._kept: dict[Hashable, Any] = {}
         self._members: OrderedDict[str, Dataset] = OrderedDict()
 
@@ -177,13 +177,16 @@ class View:
         with self._lock:
             if key in self._kept:
                 return self._kept[key]  # type: ignore[no-any-return]
-            lock = self._locks.setdefault(key, threading.Lock())
-        with lock:
-            if key not in self._kept:
-                built = build()
-                with self._lock:
-                    self._kept[key] = built
-            return self._kept[key]  # type: ignore[no-any-return]
+        return self._builds.do(key, partial(self._build, key, build))  # type: ignore[no-any-return]
+
+    def _build(self, key: Hashable, build: Callable[[], T]) -> T:
+        with self._lock:
+            if key in self._kept:  # Another thread has built the object after this one looked.
+                return self._kept[key]  # type: ignore[no-any-return]
+        built = build()
+        with self._lock:
+            self._kept[key] = built
+        return built
 
     @property
     def nbytes(self) -> int:
@@ -271,8 +274,9 @@ class Views:
     def __init__(self, store: ObjectStore, limits: Limits = Limits(), device: Device = "auto") -> None:
         self._store, self._limits, self._device = store, limits, device
         self._lock = threading.Lock()
-        self._opening: WeakValueDictionary[tuple[ViewKind, str], OneAtATime] = WeakValueDictionary()
-        """Locks of views that are being opened. A lock exists as long as a request holds it or waits for it."""
+        self._asking = SharedWork[_Entry]()
+        """Asks the store for the versions of views, and opens views. If the store does not answer, all requests that
+        wait for a view fail together. Otherwise each of them would wait again, one after the other."""
         self._entries: OrderedDict[tuple[ViewKind, str], _Entry] = OrderedDict()
 
     @contextmanager
@@ -304,35 +308,33 @@ class Views:
     def _enter(self, kind: ViewKind, id: str) -> _Entry:
         """Return the entry of a view with its present content, and count the request as its user."""
         key = (kind, id)
-        with self._lock:
-            opening = self._opening.setdefault(key, OneAtATime())
-        with opening.turn():
+        while True:
+            entry = self._asking.do(key, partial(self._present, key))
             with self._lock:
-                known = self._entries.get(key)
-                if known is not None:
-                    known.users += 1  # So it is not closed while the store is asked.
+                # Otherwise another request has closed the view since then.
+                if self._entries.get(key) is entry:
+                    entry.users += 1
                     self._entries.move_to_end(key)
-                    if time.monotonic() - known.checked < _FRESH_S:
-                        return known
-            try:
-                version = view_version(self._store, kind, id)
-                if known is not None and known.view.version == version:
-                    known.checked = time.monotonic()
-                    return known
-                opened = _Entry(open_view(self._store, kind, id, version, self._device), users=1)
-            except BaseException as error:
-                if isinstance(error, ProblemError):  # The view does not exist any more.
-                    self._retire(key)
-                if known is not None:
-                    self._leave(known)
-                raise
+                    return entry
+
+    def _present(self, key: tuple[ViewKind, str]) -> _Entry:
+        """Return the entry of a view with its present content. Only one thread at a time does it for one view."""
+        with self._lock:
+            known = self._entries.get(key)
+        if known is not None and time.monotonic() - known.checked < _FRESH_S:
+            return known
+        try:
+            version = view_version(self._store, *key)
+            if known is None or known.view.version != version:
+                opened = _Entry(open_view(self._store, *key, version, self._device))
+                self._retire(key)
+                with self._lock:
+                    self._entries[key] = known = opened
+        except ProblemError:  # The view does not exist any more.
             self._retire(key)
-            if known is not None:
-                self._leave(known)
-            opened.checked = time.monotonic()
-            with self._lock:
-                self._entries[key] = opened
-            return opened
+            raise
+        known.checked = time.monotonic()
+        return known
 
     def _retire(self, key: tuple[ViewKind, str]) -> None:
         """Let no further request use a view. The view is closed when the last request that uses it ends."""

@@ -34,7 +34,6 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.errors import StoreUnavailableError
 from rasterembed.explorer import cards as cards_module
-from rasterembed.explorer import shared_failure
 from rasterembed.explorer import views as views_module
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.boxes import covering_box
@@ -51,6 +50,7 @@ from rasterembed.store.object_store import ObjectStore
 from tests.support.search_world import ANCHORED, Scene, write_scene
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
+from tests.support.waiting_threads import Waiting
 
 DIMENSIONS = 8
 SCENES = (
@@ -463,24 +463,13 @@ def test_requests_that_wait_for_a_store_that_is_away_fail_together(
 ) -> None:
     world.write("town")
     asked: list[str] = []
-    arrived: list[float] = []
-    all_arrived = threading.Event()
-
-    class Clock:
-        def monotonic(self) -> float:
-            """Return the time. Every request asks for it when it arrives."""
-            now = time.monotonic()
-            arrived.append(now)
-            if len(arrived) == 5:
-                all_arrived.set()
-            return now
+    waiting = Waiting(monkeypatch, 4)
 
     def no_answer(store: ObjectStore, key: str) -> None:
         asked.append(key)
-        assert all_arrived.wait(120)
+        assert waiting.all.wait(120)
         raise StoreUnavailableError("the server does not answer")
 
-    monkeypatch.setattr(shared_failure, "time", Clock())
     monkeypatch.setattr(ObjectStore, "describe_object", no_answer)
     with ThreadPoolExecutor(5) as pool:
         answers = [pool.submit(world.service.get, "/api/datasets/town") for _ in range(5)]
