@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from functools import cache
 from itertools import takewhile
 
@@ -15,6 +14,7 @@ from rasterembed.collection.stac_items import scenes_of_document, scenes_of_geop
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, RasterEmbedError, StoreError, StoreUnavailableError, UsageError, one_line
+from rasterembed.name_pattern import fits_pattern
 from rasterembed.raster.stac_item_file import resolve_href
 from rasterembed.store.collection_rules import is_scene
 from rasterembed.store.folder import FolderStorage
@@ -143,7 +143,7 @@ def _fits(parts: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
             return part == len(parts)
         if pattern[place] == "**":
             return fits(part, place + 1) or (part < len(parts) and fits(part + 1, place))
-        return part < len(parts) and fnmatchcase(parts[part], pattern[place]) and fits(part + 1, place + 1)
+        return part < len(parts) and fits_pattern(parts[part], pattern[place]) and fits(part + 1, place + 1)
 
     return fits(0, 0)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rasterembed.comma_list import split_commas
 from rasterembed.errors import UsageError, path_text
+from rasterembed.name_pattern import fits_pattern
 from rasterembed.options_model import OptionsModel
 
 DEFAULT_K = 12
@@ -305,7 +305,7 @@ class Where(OptionsModel):
 
     def names_scene(self, *names: str) -> bool:
         """Return whether one of the names of a scene matches one of `scenes`, or `scenes` is empty."""
-        return not self.scenes or any(fnmatchcase(name, pattern) for name in names for pattern in self.scenes)
+        return not self.scenes or any(fits_pattern(name, pattern) for name in names for pattern in self.scenes)
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 
 from rasterembed.errors import UsageError
+from rasterembed.name_pattern import fits_pattern
 from rasterembed.near_names import near_names
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
 from rasterembed.store.object_store import ObjectStore
@@ -56,7 +56,7 @@ def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
         return []
     ids = sorted(dataset_dates(store))
     for pattern in patterns:
-        if not any(fnmatchcase(name, pattern) for name in ids):
+        if not any(fits_pattern(name, pattern) for name in ids):
             has = near_names(pattern, ids, cutoff=0.4) if ids else f"no dataset{store.why_empty}"
             raise UsageError(f"no dataset in {store.root} matches {pattern!r}: it has {has}")
-    return [name for name in ids if any(fnmatchcase(name, pattern) for pattern in patterns)]
+    return [name for name in ids if any(fits_pattern(name, pattern) for pattern in patterns)]
