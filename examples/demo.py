@@ -23,9 +23,9 @@ import rasterio
 from examples.landscape import make_scene, make_second_date
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.members import member_id
+from rasterembed.command_line.run import run
+from rasterembed.command_line.this_program import this_program
 from rasterembed.commands.main import app
-from rasterembed.commands.next_search import this_program
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import RasterEmbedError
 from rasterembed.escape import escape_terminal

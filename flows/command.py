@@ -21,8 +21,8 @@ from prefect.settings import (
 from pydantic import BaseModel
 
 from flows.early_checks import check_early
-from rasterembed.commands.command_app import command_app
-from rasterembed.commands.run import run as run_command
+from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.run import run as run_command
 from rasterembed.escape import escape_lines
 
 _Parameters = ParamSpec("_Parameters")
@@ -48,7 +48,7 @@ def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
     """Run a flow with the arguments of a command line, and return the flow's result.
 
     Raises:
-        SystemExit: as `rasterembed.commands.run.run` does.
+        SystemExit: as `rasterembed.command_line.run.run` does.
     """
     app = command_app(f"python -m {_module(flow.fn)}", flow.fn, call=_prepared(flow))
     with temporary_settings(_SETTINGS), _errors_printed_once():

@@ -23,9 +23,8 @@ from flows.command import command
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_search import parse_search
+from rasterembed.collection.texts import ALREADY_COMPLETE
 from rasterembed.collection_pipeline import CollectionOptions, embed_collection
-from rasterembed.commands.collection_texts import ALREADY_COMPLETE
-from rasterembed.commands.next_search import collection_search_command
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
@@ -37,6 +36,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import TableIndexOptions
+from rasterembed.search.next_search import collection_search_command
 from rasterembed.store.layout import check_collection_id
 from tasks.collection import PrefectCollectionSteps
 from tasks.policy import log_expected_errors_in_one_line

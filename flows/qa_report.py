@@ -20,14 +20,14 @@ from pydantic import BaseModel
 from blocks.object_store import open_store
 from flows.command import command
 from rasterembed.collection_pipeline import check_collection
-from rasterembed.commands.command_app import POSITIONAL
-from rasterembed.commands.next_search import search_command
+from rasterembed.command_line.command_app import POSITIONAL
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import UsageError
 from rasterembed.pipeline import check_dataset
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.search.next_search import search_command
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from tasks.collection_qa import CollectionQaSteps

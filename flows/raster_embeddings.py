@@ -20,7 +20,6 @@ from pydantic import BaseModel, Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import command
-from rasterembed.commands.next_search import search_command
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
@@ -31,6 +30,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.next_search import search_command
 from tasks.policy import log_expected_errors_in_one_line
 from tasks.steps import PrefectSteps
 from tasks.workers import Fleet

@@ -21,7 +21,7 @@ from pydantic import Field
 from blocks.object_store import open_store
 from blocks.weights import choose_weights
 from flows.command import run
-from rasterembed.commands.command_app import POSITIONAL
+from rasterembed.command_line.command_app import POSITIONAL
 from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device, Dinov3
 from rasterembed.search.answer import Answer

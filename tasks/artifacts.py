@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from rasterembed.artifact_key import artifact_key
-from rasterembed.commands.dataset_texts import size_text
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
+from rasterembed.size_text import size_text
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -29,26 +29,31 @@ def shortened(text: str, length: int = _SHOWN_LETTERS) -> str:
     return f"{text[: length - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def search_line(search: str | None) -> dict[str, str]:
+def search_line(search: str | None, block: str | None) -> dict[str, str]:
     """Return the line of an artifact with the search command: its name and the command. Empty without a command.
 
-    A command that starts a flow runs only in the project's folder, so its name says this.
+    With a block, the command starts a flow. It then runs only in the project's folder, so its name says this.
+
+    Args:
+        search: the command, or None.
+        block: name of the object-store block in the command, or None.
 
     Example:
-        >>> search_line("rasterembed search scene")
+        >>> search_line("rasterembed search scene", None)
         {'search': 'rasterembed search scene'}
-        >>> list(search_line("python -m flows.search_embeddings --store s3 scene"))
+        >>> list(search_line("python -m flows.search_embeddings --store s3 scene", "s3"))
         ["search, in the project's folder with its environment active"]
-        >>> search_line(None)
+        >>> search_line(None, None)
         {}
     """
     if search is None:
         return {}
-    needs_folder = search.startswith("python ")
-    return {"search, in the project's folder with its environment active" if needs_folder else "search": search}
+    return {"search" if block is None else "search, in the project's folder with its environment active": search}
 
 
-def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: str | None) -> None:
+def publish_summary(
+    store: ObjectStore, plan: Plan, manifest: Manifest, search: str | None, block: str | None = None
+) -> None:
     """Create two artifacts: a description of the dataset for people, and a table with the manifest's URI for programs.
 
     Args:
@@ -56,6 +61,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
         plan: plan of the dataset.
         manifest: the dataset's manifest.
         search: command that searches the dataset. None if it cannot be searched.
+        block: name of the object-store block in this command, or None.
     """
     model, grid, layout = plan.model, plan.sharding.grid, DatasetLayout(manifest.dataset_id)
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"
@@ -66,7 +72,7 @@ def publish_summary(store: ObjectStore, plan: Plan, manifest: Manifest, search: 
         "manifest": store.uri(layout.manifest),
         "report": store.uri(layout.qa_report_markdown),
         "fingerprint": manifest.fingerprint,
-        **search_line(search),
+        **search_line(search, block),
     }
     lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(

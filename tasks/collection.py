@@ -16,12 +16,12 @@ from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_search import StacSearch
+from rasterembed.collection.texts import counts_text, state_text, undated_text, work_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
-from rasterembed.commands.collection_texts import counts_text, state_text, undated_text, work_text
-from rasterembed.commands.next_search import collection_search_command
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
 from rasterembed.scene_batches import deal
 from rasterembed.scene_pipeline import SceneJob
+from rasterembed.search.next_search import collection_search_command
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import search_line, shortened
@@ -135,7 +135,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         """Show the collection and its scenes as artifacts, send its event, and log a search command."""
         collection = result.collection
         search = collection_search_command(collection, self._block)
-        _publish_collection(result, search)
+        _publish_collection(result, search, self._block)
         _publish_scenes(result, self._rows)
         report_collection(result)
         log = get_run_logger()
@@ -151,7 +151,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         )
 
 
-def _publish_collection(result: CollectionResult, search: str | None) -> None:
+def _publish_collection(result: CollectionResult, search: str | None, block: str | None) -> None:
     """Create two artifacts: a description of the collection for people, and a table with its catalogue for programs."""
     collection = result.collection
     catalogue, store, layout = collection.catalogue, collection.store, collection.layout
@@ -163,7 +163,7 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
         "catalogue": store.uri(layout.catalogue),
         **({"table": store.uri(layout.table)} if collection.table is not None else {}),
         "fingerprint": collection.configuration.fingerprint,
-        **search_line(search),
+        **search_line(search, block),
     }
     lines = "\n".join(f"{name}: {escape_terminal(value)}" for name, value in whole.items())
     create_markdown_artifact(
@@ -174,7 +174,7 @@ def _publish_collection(result: CollectionResult, search: str | None) -> None:
 | | |
 |---|---|
 | scenes | {scenes} |
-| this run | {work_text(result) or "no scene to embed"} |
+| this run | {work_text(result.comparison) or "no scene to embed"} |
 | from | {markdown_code(shortened(result.listing.address))} |
 | vectors | {catalogue.vectors:,} of {model.dimensions} dimensions |
 | grid | {escape_markdown(grid.describe())} |

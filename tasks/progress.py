@@ -16,10 +16,10 @@ from prefect.exceptions import PrefectException
 from prefect.logging.handlers import PrefectConsoleHandler
 
 from rasterembed.artifact_key import artifact_key
-from rasterembed.commands.pace import Pace
-from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import Progress
-from rasterembed.repeating import repeated
+from rasterembed.progress.pace import Pace
+from rasterembed.progress.progress_bar import progress_bar
+from rasterembed.progress.repeating import repeated
 
 _UPDATE_S = 3.0
 """Seconds between updates of the progress artifact. Each update is a request to the server."""

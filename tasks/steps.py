@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 
 from prefect import get_run_logger
 
-from rasterembed.commands.next_search import search_command
 from rasterembed.dataset.embedding import EmbeddingJob, Progress
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan, PlanSettings
@@ -19,6 +18,7 @@ from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene
 from rasterembed.raster.source import Source
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.next_search import search_command
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.artifacts import publish_summary
@@ -112,7 +112,7 @@ class PrefectSteps(Steps):
         """Log the dataset's id and a search command, show a description of the dataset, and send its event."""
         manifest = result.manifest
         search = search_command(store, manifest, self._block) if manifest.state == "ready" else None
-        publish_summary(store, result.plan, manifest, search)
+        publish_summary(store, result.plan, manifest, search, self._block)
         log = get_run_logger()
         if result.already_complete:
             log.info("dataset %s was already complete, so nothing was computed", manifest.dataset_id)

@@ -18,7 +18,7 @@ from PIL import Image
 
 import tasks.artifacts
 from rasterembed import escape
-from rasterembed.commands import run as command_run
+from rasterembed.command_line import run as command_run
 from rasterembed.commands.embed_steps import TerminalSteps
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
+from rasterembed.parameter_names import named_parameters
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.validity import Validity
@@ -22,9 +21,6 @@ _SETTINGS = {
     name for model in (Grid, Radiometry, Validity, Dinov3, Selection) for name in model.model_fields
 } - _NOT_FIXED
 """Names of the settings that all scenes of a collection have in common."""
-
-_PARAMETER = re.compile(r"`(?P<name>[a-z][a-z0-9_]*)(?:=[^`]*)?`")
-"""A parameter in an error of the library: its name in backticks, with or without a value."""
 
 
 def settings_are_fixed(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue | None) -> bool:
@@ -55,5 +51,5 @@ def in_a_new_collection(reason: str, *, fixed: bool) -> str:
         >>> in_a_new_collection("a.tif: there is no CRS: set one, or give `allow_no_crs`", fixed=True)
         'a.tif: there is no CRS: set one, or give `allow_no_crs` (in a new collection: this one keeps its settings)'
     """
-    names_setting = fixed and any(match["name"] in _SETTINGS for match in _PARAMETER.finditer(reason))
+    names_setting = fixed and any(named.owner is None and named.name in _SETTINGS for named in named_parameters(reason))
     return f"{reason} (in a new collection: this one keeps its settings)" if names_setting else reason

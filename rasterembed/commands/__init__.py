@@ -1,1 +1,1 @@
-"""The console command `rasterembed`, and the code that all command lines of the project share."""
+"""The console command `rasterembed`."""

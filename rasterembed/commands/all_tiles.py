@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.errors import UsageError
 from rasterembed.store.known_collections import check_known_collection
 from rasterembed.store.known_datasets import check_known

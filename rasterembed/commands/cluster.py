@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
+from rasterembed.command_line.command_app import POSITIONAL, command_app
 from rasterembed.commands.all_tiles import open_owner
-from rasterembed.commands.command_app import POSITIONAL, command_app
 from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
 
 

@@ -13,7 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rasterembed.comma_list import split_commas
-from rasterembed.commands.command_app import OptionsApp, command_app
+from rasterembed.command_line.command_app import OptionsApp, command_app
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_terminal
@@ -83,8 +83,8 @@ def verify(collection: str, root: str | None = None) -> str:
     from rasterembed.collection.collection import Collection
     from rasterembed.collection.scene_row import SceneState
     from rasterembed.collection.verifying import verify_collection
-    from rasterembed.commands.progress_bar import terminal_bar
-    from rasterembed.commands.progress_lines import progress_lines
+    from rasterembed.progress.progress_bar import terminal_bar
+    from rasterembed.progress.progress_lines import progress_lines
     from rasterembed.search.index.verifying import verify_index
 
     opened = Collection.open(store, collection)
@@ -182,9 +182,9 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
     joining = split_commas(datasets or "")
     if not joining:
         check_known_collection(store, collection)
+    from rasterembed.collection.texts import counts_text
     from rasterembed.collection_pipeline import rebuild_collection
     from rasterembed.commands.collection_steps import QuietSteps
-    from rasterembed.commands.collection_texts import counts_text
 
     catalogue = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps()).catalogue
     counts = counts_text(catalogue.count, catalogue.counts())

@@ -10,11 +10,11 @@ from pydantic import Field
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.stac_search import parse_search
 from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, TooManyFailedError, embed_collection
+from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.command_store import open_command_store
+from rasterembed.command_line.this_program import this_program
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.commands.collection_texts import summary
-from rasterembed.commands.command_app import command_app
-from rasterembed.commands.command_store import open_command_store
-from rasterembed.commands.next_search import collection_search_command, this_program
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
@@ -28,6 +28,7 @@ from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.scene import split_assets
 from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import TableIndexOptions
+from rasterembed.search.next_search import collection_search_command
 from rasterembed.store.layout import check_collection_id
 
 

@@ -14,12 +14,12 @@ from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
-from rasterembed.commands.progress_bar import scene_bar
-from rasterembed.commands.progress_lines import progress_lines
-from rasterembed.commands.scene_progress import SceneProgress
-from rasterembed.commands.wrong_options import in_command_words
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Progress
 from rasterembed.escape import escape_terminal
+from rasterembed.progress.progress_bar import scene_bar
+from rasterembed.progress.progress_lines import progress_lines
+from rasterembed.progress.scene_progress import SceneProgress
 from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.lease import Lease
 from rasterembed.store.object_store import ObjectStore

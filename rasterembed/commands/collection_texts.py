@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from shlex import quote
 from typing import Any
 
-from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
-from rasterembed.collection.summaries import CollectionSummary, Unreadable
+from rasterembed.collection.summaries import CollectionSummary
+from rasterembed.collection.texts import ALREADY_COMPLETE, counts_text, state_text, undated_text, work_text
 from rasterembed.collection_pipeline import CollectionResult
+from rasterembed.command_line.wrong_options import name_options
 from rasterembed.commands.texts import pairs, text_table
-from rasterembed.commands.wrong_options import name_options
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.layout import DatasetLayout, name_of
 
 _SHOWN = 10
 """Largest number of failed scenes that are shown one by one."""
-
-
-ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
-"""Sentence after a run that found no scene to embed."""
-
-NO_VECTORS = "no vectors"
-"""State that people see if a collection is complete, and none of its scenes could be embedded."""
 
 
 def table(collections: Sequence[CollectionSummary]) -> str:
@@ -47,27 +40,6 @@ def table(collections: Sequence[CollectionSummary]) -> str:
     ]
     problems = [escape_terminal(summary.problem) for summary in collections if summary.problem]
     return "\n".join((text_table(heads, rows), *problems))
-
-
-def state_text(state: CollectionState | Unreadable, vectors: int) -> str:
-    """Return the state of a collection for people. A complete collection without vectors is of no use yet.
-
-    Example:
-        >>> state_text(CollectionState.READY, 8), state_text(CollectionState.READY, 0)
-        ('ready', 'no vectors')
-    """
-    return NO_VECTORS if state is CollectionState.READY and not vectors else state.value
-
-
-def counts_text(scenes: int, counts: Mapping[SceneState, int]) -> str:
-    """Return numbers of scenes for people.
-
-    Example:
-        >>> counts_text(3, {SceneState.READY: 2, SceneState.FAILED: 1})
-        '3: 2 ready, 1 failed'
-    """
-    parts = ", ".join(f"{count} {state.value}" for state, count in counts.items())
-    return f"{scenes}: {parts}" if parts else str(scenes)
 
 
 def describe(collection: Collection) -> str:
@@ -129,7 +101,7 @@ def summary(result: CollectionResult, search: str | None) -> str:
         lines.append(f"table: {store.uri(collection.layout.table)}")
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
-    lines.append(f"this run: {work_text(result)}")
+    lines.append(f"this run: {work_text(comparison)}")
     if result.failed:
         lines.append(_failed_text(result))
     if result.pruned:
@@ -154,32 +126,6 @@ def _failed_text(result: CollectionResult) -> str:
     if any(result.why_failed(row) != failure_text(row) for row in result.failed):
         text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
     return text
-
-
-def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> str:
-    """Return a sentence about the scenes without a time of acquisition.
-
-    Args:
-        catalogue: the catalogue. It has such scenes.
-        options: names of the options that choose scenes by their times.
-    """
-    embedded = catalogue.count - catalogue.counts().get(SceneState.FAILED, 0)
-    return (
-        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: {options} use the "
-        "times at which their files were last changed"
-    )
-
-
-def work_text(result: CollectionResult) -> str:
-    """Return in one line how many scenes of each kind a run found."""
-    comparison = result.comparison
-    kinds = {
-        "new": comparison.new,
-        "changed": comparison.changed,
-        "tried again": comparison.again,
-        "unchanged": comparison.unchanged,
-    }
-    return ", ".join(f"{len(scenes)} {kind}" for kind, scenes in kinds.items() if scenes)
 
 
 def _older_dataset(collection: Collection, row: SceneRow) -> str:

@@ -13,6 +13,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.report import read_report
+from rasterembed.size_text import size_text
 from rasterembed.store.stored_model import MAX_BYTES
 
 _DIGEST_LETTERS = 12
@@ -55,20 +56,6 @@ def _date(dataset: DatasetSummary) -> str:
 def describe(dataset: Dataset) -> str:
     """Return the facts about a dataset as text: one line for each fact, with a name and a value."""
     return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts(dataset))
-
-
-def size_text(count: int) -> str:
-    """Return a number of bytes for people.
-
-    Example:
-        >>> size_text(12_345_678)
-        '11.8 MiB'
-    """
-    value, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
-    while value >= 1024 and len(units) > 1:
-        value /= 1024
-        units.pop(0)
-    return f"{value:.0f} B" if units[0] == "B" else f"{value:.1f} {units[0]}"
 
 
 def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from rasterembed.commands.command_app import OptionsApp, command_app
+from rasterembed.command_line.command_app import OptionsApp, command_app
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
@@ -82,11 +82,11 @@ def verify(dataset: str, root: str | None = None) -> str:
     _refuse_pattern(dataset)
     store = open_store(root)
     check_known(store, [dataset])
-    from rasterembed.commands.progress_bar import terminal_bar
-    from rasterembed.commands.progress_lines import progress_lines
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.dataset.verify import Damage, verify_dataset
+    from rasterembed.progress.progress_bar import terminal_bar
+    from rasterembed.progress.progress_lines import progress_lines
     from rasterembed.search.index.verifying import verify_index
 
     opened = Dataset.open(store, dataset, states=ALL_STATES)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rasterembed.commands.command_app import command_app
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
@@ -78,7 +78,8 @@ def embed(
 
 def _summary(store: ObjectStore, result: EmbedResult) -> str:
     """Return the result as text for people, with a command that searches the new dataset."""
-    from rasterembed.commands.next_search import search_command, this_program
+    from rasterembed.command_line.this_program import this_program
+    from rasterembed.search.next_search import search_command
 
     manifest = result.manifest
     # A person who sees this after a second looks for an error, so it is said first.

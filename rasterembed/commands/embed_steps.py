@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rasterembed.commands.pace import Pace
-from rasterembed.commands.progress_bar import progress_bar
-from rasterembed.commands.progress_lines import progress_lines
-from rasterembed.commands.wrong_options import in_command_words
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Progress
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import escape_terminal
 from rasterembed.pipeline import Steps
+from rasterembed.progress.pace import Pace
+from rasterembed.progress.progress_bar import progress_bar
+from rasterembed.progress.progress_lines import progress_lines
 
 if TYPE_CHECKING:
     from rasterembed.search.index.building import BuildResult

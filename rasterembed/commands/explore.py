@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from rasterembed.commands.command_app import command_app
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.errors import UsageError, os_errors
 from rasterembed.explorer.settings import DEFAULT_PORT, TOKEN_VARIABLE, ExplorerSettings
 from rasterembed.model.choice import Device

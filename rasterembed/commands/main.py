@@ -8,8 +8,8 @@ import sys
 from importlib.metadata import version
 from typing import NoReturn
 
-from rasterembed.commands.command_app import OptionsApp
-from rasterembed.commands.run import run
+from rasterembed.command_line.command_app import OptionsApp
+from rasterembed.command_line.run import run
 from rasterembed.escape import escape_lines
 
 _COMMANDS = {

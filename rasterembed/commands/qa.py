@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from rasterembed.commands.command_app import POSITIONAL, command_app
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_app import POSITIONAL, command_app
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.errors import UsageError
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
@@ -46,11 +46,12 @@ def qa(
 
 def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, dry_run: bool) -> str:
     # These imports take too long for a command that only prints its help.
+    from rasterembed.command_line.this_program import this_program
     from rasterembed.commands.embed_steps import TerminalSteps
-    from rasterembed.commands.next_search import search_command, this_program
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
+    from rasterembed.search.next_search import search_command
 
     report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rasterembed.commands.command_app import command_app
+from rasterembed.command_line.command_app import command_app
 from rasterembed.store.object_store import open_store
 
 

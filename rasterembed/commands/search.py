@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from rasterembed.commands.command_app import POSITIONAL, command_app
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_app import POSITIONAL, command_app
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs, picture_after
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names

@@ -106,11 +106,11 @@ class Radiometry(OptionsModel):
             raise ValueError("give only one of `scale`, `range`, `percentile` and `stretch_of`")
         for name, pair in (("range", self.range), ("percentile", self.percentile)):
             if pair is not None and not pair[0] < pair[1]:
-                raise ValueError(f"{name}: the first value must be below the second")
+                raise ValueError(f"`{name}`: the first value must be below the second")
         if self.percentile and not (self.percentile[0] >= 0 and self.percentile[1] <= 100):
-            raise ValueError("percentile: values are from 0 to 100")
+            raise ValueError("`percentile`: values are from 0 to 100")
         if self.bands != "auto" and (len(self.bands) not in (1, 3) or min(self.bands) < 1):
-            raise ValueError("bands: give one or three band numbers, from 1")
+            raise ValueError("`bands`: give one or three band numbers, from 1")
         return self
 
 

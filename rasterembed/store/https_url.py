@@ -129,8 +129,8 @@ def checked_url(url: str, hosts: tuple[str, ...]) -> str:
         raise StoreError(f"{shown}: the address holds a user or a password, which is not sent")
     if host not in hosts:
         raise StoreError(
-            f"{shown}: the host {host} is not one of those that may be read: if you trust it, add it to `https_hosts` "
-            "of the source store"
+            f"{shown}: the host {host} is not one of those that may be read: if you trust it, add it to "
+            "`source_store.https_hosts`"
         )
     return f"{SCHEME}{host}{path}{query}"
 
@@ -199,7 +199,7 @@ def why_not_allowed(address: IpAddress, *, private: bool) -> str | None:
         ):
             return "is link-local, multicast or reserved: such addresses are never read"
         if not private and not each.is_global:
-            return "is not public: if the server is in your own network, set `https_private` of the source store"
+            return "is not public: if the server is in your own network, set `source_store.https_private`"
     return None
 
 

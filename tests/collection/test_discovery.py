@@ -81,7 +81,7 @@ def test_a_list_names_paths_and_missing_files_are_recorded(store: ObjectStore, s
         "b.tif": None,
         "none.tif": f"{scenes}/none.tif: there is no such file",
         "x.tif": "https://host/x.tif: the host host is not one of those that may be read: if you trust it, add it to "
-        "`https_hosts` of the source store",
+        "`source_store.https_hosts`",
     }
 
 

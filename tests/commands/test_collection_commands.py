@@ -13,8 +13,8 @@ import duckdb
 import pytest
 
 import rasterembed
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -405,7 +405,7 @@ def test_an_unreadable_collection_is_listed_with_its_problem(root: str, capsys: 
 
 def test_help_imports_nothing_that_takes_long() -> None:
     code = (
-        "import sys\nfrom rasterembed.commands.main import app\nfrom rasterembed.commands.run import run\n"
+        "import sys\nfrom rasterembed.commands.main import app\nfrom rasterembed.command_line.run import run\n"
         "try:\n    run(app, ['collection', '--help'])\nexcept SystemExit:\n    pass\n"
         "assert not {'pyarrow', 'torch', 'duckdb', 'rasterio'} & set(sys.modules), sorted(sys.modules)\n"
     )

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from examples.landscape import make_scene
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.store.object_store import DEFAULT_ROOT
 from tests.conftest import PROJECT
 from tests.support.pictures import plain_pictures

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.explorer import serving
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flows.command import run as run_flow
-from rasterembed.commands.command_app import command_app
+from rasterembed.command_line.command_app import command_app
 from rasterembed.commands.main import app
 from tests.conftest import PROJECT
 

@@ -72,8 +72,8 @@ def test_the_flow_of_a_share_explains_that_it_is_not_a_command(capsys: pytest.Ca
     [
         (["--size", "17"], "--size: give a multiple of 16, not '17'"),
         (["--stride", "0"], "--stride: give 1 or more, not '0'"),
-        (["--percentile", "98", "2"], "percentile: the first value must be below the second"),
-        (["--bands", "1,2"], "bands: give one or three band numbers, from 1"),
+        (["--percentile", "98", "2"], "--percentile: the first value must be below the second"),
+        (["--bands", "1,2"], "--bands: give one or three band numbers, from 1"),
         (["--edge", "wrap"], "--edge"),
         (["--nothing"], "Unknown option: --nothing"),
         (["--dataset-id", "../x"], "dataset id '../x' is not allowed"),

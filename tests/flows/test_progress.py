@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from prefect.logging.handlers import PrefectConsoleHandler
 
-from rasterembed.commands.pace import Pace, describe_seconds
-from rasterembed.commands.progress_bar import progress_bar
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard
 from rasterembed.dataset.plan import PlanSettings, make_plan
 from rasterembed.model.choice import Dinov3
+from rasterembed.progress.pace import Pace, describe_seconds
+from rasterembed.progress.progress_bar import progress_bar
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore

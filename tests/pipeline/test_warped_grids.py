@@ -22,8 +22,8 @@ from PIL import Image
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
+from rasterembed.command_line.run import run as run_command
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run as run_command
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import ALL_STATES

@@ -25,9 +25,9 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionSteps, check_collection, embed_collection
+from rasterembed.command_line.run import run
 from rasterembed.commands.collection import app as collection_app
 from rasterembed.commands.qa import app as qa_app
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import StoreUnavailableError, UsageError

@@ -29,8 +29,8 @@ from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.table_writing import write_table
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, UsageError

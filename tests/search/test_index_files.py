@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, StoreUnavailableError

@@ -20,8 +20,8 @@ from rasterio.transform import Affine
 from rasterembed import collection_pipeline
 from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.model.choice import Dinov3

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import shapely
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.not_searched import NotSearchedReason

@@ -23,8 +23,8 @@ from rasterembed.collection.discovery import discover
 from rasterembed.collection.stac_api import search_items
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import ObjectStore

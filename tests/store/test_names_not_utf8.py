@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.errors import UsageError
 from rasterembed.raster.source import register
 from rasterembed.store.object_store import ObjectStore, open_store

@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed import DataError, Dataset, Dinov3, ObjectStore, UsageError, VectorIndexOptions
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.search.batch import neighbours
 from rasterembed.search.batch.all_tiles import open_all_tiles
 from rasterembed.search.index.building import build_vector_index

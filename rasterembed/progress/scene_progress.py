@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rasterembed.commands.pace import Pace
 from rasterembed.dataset.embedding import Progress
+from rasterembed.progress.pace import Pace
 
 
 class SceneProgress:

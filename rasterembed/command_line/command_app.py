@@ -17,7 +17,7 @@ import docstring_parser
 from cyclopts import App, ArgumentCollection, Group, Parameter, Token
 from pydantic import BaseModel
 
-from rasterembed.commands.wrong_options import name_marked_options, option_names
+from rasterembed.command_line.wrong_options import name_marked_options, option_names
 from rasterembed.escape import cut
 
 POSITIONAL = Parameter()

@@ -12,10 +12,10 @@ import rasterio
 from cyclopts import App
 from rasterio.transform import Affine
 
-from rasterembed.commands.command_app import command_app
+from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.run import run
+from rasterembed.command_line.wrong_options import in_command_words, option_names, running_command
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
-from rasterembed.commands.wrong_options import in_command_words, option_names, running_command
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -110,7 +110,7 @@ def test_a_command_with_a_source_store_keeps_the_names_of_its_fields() -> None:
     def flow(source_store: str | None = None) -> None:
         """Embed."""
 
-    text = "add it to `https_hosts` of the source store"
+    text = "add it to `source_store.https_hosts`"
     with running_command(command_app("flow", flow), []):
         assert in_command_words(text) == text
     assert in_command_words(text) == text  # No command is running.

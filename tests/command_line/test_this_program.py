@@ -1,4 +1,4 @@
-"""The command that a person can paste after a run."""
+"""How a shell starts the command of this Python environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rasterembed.commands.next_search import this_program
+from rasterembed.command_line.this_program import this_program
 
 
 @pytest.fixture

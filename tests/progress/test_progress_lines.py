@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from rasterembed.collection.scene_row import SceneRow
-from rasterembed.commands import progress_bar as bar_module
-from rasterembed.commands import progress_lines as lines_module
+from rasterembed.command_line.run import run
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
 from rasterembed.commands.main import app
-from rasterembed.commands.progress_lines import LINES_EVERY_S, progress_lines
-from rasterembed.commands.run import run
-from rasterembed.commands.scene_progress import SceneProgress
 from rasterembed.dataset.embedding import Progress
+from rasterembed.progress import progress_bar as bar_module
+from rasterembed.progress import progress_lines as lines_module
+from rasterembed.progress.progress_lines import LINES_EVERY_S, progress_lines
+from rasterembed.progress.scene_progress import SceneProgress
 from tests.support.scenes import write_scene
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rasterembed.commands.command_store import open_command_store
+from rasterembed.command_line.command_store import open_command_store
 from rasterembed.errors import UsageError
 from rasterembed.store.server_settings import SourceStore
 

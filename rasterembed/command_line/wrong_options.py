@@ -14,17 +14,10 @@ from pydantic import ValidationError
 
 from rasterembed.errors import UsageError, one_line
 from rasterembed.options_model import allowed_values
+from rasterembed.parameter_names import NamedParameter, replace_commands, replace_parameters
 
-_MARKED = re.compile(
-    r"`(?P<name>[a-z][a-z0-9_]*)(?:=(?P<value>[a-z0-9_.+ -]+))?`(?P<place> of the source store)?",
-)
-"""The name of a parameter in backticks, with or without a value."""
-
-_FIRST = re.compile(r"[a-z][a-z0-9_]*(?=: )")
-"""The name of a parameter before a colon at the beginning of an error."""
-
-_COMMAND = re.compile(r"`(?P<words>rasterembed (?:datasets|collection) [^`]+)`")
-"""A command that an error tells to run. The commands of these two groups have the option `--root`."""
+_WITH_ROOT = ("rasterembed datasets ", "rasterembed collection ")
+"""Beginnings of the commands that have the option `--root` and that errors tell to run."""
 
 _running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
 """The command that is running, and its words."""
@@ -113,11 +106,7 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    options = _options(app, arguments)
-    first = _FIRST.match(text)
-    if first is not None and first[0] in options:
-        text = options[first[0]] + text[first.end() :]
-    return _with_root(name_marked_options(text, options), arguments)
+    return _with_root(name_marked_options(text, _options(app, arguments)), arguments)
 
 
 def _with_root(text: str, arguments: Sequence[str]) -> str:
@@ -136,35 +125,40 @@ def _with_root(text: str, arguments: Sequence[str]) -> str:
     if not roots:
         return text
 
-    def command(match: re.Match[str]) -> str:
-        return match[0] if "--root" in match[0] else f"`{match['words']} --root {shlex.quote(roots[-1])}`"
+    def with_root(command: str) -> str:
+        has_none = command.startswith(_WITH_ROOT) and "--root" not in command
+        return f"{command} --root {shlex.quote(roots[-1])}" if has_none else command
 
-    return _COMMAND.sub(command, text)
+    return replace_commands(text, with_root)
 
 
 def name_marked_options(text: str, options: Mapping[str, str]) -> str:
-    """Replace only the names that are in backticks. See `name_options`.
+    """Replace the names of parameters as `name_options` does, and leave commands as they are.
 
     Args:
         text: an error, a result or a help text.
         options: options of the command, by the name of the parameter in Python.
     """
 
-    def option(match: re.Match[str]) -> str:
-        parameter, value = match["name"], match["value"]
-        name = options.get(parameter)
-        if name is None and match["place"] and "source_store" not in options:
-            from rasterembed.commands.command_store import VARIABLES  # Its imports would delay the help.
+    def option(parameter: NamedParameter) -> str | None:
+        if parameter.owner is not None:
+            return None if parameter.owner in options else _variable(parameter)
+        name = options.get(parameter.name)
+        if name is None and parameter.value:  # An option of another command, such as `anchor=crs` of the command embed.
+            name = f"--{parameter.name.replace('_', '-')}"
+        return f"{name} {parameter.value}" if name and parameter.value else name
 
-            if parameter in VARIABLES:
-                return f"the environment variable {VARIABLES[parameter]}"
-        if name is None and value:  # An option of another command, such as `anchor=crs` of the command embed.
-            name = f"--{parameter.replace('_', '-')}"
-        if name is None:
-            return match[0]
-        return (f"{name} {value}" if value else name) + (match["place"] or "")
+    return replace_parameters(text, option)
 
-    return _MARKED.sub(option, text)
+
+def _variable(parameter: NamedParameter) -> str | None:
+    """Return the environment variable with a field of the source store, or None for any other field."""
+    if parameter.owner != "source_store":
+        return None
+    from rasterembed.command_line.command_store import VARIABLES  # Its imports would delay the help.
+
+    variable = VARIABLES.get(parameter.name)
+    return variable and f"the environment variable {variable}"
 
 
 def name_options_of_result(result: object, app: App, arguments: Sequence[str]) -> object:

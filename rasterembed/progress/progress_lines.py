@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
-from rasterembed.repeating import repeated
+from rasterembed.progress.repeating import repeated
 
 LINES_EVERY_S = 60.0
 """Seconds between two lines. A file that collects the lines of a long run stays small."""

@@ -8,9 +8,9 @@ from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError
 
-from rasterembed.commands.command_app import keeps_work
-from rasterembed.commands.stopping import INTERRUPTED, STAYS, stoppable
-from rasterembed.commands.wrong_options import (
+from rasterembed.command_line.command_app import keeps_work
+from rasterembed.command_line.stopping import INTERRUPTED, STAYS, stoppable
+from rasterembed.command_line.wrong_options import (
     join_negative_lists,
     name_options,
     name_options_of_result,
@@ -32,7 +32,7 @@ def run(app: App, arguments: Sequence[str]) -> Any:
     traceback is printed.
 
     Args:
-        app: the command, or a group of commands; see `rasterembed.commands.command_app.command_app`.
+        app: the command, or a group of commands; see `rasterembed.command_line.command_app.command_app`.
         arguments: the words after the command's name.
 
     Raises:

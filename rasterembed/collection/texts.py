@@ -1,0 +1,63 @@
+"""Texts about a collection that commands, tasks and flows show to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.comparison import Comparison
+from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.stac_collection import CollectionState
+from rasterembed.collection.summaries import Unreadable
+
+ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
+"""Sentence after a run that found no scene to embed."""
+
+NO_VECTORS = "no vectors"
+"""State that people see if a collection is complete, and none of its scenes could be embedded."""
+
+
+def state_text(state: CollectionState | Unreadable, vectors: int) -> str:
+    """Return the state of a collection for people. A complete collection without vectors is of no use yet.
+
+    Example:
+        >>> state_text(CollectionState.READY, 8), state_text(CollectionState.READY, 0)
+        ('ready', 'no vectors')
+    """
+    return NO_VECTORS if state is CollectionState.READY and not vectors else state.value
+
+
+def counts_text(scenes: int, counts: Mapping[SceneState, int]) -> str:
+    """Return numbers of scenes for people.
+
+    Example:
+        >>> counts_text(3, {SceneState.READY: 2, SceneState.FAILED: 1})
+        '3: 2 ready, 1 failed'
+    """
+    parts = ", ".join(f"{count} {state.value}" for state, count in counts.items())
+    return f"{scenes}: {parts}" if parts else str(scenes)
+
+
+def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> str:
+    """Return a sentence about the scenes without a time of acquisition.
+
+    Args:
+        catalogue: the catalogue. It has such scenes.
+        options: names of the options that choose scenes by their times.
+    """
+    embedded = catalogue.count - catalogue.counts().get(SceneState.FAILED, 0)
+    return (
+        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: {options} use the "
+        "times at which their files were last changed"
+    )
+
+
+def work_text(comparison: Comparison) -> str:
+    """Return in one line how many scenes of each kind a run found."""
+    kinds = {
+        "new": comparison.new,
+        "changed": comparison.changed,
+        "tried again": comparison.again,
+        "unchanged": comparison.unchanged,
+    }
+    return ", ".join(f"{len(scenes)} {kind}" for kind, scenes in kinds.items() if scenes)

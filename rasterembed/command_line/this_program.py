@@ -1,0 +1,24 @@
+"""How a shell starts the command `rasterembed` of this Python environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from shlex import quote
+
+
+def this_program() -> str:
+    """Return how a shell in the current folder starts the `rasterembed` of this Python environment.
+
+    It is the plain name if the shell finds this program by its name. Otherwise it is a path, relative to the current
+    folder if the program is inside it.
+    """
+    path = Path(sys.executable).with_name("rasterembed")
+    if not path.is_file():
+        return f"{quote(sys.executable)} -m rasterembed"
+    found = shutil.which("rasterembed")
+    if found and os.path.samefile(found, path):
+        return "rasterembed"
+    return quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
