@@ -33,7 +33,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from rasterembed.model.colours import Colours
-from rasterembed.model.cuda import Download, Staging
+from rasterembed.model.cuda import DeviceCopy, Staging
 from rasterembed.model.folded_vit import FoldedViT
 from rasterembed.model.networks import CompiledNetwork, EagerNetwork, TransformersNetwork
 
@@ -82,9 +82,9 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
             for _ in range(count):
                 yield colours.images(staging.upload(tiles), None, size)
 
-        waiting: list[Download] = []
+        waiting: list[DeviceCopy] = []
         for tokens in network.map(images(), batch):
-            waiting.append(Download(tokens[:, 0].clone()))
+            waiting.append(DeviceCopy(tokens[:, 0].clone()))
             if len(waiting) > 1:
                 waiting.pop(0).result()
         waiting.pop().result()

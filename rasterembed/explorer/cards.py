@@ -51,7 +51,7 @@ _SLOWER = 5.0
 """A listing that takes long is used again for this many times the seconds that it took."""
 
 
-class Progress(BaseModel):
+class RunProgress(BaseModel):
     """How far a run is that has not ended."""
 
     model_config = ConfigDict(frozen=True)
@@ -110,7 +110,7 @@ class Card(BaseModel):
     qa: Quality | None = None
     index: str | None = None
     """Engine of the vector index. None if there is none that can be used."""
-    progress: Progress | None = None
+    progress: RunProgress | None = None
     """How far the run is. None if nothing is unfinished."""
 
 
@@ -209,7 +209,9 @@ class Cards:
                 self._kept[(kind, id)] = version, card
         if card is not None and card.state == CollectionState.EMBEDDING:
             running = running_run(self._store, CollectionLayout(id)) is not None
-            card = card.model_copy(update={"progress": Progress(shards=None, done=card.scenes or 0, running=running)})
+            card = card.model_copy(
+                update={"progress": RunProgress(shards=None, done=card.scenes or 0, running=running)}
+            )
         return card
 
 
@@ -348,9 +350,9 @@ def _replaced_card(store: ObjectStore, id: str, key: str, read: Callable[[], Car
     return card.model_copy(update={"progress": _progress(store, plan)})
 
 
-def _progress(store: ObjectStore, plan: Plan) -> Progress:
+def _progress(store: ObjectStore, plan: Plan) -> RunProgress:
     """Return how many shards of a plan are written, and whether a run writes now."""
-    return Progress(
+    return RunProgress(
         shards=plan.sharding.count,
         done=count_written_shards(store, plan),
         running=running_run(store, plan.layout) is not None,

@@ -1,7 +1,7 @@
 """Copy arrays to a CUDA device and back while the device computes.
 
 This module imports only PyTorch and NumPy. Its tests need a GPU. Only one thread may use this module, but any thread
-may call `Download.result`.
+may call `DeviceCopy.result`.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Staging:
         return buffer, copied
 
 
-class Download:
+class DeviceCopy:
     """A tensor that is being copied from the device.
 
     Args:

@@ -18,7 +18,7 @@ from rasterembed.model.checkpoints import find_checkpoint
 from rasterembed.model.choice import Engine, LoadedEngine, ResolvedEngine, ResolvedModel, resolve_engine
 from rasterembed.model.colours import Colours
 from rasterembed.model.computation import Computation
-from rasterembed.model.cuda import Download, Staging
+from rasterembed.model.cuda import DeviceCopy, Staging
 from rasterembed.model.engines import engine_threads, load_network
 from rasterembed.model.networks import SLICE, Network
 from rasterembed.model.openvino import OpenVinoNetwork
@@ -41,7 +41,7 @@ _FREE_SHARE = 0.5
 class Pending:
     """Vectors that are being computed. `Embedder.submit` returns this object."""
 
-    def __init__(self, future: Future[NDArray[np.float32] | Download | _StartedSlices]) -> None:
+    def __init__(self, future: Future[NDArray[np.float32] | DeviceCopy | _StartedSlices]) -> None:
         self._future = future
 
     def result(self) -> NDArray[np.float32]:
@@ -176,7 +176,7 @@ class Embedder:
     @torch.inference_mode()
     def _embed(
         self, pixels: NDArray[np.generic], valid: NDArray[np.bool_], radiometry: ResolvedRadiometry
-    ) -> NDArray[np.float32] | Download | _StartedSlices:
+    ) -> NDArray[np.float32] | DeviceCopy | _StartedSlices:
         if pixels.dtype in _SCALED_ON_DEVICE:
             colours = self._colours_of(radiometry)
         else:
@@ -196,7 +196,7 @@ class Embedder:
             except torch.OutOfMemoryError as error:
                 self._halve_slices(error)
         together = torch.cat(vectors)
-        return Download(together) if self._staging else together.cpu().numpy()
+        return DeviceCopy(together) if self._staging else together.cpu().numpy()
 
     def _start(self, network: OpenVinoNetwork, values: Tensor, mask: Tensor | None, colours: Colours) -> _StartedSlices:
         """Start all slices of a batch. OpenVINO can then start the next batch before this batch is finished."""

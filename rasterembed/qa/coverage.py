@@ -20,8 +20,8 @@ from rasterio.windows import Window
 from rasterembed.dataset.arrow_arrays import booleans_of, values_of, view_of
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, one_line
+from rasterembed.qa.checked_tiles import CheckedTiles
 from rasterembed.qa.metrics import Measurement, not_judged
-from rasterembed.qa.tile_table import TileTable
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.store.object_store import ObjectStore
@@ -79,7 +79,7 @@ class CoverageMeasures:
     """None if no overview could be read."""
 
 
-def measure_coverage(store: ObjectStore, plan: Plan | None, tiles: TileTable) -> CoverageMeasures:
+def measure_coverage(store: ObjectStore, plan: Plan | None, tiles: CheckedTiles) -> CoverageMeasures:
     """Measure the share of the raster's valid pixels that have a vector.
 
     Args:
@@ -170,7 +170,7 @@ def count_in_overview(overview: Overview, plan: Plan, windows: Iterable[pa.Recor
     Args:
         overview: the raster's overview.
         plan: the dataset's plan.
-        windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
+        windows: all planned tiles, from `rasterembed.qa.checked_tiles.CheckedTiles.windows`.
     """
     rows, cols = overview.valid.shape
     profile = plan.profile
@@ -203,7 +203,7 @@ def count_in_windows(store: ObjectStore, plan: Plan, windows: Iterable[pa.Record
     Args:
         store: store with the credentials for a raster on S3.
         plan: the dataset's plan.
-        windows: some planned tiles, from `rasterembed.qa.tile_table.TileTable.sample_windows`.
+        windows: some planned tiles, from `rasterembed.qa.checked_tiles.CheckedTiles.sample_windows`.
 
     Raises:
         DataError: if the raster is missing, was changed after it was embedded, or cannot be read.

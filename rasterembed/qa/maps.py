@@ -40,7 +40,7 @@ def status_map(plan: Plan, windows: Iterable[pa.RecordBatch], reasons: Mapping[s
 
     Args:
         plan: the dataset's plan.
-        windows: all planned tiles, from `rasterembed.qa.tile_table.TileTable.windows`.
+        windows: all planned tiles, from `rasterembed.qa.checked_tiles.CheckedTiles.windows`.
         reasons: maps each skip reason in `windows` to its text for people.
     """
     cells = np.full((plan.sharding.rows, plan.sharding.cols), _NOT_IN_INDEX, dtype=np.uint8)
@@ -69,7 +69,7 @@ def colour_map(
     Args:
         plan: the dataset's plan.
         principal: the components.
-        projections: batches from `rasterembed.qa.tile_table.TileTable.projections`.
+        projections: batches from `rasterembed.qa.checked_tiles.CheckedTiles.projections`.
 
     Returns:
         Colours of shape (rows, columns, 3), with values from 1 to 255. The value is 0 if the tile has no vector.

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.qa.checked_tiles import CheckedTiles
 from rasterembed.qa.coverage import Overview, measure_coverage
 from rasterembed.qa.file_checks import check_index, check_shards
 from rasterembed.qa.metrics import Measurement, not_judged
 from rasterembed.qa.report import Counts
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.qa.tile_table import TileTable
 from rasterembed.qa.vector_checks import VectorMeasures, measure_vectors
 from rasterembed.raster.skip_reason import SkipReason, describe_reason
 from rasterembed.store import duck
@@ -41,7 +41,7 @@ class DatasetMeasures:
     """All measurements of a dataset."""
 
     manifest: Manifest
-    tiles: TileTable
+    tiles: CheckedTiles
     """The dataset's tiles. They can be queried until the end of the `measure_dataset` block."""
     counts: Counts
     vectors: VectorMeasures
@@ -73,7 +73,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
         duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"),
     ):
         shards, index = check_shards(store, manifest), check_index(store, manifest)
-        tiles = TileTable(
+        tiles = CheckedTiles(
             con, store, manifest, shards.keys, has_index=index.readable, sample_rows=thresholds.sample_rows
         )
         vectors = measure_vectors(tiles, manifest, thresholds)
@@ -97,7 +97,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
         )
 
 
-def _measure_tiles(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, ...]:
+def _measure_tiles(tiles: CheckedTiles, manifest: Manifest) -> tuple[Measurement, ...]:
     """Return the metrics that compare the embedded tiles with the planned tiles."""
     found = {"tiles_duplicated": tiles.duplicated()}
     if tiles.has_index:
@@ -117,7 +117,7 @@ def _measure_tiles(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, .
     )
 
 
-def _count_tiles(tiles: TileTable, manifest: Manifest) -> Counts:
+def _count_tiles(tiles: CheckedTiles, manifest: Manifest) -> Counts:
     min_valid_fraction = float(manifest.configuration["selection"]["min_valid_fraction"])
     skipped = tiles.skipped() if tiles.has_index else {}
     described = {describe_reason(reason, min_valid_fraction): count for reason, count in skipped.items()}

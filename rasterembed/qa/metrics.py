@@ -19,7 +19,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.qa.thresholds import Bound, Limits
+from rasterembed.qa.thresholds import Bound, ThresholdOf
 
 
 class Status(StrEnum):
@@ -47,13 +47,13 @@ def metric_definitions(thresholds: type[BaseModel]) -> Mapping[str, MetricDefini
     """Return all metrics of a model of thresholds by name, in the order of the report.
 
     Args:
-        thresholds: a model whose fields are marked with `Limits`, such as `QaThresholds`.
+        thresholds: a model whose fields are marked with `ThresholdOf`, such as `QaThresholds`.
     """
     definitions = [
         MetricDefinition(limits.metric, limits.bound, str(field.description).rstrip("."), field_name)
         for field_name, field in thresholds.model_fields.items()
         for limits in field.metadata
-        if isinstance(limits, Limits)
+        if isinstance(limits, ThresholdOf)
     ]
     return {definition.name: definition for definition in definitions}
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.qa.checked_tiles import CheckedTiles, Sample
 from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
 from rasterembed.qa.metrics import Measurement, format_number, not_judged
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.thresholds import QaThresholds
-from rasterembed.qa.tile_table import Sample, TileTable
 from rasterembed.qa.vector_statistics import (
     Neighbours,
     Principal,
@@ -46,7 +46,7 @@ class VectorMeasures:
     """If no vector was judged, one sentence with the reason. Otherwise empty."""
 
 
-def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThresholds) -> VectorMeasures:
+def measure_vectors(tiles: CheckedTiles, manifest: Manifest, thresholds: QaThresholds) -> VectorMeasures:
     """Measure the vectors, their norms, and the tiles' valid fractions.
 
     Args:
@@ -79,7 +79,7 @@ def measure_vectors(tiles: TileTable, manifest: Manifest, thresholds: QaThreshol
     )
 
 
-def _measure_rows(tiles: TileTable, manifest: Manifest) -> tuple[Measurement, ...]:
+def _measure_rows(tiles: CheckedTiles, manifest: Manifest) -> tuple[Measurement, ...]:
     """Return the metrics that count wrong rows."""
     min_valid_fraction = float(manifest.configuration["selection"]["min_valid_fraction"])
     return tuple(
@@ -100,7 +100,7 @@ def _why_no_vector(manifest: Manifest) -> str:
 
 
 def _measure_distribution(
-    tiles: TileTable, sample: Sample, norm: Distribution, valid_fraction: Distribution
+    tiles: CheckedTiles, sample: Sample, norm: Distribution, valid_fraction: Distribution
 ) -> tuple[Measurement, ...]:
     """Return the metrics about the distribution of all finite, non-zero vectors."""
     return (

@@ -36,7 +36,7 @@ from rasterembed.errors import DataError
 from rasterembed.raster.anchor import on_lattice
 from rasterembed.raster.georeference import POLE_GAP_PX, Floats, georeference_of
 from rasterembed.raster.grid import Tiles
-from rasterembed.raster.outlines import lattice, middles, part_on_earth
+from rasterembed.raster.outlines import middles, part_on_earth, window_points
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.rings import (
     deviations,
@@ -195,7 +195,7 @@ class Footprinter:
         for part in _in_parts(np.arange(len(tiles)), 4 * _EDGE_SEGMENTS):
             cut[part] = ~exist(*_border(tiles.take(part), _EDGE_SEGMENTS)).all(axis=1)
         for i in np.flatnonzero(cut):
-            off[i] = not lattice(tiles.take(slice(i, i + 1)), exist).has_ground
+            off[i] = not window_points(tiles.take(slice(i, i + 1)), exist).has_ground
         return off, cut & ~off
 
     def _border_exists(self, tile: Tiles) -> bool:
@@ -217,7 +217,7 @@ class Footprinter:
         """Return the footprint of a single tile that is partly on Earth."""
         exist = self._georeference.exist
         margin = 2.0 * self._georeference.domain.tolerance_px
-        part = part_on_earth(lattice(tile, exist), exist, margin)
+        part = part_on_earth(window_points(tile, exist), exist, margin)
         for pole in self._georeference.poles:
             point = shapely.Point(pole.col, pole.row)
             if part.boundary.distance(point) < POLE_GAP_PX / 2:

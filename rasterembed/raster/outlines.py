@@ -1,9 +1,9 @@
 """Outlines: the part of a window that lies on Earth, as rings in pixel space.
 
-1. A lattice of points is laid over the window. Each point is on Earth or off Earth.
+1. Equally spaced points are laid over the window. Each point is on Earth or off Earth.
 2. If one of two neighbouring points is on Earth and the other is off Earth, the edge of the map is found between them.
-3. In each cell of the lattice, the points on Earth and the points on the edge make a polygon. The union of the polygons
-   is the part of the window on Earth.
+3. In each cell between four points, the points on Earth and the points on the edge make a polygon. The union of the
+   polygons is the part of the window on Earth.
 4. `middles` adds points to a ring, so that the ring follows the edge of the map.
 """
 
@@ -37,7 +37,7 @@ _SIDE_PX = 1e-6
 
 
 @dataclass(frozen=True)
-class Lattice:
+class WindowPoints:
     """Equally spaced points over a window and its border. `on_earth` says which points are on Earth."""
 
     cols: Floats
@@ -54,23 +54,24 @@ class Lattice:
         return bool((on[1:, 1:] & on[1:, :-1] & on[:-1, 1:] & on[:-1, :-1]).any())
 
 
-def lattice(tile: Tiles, exists: Exists) -> Lattice:
-    """Return the lattice over the window of a tile. `tile` holds exactly one tile."""
+def window_points(tile: Tiles, exists: Exists) -> WindowPoints:
+    """Return the points over the window of a tile. `tile` holds exactly one tile."""
     left, top, width, height = (int(v[0]) for v in (tile.col_off, tile.row_off, tile.width, tile.height))
     cells = int(np.clip(max(width, height) // _CELL_PX, _LEAST_CELLS, _MOST_CELLS))
     cols, rows = left + width * np.linspace(0, 1, cells + 1), top + height * np.linspace(0, 1, cells + 1)
-    return Lattice(cols, rows, exists(*np.meshgrid(cols, rows)))
+    return WindowPoints(cols, rows, exists(*np.meshgrid(cols, rows)))
 
 
-def part_on_earth(points: Lattice, exists: Exists, margin: float) -> BaseGeometry:
+def part_on_earth(points: WindowPoints, exists: Exists, margin: float) -> BaseGeometry:
     """Return the part of a window that is on Earth: polygons with x = column and y = row, in px.
 
     In a plot whose y axis points upwards, outer rings run counter-clockwise and holes run clockwise.
 
     Args:
-        points: the window's lattice.
+        points: the points over the window.
         exists: function that returns which pixel positions are on Earth.
-        margin: how far each point on the edge of the map is moved towards the Earth along its lattice line, px.
+        margin: how far each point on the edge of the map is moved towards the Earth, along its row or column of
+            points, px.
     """
     on = points.on_earth
     cols, rows = np.meshgrid(points.cols, points.rows)

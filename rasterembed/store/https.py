@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 from rasterembed.errors import StoreError, StoreUnavailableError
 from rasterembed.store.https_answer import (
-    Answer,
     AskedToWaitError,
     EmptyRangeError,
     FilePart,
+    HttpsAnswer,
     check_status,
     part_of,
     whole_of,
@@ -119,7 +119,7 @@ class HttpsClient:
         body: bytes | None = None,
         span: tuple[int, int] | None = None,
         most: int,
-    ) -> Answer:
+    ) -> HttpsAnswer:
         """Send a request, follow redirects, and read the answer. Try again if the server does not answer.
 
         Args:
@@ -147,7 +147,7 @@ class HttpsClient:
                 time.sleep(delay)
         return self._follow(request)
 
-    def _follow(self, request: _Request) -> Answer:
+    def _follow(self, request: _Request) -> HttpsAnswer:
         """Send a request once, and follow redirects. Every address is checked before it is requested."""
         target = request.url
         for _ in range(MAX_REDIRECTS + 1):
@@ -161,7 +161,7 @@ class HttpsClient:
             target = joined_url(target, answer.headers.get("location", ""))
         raise StoreError(f"{shown_url(request.url)}: more than {MAX_REDIRECTS} redirects, probably in a circle")
 
-    def _once(self, request: _Request, target: str) -> Answer:
+    def _once(self, request: _Request, target: str) -> HttpsAnswer:
         """Send one request. An idle connection may be dead, so its failure is followed by a try with a new one."""
         place = host_of(target)
         shown = shown_url(request.url)
@@ -190,7 +190,7 @@ class HttpsClient:
                 f"{shown}: no answer ({type(error).__name__}): check the address, and that the server runs"
             ) from error
 
-    def _exchange(self, connection: Connection, request: _Request, target: str) -> Answer:
+    def _exchange(self, connection: Connection, request: _Request, target: str) -> HttpsAnswer:
         """Send a request over a connection, and read the answer. Keep the connection if all of the answer was read."""
         parts = urlsplit(target)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
@@ -207,7 +207,7 @@ class HttpsClient:
                 raise http.client.IncompleteRead(b"")  # The connection broke.
             complete = not response.length and not response.read(1)
             keep = complete and not response.will_close
-            return Answer(request.url, response.status, headers, data, complete)
+            return HttpsAnswer(request.url, response.status, headers, data, complete)
         finally:
             if keep:
                 self._put_back(connection)

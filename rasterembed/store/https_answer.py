@@ -22,7 +22,7 @@ _VERSION_LETTERS = 1000
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpsAnswer:
     """The answer of a server to a request for a file or a document."""
 
     url: str
@@ -60,7 +60,7 @@ class AskedToWaitError(StoreUnavailableError):
         """Seconds to wait."""
 
 
-def check_status(answer: Answer) -> None:
+def check_status(answer: HttpsAnswer) -> None:
     """Refuse an answer whose status is no success.
 
     Raises:
@@ -102,7 +102,7 @@ def _time(text: str) -> float | None:
         return None
 
 
-def part_of(answer: Answer, start: int, length: int) -> FilePart:
+def part_of(answer: HttpsAnswer, start: int, length: int) -> FilePart:
     """Return the part of a file that an answer with the status 206 holds.
 
     Args:
@@ -135,7 +135,7 @@ def part_of(answer: Answer, start: int, length: int) -> FilePart:
     return FilePart(ObjectInfo(size, *version), answer.data, whole=False)
 
 
-def whole_of(answer: Answer, most: int) -> FilePart:
+def whole_of(answer: HttpsAnswer, most: int) -> FilePart:
     """Return the whole file that an answer with the status 200 holds.
 
     Args:
@@ -156,7 +156,7 @@ def whole_of(answer: Answer, most: int) -> FilePart:
     return FilePart(ObjectInfo(len(data), *version), data, whole=True)
 
 
-def decoded(answer: Answer, most: int) -> bytes:
+def decoded(answer: HttpsAnswer, most: int) -> bytes:
     """Return the body of an answer without its compression.
 
     Args:
@@ -184,7 +184,7 @@ def decoded(answer: Answer, most: int) -> bytes:
     return data
 
 
-def _version(answer: Answer) -> tuple[str, float] | None:
+def _version(answer: HttpsAnswer) -> tuple[str, float] | None:
     """Return the version of a file, and the time of its last modification in seconds since 1970, or 0.
 
     A strong ETag is used first. A weak one stays the same while bytes change, so the time is used instead.

@@ -22,7 +22,7 @@ from rasterembed.explorer.problems import ProblemError, ProblemType, responses
 from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
 from rasterembed.explorer.tiles.layers import Choice, NotReadyError, UnknownSimilarityError, layers_of
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour, RampLegend, RgbLegend
-from rasterembed.explorer.tiles.places import Footprints, PlacedTile, footprints_json, tile_named, tiles_at
+from rasterembed.explorer.tiles.places import FootprintCollection, PlacedTile, footprints_json, tile_named, tiles_at
 from rasterembed.search.query import Pick, Where
 
 router = APIRouter(prefix="/api", tags=["tiles"])
@@ -143,7 +143,7 @@ async def legend(
 
 @router.get(
     "/{kind}/{id}/footprints",
-    response_model=Footprints,
+    response_model=FootprintCollection,
     responses=responses(404, 409, 502),
 )
 async def footprints(

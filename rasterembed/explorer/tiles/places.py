@@ -72,7 +72,7 @@ class Footprint(BaseModel):
     """`dataset_id`, `tile_id` and `valid_fraction`."""
 
 
-class Footprints(BaseModel):
+class FootprintCollection(BaseModel):
     """The outlines of the tiles in a box as a GeoJSON FeatureCollection."""
 
     type: Literal["FeatureCollection"]
@@ -140,7 +140,7 @@ def _near(table: TileTable, lon: float, lat: float) -> NDArray[np.int64]:
 def footprints_json(
     table: TileTable, bbox: tuple[float, float, float, float], passing: NDArray[np.bool_] | None
 ) -> bytes:
-    """Return the outlines of the tiles in a box as `Footprints` in JSON.
+    """Return the outlines of the tiles in a box as `FootprintCollection` in JSON.
 
     Args:
         table: the tiles.

@@ -72,7 +72,7 @@ class VectorLists:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TrueNeighbours:
     """Tiles with their true neighbours, which were found by comparing them with all tiles."""
 
     numbers: NDArray[np.int64]
@@ -97,12 +97,12 @@ class Sample:
         return float(np.minimum(hits, real.sum(axis=1)).sum() / max(1, real.sum()))
 
 
-def make_sample(vectors: StoredVectors, k: int, seed: int) -> Sample:
+def make_sample(vectors: StoredVectors, k: int, seed: int) -> TrueNeighbours:
     """Compare some random tiles with all tiles, and return their k true neighbours."""
     rng = np.random.default_rng([_SEED, seed])
     numbers = np.sort(rng.choice(vectors.rows, min(_SAMPLE, vectors.rows), replace=False))
     found = without_itself(numbers, nearest(vectors, numbers, None, k + 1))
-    return Sample(numbers, found, distances(vectors, numbers, found))
+    return TrueNeighbours(numbers, found, distances(vectors, numbers, found))
 
 
 def without_itself(numbers: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.int64]:

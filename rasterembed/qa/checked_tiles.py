@@ -113,7 +113,7 @@ class Sample:
     """Number of each tile's shard, shape (n,)."""
 
 
-class TileTable:
+class CheckedTiles:
     """Embedded and planned tiles of one dataset, as tables of a DuckDB connection.
 
     A vector is "good" if it is finite and not zero.
