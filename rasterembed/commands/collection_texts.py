@@ -1,10 +1,9 @@
-"""Texts about collections for a terminal: the list of a store, the description of a collection, the end of a run."""
+"""Texts about collections for a terminal: the list of a store, and the description of a collection."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from shlex import quote
 from typing import Any
 
 from rasterembed.collection.collection import Collection
@@ -12,16 +11,13 @@ from rasterembed.collection.fixed_settings import in_a_new_collection, settings_
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary
-from rasterembed.collection.texts import ALREADY_COMPLETE, counts_text, state_text, undated_text, work_text
-from rasterembed.collection_pipeline import CollectionResult
+from rasterembed.collection.texts import counts_text, state_text, undated_text
 from rasterembed.command_line.wrong_options import name_options
+from rasterembed.commands.collection_summary import SHOWN_FAILURES
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.layout import DatasetLayout, name_of
-
-_SHOWN = 10
-"""Largest number of failed scenes that are shown one by one."""
 
 
 def table(collections: Sequence[CollectionSummary]) -> str:
@@ -78,56 +74,6 @@ def _quality(collection: Collection) -> dict[str, Any] | None:
     return {"passed": report.passed, "breached": [metric.name for metric in report.breaches]}
 
 
-def summary(result: CollectionResult, search: str | None) -> str:
-    """Return the result of a run as text for people.
-
-    Args:
-        result: the result of `embed_collection`.
-        search: command that searches the collection. None if it has no vectors.
-    """
-    collection, comparison = result.collection, result.comparison
-    catalogue, store = collection.catalogue, collection.store
-    # A person who sees this after a second looks for an error, so it is said first.
-    lines = [f"note: {ALREADY_COMPLETE}"] if comparison.to_embed_count == 0 else []
-    lines += [
-        f"collection: {collection.id}",
-        f"model: {collection.configuration.model.name}",
-        f"state: {state_text(collection.state, catalogue.vectors)}",
-        f"scenes: {counts_text(catalogue.count, catalogue.counts())}",
-        f"rows: {catalogue.vectors}",
-        f"catalogue: {store.uri(collection.layout.catalogue)}",
-    ]
-    if collection.table is not None:
-        lines.append(f"table: {store.uri(collection.layout.table)}")
-    if result.report is not None:
-        lines.append(f"quality: {result.report.summary()}")
-    lines.append(f"this run: {work_text(comparison)}")
-    if result.failed:
-        lines.append(_failed_text(result))
-    if result.pruned:
-        lines.append(f"pruned: {len(result.pruned)} scenes that are gone")
-    elif comparison.gone:
-        lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
-    if result.listing.repeated:
-        lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
-    if catalogue.undated:
-        lines.append(f"undated: {undated_text(catalogue)}")
-    if search is not None:
-        lines.append(f"search: {search}")
-    return "\n".join(lines)
-
-
-def _failed_text(result: CollectionResult) -> str:
-    """Return a line about the failed scenes of a run. The run has printed each reason before."""
-    show = f"rasterembed collection show {result.collection.id} --root {quote(result.collection.store.root)}"
-    more = " --json" if len(result.failed) > _SHOWN else ""
-    scenes = f"{len(result.failed)} of {len(result.listing.scenes)} scenes"
-    text = f"failed: {scenes}; the reasons are above, and in {show}{more}"
-    if any(result.why_failed(row) != failure_text(row) for row in result.failed):
-        text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
-    return text
-
-
 def _older_dataset(collection: Collection, row: SceneRow) -> str:
     """Return a sentence about the dataset of a failed scene, which an earlier run wrote. Empty if it has none."""
     layout = DatasetLayout(row.id)
@@ -169,19 +115,19 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield "scenes from", listing
     failures = _failures(collection)
     fixed = bool(failures) and settings_are_fixed(store, collection.layout, catalogue)
-    for row in failures[:_SHOWN]:
+    for row in failures[:SHOWN_FAILURES]:
         failed = row.state is SceneState.FAILED
         more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
         text = in_a_new_collection(failure_text(row), fixed=fixed)
         yield row.state.value, f"{_in_words_of_embed(text)}{more}"
-    if len(failures) > _SHOWN:
-        yield "more failed scenes", f"{len(failures) - _SHOWN} (--json shows all)"
+    if len(failures) > SHOWN_FAILURES:
+        yield "more failed scenes", f"{len(failures) - SHOWN_FAILURES} (--json shows all)"
     yield "fingerprint", collection.configuration.fingerprint
 
 
 def _in_words_of_embed(reason: str) -> str:
     """Return the reason of a failed scene with the options of `collection embed`, which a person gives to mend it."""
-    from rasterembed.commands.collection_embed import app  # It imports this module.
+    from rasterembed.commands.collection_embed import app  # A list of collections does not need its slow imports.
 
     return name_options(reason, app, [])
 

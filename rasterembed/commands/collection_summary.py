@@ -1,0 +1,62 @@
+"""The text for a terminal at the end of a run of a collection."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from rasterembed.collection.scene_row import failure_text
+from rasterembed.collection.texts import ALREADY_COMPLETE, counts_text, state_text, undated_text, work_text
+from rasterembed.collection_pipeline import CollectionResult
+
+SHOWN_FAILURES = 10
+"""Largest number of failed scenes that `rasterembed collection show` shows one by one."""
+
+
+def summary(result: CollectionResult, search: str | None) -> str:
+    """Return the result of a run as text for people.
+
+    Args:
+        result: the result of `embed_collection`.
+        search: command that searches the collection. None if it has no vectors.
+    """
+    collection, comparison = result.collection, result.comparison
+    catalogue, store = collection.catalogue, collection.store
+    # A person who sees this after a second looks for an error, so it is said first.
+    lines = [f"note: {ALREADY_COMPLETE}"] if comparison.to_embed_count == 0 else []
+    lines += [
+        f"collection: {collection.id}",
+        f"model: {collection.configuration.model.name}",
+        f"state: {state_text(collection.state, catalogue.vectors)}",
+        f"scenes: {counts_text(catalogue.count, catalogue.counts())}",
+        f"rows: {catalogue.vectors}",
+        f"catalogue: {store.uri(collection.layout.catalogue)}",
+    ]
+    if collection.table is not None:
+        lines.append(f"table: {store.uri(collection.layout.table)}")
+    if result.report is not None:
+        lines.append(f"quality: {result.report.summary()}")
+    lines.append(f"this run: {work_text(comparison)}")
+    if result.failed:
+        lines.append(_failed_text(result))
+    if result.pruned:
+        lines.append(f"pruned: {len(result.pruned)} scenes that are gone")
+    elif comparison.gone:
+        lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
+    if result.listing.repeated:
+        lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
+    if catalogue.undated:
+        lines.append(f"undated: {undated_text(catalogue)}")
+    if search is not None:
+        lines.append(f"search: {search}")
+    return "\n".join(lines)
+
+
+def _failed_text(result: CollectionResult) -> str:
+    """Return a line about the failed scenes of a run. The run has printed each reason before."""
+    show = f"rasterembed collection show {result.collection.id} --root {quote(result.collection.store.root)}"
+    more = " --json" if len(result.failed) > SHOWN_FAILURES else ""
+    scenes = f"{len(result.failed)} of {len(result.listing.scenes)} scenes"
+    text = f"failed: {scenes}; the reasons are above, and in {show}{more}"
+    if any(result.why_failed(row) != failure_text(row) for row in result.failed):
+        text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
+    return text
