@@ -110,7 +110,7 @@ def test_a_raster_of_a_listed_host_is_read_with_few_requests(store: ObjectStore,
         ((), True, "the host data.test:{port} is not one of those that may be read"),
         (("data.test",), True, "the host data.test:{port} is not one of those"),  # Another port is another server.
         (("other.test:{port}",), True, "the host data.test:{port} is not one of those"),
-        (("data.test:{port}",), False, "its address 127.0.0.1 is not public: .*`https_private`"),
+        (("data.test:{port}",), False, "its address 127.0.0.1 is not public: .*`source_store.https_private`"),
     ],
 )
 def test_other_hosts_and_private_addresses_are_refused(
