@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.store import lease
 from tests.support.runs import exit_code_of, kill, on_change, write_raster
 from tests.support.scenes import write_scene

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rasterembed.command_line.wrong_options import option_names
 from rasterembed.commands.collection_embed import app as collection_embed
 from rasterembed.commands.embed import app as embed
 from rasterembed.commands.explore import app as explore
 from rasterembed.commands.search import app as search
-from rasterembed.commands.wrong_options import option_names
 from tests.conftest import PROJECT
 
 LIBRARY = PROJECT / "rasterembed"
