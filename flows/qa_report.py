@@ -26,6 +26,7 @@ from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import UsageError
 from rasterembed.pipeline import check_dataset
 from rasterembed.qa.collection_thresholds import CollectionThresholds
+from rasterembed.qa.metric_report import dry_run_text
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.search.next_search import search_command
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
@@ -39,8 +40,8 @@ class Verdict(BaseModel):
     """The result of a run in which the dataset passed. In all other cases the run fails and has no result."""
 
     dataset_id: str
-    state: str
-    """State of the dataset. A dry run does not change it."""
+    state: str | None
+    """State of the dataset. None after a dry run, which changes no state."""
     metrics: str
     """Number of metrics that passed or were not judged, and why."""
     report: str | None
@@ -99,11 +100,13 @@ def qa_report(
     assert dataset is not None
     report = check_dataset(target, dataset, thresholds, dry_run=dry_run, steps=PrefectSteps(), run_id=str(flow_run.id))
     print(report.table())
-    report.check()
     manifest = Dataset.open(target, dataset, states=ALL_STATES).manifest
+    if dry_run:
+        print(dry_run_text(report, f"dataset {dataset!r}", manifest.state))
+    report.check()
     return Verdict(
         dataset_id=dataset,
-        state=manifest.state,
+        state=None if dry_run else manifest.state,
         metrics=report.summary(),
         report=None if dry_run else target.uri(DatasetLayout(dataset).qa_report_markdown),
         search=None if dry_run else search_command(target, manifest, store),
@@ -117,6 +120,8 @@ def _check_collection(
         store, collection, thresholds, dry_run=dry_run, steps=CollectionQaSteps(), run_id=str(flow_run.id)
     )
     print(report.table())
+    if dry_run:
+        print(dry_run_text(report, f"collection {collection!r}"))
     report.check()
     where = None if dry_run else store.uri(CollectionLayout(collection).qa_report_markdown)
     return CollectionVerdict(collection_id=collection, metrics=report.summary(), report=where)

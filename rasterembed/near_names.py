@@ -5,20 +5,58 @@ from __future__ import annotations
 from collections.abc import Collection
 from difflib import get_close_matches
 
+_SHOWN = 3
+"""Largest number of names in an error."""
 
-def near_names(wanted: str, names: Collection[str], *, cutoff: float = 0.5) -> str:
-    """Return up to three names, separated by commas: those that contain the wanted name, else similar ones, else any.
+_CUTOFF = 0.6
+"""Smallest similarity of a near name, from 0 to 1. It is the default of `difflib.get_close_matches`."""
+
+_CONTAINED = 3
+"""Smallest number of letters of a wanted name for which every name that contains it is near."""
+
+
+def near_names(wanted: str, names: Collection[str]) -> str:
+    """Return up to three near names, separated by commas: those that contain the wanted name, else similar ones.
 
     Args:
-        wanted: the name or the pattern that a person gave.
+        wanted: the name or the pattern that a person gave. The characters of a pattern that stand for others are left
+            out.
         names: all known names. If there are more than the result has, the result ends with `, ...`.
-        cutoff: smallest similarity, from 0 to 1. See `difflib.get_close_matches`.
+
+    Returns:
+        The names. Empty if no name is near.
 
     Example:
         >>> near_names("alp", ["alps", "delta", "town"])
         'alps, ...'
+        >>> near_names("quarry", ["alps", "delta", "town"])
+        ''
     """
-    near = [name for name in names if wanted.lower() in name.lower()][:3]
-    near = near or get_close_matches(wanted, names, n=3, cutoff=cutoff) or list(names)[:3]
-    more = ", ..." if len(names) > len(near) else ""
-    return f"{', '.join(near)}{more}"
+    return _listed(_near(wanted, names), names)
+
+
+def known_names(wanted: str, names: Collection[str]) -> str:
+    """Return up to three known names, separated by commas: near names, else any.
+
+    Use this function only where nothing else lists the names, such as for the options of a class.
+
+    Args:
+        wanted: the name that a person gave.
+        names: all known names. If there are more than the result has, the result ends with `, ...`.
+
+    Example:
+        >>> known_names("quarry", ["alps", "delta", "town", "lake"])
+        'alps, delta, town, ...'
+    """
+    return _listed(_near(wanted, names) or list(names)[:_SHOWN], names)
+
+
+def _near(wanted: str, names: Collection[str]) -> list[str]:
+    text = "".join(letter for letter in wanted if letter not in "*?[]")
+    found = [name for name in names if text.lower() in name.lower()] if len(text) >= _CONTAINED else []
+    return found[:_SHOWN] or get_close_matches(text, names, n=_SHOWN, cutoff=_CUTOFF)
+
+
+def _listed(found: Collection[str], names: Collection[str]) -> str:
+    more = ", ..." if len(names) > len(found) else ""
+    return f"{', '.join(found)}{more}" if found else ""

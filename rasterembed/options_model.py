@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import UsageError
 from rasterembed.escape import cut
-from rasterembed.near_names import near_names
+from rasterembed.near_names import known_names
 
 _REASONS = {
     "bool_parsing": "give yes or no",
@@ -93,7 +93,7 @@ def _wrong_value(model: type[BaseModel], error: ValidationError) -> str:
     names, inner = _place(model, first["loc"])
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][-1])
-        return f"{inner.__name__} has no option `{unknown}`: it has {near_names(unknown, inner.model_fields)}"
+        return f"{inner.__name__} has no option `{unknown}`: it has {known_names(unknown, inner.model_fields)}"
     where = f"{model.__name__}: `{'.'.join(names)}`: " if names else f"{model.__name__}: "
     reason = allowed_values(error)
     secret = model.model_config.get("hide_input_in_errors", False)

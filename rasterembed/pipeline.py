@@ -39,6 +39,7 @@ from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
 from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.raster.source import Source
+from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.slow_imports import collector_paused
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
@@ -317,6 +318,11 @@ def _mostly_padding(plan: Plan) -> str | None:
     )
 
 
+def _doubtful_stretch(store: ObjectStore, plan: Plan) -> str | None:
+    """Return a warning if the black and white of the plan do not fit the raster's pixels."""
+    return doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry)
+
+
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
     """Return the result if the dataset in the store is complete, else None."""
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
@@ -337,7 +343,8 @@ def _carry_out(
     store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
 ) -> EmbedResult:
     """Run the steps that follow the plan. The caller holds the lease."""
-    for warning in (_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size)):
+    doubt = _doubtful_stretch(store, plan) if options.radiometry.is_given else None
+    for warning in (_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size), doubt):
         if warning is not None:
             steps.on_warning(warning)
     steps.prepare(store, plan)

@@ -10,6 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 from rasterembed.artifact_key import artifact_key
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.escape import escape_markdown
+from rasterembed.qa.metric_report import dry_run_text
 from rasterembed.qa.report import QaReport, markdown
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
@@ -43,7 +44,7 @@ def judge_quality(store: ObjectStore, manifest: Manifest, thresholds: QaThreshol
 
     report = judge_dataset(store, manifest, thresholds)
     _publish(report, "qa-dry-run", "Dry run: quality", {})
-    get_run_logger().info("%s; nothing was written, the dataset is still %s", report.summary(), manifest.state)
+    get_run_logger().info("%s; %s", report.summary(), dry_run_text(report, "the dataset", manifest.state))
     return report
 
 

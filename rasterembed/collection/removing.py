@@ -15,7 +15,7 @@ from rasterembed.collection.table import TableDescription
 from rasterembed.collection.table_writing import update_table
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.errors import UsageError
-from rasterembed.near_names import near_names
+from rasterembed.near_names import known_names
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore, locate
@@ -150,7 +150,7 @@ def find_scene(collection: Collection, scene: str) -> RemovedScene:
     if dataset_id.startswith(prefix) and _has_dataset(collection.store, dataset_id):
         return RemovedScene(dataset_id, None, None, DatasetOutcome.DELETED)
     known = [*rows, *by_source]
-    advice = f"it has {near_names(address or scene, known)}" if rows else "it has no scene"
+    advice = f"it has {known_names(address or scene, known)}" if rows else "it has no scene"
     raise UsageError(
         f"collection {collection.id!r} has no scene {scene!r}: give the id of its dataset or its address; {advice}"
     )

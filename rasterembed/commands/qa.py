@@ -51,20 +51,22 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.manifest import ALL_STATES
     from rasterembed.pipeline import check_dataset
+    from rasterembed.qa.metric_report import dry_run_text
     from rasterembed.search.next_search import search_command
 
     report = check_dataset(store, dataset, thresholds, dry_run=dry_run, steps=TerminalSteps())
     print(report.table())
     print(report.summary())
-    report.check()
     manifest = Dataset.open(store, dataset, states=ALL_STATES).manifest
-    lines = [f"dataset id: {dataset}"]
     if dry_run:
-        lines.append(f"state: {manifest.state} (dry run: nothing was changed)")
-    else:
-        lines += [f"state: {manifest.state}", f"report: {store.uri(DatasetLayout(dataset).qa_report_markdown)}"]
-        command = search_command(store, manifest, program=this_program())
-        lines += [f"search: {command}"] if command else []
+        print(dry_run_text(report, f"dataset {dataset!r}", manifest.state))
+        report.check()
+        return f"dataset id: {dataset}"
+    report.check()
+    report_uri = store.uri(DatasetLayout(dataset).qa_report_markdown)
+    lines = [f"dataset id: {dataset}", f"state: {manifest.state}", f"report: {report_uri}"]
+    command = search_command(store, manifest, program=this_program())
+    lines += [f"search: {command}"] if command else []
     return "\n".join(lines)
 
 
@@ -73,15 +75,18 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     # These imports take too long for a command that only prints its help.
     from rasterembed.collection_pipeline import check_collection
     from rasterembed.commands.collection_steps import QuietSteps
+    from rasterembed.qa.metric_report import dry_run_text
 
     report = check_collection(store, collection, thresholds, dry_run=dry_run, steps=QuietSteps())
     print(report.table())
     print(report.summary())
+    if dry_run:
+        print(dry_run_text(report, f"collection {collection!r}"))
     report.check()
-    where = "dry run: nothing was changed"
+    lines = [f"collection id: {collection}"]
     if not dry_run:
-        where = f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}"
-    return f"collection id: {collection}\n{where}"
+        lines.append(f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}")
+    return "\n".join(lines)
 
 
 app = command_app("qa", qa)

@@ -16,7 +16,7 @@ from rasterembed.errors import DataError, one_line
 from rasterembed.model.config_file import Architecture, Family, read_architecture
 from rasterembed.model.normalisation import Normalisation, read_normalisation
 from rasterembed.model.weights import digest_of, weights_files
-from rasterembed.near_names import near_names
+from rasterembed.near_names import known_names
 from rasterembed.store.local_cache import cache_folder
 from rasterembed.store.write_aside import new_folder
 
@@ -159,7 +159,7 @@ def _from_hub(name: str, revision: str | None, token: str | None) -> Path:
 
 def _known(name: str) -> str:
     """Return words for an error about a model that was not found: known models with a similar name."""
-    return "" if name in KNOWN_MODELS else f" (known models: {near_names(name, KNOWN_MODELS)})"
+    return "" if name in KNOWN_MODELS else f" (known models: {known_names(name, KNOWN_MODELS)})"
 
 
 def _read(name: str, folder: Path, revision: str | None) -> Checkpoint:

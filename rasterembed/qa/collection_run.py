@@ -44,6 +44,8 @@ COLLECTION_PICTURES = ("scenes.png", "vectors.png")
 
 _LISTED = 100
 """Largest number of scenes or reasons in each list of the report."""
+_NAMED = 3
+"""Largest number of scenes that a note names."""
 _EXAMPLES = 10
 """Largest number of examples of a metric."""
 
@@ -223,8 +225,7 @@ def _make_report(measures: _Measures, pictures: Pictures, *, dry_run: bool = Fal
     catalogue, means = measures.catalogue, measures.means
     metrics = judge(_measurements(measures), measures.thresholds)
     ids, sources = _strings(catalogue, "id")[means.row], _strings(catalogue, "source")[means.row]
-    constant = int((~measures.repetitions.compared).sum())
-    notes = [f"{constant:,} scenes with equal vectors were not compared with others"] if constant else []
+    notes = _notes_about_uniform_scenes(ids[~measures.repetitions.compared])
     return CollectionReport(
         collection_id=measures.layout.collection_id,
         fingerprint=measures.configuration.fingerprint,
@@ -262,6 +263,18 @@ def _make_report(measures: _Measures, pictures: Pictures, *, dry_run: bool = Fal
         thresholds=measures.thresholds,
         dry_run=dry_run,
     )
+
+
+def _notes_about_uniform_scenes(ids: NDArray[np.object_]) -> list[str]:
+    """Return a note that names the scenes whose vectors are equal. Without such scenes, return no note.
+
+    Args:
+        ids: ids of the scenes, shape (n,).
+    """
+    if not len(ids):
+        return []
+    named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
+    return [f"{len(ids):,} scenes with equal vectors were not compared with others: {named}"]
 
 
 def _counts(measures: _Measures) -> SceneCounts:

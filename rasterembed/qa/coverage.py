@@ -56,6 +56,10 @@ class Overview:
     """Mean of the model's colour channels, 0 to 255, shape (rows, columns)."""
     valid: NDArray[np.bool_]
     """Booleans, shape (rows, columns): True where the pixel is valid."""
+    one_value: bool = False
+    """Whether all valid pixels, at least two, have the same value in each band."""
+    clipped_share: float = 0.0
+    """Share of the valid pixels that black and white clip. See `ResolvedRadiometry.clipped_share`."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +148,14 @@ def read_overview(store: ObjectStore, plan: Plan) -> Overview | None:
         return None
     with _open_unchanged(store, plan) as raster:
         pixels, valid = raster.read(plan.radiometry.distinct_bands, Window(0, 0, profile.width, profile.height), shape)
-    return Overview(_grey(plan, pixels), valid)
+    channels = plan.radiometry.channels(pixels, plan.profile)
+    of_valid = channels[:, valid]
+    return Overview(
+        _grey(plan, channels),
+        valid,
+        one_value=of_valid.shape[1] > 1 and bool((of_valid == of_valid[:, :1]).all()),
+        clipped_share=plan.radiometry.clipped_share(of_valid),
+    )
 
 
 @contextmanager
@@ -158,8 +169,7 @@ def _open_unchanged(store: ObjectStore, plan: Plan) -> Iterator[Pixels]:
         raise DataError(f"{plan.source.uri}: it cannot be read: {one_line(error.__cause__ or error)}") from error
 
 
-def _grey(plan: Plan, pixels: NDArray[np.generic]) -> NDArray[np.uint8]:
-    channels = plan.radiometry.channels(pixels, plan.profile)
+def _grey(plan: Plan, channels: NDArray[np.generic]) -> NDArray[np.uint8]:
     grey = plan.radiometry.scaled(channels)[: len(channels)].mean(axis=0)
     return np.asarray(255 * np.nan_to_num(grey), dtype=np.uint8)
 

@@ -78,6 +78,19 @@ def _status(metric: Metric) -> str:
             return f"not judged: {metric.note}"
 
 
+def dry_run_text(report: MetricReport, name: str, state: str | None = None) -> str:
+    """Return one line about a dry run: the verdict for the thresholds that were tried, and the state that stays.
+
+    Args:
+        report: the report of the dry run.
+        name: kind and id of the dataset or the collection, for people.
+        state: stored state of the dataset. None for a collection, which has no state of its quality.
+    """
+    verdict = "would pass" if report.passed else "would not pass"
+    stays = "" if state is None else f", so its state is still {state}"
+    return escape_terminal(f"dry run: {name} {verdict} with these thresholds; nothing was changed{stays}")
+
+
 def verdict_text(report: MetricReport) -> str:
     """Return the verdict of a report for its title."""
     return "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"

@@ -207,7 +207,7 @@ def _row(dataset: DatasetQuality, address: Callable[[str], str]) -> str:
 
 
 def _checks(dataset: DatasetQuality) -> str:
-    """Return the breached metrics with values and bounds, and how many metrics passed or were not judged.
+    """Return the breached metrics with values and bounds, how many metrics passed or were not judged, and the warnings.
 
     If there is no report, return the reason.
     """
@@ -219,4 +219,5 @@ def _checks(dataset: DatasetQuality) -> str:
         for metric in dataset.report.breaches
     )
     others = [f"{counts[status]} {status.value}" for status in (Status.PASSED, Status.NOT_JUDGED) if counts[status]]
-    return ", ".join([*([f"breached: {failed}"] if failed else []), *others])
+    warnings = [f"warning: {warning}" for warning in dataset.report.warnings]
+    return ", ".join([*([f"breached: {failed}"] if failed else []), *others, *warnings])

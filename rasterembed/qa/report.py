@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
-from rasterembed.escape import escape_markdown, markdown_code
+from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
 from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
 from rasterembed.qa.metrics import Metric, breaches_text, format_number
 from rasterembed.qa.thresholds import QaThresholds
@@ -108,8 +108,21 @@ class QaReport(MetricReport):
     """Names of the picture files in the report's folder."""
     thresholds: QaThresholds
 
+    warnings: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
+    """Things that a person should look at, although they are no fault of the dataset, as text for people. A uniform
+    scene, such as open sea, has them rightly."""
+
     dry_run: bool = Field(default=False, exclude_if=operator.not_)
     """Whether this is the report of a dry run. It is then not in the store."""
+
+    def summary(self, *, with_names: bool = True) -> str:
+        """Return one line with the numbers of metrics by status, and with the warnings.
+
+        Args:
+            with_names: whether the line names the breached metrics.
+        """
+        warnings = (f"warning: {warning}" for warning in self.warnings)
+        return "; ".join((super().summary(with_names=with_names), *map(escape_terminal, warnings)))
 
     def check(self) -> None:
         """Raise an error if the dataset did not pass.

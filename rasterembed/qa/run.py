@@ -106,6 +106,7 @@ def _make_report(
         explained=vectors.principal.explained if vectors.principal else None,
         sample_rows=vectors.sample_rows,
         notes=(*measures.notes, *pictures.notes),
+        warnings=measures.warnings,
         pictures=pictures.drawn,
         thresholds=thresholds,
         dry_run=dry_run,

@@ -17,6 +17,7 @@ from rasterembed.qa.vector_statistics import (
     Neighbours,
     Principal,
     compare_neighbours,
+    nearly_same,
     principal_components,
 )
 
@@ -42,6 +43,8 @@ class VectorMeasures:
     """Principal components of the sample. None if the sample is empty."""
     sample_rows: int
     """Number of vectors in the sample."""
+    nearly_same: bool
+    """Whether all vectors in the sample, at least two, have nearly the same direction."""
     notes: tuple[str, ...]
     """If no vector was judged, one sentence with the reason. Otherwise empty."""
 
@@ -75,6 +78,7 @@ def measure_vectors(tiles: CheckedTiles, manifest: Manifest, thresholds: QaThres
         neighbours=neighbours,
         principal=principal_components(sample.unit) if len(sample.unit) else None,
         sample_rows=len(sample.unit),
+        nearly_same=nearly_same(sample.unit),
         notes=() if good else (_why_no_vector(manifest),),
     )
 

@@ -14,6 +14,9 @@ _DEAD = 1e-6
 """Limit for dead dimensions. A dimension is dead if its standard deviation is below this share of the root mean square
 of all values."""
 
+_SAME_COSINE = 0.9999
+"""Vectors are nearly the same if the cosine similarity of each to the mean of all is at least this number."""
+
 _PERMUTATIONS = 199
 """Number of times that the vectors are assigned to tiles at random."""
 
@@ -60,7 +63,21 @@ def mean_cosine(unit: Vectors) -> float:
     """
     n = len(unit)
     total = unit.sum(axis=0, dtype=np.float64)
-    return float((total @ total - n) / (n * (n - 1)))
+    # Vectors are rounded to float32, so the mean of equal vectors could be above 1.
+    return float(np.clip((total @ total - n) / (n * (n - 1)), -1.0, 1.0))
+
+
+def nearly_same(unit: Vectors) -> bool:
+    """Return whether two or more vectors all have nearly the same direction.
+
+    Args:
+        unit: unit vectors, shape (n, D).
+    """
+    if len(unit) < 2:
+        return False
+    total = unit.sum(axis=0, dtype=np.float64)
+    norm = float(np.linalg.norm(total))
+    return norm > 0 and bool((unit @ (total / norm)).min() >= _SAME_COSINE)
 
 
 def dead_dimensions(vectors: Vectors) -> NDArray[np.bool_]:

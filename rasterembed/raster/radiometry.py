@@ -54,6 +54,9 @@ _MAX_DIFFERENCE = 0.5
 _SAME_SHARE = 0.01
 """Two stretches count as the same if black and white differ by at most this share of the range from black to white."""
 
+NEARLY_ALL = 0.9
+"""Share of valid pixels. If black and white clip at least this share, the stretch does not fit the raster."""
+
 _COLOURS = ("red", "green", "blue")
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
@@ -98,6 +101,11 @@ class Radiometry(OptionsModel):
         description="Dataset of the same store whose black and white are used, instead of a scale. The vectors of both "
         "datasets can then be compared.",
     )
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a person gave black and white, so that they may not fit the raster's pixels."""
+        return self.scale != "auto" or self.range is not None or self.stretch_of is not None
 
     @model_validator(mode="after")
     def _check(self) -> Radiometry:
@@ -164,6 +172,22 @@ class ResolvedRadiometry(BaseModel):
         numbers = (",".join(f"{value:g}" for value in values) for values in (self.bands, self.low, self.high))
         bands, low, high = numbers
         return f"bands {bands}, black {low}, white {high}" + (", palette" if self.palette else "")
+
+    def clipped_share(self, pixels: NDArray[np.generic]) -> float:
+        """Return the share of pixels that are clipped: each channel is below black or above white.
+
+        Args:
+            pixels: colour channels of valid pixels, shape (1 or 3, n), any real dtype. A single channel is used for
+                red, green and blue.
+
+        Returns:
+            A share from 0 to 1. 0 if there are no pixels.
+        """
+        clipped = np.ones(pixels.shape[1], dtype=bool)
+        for channel, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+            values = pixels[channel % len(pixels)]
+            clipped &= (values < low) | (values > high)
+        return float(clipped.mean()) if clipped.size else 0.0
 
     def channels(self, pixels: NDArray[np.generic], profile: RasterProfile) -> NDArray[np.generic]:
         """Return the colour channels of pixels: their colours in the palette, or the pixels unchanged without palette.
@@ -372,7 +396,7 @@ def _from_percentiles(
     distinct = sorted(set(bands))
     try:
         with open_pixels(store, uri, profile) as raster:
-            sample = _read_sample(raster, profile, tuple(distinct))
+            sample = read_sample(raster, profile, tuple(distinct))
     except RasterioError as error:
         raise DataError(
             f"{uri}: its overview cannot be read ({one_line(error)}); give `range` to do without percentiles"
@@ -423,7 +447,7 @@ def _black_and_white(
 
 
 @dataclass(frozen=True)
-class _Sample:
+class PixelSample:
     """Pixels that percentiles are computed from."""
 
     pixels: NDArray[np.generic]
@@ -434,7 +458,7 @@ class _Sample:
     """Number of windows that were read at full resolution. 1 if the whole raster was read decimated."""
 
 
-def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...]) -> _Sample:
+def read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...]) -> PixelSample:
     """Read pixels from all parts of the raster. The number of decoded pixels is limited, even for a large raster.
 
     A raster that is small, or has a small overview, is read whole and decimated. Small windows at full resolution are
@@ -448,7 +472,7 @@ def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...])
         return _read_windows(raster, bands, _spread_windows(profile, _SAMPLE_WINDOWS))
     pixels, has_data = raster.read_by_band(bands, Window(0, 0, width, height), shape)
     valid = has_data.any(axis=0)
-    sample = _Sample(pixels[:, valid], has_data[:, valid], windows=1)
+    sample = PixelSample(pixels[:, valid], has_data[:, valid], windows=1)
     if shape == (height, width):
         return sample
     if not valid.any() and width * height <= _DECODED_PIXELS:
@@ -463,14 +487,14 @@ def _read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...])
     return found if found.pixels.size else sample
 
 
-def _read_windows(raster: Pixels, bands: tuple[int, ...], windows: list[Window]) -> _Sample:
+def _read_windows(raster: Pixels, bands: tuple[int, ...], windows: list[Window]) -> PixelSample:
     pixels, has_data = [], []
     for window in windows:
         values, valid = raster.read_by_band(bands, window)
         in_any_band = valid.any(axis=0)
         pixels.append(values[:, in_any_band])
         has_data.append(valid[:, in_any_band])
-    return _Sample(np.concatenate(pixels, axis=1), np.concatenate(has_data, axis=1), len(windows))
+    return PixelSample(np.concatenate(pixels, axis=1), np.concatenate(has_data, axis=1), len(windows))
 
 
 def _spread_windows(profile: RasterProfile, count: int) -> list[Window]:

@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr
 from rasterembed.dataset.wkb import read_footprint
 from rasterembed.errors import UsageError
 from rasterembed.escape import escape_terminal
-from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
+from rasterembed.search.radiometry_groups import RadiometryGroup, radiometry_warning
 from rasterembed.search.searched_collection import SearchedCollection
 from rasterembed.search.tile_lookup import Tile
 
@@ -39,9 +39,6 @@ _ENGINE_TEXTS: dict[EngineName, str] = {
     "ivf": "the ivf index",
     "vss": "the HNSW index",
 }
-
-_SHOWN_GROUPS = 4
-"""Largest number of groups of datasets that a warning names."""
 
 
 def _check_footprint(footprint: bytes) -> bytes:
@@ -171,20 +168,6 @@ class UsedEngine(BaseModel):
     def why(self) -> str:
         """Settings of the vector index, or the reason why no vector index was used. This is text for people."""
         return self.settings if self.no_index is None else self.no_index.describe(self.detail)
-
-
-class RadiometryGroup(BaseModel):
-    """Searched datasets with the same radiometry."""
-
-    model_config = ConfigDict(frozen=True)
-
-    dataset_ids: tuple[str, ...]
-    radiometry: ResolvedRadiometry
-
-    def __str__(self) -> str:
-        """Return the datasets and their radiometry as text for people."""
-        first, *others = self.dataset_ids
-        return f"{first}{f' and {len(others)} more' if others else ''}: {self.radiometry.describe()}"
 
 
 class Answer(BaseModel):
@@ -360,7 +343,7 @@ class Answer(BaseModel):
         if self.not_searched:
             notes.append(f"not searched: {describe_all(self.not_searched)}")
         if self.radiometries:
-            notes.append(self._radiometry_warning())
+            notes.append(radiometry_warning(self.radiometries))
         if len(self.hits) < self.k:
             notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
         if self.hint:
@@ -381,18 +364,6 @@ class Answer(BaseModel):
             ]
         by_engine = Counter(f"{_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines)
         return notes + [f"{count} datasets: answered by {text}" for text, count in by_engine.most_common()]
-
-    def _radiometry_warning(self) -> str:
-        """Return a warning that names the groups of datasets with different radiometry."""
-        groups = [str(group) for group in self.radiometries[:_SHOWN_GROUPS]]
-        hidden = len(self.radiometries) - len(groups)
-        if hidden:
-            groups.append(f"{hidden} more")
-        return (
-            "warning: the datasets have different radiometry, so the same ground has different colours and vectors in "
-            f"each of these groups: {'; '.join(groups)}. To compare the groups, embed all but the first again with "
-            f"--stretch-of {self.radiometries[0].dataset_ids[0]} --replace"
-        )
 
 
 def _import(package: str) -> Any:

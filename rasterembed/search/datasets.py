@@ -11,9 +11,8 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
-from rasterembed.raster.radiometry import ResolvedRadiometry
-from rasterembed.search.answer import RadiometryGroup
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
+from rasterembed.search.radiometry_groups import RadiometryGroup
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore
@@ -101,16 +100,23 @@ def choose_datasets(
 
 def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:
     """Return groups of datasets with the same radiometry. If all datasets have the same radiometry, return no group."""
-    groups: list[tuple[ResolvedRadiometry, list[str]]] = []
+    groups: list[list[Dataset]] = []
     for dataset in datasets:
-        same = next((ids for radiometry, ids in groups if radiometry.resembles(dataset.radiometry)), None)
+        same = next((group for group in groups if group[0].radiometry.resembles(dataset.radiometry)), None)
         if same is None:
-            groups.append((dataset.radiometry, [dataset.id]))
+            groups.append([dataset])
         else:
-            same.append(dataset.id)
+            same.append(dataset)
     if len(groups) < 2:
         return ()
-    return tuple(RadiometryGroup(dataset_ids=tuple(ids), radiometry=radiometry) for radiometry, ids in groups)
+    return tuple(
+        RadiometryGroup(
+            dataset_ids=tuple(dataset.id for dataset in group),
+            radiometry=group[0].radiometry,
+            pixel_types=tuple(sorted({dataset.plan.profile.dtype for dataset in group})),
+        )
+        for group in groups
+    )
 
 
 def _open_usable(store: ObjectStore, dataset_id: str, states: Sequence[State]) -> Dataset:

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from rasterembed.errors import UsageError
 from rasterembed.name_pattern import fits_pattern
-from rasterembed.near_names import near_names
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.unknown_id import unknown_id
+from rasterembed.store.unknown_id import unknown_id, what_it_has
 from rasterembed.store.uploads import dataset_dates
 
 
@@ -31,7 +30,8 @@ def check_known(store: ObjectStore, dataset_ids: Iterable[str]) -> None:
 def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     """Return the error for a dataset without a manifest.
 
-    If the dataset has a plan, the text says that the dataset is unfinished. Otherwise it names similar ids, if any.
+    If the dataset has a plan, the text says that the dataset is unfinished. Otherwise it names near ids, or says how to
+    list all ids.
     """
     folder = DatasetLayout(dataset_id).dataset_folder
     if any(dataset_id_of_plan(key_in(folder, name)) is not None for name in store.sizes(folder)):
@@ -57,6 +57,6 @@ def matching_datasets(store: ObjectStore, patterns: Sequence[str]) -> list[str]:
     ids = sorted(dataset_dates(store))
     for pattern in patterns:
         if not any(fits_pattern(name, pattern) for name in ids):
-            has = near_names(pattern, ids, cutoff=0.4) if ids else f"no dataset{store.why_empty}"
-            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: it has {has}")
+            has = what_it_has(store, "dataset", pattern, ids) if ids else f"the store has no dataset{store.why_empty}"
+            raise UsageError(f"no dataset in {store.root} matches {pattern!r}: {has}")
     return [name for name in ids if any(fits_pattern(name, pattern) for pattern in patterns)]

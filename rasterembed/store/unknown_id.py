@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 
 from rasterembed.errors import UsageError
 from rasterembed.near_names import near_names
@@ -13,8 +14,8 @@ from rasterembed.store.object_store import ObjectStore
 def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *, first: str) -> UsageError:
     """Return the error for an id that a store does not have.
 
-    The text names similar ids, if there are any. If the id is that of a collection in place of a dataset, or of a
-    dataset in place of a collection, the text says so.
+    The text names near ids. If no id is near, the text says how to list all ids. If the id is that of a collection in
+    place of a dataset, or of a dataset in place of a collection, the text says so.
 
     Args:
         store: the store.
@@ -27,13 +28,34 @@ def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *
     if _has(store, other, wanted):
         advice = (
             f"{wanted!r} is a {other}: give `{other}={wanted}` where a command takes both, or see "
-            f"`rasterembed {'datasets' if other == 'dataset' else other} show {wanted}`"
+            f"`rasterembed {_command(other)} show {wanted}`"
         )
     elif ids:
-        advice = f"check the id and the root; the store has {near_names(wanted, ids)}"
+        advice = f"check the id and the root; {what_it_has(store, kind, wanted, ids)}"
     else:
         advice = f"the store has no {kind}{store.why_empty}: check the root, or {first} first"
     return UsageError(f"there is no {kind} {wanted!r} in {store.root}: {advice}")
+
+
+def what_it_has(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str]) -> str:
+    """Return text for people that names the near ids of a store. If no id is near, the text says how to list all ids.
+
+    Args:
+        store: the store.
+        kind: `dataset` or `collection`.
+        wanted: the id or the pattern that a person gave.
+        ids: all ids of this kind in the store, at least one.
+    """
+    near = near_names(wanted, ids)
+    if near:
+        return f"the store has {near}"
+    listing = f"rasterembed {_command(kind)} list --root {quote(store.root)}"
+    return f"no {kind} of the store has a similar id: list all {kind}s with `{listing}`"
+
+
+def _command(kind: str) -> str:
+    """Return the name of the command that lists and shows datasets or collections."""
+    return "datasets" if kind == "dataset" else kind
 
 
 def _has(store: ObjectStore, kind: str, wanted: str) -> bool:

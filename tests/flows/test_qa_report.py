@@ -49,9 +49,10 @@ def test_the_flow_makes_a_good_dataset_ready_and_shows_the_report(
     store: ObjectStore, prefect_api: PrefectServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_state(store, _manifest(store), "embedded")
-    run(qa_report, ["--root", store.root, "--dataset", ID, "--dry-run"])
-    assert _manifest(store).state == "embedded"
-    capsys.readouterr()
+    tried = run(qa_report, ["--root", store.root, "--dataset", ID, "--dry-run"])
+    assert (tried.model_dump()["state"], _manifest(store).state) == (None, "embedded")
+    line = "dry run: dataset 'scene' would pass with these thresholds; nothing was changed, so its state is still embedded"
+    assert line in capsys.readouterr().out.splitlines()
     verdict = run(qa_report, ["--root", store.root, "--dataset", ID])
     assert verdict.model_dump() == {
         "dataset_id": ID,

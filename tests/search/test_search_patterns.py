@@ -117,9 +117,11 @@ def test_a_named_dataset_must_be_usable(store: ObjectStore) -> None:
 
 
 def test_a_pattern_that_matches_nothing_is_named_with_what_the_store_has(store: ObjectStore, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no dataset in .* matches 'inn-\*': it has in-"):
+    with pytest.raises(UsageError, match=r"no dataset in .* matches 'inn-\*': the store has in-"):
         search(store, ["inn-*"], QUERY)
-    with pytest.raises(UsageError, match="it has no dataset"):
+    with pytest.raises(UsageError, match=r"matches 'mosaic\*': no dataset of the store has a similar id: list all "):
+        search(store, ["mosaic*"], QUERY)
+    with pytest.raises(UsageError, match="the store has no dataset"):
         search(ObjectStore(root=str(tmp_path)), ["*"], QUERY)
     with pytest.raises(DataError, match=r"no dataset can be searched: in-empty \(all tiles were skipped\); in-failed"):
         search(store, ["in-e[m]pty", "in-f*"], QUERY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import PRESETS, Radiometry, ResolvedRadiometry
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query
+from rasterembed.search.radiometry_groups import RadiometryGroup, radiometry_warning
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tests.support.embedding import embed_ready
@@ -75,7 +77,8 @@ def test_other_stretches_bring_a_warning(store: ObjectStore) -> None:
     assert warning in str(answer)
     assert f"dark: bands 1,2,3, black {groups[0].radiometry.low[0]:g}," in warning
     assert "bright: bands 1,2,3, black " in warning
-    assert "--stretch-of dark --replace" in warning
+    # The stretch of the dark scene would clip half of the bright scene, and that of the bright scene clips nothing.
+    assert warning.endswith("embed all but bright again with --stretch-of bright --replace")
     assert Answer.model_validate_json(answer.model_dump_json()) == answer
 
 
@@ -95,6 +98,55 @@ def test_datasets_are_grouped(store: ObjectStore) -> None:
     assert [group.dataset_ids for group in answer.radiometries] == [("dark", "shared"), ("bright",)]
     assert "dark and 1 more: bands" in "\n".join(answer.notes())
     assert ask(store, "bright").radiometries == ()
+
+
+def test_the_stretch_of_8_bits_is_not_advised_for_16_bits(store: ObjectStore, tiny_vit: Path, tmp_path: Path) -> None:
+    with rasterio.open(Path(store.root).parent / "dark.tif") as file:
+        pixels, profile = file.read(), file.profile
+    raster = tmp_path / "eight.tif"
+    with rasterio.open(raster, "w", **(profile | {"dtype": "uint8"})) as file:
+        file.write((pixels // 5).astype(np.uint8))
+    model = Dinov3(model=str(tiny_vit), device="cpu")
+    embed_ready(store, str(raster), dataset_id="eight", grid=Grid(size=SIDE), model=model)
+    white = np.percentile(pixels, 98, axis=(1, 2)).max()
+    warning = next(note for note in ask(store, "eight", "dark").notes() if note.startswith("warning"))
+    assert "eight: bands 1,2,3, black 0,0,0, white 255,255,255, uint8 pixels; dark: bands 1,2,3, " in warning
+    assert "--stretch-of" not in warning
+    advised = re.search(
+        r"embed all of them again with a common --range (\S+) (\S+) --replace\. The colours of eight ", warning
+    )
+    assert advised is not None
+    assert [float(value) for value in advised.groups()] == pytest.approx([0, white])
+    shared = Radiometry(range=(float(advised[1]), float(advised[2])))
+    for name, path in (("eight", raster), ("dark", Path(store.root).parent / "dark.tif")):
+        options = {"dataset_id": f"{name}-shared", "grid": Grid(size=SIDE), "model": model, "radiometry": shared}
+        embed_ready(store, str(path), **options)
+    assert ask(store, "eight-shared", "dark-shared").radiometries == ()
+
+
+def _group(name: str, low: float, high: float, pixel_type: str = "uint16", **changes: object) -> RadiometryGroup:
+    radiometry = ResolvedRadiometry(bands=(1, 2, 3), low=(low,) * 3, high=(high,) * 3, method="range")
+    radiometry = radiometry.model_copy(update=changes)
+    return RadiometryGroup(dataset_ids=(name,), radiometry=radiometry, pixel_types=(pixel_type,))
+
+
+@pytest.mark.parametrize(
+    ("groups", "advice"),
+    [
+        ([_group("a", 0, 1000), _group("b", 0, 1500), _group("c", 100, 900)], "but b again with --stretch-of b --rep"),
+        (
+            [_group("a", 0, 1000), _group("b", 8000, 9000)],
+            "No dataset's stretch fits .* --range 0 9000 .* of a, b then",
+        ),
+        ([_group("a", 0, 255, "uint8"), _group("b", 0, 3000)], "--range 0 3000 --replace. The colours of a then"),
+        ([_group("a", 0, 1000), _group("b", 0, 0.3)], "--range 0 1000 --replace. The colours of b then"),
+        ([_group("a", 0, 1000, "int16"), _group("b", 0, 1200)], "with a common --range 0 1200 --replace$"),
+        ([_group("a", 0, 255), _group("b", 0, 255, palette=True)], "write the colours of the palettes as three bands"),
+        ([_group("a", 0, 255), _group("b", 0, 255, bands=(3, 2, 1))], "embed them again with the --bands of the same"),
+    ],
+)
+def test_the_advice_fits_all_groups(groups: list[RadiometryGroup], advice: str) -> None:
+    assert re.search(advice, radiometry_warning(groups))
 
 
 def test_a_stretch_that_cannot_be_shared(store: ObjectStore, tiny_vit: Path, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 from rasterembed.store.known_collections import unknown_collection
@@ -20,6 +22,24 @@ def test_a_collection_is_told_from_a_dataset(tmp_path: Path) -> None:
     )
     assert "'scene' is a dataset: give `dataset=scene` where " in str(unknown_collection(store, "scene"))
     assert str(unknown_collection(store, "surveys")).endswith("check the id and the root; the store has survey")
+
+
+def test_only_near_ids_are_named_and_the_advice_lists_all_ids(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path / "my store"))
+    for name in ("mosaic", "autumn-mosaic", "survey-2026"):
+        store.write(f"datasets/{name}/manifest.json", b"{}")
+    store.write("collections/survey/collection.json", b"{}")
+
+    assert str(unknown_dataset(store, "mosiac")).endswith("; the store has mosaic, ...")
+    assert str(unknown_dataset(store, "mosa")).endswith("; the store has autumn-mosaic, mosaic, ...")
+    for wanted in ("dem-of-the-alps", "q", "a"):
+        far = str(unknown_dataset(store, wanted))
+        assert "mosaic" not in far
+        (command,) = re.findall(r"no dataset of the store has a similar id: list all datasets with `(.+)`$", far)
+        assert shlex.split(command) == ["rasterembed", "datasets", "list", "--root", store.root]
+    far = str(unknown_collection(store, "dem"))
+    (command,) = re.findall(r"no collection of the store has a similar id: list all collections with `(.+)`$", far)
+    assert shlex.split(command) == ["rasterembed", "collection", "list", "--root", store.root]
 
 
 def test_an_empty_prefix_cannot_be_told_from_a_missing_one() -> None:

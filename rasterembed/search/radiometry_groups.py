@@ -1,0 +1,116 @@
+"""Searched datasets that were stretched differently, and advice to make them comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from rasterembed.raster.radiometry import ResolvedRadiometry
+
+_SHOWN_GROUPS = 4
+"""Largest number of groups that a warning describes."""
+
+_COVERED = 0.5
+"""A stretch fits another group if it covers at least this share of the range from the group's black to its white. It
+would clip the other values."""
+
+_USED = 0.05
+"""A stretch fits another group if the group's range takes up at least this share of the stretch. With a smaller share,
+the colours of the group would be nearly equal."""
+
+
+class RadiometryGroup(BaseModel):
+    """Searched datasets with the same radiometry."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dataset_ids: tuple[str, ...]
+    radiometry: ResolvedRadiometry
+    pixel_types: tuple[str, ...] = ()
+    """Types of the rasters' pixels, such as `uint16`, each once."""
+
+    def __str__(self) -> str:
+        """Return the datasets and their radiometry as text for people."""
+        types = f", {' and '.join(self.pixel_types)} pixels" if self.pixel_types else ""
+        return f"{self.name}: {self.radiometry.describe()}{types}"
+
+    @property
+    def name(self) -> str:
+        """The first dataset, and the number of the others, as text for people."""
+        first, *others = self.dataset_ids
+        return f"{first}{f' and {len(others)} more' if others else ''}"
+
+
+def radiometry_warning(groups: Sequence[RadiometryGroup]) -> str:
+    """Return a warning that describes groups with different radiometry, with advice to make them comparable.
+
+    Args:
+        groups: two groups or more.
+    """
+    shown = [str(group) for group in groups[:_SHOWN_GROUPS]]
+    hidden = len(groups) - len(shown)
+    if hidden:
+        shown.append(f"{hidden} more")
+    return (
+        "warning: the datasets have different radiometry, so the same ground has different colours and vectors in "
+        f"each of these groups: {'; '.join(shown)}. {_advice(groups)}"
+    )
+
+
+def _advice(groups: Sequence[RadiometryGroup]) -> str:
+    """Return the advice: the stretch of a dataset that fits all groups, else a common range."""
+    if len({group.radiometry.palette for group in groups}) > 1:
+        return (
+            "To compare the groups, write the colours of the palettes as three bands (gdal_translate -expand rgb), and "
+            "embed them again"
+        )
+    if len({(group.radiometry.low, group.radiometry.high) for group in groups}) == 1:
+        return "To compare the groups, embed them again with the --bands of the same colours"
+    if len({pixel_type for group in groups for pixel_type in group.pixel_types}) == 1:
+        best = max(groups, key=lambda group: _fit(group, groups))
+        if _fit(best, groups) > 0:
+            return (
+                f"To compare the groups, embed all but {best.name} again with --stretch-of {best.dataset_ids[0]} "
+                "--replace"
+            )
+    return _range_advice(groups)
+
+
+def _range_advice(groups: Sequence[RadiometryGroup]) -> str:
+    """Return advice to use a common range from the smallest black to the largest white."""
+    low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
+    high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)
+    advice = f"To compare the groups, embed all of them again with a common --range {low:g} {high:g} --replace"
+    dark = [group.name for group in groups if _used(group.radiometry, low, high) < _COVERED]
+    if not dark:
+        return advice
+    named = ", ".join(dark[:_SHOWN_GROUPS]) + (", ..." if len(dark) > _SHOWN_GROUPS else "")
+    return (
+        f"No dataset's stretch fits the others. {advice}. The colours of {named} then take up only a part of "
+        "this range. If the pixel values have different units, first convert the rasters to the same unit"
+    )
+
+
+def _fit(group: RadiometryGroup, groups: Sequence[RadiometryGroup]) -> float:
+    """Return the smallest share of another group's range that the stretch of a group covers. 0 if it does not fit."""
+    own, smallest = group.radiometry, 1.0
+    for other in groups:
+        for channel, (low, high) in enumerate(_ends(other.radiometry)):
+            own_low, own_high = _ends(own)[channel]
+            common = min(high, own_high) - max(low, own_low)
+            covered, used = common / (high - low), common / (own_high - own_low)
+            if covered < _COVERED or used < _USED:
+                return 0.0
+            smallest = min(smallest, covered)
+    return smallest
+
+
+def _used(radiometry: ResolvedRadiometry, low: float, high: float) -> float:
+    """Return the largest share of a range that the stretch of a channel takes up."""
+    return max((end - start) / (high - low) for start, end in _ends(radiometry))
+
+
+def _ends(radiometry: ResolvedRadiometry) -> list[tuple[float, float]]:
+    """Return the smaller and the larger of black and white of each channel. Black may be above white."""
+    return [(min(pair), max(pair)) for pair in zip(radiometry.low, radiometry.high, strict=True)]
