@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
-from rasterembed.commands.run import run
 from rasterembed.dataset.manifest import State, read_manifest, set_state
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
