@@ -562,6 +562,30 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_vit: Path) -> tup
     return folder / "scenes", store
 
 
+def test_a_run_that_goes_on_tells_how_many_scenes_are_complete(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    class Stopped(Recorder):
+        def on_scene(self, row: SceneRow) -> None:
+            raise KeyboardInterrupt
+
+    class Told(Recorder):
+        def on_continue(self, message: str) -> None:
+            told.append(message)
+
+    told: list[str] = []
+    options = collection_options(tiny_vit)
+    with pytest.raises(KeyboardInterrupt):
+        embed_collection(store, NAME, str(scenes), options, steps=Stopped())
+    complete = len(list(Path(store.root).glob("datasets/*/manifest.json")))
+    assert complete
+    embed_collection(store, NAME, str(scenes), options, steps=Told())
+    assert told == [f"continuing: {complete} of 3 scenes are complete already"]
+    write_scene(scenes / "new.tif", 9)
+    embed_collection(store, NAME, str(scenes), options, steps=Told())
+    assert len(told) == 1, "a further scene is no continuation"
+
+
 @pytest.mark.parametrize("change", [1, 4, 5, 12, 14])
 def test_after_a_kill_the_next_run_gives_the_same_collection(
     change: int, undisturbed: tuple[Path, ObjectStore], tmp_path: Path, tiny_vit: Path
