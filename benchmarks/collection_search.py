@@ -11,6 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from benchmarks.harness import RESULTS, alone_with_memory, figure, load, run, save, table
-from benchmarks.vectors import made_up_vectors, questions
+from benchmarks.vectors import Vectors, made_up_vectors, questions
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.table import read_table
 from rasterembed.collection.table_writing import write_table
@@ -42,7 +43,7 @@ _K = 10
 
 _WHERE = {
     "no filter": Where(),
-    "half of the scenes, by date": Where(since="2025-06-01"),
+    "half of the scenes, by date": Where(since=date(2025, 6, 1)),
     "the latest scene of each tile": Where(pick="latest"),
     "the clearest scene of each tile": Where(pick="clearest"),
     "a box with one place": Where(bbox=(24.46, 60.55, 24.54, 60.59)),
@@ -85,6 +86,11 @@ def _store(root: Path) -> ObjectStore:
     return ObjectStore(root=str(root / "store"))
 
 
+def _later(vectors: Vectors, first: int, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return the vectors of the tiles whose numbers begin at `first`."""
+    return vectors(numbers + first)
+
+
 def _write_scenes(root: Path, count: int, dimensions: int) -> dict[str, Any]:
     model = Dinov3(model=str(checkpoint(root / "model", dimensions)))
     vectors = made_up_vectors(dimensions)
@@ -101,9 +107,7 @@ def _write_scenes(root: Path, count: int, dimensions: int) -> dict[str, Any]:
         )
         first = number * _TILES * _TILES
         grid = Grid(size=SIDE, anchor="crs")
-        write_dataset(
-            _store(root), f"scene-{number:05d}", raster, model, lambda n, first=first: vectors(n + first), grid=grid
-        )
+        write_dataset(_store(root), f"scene-{number:05d}", raster, model, partial(_later, vectors, first), grid=grid)
     return {}
 
 

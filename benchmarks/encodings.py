@@ -186,7 +186,7 @@ def _measure(scratch: Path, vectors: Vectors, rounds: int) -> dict[str, Any]:
 
         scan = "SELECT min(array_cosine_distance(embedding::{vector}, $question::{vector})) FROM read_parquet($path)"
         row = f"SELECT embedding, len($question) FROM read_parquet($path) WHERE number = {len(vectors) // 2}"
-        readable = {name: path for name, path in paths.items() if _reads(lambda path=path: ask(scan, path))}
+        readable = {name: path for name, path in paths.items() if _reads(partial(ask, scan, path))}
         scanned = take_turns({name: partial(ask, scan, path) for name, path in readable.items()}, rounds)
         found = take_turns({name: partial(ask, row, path) for name, path in readable.items()}, rounds)
     queries = np.random.default_rng(0).choice(len(vectors), min(_QUERIES, len(vectors)), replace=False)

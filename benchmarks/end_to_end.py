@@ -139,6 +139,7 @@ def _measure(
 
 def ready_batches(plan: Plan, store: ObjectStore, execution: Execution) -> list[TileBatch]:
     """Read the batches that the pipeline would give to the model, and keep them in memory."""
+    assert execution.batch_size is not None
     reader = ShardReader(
         store=store,
         source=plan.source,

@@ -22,6 +22,7 @@ from benchmarks.harness import (
     RESULTS,
     TINY,
     VIT_S16,
+    Figure,
     figure,
     load,
     make_checkpoint,
@@ -98,7 +99,9 @@ def measure(
             cases[f"matmul {dtype}"] = partial(_multiply, torch.ones(matmul, matmul, dtype=getattr(torch, dtype)))
         times = take_turns(cases, rounds)
     work = flops(size=size, registers=4, **shape)
-    limits = {dtype: speed(times.pop(f"matmul {dtype}"), _PRODUCTS * 2 * matmul**3 / work) for dtype in dtypes}
+    limits: dict[str, Figure] = {
+        dtype: speed(times.pop(f"matmul {dtype}"), _PRODUCTS * 2 * matmul**3 / work) for dtype in dtypes
+    }
     speeds = {name: speed(turns, tiles) for name, turns in times.items()}
     return save(
         NAME,
@@ -189,7 +192,7 @@ def _embed(embedder: Embedder, pixels: NDArray[np.uint8], batch: int) -> NDArray
     return np.concatenate([vectors.result() for vectors in pending])
 
 
-def _agree(found: NDArray[np.float32], exact: NDArray[np.float32], dtype: str) -> None:
+def _agree(found: NDArray[np.float32], exact: NDArray[np.float32], dtype: ComputeDtype) -> None:
     norms = np.linalg.norm(found, axis=1) * np.linalg.norm(exact, axis=1)
     cosine = ((found * exact).sum(axis=1) / norms).min()
     assert cosine >= MIN_COSINE[dtype], (dtype, cosine)

@@ -152,7 +152,7 @@ def _ask(explorer: Explorer, path: str, tiles: list[str], clients: int, seconds:
 
 def _processor_seconds(explorer: Explorer) -> float:
     times = psutil.Process(explorer.pid).cpu_times()
-    return times.user + times.system
+    return float(times.user + times.system)
 
 
 def markdown(report: dict[str, Any]) -> str:

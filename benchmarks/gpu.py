@@ -22,6 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,8 @@ def measure(shape: str, batch: int, size: int, seconds: float) -> dict[str, Any]
     for name, network in networks.items():
         found = next(iter(network.map([colours.images(on_device[:8], None, size)], 8)))
         cosines[name] = float(torch.cosine_similarity(found.float(), exact, dim=-1).min())
-        cases[f"{name}, from the device, images/s"] = (lambda n, net=network: from_device(net, n)), batch
-        cases[f"{name}, from memory, images/s"] = (lambda n, net=network: from_host(net, n)), batch
+        cases[f"{name}, from the device, images/s"] = partial(from_device, network), batch
+        cases[f"{name}, from memory, images/s"] = partial(from_host, network), batch
     counts = {name: _count(case, seconds / ROUNDS) for name, (case, _) in cases.items()}
     rates: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(ROUNDS):

@@ -275,7 +275,8 @@ def save(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(report, indent=1, default=_plain, allow_nan=False)
     (folder / f"{name}.json").write_text(text + "\n")
-    return json.loads(text)
+    stored: dict[str, Any] = json.loads(text)
+    return stored
 
 
 def _plain(value: object) -> object:

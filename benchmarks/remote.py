@@ -104,7 +104,8 @@ class Proxy:
             The `requests` and `bytes` counted before the call.
         """
         self._pipe.send(delay_s)
-        return self._pipe.recv()
+        counted: dict[str, int] = self._pipe.recv()
+        return counted
 
 
 @contextmanager

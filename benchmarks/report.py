@@ -20,6 +20,7 @@ from typing import Any
 
 import rasterio
 import torch
+from matplotlib.patches import Rectangle
 from rasterio.windows import Window
 
 from benchmarks.harness import (
@@ -176,7 +177,7 @@ class _Case:
 
 def _cases_of_ways(loaded: Mapping[str, Worker]) -> dict[str, _Case]:
     """Return the cases of all loaded ways, named `way/case`."""
-    cases = {}
+    cases: dict[str, _Case] = {}
     for name, worker in loaded.items():
         whats = ("from_file", "in_memory") if name in OURS else ("in_memory",) if name in MODELS else ("embed",)
         cases |= {f"{name}/{what}": _Case(worker, what) for what in whats}
@@ -331,7 +332,7 @@ def draw(report: dict[str, Any], picture: Path) -> None:
         axes.spines[side].set_visible(False)
     present = [kind for kind in colours if any(run["kind"] == kind for run in runs)]
     axes.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=colours[kind]) for kind in present],
+        [Rectangle((0, 0), 1, 1, color=colours[kind]) for kind in present],
         [names[k] for k in present],
         loc="lower right",
         frameon=False,

@@ -309,7 +309,8 @@ def _exact(root: Path) -> None:
         ids.append(rows["tile_id"].to_numpy().astype(str))
         first += len(rows)
     names = np.concatenate(ids)
-    np.savez(root / "exact.npz", **{str(percent): names[best.rows] for percent, best in nearest.items()})
+    exact: dict[str, Any] = {str(percent): names[best.rows] for percent, best in nearest.items()}
+    np.savez(root / "exact.npz", **exact)
 
 
 def _least_fraction(percent: int) -> float:

@@ -160,7 +160,7 @@ def measure_way(python: Path, way: str, folder: Path, seconds: float) -> dict[st
     """
     print(f"{datetime.now():%H:%M:%S} {way}", file=sys.stderr, flush=True)
     try:
-        found = {
+        found: dict[str, Any] = {
             "build": call(python, way, "build", folder),
             "ask": call(python, way, "ask", folder, "--seconds", str(seconds)),
         }

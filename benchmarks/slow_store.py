@@ -84,9 +84,9 @@ def measure(
         local = ObjectStore(root=str(Path(scratch) / "store"))
         model = Dinov3(model=str(weights), dtype=dtype, device="cpu")
         execution = Execution(batch_size=batch_size, engine=engine, shard_threads=shard_threads)
-        options = {"grid": Grid(size=size), "model": model, "selection": Selection(shard_tiles=shard_tiles)}
+        settings = PlanSettings(grid=Grid(size=size), model=model, selection=Selection(shard_tiles=shard_tiles))
         source = register(local, str(raster))
-        plan = make_plan(local, source, "plan", PlanSettings(**options))
+        plan = make_plan(local, source, "plan", settings)
         batches = ready_batches(plan, local, execution)
         embedder = load_embedder(plan.model, "cpu", engine=engine)
         numbers = count()
@@ -96,7 +96,7 @@ def measure(
             assert sum(len(vectors.result()) for vectors in pending) == plan.sharding.tile_count
 
         def to(store: ObjectStore) -> None:
-            fresh = make_plan(local, source, f"run-{next(numbers)}", PlanSettings(**options))
+            fresh = make_plan(local, source, f"run-{next(numbers)}", settings)
             with ThreadPoolExecutor(shard_threads) as pool:
                 done = list(
                     pool.map(

@@ -77,7 +77,7 @@ def _embed_all(server: PrefectServer, store: ObjectStore, scenes: list[Path]) ->
 
 def _at_once(runs: list[FlowRun]) -> int:
     """Return the largest number of runs that worked at the same time, from the times in Prefect's server."""
-    times = [(run.start_time, run.end_time) for run in runs]
+    times = [(run.start_time, run.end_time) for run in runs if run.start_time and run.end_time]
     return max(sum(begin <= start < end for begin, end in times) for start, _ in times)
 
 

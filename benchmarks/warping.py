@@ -57,7 +57,7 @@ def measure(
         cases: dict[str, Callable[[], int]] = {name: partial(_read, reader) for name, reader in readers.items()}
         tiles = {name: case() for name, case in cases.items()}  # The first run also warms the caches.
         times = take_turns(cases, rounds)
-    runs = {
+    runs: dict[str, dict[str, Any]] = {
         name: {"tiles": tiles[name], "ms_per_tile": asdict(figure([1000 * t.cpu / tiles[name] for t in turns]))}
         for name, turns in times.items()
     }

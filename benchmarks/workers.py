@@ -27,6 +27,7 @@ import psutil
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.objects import State
 from prefect.deployments import run_deployment
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Pending, Running
@@ -44,7 +45,7 @@ from rasterembed.raster.sharding import MAX_SHARDS
 from rasterembed.raster.source import register
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
-from tasks.workers import POLL_S
+from tasks.child_runs import POLL_S
 from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import moto_server
@@ -121,7 +122,7 @@ def _server_cpu(server: PrefectServer) -> float:
         line = process.info["cmdline"] or []
         if str(port) in line and "server" in line:
             own = process.cpu_times()
-            return own.user + own.system + own.children_user + own.children_system
+            return float(own.user + own.system + own.children_user + own.children_system)
     raise RuntimeError(f"no server on port {port}")
 
 
@@ -149,7 +150,8 @@ def _server(counts: list[int]) -> list[dict[str, float]]:
                             client.read_flow_runs(flow_run_filter=wanted)
                     with _timed(server) as living:
                         for child in ids:
-                            for state in (Pending(), Running(), Completed()):
+                            states: tuple[State[Any], ...] = (Pending(), Running(), Completed())
+                            for state in states:
                                 client.set_flow_run_state(child, state)
                 return {
                     "children": count,
@@ -178,8 +180,12 @@ def _store() -> dict[str, Any]:
         for bucket in ("rasters", "datasets"):
             server.create_bucket(bucket)
         server.client().upload_file(str(write_scene(Path(place) / "s.tif", 4, 60, SIDE)), "rasters", "s.tif")
-        keys = {"access_key": SecretStr(server.access_key), "secret_key": SecretStr(server.secret_key)}
-        store = ObjectStore(root="s3://datasets", endpoint_url=server.endpoint_url, **keys)
+        store = ObjectStore(
+            root="s3://datasets",
+            endpoint_url=server.endpoint_url,
+            access_key=SecretStr(server.access_key),
+            secret_key=SecretStr(server.secret_key),
+        )
         log = server._daemons._folder / "moto.out"  # type: ignore[attr-defined]
         steps: dict[str, Counter[str]] = {}
 

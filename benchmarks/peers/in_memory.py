@@ -18,7 +18,7 @@ model = AutoModel.from_pretrained(settings.weights, dtype=dtype).eval()
 with rasterio.open(settings.raster) as source:
     tiles = source.width // settings.tile * (source.height // settings.tile)
 drawn = np.random.default_rng(0).normal(size=(tiles, 3, settings.tile, settings.tile)).astype(np.float32)
-batches = torch.from_numpy(drawn).to(dtype).split(settings.batch)
+batches = torch.split(torch.from_numpy(drawn).to(dtype), settings.batch)
 
 
 def in_memory() -> None:

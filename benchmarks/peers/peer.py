@@ -96,9 +96,9 @@ def torchvision_without_operators() -> None:
     """
     import torch
 
-    declared = torch.library.Library("torchvision", "DEF")
+    declared = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for name in ("nms", "qnms"):
-        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
     _kept.append(declared)
 
 
