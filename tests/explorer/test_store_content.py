@@ -542,6 +542,30 @@ def test_views_that_nobody_uses_are_closed_when_they_are_many_or_large(world: Wo
     views.close()
 
 
+def test_no_view_is_closed_while_a_thread_uses_it(world: World) -> None:
+    for name in ("a", "b", "c"):
+        world.write(name)
+    views, closed = Views(world.store, Limits(views=1)), []
+
+    class Kept:
+        is_open = True
+
+        def close(self) -> None:
+            self.is_open = False
+            closed.append(self)
+
+    def use(number: int) -> bool:
+        with views.use(ViewKind.DATASETS, "abc"[number % 3]) as view:
+            kept = view.keep("kept", Kept)
+            view.keep(number, list)
+            return kept.is_open
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(use, range(90)))
+    assert len(closed) > 3  # Views were closed all the time, but never while they were used.
+    views.close()
+
+
 def test_an_object_of_a_view_is_built_once_and_again_after_a_failure(world: World) -> None:
     world.write("town")
     built: list[int] = []
