@@ -581,6 +581,7 @@ def _projected(store: ObjectStore, manifest: Manifest) -> tuple[pa.Table, NDArra
     return table, (unit - unit.mean(axis=0)) @ axes[:3].T
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_the_map_of_vectors_is_a_georeferenced_cog_of_the_first_components(store: ObjectStore) -> None:
     manifest = _manifest(store)
     report = run_qa(store, manifest)
@@ -604,6 +605,7 @@ def test_the_map_of_vectors_is_a_georeferenced_cog_of_the_first_components(store
         assert min(np.abs(band - stretched).max(), np.abs(256 - band - stretched).max()) < 1.5
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_the_map_of_a_rotated_raster_with_gaps_between_its_tiles_lies_on_the_tiles(
     tmp_path: Path, tiny_vit: Path
 ) -> None:
@@ -626,6 +628,7 @@ def test_the_map_of_a_rotated_raster_with_gaps_between_its_tiles_lies_on_the_til
         assert found.read_masks(1)[0, 1] == 255
 
 
+@pytest.mark.usefixtures("plain_pictures")
 def test_the_map_of_a_raster_placed_by_control_points_has_them_too(
     rasters: Path, tmp_path: Path, tiny_vit: Path
 ) -> None:
