@@ -22,7 +22,7 @@ from rasterembed.dataset.listing import Unlisted, find_datasets, read_unfinished
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import count_written_shards
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, one_line
 from rasterembed.escape import escape_terminal
 from rasterembed.explorer.boxes import Box, covering_box
 from rasterembed.explorer.breaches import line_of_metrics, line_of_names
@@ -254,7 +254,18 @@ def _find_collections(store: ObjectStore) -> dict[str, tuple[str, ...]]:
 def _dataset_card(store: ObjectStore, id: str) -> Card | None:
     """Return the card of a committed dataset, or None if it was deleted after it was listed."""
     manifest = read_manifest(store, id)
-    return None if manifest is None else card_of_dataset(Dataset(store, manifest))
+    if manifest is None:
+        return None
+    try:
+        return card_of_dataset(Dataset(store, manifest))
+    except StoreUnavailableError:
+        raise
+    except DataError:
+        # A run may have replaced or deleted the dataset after its manifest was read.
+        newer = read_manifest(store, id)
+        if newer == manifest:
+            raise
+        return None if newer is None else card_of_dataset(Dataset(store, newer))
 
 
 def card_of_dataset(dataset: Dataset) -> Card:
@@ -362,7 +373,12 @@ def _progress(store: ObjectStore, plan: Plan) -> RunProgress:
 def _collection_card(store: ObjectStore, id: str) -> Card | None:
     """Return the card of a collection, or None if it was deleted after it was listed."""
     collection = find_collection(store, id)
-    return None if collection is None else card_of_collection(collection)
+    try:
+        return None if collection is None else card_of_collection(collection)
+    except ObjectMissingError:
+        if find_collection(store, id) is None:  # It was deleted after it was read.
+            return None
+        raise
 
 
 def card_of_collection(collection: Collection) -> Card:

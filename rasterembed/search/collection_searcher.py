@@ -48,6 +48,10 @@ _STATES = {
 """Reasons why scenes in a state are not searched, for people."""
 
 
+_ATTEMPTS = 3
+"""Number of attempts to open a table that a run replaces at the same time."""
+
+
 class CollectionSearcher:
     """Searches a collection any number of times. The table's vector index stays open.
 
@@ -85,9 +89,8 @@ class CollectionSearcher:
         hub_token: str | None = None,
     ) -> None:
         check_engine(engine, ef_search)
-        self.collection = Collection.open(store, collection_id)
         self._device, self._hub_token = device, hub_token
-        self._files = open_table_files(self.collection)
+        self.collection, self._files = open_table_files(Collection.open(store, collection_id))
         ready = self.collection.catalogue.filter(states=[SceneState.READY]).table
         self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
         if not self._ready.count:
@@ -387,12 +390,29 @@ def open_searcher(
     )
 
 
-def open_table_files(collection: Collection) -> VectorFiles:
-    """Return the files of a collection's table, after a check of their sizes. The folder is listed once.
+def open_table_files(collection: Collection) -> tuple[Collection, VectorFiles]:
+    """Return a collection and the files of its table, after a check of their sizes. The folder is listed once.
+
+    A run that writes a new table deletes the files of the old one after it has written the new description. If this
+    happens at the same time, the collection is opened again, and the new one is returned.
 
     Raises:
+        UsageError: if the collection was deleted at the same time.
         DataError: if there is no table, if it has no vector, or if a file is missing or has another size.
     """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return collection, _checked_files(collection)
+        except DataError:
+            newer = Collection.open(collection.store, collection.id)
+            if newer.table == collection.table:
+                raise
+            collection = newer
+    return collection, _checked_files(collection)
+
+
+def _checked_files(collection: Collection) -> VectorFiles:
+    """Return the files of a table. See `open_table_files`."""
     table, layout = collection.table, collection.layout
     remedy = f"run `rasterembed collection rebuild {collection.id}`"
     if table is None:

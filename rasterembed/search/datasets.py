@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import Manifest, State
+from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
 from rasterembed.search.radiometry_groups import RadiometryGroup
@@ -29,6 +29,9 @@ _COMPARED = {
 }
 """Entries of a manifest's configuration that must be equal in all datasets of a search. Each entry is mapped to its
 name in error texts."""
+
+_ATTEMPTS = 3
+"""Number of attempts to open a dataset that a run replaces at the same time."""
 
 _THREADS = 8
 """Number of manifests that are read at the same time. Each read is a request to S3."""
@@ -120,11 +123,26 @@ def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, .
 
 
 def _open_usable(store: ObjectStore, dataset_id: str, states: Sequence[State]) -> Dataset:
-    dataset = Dataset.open(store, dataset_id, states)
-    if dataset.manifest.rows == 0:
-        raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {dataset.manifest.tiles} tiles were skipped")
-    dataset.check_shard_sizes()
+    for attempt in range(_ATTEMPTS):
+        dataset = Dataset.open(store, dataset_id, states)
+        rows, tiles = dataset.manifest.rows, dataset.manifest.tiles
+        if rows == 0:
+            raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {tiles} tiles were skipped")
+        try:
+            dataset.check_shard_sizes()
+            break
+        except DataError:
+            if attempt == _ATTEMPTS - 1 or not _was_replaced(dataset):
+                raise
     return dataset
+
+
+def _was_replaced(dataset: Dataset) -> bool:
+    """Return whether the store has another manifest now, or none.
+
+    A run that replaces a dataset deletes the old plan and the old shards after it has written the new manifest.
+    """
+    return read_manifest(dataset.store, dataset.id) != dataset.manifest
 
 
 def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Dataset], list[NotSearched]]:
@@ -137,7 +155,10 @@ def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Datas
     )
 
 
-def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearched:
+def _open_or_say_why(store: ObjectStore, dataset_id: str, attempt: int = 1) -> Dataset | NotSearched:
+    """Open a dataset that a pattern named, or return why it cannot be searched."""
+    dataset: Dataset | None = None
+
     def because(reason: NotSearchedReason, detail: str = "") -> NotSearched:
         return NotSearched(dataset_id=dataset_id, reason=reason, detail=detail)
 
@@ -158,6 +179,8 @@ def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearch
     except StoreUnavailableError:
         raise
     except RasterEmbedError as error:
+        if dataset is not None and dataset.id == dataset_id and attempt < _ATTEMPTS and _was_replaced(dataset):
+            return _open_or_say_why(store, dataset_id, attempt + 1)
         return because(NotSearchedReason.UNREADABLE, str(error))
     return dataset
 

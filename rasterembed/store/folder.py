@@ -73,9 +73,11 @@ class FolderStorage:
         """
         sizes = {}
         with os_errors(folder):
-            if not os.path.isdir(folder):
+            try:
+                listing = os.scandir(folder)
+            except (FileNotFoundError, NotADirectoryError):
                 return {}
-            with os.scandir(folder) as entries:
+            with listing as entries:
                 for entry in entries:
                     if _is_name(entry.name) and (status := _regular_file(entry.path)):
                         sizes[entry.name] = status.st_size
@@ -115,7 +117,7 @@ class FolderStorage:
         """Return size and modification time of the file."""
         with os_errors(path):
             status = os.stat(path)
-        if not os.path.isfile(path):
+        if not stat.S_ISREG(status.st_mode):
             raise StoreError(f"{path}: it is not a file")
         return _info(status)
 

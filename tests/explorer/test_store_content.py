@@ -283,6 +283,27 @@ def test_a_tile_in_several_scenes_is_told_without_a_choice_that_the_view_does_no
     )
 
 
+def test_what_is_deleted_while_its_card_is_made_has_no_card(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_survey(world)
+    world.write("town")
+    read_manifest, find_collection = cards_module.read_manifest, cards_module.find_collection
+
+    def manifest_of_deleted(store: ObjectStore, id: str) -> Any:
+        manifest = read_manifest(store, id)
+        shutil.rmtree(Path(store.root) / "datasets" / id, ignore_errors=True)
+        return manifest
+
+    def deleted_collection(store: ObjectStore, id: str) -> Any:
+        collection = find_collection(store, id)
+        shutil.rmtree(Path(store.root) / "collections" / id, ignore_errors=True)
+        return collection
+
+    monkeypatch.setattr(cards_module, "read_manifest", manifest_of_deleted)
+    monkeypatch.setattr(cards_module, "find_collection", deleted_collection)
+    found = world.get("/api/store")
+    assert (found["datasets"], found["collections"]) == ([], [])
+
+
 def test_the_card_of_a_collection_counts_the_scenes_that_failed(world: World) -> None:
     write_survey(world)
     assert (world.card("collections", "survey")["scenes"], world.card("collections", "survey")["failed"]) == (2, 0)

@@ -362,6 +362,27 @@ def test_a_table_that_is_older_than_the_catalogue_answers_with_a_warning(changed
             searcher.ask(Query(tile=f"{ready[0]}/{tile}"))
 
 
+def test_a_table_that_a_run_replaces_while_it_is_opened_is_searched_as_it_is_now(
+    changed: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = Collection.open(changed, NAME)
+    ready = collection.catalogue.filter(states=[SceneState.READY]).table["id"].to_pylist()
+    sizes, replaced = ObjectStore.sizes, list[bool]()
+
+    def replace_and_list(store: ObjectStore, folder: str) -> dict[str, int]:
+        if folder == LAYOUT.table_folder and not replaced:
+            replaced.append(True)
+            fewer = collection.catalogue.updated([], without=ready[:1])
+            write_table(changed, LAYOUT, collection.configuration, fewer)
+        return sizes(store, folder)
+
+    monkeypatch.setattr(ObjectStore, "sizes", replace_and_list)
+    with CollectionSearcher(changed, NAME) as searcher:
+        answer = searcher.ask_vector(VECTORS[0], k=1000)
+    assert replaced
+    assert {hit.dataset_id for hit in answer.hits} == set(ready[1:])
+
+
 def test_without_a_table_the_error_says_what_to_do(changed: ObjectStore) -> None:
     for name in list(changed.sizes(LAYOUT.table_folder)):
         changed.delete(LAYOUT.table_file(name))

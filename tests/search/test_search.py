@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -661,6 +662,26 @@ def test_a_lost_shard_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"dataset 'torn': .*part-.*\.parquet") as error:
         search(store, ["torn"], Query(tile="r000000_c000000"))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", [["town"], ["t*"]])
+def test_a_dataset_that_a_run_replaces_while_it_is_opened_is_searched_as_it_is_now(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 4)))
+    for folder, rows in (("store", 4), ("new", 2)):
+        raster, vectors = blank_raster(tmp_path / f"{folder}.tif", rows, 4), np.eye(4 * rows, 4, dtype=np.float32) + 1
+        write_dataset(ObjectStore(root=str(tmp_path / folder)), "town", raster, model, vectors, shard_tiles=4)
+    store, sizes = ObjectStore(root=str(tmp_path / "store")), ObjectStore.sizes
+
+    def replace_and_list(self: ObjectStore, folder: str) -> dict[str, int]:
+        if folder == "embeddings/town" and (tmp_path / "new").exists():
+            shutil.rmtree(store.root)
+            (tmp_path / "new").rename(store.root)
+        return sizes(self, folder)
+
+    monkeypatch.setattr(ObjectStore, "sizes", replace_and_list)
+    assert len(search(store, names, Query(tile="r000000_c000000"), k=100).hits) == 7
 
 
 @pytest.mark.parametrize("indexed", [False, True])

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -215,6 +216,31 @@ def test_readers_never_see_half_an_object(store: ObjectStore) -> None:
     reader.join()
     assert seen <= set(contents)
     assert len(seen) > 1
+
+
+def test_what_disappears_from_a_folder_meanwhile_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, path = ObjectStore(root=str(tmp_path)), tmp_path / "folder/key"
+    store.write("folder/key", b"first")
+    stat, scandir = os.stat, os.scandir
+
+    def stat_and_delete(asked: Any, **options: Any) -> os.stat_result:
+        status = stat(asked, **options)
+        if str(asked) == str(path):
+            path.unlink(missing_ok=True)
+        return status
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", stat_and_delete)
+        assert store.describe_object("folder/key").size == 5
+    with pytest.raises(ObjectMissingError):
+        store.describe_object("folder/key")
+
+    def delete_and_scan(asked: Any) -> Any:
+        path.parent.rmdir()
+        return scandir(asked)
+
+    monkeypatch.setattr(os, "scandir", delete_and_scan)
+    assert store.sizes("folder") == {}
 
 
 def test_a_large_file_goes_up_in_parts_and_comes_back_whole(

@@ -163,7 +163,8 @@ def open_all_tiles(
         (owner,) = choose_datasets(owner.store, [owner.id], states=states).datasets
         files, model = VectorFiles.of_dataset(owner), owner.manifest.model
     else:
-        files, model = open_table_files(owner), owner.configuration.model.name
+        owner, files = open_table_files(owner)
+        model = owner.configuration.model.name
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder("all-tiles"))
         rows = _rows_of_index(owner, files, folder, stack)
