@@ -274,7 +274,8 @@ def _notes_about_uniform_scenes(ids: NDArray[np.object_]) -> list[str]:
     if not len(ids):
         return []
     named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
-    return [f"{len(ids):,} scenes with equal vectors were not compared with others: {named}"]
+    scenes = "1 scene with equal vectors was" if len(ids) == 1 else f"{len(ids):,} scenes with equal vectors were"
+    return [f"{scenes} not compared with others: {named}"]
 
 
 def _counts(measures: _Measures) -> SceneCounts:

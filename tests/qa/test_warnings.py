@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rasterembed.collection.members import member_id
+from rasterembed.collection_pipeline import CollectionOptions, check_collection, embed_collection
+from rasterembed.dataset.plan import PlanSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, check_dataset, embed_raster
 from rasterembed.qa.overview import page, read_all
@@ -121,3 +124,20 @@ def test_the_share_of_clipped_pixels_is_told_before_and_after_the_run(
     again = Heard()
     embed_raster(store, str(raster), clipping, steps=again)
     assert again.warnings == []  # The dataset is complete, so nothing is read again.
+
+
+def test_uniform_scenes_do_not_block_a_collection_and_are_named(
+    store: ObjectStore, options: EmbedOptions, tmp_path: Path
+) -> None:
+    scenes = tmp_path / "scenes"
+    scenes.mkdir()
+    noise = np.random.default_rng(2).integers(1, 255, (3, 128, 128)).astype(np.uint8)
+    for name, pixels in (("land", noise), ("sea", np.full((3, 128, 128), 7, np.uint8))):
+        write(scenes / f"{name}.tif", pixels)
+    settings = PlanSettings(grid=options.grid, model=options.model)
+    embed_collection(store, "survey", str(scenes), CollectionOptions(settings=settings, table=False))
+    report = check_collection(store, "survey")
+    assert (report.passed, report.counts.states) == (True, {"ready": 2})
+    (note,) = report.notes
+    sea = member_id("survey", str(scenes / "sea.tif"))
+    assert note == f"1 scene with equal vectors was not compared with others: {sea}"
