@@ -312,12 +312,15 @@ def test_what_a_person_gets_wrong_is_one_line_and_a_status(
 
 
 @pytest.mark.slow
-def test_huge_tiles_are_warned_of_and_a_second_signal_ends_the_run_at_once(folder: Path, tmp_path: Path) -> None:
+def test_huge_tiles_are_warned_of_and_a_second_signal_ends_the_run_at_once(
+    folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """One tile of 4096 px takes minutes, and PyTorch cannot be interrupted within it."""
     command = ["embed", str(folder / "scene.tif"), "--root", str(tmp_path), "--dataset-id", "a", "--size", "4096"]
     process = subprocess.Popen(
         [sys.executable, "-m", "rasterembed", *command], env=_environment(), stderr=subprocess.PIPE, text=True
     )
+    request.addfinalizer(process.kill)  # If the test fails, the tile would be computed for minutes.
     assert process.stderr is not None
     padding, costly = process.stderr.readline(), process.stderr.readline()
     assert "the raster has 1024x1024 px, and a tile has 4096x4096 px: 93.8% of a tile is padding" in padding
