@@ -16,20 +16,29 @@ from rasterio.errors import RasterioIOError
 _MARK = "JPEGLib:"
 """Mark of libtiff in GDAL's text of such a warning."""
 
+_ABOUT_HEADERS = (
+    "unknown JFIF revision number",
+    "Unknown Adobe color transform code",
+    "Invalid SOS parameters for sequential JPEG",
+)
+"""Parts of libjpeg's warnings about headers with odd values. The pixels are the same."""
 
-class _Warnings(logging.Handler):
+
+class _Warnings(logging.Filter):
     """Keeps the warnings of libjpeg that the present thread causes while it reads."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__()
         self._local = threading.local()
 
-    def emit(self, record: logging.LogRecord) -> None:
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep a warning of damage. Return whether the program wants to log the record."""
         found: list[str] | None = getattr(self._local, "found", None)
         if found is not None:
             text = record.getMessage()
-            if _MARK in text:
+            if _MARK in text and not any(part in text for part in _ABOUT_HEADERS):
                 found.append(text.partition(_MARK)[2])
+        return logging.Logger.isEnabledFor(_LOGGER, record.levelno)
 
     @contextmanager
     def kept(self) -> Iterator[list[str]]:
@@ -46,6 +55,19 @@ _LOGGER = logging.getLogger("rasterio._err")
 _WARNINGS = _Warnings()
 
 
+def _reaches_filter(level: int) -> bool:
+    """Return whether rasterio's logger makes a record. The filter then drops what the program does not want to log."""
+    return level >= logging.WARNING
+
+
+def _listen() -> None:
+    """Let the warnings reach the filter, even if the program silences rasterio or all warnings."""
+    if _WARNINGS not in _LOGGER.filters:
+        _LOGGER.addFilter(_WARNINGS)
+        _LOGGER.isEnabledFor = _reaches_filter  # type: ignore[method-assign]
+    _LOGGER.disabled = False  # By default, `logging.config` disables all loggers that exist.
+
+
 @contextmanager
 def damage_is_an_error() -> Iterator[None]:
     """Raise an error at the end of the block if libjpeg warned of damage in a block of a TIFF.
@@ -55,9 +77,7 @@ def damage_is_an_error() -> Iterator[None]:
     Raises:
         RasterioIOError: if a block is damaged.
     """
-    if _WARNINGS not in _LOGGER.handlers:
-        _LOGGER.addHandler(_WARNINGS)
-        _LOGGER.setLevel(logging.WARNING)  # Also if a program silences rasterio.
+    _listen()
     with _WARNINGS.kept() as found:
         yield
     if found:

@@ -16,6 +16,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from rasterembed.raster.drivers import open_raster
+from rasterembed.raster.jpeg_damage import damage_is_an_error
 from rasterembed.raster.pixels import Pixels
 from rasterembed.raster.profile import AssetProfile, RasterProfile
 from rasterembed.store.object_store import ObjectStore
@@ -50,7 +51,9 @@ class ResampledPixels(Pixels):
         """
         pixels, mask = super()._read_inside(buffer, bands, window)
         for band, nearest in zip(bands, pixels, strict=True):
-            smooth = self._bilinear.read(band, window=window, out=np.empty_like(nearest))
+            # The four nearest pixels may be in a block that the nearest pixel is not in.
+            with damage_is_an_error():
+                smooth = self._bilinear.read(band, window=window, out=np.empty_like(nearest))
             use = np.isfinite(smooth) & np.isfinite(nearest)
             nodata = self.nodata_of_band(band)
             if nodata is not None:

@@ -122,6 +122,9 @@ class OpenRaster:
         except RasterioError as error:
             self.may_stay_open = False
             raise DataError(f"{self._uri}: its pixels cannot be read: {one_line(error.__cause__ or error)}") from error
+        except DataError:  # The function that reads has its own words for the same error.
+            self.may_stay_open = False
+            raise
 
     def _serve(self, profile: RasterProfile) -> None:
         """Open the raster, do one job after the other, and close the raster. This is the raster's thread."""

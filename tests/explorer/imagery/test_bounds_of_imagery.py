@@ -242,6 +242,23 @@ def test_a_damaged_block_is_a_problem_that_names_the_raster(made: Store, rasters
     assert "corrupt.tif" in answer.json()["detail"]
 
 
+def test_each_thumbnail_of_a_damaged_block_is_a_problem(made: Store, service: TestClient) -> None:
+    """GDAL keeps the wrong pixels of the block, so the raster may not stay open."""
+    pixels = np.random.default_rng(3).integers(1, 256, (3, 128, 256)).astype(np.uint8)
+    blocks = {"compress": "jpeg", "photometric": "YCbCr", "tiled": True, "blockxsize": 128, "blockysize": 128}
+    path = write(made.folder / "damaged.tif", pixels, transform=PLACE, **blocks)
+    with rasterio.open(path) as dataset:
+        start, size = (int(dataset.get_tag_item(f"BLOCK_{key}_1_0", "TIFF", bidx=1)) for key in ("OFFSET", "SIZE"))
+    content = bytearray(path.read_bytes())
+    content[start + size // 2 : start + size // 2 + 2] = b"\xff\xd9"  # The marker that ends a JPEG image.
+    path.write_bytes(content)
+    made.add("damaged", path, Grid(size=64))
+    assert service.get("/api/datasets/damaged/thumbnails/damaged/r000001_c000000.webp").status_code == 200
+    for tile in ("r000001_c000002", "r000001_c000003", "r000001_c000002"):
+        assert problem(service, f"/api/datasets/damaged/thumbnails/damaged/{tile}.webp") == (409, "not-usable")
+    assert service.get("/api/datasets/damaged/thumbnails/damaged/r000001_c000001.webp").status_code == 200
+
+
 def test_a_store_on_s3_may_not_name_local_files(noise: Path, made: Store) -> None:
     dataset = Dataset.open(made.store, "noise")
     plan = dataset.plan
