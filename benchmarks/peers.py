@@ -95,7 +95,8 @@ def python_of(script: str, venvs: Path = VENVS) -> Path:
     if not stamp.exists() or stamp.read_text() != digest:
         print(f"installing {script} into {folder}", file=sys.stderr, flush=True)
         venv.create(folder, clear=True, with_pip=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+        options = ["--quiet", "--disable-pip-version-check"]
+        command = [str(python), "-m", "pip", "install", *options, "-r", str(requirements)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(f"its packages do not install: {_last_line(done.stderr)}")
