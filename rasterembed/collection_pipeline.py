@@ -434,9 +434,9 @@ def check_collection(
 
 
 def _count_complete(store: ObjectStore, collection_id: str, comparison: Comparison) -> int:
-    """Return the number of scenes that an earlier run of a collection completed, if the run did not end.
+    """Return the number of scenes that an interrupted run of a collection completed.
 
-    A killed run may have completed scenes that the catalogue does not have yet. Their datasets tell it.
+    A killed run may have completed scenes that the catalogue does not have yet. The store has their datasets.
     """
     complete = len(comparison.unchanged)
     if comparison.new:
@@ -508,7 +508,7 @@ def _doubts_of_listing(listing: Listing) -> Iterator[str]:
 def _doubts_of_settings(
     settings: PlanSettings | None, configuration: CollectionConfiguration, comparison: Comparison
 ) -> Iterator[str]:
-    """Yield the warnings about the settings of a run. Those that the collection already has are not warned of again."""
+    """Yield the warnings about the settings that a person gave. If `settings` is None, the collection keeps its own."""
     if settings is None:
         return
     doubt = doubtful_normalisation(settings.model, configuration.model)

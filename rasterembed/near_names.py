@@ -12,7 +12,7 @@ _CUTOFF = 0.6
 """Smallest similarity of a near name, from 0 to 1. It is the default of `difflib.get_close_matches`."""
 
 _CONTAINED = 3
-"""Smallest number of letters of a wanted name for which every name that contains it is near."""
+"""Smallest number of letters of a wanted name. If it has so many, every name that contains it is near."""
 
 
 def near_names(wanted: str, names: Collection[str]) -> str:

@@ -107,7 +107,7 @@ class RunMessages:
         print(escape_terminal(message))
 
     def on_continue(self, message: str) -> None:
-        """Report how much of the work an earlier run has done, which did not end."""
+        """Report how much of the work an interrupted run has done already."""
         print(escape_terminal(message))
 
     def on_warning(self, message: str) -> None:
@@ -318,11 +318,6 @@ def _mostly_padding(plan: Plan) -> str | None:
     )
 
 
-def _doubtful_stretch(store: ObjectStore, plan: Plan) -> str | None:
-    """Return a warning if the black and white of the plan do not fit the raster's pixels."""
-    return doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry)
-
-
 def _complete(store: ObjectStore, plan: Plan, options: EmbedOptions) -> EmbedResult | None:
     """Return the result if the dataset in the store is complete, else None."""
     states: tuple[State, ...] = ("ready",) if options.quality_checks else ("ready", "embedded")
@@ -343,10 +338,11 @@ def _carry_out(
     store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, lease: Lease, hub_token: str | None
 ) -> EmbedResult:
     """Run the steps that follow the plan. The caller holds the lease."""
-    doubt = _doubtful_stretch(store, plan) if options.radiometry.is_given else None
-    for warning in (_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size), doubt):
-        if warning is not None:
-            steps.on_warning(warning)
+    warnings = [_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size)]
+    if options.radiometry.is_given:
+        warnings.append(doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry))
+    for warning in filter(None, warnings):
+        steps.on_warning(warning)
     steps.prepare(store, plan)
     written = count_written_shards(store, plan)
     if written:

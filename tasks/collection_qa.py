@@ -38,7 +38,7 @@ class CollectionQaSteps(CollectionSteps):
         get_run_logger().info("%s", message)
 
     def on_continue(self, message: str) -> None:
-        """Log how much of the work an earlier run has done."""
+        """Log how much of the work an interrupted run has done already."""
         get_run_logger().info("%s", message)
 
     def on_warning(self, message: str) -> None:

@@ -56,7 +56,7 @@ class LoggedMessages(SceneMessages):
         self._log.info("%s", message)
 
     def on_continue(self, message: str) -> None:
-        """Log how much of the work an earlier run has done."""
+        """Log how much of the work an interrupted run has done already."""
         self._log.info("%s", message)
 
     def on_warning(self, message: str) -> None:

@@ -105,7 +105,7 @@ class PrefectSteps(Steps):
         get_run_logger().info("%s", message)
 
     def on_continue(self, message: str) -> None:
-        """Log how much of the work an earlier run has done."""
+        """Log how much of the work an interrupted run has done already."""
         get_run_logger().info("%s", message)
 
     def on_end(self, store: ObjectStore, result: EmbedResult) -> None:

@@ -36,7 +36,7 @@ class QuietSteps(CollectionSteps):
         self._print(message)
 
     def on_continue(self, message: str) -> None:
-        """Print how much of the work an earlier run has done."""
+        """Print how much of the work an interrupted run has done already."""
         self._print(message)
 
     def on_warning(self, message: str) -> None:

@@ -35,7 +35,7 @@ class TerminalSteps(Steps):
         print(escape_terminal(message), file=sys.stderr)
 
     def on_continue(self, message: str) -> None:
-        """Print how much of the work an earlier run has done."""
+        """Print how much of the work an interrupted run has done already."""
         print(escape_terminal(message), file=sys.stderr)
 
     def on_warning(self, message: str) -> None:

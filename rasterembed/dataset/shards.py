@@ -328,7 +328,7 @@ def find_shard(store: ObjectStore, plan: Plan, number: int) -> Shard | None:
 
 
 def count_written_shards(store: ObjectStore, plan: Plan) -> int:
-    """Return the number of the plan's shards that the store has. It lists their folder, and reads no shard.
+    """Return the number of the plan's shards that the store has. Only their folder is listed; no shard is read.
 
     Raises:
         StoreError: if the store refuses or does not answer.

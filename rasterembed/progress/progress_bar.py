@@ -31,7 +31,7 @@ def progress_bar(progress: Progress, unit: str = "tile") -> Iterator[None]:
 
 @contextmanager
 def scene_bar(scenes: int) -> Iterator[Callable[[float], object]]:
-    """Show a progress bar of scenes like `progress_bar`. It moves within a scene too.
+    """Show a progress bar of scenes during the block. The bar moves within a scene too. See `progress_bar`.
 
     Args:
         scenes: number of scenes of the run.

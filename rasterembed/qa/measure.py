@@ -57,7 +57,7 @@ class DatasetMeasures:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Things that a person should look at, although they are no fault of the dataset, as text for people."""
+        """Things that a person should look at, as text for people. See `QaReport.warnings`."""
         overview, warnings = self.overview, []
         if overview is not None and overview.one_value:
             warnings.append("all valid pixels of the raster's overview have the same value")

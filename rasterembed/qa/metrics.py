@@ -50,10 +50,10 @@ def metric_definitions(thresholds: type[BaseModel]) -> Mapping[str, MetricDefini
         thresholds: a model whose fields are marked with `ThresholdOf`, such as `QaThresholds`.
     """
     definitions = [
-        MetricDefinition(limits.metric, limits.bound, str(field.description).rstrip("."), field_name)
+        MetricDefinition(threshold.metric, threshold.bound, str(field.description).rstrip("."), field_name)
         for field_name, field in thresholds.model_fields.items()
-        for limits in field.metadata
-        if isinstance(limits, ThresholdOf)
+        for threshold in field.metadata
+        if isinstance(threshold, ThresholdOf)
     ]
     return {definition.name: definition for definition in definitions}
 

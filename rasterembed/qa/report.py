@@ -109,8 +109,8 @@ class QaReport(MetricReport):
     thresholds: QaThresholds
 
     warnings: tuple[str, ...] = Field(default=(), exclude_if=operator.not_)
-    """Things that a person should look at, although they are no fault of the dataset, as text for people. A uniform
-    scene, such as open sea, has them rightly."""
+    """Things that a person should look at, as text for people. They need not be faults: a uniform scene, such as open
+    sea, rightly has warnings."""
 
     dry_run: bool = Field(default=False, exclude_if=operator.not_)
     """Whether this is the report of a dry run. It is then not in the store."""

@@ -14,6 +14,7 @@ The steps of a search, and their modules:
   notebook. `thumbnails` cuts tiles out of the raster, and `card_sheet` draws them with captions.
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
   `radiometry_groups` warns of datasets that were stretched differently.
+- `next_search` gives the command that searches a new dataset or collection.
 - `index` builds and opens a vector index, which makes searches in large datasets fast. `index_options` has its
   parameters, and `vector_files` the files from which it is built.
 - `batch` answers questions about all tiles: neighbours, duplicates, classes, and a diverse sample.

@@ -12,7 +12,6 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
-from rasterembed.search.radiometry_groups import RadiometryGroup
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import ObjectStore
@@ -99,27 +98,6 @@ def choose_datasets(
             datasets.append(dataset)
     not_searched.sort(key=lambda one: one.dataset_id)
     return ChosenDatasets(tuple(datasets), tuple(not_searched), frozenset(matching))
-
-
-def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:
-    """Return groups of datasets with the same radiometry. If all datasets have the same radiometry, return no group."""
-    groups: list[list[Dataset]] = []
-    for dataset in datasets:
-        same = next((group for group in groups if group[0].radiometry.resembles(dataset.radiometry)), None)
-        if same is None:
-            groups.append([dataset])
-        else:
-            same.append(dataset)
-    if len(groups) < 2:
-        return ()
-    return tuple(
-        RadiometryGroup(
-            dataset_ids=tuple(dataset.id for dataset in group),
-            radiometry=group[0].radiometry,
-            pixel_types=tuple(sorted({dataset.plan.profile.dtype for dataset in group})),
-        )
-        for group in groups
-    )
 
 
 def _open_usable(store: ObjectStore, dataset_id: str, states: Sequence[State]) -> Dataset:

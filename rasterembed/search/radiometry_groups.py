@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.raster.radiometry import ResolvedRadiometry
 
 _SHOWN_GROUPS = 4
@@ -18,6 +19,9 @@ would clip the other values."""
 _USED = 0.05
 """A stretch fits another group if the group's range takes up at least this share of the stretch. With a smaller share,
 the colours of the group would be nearly equal."""
+
+_LARGE_PART = 0.5
+"""Share of a common range. The warning names the groups whose ranges take up less than this share."""
 
 
 class RadiometryGroup(BaseModel):
@@ -40,6 +44,27 @@ class RadiometryGroup(BaseModel):
         """The first dataset, and the number of the others, as text for people."""
         first, *others = self.dataset_ids
         return f"{first}{f' and {len(others)} more' if others else ''}"
+
+
+def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:
+    """Return groups of datasets with the same radiometry. If all datasets have the same radiometry, return no group."""
+    groups: list[list[Dataset]] = []
+    for dataset in datasets:
+        same = next((group for group in groups if group[0].radiometry.resembles(dataset.radiometry)), None)
+        if same is None:
+            groups.append([dataset])
+        else:
+            same.append(dataset)
+    if len(groups) < 2:
+        return ()
+    return tuple(
+        RadiometryGroup(
+            dataset_ids=tuple(dataset.id for dataset in group),
+            radiometry=group[0].radiometry,
+            pixel_types=tuple(sorted({dataset.plan.profile.dtype for dataset in group})),
+        )
+        for group in groups
+    )
 
 
 def radiometry_warning(groups: Sequence[RadiometryGroup]) -> str:
@@ -82,10 +107,10 @@ def _range_advice(groups: Sequence[RadiometryGroup]) -> str:
     low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
     high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)
     advice = f"To compare the groups, embed all of them again with a common --range {low:g} {high:g} --replace"
-    dark = [group.name for group in groups if _used(group.radiometry, low, high) < _COVERED]
-    if not dark:
+    narrow = [group.name for group in groups if _used(group.radiometry, low, high) < _LARGE_PART]
+    if not narrow:
         return advice
-    named = ", ".join(dark[:_SHOWN_GROUPS]) + (", ..." if len(dark) > _SHOWN_GROUPS else "")
+    named = ", ".join(narrow[:_SHOWN_GROUPS]) + (", ..." if len(narrow) > _SHOWN_GROUPS else "")
     return (
         f"No dataset's stretch fits the others. {advice}. The colours of {named} then take up only a part of "
         "this range. If the pixel values have different units, first convert the rasters to the same unit"

@@ -25,7 +25,7 @@ from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
-from rasterembed.search.datasets import choose_datasets, group_by_radiometry
+from rasterembed.search.datasets import choose_datasets
 from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
@@ -33,6 +33,7 @@ from rasterembed.search.filters import Filters
 from rasterembed.search.indexed_search import IndexedSearch, SegmentSearch, check_engine
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
+from rasterembed.search.radiometry_groups import group_by_radiometry
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore

@@ -229,7 +229,8 @@ def _take(
     wait_s: float,
     on_wait: Callable[[str], None],
 ) -> Lease:
-    started, announced = time.monotonic(), 0
+    started = time.monotonic()
+    told = 0  # Number of the lease that `on_wait` was last told of.
     last_content, unchanged_since = b"", started
     while True:
         number = _highest_number(store, layout)
@@ -242,7 +243,7 @@ def _take(
         if left_s < 0:
             lease = Lease(store, layout, number + 1, run_id)
             if lease._claim():
-                if content and (announced or holder is None or not holder.is_released):
+                if content and (told or holder is None or not holder.is_released):
                     on_wait(f"{layout.owner}: {_how_freed(holder)}")
                 return lease
         who = holder.who if holder else "another run"
@@ -251,9 +252,9 @@ def _take(
             raise LeaseHeldError(
                 f"{sentence}: wait for that run to end (the lease of a dead run expires after {DURATION_S:.0f} s)"
             )
-        if announced != number and left_s >= 0:  # Each run that this run waits for is told once.
+        if told != number and left_s >= 0:  # A new number is that of another run.
             on_wait(f"{sentence}, {_outlook(left_s, wait_s - (now - started))}")
-            announced = number
+            told = number
         time.sleep(min(POLL_S, wait_s))
 
 

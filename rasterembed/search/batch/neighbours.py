@@ -21,7 +21,7 @@ from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vect
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
 from rasterembed.search.batch.nearest import distances, nearest
 from rasterembed.search.batch.result_file import BATCH_ROWS, TILE_FIELDS, BatchResult, find_result_files, write_table
-from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, make_lists, make_sample
+from rasterembed.search.batch.vector_lists import EXACT_ROWS, VectorLists, find_true_neighbours, make_lists
 from rasterembed.search.index.stored_rows import StoredVectors
 from rasterembed.search.output_file import OutputFile, picture_after
 
@@ -147,7 +147,7 @@ def find_neighbours(tiles: AllTiles, k: int) -> NeighbourTable:
             _expand(equal, tiles.id_rank, group_of_row[part], groups, near, numbers, far)
     if lists is None:
         return NeighbourTable(numbers, far, None, 1.0, 0)
-    sample = make_sample(tiles.vectors, k, 1)
+    sample = find_true_neighbours(tiles.vectors, k, 1)
     return NeighbourTable(numbers, far, lists, sample.recall(far[sample.numbers]), len(sample.numbers))
 
 

@@ -97,8 +97,8 @@ class TrueNeighbours:
         return float(np.minimum(hits, real.sum(axis=1)).sum() / max(1, real.sum()))
 
 
-def make_sample(vectors: StoredVectors, k: int, seed: int) -> TrueNeighbours:
-    """Compare some random tiles with all tiles, and return their k true neighbours."""
+def find_true_neighbours(vectors: StoredVectors, k: int, seed: int) -> TrueNeighbours:
+    """Compare a sample of random tiles with all tiles, and return their k true neighbours."""
     rng = np.random.default_rng([_SEED, seed])
     numbers = np.sort(rng.choice(vectors.rows, min(_SAMPLE, vectors.rows), replace=False))
     found = without_itself(numbers, nearest(vectors, numbers, None, k + 1))
@@ -139,7 +139,7 @@ def make_lists(vectors: StoredVectors, k: int) -> VectorLists:
     likeness = centres @ centres.T
     np.fill_diagonal(likeness, np.inf)  # Every list is the nearest to itself.
     near = np.argsort(-likeness, axis=1, kind="stable")[:, :MOST_PROBED].astype(np.int32)
-    sample = make_sample(vectors, k, 0)
+    sample = find_true_neighbours(vectors, k, 0)
     own, real = list_of[sample.numbers], sample.neighbours >= 0
     same = near[own][:, None, :] == list_of[sample.neighbours][:, :, None]
     place = np.where(same.any(axis=2), same.argmax(axis=2), MOST_PROBED)[real]
