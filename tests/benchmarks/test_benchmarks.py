@@ -335,18 +335,6 @@ def test_the_raster_for_ten_million_tiles_is_accepted(tmp_path: Path) -> None:
     assert (profile.height, profile.width) == (50_608, 50_592)
 
 
-def _cache_home() -> str:
-    return os.environ["XDG_CACHE_HOME"]
-
-
-@pytest.mark.slow
-def test_each_part_of_the_search_uses_the_present_folders(tmp_path: Path) -> None:
-    """The parts of all sizes are forks of one server, which was started for the first size."""
-    for name in ("first", "second"):
-        with search.cache_below(str(tmp_path / name)):
-            assert search.part(_cache_home) == str(tmp_path / name)
-
-
 @pytest.mark.slow
 def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each part has its own process. All of them would import PyTorch.
@@ -371,6 +359,7 @@ def test_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_the_parts_of_each_size_have_its_cache_folder(tmp_path: Path) -> None:
+    """The parts of all sizes are forks of one server, which was started for the first size."""
     for size in ("1000", "2000"):
         with search.cache_below(str(tmp_path / size)):
             assert search.part(os.getenv, "XDG_CACHE_HOME") == str(tmp_path / size)
@@ -416,7 +405,7 @@ def test_the_explorer(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_search_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search_s3, "part", lambda function, *arguments: function(*arguments))
-    # LanceDB needs an environment of its own.
+    # LanceDB needs a separate environment.
     report = search_s3.measure(
         rows=2000, engines=("scan", "flat"), peers=(), gateway=False, scratch=tmp_path, results=tmp_path
     )

@@ -23,10 +23,11 @@ from docker.models.containers import Container
 from pydantic import SecretStr
 
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import Runs, deploy, manifest_of, present, vectors_of, wait_until, worker, write_scene
+from tests.support.deployed import Runs, deploy, manifest_of, present, vectors_of, worker, write_scene
 from tests.support.engine import bridge_address, local_wheels
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import CephMissingError, S3Server, ceph_gateway
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
@@ -107,14 +108,15 @@ class Site:
 
     def container(self, run: UUID) -> Container:
         """Return the container of a flow run, once it exists."""
-        found = wait_until(lambda: self.engine.containers.list(filters={"label": f"io.prefect.flow-run-id={run}"}))
+        label = {"label": f"io.prefect.flow-run-id={run}"}
+        found = wait_for(lambda: self.engine.containers.list(filters=label), f"the container of run {run}", timeout=400)
         container: Container = found[0]
         return container
 
     def gone(self, run: UUID) -> None:
         """Return once the run has no container any more."""
         label = {"label": f"io.prefect.flow-run-id={run}"}
-        wait_until(lambda: not self.engine.containers.list(filters=label), timeout=90)
+        wait_for(lambda: not self.engine.containers.list(filters=label), "the end of the containers", timeout=90)
 
 
 # not of the session: the stack's test lends its wheels on the same port
@@ -299,7 +301,7 @@ def test_reports_searches_and_sweeps_run_in_containers_too(site: Site) -> None:
 @pytest.mark.usefixtures("docker_worker")
 def test_a_child_container_that_is_killed_is_recovered(site: Site, alone: pa.Table) -> None:
     run = site.start("fleet", workers=2)
-    wait_until(lambda: present(site.store, "fleet"))
+    wait_for(lambda: present(site.store, "fleet"), "the first shard", timeout=400)
     number = int(present(site.store, "fleet")[0].removesuffix(".parquet").rsplit("-", 1)[1])
     children = site.runs.of_dataset("fleet")
     assert len(children) == 2
@@ -317,7 +319,7 @@ def test_a_child_container_that_is_killed_is_recovered(site: Site, alone: pa.Tab
 @pytest.mark.usefixtures("docker_worker")
 def test_cancelling_stops_every_container_and_leaves_a_dataset_to_resume(site: Site, alone: pa.Table) -> None:
     run = site.start("cancelled", workers=2)
-    wait_until(lambda: present(site.store, "cancelled"))
+    wait_for(lambda: present(site.store, "cancelled"), "the first shard", timeout=400)
     children = [child.id for child in site.runs.of_dataset("cancelled")]
     site.prefect("flow-run", "cancel", str(run))
     assert site.runs.wait(run).state_name == "Cancelled"
@@ -347,7 +349,7 @@ def test_a_run_whose_container_and_worker_are_both_killed_does_not_stay_running(
     with worker(site.server, "docker", tmp_path) as process:
         heartbeat = ("--job-variable", "env.PREFECT_FLOWS_HEARTBEAT_FREQUENCY=30")
         run = site.start("dead", *heartbeat)
-        wait_until(lambda: present(site.store, "dead"))
+        wait_for(lambda: present(site.store, "dead"), "the first shard", timeout=400)
         process.kill()
     site.container(run).kill("SIGKILL")
     ended = site.runs.wait(run)

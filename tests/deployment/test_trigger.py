@@ -8,9 +8,10 @@ import pytest
 from prefect.client.schemas.filters import FlowFilter
 from prefect.client.schemas.objects import FlowRun
 
-from tests.support.deployed import Runs, deploy, wait_until, worker
+from tests.support.deployed import Runs, deploy, worker
 from tests.support.prefect_server import prefect_server
 from tests.support.scenes import write_scene
+from tests.support.waiting import wait_for
 
 
 @pytest.mark.slow
@@ -40,7 +41,7 @@ def test_an_updated_collection_starts_the_overview(tiny_vit: Path, tmp_path: Pat
             run = runs.wait(runs.create("embed-collection/collection-process", **parameters).id)
             assert run.state is not None
             assert run.state.is_completed(), run.state.message
-            (overview,) = wait_until(overviews)
+            (overview,) = wait_for(overviews, "a run of qa-overview", timeout=400)
             assert overview.state.is_completed(), overview.state.message
             assert overview.parameters["root"] == str(root)
             page = (root / "qa-overview.html").read_text()

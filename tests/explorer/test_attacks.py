@@ -133,11 +133,11 @@ def silence(monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
 def answer_in_time(service: TestClient, path: str) -> httpx.Response:
     """Return the answer of the service itself. A busy machine may need several attempts to keep to a short limit."""
 
-    def answer() -> httpx.Response | None:
+    def ask() -> httpx.Response | None:
         answer: httpx.Response = service.get(path)
         return None if "no answer within" in answer.text else answer
 
-    found: httpx.Response = wait_for(answer, f"the answer to {path}")
+    found: httpx.Response = wait_for(ask, f"the answer to {path}")
     return found
 
 

@@ -23,8 +23,8 @@ PAGE_WORDS = LIBRARY / "explorer/page/src/page_words.ts"
 NO_PARAMETERS = frozenset({"embedding", "visual", "explore", "limit", "filter", "query"})
 """Names of a column, of an asset, of a function for notebooks, and of parts of a STAC API's search."""
 
-SERVICE = frozenset({"similarity", "https_private", "https_hosts", "basemap_attribution"})
-"""Parameters of the API that only the page itself sends, and settings of the operator."""
+SERVICE = frozenset({"similarity", "basemap_attribution"})
+"""A parameter of the API that only the page itself sends, and a setting of the operator."""
 
 
 def controls() -> set[str]:

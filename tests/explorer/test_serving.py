@@ -259,17 +259,8 @@ def test_schemathesis_finds_nothing(running: Explorer, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", str(schema), "--url", running.url]
     # Some rules cannot be written as a JSON schema, such as `since` before `until`. They answer with status 422.
     options = ["--checks", "all", "--exclude-checks", "positive_data_acceptance", "--phases", "coverage,fuzzing"]
-    options += [
-        "--max-examples",
-        "10",
-        "--seed",
-        "1",
-        "--no-color",
-        "--request-retries",
-        "2",
-        "--request-timeout",
-        "60",
-    ]
+    options += ["--max-examples", "10", "--seed", "1", "--no-color"]
+    options += ["--request-retries", "2", "--request-timeout", "60"]
     done = subprocess.run(
         [*command, *options, "--header", f"Authorization: Bearer {TOKEN}"],
         cwd=tmp_path,

@@ -27,9 +27,10 @@ from rasterembed.scene_batches import Batch, clear_batches, deal_to_workers, rea
 from rasterembed.scene_pipeline import SceneJob
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import ONE_THREAD, PROJECT, Runs, wait_until
+from tests.support.deployed import ONE_THREAD, PROJECT, Runs
 from tests.support.prefect_server import PrefectServer
 from tests.support.scenes import write_scene
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -136,7 +137,7 @@ def test_two_workers_write_the_bytes_of_one_process_though_one_of_them_is_killed
 ) -> None:
     runs = Runs(deployed)
     process = _start(deployed, scenes, tmp_path, *FLEET)
-    wait_until(lambda: _manifests(tmp_path) >= 2)
+    wait_for(lambda: _manifests(tmp_path) >= 2, "two complete scenes", timeout=400)
     victims = [run for run in runs.named(f"{NAME}-0") if run.state_name == "Running"]
     for pid in runs.processes_of(str(victims[0].id)):
         os.kill(pid, signal.SIGKILL)
@@ -155,7 +156,7 @@ def test_a_killed_parent_leaves_a_collection_that_the_next_run_completes(
     deployed: PrefectServer, scenes: Path, alone: ObjectStore, tmp_path: Path
 ) -> None:
     process = _start(deployed, scenes, tmp_path, *FLEET)
-    wait_until(lambda: _manifests(tmp_path) >= 2)
+    wait_for(lambda: _manifests(tmp_path) >= 2, "two complete scenes", timeout=400)
     process.kill()
     process.communicate()
     # The next run waits until the lease of the killed run has expired. Its children end meanwhile, or are refused.

@@ -16,11 +16,12 @@ from uuid import UUID
 import pytest
 
 from examples.landscape import make_scene
-from tests.support.deployed import Runs, deploy, wait_until, worker
+from tests.support.deployed import Runs, deploy, worker
 from tests.support.explorer import install
 from tests.support.http import request
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -88,7 +89,7 @@ def finished(moto: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterat
             ended = runs.wait(created.id)
             assert ended.state_name == "Completed", ended.state
         # the rows of task runs arrive late
-        wait_until(lambda: _tasks(server, created.id) >= 5)
+        wait_for(lambda: _tasks(server, created.id) >= 5, "five completed tasks", timeout=400)
         assert ended.deployment_id is not None
         named = f"{server.api_url}/deployments/name/embed-collection/collection-process"
         collections = UUID(request("GET", named, timeout=30).raise_for_status().json()["id"])

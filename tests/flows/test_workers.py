@@ -23,10 +23,10 @@ from tests.support.deployed import (
     manifest_of,
     present,
     vectors_of,
-    wait_until,
     write_scene,
 )
 from tests.support.prefect_server import PrefectServer
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -111,7 +111,7 @@ def test_a_killed_child_is_recovered_and_only_what_is_missing_is_computed(
 ) -> None:
     store, runs = ObjectStore(root=str(tmp_path)), Runs(deployed)
     process = _start(deployed, scene, tmp_path, "killed")
-    wait_until(lambda: "part-" in "".join(present(store, "killed")))
+    wait_for(lambda: "part-" in "".join(present(store, "killed")), "the first shard", timeout=400)
     # the one whose share the first complete shard is of
     number = int(present(store, "killed")[0].removesuffix(".parquet").rsplit("-", 1)[1])
     victim = next(
@@ -139,7 +139,7 @@ def test_a_parent_told_to_stop_cancels_its_children_and_leaves_a_dataset_to_resu
 ) -> None:
     store, runs = ObjectStore(root=str(tmp_path)), Runs(deployed)
     process = _start(deployed, scene, tmp_path, "stopped")
-    wait_until(lambda: present(store, "stopped"))
+    wait_for(lambda: present(store, "stopped"), "the first shard", timeout=400)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=400)
     assert process.returncode == 130, output[-3000:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.store.object_store import ObjectStore
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import ServerProcess
+from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 
@@ -100,7 +100,7 @@ class Runs:
 
     def wait_for(self, run: UUID, condition: Any, timeout: float = 400) -> FlowRun:
         """Wait until a condition holds for the run, and return the run."""
-        return wait_until(lambda: found if condition(found := self.read(run)) else None, timeout)
+        return wait_for(lambda: found if condition(found := self.read(run)) else None, f"run {run}", timeout, every=0.3)
 
     @staticmethod
     def processes_of(run_id: str) -> list[int]:
@@ -118,15 +118,6 @@ class Runs:
     def _client(self) -> Iterator[Any]:
         with temporary_settings({PREFECT_API_URL: self._server.api_url}), get_client(sync_client=True) as client:
             yield client
-
-
-def wait_until(condition: Any, timeout: float = 400) -> Any:
-    """Wait until the condition is true, and return its value. The test fails if that takes too long."""
-    deadline = time.monotonic() + timeout
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
-        time.sleep(0.3)
-    return value
 
 
 def write_scene(path: Path, rows: int, cols: int, side: int) -> Path:

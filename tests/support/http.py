@@ -11,9 +11,10 @@ TIMEOUT_S = 60.0
 
 
 def request(method: str, url: str, **options: Any) -> httpx.Response:
-    """Send a request as `httpx.request` does, without the certificates of authorities, and with more patience.
+    """Send a request as `httpx.request` does, without the certificates of authorities, and with a longer timeout.
 
-    A new client loads all certificates, also for an address without TLS. That takes longer than most answers.
+    By default, httpx loads the certificates for each request, also to an address without TLS. That takes longer than
+    most answers.
     """
     return httpx.request(method, url, **({"verify": False, "timeout": TIMEOUT_S} | options))
 
