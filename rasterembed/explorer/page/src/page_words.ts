@@ -1,12 +1,12 @@
 /**
- * Say texts of the library in the words of the page.
+ * Turn names in the library's texts into the words of the page.
  *
  * The library names a parameter in backticks, as `pick` or `pick=latest`, and a command as `rasterembed qa ID`. A person
  * at the page knows the controls of the page, and the options of the commands.
  */
 
-/** Labels of the filters, by the parameter that they set. */
-const FILTERS: Record<string, string> = {
+/** Labels of the controls, by the parameter that they set. */
+const CONTROLS: Record<string, string> = {
     bbox: 'Area',
     polygon: 'Area',
     within: 'Area',
@@ -19,15 +19,13 @@ const FILTERS: Record<string, string> = {
     classes: 'Number of classes',
     like: 'More like this',
     unlike: 'Less like this',
-};
-
-/** Labels of all controls, by the parameter that they set. */
-const CONTROLS: Record<string, string> = {
-    ...FILTERS,
     tile: 'Tile id',
     lonlat: 'Latitude, longitude',
     image: 'Image file',
 };
+
+/** Parameters whose errors quote the wrong value, so they need no label before them. */
+const QUOTED = new Set(['tile', 'lonlat', 'image']);
 
 /** Texts of the choices of the filter for scenes, by the value of the parameter. */
 export const PICK_TEXTS = {
@@ -60,7 +58,7 @@ export function inPageWords(text: string): string {
         .replace(PLACE, (_, path: string) => {
             const label = path
                 .split('.')
-                .map((part) => (Object.hasOwn(FILTERS, part) ? FILTERS[part] : undefined))
+                .map((part) => (Object.hasOwn(CONTROLS, part) && !QUOTED.has(part) ? CONTROLS[part] : undefined))
                 .findLast((found) => found !== undefined);
             return label === undefined ? '' : `${label}: `;
         })
