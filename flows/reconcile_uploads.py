@@ -82,7 +82,7 @@ def reconcile_uploads(
     try:
         check_rules(collections)
     except ValueError as error:
-        raise UsageError(f"collections: {error}") from error
+        raise UsageError(f"`collections`: {error}") from error
     pending = find_uploads(target, uploads, rules, collections)
     started, known = start_runs(pending.single, deployment, root, store, most)
     begun: list[CollectionRule] = []

@@ -92,7 +92,7 @@ class ChildRuns(Generic[_Share]):
             self._pool = client.read_deployment_by_name(deployment).work_pool_name
         except (ObjectNotFound, ValueError) as error:
             raise UsageError(
-                f"worker_deployment: there is no deployment {deployment!r} on this Prefect server: "
+                f"`worker_deployment`: there is no deployment {deployment!r} on this Prefect server: "
                 f"`make deploy` makes {known}"
             ) from error
 

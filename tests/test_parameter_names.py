@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 from rasterembed.parameter_names import NamedParameter, named_parameters, replace_commands, replace_parameters
+from tests.conftest import PROJECT
 
 
 def test_parameters_have_a_name_a_value_and_an_owner() -> None:
@@ -27,3 +31,17 @@ def test_only_commands_get_other_words() -> None:
     assert replace_commands(text, str.upper) == (
         "give `size`, or run `RASTEREMBED DATASETS VERIFY A`: the file `rasterembed` is no command"
     )
+
+
+def test_an_error_that_begins_with_a_parameter_has_it_in_backticks() -> None:
+    """Without the backticks, a command shows `stretch_of` to a person who types --stretch-of."""
+    bare = []
+    rooms = ("rasterembed", "flows", "tasks", "blocks")
+    for file in (file for room in rooms for file in (PROJECT / room).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                text = node.exc.args[0]
+                first = text.values[0] if isinstance(text, ast.JoinedStr) else text
+                if isinstance(first, ast.Constant) and re.match(r"[a-z][a-z0-9_]*: ", str(first.value)):
+                    bare.append(f"{file.relative_to(PROJECT)}: {first.value}")
+    assert bare == []

@@ -263,7 +263,7 @@ def resolve_radiometry(
     if shared is not None:
         if shared.palette != has_palette:
             raise UsageError(
-                f"stretch_of: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
+                f"`stretch_of`: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
                 "palette, so they cannot share black and white: give `range` or `scale`"
             )
         return shared.model_copy(update={"bands": bands, "method": f"stretch of {radiometry.stretch_of}"})
