@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
@@ -92,21 +94,26 @@ def _advice(groups: Sequence[RadiometryGroup]) -> str:
         )
     if len({(group.radiometry.low, group.radiometry.high) for group in groups}) == 1:
         return "To compare the groups, embed them again with the --bands of the same colours"
+    bands = " and the --bands of the same colours" if len({group.radiometry.bands for group in groups}) > 1 else ""
     if len({pixel_type for group in groups for pixel_type in group.pixel_types}) == 1:
-        best = max(groups, key=lambda group: _fit(group, groups))
-        if _fit(best, groups) > 0:
-            return (
-                f"To compare the groups, embed all but {best.name} again with --stretch-of {best.dataset_ids[0]} "
-                "--replace"
-            )
-    return _range_advice(groups)
+        fits = _fits(groups)
+        best = int(fits.argmax())
+        if fits[best] > 0:
+            name, first = groups[best].name, groups[best].dataset_ids[0]
+            return f"To compare the groups, embed all but {name} again with --stretch-of {first}{bands} --replace"
+    return _range_advice(groups, bands)
 
 
-def _range_advice(groups: Sequence[RadiometryGroup]) -> str:
-    """Return advice to use a common range from the smallest black to the largest white."""
+def _range_advice(groups: Sequence[RadiometryGroup], bands: str) -> str:
+    """Return advice to use a common range from the smallest black to the largest white.
+
+    Args:
+        groups: the groups.
+        bands: advice about the bands, which follows the range. Empty if all groups have the same bands.
+    """
     low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
     high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)
-    advice = f"To compare the groups, embed all of them again with a common --range {low:g} {high:g} --replace"
+    advice = f"To compare the groups, embed all of them again with a common --range {low:g} {high:g}{bands} --replace"
     narrow = [group.name for group in groups if _used(group.radiometry, low, high) < _LARGE_PART]
     if not narrow:
         return advice
@@ -117,18 +124,22 @@ def _range_advice(groups: Sequence[RadiometryGroup]) -> str:
     )
 
 
-def _fit(group: RadiometryGroup, groups: Sequence[RadiometryGroup]) -> float:
-    """Return the smallest share of another group's range that the stretch of a group covers. 0 if it does not fit."""
-    own, smallest = group.radiometry, 1.0
-    for other in groups:
-        for channel, (low, high) in enumerate(_ends(other.radiometry)):
-            own_low, own_high = _ends(own)[channel]
-            common = min(high, own_high) - max(low, own_low)
-            covered, used = common / (high - low), common / (own_high - own_low)
-            if covered < _COVERED or used < _USED:
-                return 0.0
-            smallest = min(smallest, covered)
-    return smallest
+def _fits(groups: Sequence[RadiometryGroup]) -> NDArray[np.float64]:
+    """Return how well the stretch of each group fits all groups.
+
+    Returns:
+        For each group, the smallest share of another group's range that its stretch covers, shape (groups,). 0 if the
+        stretch does not fit.
+    """
+    # A search may have a group for each of its datasets, so the pairs of groups are not compared in Python.
+    low, high = np.moveaxis(np.array([_ends(group.radiometry) for group in groups]), -1, 0)
+    fits = np.zeros(len(groups))
+    for number, (own_low, own_high) in enumerate(zip(low, high, strict=True)):
+        common = np.minimum(high, own_high) - np.maximum(low, own_low)
+        covered, used = common / (high - low), common / (own_high - own_low)
+        if covered.min() >= _COVERED and used.min() >= _USED:
+            fits[number] = covered.min()
+    return fits
 
 
 def _used(radiometry: ResolvedRadiometry, low: float, high: float) -> float:

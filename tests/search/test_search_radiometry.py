@@ -15,6 +15,7 @@ from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import PRESETS, Radiometry, ResolvedRadiometry
+from rasterembed.search import radiometry_groups
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query
 from rasterembed.search.radiometry_groups import RadiometryGroup, radiometry_warning
@@ -135,6 +136,14 @@ def _group(name: str, low: float, high: float, pixel_type: str = "uint16", **cha
     [
         ([_group("a", 0, 1000), _group("b", 0, 1500), _group("c", 100, 900)], "but b again with --stretch-of b --rep"),
         (
+            [_group("a", 0, 1000), _group("b", 0, 1500, bands=(3, 2, 1))],
+            "but b again with --stretch-of b and the --bands of the same colours --replace",
+        ),
+        (
+            [_group("a", 0, 1000), _group("b", 0, 60_000, bands=(3, 2, 1))],
+            "--range 0 60000 and the --bands of the same colours --replace",
+        ),
+        (
             [_group("a", 0, 1000), _group("b", 8000, 9000)],
             "No dataset's stretch fits .* --range 0 9000 .* of a, b then",
         ),
@@ -179,3 +188,19 @@ def test_what_resembles() -> None:
     for change in ({"low": (low + 37, low, low)}, {"high": (high, high, high - 37)}, {"bands": (1, 2, 3)},
                    {"palette": True}):  # fmt: skip
         assert not one.resembles(one.model_copy(update=change))
+
+
+def test_the_work_grows_with_the_groups_and_not_with_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each scene of an archive may have its own percentiles. The pairs of 300 groups took seconds."""
+    groups = [_group(f"scene-{number}", number, 4000 + number) for number in range(300)]
+    read = []
+    ends = radiometry_groups._ends
+
+    def counted(radiometry: ResolvedRadiometry) -> list[tuple[float, float]]:
+        read.append(radiometry)
+        return ends(radiometry)
+
+    monkeypatch.setattr(radiometry_groups, "_ends", counted)
+    # By hand: this stretch covers 3850 of the 4000 values of the first and of the last scene. Others cover fewer.
+    assert "embed all but scene-149 again with --stretch-of scene-149" in radiometry_warning(groups)
+    assert 0 < len(read) <= 2 * len(groups)
