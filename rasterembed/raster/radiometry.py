@@ -184,7 +184,8 @@ class ResolvedRadiometry(BaseModel):
             A share from 0 to 1. 0 if there are no pixels.
         """
         clipped = np.ones(pixels.shape[1], dtype=bool)
-        for channel, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
+        for channel, ends in enumerate(zip(self.low, self.high, strict=True)):
+            low, high = sorted(ends)  # A band with a negative scale has white below black.
             values = pixels[channel % len(pixels)]
             clipped &= (values < low) | (values > high)
         return float(clipped.mean()) if clipped.size else 0.0

@@ -43,7 +43,7 @@ def doubtful_stretch(
     black, white = np.percentile(values.astype(np.float64), (2, 98), axis=1)
     low, high = float(black.min()), float(white.max())
     share = radiometry.clipped_share(values)
-    ranges = [end - start for start, end in zip(radiometry.low, radiometry.high, strict=True)]
+    ranges = [abs(end - start) for start, end in zip(radiometry.low, radiometry.high, strict=True)]
     if share >= NEARLY_ALL:
         problem = f"clip {share:.1%} of the sampled valid pixels, so nearly every tile has the same colour"
     elif low < high and max((white - black).max() / span for span in ranges) < _NARROW:

@@ -80,3 +80,12 @@ def test_one_channel_that_is_not_clipped_is_enough(store: ObjectStore, tmp_path:
     path = write(tmp_path / "r.tif", PIXELS)
     good = ResolvedRadiometry(bands=(1, 2, 3), low=(0, 0, 5000), high=(10, 4000, 9000), method="range")
     assert doubt(store, path, Radiometry(stretch_of="x"), good) is None
+
+
+def test_black_above_white_fits_the_same_pixels(store: ObjectStore, tmp_path: Path) -> None:
+    """A band with a negative scale has such values."""
+    path = write(tmp_path / "r.tif", PIXELS)
+    inverted = ResolvedRadiometry(bands=(1, 2, 3), low=(4000,) * 3, high=(0,) * 3, method="range")
+    assert doubt(store, path, Radiometry(stretch_of="x"), inverted) is None
+    far = ResolvedRadiometry(bands=(1, 2, 3), low=(9000,) * 3, high=(5000,) * 3, method="range")
+    assert "clip 100.0%" in (doubt(store, path, Radiometry(stretch_of="x"), far) or "")
