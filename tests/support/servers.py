@@ -160,6 +160,12 @@ class ServerProcess:
                 self._popen.wait()
 
 
+_FIRST_PORT = 10_081
+"""Smallest port of a server. Browsers refuse to open some smaller ones."""
+
+_TRIED_PORTS = 1000
+"""Number of ports that are tried."""
+
 _RESERVED: list[socket.socket] = []
 """Sockets that reserve the ports of this process until it ends."""
 
@@ -168,14 +174,17 @@ def free_port() -> int:
     """Return a port of loopback that nothing listens on, and that no other process gets from this function.
 
     A server that a test starts binds its port seconds later. The system gives the ports of its own range to any
-    connection meanwhile, so this function takes a port below that range. A UDP socket with the same number reserves the
-    port until this process ends: two test processes cannot both bind it.
+    connection meanwhile, so this function takes a port below that range, if enough ports are below it. A UDP socket
+    with the same number reserves the port until this process ends: two test processes cannot both bind it.
 
     Raises:
         RuntimeError: if every port is taken.
     """
     below = _first_port_of_the_system()
-    for port in random.SystemRandom().sample(range(max(1024, below - 20_000), below), 1000):
+    ports = range(max(_FIRST_PORT, below - 20_000), below)
+    if len(ports) < _TRIED_PORTS:  # Some machines with many connections let the system give nearly all ports.
+        ports = range(_FIRST_PORT, 65_536)
+    for port in random.SystemRandom().sample(ports, _TRIED_PORTS):
         reservation = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             reservation.bind((HOST, port))
@@ -187,7 +196,7 @@ def free_port() -> int:
             continue
         _RESERVED.append(reservation)
         return port
-    raise RuntimeError(f"no free port below {below} on {HOST}")
+    raise RuntimeError(f"no free port from {ports.start} to {ports.stop - 1} on {HOST}")
 
 
 def _first_port_of_the_system() -> int:

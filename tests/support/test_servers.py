@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
+from tests.support import servers
 from tests.support.servers import (
     HOST,
     CephMissingError,
@@ -50,6 +51,14 @@ def test_a_free_port_is_reserved_for_this_process() -> None:
             other.bind((HOST, port))
         with socket.create_server((HOST, port)):
             pass
+
+
+@pytest.mark.parametrize(("first", "smallest"), [(1024, 10_081), (10_500, 10_081), (16_000, 10_081), (32_768, 12_768)])
+def test_a_port_is_found_wherever_the_ports_of_the_system_begin(
+    monkeypatch: pytest.MonkeyPatch, first: int, smallest: int
+) -> None:
+    monkeypatch.setattr(servers, "_first_port_of_the_system", lambda: first)
+    assert all(port >= smallest for port in [free_port() for _ in range(5)])
 
 
 def test_moto_stores_objects(moto: S3Server, bucket: str) -> None:
