@@ -34,6 +34,7 @@ from benchmarks import (
     slow_store,
     small_vectors,
     tile_layers,
+    uploads,
     warping,
 )
 from benchmarks.harness import RESULTS
@@ -63,6 +64,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], str]]] = {
     small_vectors.NAME: ("encoding.md", small_vectors.markdown),
     search_s3.NAME: ("search.md", search_s3.markdown),
     tile_layers.NAME: ("explorer.md", tile_layers.markdown),
+    uploads.NAME: ("scaling.md", uploads.markdown),
     warping.NAME: ("benchmarks.md", warping.markdown),
     precision.NAME: ("search.md", precision.markdown),
 }

@@ -45,7 +45,7 @@ from benchmarks import (
     uploads,
     warping,
 )
-from benchmarks.harness import RESULTS, TINY, VIT_S16, Timing, make_checkpoint, ratio, speed, take_turns
+from benchmarks.harness import RESULTS, TINY, VIT_S16, Timing, make_checkpoint, ratio, save, speed, take_turns
 from benchmarks.vectors import made_up_vectors
 from examples.landscape import make_scene
 from rasterembed.dataset.selection import Selection
@@ -93,6 +93,23 @@ def test_a_burst_of_uploads_keeps_to_the_limit_of_the_pool(tmp_path: Path) -> No
     report = uploads.measure(uploads=3, rows=1, cols=2, limits="1", results=tmp_path)
     assert report["bursts"]["1"]["runs_at_once"] == 1
     assert "| 1 |" in uploads.markdown(report)
+
+
+def test_the_table_of_uploads_has_a_row_for_version_0_1(tmp_path: Path) -> None:
+    burst = {"wall_s": 55.1, "runs_at_once": 4, "memory_gib": 2.0, "cpu_s": 90.2}
+    earlier = {"wall_s": 110.3, "runs_at_once": 10, "memory_gib": 6.6, "cpu_s": 150.4}
+    report = save("uploads", {}, 0.0, {"bursts": {"0": burst, uploads.AT_0_1: earlier}}, tmp_path)
+    *_, default, at_0_1 = uploads.markdown(report).splitlines()
+    assert default == "| default | 55.1 | 4 | 2.0 | 90.2 |"
+    assert at_0_1 == "| none, version 0.1 | 110.3 | 10 | 6.6 | 150.4 |"
+
+
+def test_uploads_of_version_0_1_need_a_checkout_of_it(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"not a checkout of version 0\.1"):
+        uploads.measure(before=tmp_path, results=tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.3.0"\n')
+    with pytest.raises(SystemExit, match=r"version 0\.3\.0, not of 0\.1\.0"):
+        uploads.measure(before=tmp_path, results=tmp_path)
 
 
 @pytest.mark.slow

@@ -33,13 +33,15 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 """Variables for processes that shall compute the same sums in the same order."""
 
 
-def deploy(server: PrefectServer, *names: str, options: tuple[str, ...] = (), **variables: str) -> str:
-    """Run the deploy script for some deployments, by default for all, and return its output."""
+def deploy(
+    server: PrefectServer, *names: str, options: tuple[str, ...] = (), project: Path = PROJECT, **variables: str
+) -> str:
+    """Run the deploy script of a checkout for some deployments, by default for all, and return its output."""
     chosen = [part for name in names for part in ("--name", name)]
     done = subprocess.run(
         [sys.executable, "-m", "scripts.deploy", *chosen, *options],
         env=server.environment() | variables,
-        cwd=PROJECT,
+        cwd=project,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
