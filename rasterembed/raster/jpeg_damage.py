@@ -57,7 +57,7 @@ _WARNINGS = _Warnings()
 
 def _reaches_filter(level: int) -> bool:
     """Return whether rasterio's logger makes a record. The filter then drops what the program does not want to log."""
-    return level >= logging.WARNING
+    return level >= logging.WARNING or logging.Logger.isEnabledFor(_LOGGER, level)
 
 
 def _listen() -> None:

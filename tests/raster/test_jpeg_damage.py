@@ -84,6 +84,19 @@ def test_a_program_that_silences_the_log_gets_the_error(
         assert not caplog.records
 
 
+def test_a_program_still_chooses_what_it_logs(
+    store: ObjectStore, tmp_path: Path, log: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "r.tif", PIXELS, **JPEG)
+    with open_pixels(store, str(path), inspect_raster(store, str(path))) as raster:
+        raster.read((1,), Window(0, 0, SIDE, SIDE))
+    log.setLevel(logging.DEBUG)
+    log.debug("shown")
+    log.setLevel(logging.ERROR)
+    log.warning("hidden")
+    assert caplog.messages == ["shown"]
+
+
 def test_a_header_with_an_odd_value_is_no_damage(store: ObjectStore, tmp_path: Path) -> None:
     """Some programs write the start of a scan with other numbers than the standard asks for. libjpeg ignores them."""
     path = write(tmp_path / "r.tif", PIXELS, **JPEG)
