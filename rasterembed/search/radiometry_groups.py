@@ -148,7 +148,8 @@ def _used(radiometry: ResolvedRadiometry, low: float, high: float) -> float:
 
 
 def _ends(radiometry: ResolvedRadiometry) -> list[tuple[float, float]]:
-    """Return the smaller and the larger of black and white of each channel. In a band with a negative scale,
-    black is above white.
+    """Return the smaller and the larger of black and white of each channel.
+
+    In a band with a negative scale, black is above white.
     """
     return [(min(pair), max(pair)) for pair in zip(radiometry.low, radiometry.high, strict=True)]
