@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -47,6 +48,27 @@ def test_threads_that_wait_share_the_error(monkeypatch: pytest.MonkeyPatch) -> N
     assert [str(future.exception()) for future in futures] == ["no"] * THREADS
     assert len(done) == 1
     assert shared.do("a", lambda: 5) == 5
+
+
+def test_the_traceback_of_a_shared_error_does_not_grow_with_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedWork[int]()
+
+    def fail() -> int:
+        raise ValueError("no")
+
+    futures = ask(shared, Waiting(monkeypatch, THREADS - 1), fail)
+    frames = [frame.name for frame in traceback.extract_tb(futures[0].exception().__traceback__)]  # type: ignore[union-attr]
+    assert frames[-1] == "fail"
+    assert frames.count("do") <= 2
+
+
+def test_work_that_asks_for_itself_is_an_error_and_does_not_wait_for_ever() -> None:
+    shared = SharedWork[int]()
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(shared.do, "a", lambda: shared.do("a", lambda: 1))
+        with pytest.raises(RuntimeError, match="'a' asks for its own result"):
+            asked.result(60)
+    assert shared.do("a", lambda: 2) == 2
 
 
 def test_a_thread_that_is_stopped_leaves_the_work_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
