@@ -21,6 +21,7 @@ from rasterembed.store.object_store import ObjectStore
 from tests.support.deployed import PROJECT, Runs, deploy, manifest_of, worker, write_scene
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import ServerProcess
+from tests.support.waiting import wait_for
 
 NAME = "uploads"
 DEPLOYMENT = "raster-embeddings/embed-process"
@@ -101,7 +102,10 @@ def _burst(
         deploy(server, deployment, options=options, project=project, RASTER_ROOT=store.root, PYTHONPATH=path)
         with worker(server, "process", folder, PYTHONPATH=path) as started:
             found = _embed_all(server, started, deployment, store, scenes)
-            cpu = psutil.Process(started.pid).cpu_times()
+            process = psutil.Process(started.pid)
+            # A run's process ends after its state is final. Only then does its processor time count as the worker's.
+            wait_for(lambda: not process.children(), "the end of all processes of runs")
+            cpu = process.cpu_times()
         return found | {"cpu_s": round(sum(cpu[:4]), 1)}
 
 
