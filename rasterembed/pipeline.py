@@ -276,7 +276,7 @@ def _check_no_member(store: ObjectStore, dataset_id: str, source: Source) -> Non
     if layout is not None or _is_member_of(collection_id, dataset_id, source):
         raise UsageError(
             f"dataset id {dataset_id!r} belongs to collection {collection_id!r}: embed the scene with the collection "
-            "(`rasterembed collection embed`), or choose another dataset id"
+            f"(`rasterembed collection embed SCENES --collection {collection_id}`), or choose another dataset id"
         )
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 
 from rasterembed.parameter_names import NamedParameter, named_parameters, replace_commands, replace_parameters
 from tests.conftest import PROJECT
+
+ROOMS = ("rasterembed", "flows", "tasks", "blocks")
+"""Folders with the texts of the library."""
 
 
 def test_parameters_have_a_name_a_value_and_an_owner() -> None:
@@ -36,8 +40,7 @@ def test_only_commands_get_other_words() -> None:
 def test_an_error_that_begins_with_a_parameter_has_it_in_backticks() -> None:
     """Without the backticks, a command shows `stretch_of` to a person who types --stretch-of."""
     bare = []
-    rooms = ("rasterembed", "flows", "tasks", "blocks")
-    for file in (file for room in rooms for file in (PROJECT / room).rglob("*.py")):
+    for file in (file for room in ROOMS for file in (PROJECT / room).rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
                 text = node.exc.args[0]
@@ -45,3 +48,31 @@ def test_an_error_that_begins_with_a_parameter_has_it_in_backticks() -> None:
                 if isinstance(first, ast.Constant) and re.match(r"[a-z][a-z0-9_]*: ", str(first.value)):
                     bare.append(f"{file.relative_to(PROJECT)}: {first.value}")
     assert bare == []
+
+
+def test_a_command_to_run_is_in_backticks() -> None:
+    """Without the backticks, it does not get the root of the running command, and fails when it is pasted."""
+    bare = [
+        f"{file.relative_to(PROJECT)}: {text}"
+        for room in ROOMS
+        for file in (PROJECT / room).rglob("*.py")
+        for text in texts(ast.parse(file.read_text()))
+        if re.search(r"(?<!`)\brasterembed (collection|datasets|embed|qa|search)\b", text)
+    ]
+    assert bare == []
+
+
+def texts(module: ast.Module) -> Iterator[str]:
+    """Yield the texts in the code of a module, without docstrings. A computed part of a text is three dots."""
+    nodes = list(ast.walk(module))
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    parts = [part for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values]
+    left_out = {id(node) for node in (*docstrings, *parts)}
+    for node in nodes:
+        if id(node) in left_out:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            values = (part.value if isinstance(part, ast.Constant) else "..." for part in node.values)
+            yield "".join(value for value in values if isinstance(value, str))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value

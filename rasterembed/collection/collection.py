@@ -372,5 +372,5 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
         raise ConfigurationChangedError(
             f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
             "use those of the collection, choose another collection id, or delete the collection with its datasets "
-            f"(rasterembed collection delete {collection.id})"
+            f"(`rasterembed collection delete {collection.id}`)"
         )

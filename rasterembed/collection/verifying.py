@@ -122,8 +122,8 @@ def _check_scene(collection: Collection, row: SceneRow, rebuild: str) -> Iterato
     """Compare a row of the catalogue with the manifest of the scene, and verify the files of the scene."""
     store, key = collection.store, DatasetLayout(row.id).manifest
     again = (
-        f"remove the scene (rasterembed collection remove-scene {collection.id} {row.id}), then embed the collection "
-        "again"
+        f"remove the scene (`rasterembed collection remove-scene {collection.id} {row.id}`), then embed the "
+        "collection again"
     )
     try:
         manifest = read_manifest(store, row.id)

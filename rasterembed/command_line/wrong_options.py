@@ -16,8 +16,8 @@ from rasterembed.errors import UsageError, one_line
 from rasterembed.options_model import allowed_values
 from rasterembed.parameter_names import NamedParameter, replace_commands, replace_parameters
 
-_WITH_ROOT = ("rasterembed datasets ", "rasterembed collection ")
-"""Beginnings of the commands that have the option `--root` and that errors tell to run."""
+_WITH_ROOT = tuple(f"rasterembed {name} " for name in ("collection", "datasets", "embed", "qa", "search"))
+"""Beginnings of the commands that have the option `--root` and that texts of the library tell to run."""
 
 _running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
 """The command that is running, and its words."""

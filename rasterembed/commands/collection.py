@@ -14,6 +14,7 @@ from cyclopts import Parameter
 
 from rasterembed.comma_list import split_commas
 from rasterembed.command_line.command_app import OptionsApp, command_app
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_terminal
@@ -45,9 +46,9 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
         rows = [dataclasses.asdict(one) | {"counts": dict(one.counts)} for one in collections]
         return json.dumps(rows, indent=1, default=datetime.isoformat)
     if not collections:
-        return (
-            f"no collection in {store.root}{store.why_empty}: check the root, or embed one (rasterembed collection "
-            "embed SCENES --collection ID)"
+        return in_command_words(
+            f"no collection in {store.root}{store.why_empty}: check the root, or embed one (`rasterembed collection "
+            "embed SCENES --collection ID`)"
         )
     return table(collections)
 
@@ -96,7 +97,7 @@ def verify(collection: str, root: str | None = None) -> str:
             if result is not None:
                 damages.append(result)
     for damage in damages:
-        print(escape_terminal(damage.sentence(store)))
+        print(escape_terminal(in_command_words(damage.sentence(store))))
     if damages:
         raise DataError(f"collection {collection!r}: {len(damages)} of {count} checks failed")
     failed = opened.catalogue.counts().get(SceneState.FAILED, 0)

@@ -53,10 +53,11 @@ def summary(result: CollectionResult, search: str | None) -> str:
 
 def _failed_text(result: CollectionResult) -> str:
     """Return a line about the failed scenes of a run. The run has printed each reason before."""
-    show = f"rasterembed collection show {result.collection.id} --root {quote(result.collection.store.root)}"
     more = " --json" if len(result.failed) > SHOWN_FAILURES else ""
+    root = quote(result.collection.store.root)
+    show = f"`rasterembed collection show {result.collection.id} --root {root}{more}`"
     scenes = f"{len(result.failed)} of {len(result.listing.scenes)} scenes"
-    text = f"failed: {scenes}; the reasons are above, and in {show}{more}"
+    text = f"failed: {scenes}; the reasons are above, and in {show}"
     if any(result.why_failed(row) != failure_text(row) for row in result.failed):
         text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
     return text

@@ -12,7 +12,7 @@ from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary
 from rasterembed.collection.texts import counts_text, state_text, undated_text
-from rasterembed.command_line.wrong_options import name_options
+from rasterembed.command_line.wrong_options import in_command_words, name_options
 from rasterembed.commands.collection_summary import SHOWN_FAILURES
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.escape import escape_terminal
@@ -117,7 +117,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     fixed = bool(failures) and settings_are_fixed(store, collection.layout, catalogue)
     for row in failures[:SHOWN_FAILURES]:
         failed = row.state is SceneState.FAILED
-        more = _older_dataset(collection, row) if failed else f" (report: rasterembed qa {row.id})"
+        more = _older_dataset(collection, row) if failed else in_command_words(f" (report: `rasterembed qa {row.id}`)")
         text = in_a_new_collection(failure_text(row), fixed=fixed)
         yield row.state.value, f"{_in_words_of_embed(text)}{more}"
     if len(failures) > SHOWN_FAILURES:

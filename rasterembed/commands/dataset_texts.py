@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import DatasetSummary
@@ -136,5 +137,6 @@ def _verdict(dataset: Dataset) -> str:
     if report is None:
         return "not run yet"
     if report.fingerprint != dataset.manifest.fingerprint:
-        return "the report is of an earlier configuration: run rasterembed qa again"
+        again = in_command_words(f"`rasterembed qa {dataset.id}`")
+        return f"the report is of an earlier configuration: run {again}"
     return f"{report.summary()}; see {dataset.store.uri(dataset.layout.qa_report_markdown)}"

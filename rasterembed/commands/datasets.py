@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rasterembed.command_line.command_app import OptionsApp, command_app
+from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
@@ -39,8 +40,9 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
     if as_json:
         return json.dumps([dataclasses.asdict(dataset) for dataset in datasets], indent=1, default=datetime.isoformat)
     if not datasets:
-        return (
-            f"no dataset in {store.root}{store.why_empty}: check the root, or embed a raster (rasterembed embed RASTER)"
+        return in_command_words(
+            f"no dataset in {store.root}{store.why_empty}: check the root, or embed a raster "
+            "(`rasterembed embed RASTER`)"
         )
     return table(datasets)
 
@@ -101,7 +103,7 @@ def verify(dataset: str, root: str | None = None) -> str:
     results += of_index
     damages = [result for result in results if result is not None]
     for damage in damages:
-        print(escape_terminal(damage.sentence(store)))
+        print(escape_terminal(in_command_words(damage.sentence(store))))
     if damages:
         raise DataError(f"dataset {dataset!r}: {len(damages)} of {len(results)} files are missing or damaged")
     more = f"; {len(of_index)} of them are the vector index, and are as index.json says" if of_index else ""

@@ -83,7 +83,8 @@ class Dataset(AllTilesQuestions):
             report = store.uri(DatasetLayout(dataset_id).qa_report_markdown)
             why = {
                 "failed_qa": f"it did not pass its quality checks; see {report}",
-                "embedded": "its quality checks have not passed yet; run them, or wait for the run to end",
+                "embedded": f"its quality checks have not passed yet: run `rasterembed qa {dataset_id}`, or wait for "
+                "the run to end",
                 "ready": "it is ready",
             }[manifest.state]
             raise DataError(f"dataset {dataset_id!r} cannot be used: {why}")

@@ -422,7 +422,9 @@ def _checked_files(collection: Collection) -> VectorFiles:
         elif ready:
             advice = remedy
         else:
-            advice = "a scene is ready after its quality checks passed; see `rasterembed collection show`"
+            advice = (
+                f"a scene is ready after its quality checks passed; see `rasterembed collection show {collection.id}`"
+            )
         raise DataError(f"{layout.owner} has no table, and {ready} of its scenes are ready: {advice}")
     if not table.rows:
         raise DataError(f"{layout.owner} has no vector: all tiles of its ready scenes were skipped")

@@ -199,7 +199,7 @@ class _FileMissingError(duckdb.IOException):
     """A file of a folder does not exist. DuckDB's own text calls the file a pattern."""
 
 
-_ADVICE = "run `rasterembed datasets verify` to see every missing file, and embed the raster again"
+_ADVICE = "run `rasterembed datasets verify DATASET` to see every missing file, and embed the raster again"
 
 
 @contextmanager

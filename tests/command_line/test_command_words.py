@@ -126,3 +126,16 @@ def test_a_name_that_cannot_be_resolved(capsys: pytest.CaptureFixture[str], monk
             pytest.skip(f"the name server of this machine does not answer: {error}")
     text = errors(capsys, "embed", "https://example.invalid/scene.tif")
     assert text == "error: example.invalid: the name could not be resolved: check the address, and the network\n"
+
+
+def test_every_command_in_a_text_gets_the_root(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("my store").mkdir()
+    for words, advice in {
+        ("datasets", "list"): "rasterembed embed RASTER --root 'my store'",
+        ("collection", "list"): "rasterembed collection embed SCENES --collection ID --root 'my store'",
+    }.items():
+        assert f"(`{advice}`)" in str(run(app, [*words, "--root", "my store"]))
+    write_scene(Path("scenes/a.tif"))
+    assert "(`rasterembed collection embed SCENES --collection NAME --root s`)" in errors(
+        capsys, "embed", "scenes", "--root", "s"
+    )

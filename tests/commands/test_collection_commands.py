@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -70,8 +71,8 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert told["this run"] == "3 new"
     # The reason is printed once, and the result says where to read it again. Scene a or b fixes the settings.
     assert told["failed"] == (
-        f"1 of 3 scenes; the reasons are above, and in rasterembed collection show survey --root {root}; the settings "
-        "of this collection are fixed, so advice to change a setting needs a new collection"
+        f"1 of 3 scenes; the reasons are above, and in `rasterembed collection show survey --root {root}`; the "
+        "settings of this collection are fixed, so advice to change a setting needs a new collection"
     )
     assert capsys.readouterr().err.count(f"failed: {scenes}/no-crs.tif: ") == 1
     advice = "or allow footprints in pixels with --allow-no-crs (in a new collection: this one keeps its settings)"
@@ -241,6 +242,10 @@ def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
     assert damages[0].startswith(f"{store}/collections/survey/model.json: the file is missing: run ")
     assert damages[1].startswith(f"{part}: its sha256 is ")
     assert damages[2].startswith(f"{shard}: its sha256 is ")
+    for damage in damages:
+        (told,) = re.findall("`rasterembed (.*?)`", damage)
+        app.parse_args(shlex.split(told), exit_on_error=False)
+        assert told.endswith(f" --root {root}")
     assert "3 of " in printed.err
 
     # The advice in the lines repairs the collection. A table cannot be made while a shard is unreadable.
@@ -344,7 +349,7 @@ def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
         capsys, "embed", str(scenes), "--collection", "survey", "--root", root, "--model", str(tiny_vit), "--size", "64"
     )
     assert status == 1
-    assert "delete the collection with its datasets (rasterembed collection delete survey)" in line
+    assert f"delete the collection with its datasets (`rasterembed collection delete survey --root {root}`)" in line
 
 
 @pytest.mark.parametrize(
