@@ -23,7 +23,7 @@ from flows.command import command
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_search import parse_search
-from rasterembed.collection.texts import ALREADY_COMPLETE
+from rasterembed.collection.texts import nothing_to_embed
 from rasterembed.collection_pipeline import CollectionOptions, embed_collection
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
@@ -161,7 +161,7 @@ def embed_collection_flow(
         rows=catalogue.vectors,
         seconds=round(time.monotonic() - started, 2),
         search=collection_search_command(result.collection, store),
-        note=ALREADY_COMPLETE if result.comparison.to_embed_count == 0 else None,
+        note=nothing_to_embed(result.comparison, len(result.pruned)),
     )
 
 

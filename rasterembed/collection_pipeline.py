@@ -30,6 +30,7 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table import TableDescription
 from rasterembed.collection.table_writing import write_table
+from rasterembed.collection.texts import listings_unknown
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
@@ -313,9 +314,10 @@ def rebuild_collection(
 ) -> Collection:
     """Make the catalogue of a collection again, from the manifests of its scenes.
 
-    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed. As long as the old
-    catalogue can be read, its failures stay. Otherwise, a scene that failed after its file changed comes back with the
-    vectors of the file's last good state. The next run of `embed_collection` tries it again.
+    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed, and in which listings
+    the scenes were found. As long as the old catalogue can be read, its failures and listings stay. Otherwise, a scene
+    that failed after its file changed comes back with the vectors of the file's last good state. The next run of
+    `embed_collection` tries it again, and finds the listings of all scenes that still exist.
 
     With `datasets`, datasets that were embedded one by one become scenes of the collection too, also those of version
     0.1. Their files do not change. If the collection does not exist, it is made with the configuration of the first of
@@ -345,15 +347,20 @@ def rebuild_collection(
     name = run_id or uuid.uuid4().hex
     with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
         adopted: tuple[SceneRow, ...] = ()
+        existing, old = find_collection(store, collection_id), _readable_catalogue(store, layout)
         if datasets:
-            existing = find_collection(store, collection_id)
             wanted = None if existing is None else existing.configuration
-            configuration, adopted = adopt(store, layout, datasets, wanted)
+            joining = adopt(store, layout, datasets, wanted, old)
+            configuration, adopted = joining.configuration, joining.rows
+            if joining.warning is not None:
+                steps.on_warning(joining.warning)
         else:
             configuration = Collection.open(store, collection_id).configuration
+        if existing is not None and old is None:
+            steps.on_warning(listings_unknown(collection_id))
         writer = CollectionWriter(store, layout, configuration, lease, None)
         writer.clear_unfinished()
-        catalogue = catalogue_of_manifests(store, layout, adopted, _readable_catalogue(store, layout))
+        catalogue = catalogue_of_manifests(store, layout, adopted, old)
         check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
         writer.replace(catalogue)
         if _has_table(store, layout, writer.catalogue):

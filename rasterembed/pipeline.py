@@ -42,9 +42,9 @@ from rasterembed.raster.source import Source
 from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.slow_imports import collector_paused
+from rasterembed.store.dataset_owner import collection_of_member
 from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
-from rasterembed.store.lease_owner import collection_of_member
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:

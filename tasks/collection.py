@@ -16,7 +16,7 @@ from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_search import StacSearch
-from rasterembed.collection.texts import counts_text, state_text, undated_text, work_text
+from rasterembed.collection.texts import counts_text, nothing_to_embed, state_text, undated_text, work_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
 from rasterembed.scene_batches import deal
@@ -139,8 +139,9 @@ class PrefectCollectionSteps(CollectionQaSteps):
         _publish_scenes(result, self._rows)
         report_collection(result)
         log = get_run_logger()
-        if result.comparison.to_embed_count == 0:
-            log.info("collection %s was already complete, so nothing was computed", collection.id)
+        nothing = nothing_to_embed(result.comparison, len(result.pruned))
+        if nothing is not None:
+            log.info("collection %s: %s", collection.id, nothing)
         if collection.catalogue.undated:
             log.info(undated_text(collection.catalogue, "since and until"))
         log.info(

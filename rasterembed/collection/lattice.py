@@ -16,7 +16,7 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.raster.anchor import find_anchor
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.profile import RasterProfile
@@ -107,7 +107,7 @@ def collection_lattice(
             return Lattice.of(Dataset.open(store, dataset_id, ALL_STATES).plan.profile)
         except StoreUnavailableError:
             raise
-        except DataError:
+        except (DataError, UsageError):
             continue  # Its dataset was deleted or damaged.
     for scene in scenes:
         found = _lattice_of_scene(store, grid, scene, assets)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection as Group
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.compared_colours import ComparedColours
 from rasterembed.collection.configuration import CollectionConfiguration, configuration_of
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row
@@ -14,7 +16,7 @@ from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.errors import ConfigurationChangedError, DataError
+from rasterembed.errors import ConfigurationChangedError, DataError, StoreUnavailableError, UsageError
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest, is_pattern
@@ -26,17 +28,17 @@ def catalogue_of_manifests(
 ) -> Catalogue:
     """Return a catalogue with all datasets of a collection. The folder of the datasets is listed once.
 
-    The manifests do not know the listing of a scene. A listing that finds the scene again gives its address. The
-    manifests do not know failures either. If a file changed and could not be embedded again, its manifest still
-    describes its last good state. The failures of the old catalogue therefore stay, unless the manifest is of the same
-    state of the file.
+    The manifests do not know the listing of a scene, and whether the scene is gone. Both are taken from the old
+    catalogue. The manifests do not know failures either. If a file changed and could not be embedded again, its
+    manifest still describes its last good state. The failures of the old catalogue therefore stay, unless the manifest
+    is of the same state of the file.
 
     Args:
         store: store of the collection.
         layout: layout of the collection.
         adopted: rows of datasets whose ids do not begin with the id of the collection. See `adopt`.
-        old: the catalogue that is replaced, if it can be read. Its failures stay, and further datasets whose ids do not
-            begin with the id of the collection, as long as they exist.
+        old: the catalogue that is replaced, if it can be read. Its failures and listings stay, and further datasets
+            whose ids do not begin with the id of the collection, as long as they exist.
 
     Raises:
         DataError: if the manifest or the plan of a scene cannot be read.
@@ -49,13 +51,24 @@ def catalogue_of_manifests(
     known = set() if old is None else set(old.table["id"].to_pylist())
     further = known.difference(own, (row.id for row in adopted))
     kept = [dataset_id for dataset_id in existing if dataset_id in further]
-    others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id)[1], kept)]
+    others = [*adopted, *map_threaded(lambda dataset_id: _adopted_row(store, dataset_id), kept)]
     # A later run embedded the scene as a member of the collection. The older dataset is then superseded.
     sources = {row.source for row in members}
     rows = [*members, *(row for row in others if row.source not in sources)]
     failures = _later_failures(old, rows, {row.source for row in adopted})
     failed = {row.source for row in failures}
-    return Catalogue.of([*failures, *(row for row in rows if row.source not in failed)])
+    return Catalogue.of([*failures, *_with_listings(old, (row for row in rows if row.source not in failed))])
+
+
+def _with_listings(old: Catalogue | None, rows: Iterable[SceneRow]) -> Iterator[SceneRow]:
+    """Yield rows with the listings of an old catalogue, and with its knowledge of which scenes are gone."""
+    known = {}
+    if old is not None:
+        sources, *values = (old.table[name].to_pylist() for name in ("source", "listing", "gone"))
+        known = dict(zip(sources, zip(*values, strict=True), strict=True))
+    for row in rows:
+        listing, gone = known.get(row.source, (row.listing, row.gone))
+        yield replace(row, listing=listing, gone=gone)
 
 
 def _later_failures(old: Catalogue | None, rows: Sequence[SceneRow], adopted: Group[str]) -> list[SceneRow]:
@@ -76,9 +89,25 @@ def _later_failures(old: Catalogue | None, rows: Sequence[SceneRow], adopted: Gr
     ]
 
 
+@dataclass(frozen=True)
+class Adopted:
+    """Datasets that join a collection, although their ids do not begin with its id."""
+
+    configuration: CollectionConfiguration
+    """The configuration that all of them have."""
+    rows: tuple[SceneRow, ...]
+    """The row of each dataset in the catalogue."""
+    warning: str | None
+    """Warning if the scenes of the collection then have different black and white. See `ComparedColours`."""
+
+
 def adopt(
-    store: ObjectStore, layout: CollectionLayout, names: Sequence[str], wanted: CollectionConfiguration | None
-) -> tuple[CollectionConfiguration, tuple[SceneRow, ...]]:
+    store: ObjectStore,
+    layout: CollectionLayout,
+    names: Sequence[str],
+    wanted: CollectionConfiguration | None,
+    old: Catalogue | None,
+) -> Adopted:
     """Check datasets that a person wants to have in a collection, although their ids do not begin with its id.
 
     Args:
@@ -87,9 +116,7 @@ def adopt(
         names: names of datasets, and patterns such as `scene-*`. A pattern does not match the datasets of other
             collections.
         wanted: configuration of the collection. None for a new collection: the first dataset decides.
-
-    Returns:
-        The configuration that all datasets have, and the row of each dataset in the catalogue.
+        old: catalogue of the collection, if it can be read. The colours of its first scene are compared too.
 
     Raises:
         UsageError: if the store has no dataset of a name, or none that matches a pattern.
@@ -99,9 +126,16 @@ def adopt(
     """
     configurations = {}
     rows: dict[str, SceneRow] = {}
-    for dataset_id in _chosen(store, layout, names):
-        configuration, row = _adopted_row(store, dataset_id)
-        configurations[dataset_id] = configuration
+    colours, warnings = ComparedColours(), []
+    chosen = _chosen(store, layout, names)
+    present = _first_dataset(store, old, set(chosen))
+    if present is not None:
+        colours.warning(present.plan.source.uri, present.plan.radiometry)
+    for dataset_id in chosen:
+        dataset = Dataset.open(store, dataset_id, ALL_STATES)
+        configurations[dataset_id] = configuration_of(dataset.plan)
+        row = embedded_row("", dataset.plan, dataset.manifest)
+        warnings.append(colours.warning(row.source, dataset.plan.radiometry))
         other = rows.setdefault(row.source, row)
         if other is not row:
             raise DataError(
@@ -119,7 +153,24 @@ def adopt(
                 f"dataset {dataset_id!r} has another configuration than {owner} ({changes}): leave it out, or make "
                 "another collection of it"
             )
-    return base, tuple(rows.values())
+    return Adopted(base, tuple(rows.values()), next(filter(None, warnings), None))
+
+
+def _first_dataset(store: ObjectStore, catalogue: Catalogue | None, others: Group[str]) -> Dataset | None:
+    """Return the first dataset of a catalogue that can be read and is not among others. Return None if none is."""
+    if catalogue is None:
+        return None
+    embedded = catalogue.filter(states=set(SceneState) - {SceneState.FAILED}).table
+    for dataset_id in embedded["id"].to_pylist():
+        if dataset_id in others:
+            continue
+        try:
+            return Dataset.open(store, dataset_id, ALL_STATES)
+        except StoreUnavailableError:
+            raise
+        except (DataError, UsageError):  # UsageError: the dataset is missing.
+            continue
+    return None
 
 
 def _chosen(store: ObjectStore, layout: CollectionLayout, names: Sequence[str]) -> list[str]:
@@ -143,9 +194,9 @@ def _comparable(configuration: CollectionConfiguration) -> dict[str, object]:
     return dict(values)
 
 
-def _adopted_row(store: ObjectStore, dataset_id: str) -> tuple[CollectionConfiguration, SceneRow]:
+def _adopted_row(store: ObjectStore, dataset_id: str) -> SceneRow:
     dataset = Dataset.open(store, dataset_id, ALL_STATES)
-    return configuration_of(dataset.plan), embedded_row("", dataset.plan, dataset.manifest)
+    return embedded_row("", dataset.plan, dataset.manifest)
 
 
 def _row(store: ObjectStore, layout: CollectionLayout, dataset_id: str) -> SceneRow | None:

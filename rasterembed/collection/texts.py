@@ -10,8 +10,8 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import Unreadable
 
-ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
-"""Sentence after a run that found no scene to embed."""
+_ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
+_ONLY_PRUNED = "no scene is new or changed, so nothing was computed"
 
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
@@ -49,6 +49,37 @@ def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> 
     return (
         f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: {options} use the "
         "times at which their files were last changed"
+    )
+
+
+def nothing_to_embed(comparison: Comparison, pruned: int) -> str | None:
+    """Return a sentence if a run found no scene to embed, else None.
+
+    Args:
+        comparison: result of the comparison before the run.
+        pruned: number of scenes that the run left out because they are gone.
+    """
+    if comparison.to_embed_count:
+        return None
+    return _ONLY_PRUNED if pruned else _ALREADY_COMPLETE
+
+
+def scenes_are_gone(count: int) -> str:
+    """Return the number of scenes that are gone for people.
+
+    Example:
+        >>> scenes_are_gone(1), scenes_are_gone(2)
+        ('1 scene is gone', '2 scenes are gone')
+    """
+    return "1 scene is gone" if count == 1 else f"{count} scenes are gone"
+
+
+def listings_unknown(collection_id: str) -> str:
+    """Return a warning after a catalogue was made again, and the old one could not be read."""
+    return (
+        "the old catalogue is lost or damaged, so the listings of the scenes, their failures and the quality of the "
+        "collection are not known: the next run of each listing finds them again; a scene that is gone already is not "
+        f"found, and `prune` does not delete it: use `rasterembed collection remove-scene {collection_id} SCENE`"
     )
 
 

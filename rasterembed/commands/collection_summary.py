@@ -5,7 +5,14 @@ from __future__ import annotations
 from shlex import quote
 
 from rasterembed.collection.scene_row import failure_text
-from rasterembed.collection.texts import ALREADY_COMPLETE, counts_text, state_text, undated_text, work_text
+from rasterembed.collection.texts import (
+    counts_text,
+    nothing_to_embed,
+    scenes_are_gone,
+    state_text,
+    undated_text,
+    work_text,
+)
 from rasterembed.collection_pipeline import CollectionResult
 
 SHOWN_FAILURES = 10
@@ -22,7 +29,8 @@ def summary(result: CollectionResult, search: str | None) -> str:
     collection, comparison = result.collection, result.comparison
     catalogue, store = collection.catalogue, collection.store
     # A person who sees this after a second looks for an error, so it is said first.
-    lines = [f"note: {ALREADY_COMPLETE}"] if comparison.to_embed_count == 0 else []
+    nothing = nothing_to_embed(comparison, len(result.pruned))
+    lines = [] if nothing is None else [f"note: {nothing}"]
     lines += [
         f"collection: {collection.id}",
         f"model: {collection.configuration.model.name}",
@@ -35,15 +43,19 @@ def summary(result: CollectionResult, search: str | None) -> str:
         lines.append(f"table: {store.uri(collection.layout.table)}")
     if result.report is not None:
         lines.append(f"quality: {result.report.summary()}")
-    lines.append(f"this run: {work_text(comparison)}")
+    lines.append(f"this run: {work_text(comparison) or 'no scene to embed'}")
     if result.failed:
         lines.append(_failed_text(result))
     if result.pruned:
-        lines.append(f"pruned: {len(result.pruned)} scenes that are gone")
+        count = len(result.pruned)
+        lines.append("pruned: 1 scene that is gone" if count == 1 else f"pruned: {count} scenes that are gone")
     elif comparison.gone:
-        lines.append(f"gone: {len(comparison.gone)} scenes are gone; their vectors stay (prune deletes them)")
+        their = "its" if len(comparison.gone) == 1 else "their"
+        lines.append(f"gone: {scenes_are_gone(len(comparison.gone))}; {their} vectors stay (--prune deletes them)")
     if result.listing.repeated:
-        lines.append(f"note: {len(result.listing.repeated)} scenes are named more than once; each was taken once")
+        repeated = len(result.listing.repeated)
+        named = "1 scene is" if repeated == 1 else f"{repeated} scenes are"
+        lines.append(f"note: {named} named more than once; each was taken once")
     if catalogue.undated:
         lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:

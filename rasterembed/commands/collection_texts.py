@@ -11,7 +11,7 @@ from rasterembed.collection.fixed_settings import in_a_new_collection, settings_
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary
-from rasterembed.collection.texts import counts_text, state_text, undated_text
+from rasterembed.collection.texts import counts_text, scenes_are_gone, state_text, undated_text
 from rasterembed.command_line.wrong_options import in_command_words, name_options
 from rasterembed.commands.collection_summary import SHOWN_FAILURES
 from rasterembed.commands.texts import pairs, text_table
@@ -105,7 +105,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         yield "quality", f"{report.summary()}; see {store.uri(collection.layout.qa_report_markdown)}"
     gone = sum(catalogue.table["gone"].to_pylist())
     if gone:
-        yield "gone", f"{gone} scenes that the last listing did not have"
+        yield "gone", f"{scenes_are_gone(gone)}: the last listing did not have {'it' if gone == 1 else 'them'}"
     bbox, (first, last) = catalogue.extent()
     yield "dates", _dates(first, last)
     if catalogue.undated:

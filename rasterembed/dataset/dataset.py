@@ -349,9 +349,11 @@ class Dataset(AllTilesQuestions):
     def delete(self) -> int:
         """Delete the dataset with its report and its vector index, and return the number of deleted objects.
 
-        The manifest is deleted first, so no reader sees a part of the dataset.
+        The manifest is deleted first, so no reader sees a part of the dataset. `Collection.remove_scene` deletes the
+        dataset of a scene in a collection.
 
         Raises:
+            UsageError: if the dataset belongs to a collection.
             LeaseHeldError: if another run is writing the dataset.
             StoreError: if the store refuses or does not answer.
         """

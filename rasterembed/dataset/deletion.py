@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from shlex import quote
 
-from rasterembed.errors import StoreError
+from rasterembed.errors import StoreError, UsageError
+from rasterembed.store.dataset_owner import collection_of_member
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
-from rasterembed.store.lease_owner import lease_owner
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -32,8 +33,8 @@ def delete_dataset(
     Args:
         store: store of the dataset.
         dataset_id: name of the dataset.
-        lease: lease on the dataset's collection, if the caller holds it. Otherwise this function takes the lease of the
-            dataset, or of the collection that the dataset belongs to.
+        lease: lease on the dataset's collection. Only code that brings the catalogue of the collection up to date has
+            it. Otherwise this function takes the lease of the dataset, and refuses datasets of collections.
         run_id: name of the caller in the lease. The default name is random.
         on_wait: function that is called with a sentence for people if another run holds the dataset. The lease of a
             dead run expires during the wait.
@@ -42,7 +43,7 @@ def delete_dataset(
         Number of deleted objects.
 
     Raises:
-        UsageError: if the store has no object of this dataset.
+        UsageError: if the store has no object of this dataset, or if it belongs to a collection and `lease` is None.
         LeaseHeldError: if another run is writing the dataset.
         LeaseLostError: if another run took the dataset over, because this process stood still for too long.
         StoreError: if the store refuses or does not answer, or if the folder of the manifest is a link and a lease is
@@ -52,17 +53,34 @@ def delete_dataset(
     found = _keys(store, layout)
     if not found:
         raise unknown_dataset(store, dataset_id)
+    if lease is None:
+        refuse_member(store, dataset_id)
     linked = [_unlink(store, layout, key) for key in found if key in (layout.dataset_folder, layout.lease_folder)]
     if lease is None:
-        owner, name = lease_owner(store, dataset_id), run_id or uuid.uuid4().hex
-        with hold_lease(store, owner, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as held:
+        name = run_id or uuid.uuid4().hex
+        with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as held:
             count = _delete_all(store, layout, held)
-        if owner == layout:
-            # Another run may already hold a lease with a higher number. That lease stays.
-            store.delete(layout.lease(held.number))
+        # Another run may already hold a lease with a higher number. That lease stays.
+        store.delete(layout.lease(held.number))
     else:
         count = _delete_all(store, layout, lease)
     return len(linked) + count
+
+
+def refuse_member(store: ObjectStore, dataset_id: str) -> None:
+    """Refuse the dataset of a scene in a collection. The catalogue of the collection would still have the scene.
+
+    Raises:
+        UsageError: if the store has the collection that the id belongs to. The text has the command that removes the
+            scene from the collection.
+    """
+    collection = collection_of_member(store, dataset_id)
+    if collection is not None:
+        raise UsageError(
+            f"dataset {dataset_id!r} belongs to {collection.owner}: remove its scene from the collection "
+            f"(`rasterembed collection remove-scene {collection.collection_id} {dataset_id} --root "
+            f"{quote(store.root)}`)"
+        )
 
 
 def _delete_all(store: ObjectStore, layout: DatasetLayout, lease: Lease) -> int:

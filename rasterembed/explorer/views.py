@@ -21,7 +21,7 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
-from rasterembed.errors import ObjectMissingError, UsageError
+from rasterembed.errors import DataError, ObjectMissingError, UsageError
 from rasterembed.explorer.problems import ProblemError, ProblemType, folder_is_away
 from rasterembed.explorer.settings import Limits
 from rasterembed.model.choice import Device
@@ -146,7 +146,7 @@ class View:
 
         Raises:
             ProblemError: with status 404, if the view has no such scene.
-            DataError: if the dataset cannot be read.
+            DataError: if the dataset is missing or cannot be read.
         """
         if isinstance(self.content, Dataset):
             if dataset_id != self.id:
@@ -159,7 +159,13 @@ class View:
                 return known
         if dataset_id not in self.keep("ids", lambda: frozenset(scene.dataset_id for scene in self.scenes)):
             raise self._unknown_member(dataset_id)
-        opened = Dataset.open(self.store, dataset_id, ALL_STATES)
+        try:
+            opened = Dataset.open(self.store, dataset_id, ALL_STATES)
+        except UsageError as error:  # The catalogue has the scene, so the request is right. The other scenes are shown.
+            raise DataError(
+                f"{self.layout.owner}: dataset {dataset_id!r} of a scene is missing: remove the scene (`rasterembed "
+                f"collection remove-scene {self.id} {dataset_id}`), then embed the collection again"
+            ) from error
         with self._lock:
             self._members[dataset_id] = opened
             while len(self._members) > _MEMBERS:

@@ -6,18 +6,21 @@ import shutil
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 import rasterio
 from rasterio.transform import Affine
 
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection_pipeline import embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import ConfigurationChangedError, DataError, UsageError
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
+from tests.support.rasters import write
 from tests.support.runs import files
 from tests.support.scenes import collection_options, write_scene
 
@@ -157,6 +160,31 @@ def test_a_run_keeps_unchanged_datasets_and_replaces_changed_ones(
     assert rebuild_collection(store, "survey", datasets=["d"]).catalogue.table["id"].to_pylist() == sorted(new)
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_datasets_with_different_black_and_white_give_one_warning(
+    together: bool, store: ObjectStore, folder: Path, tiny_vit: Path, tmp_path: Path
+) -> None:
+    pixels = np.random.default_rng(3).integers(100, 3000, (3, 64, 64)).astype(np.uint16)
+    raster = write(tmp_path / "s16.tif", pixels, photometric="rgb")
+    options = collection_options(tiny_vit)
+    assert options.settings is not None
+    settings = dict(options.settings)
+    embed_raster(store, raster, EmbedOptions(**settings, dataset_id="s16", quality_checks=False))
+    warnings: list[str] = []
+
+    class Warned(CollectionSteps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    for names in (["a", "b", "s16"],) if together else (["a", "b"], ["s16"]):
+        rebuild_collection(store, "older", datasets=names, steps=Warned())
+    (warning,) = warnings
+    assert warning.startswith("the scenes have different black and white")
+    low, high = (",".join(f"{value:g}" for value in np.percentile(pixels, end, axis=(1, 2))) for end in (2, 98))
+    assert f"{raster} has bands 1,2,3, black {low}, white {high}" in warning
+    assert f"{folder}/scenes/a.tif has " in warning
+
+
 def test_datasets_of_an_anchored_grid_must_share_crs_and_pixel_size(tmp_path: Path, tiny_vit: Path) -> None:
     store, options = ObjectStore(root=str(tmp_path / "store")), collection_options(tiny_vit)
     assert options.settings is not None
@@ -179,3 +207,12 @@ def test_datasets_of_an_anchored_grid_must_share_crs_and_pixel_size(tmp_path: Pa
     ):
         rebuild_collection(store, "survey", datasets=["fine"])
     assert rebuild_collection(store, "survey", datasets=["a"]).catalogue.table["id"].to_pylist() == ["a", "b"]
+    # A scene without its dataset says nothing. The next one decides, and new scenes are embedded.
+    Dataset.open(store, "a", ALL_STATES).delete()
+    write_scene(tmp_path / "new/c.tif", 5, crs="EPSG:32635")
+    shutil.copy(tmp_path / "zone.tif", tmp_path / "new/zone.tif")
+    own = options.model_copy(update={"settings": None, "max_failed_fraction": 1.0})
+    result = embed_collection(store, "survey", str(tmp_path / "new"), own)
+    (failed,) = result.failed
+    assert "zone 36N" in str(failed.reason)
+    assert result.collection.catalogue.row(member_id("survey", str(tmp_path / "new/c.tif"))) is not None

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 import rasterembed
 from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
+from rasterembed.errors import UsageError
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -101,8 +103,9 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert facts(again)["this run"] == "1 tried again, 2 unchanged"
     (scenes / "no-crs.tif").unlink()
     complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
-    assert facts(complete)["note"] == "the collection was already complete, so nothing was computed"
-    assert facts(complete)["pruned"] == "1 scenes that are gone"
+    assert facts(complete)["note"] == "no scene is new or changed, so nothing was computed"
+    assert facts(complete)["pruned"] == "1 scene that is gone"
+    assert facts(complete)["this run"] == "2 unchanged"
     assert facts(complete)["scenes"] == "2: 2 ready"
 
     (head, row) = command("list", "--root", root).splitlines()
@@ -301,13 +304,63 @@ def test_a_removed_scene_is_gone_everywhere_and_comes_back_with_its_listing(
     assert again.catalogue.count == 2
 
 
+def test_the_dataset_of_a_scene_is_removed_with_its_scene_only(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    (member, other) = sorted(path.parent.name for path in Path(root).glob("datasets/survey--*/manifest.json"))
+    remedy = f"rasterembed collection remove-scene survey {member} --root {root}"
+    for yes in ((), ("--yes",)):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as error:
+            run(app, ["datasets", "delete", member, "--root", root, *yes])
+        assert error.value.code == 2
+        told = capsys.readouterr().err
+        assert f"dataset '{member}' belongs to collection 'survey'" in told
+        assert f"(`{remedy}`)" in told
+    opened = rasterembed.Dataset.open(rasterembed.ObjectStore(root=root), member)
+    with pytest.raises(UsageError, match="remove-scene survey"):
+        opened.delete()
+    assert "checks passed" in command("verify", "survey", "--root", root)
+    # The command in the text works, and the scene can be embedded again.
+    assert "was deleted" in str(run(app, [*shlex.split(remedy)[1:], "--yes"]))
+    assert facts(embed(scenes, root, tiny_vit))["scenes"] == "3: 2 ready, 1 failed"
+    # Without its collection, a dataset is deleted like any other one.
+    shutil.rmtree(f"{root}/collections/survey")
+    assert str(run(app, ["datasets", "delete", other, "--root", root, "--yes"])).startswith(f"dataset '{other}' was ")
+
+
+def test_a_rebuild_keeps_the_listings_and_the_quality_so_that_pruning_goes_on(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    embed(scenes, root, tiny_vit)
+    (scenes / "a.tif").unlink()
+    embed(scenes, root, tiny_vit)
+    before = command("show", "survey", "--root", root)
+    assert facts(before)["scenes from"] == str(scenes)
+    assert facts(before)["gone"] == "1 scene is gone: the last listing did not have it"
+    assert "quality" in facts(before)
+    capsys.readouterr()
+    command("rebuild", "survey", "--root", root)
+    assert capsys.readouterr().err == ""
+    assert command("show", "survey", "--root", root) == before
+    assert facts(embed(scenes, root, tiny_vit, "--prune"))["pruned"] == "1 scene that is gone"
+
+
 def test_rebuild_makes_a_lost_catalogue_again(
     scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     embed(scenes, root, tiny_vit)
     (Path(root) / "collections/survey/items.parquet").unlink()
+    capsys.readouterr()
     printed = command("rebuild", "survey", "--root", root)
     assert printed == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: the old catalogue is lost or damaged, so the listings of the scenes")
+    assert "remove-scene survey SCENE" in warned
+    command("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
+    assert facts(command("show", "survey", "--root", root))["scenes from"] == str(scenes)
+    capsys.readouterr()
     # Datasets that exist become a collection, and are not deleted with it.
     config = ("--root", root, "--model", str(tiny_vit), "--size", "32", "--device", "cpu")
     run(app, ["embed", str(scenes / "a.tif"), "--dataset-id", "alone", "--index", "always", *config])

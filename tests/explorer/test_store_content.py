@@ -32,7 +32,7 @@ from rasterembed.collection_pipeline import (
 )
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
-from rasterembed.errors import StoreUnavailableError
+from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.explorer import cards as cards_module
 from rasterembed.explorer import views as views_module
 from rasterembed.explorer.app import create_app
@@ -420,6 +420,22 @@ def test_a_deleted_dataset_is_a_clear_problem(world: World) -> None:
     assert problem["type"] == "unknown-view"
     assert problem["detail"].startswith("dataset 'town' is not in ")
     assert [card["id"] for card in world.get("/api/store")["datasets"]] == ["village"]
+
+
+def test_a_collection_stays_readable_if_the_dataset_of_a_scene_is_missing(world: World) -> None:
+    write_survey(world)
+    before = world.get("/api/collections/survey")
+    Dataset.open(world.store, "first").delete()
+    details = world.get("/api/collections/survey")
+    assert (details["scenes"], details["outline"], details["max_zoom"]) == (
+        before["scenes"],
+        before["outline"],
+        before["max_zoom"],
+    )
+    with Views(world.store).use(ViewKind.COLLECTIONS, "survey") as view:
+        assert view.dataset("second").id == "second"
+        with pytest.raises(DataError, match=r"dataset 'first' of a scene is missing: .*remove-scene survey first"):
+            view.dataset("first")
 
 
 def test_a_store_that_goes_away_and_comes_back(world: World) -> None:

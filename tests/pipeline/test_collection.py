@@ -413,21 +413,14 @@ def test_a_dataset_of_a_collection_is_embedded_by_its_collection_only(
     for raster in ("a.tif", "b.tif"):
         with pytest.raises(UsageError, match=said):
             embed_raster(store, scenes / raster, wanted)
-    # Whoever writes or deletes it needs the lease of the collection.
-    with hold_lease(store, LAYOUT, "a run over the collection", wait_s=0, on_wait=print):
-        stopped: list[str] = []
-        with pytest.raises(InterruptedError):
-            delete_dataset(store, member, on_wait=lambda message: _stop(stopped, message))
-        assert "collection 'survey' is being written by run a run over the collection" in stopped[0]
-    delete_dataset(store, member)
+    # Only the collection deletes it, and holds its own lease.
+    with pytest.raises(UsageError, match=rf"collection remove-scene survey {member} --root {store.root}"):
+        delete_dataset(store, member)
+    with hold_lease(store, LAYOUT, "a run over the collection", wait_s=0, on_wait=print) as lease:
+        delete_dataset(store, member, lease=lease)
     # An id that only looks like that of a scene is free.
     other = wanted.model_copy(update={"dataset_id": "another--name"})
     assert embed_raster(store, scenes / "a.tif", other).manifest.rows == 4
-
-
-def _stop(said: list[str], message: str) -> None:
-    said.append(message)
-    raise InterruptedError
 
 
 def test_another_configuration_is_refused(store: ObjectStore, scenes: Path, tiny_vit: Path) -> None:

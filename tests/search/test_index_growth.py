@@ -276,7 +276,7 @@ def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
     survey.collect("c")
     result = survey.build()
     assert result.outcome is BuildOutcome.GREW
-    assert result.describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 0)"
+    assert result.describe() == "brought up to date (scenes that are new or changed: 1; that are gone or changed: 0)"
     index = check(survey)
     assert [segment.rows for segment in index.description.segments] == [2 * SIDE * SIDE, SIDE * SIDE]
     kept = {path.name: path.stat().st_mtime_ns for path in survey.index_folder.glob("*-*")}
@@ -302,7 +302,7 @@ def test_a_scene_that_is_gone_is_masked(survey: Survey, monkeypatch: pytest.Monk
     delete_dataset(survey.store, "a")
     survey.collect("b")
     result = survey.build()
-    assert result.describe() == "grown (scenes that are new or changed: 0; that are gone or changed: 1)"
+    assert result.describe() == "brought up to date (scenes that are new or changed: 0; that are gone or changed: 1)"
     (segment,) = check(survey).description.segments
     assert (segment.dropped, segment.dropped_rows) == (("a",), SIDE * SIDE)
 
@@ -312,7 +312,10 @@ def test_a_scene_that_changed_is_masked_and_added_again(survey: Survey, monkeypa
     for seed in (50, 51):  # The second time, the segment with only this scene is replaced as a whole.
         survey.write("b", seed)
         survey.collect("b")
-        assert survey.build().describe() == "grown (scenes that are new or changed: 1; that are gone or changed: 1)"
+        assert (
+            survey.build().describe()
+            == "brought up to date (scenes that are new or changed: 1; that are gone or changed: 1)"
+        )
         index = check(survey)
         assert [segment.dropped for segment in index.description.segments] == [("b",), ()]
 
@@ -463,9 +466,9 @@ def test_a_run_lets_the_index_grow(tmp_path: Path, tiny_vit: Path) -> None:
             write_scene(others.pop(0), 3 - len(others))
     assert [result.describe() for result in steps.results] == [
         "built, because there is no index",
-        "grown (scenes that are new or changed: 1; that are gone or changed: 0)",
+        "brought up to date (scenes that are new or changed: 1; that are gone or changed: 0)",
         # Without --index, the index of a small table stays and grows.
-        "grown (scenes that are new or changed: 1; that are gone or changed: 0)",
+        "brought up to date (scenes that are new or changed: 1; that are gone or changed: 0)",
         "the index is current",
         "the index was removed: the options turn it off",
     ]

@@ -72,7 +72,7 @@ class BuildResult:
             case BuildOutcome.BUILT:
                 return f"built, because {self.detail}"
             case BuildOutcome.GREW:
-                return f"grown ({self.detail})"
+                return f"brought up to date ({self.detail})"
             case BuildOutcome.CURRENT:
                 return "the index is current"
             case _:
