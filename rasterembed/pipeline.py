@@ -31,7 +31,6 @@ from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.qa.metrics import breaches_text
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
@@ -366,7 +365,7 @@ def _carry_out(
     if report.passed:
         steps.index_vectors(store, manifest, options.search)
     state: State = "ready" if report.passed else "failed_qa"
-    manifest = set_state(store, manifest, state, breaches_text(report.metrics) or None)
+    manifest = set_state(store, manifest, state, report.reason)
     return EmbedResult(plan, manifest, report, seconds)
 
 
@@ -410,7 +409,7 @@ def check_dataset(
         report = steps.check_quality(store, manifest, thresholds)
         lease.check()
         state: State = "ready" if report.passed else "failed_qa"
-        manifest = set_state(store, manifest, state, breaches_text(report.metrics) or None)
+        manifest = set_state(store, manifest, state, report.reason)
         if collection is not None:
             record_check(store, collection, lease, manifest)
     return report

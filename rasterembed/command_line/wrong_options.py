@@ -87,7 +87,10 @@ def _missing(error: MissingArgumentError, argument: Argument) -> str:
     count, _ = argument.token_count()
     name = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None) or argument.name
     if not name.startswith("-") or (error.keyword is None and not argument.tokens and argument.index is not None):
-        return f"the argument {argument.name.strip('-').upper()} is missing; --help lists the arguments and options"
+        words = argument.name.strip("-").upper()
+        option = next((each for each in argument.names if each.startswith("--")), None)
+        by_name = f": give it, or {option} {words}" if option else ""
+        return f"the argument {words} is missing{by_name}; --help lists the arguments and options"
     if count <= 1:
         return f"{name}: give a value"
     got = len(error.tokens_so_far) % count

@@ -10,7 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, markdown_code
 from rasterembed.qa.collection_thresholds import CollectionThresholds
-from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
+from rasterembed.qa.metric_report import (
+    MetricReport,
+    markdown_words,
+    metric_lines,
+    picture_lines,
+    summary_lines,
+    verdict_text,
+)
 from rasterembed.qa.metrics import Metric, breaches_text, format_number
 
 COLLECTION_REPORT_VERSION = 1
@@ -192,13 +199,13 @@ def _failures(report: CollectionReport) -> list[str]:
     if report.failures:
         lines += ["", "## Failed scenes", "", "| scenes | example | reason |", "|---:|---|---|"]
         lines += [
-            f"| {format_number(found.scenes)} | {markdown_code(found.example)} | {escape_markdown(found.reason)} |"
+            f"| {format_number(found.scenes)} | {markdown_code(found.example)} | {markdown_words(found.reason)} |"
             for found in report.failures
         ]
     if report.unreadable:
         lines += ["", "## Scenes without usable vectors", "", "| scene | reason |", "|---|---|"]
         lines += [
-            f"| {markdown_code(dataset_id)} | {escape_markdown(reason)} |"
+            f"| {markdown_code(dataset_id)} | {markdown_words(reason)} |"
             for dataset_id, reason in report.unreadable.items()
         ]
     return lines

@@ -21,10 +21,11 @@ from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.qa.checked_tiles import CheckedTiles
 from rasterembed.qa.coverage import Overview, measure_coverage
 from rasterembed.qa.file_checks import check_index, check_shards
-from rasterembed.qa.metrics import Measurement, format_number, not_judged
+from rasterembed.qa.metrics import Measurement, not_judged
 from rasterembed.qa.report import Counts
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.qa.vector_checks import VectorMeasures, measure_vectors
+from rasterembed.qa.vector_statistics import nearly_same_text
 from rasterembed.raster.radiometry import NEARLY_ALL
 from rasterembed.raster.skip_reason import SkipReason, describe_reason
 from rasterembed.store import duck
@@ -62,7 +63,7 @@ class DatasetMeasures:
         if overview is not None and overview.one_value:
             warnings.append("all valid pixels of the raster's overview have the same value")
         if self.vectors.nearly_same:
-            warnings.append(f"all {format_number(self.vectors.sample_rows)} measured vectors are nearly the same")
+            warnings.append(nearly_same_text(self.vectors.sample_rows))
         if overview is not None and overview.clipped_share >= NEARLY_ALL:
             warnings.append(
                 f"black and white clip {overview.clipped_share:.1%} of the valid pixels of the raster's overview"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.escape import escape_lines, escape_markdown, escape_terminal
+from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, markdown_code
+from rasterembed.parameter_names import NamedParameter, replace_parameters
 from rasterembed.qa.metrics import Metric, Status, breached, format_number
 from rasterembed.qa.thresholds import Bound
 
@@ -96,13 +98,40 @@ def verdict_text(report: MetricReport) -> str:
     return "passed" if report.passed else f"did not pass: {len(report.breaches)} of {len(report.metrics)} breached"
 
 
+def markdown_words(text: str) -> str:
+    r"""Return a text of the library for a report: its parameters and commands are code, as a person types them.
+
+    Example:
+        >>> markdown_words("duplicate_share is 1, more than `max_duplicate_share=0.9` (a*b)")
+        'duplicate_share is 1, more than `--max-duplicate-share 0.9` (a\\*b)'
+    """
+
+    def option(parameter: NamedParameter) -> str | None:
+        if parameter.owner is not None:
+            return None
+        name = f"--{parameter.name.replace('_', '-')}"
+        return f"`{name}`" if parameter.value is None else f"`{name} {parameter.value}`"
+
+    parts = re.split("`([^`]+)`", replace_parameters(text, option))
+    return "".join(markdown_code(part) if at % 2 else _escaped(part) for at, part in enumerate(parts))
+
+
+def _escaped(part: str) -> str:
+    """Escape a part of a sentence. Its spaces at both ends stay."""
+    inner = part.strip()
+    if not inner:
+        return part
+    before, after = part[: part.index(inner)], part[part.index(inner) + len(inner) :]
+    return f"{before}{escape_markdown(inner)}{after}"
+
+
 def summary_lines(report: MetricReport) -> list[str]:
     """Return the summary, the breaches and the notes of a report as lines of Markdown."""
     return [
         f"Metrics: {escape_markdown(report.summary())}.",
         "",
-        *(f"- **{escape_markdown(metric.sentence())}**" for metric in report.breaches),
-        *(f"- {escape_markdown(note)}" for note in report.notes),
+        *(f"- **{markdown_words(metric.sentence())}**" for metric in report.breaches),
+        *(f"- {markdown_words(note)}" for note in report.notes),
     ]
 
 

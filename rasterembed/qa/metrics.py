@@ -125,6 +125,17 @@ def breaches_text(metrics: Iterable[Metric]) -> str:
     return "; ".join(metric.sentence() for metric in breached(metrics))
 
 
+def failure_text(metrics: Iterable[Metric], warnings: Iterable[str]) -> str | None:
+    """Return one line about why a dataset did not pass: the breached metrics, then the warnings. None if it passed.
+
+    Args:
+        metrics: the judged metrics.
+        warnings: things that a person should look at, as text for people. They can tell why the metrics are breached.
+    """
+    text = breaches_text(metrics)
+    return "; ".join((text, *(f"warning: {warning}" for warning in warnings))) if text else None
+
+
 def judge(measurements: Iterable[Measurement], thresholds: BaseModel) -> tuple[Metric, ...]:
     """Compare every measurement with its threshold.
 

@@ -14,7 +14,7 @@ from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
 from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
-from rasterembed.qa.metrics import Metric, breaches_text, format_number
+from rasterembed.qa.metrics import Metric, failure_text, format_number
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
@@ -124,11 +124,17 @@ class QaReport(MetricReport):
         warnings = (f"warning: {warning}" for warning in self.warnings)
         return "; ".join((super().summary(with_names=with_names), *map(escape_terminal, warnings)))
 
+    @property
+    def reason(self) -> str | None:
+        """The breached metrics with values and thresholds, and the warnings, in one line. None if it passed."""
+        return failure_text(self.metrics, self.warnings)
+
     def check(self) -> None:
         """Raise an error if the dataset did not pass.
 
         Raises:
-            QaError: if a threshold is breached. The text names each breached metric with its value and threshold.
+            QaError: if a threshold is breached. The text names each breached metric with its value and threshold, and
+                the warnings.
         """
         if not self.passed:
             raise QaError(self)
@@ -138,12 +144,14 @@ class QaError(DataError):
     """A dataset breaches a threshold of its quality checks."""
 
     def __init__(self, report: QaReport) -> None:
-        breaches = breaches_text(report.metrics)
         if report.dry_run:
-            text = f"dataset {report.dataset_id!r} would not pass these quality checks: {breaches}; nothing was changed"
+            text = (
+                f"dataset {report.dataset_id!r} would not pass these quality checks: {report.reason}; nothing was "
+                "changed"
+            )
         else:
             text = (
-                f"dataset {report.dataset_id!r} did not pass its quality checks: {breaches}; "
+                f"dataset {report.dataset_id!r} did not pass its quality checks: {report.reason}; "
                 f"see qa/{report.dataset_id}/report.md in the store"
             )
         super().__init__(text)

@@ -80,6 +80,15 @@ def nearly_same(unit: Vectors) -> bool:
     return norm > 0 and bool((unit @ (total / norm)).min() >= _SAME_COSINE)
 
 
+def nearly_same_text(count: int) -> str:
+    """Return the warning about measured vectors for which `nearly_same` is true.
+
+    Args:
+        count: number of these vectors.
+    """
+    return f"all {count:,} measured vectors are nearly the same"
+
+
 def dead_dimensions(vectors: Vectors) -> NDArray[np.bool_]:
     """Return which dimensions have the same value in all vectors, except for rounding.
 

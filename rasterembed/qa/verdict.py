@@ -13,8 +13,9 @@ import numpy as np
 
 from rasterembed.dataset.vector_summary import VectorSummary
 from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
-from rasterembed.qa.metrics import Measurement, Metric, breaches_text, judge, metric_definitions, not_judged
+from rasterembed.qa.metrics import Measurement, Metric, failure_text, judge, metric_definitions, not_judged
 from rasterembed.qa.thresholds import QaThresholds
+from rasterembed.qa.vector_statistics import nearly_same, nearly_same_text
 from rasterembed.raster.skip_reason import SkipReason
 
 
@@ -24,11 +25,13 @@ class Verdict:
 
     metrics: tuple[Metric, ...]
     """All metrics of the full quality checks, in their order."""
+    warnings: tuple[str, ...] = ()
+    """Things that a person should look at, as text for people. See `rasterembed.qa.report.QaReport.warnings`."""
 
     @property
     def reason(self) -> str | None:
-        """The breached metrics with their values and thresholds, in one line. None if the dataset passed."""
-        return breaches_text(self.metrics) or None
+        """The breached metrics with values and thresholds, and the warnings, in one line. None if it passed."""
+        return failure_text(self.metrics, self.warnings)
 
 
 def judge_vectors(planned: int, summaries: Sequence[VectorSummary], thresholds: QaThresholds) -> Verdict:
@@ -42,36 +45,41 @@ def judge_vectors(planned: int, summaries: Sequence[VectorSummary], thresholds: 
     rows = sum(each.rows for each in summaries)
     skipped = sum(len(positions) for each in summaries for positions in each.skipped.values())
     undecodable = sum(len(each.skipped.get(SkipReason.UNDECODABLE, ())) for each in summaries)
+    measurements, warnings = _distribution(summaries, thresholds)
     found = [
         Measurement("tiles_unaccounted", abs(planned - rows - skipped)),
         Measurement("undecodable_share", undecodable / max(planned, 1)),
         Measurement("vectors_not_finite", sum(each.not_finite for each in summaries)),
         Measurement("vectors_zero", sum(each.zero for each in summaries)),
         Measurement("valid_fractions_wrong", sum(each.valid_wrong for each in summaries)),
-        *_distribution(summaries, thresholds),
+        *measurements,
     ]
     rest = metric_definitions(QaThresholds).keys() - {each.metric for each in found}
-    return Verdict(judge([*found, *not_judged(rest, "only the full quality checks measure it")], thresholds))
+    rest_not_judged = not_judged(rest, "only the full quality checks measure it")
+    return Verdict(judge([*found, *rest_not_judged], thresholds), warnings)
 
 
-def _distribution(summaries: Sequence[VectorSummary], thresholds: QaThresholds) -> tuple[Measurement, ...]:
-    """Return the metrics about the distribution of the good vectors."""
+def _distribution(
+    summaries: Sequence[VectorSummary], thresholds: QaThresholds
+) -> tuple[tuple[Measurement, ...], tuple[str, ...]]:
+    """Return the metrics about the distribution of the good vectors, and the warnings about it."""
     good = sum(each.good for each in summaries)
     if good < thresholds.min_rows:
-        return not_judged(
-            DISTRIBUTION_METRICS, f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
-        )
+        reason = f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
+        return not_judged(DISTRIBUTION_METRICS, reason), ()
     parts = [part for each in summaries for part in each.sample]
     count = sum(map(len, parts))
     if count < 2:
-        return not_judged(DISTRIBUTION_METRICS, f"not enough rows in the sample: {count}, but at least 2 are needed")
+        reason = f"not enough rows in the sample: {count}, but at least 2 are needed"
+        return not_judged(DISTRIBUTION_METRICS, reason), ()
     sample = np.concatenate(parts)
     unit = (sample / np.linalg.norm(sample.astype(np.float64), axis=1)[:, None]).astype(np.float32)
     different = len({vector.tobytes() for vector in sample})
     lowest = min(each.norm_low for each in summaries)
-    return (
+    measurements = (
         Measurement("norm_ratio", max(each.norm_high for each in summaries) / lowest),
         Measurement("valid_fraction_mean", sum(each.valid_sum for each in summaries) / good),
         Measurement("duplicate_share", 1.0 - different / count, rows=count),
         *sample_measurements(sample, unit),
     )
+    return measurements, (nearly_same_text(count),) if nearly_same(unit) else ()

@@ -42,7 +42,8 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
     if a <= 0 or e >= 0 or turned_px > _TOLERANCE_PX:
         raise DataError(
             "`anchor=crs` needs a raster whose rows run from west to east and whose columns run from north to south. "
-            f"Its transform is a={a:.12g}, b={b:.12g}, d={d:.12g}, e={e:.12g}: warp it to north up, {_INSTEAD}"
+            f"Its transform is a={a:.12g}, b={b:.12g}, d={d:.12g}, e={e:.12g}: warp it to north up, or let it be "
+            f"warped while it is read (`resolution`, the side of a pixel in units of the CRS), {_INSTEAD}"
         )
     x, y = grid.origin
     cols, rows = (c - x) / a, (f - y) / -e
@@ -53,8 +54,8 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
             f"`anchor=crs` needs pixel edges at whole numbers of pixels from the origin ({x:g}, {y:g}), to "
             f"{_TOLERANCE_PX} px. The left edge x={c:.15g} is {cols:.4f} px of {a:.15g} from it, the upper edge "
             f"y={f:.15g} is {rows:.4f} px of {-e:.15g}: if all your rasters are shifted like this one, give "
-            f"`origin={_fitting(c, a):.12g} {_fitting(f, -e):.12g}`. Otherwise, warp the raster with "
-            f"`gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
+            f"`origin={_fitting(c, a):.12g} {_fitting(f, -e):.12g}`. Otherwise, let it be warped while it is read with "
+            f"`resolution={a:.15g}`, or warp it before with `gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
         )
     return anchor
 

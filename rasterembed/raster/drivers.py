@@ -6,11 +6,12 @@ format that can refer to other files is therefore never opened.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.store.gdal import gdal_environment
@@ -100,7 +101,11 @@ def _open_by_driver(store: ObjectStore, uri: str, path: str, opener: GdalOpener 
     errors = []
     for driver in DRIVERS:
         try:
-            return rasterio.open(path, driver=driver, opener=opener)
+            with warnings.catch_warnings():
+                # Hide rasterio's warning about a raster without a transform. `inspect_raster` refuses such a raster
+                # with an error that says what to do, or was told to allow it.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                return rasterio.open(path, driver=driver, opener=opener)
         except RasterioError as error:
             errors.append(error)
     reason = one_line(errors[0])

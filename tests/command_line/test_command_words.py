@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 from cyclopts import App
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from rasterembed.command_line.command_app import command_app
@@ -139,3 +142,23 @@ def test_every_command_in_a_text_gets_the_root(capsys: pytest.CaptureFixture[str
     assert "(`rasterembed collection embed SCENES --collection NAME --root s`)" in errors(
         capsys, "embed", "scenes", "--root", "s"
     )
+
+
+def test_a_missing_argument_is_named_with_its_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "the argument COLLECTION is missing: give it, or --collection COLLECTION; " in errors(
+        capsys, "collection", "embed", "2026", "--root", "s"
+    )
+    assert "the argument RASTER is missing: give it, or --raster RASTER; " in errors(capsys, "embed")
+
+
+def test_a_picture_without_a_place_brings_no_warning_of_rasterio(folder: Path, tiny_vit: Path) -> None:
+    pixels = np.random.default_rng(3).integers(1, 255, (3, 64, 64)).astype(np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(folder / "pic.png", "w", driver="PNG", width=64, height=64, count=3, dtype="uint8") as file:
+            file.write(pixels)
+    chosen = ("--model", str(tiny_vit), "--size", "32", "--device", "cpu", "--index", "never")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        run(app, ["embed", "pic.png", "--allow-no-crs", *chosen])
+    assert [each for each in caught if each.category is NotGeoreferencedWarning] == []

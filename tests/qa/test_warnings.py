@@ -10,6 +10,7 @@ import pytest
 
 from rasterembed.collection.members import member_id
 from rasterembed.collection_pipeline import CollectionOptions, check_collection, embed_collection
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, EmbedResult, Steps, check_dataset, embed_raster
@@ -78,11 +79,17 @@ def test_a_large_raster_of_one_value_breaches_thresholds_and_the_line_names_the_
     store: ObjectStore, options: EmbedOptions, tmp_path: Path
 ) -> None:
     raster = write(tmp_path / "sea.tif", np.full((1, 256, 256), 7, np.uint8))
-    with pytest.raises(QaError, match="duplicate_share is"):
+    with pytest.raises(QaError, match="duplicate_share is") as refused:
         embed(store, raster, options)
+    warnings = f"; warning: {ONE_VALUE}; warning: all 16 measured vectors are nearly the same"
+    assert f"{warnings}; see qa/{ID}/report.md" in str(refused.value)
+    assert (Dataset.open(store, ID, states=("failed_qa",)).manifest.reason or "").endswith(warnings)
     line = stored(store).summary()
     assert "breached" in line
     assert line.endswith(f"; warning: {ONE_VALUE}; warning: all 16 measured vectors are nearly the same")
+    text = markdown(stored(store))
+    assert "more than `--max-duplicate-share 0.9`" in text
+    assert "\\`" not in text
     mild = QaThresholds(
         max_duplicate_share=1, max_mean_cosine=1, min_effective_rank=1, max_dead_dimension_share=1, min_neighbour_gap=-1
     )
@@ -141,3 +148,18 @@ def test_uniform_scenes_do_not_block_a_collection_and_are_named(
     (note,) = report.notes
     sea = member_id("survey", str(scenes / "sea.tif"))
     assert note == f"1 scene with equal vectors was not compared with others: {sea}"
+
+
+def test_the_reason_of_a_failed_scene_says_that_its_vectors_are_equal(
+    store: ObjectStore, options: EmbedOptions, tmp_path: Path
+) -> None:
+    (tmp_path / "scenes").mkdir()
+    write(tmp_path / "scenes" / "sea.tif", np.full((1, 256, 256), 7, np.uint8))
+    settings = PlanSettings(grid=options.grid, model=options.model)
+    result = embed_collection(
+        store, "survey", str(tmp_path / "scenes"), CollectionOptions(settings=settings, table=False)
+    )
+    (row,) = result.collection.catalogue.rows()
+    assert row.state == "failed_qa"
+    assert row.reason is not None
+    assert row.reason.endswith("; warning: all 16 measured vectors are nearly the same")

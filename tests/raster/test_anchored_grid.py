@@ -126,6 +126,7 @@ def test_a_raster_off_the_lattice_is_refused_with_the_numbers() -> None:
         find_anchor(at(500_003.0, 6_700_000.0), ANCHORED)
     assert "x=500003 is 50000.3000 px of 10" in str(refused.value)
     assert "y=6700000 is 670000.0000 px of 10" in str(refused.value)
+    assert "while it is read with `resolution=10`, or " in str(refused.value)
     assert "gdalwarp -tap -tr 10 10" in str(refused.value)
     with pytest.raises(DataError, match=r"y=6699999\.89 is 669999\.9890 px"):
         find_anchor(at(500_000.0, 6_699_999.89), ANCHORED)

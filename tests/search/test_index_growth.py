@@ -286,7 +286,7 @@ def test_scenes_that_are_added_become_a_segment(survey: Survey) -> None:
 def test_the_lists_of_the_first_segment_serve_the_next_ones(survey: Survey) -> None:
     options = TableIndexOptions(index="always", index_engine="ivf", index_lists=3)
     built = build_vector_index(survey.files(), options)
-    assert built.describe() == "built, because it was built for the engine flat"
+    assert built.describe() == "built, because the earlier index was for the engine flat"
     survey.collect("c")
     grown = build_vector_index(survey.files(), options)
     assert grown.outcome is BuildOutcome.GREW
@@ -294,7 +294,9 @@ def test_the_lists_of_the_first_segment_serve_the_next_ones(survey: Survey) -> N
     assert [segment.codes.lists for segment in grown.index.segments] == [3, 3]
     assert build_vector_index(survey.files(), options).outcome is BuildOutcome.CURRENT
     other = TableIndexOptions(index="always", index_engine="ivf", index_lists=4)
-    assert build_vector_index(survey.files(), other).describe() == "built, because it was built with other parameters"
+    assert (
+        build_vector_index(survey.files(), other).describe() == "built, because the earlier index had other parameters"
+    )
 
 
 def test_a_scene_that_is_gone_is_masked(survey: Survey, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,7 +218,7 @@ def test_the_description_that_version_0_1_wrote_is_read(indexed: Indexed) -> Non
     assert indexed.search()[:2] == ("vss", "ef_search 128, recall@10 0.998 when built")
     assert build(indexed.dataset, ALWAYS)[1] == "the index is current"
     flat = VectorIndexOptions(index="always")
-    assert build(indexed.dataset, flat)[1] == "built, because it was built for the engine vss"
+    assert build(indexed.dataset, flat)[1] == "built, because the earlier index was for the engine vss"
     assert indexed.search()[0] == "flat"
     assert not list(indexed.folder.glob("hnsw-*"))
 
@@ -234,7 +234,7 @@ def test_a_current_index_is_kept(indexed: Indexed) -> None:
 def test_other_parameters_build_it_anew(indexed: Indexed, options: dict[str, int]) -> None:
     info, why = build(indexed.dataset, VectorIndexOptions(index="always", index_engine="vss", **options))
     assert info is not None
-    assert why == "built, because it was built with other parameters"
+    assert why == "built, because the earlier index had other parameters"
     new = hnsw(info)
     assert new.file != indexed.info
     built = {"index_m": new.m, "index_ef_construction": new.ef_construction, "index_ef_search": new.ef_search}

@@ -218,9 +218,9 @@ def _check_files(files: VectorFiles, index: VectorIndex) -> None:
 def _why_other(old: VectorIndex, engine: CodesName, options: VectorIndexOptions) -> str | None:
     """Return the reason why an index does not fit the options, or None if it does."""
     if old.engine != engine:
-        return f"it was built for the engine {old.engine}"
+        return f"the earlier index was for the engine {old.engine}"
     if engine == "ivf" and old.lists != options.index_lists:
-        return "it was built with other parameters"
+        return "the earlier index had other parameters"
     return None
 
 
@@ -314,7 +314,9 @@ def _build_hnsw(
         index = _stored_hnsw(files)
     except IndexUnusableError as error:
         why_build = why_build or (
-            f"it was built for the engine {error.detail}" if error.reason is NoIndexReason.OTHER_ENGINE else str(error)
+            f"the earlier index was for the engine {error.detail}"
+            if error.reason is NoIndexReason.OTHER_ENGINE
+            else str(error)
         )
     else:
         database = index.database
@@ -322,7 +324,7 @@ def _build_hnsw(
         if database is not None and (database.m, database.ef_construction, database.ef_search) == wanted:
             _remove_dead_files(files)
             return BuildResult(BuildOutcome.CURRENT, index)
-        why_build = "it was built with other parameters"
+        why_build = "the earlier index had other parameters"
     started = time.monotonic()
     try:
         database, recall, sample = write_hnsw(files, options)
