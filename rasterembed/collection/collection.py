@@ -22,6 +22,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.plan_checks import why_model_is_unusable
+from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
 from rasterembed.model.choice import Dinov3
@@ -368,7 +369,7 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
     own = json.loads(json.dumps(collection.configuration.values()))
     differences = entry_differences(own, json.loads(json.dumps(wanted.values())))
     if differences:
-        changes = "; ".join(f"{name}: {mine} in the collection, {other} requested" for name, mine, other in differences)
+        changes = differences_text(differences, "in the collection", "requested")
         raise ConfigurationChangedError(
             f"collection {collection.id!r} exists with another configuration ({changes}): leave the settings out to "
             "use those of the collection, choose another collection id, or delete the collection with its datasets "

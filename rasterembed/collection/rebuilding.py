@@ -16,6 +16,7 @@ from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.setting_names import differences_text
 from rasterembed.errors import ConfigurationChangedError, DataError, StoreUnavailableError, UsageError
 from rasterembed.store.known_collections import list_collections
 from rasterembed.store.known_datasets import matching_datasets
@@ -148,7 +149,7 @@ def adopt(
     for dataset_id, configuration in configurations.items():
         differences = entry_differences(_comparable(base), _comparable(configuration))
         if differences:
-            changes = "; ".join(f"{name}: {mine} in {owner}, {other} here" for name, mine, other in differences)
+            changes = differences_text(differences, f"in {owner}", "here")
             raise ConfigurationChangedError(
                 f"dataset {dataset_id!r} has another configuration than {owner} ({changes}): leave it out, or make "
                 "another collection of it"

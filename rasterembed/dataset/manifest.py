@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.receipts import library_versions
+from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
@@ -252,7 +253,7 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
     differences = _without_consequences(configuration_differences(manifest, plan))
-    changes = "; ".join(f"{name}: {own} in the dataset, {other} requested" for name, own, other in differences)
+    changes = differences_text(differences, "in the dataset", "requested")
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "
         "repeat the settings of the first run, choose another dataset id, or give `replace` to embed the raster again"
@@ -269,12 +270,20 @@ def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str,
     return entry_differences(manifest.configuration, json.loads(json.dumps(plan.configuration())))
 
 
+_CAUSES_OF_SHARDS = (
+    *(f"grid.{name}" for name in ("size", "stride", "edge", "anchor", "origin", "resolution", "crs")),
+    "source.uri",
+    "source.version",
+)
+
 _CAUSES = {
     "grid.stride": ("grid.size",),
     "model.input_size": ("grid.size",),
     "model.weights_sha256": ("model.id", "model.revision"),
-    "shard.cols": ("grid.size", "grid.stride"),
-    "shard.rows": ("grid.size", "grid.stride"),
+    "radiometry.high": ("radiometry.method",),
+    "radiometry.low": ("radiometry.method",),
+    "shard.cols": _CAUSES_OF_SHARDS,
+    "shard.rows": _CAUSES_OF_SHARDS,
     "source.size": ("source.version",),
 }
 """Entries of a configuration that follow from others by default: the name of the entry, and the names of its causes."""

@@ -441,7 +441,7 @@ def test_what_is_wrong_is_found_before_anything_is_read(
     status, line = refused(
         capsys, "embed", str(scenes), "--collection", "survey", *place, "--size", "64", "--model", str(tiny_vit)
     )
-    assert (status, "grid.size: 32 in the collection, 64 requested" in line) == (1, True)
+    assert (status, "--size: 32 in the collection, 64 requested" in line) == (1, True)
 
 
 def test_an_unreadable_collection_is_listed_with_its_problem(root: str, capsys: pytest.CaptureFixture[str]) -> None:

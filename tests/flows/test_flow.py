@@ -132,7 +132,7 @@ def test_another_configuration_is_refused_until_replace(
     _run(**parameters)
     state = _run(**parameters, grid=Grid(size=512))
     assert state.is_failed()
-    with pytest.raises(ConfigurationChangedError, match=r"grid.size: 224 in the dataset, 512 requested"):
+    with pytest.raises(ConfigurationChangedError, match=r"`size`: 224 in the dataset, 512 requested"):
         state.result()
     assert _run(**parameters, grid=Grid(size=512), replace=True).result().rows == 4
     assert ds.dataset(tmp_path / "embeddings" / "changed").count_rows() == 4

@@ -429,7 +429,7 @@ def test_another_configuration_is_refused(store: ObjectStore, scenes: Path, tiny
     other = PlanSettings(grid=Grid(size=64), model=Dinov3(model=str(tiny_vit), device="cpu", pooling="mean"))
     with pytest.raises(ConfigurationChangedError) as error:
         run(store, scenes, options.model_copy(update={"settings": other}))
-    for part in ("grid.size: 32 in the collection, 64 requested", 'model.pooling: "cls" in the collection, "mean"'):
+    for part in ("`size`: 32 in the collection, 64 requested", '`pooling`: "cls" in the collection, "mean"'):
         assert part in str(error.value)
 
 

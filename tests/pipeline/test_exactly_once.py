@@ -383,8 +383,8 @@ def test_another_configuration_is_refused_with_both_shown(
     outcome = run(raster, finished, **other)
     assert outcome.error == (
         "ConfigurationChangedError: dataset 'scene' exists with another configuration "
-        '(pooling: "cls" in the dataset, "mean" requested; '
-        "selection.min_valid_fraction: 0.05 in the dataset, 0.25 requested): "
+        '(`pooling`: "cls" in the dataset, "mean" requested; '
+        "`min_valid_fraction`: 0.05 in the dataset, 0.25 requested): "
         "repeat the settings of the first run, choose another dataset id, or give `replace` to embed the raster again"
     )
     assert outcome.loaded == 0
@@ -396,11 +396,16 @@ def test_only_the_differences_that_a_person_made_are_shown(
 ) -> None:
     # Stride, shards and the model's input follow from the size of the tiles.
     outcome = run(raster, finished, **asked | {"grid": Grid(size=48)})
-    assert "exists with another configuration (grid.size: 32 in the dataset, 48 requested): " in str(outcome.error)
+    assert "exists with another configuration (`size`: 32 in the dataset, 48 requested): " in str(outcome.error)
     # A stride that a person gave is a difference of its own.
     outcome = run(raster, finished, **asked | {"grid": Grid(size=48, stride=24)})
-    assert "(grid.size: 32 in the dataset, 48 requested; grid.stride: " in str(outcome.error)
+    assert "(`size`: 32 in the dataset, 48 requested; `stride`: " in str(outcome.error)
     assert "24 requested): " in str(outcome.error)
+    # The shape of the shards follows from one parameter, which is named once.
+    outcome = run(raster, finished, **asked | {"selection": asked["selection"].model_copy(update={"shard_tiles": 1})})
+    assert outcome.error is not None
+    assert outcome.error.count("`shard_tiles`") == 1
+    assert "shard." not in outcome.error
 
 
 @pytest.fixture(scope="module")
