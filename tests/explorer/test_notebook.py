@@ -31,6 +31,7 @@ from rasterembed.explorer.single_use import SingleUseCodes
 from tests.support.http import patient_client, request
 from tests.support.servers import free_port
 from tests.support.vectors import write_town
+from tests.support.waiting import wait_for
 
 PROJECT = Path(__file__).parents[2]
 
@@ -129,7 +130,8 @@ def test_nothing_listens_after_close(dataset: Dataset) -> None:
     explorer.close()
     with pytest.raises(httpx.ConnectError):
         request("GET", f"{base}/health")
-    assert set(threading.enumerate()) <= before
+    # AnyIO tells its threads to end, and does not wait for them.
+    wait_for(lambda: set(threading.enumerate()) <= before, "the end of the service's threads")
     assert repr(explorer) == "Explorer of datasets/town, closed"
     assert explorer._repr_html_() == "<p>Explorer of datasets/town, closed</p>"
     with pytest.raises(UsageError, match="call `explore` again"):

@@ -111,7 +111,7 @@ def test_a_root_with_a_pattern_is_one_root(
 
 def test_a_missing_file_of_a_folder_is_named_with_advice(tmp_path: Path) -> None:
     store = ObjectStore(root=str(tmp_path))
-    advice = r"^table: .*/t/none\.parquet: there is no such file: run `rasterembed datasets verify`"
+    advice = r"^table: .*/t/none\.parquet: there is no such file: run `rasterembed datasets verify DATASET` to see"
     with duck.connect() as con, pytest.raises(ObjectMissingError, match=advice), duck.readable_errors(con, "table"):
         duck.scan(con, store, ["t/none.parquet"])
 
