@@ -67,11 +67,11 @@ def open_segments(files: VectorFiles) -> OpenIndex:
         try:
             return open_index(files, index)
         except IndexUnusableError as error:
-            # The store does not answer. Another question would only wait again.
+            # The store or a library reported an error. A silent store would only make this process wait once more.
             if error.reason is NoIndexReason.FAILED:
                 raise
-            # A build deletes the files of the old index after it has written the new description. What fails then, and
-            # with which reason, depends on the moment.
+            # A build deletes the files of the old index after it has written the new description. A deleted file can
+            # look missing, damaged or foreign.
             newer = read_index(files)
             if newer == index:
                 raise
