@@ -94,7 +94,7 @@ def measure(
     others_up_to: int = 1_000_000,
     int8_from: int = 10_000_000,
     peers: tuple[str, ...] = ("numpy", "usearch", "lancedb_ivf_sq"),
-    queries: int = 50,
+    queries: int = 500,
     seconds: float = 3.0,
     rasters: Path | None = None,
     venvs: Path = VENVS,
