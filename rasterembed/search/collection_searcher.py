@@ -30,6 +30,7 @@ from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.indexed_search import IndexedSearch, check_engine
+from rasterembed.search.newest import open_newest
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
 from rasterembed.search.searcher import Searcher, check_k
@@ -46,10 +47,6 @@ _STATES = {
     SceneState.FAILED: "failed to embed",
 }
 """Reasons why scenes in a state are not searched, for people."""
-
-
-_ATTEMPTS = 3
-"""Number of attempts to open a table that a run replaces at the same time."""
 
 
 class CollectionSearcher:
@@ -393,22 +390,18 @@ def open_searcher(
 def open_table_files(collection: Collection) -> tuple[Collection, VectorFiles]:
     """Return a collection and the files of its table, after a check of their sizes. The folder is listed once.
 
-    A run that writes a new table deletes the files of the old one after it has written the new description. If this
-    happens at the same time, the collection is opened again, and the new one is returned.
+    If a run writes a new table at the same time, the collection is opened again, and the new one is returned.
 
     Raises:
         UsageError: if the collection was deleted at the same time.
         DataError: if there is no table, if it has no vector, or if a file is missing or has another size.
     """
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return collection, _checked_files(collection)
-        except DataError:
-            newer = Collection.open(collection.store, collection.id)
-            if newer.table == collection.table:
-                raise
-            collection = newer
-    return collection, _checked_files(collection)
+
+    def newer(old: Collection) -> Collection | None:
+        found = Collection.open(old.store, old.id)
+        return None if found.table == old.table else found
+
+    return open_newest(collection, lambda version: (version, _checked_files(version)), newer)
 
 
 def _checked_files(collection: Collection) -> VectorFiles:

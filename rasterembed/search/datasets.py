@@ -11,6 +11,7 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
+from rasterembed.search.newest import open_newest
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
 from rasterembed.store.known_datasets import matching_datasets
 from rasterembed.store.layout import is_pattern
@@ -28,9 +29,6 @@ _COMPARED = {
 }
 """Entries of a manifest's configuration that must be equal in all datasets of a search. Each entry is mapped to its
 name in error texts."""
-
-_ATTEMPTS = 3
-"""Number of attempts to open a dataset that a run replaces at the same time."""
 
 _THREADS = 8
 """Number of manifests that are read at the same time. Each read is a request to S3."""
@@ -101,25 +99,23 @@ def choose_datasets(
 
 
 def _open_usable(store: ObjectStore, dataset_id: str, states: Sequence[State]) -> Dataset:
-    for attempt in range(_ATTEMPTS):
-        dataset = Dataset.open(store, dataset_id, states)
-        rows, tiles = dataset.manifest.rows, dataset.manifest.tiles
-        if rows == 0:
-            raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {tiles} tiles were skipped")
-        try:
-            dataset.check_shard_sizes()
-            break
-        except DataError:
-            if attempt == _ATTEMPTS - 1 or not _was_replaced(dataset):
-                raise
+    def newer(dataset: Dataset) -> Dataset | None:
+        return Dataset.open(store, dataset_id, states) if _was_replaced(dataset) else None
+
+    return open_newest(Dataset.open(store, dataset_id, states), _check_usable, newer)
+
+
+def _check_usable(dataset: Dataset) -> Dataset:
+    """Return the dataset if it has a vector, and if its shards have the sizes in the manifest."""
+    rows, tiles = dataset.manifest.rows, dataset.manifest.tiles
+    if rows == 0:
+        raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {tiles} tiles were skipped")
+    dataset.check_shard_sizes()
     return dataset
 
 
 def _was_replaced(dataset: Dataset) -> bool:
-    """Return whether the store has another manifest now, or none.
-
-    A run that replaces a dataset deletes the old plan and the old shards after it has written the new manifest.
-    """
+    """Return whether the store has another manifest now, or none."""
     return read_manifest(dataset.store, dataset.id) != dataset.manifest
 
 
@@ -133,33 +129,49 @@ def _open_matching(store: ObjectStore, names: Sequence[str]) -> tuple[list[Datas
     )
 
 
-def _open_or_say_why(store: ObjectStore, dataset_id: str, attempt: int = 1) -> Dataset | NotSearched:
+def _open_or_say_why(store: ObjectStore, dataset_id: str) -> Dataset | NotSearched:
     """Open a dataset that a pattern named, or return why it cannot be searched."""
-    dataset: Dataset | None = None
+
+    def opened() -> Dataset:
+        return Dataset.open(store, dataset_id, states=("embedded", "ready", "failed_qa"))
+
+    def newer(dataset: Dataset) -> Dataset | None:
+        return opened() if _was_replaced(dataset) else None
+
+    try:
+        return open_newest(opened(), lambda dataset: _check_or_say_why(dataset, dataset_id), newer)
+    except StoreUnavailableError:
+        raise
+    except RasterEmbedError as error:
+        return NotSearched(dataset_id=dataset_id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
+
+
+def _check_or_say_why(dataset: Dataset, dataset_id: str) -> Dataset | NotSearched:
+    """Return the dataset if it is usable, or why it cannot be searched.
+
+    Args:
+        dataset: the dataset. It was opened by its id.
+        dataset_id: the id. The manifest may say another one.
+
+    Raises:
+        DataError: if a file of the dataset cannot be read.
+    """
 
     def because(reason: NotSearchedReason, detail: str = "") -> NotSearched:
         return NotSearched(dataset_id=dataset_id, reason=reason, detail=detail)
 
-    try:
-        dataset = Dataset.open(store, dataset_id, states=("embedded", "ready", "failed_qa"))
-        if dataset.id != dataset_id:
-            return because(NotSearchedReason.UNREADABLE, f"its manifest is of dataset {dataset.id!r}")
-        match dataset.manifest.state:
-            case "embedded":
-                return because(NotSearchedReason.NOT_CHECKED)
-            case "failed_qa":
-                return because(NotSearchedReason.FAILED_QA)
-        if dataset.manifest.rows == 0:
-            return because(NotSearchedReason.EMPTY)
-        _ = dataset.plan, dataset.radiometry  # Every search reads both. Reading them here finds errors early.
-        _entries(dataset.manifest)
-        dataset.check_shard_sizes()
-    except StoreUnavailableError:
-        raise
-    except RasterEmbedError as error:
-        if dataset is not None and dataset.id == dataset_id and attempt < _ATTEMPTS and _was_replaced(dataset):
-            return _open_or_say_why(store, dataset_id, attempt + 1)
-        return because(NotSearchedReason.UNREADABLE, str(error))
+    if dataset.id != dataset_id:
+        return because(NotSearchedReason.UNREADABLE, f"its manifest is of dataset {dataset.id!r}")
+    match dataset.manifest.state:
+        case "embedded":
+            return because(NotSearchedReason.NOT_CHECKED)
+        case "failed_qa":
+            return because(NotSearchedReason.FAILED_QA)
+    if dataset.manifest.rows == 0:
+        return because(NotSearchedReason.EMPTY)
+    _ = dataset.plan, dataset.radiometry  # Every search reads both. Reading them here finds errors early.
+    _entries(dataset.manifest)
+    dataset.check_shard_sizes()
     return dataset
 
 

@@ -15,11 +15,9 @@ from rasterembed.search.index.arrow_file import map_arrow_file
 from rasterembed.search.index.description import Segment, SegmentFile, VectorIndex, read_index
 from rasterembed.search.index.local_files import checked_file, forget_old_downloads
 from rasterembed.search.index.stored_rows import StoredRows, StoredVectors
+from rasterembed.search.newest import open_newest
 from rasterembed.search.row_selection import RowSelection
 from rasterembed.search.vector_files import VectorFiles
-
-_ATTEMPTS = 3
-"""Number of attempts to open an index that a build replaces at the same time."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +60,12 @@ def open_segments(files: VectorFiles) -> OpenIndex:
             or if a file cannot be read, is missing, damaged or foreign.
         StoreError: if the store refuses or does not answer when the description of the index is read.
     """
-    index = read_index(files)
-    for _ in range(_ATTEMPTS):
-        try:
-            return open_index(files, index)
-        except IndexUnusableError as error:
-            # The store or a library reported an error. A silent store would only make this process wait once more.
-            if error.reason is NoIndexReason.FAILED:
-                raise
-            # A build deletes the files of the old index after it has written the new description. A deleted file can
-            # look missing, damaged or foreign.
-            newer = read_index(files)
-            if newer == index:
-                raise
-            index = newer
-    return open_index(files, index)
+
+    def newer(old: VectorIndex) -> VectorIndex | None:
+        found = read_index(files)
+        return None if found == old else found
+
+    return open_newest(read_index(files), lambda index: open_index(files, index), newer)
 
 
 def open_index(files: VectorFiles, index: VectorIndex) -> OpenIndex:
