@@ -21,7 +21,7 @@ from rasterembed.collection.discovery import discover
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import check_joining, collection_lattice
-from rasterembed.collection.members import member_id
+from rasterembed.collection.members import find_members, member_id
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
@@ -34,7 +34,6 @@ from rasterembed.collection.texts import listings_unknown
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
-from rasterembed.dataset.listing import find_datasets
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, StoreError, check_type
@@ -447,7 +446,7 @@ def _count_complete(store: ObjectStore, collection_id: str, comparison: Comparis
     """
     complete = len(comparison.unchanged)
     if comparison.new:
-        committed = find_datasets(store).committed
+        committed = set(find_members(store, collection_id))
         complete += sum(member_id(collection_id, scene.uri) in committed for scene in comparison.new)
     return complete
 

@@ -37,7 +37,8 @@ def own_datasets(store: ObjectStore, collection_id: str) -> tuple[str, ...]:
         UsageError: if the id is not allowed.
         StoreError: if the store refuses or does not answer.
     """
-    found = {dataset_id_of_object(key) for key, _ in store.find(DATASETS_FOLDER)}
+    keys = store.find(DATASETS_FOLDER, CollectionLayout(collection_id).member_prefix)
+    found = {dataset_id_of_object(key) for key, _ in keys}
     return tuple(sorted(name for name in found if name is not None and is_member_id(collection_id, name)))
 
 

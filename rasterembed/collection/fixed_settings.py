@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.members import is_member_id
+from rasterembed.collection.members import find_members
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.selection import Selection
 from rasterembed.model.choice import Dinov3
@@ -11,7 +11,7 @@ from rasterembed.parameter_names import named_parameters
 from rasterembed.raster.grid import Grid
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.raster.validity import Validity
-from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_manifest
+from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
 
 _NOT_FIXED = {"device"}
@@ -36,8 +36,7 @@ def settings_are_fixed(store: ObjectStore, layout: CollectionLayout, catalogue: 
     """
     if catalogue is not None and set(catalogue.counts()) - {SceneState.FAILED}:
         return True
-    ids = (dataset_id_of_manifest(key) for key, _ in store.find(DATASETS_FOLDER))
-    return any(name is not None and is_member_id(layout.collection_id, name) for name in ids)
+    return next(find_members(store, layout.collection_id), None) is not None
 
 
 def in_a_new_collection(reason: str, *, fixed: bool) -> str:

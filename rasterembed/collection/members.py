@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from rasterembed.raster.source import default_dataset_id
-from rasterembed.store.layout import MAX_ID_LETTERS, MEMBER_MARK, CollectionLayout, check_dataset_id
+from rasterembed.store.layout import (
+    DATASETS_FOLDER,
+    MAX_ID_LETTERS,
+    MEMBER_MARK,
+    CollectionLayout,
+    check_dataset_id,
+    dataset_id_of_manifest,
+)
+from rasterembed.store.object_store import ObjectStore
 
 _DIGEST_AT_END = re.compile(r"(?:^|-)[a-z2-7]{16}$")
 """The digest of a scene's address, which ends the id that `default_dataset_id` gives."""
@@ -43,6 +52,21 @@ def is_member_id(collection_id: str, dataset_id: str) -> bool:
     """
     prefix = CollectionLayout(collection_id).member_prefix
     return dataset_id.startswith(prefix) and _DIGEST_AT_END.search(dataset_id.removeprefix(prefix)) is not None
+
+
+def find_members(store: ObjectStore, collection_id: str) -> Iterator[str]:
+    """Yield the ids of the datasets that a collection made and that have a manifest.
+
+    Only the datasets whose ids begin with the id of the collection are listed.
+
+    Raises:
+        UsageError: if the id of the collection is not allowed.
+        StoreError: if the store refuses or does not answer.
+    """
+    for key, _ in store.find(DATASETS_FOLDER, CollectionLayout(collection_id).member_prefix):
+        dataset_id = dataset_id_of_manifest(key)
+        if dataset_id is not None and is_member_id(collection_id, dataset_id):
+            yield dataset_id
 
 
 def collection_of(dataset_id: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.members import is_member_id
+from rasterembed.collection.members import find_members
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState, stac_text
 from rasterembed.collection.stac_model import stac_model
@@ -16,7 +16,7 @@ from rasterembed.collection.table import read_table, signature_of
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
 from rasterembed.errors import DataError, StoreUnavailableError
-from rasterembed.store.layout import DATASETS_FOLDER, DatasetLayout, dataset_id_of_manifest
+from rasterembed.store.layout import DatasetLayout
 
 
 def verify_collection(collection: Collection) -> Iterator[Damage | None]:
@@ -53,9 +53,9 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
         known.add(row.id)
         if row.state is not SceneState.FAILED:
             yield from _check_scene(collection, row, rebuild)
-    for key, _ in collection.store.find(DATASETS_FOLDER):
-        dataset_id = dataset_id_of_manifest(key)
-        if dataset_id is not None and is_member_id(collection.id, dataset_id) and dataset_id not in known:
+    for dataset_id in find_members(collection.store, collection.id):
+        if dataset_id not in known:
+            key = DatasetLayout(dataset_id).manifest
             yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
 
 

@@ -83,12 +83,16 @@ class FolderStorage:
                         sizes[entry.name] = status.st_size
         return sizes
 
-    def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
+    def find(self, folder: str, beginning: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         """Yield every file in the folder and its subfolders. Skip the same files as `sizes` does.
 
-        A file that another process deletes during the search is skipped too.
+        A file that another process deletes during the search is skipped too. With `beginning`, skip the files and the
+        subfolders of the folder whose names begin in another way.
         """
-        for parent, _, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder):
+            if parent == folder:
+                folders[:] = [name for name in folders if name.startswith(beginning)]
+                names = [name for name in names if name.startswith(beginning)]
             for path in (os.path.join(parent, name) for name in names if _is_name(name)):
                 with os_errors(path):
                     status = _regular_file(path)

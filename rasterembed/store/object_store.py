@@ -283,9 +283,14 @@ class ObjectStore(StoreSettings, OneLineErrors):
         """Return the sizes in bytes, by name, of the objects directly in a folder. A missing folder has no objects."""
         return self._storage.sizes(self._path(folder))
 
-    def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield the key and the `ObjectInfo` of every object in a folder and its subfolders."""
-        for path, info in self._storage.find(self._path(folder)):
+    def find(self, folder: str, beginning: str = "") -> Iterator[tuple[str, ObjectInfo]]:
+        """Yield the key and the `ObjectInfo` of every object in a folder and its subfolders.
+
+        Args:
+            folder: the folder.
+            beginning: letters with which the name of each file and of each subfolder directly in the folder must begin.
+        """
+        for path, info in self._storage.find(self._path(folder), beginning):
             yield path.removeprefix(self._path("")), info
 
     def find_deletable(self, folder: str) -> Iterator[str]:

@@ -239,19 +239,20 @@ class S3Storage:
         """Return the sizes in bytes, by name, of the objects directly in a folder. The requests are listings."""
         return {path[len(folder) + 1 :]: info.size for path, info in self._list(folder, Delimiter="/")}
 
-    def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
+    def find(self, folder: str, beginning: str = "") -> Iterator[tuple[str, ObjectInfo]]:
         """Yield the path and the `ObjectInfo` of every object in a folder and its subfolders.
 
-        Each request lists up to a thousand objects.
+        Each request lists up to a thousand objects. With `beginning`, the server leaves out the objects whose path in
+        the folder begins in another way.
         """
-        return self._list(folder)
+        return self._list(folder, beginning)
 
     def find_deletable(self, folder: str) -> Iterator[str]:
         """Yield the path of every object in a folder and its subfolders."""
         return (path for path, _ in self.find(folder))
 
-    def _list(self, folder: str, **options: str) -> Iterator[tuple[str, ObjectInfo]]:
-        bucket, prefix = _split(f"{folder}/")
+    def _list(self, folder: str, beginning: str = "", **options: str) -> Iterator[tuple[str, ObjectInfo]]:
+        bucket, prefix = _split(f"{folder}/{beginning}")
         token: dict[str, str] = {}
         while True:
             page = self._request(folder, "list_objects_v2", Bucket=bucket, Prefix=prefix, **options, **token)

@@ -57,8 +57,11 @@ class Storage(Protocol):
     def sizes(self, folder: str) -> dict[str, int]:
         """Return the sizes in bytes, by name, of the objects directly in a folder."""
 
-    def find(self, folder: str) -> Iterator[tuple[str, ObjectInfo]]:
-        """Yield the full path and the `ObjectInfo` of every object in a folder and its subfolders."""
+    def find(self, folder: str, beginning: str = "") -> Iterator[tuple[str, ObjectInfo]]:
+        """Yield the full path and the `ObjectInfo` of every object in a folder and its subfolders.
+
+        With `beginning`, only the files and the subfolders of `folder` whose names begin so are looked at.
+        """
 
     def find_deletable(self, folder: str) -> Iterator[str]:
         """Yield the full path of everything in a folder and its subfolders that `delete` can remove.

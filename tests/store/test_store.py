@@ -98,6 +98,15 @@ def test_sizes_are_of_the_objects_directly_in_a_folder(store: ObjectStore) -> No
     assert store.sizes("folder") == {"two words": 16, "ü": 9}
 
 
+def test_a_search_is_limited_to_names_with_a_beginning(store: ObjectStore) -> None:
+    for key in ("folder/ab", "folder/ab-1/x", "folder/ab-1/deeper/y", "folder/a/ab-2", "folder/xab/ab", "ab-3/z"):
+        store.write(key, b"")
+    assert {key for key, _ in store.find("folder", "ab")} == {"folder/ab", "folder/ab-1/x", "folder/ab-1/deeper/y"}
+    assert {key for key, _ in store.find("folder", "ab-")} == {"folder/ab-1/x", "folder/ab-1/deeper/y"}
+    assert len(list(store.find("folder"))) == 5
+    assert list(store.find("none", "ab")) == []
+
+
 def test_a_listing_of_several_pages_is_whole(moto: S3Server, bucket: str) -> None:
     with _before(moto, bucket) as (proxy, store):
         for number in range(5):
