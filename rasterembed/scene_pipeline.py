@@ -210,7 +210,7 @@ class _SceneWorker:
         )
         if self._job.lattice is not None:
             self._job.lattice.check(plan)
-        warning = self._colours.warning(plan.source.uri, plan.radiometry)
+        warning = self._colours.warning(plan)
         if warning is not None:
             self._messages.on_warning(warning)
         return plan

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from rasterembed.raster.radiometry import PRESETS, ResolvedRadiometry
+from rasterembed.dataset.plan import Plan
+from rasterembed.raster.radiometry import PRESETS
+from rasterembed.raster.resembling import RasterColours
 
 
 class ComparedColours:
@@ -12,28 +14,30 @@ class ComparedColours:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._first: tuple[str, ResolvedRadiometry] | None = None
+        self._first: tuple[str, RasterColours] | None = None
         self._said = False
 
-    def warning(self, uri: str, radiometry: ResolvedRadiometry) -> str | None:
+    def warning(self, plan: Plan) -> str | None:
         """Return a warning if this scene is the first one that differs from the first scene, else None.
 
         The preset of a sensor gives the same reflectance black and white in all scenes, so such scenes do not differ.
 
         Args:
-            uri: address of the scene.
-            radiometry: its bands, black and white.
+            plan: the plan of the scene.
         """
+        uri, colours = plan.source.uri, RasterColours.of(plan.profile, plan.radiometry)
         with self._lock:
             if self._first is None:
-                self._first = uri, radiometry
+                self._first = uri, colours
             other, known = self._first
-            same_preset = radiometry.method == known.method and known.method in PRESETS
-            if self._said or same_preset or known.resembles(radiometry):
+            method = known.radiometry.method
+            same_preset = colours.radiometry.method == method and method in PRESETS
+            if self._said or same_preset or known.resembles(colours):
                 return None
             self._said = True
         return (
             "the scenes have different black and white, so the same ground has different colours and vectors in them: "
-            f"{other} has {known.describe()}, and {uri} has {radiometry.describe()}. To compare scenes, embed a new "
-            "collection with the `range` of values or the `scale` of the sensor, or with `stretch_of`"
+            f"{other} has {known.radiometry.describe()}, and {uri} has {plan.radiometry.describe()}. To compare "
+            "scenes, embed a new collection with the `range` of values or the `scale` of the sensor, or with "
+            "`stretch_of`"
         )

@@ -131,12 +131,12 @@ def adopt(
     chosen = _chosen(store, layout, names)
     present = _first_dataset(store, old, set(chosen))
     if present is not None:
-        colours.warning(present.plan.source.uri, present.plan.radiometry)
+        colours.warning(present.plan)
     for dataset_id in chosen:
         dataset = Dataset.open(store, dataset_id, ALL_STATES)
         configurations[dataset_id] = configuration_of(dataset.plan)
         row = embedded_row("", dataset.plan, dataset.manifest)
-        warnings.append(colours.warning(row.source, dataset.plan.radiometry))
+        warnings.append(colours.warning(dataset.plan))
         other = rows.setdefault(row.source, row)
         if other is not row:
             raise DataError(

@@ -8,12 +8,11 @@ from typing import Any
 from rasterembed.collection.configuration import CollectionConfiguration
 from rasterembed.dataset.stac_fields import STAC_VERSION, model_links
 from rasterembed.model.checkpoints import DEMO
+from rasterembed.raster.radiometry import COLOURS
 from rasterembed.store.layout import CollectionLayout
 
 MLM_EXTENSION = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 """Schema of the machine learning model extension."""
-
-_COLOURS = ("red", "green", "blue")
 
 
 def stac_model(layout: CollectionLayout, configuration: CollectionConfiguration) -> dict[str, Any]:
@@ -29,7 +28,7 @@ def stac_model(layout: CollectionLayout, configuration: CollectionConfiguration)
     model = configuration.model
     west, south, east, north = bbox = [-180.0, -90.0, 180.0, 90.0]
     # MLM wants the bands in the properties. Core STAC allows them in the properties only if an asset has them too.
-    bands = [{"name": colour} for colour in _COLOURS]
+    bands = [{"name": colour} for colour in COLOURS]
     ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
     return {
         "type": "Feature",
@@ -78,7 +77,7 @@ def _model_fields(configuration: CollectionConfiguration) -> dict[str, Any]:
             {
                 "name": "tile",
                 "description": "Red, green and blue of a tile, stretched to 0..1",
-                "bands": list(_COLOURS),
+                "bands": list(COLOURS),
                 "input": {
                     "shape": [-1, 3, side, side],
                     "dim_order": ["batch", "channel", "height", "width"],

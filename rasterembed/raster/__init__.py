@@ -6,6 +6,7 @@ The modules in the order of a run:
 2. `profile` reads the header, with `acquisition_time` and `place_on_earth`. `validity` adds what a person declared.
 3. `grid` divides the raster into tiles. `sharding` divides the tiles into shards.
 4. `radiometry` chooses how pixel values become colours. `stretch_check` warns if black and white do not fit the pixels.
+   `resembling` finds rasters that become nearly the same colours.
 5. `shard_reader` reads the tiles of a shard in batches, with `pixels` and `tile_batch`. `read_ahead` runs it in a
    separate thread. `jpeg_damage` turns damaged JPEG blocks into errors. `skip_reason` names the reasons why a tile is
    skipped.

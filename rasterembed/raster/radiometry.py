@@ -51,13 +51,14 @@ _CHECKED_WINDOWS = 3
 _MAX_DIFFERENCE = 0.5
 """Largest difference between the valid fractions of a window and of its overview."""
 
-_SAME_SHARE = 0.01
+SAME_SHARE = 0.01
 """Two stretches count as the same if black and white differ by at most this share of the range from black to white."""
 
 NEARLY_ALL = 0.9
 """Share of valid pixels. If black and white clip at least this share, the stretch does not fit the raster."""
 
-_COLOURS = ("red", "green", "blue")
+COLOURS = ("red", "green", "blue")
+"""Names of the three channels."""
 
 Scale = Literal["auto", "sentinel2-l2a", "landsat-c2-l2"]
 Pair = tuple[FiniteFloat, FiniteFloat]
@@ -154,17 +155,11 @@ class ResolvedRadiometry(BaseModel):
     @property
     def is_possible(self) -> bool:
         """Whether black and white are finite and differ. A stored radiometry can hold any number."""
-        return all(map(math.isfinite, (*self.low, *self.high))) and 0 not in self._ranges()
+        return all(map(math.isfinite, (*self.low, *self.high))) and 0 not in self.spans
 
-    def resembles(self, other: ResolvedRadiometry) -> bool:
-        """Return whether both give nearly the same colours: black and white differ by at most 1 % of their range."""
-        if (self.bands, self.palette) != (other.bands, other.palette):
-            return False
-        ends = zip((*self.low, *self.high), (*other.low, *other.high), (*self._ranges(), *self._ranges()), strict=True)
-        return all(abs(one - another) <= _SAME_SHARE * span for one, another, span in ends)
-
-    def _ranges(self) -> list[float]:
-        """Return the difference between white and black of each channel."""
+    @property
+    def spans(self) -> list[float]:
+        """Difference between white and black of each channel. It is negative in a band with a negative scale."""
         return [high - low for low, high in zip(self.low, self.high, strict=True)]
 
     def describe(self) -> str:
@@ -338,16 +333,16 @@ def _check_colours(profile: RasterProfile, uri: str) -> None:
     """
     if len(profile.assets) < 2:
         return
-    missing = [colour for colour in _COLOURS if _band_named(profile, colour) is None]
+    missing = [colour for colour in COLOURS if _band_named(profile, colour) is None]
     data = [band for band in range(1, profile.count + 1) if band != profile.alpha_band]
-    if len(missing) == len(_COLOURS) and len(data) == 2:
+    if len(missing) == len(COLOURS) and len(data) == 2:
         first, second = data
         names = " and ".join(profile.descriptions[band - 1] or str(band) for band in data)
         raise UsageError(
             f"{uri}: the scene has the two channels {names}, and an image has one or three: choose with `bands`: "
             f"{first} or {second} for a single channel in grey, {first},{second},{first} for both in colours"
         )
-    if 0 < len(missing) < len(_COLOURS):
+    if 0 < len(missing) < len(COLOURS):
         raise UsageError(
             f"{uri}: the scene has no channel {' and no channel '.join(missing)}: add it, or choose channels with "
             "`bands`: one number for grey, three for colours"
@@ -370,7 +365,7 @@ def _resolve_bands(radiometry: Radiometry, profile: RasterProfile, uri: str) -> 
                 )
         first, *rest = radiometry.bands
         return (first, rest[0], rest[1]) if rest else (first, first, first)
-    named = [_band_named(profile, colour) for colour in _COLOURS]
+    named = [_band_named(profile, colour) for colour in COLOURS]
     if None not in named:
         red, green, blue = (band for band in named if band is not None)
         return red, green, blue
@@ -436,7 +431,7 @@ def _black_and_white(
         # Version 0.1 did not leave out nodata values here. Keep its numbers if the difference is small, as for a few
         # pixels at the edge of a scene, because the fingerprint of a dataset depends on them.
         own_low, own_high = np.percentile(values[has_data], percentiles)
-        if max(abs(own_low - low), abs(own_high - high)) > _SAME_SHARE * (own_high - own_low):
+        if max(abs(own_low - low), abs(own_high - high)) > SAME_SHARE * (own_high - own_low):
             low, high = own_low, own_high
     low, high = float(low), float(high)
     # White must be above black in float32 too, because models compute with float32. In float32, adding 1 to a large

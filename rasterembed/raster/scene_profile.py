@@ -11,11 +11,10 @@ from rasterio.transform import array_bounds
 
 from rasterembed.errors import DataError
 from rasterembed.raster.profile import AssetProfile, RasterProfile, inspect_raster
+from rasterembed.raster.radiometry import COLOURS
 from rasterembed.raster.same_grid import crs_name, grid_difference, same_crs
 from rasterembed.raster.source import BandFacts, SceneAsset, Source
 from rasterembed.store.object_store import ObjectStore
-
-_COLOURS = ("red", "green", "blue")
 
 
 def inspect_scene(store: ObjectStore, source: Source, *, allow_no_crs: bool = False) -> RasterProfile:
@@ -163,6 +162,6 @@ def _colour(asset: AssetProfile, index: int) -> str:
     """Return the colour interpretation of a band in the scene: its name if that is a colour, else as in the file."""
     name = (asset.band_names[index] or "").lower()
     in_file = asset.profile.colorinterp[index]
-    if name in _COLOURS:
+    if name in COLOURS:
         return name
     return "undefined" if in_file == "alpha" else in_file

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.raster.resembling import ChannelNames, RasterColours, ResemblingGroups
 
 _SHOWN_GROUPS = 4
 """Largest number of groups that a warning describes."""
@@ -33,6 +34,9 @@ class RadiometryGroup(BaseModel):
 
     dataset_ids: tuple[str, ...]
     radiometry: ResolvedRadiometry
+    """Radiometry of the first dataset."""
+    channel_names: ChannelNames = (None, None, None)
+    """Names that the raster of the first dataset gives to the bands of the channels, such as `red`, or None."""
     pixel_types: tuple[str, ...] = ()
     """Types of the rasters' pixels, such as `uint16`, each once."""
 
@@ -40,6 +44,11 @@ class RadiometryGroup(BaseModel):
         """Return the datasets and their radiometry as text for people."""
         types = f", {' and '.join(self.pixel_types)} pixels" if self.pixel_types else ""
         return f"{self.name}: {self.radiometry.describe()}{types}"
+
+    @property
+    def colours(self) -> RasterColours:
+        """How the pixels of the first dataset become colours."""
+        return RasterColours(self.radiometry, self.channel_names)
 
     @property
     def name(self) -> str:
@@ -50,22 +59,21 @@ class RadiometryGroup(BaseModel):
 
 def group_by_radiometry(datasets: Sequence[Dataset]) -> tuple[RadiometryGroup, ...]:
     """Return groups of datasets with the same radiometry. If all datasets have the same radiometry, return no group."""
-    groups: list[list[Dataset]] = []
+    resembling = ResemblingGroups()
+    groups: dict[int, list[tuple[Dataset, RasterColours]]] = {}
     for dataset in datasets:
-        same = next((group for group in groups if group[0].radiometry.resembles(dataset.radiometry)), None)
-        if same is None:
-            groups.append([dataset])
-        else:
-            same.append(dataset)
+        colours = RasterColours.of(dataset.plan.profile, dataset.radiometry)
+        groups.setdefault(resembling.add(colours), []).append((dataset, colours))
     if len(groups) < 2:
         return ()
     return tuple(
         RadiometryGroup(
-            dataset_ids=tuple(dataset.id for dataset in group),
-            radiometry=group[0].radiometry,
-            pixel_types=tuple(sorted({dataset.plan.profile.dtype for dataset in group})),
+            dataset_ids=tuple(dataset.id for dataset, _ in group),
+            radiometry=group[0][1].radiometry,
+            channel_names=group[0][1].names,
+            pixel_types=tuple(sorted({dataset.plan.profile.dtype for dataset, _ in group})),
         )
-        for group in groups
+        for group in groups.values()
     )
 
 
@@ -94,7 +102,8 @@ def _advice(groups: Sequence[RadiometryGroup]) -> str:
         )
     if len({(group.radiometry.low, group.radiometry.high) for group in groups}) == 1:
         return "To compare the groups, embed them again with the --bands of the same colours"
-    bands = " and the --bands of the same colours" if len({group.radiometry.bands for group in groups}) > 1 else ""
+    same_channels = all(group.colours.has_channels_of(groups[0].colours) for group in groups)
+    bands = "" if same_channels else " and the --bands of the same colours"
     if len({pixel_type for group in groups for pixel_type in group.pixel_types}) == 1:
         fits = _fits(groups)
         best = int(fits.argmax())
@@ -109,7 +118,7 @@ def _range_advice(groups: Sequence[RadiometryGroup], bands: str) -> str:
 
     Args:
         groups: the groups.
-        bands: advice about the bands, which follows the range. Empty if all groups have the same bands.
+        bands: advice about the bands, which follows the range. Empty if the channels mean the same in all groups.
     """
     low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
     high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)

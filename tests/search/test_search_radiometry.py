@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from rasterembed.errors import UsageError
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
-from rasterembed.raster.radiometry import PRESETS, Radiometry, ResolvedRadiometry
+from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry
 from rasterembed.search import radiometry_groups
 from rasterembed.search.answer import Answer
 from rasterembed.search.query import Query
@@ -179,17 +180,6 @@ def test_a_stretch_that_cannot_be_shared(store: ObjectStore, tiny_vit: Path, tmp
         Radiometry(stretch_of="dark", range=(0, 1))
 
 
-def test_what_resembles() -> None:
-    low, high = PRESETS["sentinel2-l2a"]
-    one = ResolvedRadiometry(bands=(3, 2, 1), low=(low,) * 3, high=(high,) * 3, method="range")
-    same = one.model_copy(update={"low": (low + 35, low, low), "method": "percentile 2 98"})
-    assert one.resembles(same)
-    assert same.resembles(one)
-    for change in ({"low": (low + 37, low, low)}, {"high": (high, high, high - 37)}, {"bands": (1, 2, 3)},
-                   {"palette": True}):  # fmt: skip
-        assert not one.resembles(one.model_copy(update=change))
-
-
 def test_the_work_grows_with_the_groups_and_not_with_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each scene of an archive may have its own percentiles. The pairs of 300 groups took seconds."""
     groups = [_group(f"scene-{number}", number, 4000 + number) for number in range(300)]
@@ -204,3 +194,27 @@ def test_the_work_grows_with_the_groups_and_not_with_their_pairs(monkeypatch: py
     # By hand: this stretch covers 3850 of the 4000 values of the first and of the last scene. Others cover fewer.
     assert "embed all but scene-149 again with --stretch-of scene-149" in radiometry_warning(groups)
     assert 0 < len(read) <= 2 * len(groups)
+
+
+@pytest.mark.parametrize("interpretations", [("blue", "green", "red"), ("nir", "red", "green")])
+def test_bands_of_the_same_colours_in_another_order_bring_no_warning(
+    interpretations: tuple[str, ...], store: ObjectStore, tiny_vit: Path, tmp_path: Path
+) -> None:
+    """The files have red, green and blue in different orders. `auto` finds the colours by their names."""
+    with rasterio.open(Path(store.root).parent / "dark.tif") as file:
+        pixels, profile = file.read(), file.profile
+    raster = tmp_path / "other.tif"
+    with rasterio.open(raster, "w", **(profile | {"photometric": "minisblack"})) as file:
+        file.write(pixels[::-1])
+        file.colorinterp = [ColorInterp[name] for name in interpretations]
+    name, model = "-".join(interpretations), Dinov3(model=str(tiny_vit), device="cpu")
+    same = interpretations[-1] == "red"
+    shared = Radiometry(stretch_of="dark", bands="auto" if same else (3, 2, 1))
+    embed_ready(store, str(raster), dataset_id=name, grid=Grid(size=SIDE), model=model, radiometry=shared)
+    answer = ask(store, "dark", name)
+    assert distance_of_the_same_pixels(answer, name) < 1e-6
+    warnings = [note for note in answer.notes() if note.startswith("warning")]
+    if same:
+        assert warnings == []
+    else:  # Green stands for red here, and near infrared for blue.
+        assert "embed them again with the --bands of the same colours" in warnings[0]
