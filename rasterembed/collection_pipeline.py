@@ -41,6 +41,7 @@ from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
+from rasterembed.number_text import number_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
@@ -571,7 +572,7 @@ def _check_failed(result: CollectionResult, most: float) -> None:
         others = "" if known == listed else f" (the collection has {known} scenes)"
         raise TooManyFailedError(
             f"{result.collection.layout.owner}: {len(failed)} of {listed} scenes failed{others}, more than "
-            f"`max_failed_fraction` {most:g} allows: `rasterembed collection show {result.collection.id}` shows the "
-            "reasons",
+            f"`max_failed_fraction` {number_text(most)} allows: `rasterembed collection show {result.collection.id}` "
+            "shows the reasons",
             result.why_failed(failed[0]),
         )

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rasterembed.errors import UsageError, validation_reason
+from rasterembed.number_text import number_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.raster.acquisition_time import time_text
 
@@ -93,8 +94,8 @@ class StacSearch(OptionsModel):
             raise ValueError("west and east are degrees from -180 to 180: the order is west, south, east, north")
         if not -90 <= south <= north <= 90:
             raise ValueError(
-                f"south {south:g} and north {north:g} are no range within -90 to 90: the order is west, south, east, "
-                "north"
+                f"south {number_text(south)} and north {number_text(north)} are no range within -90 to 90: the order "
+                "is west, south, east, north"
             )
         return bbox
 

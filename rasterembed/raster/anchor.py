@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rasterembed.errors import DataError
+from rasterembed.number_text import number_text
 from rasterembed.raster.grid import Anchor, Grid
 from rasterembed.raster.profile import RasterProfile
 
@@ -51,11 +52,11 @@ def find_anchor(profile: RasterProfile, grid: Grid) -> Anchor | None:
     anchor = Anchor(col=round(cols), row=round(rows))
     if max(abs(cols - anchor.col), abs(rows - anchor.row)) > _TOLERANCE_PX:
         raise DataError(
-            f"`anchor=crs` needs pixel edges at whole numbers of pixels from the origin ({x:g}, {y:g}), to "
-            f"{_TOLERANCE_PX} px. The left edge x={c:.15g} is {cols:.4f} px of {a:.15g} from it, the upper edge "
-            f"y={f:.15g} is {rows:.4f} px of {-e:.15g}: if all your rasters are shifted like this one, give "
-            f"`origin={_fitting(c, a):.12g} {_fitting(f, -e):.12g}`. Otherwise, let it be warped while it is read with "
-            f"`resolution={a:.15g}`, or warp it before with `gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
+            f"`anchor=crs` needs pixel edges at whole numbers of pixels from the origin ({number_text(x)}, "
+            f"{number_text(y)}), to {_TOLERANCE_PX} px. The left edge x={c:.15g} is {cols:.4f} px of {a:.15g} from it, "
+            f"the upper edge y={f:.15g} is {rows:.4f} px of {-e:.15g}: if all your rasters are shifted like this one, "
+            f"give `origin={_fitting(c, a):.12g} {_fitting(f, -e):.12g}`. Otherwise, let it be warped while it is read "
+            f"with `resolution={a:.15g}`, or warp it before with `gdalwarp -tap -tr {a:.15g} {-e:.15g}`, {_INSTEAD}"
         )
     return anchor
 

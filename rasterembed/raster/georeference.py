@@ -14,6 +14,7 @@ from rasterio.control import GroundControlPoint as RasterioGCP
 from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import DataError
+from rasterembed.number_text import number_text
 from rasterembed.raster.map_domain import MapDomain
 
 if TYPE_CHECKING:
@@ -136,9 +137,10 @@ class Georeference:
         lon, lat = map(np.asarray, self._to_lonlat.transform(x, y))
         if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
             bad = np.flatnonzero(~(np.isfinite(lon) & np.isfinite(lat)).ravel())[0]
+            col, row = number_text(cols.ravel()[bad]), number_text(rows.ravel()[bad])
             raise DataError(
-                f"pixel (column {cols.ravel()[bad]:g}, row {rows.ravel()[bad]:g}) has no longitude and latitude in "
-                f"CRS {self._crs.name!r}: crop the raster to the CRS's area of use, or warp it to another CRS"
+                f"pixel (column {col}, row {row}) has no longitude and latitude in CRS {self._crs.name!r}: crop "
+                "the raster to the CRS's area of use, or warp it to another CRS"
             )
         if self._native_degrees:
             lon = lon + 360.0 * np.round((x * self._native_degrees - lon) / 360.0)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 from rasterembed.errors import DataError
+from rasterembed.number_text import number_text
 from rasterembed.options_model import OptionsModel
 
 MAX_TILES = 100_000_000
@@ -129,9 +130,10 @@ class Grid(OptionsModel):
         """
         text = f"{self.size} px, stride {self.step} px, edge {self.edge}, anchor {self.anchor}"
         if self.origin != (0.0, 0.0):
-            text += f", origin {self.origin[0]:g} {self.origin[1]:g}"
+            text += f", origin {number_text(self.origin[0])} {number_text(self.origin[1])}"
         if self.resolution is not None:
-            text += f", pixels of {self.resolution:g} in {'the CRS of the scene' if self.crs is None else self.crs}"
+            crs = "the CRS of the scene" if self.crs is None else self.crs
+            text += f", pixels of {number_text(self.resolution)} in {crs}"
         return text
 
     def count(self, length: int) -> int:

@@ -13,6 +13,7 @@ from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError, one_line
+from rasterembed.number_text import number_text, rounded_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
@@ -164,8 +165,8 @@ class ResolvedRadiometry(BaseModel):
 
     def describe(self) -> str:
         """Return bands, black and white as text for people."""
-        numbers = (",".join(f"{value:g}" for value in values) for values in (self.bands, self.low, self.high))
-        bands, low, high = numbers
+        bands = ",".join(map(str, self.bands))
+        low, high = (",".join(map(rounded_text, values, self.spans)) for values in (self.low, self.high))
         return f"bands {bands}, black {low}, white {high}" + (", palette" if self.palette else "")
 
     def clipped_share(self, pixels: NDArray[np.generic]) -> float:
@@ -411,7 +412,7 @@ def _from_percentiles(
         bands=bands,
         low=(low_of[red], low_of[green], low_of[blue]),
         high=(high_of[red], high_of[green], high_of[blue]),
-        method=f"percentile {percentiles[0]:g} {percentiles[1]:g}",
+        method="percentile {} {}".format(*map(number_text, percentiles)),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from rasterembed.number_text import number_text
+
 
 class SkipReason(StrEnum):
     """Reason why a planned tile has no vector. Receipts and the tile index hold the value."""
@@ -35,7 +37,7 @@ class SkipReason(StrEnum):
             case SkipReason.OFF_EARTH:
                 return "off Earth, beyond the edge of the map"
             case SkipReason.LOW_VALID_FRACTION:
-                threshold = "the minimum" if min_valid_fraction is None else f"{min_valid_fraction:g}"
+                threshold = "the minimum" if min_valid_fraction is None else number_text(min_valid_fraction)
                 return f"valid fraction below {threshold}"
 
     @classmethod

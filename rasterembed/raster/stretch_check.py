@@ -6,6 +6,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError
+from rasterembed.number_text import rounded_text
 from rasterembed.raster.pixels import open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.radiometry import NEARLY_ALL, ResolvedRadiometry, read_sample
@@ -50,8 +51,9 @@ def doubtful_stretch(
         problem = "leave nearly one colour, because the values take up less than 1 % of the range from black to white"
     else:
         return None
-    advice = f": give a `range` such as {low:g} {high:g}, or another `stretch_of`" if low < high else ""
+    shown = [rounded_text(value, high - low) for value in (low, high)]
+    advice = f": give a `range` such as {shown[0]} {shown[1]}, or another `stretch_of`" if low < high else ""
     return (
         f"{uri}: {radiometry.describe()} ({radiometry.method}) {problem}. Most of the sampled values are between "
-        f"{low:g} and {high:g}{advice}"
+        f"{shown[0]} and {shown[1]}{advice}"
     )

@@ -9,6 +9,7 @@ import pyproj
 from rasterio.crs import CRS
 
 from rasterembed.errors import DataError, UsageError
+from rasterembed.number_text import number_text
 from rasterembed.raster.anchor import check_distance, find_anchor, place_without_transform
 from rasterembed.raster.crs_files import named_path
 from rasterembed.raster.georeference import Floats, crs_of, native_degrees, transformer_between
@@ -93,9 +94,9 @@ def warp_profile(profile: RasterProfile, grid: Grid, uri: str) -> RasterProfile:
     samples = max(1, round(scale))
     if samples > MAX_SAMPLES:
         raise DataError(
-            f"{uri}: a pixel of {grid.resolution:g} covers {scale:.1f} x {scale:.1f} px of the raster, more than "
-            f"{MAX_SAMPLES} x {MAX_SAMPLES}: give a smaller `resolution`, or write a raster with larger pixels first "
-            "(gdalwarp -tr X Y -r average FILE NEW.tif)"
+            f"{uri}: a pixel of {number_text(grid.resolution)} covers {scale:.1f} x {scale:.1f} px of the raster, more "
+            f"than {MAX_SAMPLES} x {MAX_SAMPLES}: give a smaller `resolution`, or write a raster with larger "
+            "pixels first (gdalwarp -tr X Y -r average FILE NEW.tif)"
         )
     return _with_warp(profile, grid, crs_wkt, anchor, (width, height), samples=samples)
 

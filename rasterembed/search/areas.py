@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from shapely.geometry import shape
 
 from rasterembed.errors import DataError, one_line, os_errors
+from rasterembed.number_text import number_text, rounded_text
 from rasterembed.search.query import Where
 
 Bounds = Sequence[NDArray[np.float64]]
@@ -260,8 +261,8 @@ def hint_for_areas(where: Where, areas: Areas, outlines: Sequence[shapely.Geomet
     if not areas or not len(geometries) or meets_all(areas, geometries).any():
         return ""
     if where.bbox is not None and _is_swapped(where.bbox, geometries):
-        west, south, east, north = where.bbox
-        return f"The longitude comes first: did you mean the box {south:g} {west:g} {north:g} {east:g}?"
+        west, south, east, north = map(number_text, where.bbox)
+        return f"The longitude comes first: did you mean the box {south} {west} {north} {east}?"
     west, south, east, north = shapely.total_bounds(geometries).tolist()
     place = f"longitudes {interval_text(west, east)} and latitudes {interval_text(south, north)}"
     return f"the area is outside the searched rasters, which have {place}"
@@ -277,8 +278,7 @@ def _is_swapped(box: tuple[float, float, float, float], outlines: NDArray[np.obj
 
 def interval_text(low: float, high: float) -> str:
     """Return an interval as text, with enough digits that its ends differ."""
-    digits = next((digits for digits in range(6, 17) if f"{low:.{digits}g}" != f"{high:.{digits}g}"), 17)
-    return f"{low:.{digits}g} to {high:.{digits}g}"
+    return f"{rounded_text(low, high - low)} to {rounded_text(high, high - low)}"
 
 
 def _box(west: float, south: float, east: float, north: float) -> Area:

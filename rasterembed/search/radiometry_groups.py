@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.number_text import rounded_text
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.resembling import ChannelNames, RasterColours, ResemblingGroups
 
@@ -122,7 +123,8 @@ def _range_advice(groups: Sequence[RadiometryGroup], bands: str) -> str:
     """
     low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
     high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)
-    advice = f"To compare the groups, embed all of them again with a common --range {low:g} {high:g}{bands} --replace"
+    common = " ".join(rounded_text(value, high - low) for value in (low, high))
+    advice = f"To compare the groups, embed all of them again with a common --range {common}{bands} --replace"
     narrow = [group.name for group in groups if _used(group.radiometry, low, high) < _LARGE_PART]
     if not narrow:
         return advice

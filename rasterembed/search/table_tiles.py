@@ -19,6 +19,8 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
+from rasterembed.number_text import number_text
+from rasterembed.search.areas import interval_text
 from rasterembed.search.query import TileRef
 from rasterembed.search.table_filters import TableFilters, tile_names
 from rasterembed.search.tile_lookup import Place, Tile, find_tile
@@ -110,14 +112,18 @@ class TableTiles:
         catalogue = self._collection.catalogue
         outlines = catalogue.geometry()
         covering = int(np.count_nonzero(shapely.intersects_xy(outlines, place.east, place.lat)))
-        text = f"no embedded tile of {self._files.name} contains longitude {place.east:g}, latitude {place.lat:g}"
+        lon, lat = number_text(place.east), number_text(place.lat)
+        text = f"no embedded tile of {self._files.name} contains longitude {lon}, latitude {lat}"
         if covering:
             return f"{text}: {covering} of its scenes do, but the tile was skipped, or the scenes are not ready"
         if shapely.intersects_xy(outlines, place.lat, place.east).any():
-            return f"{text}. The longitude comes first: did you mean {place.lat:g} {place.east:g}?"
+            return f"{text}. The longitude comes first: did you mean {lat} {lon}?"
+        text += f": its {catalogue.count} scenes lie elsewhere"
         bounds, _ = catalogue.extent()
-        where = "" if bounds is None else " within {:g}, {:g} and {:g}, {:g}".format(*bounds)
-        return f"{text}: its {catalogue.count} scenes lie elsewhere{where}"
+        if bounds is None:
+            return text
+        west, south, east, north = bounds
+        return f"{text}, in longitudes {interval_text(west, east)} and latitudes {interval_text(south, north)}"
 
     def _picked(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if self._picking.pick == "all" or not rows:

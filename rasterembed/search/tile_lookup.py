@@ -18,6 +18,7 @@ from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.dataset.vector_column import decode_vector
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError, validation_reason
+from rasterembed.number_text import number_text
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, interval_text, meets_all
 from rasterembed.store import duck
@@ -146,7 +147,8 @@ def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lo
             skipped = f": tile {row['tile_id']} of dataset {dataset.id!r} does, but was {status}"
     names = ", ".join(repr(dataset.id) for dataset in datasets)
     where = skipped or _describe_extents(datasets, lon, lat)
-    raise DataError(f"no embedded tile of {names} contains longitude {lon:g}, latitude {lat:g}{where}")
+    point = f"longitude {number_text(lon)}, latitude {number_text(lat)}"
+    raise DataError(f"no embedded tile of {names} contains {point}{where}")
 
 
 def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> str:
@@ -162,7 +164,9 @@ def _describe_extents(datasets: Sequence[Dataset], lon: float, lat: float) -> st
         )
         swapped = swapped or bool(geometry.covers(shapely.Point(lat, lon)))
     text = "".join(f"; {text}" for text in texts[:_MOST_EXTENTS])
-    return text + (f". The longitude comes first: did you mean {lat:g} {lon:g}?" if swapped else "")
+    if swapped:
+        text += f". The longitude comes first: did you mean {number_text(lat)} {number_text(lon)}?"
+    return text
 
 
 def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Areas) -> pa.Table:

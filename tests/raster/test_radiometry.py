@@ -16,7 +16,13 @@ from rasterio.windows import Window
 from rasterembed.errors import DataError, UsageError
 from rasterembed.raster import radiometry
 from rasterembed.raster.profile import inspect_raster
-from rasterembed.raster.radiometry import Radiometry, ResolvedRadiometry, palette_table, resolve_radiometry
+from rasterembed.raster.radiometry import (
+    Radiometry,
+    ResolvedRadiometry,
+    palette_table,
+    requested_radiometry,
+    resolve_radiometry,
+)
 from rasterembed.store.object_store import ObjectStore
 from tests.support.rasters import write
 
@@ -170,6 +176,14 @@ def test_percentiles_of_8_bits_if_asked_for(store: ObjectStore, tmp_path: Path) 
     pixels = np.arange(200, dtype=np.uint8).reshape(1, 10, 20)
     found = resolved(store, write(tmp_path / "r.tif", pixels), percentile=(10, 90))
     assert (found.low[0], found.high[0]) == (pytest.approx(19.9), pytest.approx(179.1))
+
+
+def test_the_percentiles_that_a_person_gave_are_kept_exactly(store: ObjectStore, tmp_path: Path) -> None:
+    pixels = np.arange(200, dtype=np.uint8).reshape(1, 10, 20)
+    path = write(tmp_path / "r.tif", pixels)
+    asked = Radiometry(percentile=(0.00012345678, 99.9999999))
+    profile = inspect_raster(store, str(path), allow_no_crs=True)
+    assert requested_radiometry(resolve_radiometry(store, str(path), profile, asked), profile) == asked
 
 
 @pytest.mark.parametrize("marked_by", ["nodata", "nan", "mask", "mask file", "alpha"])

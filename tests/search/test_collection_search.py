@@ -294,7 +294,7 @@ def test_wrong_questions_are_refused(embedded: Embedded, searcher: CollectionSea
         (Query(tile="other/x+001563_y+020937"), UsageError, "collection 'survey' has no scene 'other'"),
         (Query(tile=f"{old}/x+000001_y+000001"), UsageError, "its tiles are x"),
         (Query(tile="x+000001_y+000001"), UsageError, "has an embedded tile .*: give another tile"),
-        (Query(lonlat=(0, 0)), DataError, "its 6 scenes lie elsewhere within 27"),
+        (Query(lonlat=(0, 0)), DataError, "its 6 scenes lie elsewhere, in longitudes 27"),
         (Query(lonlat=(60.433, 27.01)), DataError, "did you mean 27.01 60.433"),
     ]:
         with pytest.raises(error, match=match):

@@ -132,7 +132,7 @@ def test_an_answer_without_tiles_carries_the_hint(tmp_path: Path) -> None:
 
 
 def test_the_ends_of_a_narrow_extent_differ() -> None:
-    assert interval_text(-104.77512345, -104.77512001) == "-104.775123 to -104.77512"
+    assert interval_text(-104.77512345, -104.77512001) == "-104.77512345 to -104.77512001"
     assert interval_text(1.0, 2.0) == "1 to 2"
     assert interval_text(5.0, 5.0) == "5 to 5"
 

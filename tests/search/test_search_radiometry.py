@@ -150,6 +150,10 @@ def _group(name: str, low: float, high: float, pixel_type: str = "uint16", **cha
         ),
         ([_group("a", 0, 255, "uint8"), _group("b", 0, 3000)], "--range 0 3000 --replace. The colours of a then"),
         ([_group("a", 0, 1000), _group("b", 0, 0.3)], "--range 0 1000 --replace. The colours of b then"),
+        (
+            [_group("a", 1_000_000, 1_000_001, "int16"), _group("b", 1_000_000.5, 1_000_001.25)],
+            r"a: bands 1,2,3, black 1000000,.*white 1000001,.*--range 1000000 1000001.25 --replace$",
+        ),
         ([_group("a", 0, 1000, "int16"), _group("b", 0, 1200)], "with a common --range 0 1200 --replace$"),
         ([_group("a", 0, 255), _group("b", 0, 255, palette=True)], "write the colours of the palettes as three bands"),
         ([_group("a", 0, 255), _group("b", 0, 255, bands=(3, 2, 1))], "embed them again with the --bands of the same"),

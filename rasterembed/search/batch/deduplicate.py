@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
+from rasterembed.number_text import number_text
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 from rasterembed.search.batch.nearest import distances, nearest
@@ -93,7 +94,7 @@ def write_deduplicated(
         >>> print(write_deduplicated(dataset, "groups.parquet", threshold=0.02))  # doctest: +SKIP
     """
     if not 0.0 <= threshold < 1.0:
-        raise UsageError(f"`threshold` is {threshold:g}: give a cosine distance from 0 to below 1")
+        raise UsageError(f"`threshold` is {number_text(threshold)}: give a cosine distance from 0 to below 1")
     files = find_result_files(owner, out, picture)
     with open_all_tiles(owner) as tiles:
         groups = find_groups(tiles, threshold)
@@ -113,7 +114,7 @@ def write_deduplicated(
                 files.write_picture(draw_groups(tiles, groups, threshold))
     return files.result(
         f"{len(groups.kept):,} of {tiles.count:,} tiles are kept; {int(several.sum()):,} tiles are in "
-        f"{len(several):,} groups of several tiles within cosine distance {threshold:g}",
+        f"{len(several):,} groups of several tiles within cosine distance {number_text(threshold)}",
         facts,
     )
 

@@ -19,6 +19,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
+from rasterembed.number_text import number_text
 from rasterembed.search.answer import Answer, pixel_footprint
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, open_datasets
 from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
@@ -87,7 +88,7 @@ def write_diverse_tiles(
     if not 1 <= count <= MAX_SAMPLE:
         raise UsageError(f"`count` is {count}: ask for 1 to {MAX_SAMPLE} tiles")
     if not 0.0 <= min_valid_fraction <= 1.0:
-        raise UsageError(f"`min_valid_fraction` is {min_valid_fraction:g}: give a share from 0 to 1")
+        raise UsageError(f"`min_valid_fraction` is {number_text(min_valid_fraction)}: give a share from 0 to 1")
     if seed is not None and seed < 0:
         raise UsageError(f"`seed` is {seed}: give 0 or more")
     files = find_result_files(owner, out, picture, ANSWER_ENDINGS)
@@ -95,8 +96,8 @@ def write_diverse_tiles(
         allowed = tiles.valid_fraction >= np.float32(min_valid_fraction)
         if not allowed.any():
             raise UsageError(
-                f"`min_valid_fraction` is {min_valid_fraction:g}, and no tile of {tiles.files.name} has such a share "
-                "of valid pixels: give a smaller share"
+                f"`min_valid_fraction` is {number_text(min_valid_fraction)}, and no tile of {tiles.files.name} has "
+                "such a share of valid pixels: give a smaller share"
             )
         chosen = choose_diverse(tiles, count, allowed, seed)
         answer = _answer(tiles, chosen, count)
@@ -171,7 +172,8 @@ def _summary(chosen: FarthestFirst, count: int, allowed: int, tiles: int, min_va
         if allowed < tiles:
             has = "has" if allowed == 1 else "have"
             reasons.append(
-                f"only {allowed:,} of {tiles:,} tiles {has} a valid fraction of {min_valid_fraction:g} or more"
+                f"only {allowed:,} of {tiles:,} tiles {has} a valid fraction of {number_text(min_valid_fraction)} or "
+                "more"
             )
         elif number == allowed:
             reasons.append("these are all tiles")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from rasterembed.drawing.figure import SOFT, Heading, new_figure, style_axes, to_png
 from rasterembed.model.checkpoints import DEMO
+from rasterembed.number_text import number_text
 from rasterembed.search.batch.all_tiles import AllTiles
 from rasterembed.search.batch.deduplicate import Groups
 from rasterembed.search.batch.result_file import Drawn
@@ -111,4 +112,4 @@ def draw_groups(tiles: AllTiles, groups: Groups, threshold: float) -> Drawn:
         title = f"group {group}: {groups.sizes[group]:,} tiles, the farthest {farthest:.4f} from the kept tile"
         rows.append(TileRow(title, [int(groups.kept[group]), *shown], ["kept", *captions], framed=True))
     title = "Largest groups of tiles that are almost equal" if rows else "No two tiles are almost equal"
-    return draw_tile_rows(tiles, title, rows, f"threshold {threshold:g}")
+    return draw_tile_rows(tiles, title, rows, f"threshold {number_text(threshold)}")

@@ -1,0 +1,40 @@
+"""Numbers as texts for people, with enough digits to tell them apart and to type them again."""
+
+from __future__ import annotations
+
+import math
+
+
+def number_text(value: float) -> str:
+    """Return the shortest text that gives exactly this number. Use it for a number that a person gave.
+
+    Example:
+        >>> number_text(0.05), number_text(3.0), number_text(1_000_001), number_text(24.938412)
+        ('0.05', '3', '1000001', '24.938412')
+    """
+    return repr(float(value) + 0.0).removesuffix(".0")  # The sum makes 0 of -0.
+
+
+def rounded_text(value: float, span: float) -> str:
+    """Return a computed number without the digits that do not matter.
+
+    At least six digits stay, all digits of a whole number, and as many as tell apart two numbers whose difference is a
+    ten-thousandth of the span.
+
+    Args:
+        value: the number.
+        span: length of the range that the number is the end of.
+
+    Example:
+        >>> rounded_text(213.019999, 974), rounded_text(1_000_001, 1e6), rounded_text(0.3558, 0.3558)
+        ('213.02', '1000001', '0.3558')
+        >>> rounded_text(7_000_000.125, 0.5), rounded_text(7_000_000.125, 50_000)
+        ('7000000.125', '7000000')
+    """
+    digits = [5 - _exponent(value), 4 - _exponent(span), 0]
+    return number_text(round(float(value), max(digits)))
+
+
+def _exponent(value: float) -> int:
+    """Return the power of ten of the first digit of a number. 0 for 0, and for a number that is not finite."""
+    return math.floor(math.log10(abs(value))) if value and math.isfinite(value) else 0
