@@ -25,7 +25,7 @@ from benchmarks.vectors import Vectors, made_up_vectors, questions
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.table import read_table
 from rasterembed.collection.table_writing import write_table
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.model.choice import Dinov3
 from rasterembed.raster.grid import Grid
 from rasterembed.search.collection_searcher import CollectionSearcher

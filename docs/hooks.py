@@ -39,7 +39,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for room in _rooms():
         pages[f"reference/{room.name}.md"] = _room_page(room)
     pages["reference/pipeline.md"] = _modules_page(
-        "pipelines and errors", ["rasterembed.pipeline", "rasterembed.collection_pipeline", "rasterembed.errors"]
+        "pipelines and errors",
+        [
+            "rasterembed.pipeline",
+            "rasterembed.collection_pipeline",
+            "rasterembed.collection_upkeep",
+            "rasterembed.errors",
+        ],
     )
     for path, text in pages.items():
         files.append(File.generated(config, path, content=text))

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from blocks.object_store import open_store
 from flows.command import command
-from rasterembed.collection_pipeline import check_collection
+from rasterembed.collection_upkeep import check_collection
 from rasterembed.command_line.command_app import POSITIONAL
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES

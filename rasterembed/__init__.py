@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from rasterembed.collection.scene_row import SceneState
     from rasterembed.collection.stac_search import StacSearch
     from rasterembed.collection.summaries import CollectionSummary
-    from rasterembed.collection_pipeline import (
-        CollectionOptions,
-        CollectionResult,
-        CollectionSteps,
-        check_collection,
-        embed_collection,
-        rebuild_collection,
-    )
+    from rasterembed.collection_pipeline import CollectionOptions, CollectionResult, CollectionSteps, embed_collection
+    from rasterembed.collection_upkeep import check_collection, rebuild_collection
     from rasterembed.dataset.dataset import Dataset
     from rasterembed.dataset.embedding import Execution
     from rasterembed.dataset.manifest import Manifest
@@ -89,12 +83,12 @@ _MODULES = {
     "Validity": "raster.validity",
     "VectorIndexOptions": "search.index_options",
     "Where": "search.query",
-    "check_collection": "collection_pipeline",
+    "check_collection": "collection_upkeep",
     "check_dataset": "pipeline",
     "decode_vectors": "dataset.vector_column",
     "embed_collection": "collection_pipeline",
     "embed_raster": "pipeline",
-    "rebuild_collection": "collection_pipeline",
+    "rebuild_collection": "collection_upkeep",
 }
 """Maps each public name to the module that defines the name."""
 

@@ -7,7 +7,7 @@ flow all run `embed_collection`. They differ in the `CollectionSteps` that they 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,23 +20,19 @@ from rasterembed.collection.configuration import CollectionConfiguration, resolv
 from rasterembed.collection.discovery import discover
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.lattice import check_joining, collection_lattice
+from rasterembed.collection.lattice import collection_lattice
 from rasterembed.collection.members import find_members, member_id
-from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
-from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.stac_api import MOST_EMPTY_PAGES
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
-from rasterembed.collection.table import TableDescription
-from rasterembed.collection.table_writing import write_table
-from rasterembed.collection.texts import listings_unknown
+from rasterembed.collection.table_writing import is_table_due, write_table
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import DataError, StoreError, check_type
+from rasterembed.errors import DataError, check_type
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
@@ -48,9 +44,10 @@ from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
+from rasterembed.search.index.table_index import build_table_index
 from rasterembed.search.index_options import TableIndexOptions, VectorIndexOptions
-from rasterembed.store.layout import CollectionLayout, name_of
-from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
+from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.lease import Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -244,200 +241,113 @@ def embed_collection(
     check_type(options, CollectionOptions, "options", "CollectionOptions, such as CollectionOptions(prune=True)")
     layout = CollectionLayout(collection_id)
     steps = steps or CollectionSteps()
-    run_id = run_id or uuid.uuid4().hex
     listing = steps.discover(store, scenes, options.assets, options.search)
     for warning in _doubts_of_listing(listing):
         steps.on_warning(warning)
-    wait_s = options.execution.lease_wait
-    with hold_lease(store, layout, run_id, wait_s=wait_s, on_wait=steps.on_wait) as lease:
-        stored, existing = read_catalogue(store, layout), find_collection(store, collection_id)
-        configuration, replaced = _configuration(store, layout, existing, stored, options, hub_token)
-        writer = CollectionWriter(store, layout, configuration, lease, stored)
-        writer.clear_unfinished()
-        if replaced:
-            writer.rewrite()
-            steps.on_warning(f"{layout.owner} has no vectors yet, so the settings of this run replace its settings")
-        comparison = compare(writer.catalogue, listing)
-        if existing is not None and existing.state is CollectionState.EMBEDDING:
-            complete = _count_complete(store, collection_id, comparison)
-            if complete:
-                steps.on_continue(f"continuing: {complete:,} of {len(listing.scenes):,} scenes are complete already")
-        steps.on_compared(comparison, listing)
-        if comparison.to_embed_count:
-            writer.begin()
-        lattice = collection_lattice(store, configuration, writer.catalogue, comparison.to_embed, options.assets)
-        job = SceneJob(
-            collection_id=collection_id,
-            listing=listing.address,
-            options=_scene_options(configuration, options),
-            lattice=lattice,
-            model=configuration.model,
-            tiles=estimated_tiles(listing.scenes, configuration.grid.step),
-        )
-        for warning in _doubts_of_settings(options.settings, configuration, comparison):
-            steps.on_warning(warning)
-        with writer.kept_on_error():
-            for row in steps.embed_scenes(store, job, tuple(comparison.to_embed), lease, hub_token):
-                writer.add(row)
-                steps.on_scene(row)
-        pruned = comparison.gone if options.prune else ()
-        _delete_members(store, layout, pruned, lease)
-        writer.finish(comparison, listing, pruned)
-        report: CollectionReport | None = None
-        if options.quality_checks:
-            lease.check()
-            report = steps.check_quality(store, layout, configuration, writer.catalogue, options.collection_qa)
-            if not report.passed:  # Each scene has a state of its own, so this is no reason to fail.
-                steps.on_warning(str(CollectionQaError(report)))
-        if options.table and _has_table(store, layout, writer.catalogue):
-            table = write_table(store, layout, configuration, writer.catalogue, lease.check)
-            lease.check()
-            written = Collection(store, collection_id, configuration, CollectionState.EMBEDDING)
-            steps.on_indexed(_index_vectors(written, table, options.vector_index))
-        writer.ready()
-    failed = _failed(writer.catalogue, listing)
-    collection = Collection(store, collection_id, configuration, CollectionState.READY)
-    fixed = settings_are_fixed(store, layout, writer.catalogue)
-    result = CollectionResult(collection, listing, comparison, failed, pruned, report, fixed)
+    name, wait_s = run_id or uuid.uuid4().hex, options.execution.lease_wait
+    with hold_lease(store, layout, name, wait_s=wait_s, on_wait=steps.on_wait) as lease:
+        result = _Run(store, layout, listing, options, steps, lease, hub_token).result()
     steps.on_end(result)
     _check_failed(result, options.max_failed_fraction)
     return result
 
 
-def rebuild_collection(
-    store: ObjectStore,
-    collection_id: str,
-    *,
-    datasets: Sequence[str] = (),
-    steps: CollectionSteps | None = None,
-    run_id: str | None = None,
-) -> Collection:
-    """Make the catalogue of a collection again, from the manifests of its scenes.
+@dataclass(frozen=True)
+class _Run:
+    """A run of `embed_collection` that holds the lease on its collection. Its attributes are those of the function."""
 
-    Use it if the catalogue is lost or damaged. The manifests do not know which scenes failed, and in which listings
-    the scenes were found. As long as the old catalogue can be read, its failures and listings stay. Otherwise, a scene
-    that failed after its file changed comes back with the vectors of the file's last good state. The next run of
-    `embed_collection` tries it again, and finds the listings of all scenes that still exist.
+    store: ObjectStore
+    layout: CollectionLayout
+    listing: Listing
+    options: CollectionOptions
+    steps: CollectionSteps
+    lease: Lease
+    hub_token: str | None
 
-    With `datasets`, datasets that were embedded one by one become scenes of the collection too, also those of version
-    0.1. Their files do not change. If the collection does not exist, it is made with the configuration of the first of
-    them.
-
-    Args:
-        store: store of the collection.
-        collection_id: name of the collection.
-        datasets: names of datasets, and patterns such as `scene-*`. They must have the configuration of the collection.
-            Those of an earlier call stay in the collection as long as its catalogue can be read.
-        steps: hooks for messages.
-        run_id: name of the run in the lease. The default name is random.
-
-    Raises:
-        UsageError: if the store has no collection of this name and no dataset is given; or if it has no dataset of a
-            given name.
-        ConfigurationChangedError: if a dataset has another configuration than the collection.
-        DataError: if the manifest or the plan of a scene cannot be read; if two datasets are of the same raster; or if
-            the grid is anchored and a dataset has another CRS or pixel size than the collection.
-        LeaseHeldError: if another run is writing the collection.
-    """
-    check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
-    layout = CollectionLayout(collection_id)
-    if not datasets:
-        Collection.open(store, collection_id)  # Refuse an unknown collection before a lease is written for it.
-    steps = steps or CollectionSteps()
-    name = run_id or uuid.uuid4().hex
-    with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
-        adopted: tuple[SceneRow, ...] = ()
-        existing, old = find_collection(store, collection_id), _readable_catalogue(store, layout)
-        if datasets:
-            wanted = None if existing is None else existing.configuration
-            joining = adopt(store, layout, datasets, wanted, old)
-            configuration, adopted = joining.configuration, joining.rows
-            if joining.warning is not None:
-                steps.on_warning(joining.warning)
-        else:
-            configuration = Collection.open(store, collection_id).configuration
-        if existing is not None and old is None:
-            steps.on_warning(listings_unknown(collection_id))
-        writer = CollectionWriter(store, layout, configuration, lease, None)
-        writer.clear_unfinished()
-        catalogue = catalogue_of_manifests(store, layout, adopted, old)
-        check_joining(store, configuration, catalogue, [row.id for row in adopted if catalogue.row(row.id) is not None])
-        writer.replace(catalogue)
-        if _has_table(store, layout, writer.catalogue):
-            table = write_table(store, layout, configuration, writer.catalogue, lease.check)
-            lease.check()
-            _update_index(Collection(store, collection_id, configuration, CollectionState.EMBEDDING), table)
+    def result(self) -> CollectionResult:
+        """Bring the collection up to date, and return what the run found and did."""
+        store, layout, steps, options = self.store, self.layout, self.steps, self.options
+        existing = find_collection(store, layout.collection_id)
+        writer = self._open_writer(existing)
+        comparison = compare(writer.catalogue, self.listing)
+        if existing is not None and existing.state is CollectionState.EMBEDDING:
+            complete = _count_complete(store, layout.collection_id, comparison)
+            if complete:
+                scenes = len(self.listing.scenes)
+                steps.on_continue(f"continuing: {complete:,} of {scenes:,} scenes are complete already")
+        steps.on_compared(comparison, self.listing)
+        self._embed(writer, comparison)
+        pruned = comparison.gone if options.prune else ()
+        _delete_members(store, layout, pruned, self.lease)
+        writer.finish(comparison, self.listing, pruned)
+        report = self._check_quality(writer) if options.quality_checks else None
+        if options.table:
+            self._write_table(writer)
         writer.ready()
-    return Collection.open(store, collection_id)
+        return CollectionResult(
+            collection=Collection(store, layout.collection_id, writer.configuration, CollectionState.READY),
+            listing=self.listing,
+            comparison=comparison,
+            failed=_failed(writer.catalogue, self.listing),
+            pruned=pruned,
+            report=report,
+            settings_fixed=settings_are_fixed(store, layout, writer.catalogue),
+        )
 
-
-def remove_from_collection(
-    collection: Collection, scene: str, *, run_id: str | None = None, on_wait: Callable[[str], None] = print
-) -> RemovedScene:
-    """Remove a scene from the catalogue, the table and the vector index, and delete its dataset.
-
-    The files of the scene are not touched. An index of the engine `vss` stays stale until the next run, because it can
-    only be built again as a whole.
-
-    Args:
-        collection: the collection.
-        scene: id of the scene's dataset, or address of the scene's file.
-        run_id: see `rasterembed.collection.removing.remove_scene`.
-        on_wait: see `rasterembed.collection.removing.remove_scene`.
-
-    Raises:
-        UsageError: if the collection has no such scene. The text names similar ones.
-        LeaseHeldError: if another run is writing the collection or the dataset.
-        DataError: if the catalogue or the vectors of another scene cannot be read.
-        StoreError: if the store refuses or does not answer.
-    """
-    return remove_scene(collection, scene, on_table=_update_index, run_id=run_id, on_wait=on_wait)
-
-
-def check_collection(
-    store: ObjectStore,
-    collection_id: str,
-    thresholds: CollectionThresholds = CollectionThresholds(),
-    *,
-    dry_run: bool = False,
-    steps: CollectionSteps | None = None,
-    run_id: str | None = None,
-) -> CollectionReport:
-    """Check the quality of a collection as a whole, and write the report and the verdict.
-
-    The scenes keep their states: each has quality checks of its own. With `dry_run`, nothing is written.
-
-    Args:
-        store: store of the collection.
-        collection_id: name of the collection.
-        thresholds: bounds that the collection must keep.
-        dry_run: only return the report.
-        steps: how the step runs. By default, it is a plain call in this process.
-        run_id: name of the run in the lease. The default name is random.
-
-    Returns:
-        The report. `CollectionReport.check` raises an error if a threshold is breached.
-
-    Raises:
-        UsageError: if the store has no collection of this name.
-        DataError: if the catalogue cannot be read.
-        LeaseHeldError: if another run is still writing the collection.
-    """
-    steps = steps or CollectionSteps()
-    collection = Collection.open(store, collection_id)
-    layout, configuration = collection.layout, collection.configuration
-    if dry_run:
-        return steps.check_quality(store, layout, configuration, collection.catalogue, thresholds, dry_run=True)
-    name = run_id or uuid.uuid4().hex
-    with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
-        collection = Collection.open(store, collection_id)
-        writer = CollectionWriter(store, layout, configuration, lease, collection.catalogue)
+    def _open_writer(self, existing: Collection | None) -> CollectionWriter:
+        """Return the writer of the collection, with the configuration of this run."""
+        stored = read_catalogue(self.store, self.layout)
+        configuration, replaced = _configuration(
+            self.store, self.layout, existing, stored, self.options, self.hub_token
+        )
+        writer = CollectionWriter(self.store, self.layout, configuration, self.lease, stored)
         writer.clear_unfinished()
-        lease.check()
-        report = steps.check_quality(store, layout, configuration, writer.catalogue, thresholds)
-        if collection.state is CollectionState.READY:  # Only a run of `embed_collection` completes a collection.
-            writer.ready()
-    return report
+        if replaced:
+            writer.rewrite()
+            self.steps.on_warning(
+                f"{self.layout.owner} has no vectors yet, so the settings of this run replace its settings"
+            )
+        return writer
+
+    def _embed(self, writer: CollectionWriter, comparison: Comparison) -> None:
+        """Embed the scenes that need it, and give their rows to the writer."""
+        store, options, configuration = self.store, self.options, writer.configuration
+        if comparison.to_embed_count:
+            writer.begin()
+        job = SceneJob(
+            collection_id=self.layout.collection_id,
+            listing=self.listing.address,
+            options=_scene_options(configuration, options),
+            lattice=collection_lattice(store, configuration, writer.catalogue, comparison.to_embed, options.assets),
+            model=configuration.model,
+            tiles=estimated_tiles(self.listing.scenes, configuration.grid.step),
+        )
+        for warning in _doubts_of_settings(options.settings, configuration, comparison):
+            self.steps.on_warning(warning)
+        with writer.kept_on_error():
+            for row in self.steps.embed_scenes(store, job, tuple(comparison.to_embed), self.lease, self.hub_token):
+                writer.add(row)
+                self.steps.on_scene(row)
+
+    def _check_quality(self, writer: CollectionWriter) -> CollectionReport:
+        """Check the quality of the collection as a whole. A breach is a warning."""
+        self.lease.check()
+        report = self.steps.check_quality(
+            self.store, self.layout, writer.configuration, writer.catalogue, self.options.collection_qa
+        )
+        if not report.passed:  # Each scene has a state of its own, so this is no reason to fail.
+            self.steps.on_warning(str(CollectionQaError(report)))
+        return report
+
+    def _write_table(self, writer: CollectionWriter) -> None:
+        """Write the table and its vector index, if the collection has ready scenes or a table."""
+        store, layout, configuration = self.store, self.layout, writer.configuration
+        if not is_table_due(store, layout, writer.catalogue):
+            return
+        table = write_table(store, layout, configuration, writer.catalogue, self.lease.check)
+        self.lease.check()
+        written = Collection(store, layout.collection_id, configuration, CollectionState.EMBEDDING)
+        self.steps.on_indexed(build_table_index(written, table, self.options.vector_index))
 
 
 def _count_complete(store: ObjectStore, collection_id: str, comparison: Comparison) -> int:
@@ -450,16 +360,6 @@ def _count_complete(store: ObjectStore, collection_id: str, comparison: Comparis
         committed = set(find_members(store, collection_id))
         complete += sum(member_id(collection_id, scene.uri) in committed for scene in comparison.new)
     return complete
-
-
-def _readable_catalogue(store: ObjectStore, layout: CollectionLayout) -> Catalogue | None:
-    """Return the stored catalogue. Return None if it is lost or damaged."""
-    try:
-        return read_catalogue(store, layout)
-    except StoreError:
-        raise
-    except DataError:
-        return None
 
 
 def _configuration(
@@ -530,28 +430,6 @@ def _delete_members(store: ObjectStore, layout: CollectionLayout, gone: Sequence
         # The scene may have failed, or a killed run may have deleted its dataset.
         if dataset_id.startswith(layout.member_prefix) and read_manifest(store, dataset_id) is not None:
             delete_dataset(store, dataset_id, lease=lease)
-
-
-def _has_table(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
-    """Return whether a collection has ready scenes, which belong into a table, or has a table already."""
-    return SceneState.READY in catalogue.counts() or name_of(layout.table) in store.sizes(layout.table_folder)
-
-
-def _index_vectors(collection: Collection, table: TableDescription, options: TableIndexOptions) -> BuildResult:
-    """Build the vector index of the table or let it grow, if the options ask for one."""
-    from rasterembed.search.index.building import build_vector_index  # DuckDB takes long to import.
-    from rasterembed.search.vector_files import VectorFiles
-
-    return build_vector_index(VectorFiles.of_table(collection, table), options)
-
-
-def _update_index(collection: Collection, table: TableDescription) -> None:
-    """Bring the vector index of the table up to date, if there is one."""
-    from rasterembed.search.index.building import update_vector_index  # DuckDB takes long to import.
-    from rasterembed.search.vector_files import VectorFiles
-
-    if name_of(collection.layout.vector_index_info) in collection.store.sizes(collection.layout.vector_index_folder):
-        update_vector_index(VectorFiles.of_table(collection, table))
 
 
 def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:

@@ -38,7 +38,8 @@ class CollectionWriter:
         stored: Catalogue | None,
     ) -> None:
         self.catalogue = stored or Catalogue.of([])
-        self._store, self._layout, self._configuration, self._lease = store, layout, configuration, lease
+        self.configuration = configuration
+        self._store, self._layout, self._lease = store, layout, lease
         self._stored = stored
         self._waiting: list[SceneRow] = []
         self._saved = time.monotonic()
@@ -51,7 +52,7 @@ class CollectionWriter:
     def begin(self) -> None:
         """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work."""
         self._lease.check()
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
+        write_collection(self._store, self._layout, self.configuration, self.catalogue, CollectionState.EMBEDDING)
 
     def rewrite(self) -> None:
         """Write the catalogue also if its rows do not change, because its footer holds the configuration."""
@@ -93,9 +94,9 @@ class CollectionWriter:
         """Write the STAC Collection in its final state, unless the store has the same one."""
         from rasterembed.qa.collection_run import current_verdict  # pyproj takes long to import.
 
-        quality = current_verdict(self._store, self._layout, self._configuration, self.catalogue)
+        quality = current_verdict(self._store, self._layout, self.configuration, self.catalogue)
         self._lease.check()
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.READY, quality)
+        write_collection(self._store, self._layout, self.configuration, self.catalogue, CollectionState.READY, quality)
 
     def _save(self) -> None:
         """Write the catalogue with all rows so far."""
@@ -111,10 +112,10 @@ class CollectionWriter:
             return
         self._lease.check()
         # The footer always holds the finished collection, so that equal scenes give equal bytes.
-        footer = stac_collection(self._layout, self._configuration, self.catalogue, CollectionState.READY)
+        footer = stac_collection(self._layout, self.configuration, self.catalogue, CollectionState.READY)
         write_catalogue(self._store, self._layout, self.catalogue, footer)
         self._stored = self.catalogue
-        write_collection(self._store, self._layout, self._configuration, self.catalogue, CollectionState.EMBEDDING)
+        write_collection(self._store, self._layout, self.configuration, self.catalogue, CollectionState.EMBEDDING)
 
 
 def record_check(store: ObjectStore, layout: CollectionLayout, lease: Lease, manifest: Manifest) -> None:

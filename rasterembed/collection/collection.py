@@ -163,7 +163,7 @@ class Collection(AllTilesQuestions):
             UsageError: if the collection has no such scene.
             LeaseHeldError: if another run is writing the collection.
         """
-        from rasterembed.collection_pipeline import remove_from_collection
+        from rasterembed.collection_upkeep import remove_from_collection
 
         remove_from_collection(self, scene)
         return Collection.open(self.store, self.id)

@@ -57,7 +57,7 @@ def remove_scene(
     """Remove a scene from the catalogue and the table, and delete its dataset. The scene's files are not touched.
 
     A dataset that was not made for the collection is not deleted. See `rebuild_collection`. This function does not know
-    the vector index. `rasterembed.collection_pipeline.remove_from_collection` brings the index up to date too.
+    the vector index. `rasterembed.collection_upkeep.remove_from_collection` brings the index up to date too.
 
     If the process is killed, call the function again. The catalogue and the table are written first, so no reader looks
     for a dataset that is deleted. A scene that still lies at the address of a listing comes back with the next run of

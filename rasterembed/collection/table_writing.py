@@ -143,6 +143,11 @@ def write_table(
     return table
 
 
+def is_table_due(store: ObjectStore, layout: CollectionLayout, catalogue: Catalogue) -> bool:
+    """Return whether a collection has ready scenes, which belong into a table, or has a table already."""
+    return SceneState.READY in catalogue.counts() or name_of(layout.table) in store.sizes(layout.table_folder)
+
+
 def update_table(
     store: ObjectStore,
     layout: CollectionLayout,

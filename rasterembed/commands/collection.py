@@ -123,7 +123,7 @@ def remove_scene(
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
     from rasterembed.collection.removing import DatasetOutcome, find_scene
-    from rasterembed.collection_pipeline import remove_from_collection
+    from rasterembed.collection_upkeep import remove_from_collection
 
     opened = Collection.open(store, collection)
     find_scene(opened, scene)  # A wrong name is refused before the question.
@@ -184,7 +184,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
     if not joining:
         check_known_collection(store, collection)
     from rasterembed.collection.texts import counts_text
-    from rasterembed.collection_pipeline import rebuild_collection
+    from rasterembed.collection_upkeep import rebuild_collection
     from rasterembed.commands.collection_steps import QuietSteps
 
     catalogue = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps()).catalogue

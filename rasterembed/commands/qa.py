@@ -73,7 +73,7 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
 def _qa_of_collection(store: ObjectStore, collection: str, thresholds: CollectionThresholds, dry_run: bool) -> str:
     check_known_collection(store, collection)
     # These imports take too long for a command that only prints its help.
-    from rasterembed.collection_pipeline import check_collection
+    from rasterembed.collection_upkeep import check_collection
     from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.qa.metric_report import dry_run_text
 

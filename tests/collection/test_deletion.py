@@ -11,7 +11,8 @@ import pytest
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.deletion import delete_collection
-from rasterembed.collection_pipeline import embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import embed_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, UsageError

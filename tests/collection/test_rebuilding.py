@@ -13,7 +13,8 @@ from rasterio.transform import Affine
 
 from rasterembed.collection.members import member_id
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import CollectionSteps, embed_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.errors import ConfigurationChangedError, DataError, UsageError

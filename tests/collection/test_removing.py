@@ -12,7 +12,8 @@ import duckdb
 import pytest
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import embed_collection, rebuild_collection, remove_from_collection
+from rasterembed.collection_pipeline import embed_collection
+from rasterembed.collection_upkeep import rebuild_collection, remove_from_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import CollectionLayout

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import SecretStr
 
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.selection import Selection

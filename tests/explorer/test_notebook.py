@@ -22,7 +22,7 @@ import pytest
 from nbclient import NotebookClient
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
 from rasterembed.explorer import single_use

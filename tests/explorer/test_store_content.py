@@ -24,12 +24,8 @@ from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
 from rasterembed.collection.members import member_id
-from rasterembed.collection_pipeline import (
-    CollectionOptions,
-    check_collection,
-    embed_collection,
-    rebuild_collection,
-)
+from rasterembed.collection_pipeline import CollectionOptions, embed_collection
+from rasterembed.collection_upkeep import check_collection, rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES, set_state
 from rasterembed.errors import DataError, StoreUnavailableError

@@ -21,7 +21,7 @@ from prefect.logging import disable_run_logger
 
 from flows.command import run
 from flows.search_embeddings import search_embeddings
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Answer

@@ -16,7 +16,7 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import check_collection, rebuild_collection
+from rasterembed.collection_upkeep import check_collection, rebuild_collection
 from rasterembed.errors import RasterEmbedError
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings

@@ -29,8 +29,8 @@ from rasterembed.collection_pipeline import (
     CollectionSteps,
     TooManyFailedError,
     embed_collection,
-    rebuild_collection,
 )
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.manifest import ALL_STATES

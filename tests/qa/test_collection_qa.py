@@ -24,7 +24,8 @@ from flows.qa_report import qa_report
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneRow, SceneState
-from rasterembed.collection_pipeline import CollectionSteps, check_collection, embed_collection
+from rasterembed.collection_pipeline import CollectionSteps, embed_collection
+from rasterembed.collection_upkeep import check_collection
 from rasterembed.command_line.run import run
 from rasterembed.commands.collection import app as collection_app
 from rasterembed.commands.qa import app as qa_app

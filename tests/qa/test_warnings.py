@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rasterembed.collection.members import member_id
-from rasterembed.collection_pipeline import CollectionOptions, check_collection, embed_collection
+from rasterembed.collection_pipeline import CollectionOptions, embed_collection
+from rasterembed.collection_upkeep import check_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.model.choice import Dinov3

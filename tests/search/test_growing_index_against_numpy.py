@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.engines.engine import NoIndexReason

@@ -17,9 +17,10 @@ import pytest
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
-from rasterembed import collection_pipeline
+from rasterembed import collection_upkeep
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import CollectionSteps, embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import CollectionSteps, embed_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
 from rasterembed.dataset.deletion import delete_dataset
@@ -159,7 +160,7 @@ def survey(pristine: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(growth, "SMALL_SEGMENT_ROWS", 0)
     monkeypatch.setattr(growth, "MAX_GROWTH", 10.0)
     # The tests build the index themselves.
-    monkeypatch.setattr(collection_pipeline, "_update_index", lambda *_: None)
+    monkeypatch.setattr(collection_upkeep, "update_table_index", lambda *_: None)
     shutil.copytree(pristine.folder, tmp_path / "copy", copy_function=shutil.copy2)
     return Survey(tmp_path / "copy", pristine.model)
 
@@ -359,7 +360,7 @@ def test_a_table_that_is_older_than_the_catalogue_gets_an_index_that_cannot_grow
     survey: Survey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(collection_pipeline, "write_table", lambda *_: survey.files().collection.table)
+        patch.setattr(collection_upkeep, "write_table", lambda *_: survey.files().collection.table)
         survey.collect("c")
     shutil.rmtree(survey.index_folder)
     assert survey.build().outcome is BuildOutcome.BUILT
@@ -482,7 +483,7 @@ def test_an_index_on_s3_grows_without_a_download_of_rows_and_vectors(
     moto: S3Server, bucket: str, pristine: Survey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(collection_pipeline, "_update_index", lambda *_: None)
+    monkeypatch.setattr(collection_upkeep, "update_table_index", lambda *_: None)
     moto.create_bucket(bucket)
     keys = {"access_key": moto.access_key, "secret_key": moto.secret_key}
     store = ObjectStore(root=f"s3://{bucket}/at", endpoint_url=moto.endpoint_url, **keys)

@@ -13,7 +13,8 @@ from rasterio.transform import Affine
 
 from examples.landscape import make_scene, make_second_date
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import CollectionOptions, embed_collection, rebuild_collection
+from rasterembed.collection_pipeline import CollectionOptions, embed_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import ALL_STATES, set_state

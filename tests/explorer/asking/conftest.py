@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import set_state
 from rasterembed.explorer.app import create_app

@@ -16,7 +16,7 @@ from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
 from rasterembed.collection.scene_row import SceneState
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.explorer.imagery.mosaic import MOST_SCENES, SceneBoxes
 from rasterembed.explorer.map_tile import MapTile
 from rasterembed.explorer.views import SceneInfo

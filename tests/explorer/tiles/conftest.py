@@ -11,7 +11,7 @@ import pytest
 from rasterio.transform import Affine
 from starlette.testclient import TestClient
 
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.model.choice import Dinov3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shapely
 from starlette.testclient import TestClient
 
-from rasterembed.collection_pipeline import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings

@@ -20,7 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from rasterembed.collection.collection import Collection
-from rasterembed.collection_pipeline import check_collection, rebuild_collection
+from rasterembed.collection_upkeep import check_collection, rebuild_collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import RasterEmbedError
 from rasterembed.explorer.app import create_app
