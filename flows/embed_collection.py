@@ -22,8 +22,8 @@ from blocks.weights import choose_weights
 from flows.command import command
 from rasterembed.collection.collection import settings_for
 from rasterembed.collection.scene_row import SceneState
+from rasterembed.collection.shared_texts import nothing_to_embed
 from rasterembed.collection.stac_search import parse_search
-from rasterembed.collection.texts import nothing_to_embed
 from rasterembed.collection_pipeline import CollectionOptions, embed_collection
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings

@@ -11,9 +11,9 @@ from rasterembed.collection.lattice import check_joining
 from rasterembed.collection.rebuilding import adopt, catalogue_of_manifests
 from rasterembed.collection.removing import RemovedScene, remove_scene
 from rasterembed.collection.scene_row import SceneRow
+from rasterembed.collection.shared_texts import listings_unknown
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.table_writing import is_table_due, write_table
-from rasterembed.collection.texts import listings_unknown
 from rasterembed.collection_pipeline import CollectionSteps
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.errors import DataError, StoreError, check_type

@@ -15,8 +15,8 @@ from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.shared_texts import counts_text, nothing_to_embed, state_text, undated_text, work_text
 from rasterembed.collection.stac_search import StacSearch
-from rasterembed.collection.texts import counts_text, nothing_to_embed, state_text, undated_text, work_text
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
 from rasterembed.scene_batches import deal

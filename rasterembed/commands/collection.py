@@ -37,7 +37,7 @@ def list_(root: str | None = None, as_json: _Json = False) -> str:
         root: Folder or s3://bucket/prefix of the collections. The default is the folder rasterembed-store.
         as_json: Print JSON: a list with an object for each collection.
     """
-    from rasterembed.commands.collection_texts import table
+    from rasterembed.commands.collection_show import table
 
     store = open_store(root)
     store.check_folder()
@@ -64,7 +64,7 @@ def show(collection: str, root: str | None = None, as_json: _Json = False) -> st
     store = open_store(root)
     check_known_collection(store, collection)
     from rasterembed.collection.collection import Collection
-    from rasterembed.commands.collection_texts import describe, facts_as_json
+    from rasterembed.commands.collection_show import describe, facts_as_json
 
     opened = Collection.open(store, collection)
     return json.dumps(facts_as_json(opened), indent=1) if as_json else describe(opened)
@@ -183,7 +183,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
     joining = split_commas(datasets or "")
     if not joining:
         check_known_collection(store, collection)
-    from rasterembed.collection.texts import counts_text
+    from rasterembed.collection.shared_texts import counts_text
     from rasterembed.collection_upkeep import rebuild_collection
     from rasterembed.commands.collection_steps import QuietSteps
 

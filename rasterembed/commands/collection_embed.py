@@ -13,8 +13,8 @@ from rasterembed.collection_pipeline import CollectionOptions, CollectionResult,
 from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.command_store import open_command_store
 from rasterembed.command_line.this_program import this_program
+from rasterembed.commands.collection_embed_summary import summary
 from rasterembed.commands.collection_steps import TerminalCollectionSteps
-from rasterembed.commands.collection_summary import summary
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection

@@ -28,7 +28,7 @@ from rasterembed import (
 )
 from rasterembed.collection.collection import write_collection
 from rasterembed.collection.stac_collection import CollectionState
-from rasterembed.commands.collection_texts import describe
+from rasterembed.commands.collection_show import describe
 from tests.search.batch.conftest import COLS, DIMENSIONS, ROWS, VECTORS
 from tests.search.batch.support import cosine_distances
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset

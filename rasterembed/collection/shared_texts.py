@@ -1,4 +1,4 @@
-"""Texts about a collection that commands, tasks and flows show to people."""
+"""Sentences about a collection that commands, tasks and flows share. Longer texts are where they are shown."""
 
 from __future__ import annotations
 

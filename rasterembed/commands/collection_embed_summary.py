@@ -1,11 +1,11 @@
-"""The text for a terminal at the end of a run of a collection."""
+"""The text at the end of `rasterembed collection embed`."""
 
 from __future__ import annotations
 
 from shlex import quote
 
 from rasterembed.collection.scene_row import failure_text
-from rasterembed.collection.texts import (
+from rasterembed.collection.shared_texts import (
     counts_text,
     nothing_to_embed,
     scenes_are_gone,
@@ -14,9 +14,7 @@ from rasterembed.collection.texts import (
     work_text,
 )
 from rasterembed.collection_pipeline import CollectionResult
-
-SHOWN_FAILURES = 10
-"""Largest number of failed scenes that `rasterembed collection show` shows one by one."""
+from rasterembed.commands.collection_show import SHOWN_FAILURES
 
 
 def summary(result: CollectionResult, search: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Texts about collections for a terminal: the list of a store, and the description of a collection."""
+"""The texts of `rasterembed collection list` and `rasterembed collection show`."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.shared_texts import counts_text, scenes_are_gone, state_text, undated_text
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.collection.summaries import CollectionSummary
-from rasterembed.collection.texts import counts_text, scenes_are_gone, state_text, undated_text
 from rasterembed.command_line.wrong_options import in_command_words, name_options
-from rasterembed.commands.collection_summary import SHOWN_FAILURES
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.layout import DatasetLayout, name_of
+
+SHOWN_FAILURES = 10
+"""Largest number of failed scenes that `show` shows one by one."""
 
 
 def table(collections: Sequence[CollectionSummary]) -> str:
