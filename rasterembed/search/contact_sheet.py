@@ -10,9 +10,9 @@ from PIL import Image
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.answer import Answer, Example, Hit, Role
-from rasterembed.search.card_sheet import THUMB, Card, Section, draw_sheet
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output_file import OutputFile, find_output
+from rasterembed.search.picture_sheet import THUMB, CaptionedPicture, Section, draw_sheet
 from rasterembed.search.searched_collection import scene_text
 from rasterembed.search.thumbnails import picture, thumbnails
 from rasterembed.search.tile_lookup import Tile
@@ -67,8 +67,8 @@ def write_sheet(
             pictures |= thumbnails(dataset, own, THUMB)
     several = answer.several_datasets or len({hit.dataset_id for hit in answer.hits}) > 1
     dated = answer.collection is not None
-    examples = [_example_card(example, by_id, pictures, several, dated) for example in shown_examples]
-    hits = [_hit_card(hit, pictures, several, dated) for hit in answer.hits[:MAX_SHOWN]]
+    examples = [_captioned_example(example, by_id, pictures, several, dated) for example in shown_examples]
+    hits = [_captioned_hit(hit, pictures, several, dated) for hit in answer.hits[:MAX_SHOWN]]
     sheet = _draw(answer, examples, hits, title, lines=3 if several else 2)
     data = io.BytesIO()
     sheet.save(data, "PNG", optimize=True)
@@ -94,30 +94,34 @@ def shown_datasets(store: ObjectStore, answer: Answer, most: int = MAX_SHOWN) ->
     return [Dataset.open(store, dataset_id) for dataset_id in ids]
 
 
-def _example_card(
+def _captioned_example(
     example: Example,
     datasets: dict[str, Dataset],
     pictures: dict[tuple[str, str], Image.Image],
     several: bool,
     dated: bool,
-) -> Card:
+) -> CaptionedPicture:
     if example.tile is not None:
         dataset = datasets[example.tile.dataset_id]
         thumbnail = pictures[dataset.id, example.tile.tile_id]
         owner = scene_text(dataset.plan.source.uri, "") if dated else dataset.id
         lines = (_place(dataset, example.tile), example.label, *([owner] if several else []))
-        return Card(thumbnail, example.role, lines, _FRAMES[example.role])
+        return CaptionedPicture(thumbnail, example.role, lines, _FRAMES[example.role])
     first = datasets[example.read_like] if example.read_like in datasets else next(iter(datasets.values()))
     pixels, valid, radiometry = read_chip(first.store, first.plan, str(example.image))
     side = first.plan.sharding.grid.size
-    return Card(picture(pixels, valid, radiometry, side, THUMB), example.role, (example.label,), _FRAMES[example.role])
+    return CaptionedPicture(
+        picture(pixels, valid, radiometry, side, THUMB), example.role, (example.label,), _FRAMES[example.role]
+    )
 
 
-def _hit_card(hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool) -> Card:
+def _captioned_hit(
+    hit: Hit, pictures: dict[tuple[str, str], Image.Image], several: bool, dated: bool
+) -> CaptionedPicture:
     head = f"{hit.rank}    {hit.distance_text()}"
     owner = scene_text(hit.scene or hit.dataset_id, hit.date_text()) if dated else hit.dataset_id
     lines = (hit.place(), hit.tile_id, *([owner] if several else []))
-    return Card(pictures[hit.dataset_id, hit.tile_id], head, lines)
+    return CaptionedPicture(pictures[hit.dataset_id, hit.tile_id], head, lines)
 
 
 def _place(dataset: Dataset, tile: Tile) -> str:
@@ -128,7 +132,9 @@ def _place(dataset: Dataset, tile: Tile) -> str:
     return "{:.5f}, {:.5f}".format(*centre)
 
 
-def _draw(answer: Answer, examples: Sequence[Card], hits: Sequence[Card], title: str, lines: int) -> Image.Image:
+def _draw(
+    answer: Answer, examples: Sequence[CaptionedPicture], hits: Sequence[CaptionedPicture], title: str, lines: int
+) -> Image.Image:
     """Draw the sheet: a heading, the examples if there are any, and the hits in the order of their ranks."""
     shown = "" if len(hits) == len(answer.hits) else f", {len(hits)} of {len(answer.hits)}"
     sections = [*([Section("examples", examples)] if examples else []), Section(f"{title}{shown}", hits)]

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.search.batch.all_tiles import AllTiles, open_datasets
 from rasterembed.search.batch.result_file import Drawn
-from rasterembed.search.card_sheet import Card, Section, draw_sheet
 from rasterembed.search.collection_searcher import scene_fields
+from rasterembed.search.picture_sheet import CaptionedPicture, Section, draw_sheet
 from rasterembed.search.searched_collection import scene_text
 from rasterembed.search.thumbnails import thumbnails
 from rasterembed.search.tile_lookup import Tile
@@ -65,7 +65,7 @@ def draw_tile_rows(
     datasets = open_datasets(tiles, numbers)
     pictures = _pictures(tiles, numbers, datasets)
     scenes = _scene_lines(tiles, datasets)
-    sections = [Section(row.title, _cards(tiles, row, pictures, scenes), row.colour) for row in rows]
+    sections = [Section(row.title, _captioned(tiles, row, pictures, scenes), row.colour) for row in rows]
     subtitle = "   |   ".join(filter(None, [tiles.files.name, f"model {tiles.model}", remark]))
     sheet = draw_sheet(title, subtitle, sections, COLUMNS, lines=2 if scenes else 1, thumb=THUMB, above=above)
     data = io.BytesIO()
@@ -98,11 +98,13 @@ def _scene_lines(tiles: AllTiles, datasets: Sequence[Dataset]) -> dict[str, str]
     }
 
 
-def _cards(tiles: AllTiles, row: TileRow, pictures: dict[int, Image.Image], scenes: dict[str, str]) -> list[Card]:
-    cards = []
+def _captioned(
+    tiles: AllTiles, row: TileRow, pictures: dict[int, Image.Image], scenes: dict[str, str]
+) -> list[CaptionedPicture]:
+    captioned = []
     for place, (number, caption) in enumerate(zip(row.numbers, row.captions, strict=True)):
         frame = _FRAME if row.framed and place == 0 else None
         scene = scenes.get(tiles.dataset_ids[number].as_py())
         lines = (tiles.tile_ids[number].as_py(), *([] if scene is None else [scene]))
-        cards.append(Card(pictures[number], caption, lines, frame))
-    return cards
+        captioned.append(CaptionedPicture(pictures[number], caption, lines, frame))
+    return captioned

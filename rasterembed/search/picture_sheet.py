@@ -1,4 +1,4 @@
-"""Sheets of cards: a picture with a heading, and sections of thumbnails with captions."""
+"""Sheets of pictures: a heading, and sections of thumbnails with captions."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _PAPER, _INK, _SOFT, _RULE = "#ffffff", "#1d2329", "#6a737d", "#d0d7de"
 
 
 @dataclass(frozen=True)
-class Card:
+class CaptionedPicture:
     """A thumbnail with its caption."""
 
-    picture: Image.Image
+    image: Image.Image
     head: str
     """First line of the caption."""
     lines: tuple[str, ...]
@@ -38,10 +38,10 @@ class Card:
 
 @dataclass(frozen=True)
 class Section:
-    """Cards with a title above them."""
+    """Pictures with a title above them."""
 
     title: str
-    cards: Sequence[Card]
+    pictures: Sequence[CaptionedPicture]
     colour: str | None = None
     """Colour of a square before the title. None means no square."""
 
@@ -61,14 +61,14 @@ def draw_sheet(
     Args:
         title: first line of the heading.
         subtitle: second line of the heading, in smaller letters.
-        sections: the sections. A section with more than `columns` cards has several rows.
-        columns: number of cards side by side.
+        sections: the sections. A section with more than `columns` pictures has several rows.
+        columns: number of pictures side by side.
         lines: number of lines of a caption below its first line.
-        thumb: width and height of a thumbnail, px. The pictures of the cards have this size.
+        thumb: width and height of a thumbnail, px. The pictures have this size.
         above: picture to draw between the heading and the sections. The sheet is at least as wide as this picture.
     """
     cell = thumb + _HEAD + _LINE * lines + _GAP
-    rows = [-(-len(section.cards) // columns) for section in sections]
+    rows = [-(-len(section.pictures) // columns) for section in sections]
     width = 2 * _MARGIN + columns * thumb + (columns - 1) * _GAP
     height = 2 * _MARGIN + _HEADING + sum(_SECTION + count * cell for count in rows) - _GAP
     if above is not None:
@@ -91,20 +91,22 @@ def draw_sheet(
             indent = 22
         _text(draw, (_MARGIN + indent, y + 8), section.title, 14, _SOFT, room - indent)
         y += _SECTION
-        for i, card in enumerate(section.cards):
+        for i, picture in enumerate(section.pictures):
             corner = _MARGIN + (i % columns) * (thumb + _GAP), y + (i // columns) * cell
-            _draw_card(sheet, draw, card, corner, thumb)
+            _draw_picture(sheet, draw, picture, corner, thumb)
         y += count * cell
     return sheet
 
 
-def _draw_card(sheet: Image.Image, draw: ImageDraw.ImageDraw, card: Card, corner: tuple[int, int], thumb: int) -> None:
+def _draw_picture(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, picture: CaptionedPicture, corner: tuple[int, int], thumb: int
+) -> None:
     x, y = corner
-    sheet.paste(card.picture, corner)
-    if card.frame:
-        draw.rectangle([x, y, x + thumb - 1, y + thumb - 1], outline=card.frame, width=_FRAME)
-    _text(draw, (x, y + thumb + 6), card.head, 16, card.frame or _INK, thumb)
-    for i, line in enumerate(card.lines):
+    sheet.paste(picture.image, corner)
+    if picture.frame:
+        draw.rectangle([x, y, x + thumb - 1, y + thumb - 1], outline=picture.frame, width=_FRAME)
+    _text(draw, (x, y + thumb + 6), picture.head, 16, picture.frame or _INK, thumb)
+    for i, line in enumerate(picture.lines):
         _text(draw, (x, y + thumb + 27 + _LINE * i), line, 13 if thumb > _SMALL else 11, _SOFT, thumb)
 
 
