@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import FlowRun
 
 from benchmarks.harness import RESULTS, load, run, save, table, where
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import PROJECT, Runs, deploy, manifest_of, worker, write_scene
+from tests.support.deployed import PROJECT, Runs, deploy, manifest_of, worker, write_striped_raster
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import ServerProcess
 from tests.support.waiting import wait_for
@@ -97,7 +97,7 @@ def _burst(
         compileall.compile_dir(project / package, quiet=2)
     with tempfile.TemporaryDirectory(prefix="uploads-") as place, prefect_server() as server:
         folder, path = Path(place), str(project)
-        scenes = [write_scene(folder / f"{number}.tif", rows, cols, SIDE) for number in range(uploads)]
+        scenes = [write_striped_raster(folder / f"{number}.tif", rows, cols, SIDE) for number in range(uploads)]
         store = ObjectStore(root=str(folder / "store"))
         deploy(server, deployment, options=options, project=project, RASTER_ROOT=store.root, PYTHONPATH=path)
         with worker(server, "process", folder, PYTHONPATH=path) as started:

@@ -46,7 +46,7 @@ from rasterembed.raster.source import register
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
 from tasks.child_runs import POLL_S
-from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_scene
+from tests.support.deployed import Runs, command_line, deploy, manifest_of, worker, write_striped_raster
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import moto_server
 
@@ -78,7 +78,7 @@ def _throughput(shards: int, tiles: int, rounds: int) -> dict[str, Any]:
     """Measure the tiles per second of one child run and of two child runs, from the creation times of their shards."""
     with tempfile.TemporaryDirectory(prefix="workers-") as place, prefect_server() as server:
         folder = Path(place)
-        scene = write_scene(folder / "scene.tif", shards, tiles, SIDE)
+        scene = write_striped_raster(folder / "scene.tif", shards, tiles, SIDE)
         deploy(server, "*/*-process")
         found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
         with worker(server, "process", folder, **ONE_THREAD):
@@ -179,7 +179,7 @@ def _store() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="requests-") as place, moto_server() as server:
         for bucket in ("rasters", "datasets"):
             server.create_bucket(bucket)
-        server.client().upload_file(str(write_scene(Path(place) / "s.tif", 4, 60, SIDE)), "rasters", "s.tif")
+        server.client().upload_file(str(write_striped_raster(Path(place) / "s.tif", 4, 60, SIDE)), "rasters", "s.tif")
         store = ObjectStore(
             root="s3://datasets",
             endpoint_url=server.endpoint_url,

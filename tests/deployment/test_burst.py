@@ -24,7 +24,7 @@ from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.uploads import dataset_dates
 from tests.services.test_notifications import announce
-from tests.support.deployed import write_scene
+from tests.support.deployed import write_striped_raster
 from tests.support.postgres import postgres
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import S3Server
@@ -71,7 +71,7 @@ def test_a_hundred_uploads_at_once_are_a_hundred_datasets(
     ceph: S3Server, server: PrefectServer, bucket: str, root: str, tiny_vit: Path, tmp_path: Path
 ) -> None:
     keys = [f"in/{number:03d}.tif" for number in range(UPLOADS)]
-    tiny = write_scene(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
+    tiny = write_striped_raster(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
     with worker(server, POOL, tmp_path, "tests.support.forking_worker", POOL, "--limit", "3"):
         deployment = deploy_to(server, POOL, **parameters(tiny_vit))
         with webhook(server.api_url, deployment.name, root=root) as service:
@@ -105,7 +105,7 @@ def test_two_hundred_uploads_into_a_collection_are_a_few_runs(
 ) -> None:
     collection = "survey"
     keys = [f"in/{number:03d}.tif" for number in range(COLLECTION_UPLOADS + LATE_UPLOADS)]
-    tiny = write_scene(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
+    tiny = write_striped_raster(tmp_path / "tiny.tif", 4, 4, 64).read_bytes()
     begun = time.monotonic()
 
     def upload(number: int) -> None:

@@ -23,7 +23,7 @@ from docker.models.containers import Container
 from pydantic import SecretStr
 
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import Runs, deploy, manifest_of, present, vectors_of, worker, write_scene
+from tests.support.deployed import Runs, deploy, manifest_of, present, vectors_of, worker, write_striped_raster
 from tests.support.engine import bridge_address, local_wheels
 from tests.support.prefect_server import PrefectServer, prefect_server
 from tests.support.servers import CephMissingError, S3Server, ceph_gateway
@@ -67,7 +67,7 @@ def s3(address: str) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def scene(s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a raster, and upload it to the bucket."""
-    path = write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", ROWS, COLS, SIDE)
+    path = write_striped_raster(tmp_path_factory.mktemp("scene") / "scene.tif", ROWS, COLS, SIDE)
     s3.client().upload_file(str(path), "rasters", "scene.tif")
     return path
 

@@ -24,7 +24,7 @@ from pydantic import SecretStr
 
 from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
-from tests.support.deployed import manifest_of, write_scene
+from tests.support.deployed import manifest_of, write_striped_raster
 from tests.support.engine import compose_command, local_wheels
 from tests.support.http import request
 from tests.support.servers import ACCESS_KEY, SECRET_KEY, free_port
@@ -277,7 +277,7 @@ def test_an_upload_to_the_stack_becomes_a_dataset(stack: Stack, engine: DockerCl
     assert "<title>Prefect" in pages.text
     stack.run("make deploy")
     _check_that_strangers_are_refused(stack)
-    scene = write_scene(tmp_path / "scene.tif", 6, 8, 224)
+    scene = write_striped_raster(tmp_path / "scene.tif", 6, 8, 224)
     with ThreadPoolExecutor(1) as thread:
         upload = thread.submit(stack.run, f"make upload RASTER={scene}")
         configurations = _configurations_of_runs(engine, upload)

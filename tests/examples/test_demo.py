@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployed import PROJECT, write_scene
+from tests.support.deployed import PROJECT, write_striped_raster
 
 NO_HOME = "/proc/none"
 """A folder that nobody can make, not even root."""
@@ -33,7 +33,7 @@ def _demo(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a small scene. Half of its sides holds one tile at least, whatever its corner is."""
-    write_scene(tmp_path / "scene.tif", 5, 5, 224)
+    write_striped_raster(tmp_path / "scene.tif", 5, 5, 224)
     return tmp_path
 
 
@@ -66,7 +66,7 @@ def test_its_help_makes_no_folder(tmp_path: Path) -> None:
 
 
 def test_it_says_that_it_needs_a_folder_for_the_model(tmp_path: Path) -> None:
-    write_scene(tmp_path / "scene.tif", 3, 3, 224)
+    write_striped_raster(tmp_path / "scene.tif", 3, 3, 224)
     done = _demo(tmp_path, HOME=NO_HOME)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
@@ -76,7 +76,7 @@ def test_it_says_that_it_needs_a_folder_for_the_model(tmp_path: Path) -> None:
 
 
 def test_it_refuses_a_small_scene_in_one_line(tmp_path: Path) -> None:
-    write_scene(tmp_path / "scene.tif", 1, 1, 224)
+    write_striped_raster(tmp_path / "scene.tif", 1, 1, 224)
     done = _demo(tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: {tmp_path}/scene.tif: 224 x 224 px are too few: give 512 or more\n"

@@ -43,7 +43,7 @@ from rasterembed.raster.grid import Grid
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
-from tests.support.search_world import ANCHORED, Scene, write_scene
+from tests.support.search_world import ANCHORED, Scene, write_scene_and_dataset
 from tests.support.servers import S3Server
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 from tests.support.waiting_threads import Waiting
@@ -249,7 +249,7 @@ def write_survey(world: World, grid: Grid = ANCHORED) -> None:
         random = np.random.default_rng(number)
         vectors = random.standard_normal((scene.count, DIMENSIONS)).astype(np.float32)
         valid = np.ones(scene.count, np.float32)
-        write_scene(world.folder, world.store, scene, world.model, vectors, valid, grid=grid)
+        write_scene_and_dataset(world.folder, world.store, scene, world.model, vectors, valid, grid=grid)
     rebuild_collection(world.store, "survey", datasets=[scene.name for scene in SCENES])
 
 

@@ -23,7 +23,7 @@ from tests.support.deployed import (
     manifest_of,
     present,
     vectors_of,
-    write_scene,
+    write_striped_raster,
 )
 from tests.support.prefect_server import PrefectServer
 from tests.support.waiting import wait_for
@@ -49,7 +49,7 @@ def test_shares_are_contiguous_cover_the_missing_and_are_even(missing: set[int],
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 rows of 40 tiles of 32 px, a shard a row."""
-    return write_scene(tmp_path_factory.mktemp("scene") / "scene.tif", SHARDS, 40, 32)
+    return write_striped_raster(tmp_path_factory.mktemp("scene") / "scene.tif", SHARDS, 40, 32)
 
 
 OPTIONS = ("--size", "32", "--shard-tiles", "40", "--batch-size", "4", "--shard-threads", "1", "--device", "cpu")

@@ -31,7 +31,7 @@ from rasterembed.store.object_store import ObjectStore
 from tests.fuzz.child import Outcome, run_limited
 from tests.fuzz.mutations import damage_json, damage_parquet
 from tests.fuzz.target import Target
-from tests.support.search_world import ANCHORED, Scene, write_scene
+from tests.support.search_world import ANCHORED, Scene, write_scene_and_dataset
 from tests.support.vectors import checkpoint
 
 _ID = "survey"
@@ -72,7 +72,9 @@ def collection_targets(folder: Path) -> list[Target]:
         model = Dinov3(model=str(checkpoint(folder / "collection-model", 8)))
         for number, scene in enumerate(_SCENES):
             vectors = np.random.default_rng(number).standard_normal((scene.count, 8)).astype(np.float32)
-            write_scene(folder, store, scene, model, vectors, np.ones(scene.count, np.float32), grid=ANCHORED)
+            write_scene_and_dataset(
+                folder, store, scene, model, vectors, np.ones(scene.count, np.float32), grid=ANCHORED
+            )
         collection = rebuild_collection(store, _ID, datasets=[scene.name for scene in _SCENES])
         assert collection.table is not None
         files = VectorFiles.of_table(collection, collection.table)

@@ -51,7 +51,7 @@ def ground(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.array(bands).astype(np.uint8)
 
 
-def write_scene(path: Path, crs: str, left: float, top: float, width: int, height: int) -> Path:
+def write_ground(path: Path, crs: str, left: float, top: float, width: int, height: int) -> Path:
     """Write a scene of the ground with pixels of 10 m, in a CRS of its own."""
     x, y = np.meshgrid(left + 10 * (np.arange(width) + 0.5), top - 10 * (np.arange(height) + 0.5))
     to_zone = pyproj.Transformer.from_crs(crs, ZONE, always_xy=True)
@@ -72,8 +72,8 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     to_west = pyproj.Transformer.from_crs(ZONE, "EPSG:32634", always_xy=True)
     left, top = to_west.transform(CORNER[0] + 300, CORNER[1] - 200)
     return {
-        "own": write_scene(folder / "own.tif", ZONE, *CORNER, 160, 140),
-        "other": write_scene(folder / "other.tif", "EPSG:32634", round(left) + 3, round(top) + 1, 150, 150),
+        "own": write_ground(folder / "own.tif", ZONE, *CORNER, 160, 140),
+        "other": write_ground(folder / "other.tif", "EPSG:32634", round(left) + 3, round(top) + 1, 150, 150),
     }
 
 

@@ -34,7 +34,7 @@ from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
-from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene
+from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene_and_dataset
 from tests.support.vectors import checkpoint
 
 pytestmark = pytest.mark.usefixtures("few_candidates")
@@ -74,7 +74,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tiles]:
         vectors = special_vectors(random, scene.count, DIMENSIONS)
         valid = random.choice([0.25, 0.5, 0.75, 1.0], scene.count).astype(np.float32)
         skip = frozenset({0, 17, 18}) if scene.name == "alpha" else frozenset()
-        write_scene(folder, store, scene, model, vectors, valid, skip=skip, shard_tiles=32)
+        write_scene_and_dataset(folder, store, scene, model, vectors, valid, skip=skip, shard_tiles=32)
     tiles = tiles_of(store, NAMES)
     classes = {"dataset_id": tiles.dataset, "tile_id": tiles.tile, "class": classes_of(tiles)}
     pq.write_table(pa.table(classes), folder / "classes.parquet")

@@ -26,7 +26,7 @@ from rasterembed.search.index_options import TableIndexOptions
 from rasterembed.search.query import Pick, Query, Where
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
-from tests.support.search_world import ANCHORED, Scene, Tiles, special_vectors, tiles_of, write_scene
+from tests.support.search_world import ANCHORED, Scene, Tiles, special_vectors, tiles_of, write_scene_and_dataset
 from tests.support.vectors import checkpoint
 
 pytestmark = pytest.mark.usefixtures("few_candidates")
@@ -55,7 +55,7 @@ class Grown:
         """Embed a new or changed scene, without any change of the collection."""
         vectors = special_vectors(self.random, scene.count, DIMENSIONS)
         valid = self.random.choice([0.25, 0.5, 1.0], scene.count).astype(np.float32)
-        write_scene(self.folder, self.store, scene, self.model, vectors, valid, grid=ANCHORED)
+        write_scene_and_dataset(self.folder, self.store, scene, self.model, vectors, valid, grid=ANCHORED)
         self.scenes[scene.name] = scene
 
     def add(self, *scenes: Scene) -> None:

@@ -38,7 +38,7 @@ from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.search_child import Case, Ended, run_cases
-from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene
+from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene_and_dataset
 from tests.support.vectors import checkpoint
 
 pytestmark = pytest.mark.timeout(900)  # The first test of an engine waits for all of its cases.
@@ -151,7 +151,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     for name, (scene, dimensions) in {"known": (KNOWN, DIMENSIONS), **OTHERS}.items():
         model = Dinov3(model=str(checkpoint(folder / f"model-{name}", dimensions)), device="cpu")
         valid = random.uniform(0.5, 1, scene.count).astype(np.float32)
-        write_scene(folder, store, scene, model, special_vectors(random, scene.count, dimensions), valid)
+        write_scene_and_dataset(folder, store, scene, model, special_vectors(random, scene.count, dimensions), valid)
     environment = os.environ | {"XDG_CACHE_HOME": str(folder / "cache")}
     yield Built(folder, tiles_of(store, ["known"]), environment)
     shutil.rmtree(folder)

@@ -25,7 +25,7 @@ from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.object_store import ObjectStore
 from services.webhook.notify import make_topic, subscribe
 from tests.conftest import PROJECT
-from tests.support.deployed import write_scene
+from tests.support.deployed import write_striped_raster
 from tests.support.prefect_server import PrefectServer
 from tests.support.servers import S3Server
 from tests.support.waiting import wait_for
@@ -116,7 +116,7 @@ def test_over_tls_the_documented_command_sets_up_the_bucket_and_gdal_reads_from_
 @pytest.fixture
 def tiny_tiff(tmp_path: Path) -> Path:
     """Write a small raster."""
-    return write_scene(tmp_path / "tiny.tif", 1, 1, 256)
+    return write_striped_raster(tmp_path / "tiny.tif", 1, 1, 256)
 
 
 @pytest.fixture

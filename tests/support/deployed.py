@@ -122,7 +122,7 @@ class Runs:
             yield client
 
 
-def write_scene(path: Path, rows: int, cols: int, side: int) -> Path:
+def write_striped_raster(path: Path, rows: int, cols: int, side: int) -> Path:
     """Write a striped raster of rows x cols tiles of `side` px. It passes the quality checks; one corner is nodata."""
     random = np.random.default_rng(1)
     y, x = np.mgrid[0 : rows * side, 0 : cols * side] * (32 / side)

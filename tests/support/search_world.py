@@ -93,7 +93,7 @@ def tiles_of(store: ObjectStore, dataset_ids: Sequence[str]) -> Tiles:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene that `write_scene` writes."""
+    """A scene that `write_scene_and_dataset` writes."""
 
     name: str
     rows: int
@@ -111,7 +111,7 @@ class Scene:
         return self.rows * self.cols
 
 
-def write_scene(
+def write_scene_and_dataset(
     folder: Path,
     store: ObjectStore,
     scene: Scene,

@@ -22,7 +22,7 @@ from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.grid import Grid
 from rasterembed.store.object_store import ObjectStore
 from tests.support.rasters import write
-from tests.support.search_world import ANCHORED, Scene, special_vectors, write_scene
+from tests.support.search_world import ANCHORED, Scene, special_vectors, write_scene_and_dataset
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 SCENES = (
@@ -48,7 +48,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
         random = np.random.default_rng(number)
         vectors = special_vectors(random, scene.count, DIMENSIONS)
         valid = random.uniform(0.2, 1.0, scene.count).astype(np.float32)
-        write_scene(folder, store, scene, model, vectors, valid, grid=ANCHORED)
+        write_scene_and_dataset(folder, store, scene, model, vectors, valid, grid=ANCHORED)
     rebuild_collection(store, "survey", datasets=[scene.name for scene in SCENES])
     # Tiles of 0.16 degrees around longitude 180.
     place = Affine(0.01, 0, 179.52, 0, -0.01, 10)

@@ -16,7 +16,7 @@ from rasterembed.explorer.app import create_app
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.object_store import ObjectStore
-from tests.support.search_world import ANCHORED, Scene, write_scene
+from tests.support.search_world import ANCHORED, Scene, write_scene_and_dataset
 from tests.support.vectors import SIDE, blank_raster, checkpoint, write_dataset
 
 DIMENSIONS = 24
@@ -69,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for number, scene in enumerate(SCENES):
         own = random.standard_normal((ROWS * COLS, DIMENSIONS)).astype(np.float32)
         fraction = np.roll(valid, 7 * number)
-        write_scene(folder, store, scene, model, own, fraction, grid=ANCHORED, vector_dtype="float16")
+        write_scene_and_dataset(folder, store, scene, model, own, fraction, grid=ANCHORED, vector_dtype="float16")
     rebuild_collection(store, "survey", datasets=[scene.name for scene in SCENES])
     return World(store, valid)
 

@@ -35,7 +35,7 @@ from rasterembed.search.query import Query, Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.store.object_store import ObjectStore
 from tests.explorer.tiles.conftest import COLS, DIMENSIONS, ROWS, SCENES, SKIPPED, World
-from tests.support.search_world import ANCHORED, Scene, Tiles, tiles_of, write_scene
+from tests.support.search_world import ANCHORED, Scene, Tiles, tiles_of, write_scene_and_dataset
 from tests.support.vectors import checkpoint, write_dataset
 
 NAMES = [scene.name for scene in SCENES]
@@ -409,7 +409,7 @@ def test_the_quality_of_a_collection_shows_outliers_and_repetitions(tmp_path: Pa
     for number, name in enumerate(names):
         scene = Scene(name, 3, 3, 4 * number)
         skip = frozenset({8}) if number == 10 else frozenset()
-        write_scene(tmp_path, store, scene, model, vectors[number], grid=ANCHORED, skip=skip)
+        write_scene_and_dataset(tmp_path, store, scene, model, vectors[number], grid=ANCHORED, skip=skip)
     rebuild_collection(store, "set", datasets=names)
     report = check_collection(store, "set")
     assert "scene-04" in {one.id for one in report.outliers}
