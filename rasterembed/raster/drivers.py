@@ -6,14 +6,14 @@ format that can refer to other files is therefore never opened.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError, one_line
+from rasterembed.raster.georeference_warning import georeference_warning_hidden
 from rasterembed.store.gdal import gdal_environment
 from rasterembed.store.https_gdal import GdalOpener
 from rasterembed.store.https_url import is_https
@@ -101,10 +101,9 @@ def _open_by_driver(store: ObjectStore, uri: str, path: str, opener: GdalOpener 
     errors = []
     for driver in DRIVERS:
         try:
-            with warnings.catch_warnings():
-                # Hide rasterio's warning about a raster without a transform. `inspect_raster` refuses such a raster
-                # with an error that says what to do, or was told to allow it.
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            # `inspect_raster` refuses a raster without a georeference with an error that says what to do, or was told
+            # to allow it. An image of a query needs none.
+            with georeference_warning_hidden():
                 return rasterio.open(path, driver=driver, opener=opener)
         except RasterioError as error:
             errors.append(error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import CRSError as RasterioCRSError
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.raster.acquisition_time import acquisition_time
@@ -281,12 +280,9 @@ def inspect_raster(store: ObjectStore, uri: str, *, allow_no_crs: bool = False) 
     """
     size = store.describe(uri).size
     tiff = _check_file(store, uri, size)
-    with warnings.catch_warnings():
-        # Hide rasterio's warning, because the error below says the same and what to do.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with _library_errors(uri), open_raster(store, uri) as dataset:
-            profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
-            has_rpcs = dataset.rpcs is not None
+    with _library_errors(uri), open_raster(store, uri) as dataset:
+        profile = _read_profile(dataset, uri, mask_file=mask_file_state(store, uri))
+        has_rpcs = dataset.rpcs is not None
     _check_pixels(profile, uri, size, tiff)
     if profile.mask_file is not None:
         profile = profile.model_copy(update={"mask_overviews": _check_mask_file(store, uri, profile)})

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, one_line
@@ -28,8 +27,7 @@ MAX_SIDE = 4096
 """Largest side of an image, px. A larger image is refused, because it is a raster and not an example."""
 
 _one_image = threading.Lock()
-"""Only one thread at a time reads and embeds an image. `warnings.catch_warnings` changes a setting of the process, and
-the process has one model."""
+"""Only one thread at a time reads and embeds an image. An image may take much memory, and the process has one model."""
 
 
 def embed_chip(
@@ -78,10 +76,7 @@ def read_chip(
         UsageError: see `embed_chip`.
         DataError: see `embed_chip`.
     """
-    with warnings.catch_warnings():
-        # Most images have no georeference, and this function needs no georeference.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return _read(store, plan, locate(image, "image"))
+    return _read(store, plan, locate(image, "image"))
 
 
 @dataclass(frozen=True)
@@ -131,9 +126,7 @@ def chip_remark(store: ObjectStore, plan: Plan, image: str) -> str:
 
 def _inspect(store: ObjectStore, image: str) -> RasterProfile:
     """Read the header of an image. The caller holds the lock."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return inspect_raster(store, locate(image, "image"), allow_no_crs=True)
+    return inspect_raster(store, locate(image, "image"), allow_no_crs=True)
 
 
 def _remark(plan: Plan, profile: RasterProfile) -> str:
