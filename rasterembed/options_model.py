@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,6 +45,10 @@ _SHOWN_LETTERS = 80
 """Longest part of a wrong value that an error shows."""
 
 
+class ShownValueError(ValueError):
+    """The error of a check whose text shows the wrong value. Other texts get the value at their end."""
+
+
 class _ErrorsInOneLine(type(BaseModel)):  # type: ignore[misc]
     """Makes a class raise a UsageError of one line where pydantic would raise a ValidationError of several lines.
 
@@ -68,7 +72,16 @@ if TYPE_CHECKING:
 else:
 
     class OneLineErrors(BaseModel, metaclass=_ErrorsInOneLine):
-        """Base of a model whose wrong values raise a UsageError of one line. See `_ErrorsInOneLine`."""
+        """Base of a model whose wrong values raise a UsageError of one line. See `_ErrorsInOneLine`.
+
+        Its `repr` shows only the values that differ from their defaults. Models of options contain each other, so that
+        all values together would fill a screen.
+        """
+
+        def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+            """Yield the names and values that `repr` shows."""
+            defaults = {name: field.get_default() for name, field in type(self).model_fields.items()}
+            return ((name, value) for name, value in super().__repr_args__() if value != defaults.get(str(name)))
 
 
 class OptionsModel(OneLineErrors):
@@ -94,13 +107,25 @@ def _wrong_value(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][-1])
         return f"{inner.__name__} has no option `{unknown}`: it has {known_names(unknown, inner.model_fields)}"
+    if names and first["type"] == "missing" and not isinstance(first["loc"][-1], int):
+        name, description = names[-1], inner.model_fields[names[-1]].description
+        return f"{inner.__name__}: `{name}` is missing: write {inner.__name__}({name}=…). {description or ''}".rstrip()
     where = f"{model.__name__}: `{'.'.join(names)}`: " if names else f"{model.__name__}: "
     reason = allowed_values(error)
     secret = model.model_config.get("hide_input_in_errors", False)
-    if secret or not names or first["type"] == "missing" or reason.startswith(repr(first["input"])):
-        # The value may be a secret, is the whole model, is missing, or is the beginning of the text.
+    if secret or not names or first["type"] == "missing" or shows_value(first):
+        # The value may be a secret, is the whole model, is too short, or is in the text.
         return where + reason
     return f"{where}{reason}, not {cut(repr(first['input']), _SHOWN_LETTERS)}"
+
+
+def shows_value(error: Mapping[str, Any]) -> bool:
+    """Return whether the text of an error shows the wrong value already.
+
+    Args:
+        error: an error as pydantic describes it.
+    """
+    return isinstance(error.get("ctx", {}).get("error"), ShownValueError)
 
 
 def _place(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel]]:

@@ -92,6 +92,12 @@ class EmbedResult:
     embedding_seconds: float = 0.0
     """Time in seconds for computing the shards. 0 if the dataset was already complete."""
 
+    def __repr__(self) -> str:
+        """Return one short line."""
+        done = "already complete" if self.already_complete else f"embedded in {self.embedding_seconds:.1f} s"
+        checks = "" if self.report is None else f"; quality checks: {self.report.summary()}"
+        return f"EmbedResult: {self.manifest.summary()}; {done}{checks}"
+
     @property
     def already_complete(self) -> bool:
         """Whether the dataset was complete before, so that nothing was computed."""

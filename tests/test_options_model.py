@@ -17,6 +17,7 @@ from rasterembed import (
     Query,
     Selection,
     SourceStore,
+    StacSearch,
     UsageError,
     Where,
 )
@@ -55,7 +56,19 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
         lambda: EmbedOptions(grid={"sise": 64}),  # type: ignore[arg-type]
         "Grid has no option `sise`: it has size",
     ),
-    (lambda: ObjectStore(), "ObjectStore: `root`: give a value"),  # type: ignore[call-arg]
+    (
+        lambda: ObjectStore(),  # type: ignore[call-arg]
+        "ObjectStore: `root` is missing: write ObjectStore(root=…). A folder, or s3://bucket/prefix.",
+    ),
+    *(
+        (call, "Query: give an example of what to look for: `tile`, `lonlat`, `image` or `like`")
+        for call in (
+            lambda: Query(),
+            lambda: Query(include_query=True),
+            lambda: Query(unlike=("r000000_c000000",)),
+            lambda: Query(like=()),
+        )
+    ),
     (lambda: ObjectStore("results"), "ObjectStore takes its values by name: write ObjectStore("),  # type: ignore[call-arg]
 ]
 
@@ -82,6 +95,23 @@ def test_every_public_model_with_options_raises_an_error_of_one_line() -> None:
         if isinstance(kind, type) and issubclass(kind, BaseModel) and name not in results:
             with pytest.raises(UsageError):
                 kind("no value is given by position")  # type: ignore[call-arg]
+
+
+def test_a_value_that_the_text_of_a_check_shows_is_not_repeated() -> None:
+    with pytest.raises(UsageError) as caught:
+        Query(like=("r000000_c000000", "zzz"))
+    assert str(caught.value).startswith("Query: `like`: 'zzz' is not a tile id: ")
+    assert str(caught.value).count("zzz") == 1
+    with pytest.raises(UsageError) as caught:
+        StacSearch(bbox=(24, 61, 25, 60))
+    assert str(caught.value).endswith("the order is west, south, east, north")
+
+
+def test_the_repr_of_options_shows_what_differs_from_the_defaults() -> None:
+    options = EmbedOptions(dataset_id="a", grid=Grid(size=112))
+    assert repr(options) == "EmbedOptions(grid=Grid(size=112), dataset_id='a')"
+    assert eval(repr(options)) == options
+    assert [repr(kind()) for kind in (Grid, Where, EmbedOptions)] == ["Grid()", "Where()", "EmbedOptions()"]
 
 
 def test_no_secret_is_in_the_error() -> None:

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from rasterembed.errors import UsageError, validation_reason
 from rasterembed.number_text import number_text
-from rasterembed.options_model import OptionsModel
+from rasterembed.options_model import OptionsModel, ShownValueError
 from rasterembed.raster.acquisition_time import time_text
 
 EXAMPLE = '{"collections": ["sentinel-2-l2a"], "bbox": [24, 60, 25, 61], "datetime": "2026-06/2026-08"}'
@@ -93,7 +93,7 @@ class StacSearch(OptionsModel):
         if not all(-180 <= longitude <= 180 for longitude in (west, east)):
             raise ValueError("west and east are degrees from -180 to 180: the order is west, south, east, north")
         if not -90 <= south <= north <= 90:
-            raise ValueError(
+            raise ShownValueError(
                 f"south {number_text(south)} and north {number_text(north)} are no range within -90 to 90: the order "
                 "is west, south, east, north"
             )
@@ -147,6 +147,14 @@ class StacSearch(OptionsModel):
         if not self.parameters():
             raise ValueError(f"the search is empty and would find everything: give at least one key, such as {EXAMPLE}")
         return self
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """`bbox` without heights: west, south, east, north in degrees. None if the search has no box."""
+        if self.bbox is None:
+            return None
+        half = len(self.bbox) // 2
+        return self.bbox[0], self.bbox[1], self.bbox[half], self.bbox[half + 1]
 
     def parameters(self) -> dict[str, Any]:
         """Return the conditions as JSON values, without those that are not given, and without `limit`."""
@@ -210,7 +218,7 @@ def _interval(text: str) -> str:
     if start == stop == "..":
         raise ValueError("both sides of the interval are open: leave datetime out")
     if ".." not in (start, stop) and datetime.fromisoformat(start) > datetime.fromisoformat(stop):
-        raise ValueError(f"the interval begins at {start}, after its end at {stop}")
+        raise ShownValueError(f"the interval begins at {start}, after its end at {stop}")
     return f"{start}/{stop}"
 
 
@@ -230,7 +238,7 @@ def _first_and_last(text: str) -> tuple[str, str]:
         start = datetime(year, month or 1, day or 1, tzinfo=UTC)
         stop = datetime(year, last_month, day or monthrange(year, last_month)[1], 23, 59, 59, tzinfo=UTC)
     except ValueError:
-        raise ValueError(
+        raise ShownValueError(
             f"{text[:40]!r} is no time: give a year, a month, a day or an exact time, such as 2026, 2026-06, "
             "2026-06-21 or 2026-06-21T09:30:00Z"
         ) from None

@@ -17,7 +17,8 @@ import docstring_parser
 from cyclopts import App, ArgumentCollection, Group, Parameter, Token
 from pydantic import BaseModel
 
-from rasterembed.command_line.wrong_options import name_marked_options, option_names
+from rasterembed.command_line.wrong_options import name_marked_options, option_names, usage_error
+from rasterembed.errors import UsageError
 from rasterembed.escape import cut
 
 POSITIONAL = Parameter()
@@ -97,21 +98,43 @@ def keeps_work(command: Callable[..., Any]) -> bool:
 def _spread(function: Callable[..., Any], call: Callable[..., Any], helps: dict[str, str | None]) -> Callable[..., Any]:
     """Wrap a function, so that cyclopts makes options from the fields of its models and knows every help text."""
     parameters = list(_annotated(function, helps))
+    needed = {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items()
+        if parameter.default is parameter.empty and _is_model(parameter.annotation)
+    }
 
     @functools.wraps(function)
     def command(*args: Any, **kwargs: Any) -> Any:
-        return call(*args, **kwargs)
+        missing = {name: _empty(model) for name, model in needed.items() if name not in kwargs}
+        return call(*args, **missing, **kwargs)
 
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
+def _is_model(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
+
+
+def _empty(model: type[BaseModel]) -> BaseModel:
+    """Return a model of which no option was given.
+
+    Raises:
+        UsageError: if the model needs an option. The text does not name the model, which is not on the command line.
+    """
+    try:
+        return model()
+    except UsageError as error:
+        raise UsageError(usage_error(error)) from error
+
+
 def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> Iterator[inspect.Parameter]:
     hints = get_type_hints(function, include_extras=True)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
-        if isinstance(hint, type) and issubclass(hint, BaseModel):
+        if _is_model(hint):
             title = _TITLES.get(name, name.replace("_", " ").capitalize())
             hint = Annotated[hint, Parameter(name="*", group=Group(title, help=helps.get(name) or ""))]
         else:
@@ -119,7 +142,9 @@ def _annotated(function: Callable[..., Any], helps: dict[str, str | None]) -> It
         needed = parameter.default is parameter.empty and parameter.kind is not parameter.KEYWORD_ONLY
         by_position = needed or any(mark is POSITIONAL for mark in getattr(hints[name], "__metadata__", ()))
         kind = parameter.POSITIONAL_OR_KEYWORD if by_position else parameter.KEYWORD_ONLY
-        yield parameter.replace(annotation=hint, kind=kind)
+        # Cyclopts wants a default for a model whose fields have defaults. The command itself makes the empty model.
+        default = None if _is_model(hints[name]) and parameter.default is parameter.empty else parameter.default
+        yield parameter.replace(annotation=hint, kind=kind, default=default)
 
 
 def _option(hint: Any, text: str | None) -> Any:

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumentError
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 from pydantic import ValidationError
 
 from rasterembed.errors import UsageError, one_line
-from rasterembed.options_model import allowed_values
+from rasterembed.options_model import allowed_values, shows_value
 from rasterembed.parameter_names import NamedParameter, replace_commands, replace_parameters
 
 _WITH_ROOT = tuple(f"rasterembed {name} " for name in ("collection", "datasets", "embed", "qa", "search"))
@@ -66,31 +66,45 @@ def usage_error(error: CycloptsError | UsageError) -> str:
             return f"{name}: give {kinds[error.target_type]}, not {error.token.value!r}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         return f"{error.unused_tokens[0]!r} is one argument too many; --help lists the arguments and options"
-    return one_line(error, limit=1000)
+    text = one_line(error, limit=1000)
+    return f"{text} --help lists all options." if isinstance(error, UnknownOptionError) else text
 
 
 def _validation_error(error: ValidationError, argument: Argument | None) -> str:
+    """Return one line about a wrong value.
+
+    Args:
+        error: the error of pydantic.
+        argument: the argument, if it is a plain parameter and not the field of a model.
+    """
     first = error.errors()[0]
-    option = ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-    if not option and argument is not None:  # The option is a plain parameter, not the field of a model.
-        option = argument.name.strip("-*")
+    option = "".join(f"--{part}" for part in first["loc"][:1]).replace("_", "-")
+    if not option and argument is not None and not argument.children:  # It is not the check of a whole model.
+        option = _typed_name(argument)
     reason, value = allowed_values(error), first["input"]
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
     if not option:
         return reason
-    # The texts of some checks of the library begin with the value.
-    return f"--{option}: {reason}" if reason.startswith(repr(value)) else f"--{option}: {reason}, not {value!r}"
+    return f"{option}: {reason}" if shows_value(first) else f"{option}: {reason}, not {value!r}"
+
+
+def _typed_name(argument: Argument) -> str:
+    """Return the name of an option as a person typed it: `-k` or `--k`. Without it, return the first name."""
+    return next((token.keyword for token in argument.tokens if token.keyword), argument.name)
 
 
 def _missing(error: MissingArgumentError, argument: Argument) -> str:
     count, _ = argument.token_count()
-    name = error.keyword or next((token.keyword for token in argument.tokens if token.keyword), None) or argument.name
-    if not name.startswith("-") or (error.keyword is None and not argument.tokens and argument.index is not None):
-        words = argument.name.strip("-").upper()
+    name = error.keyword or _typed_name(argument)
+    words = argument.name.strip("-").upper()
+    is_typed = error.keyword is not None or bool(argument.tokens)
+    if not name.startswith("-") or (not is_typed and argument.index is not None):
         option = next((each for each in argument.names if each.startswith("--")), None)
         by_name = f": give it, or {option} {words}" if option else ""
         return f"the argument {words} is missing{by_name}; --help lists the arguments and options"
+    if not is_typed:
+        return f"the option {name} is missing: give {name} {words}; --help lists the arguments and options"
     if count <= 1:
         return f"{name}: give a value"
     got = len(error.tokens_so_far) % count

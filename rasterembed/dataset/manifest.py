@@ -115,6 +115,14 @@ class Manifest(BaseModel):
     versions: dict[str, str]
     """Versions of the libraries that influence the result."""
 
+    def __repr__(self) -> str:
+        """Return one short line. The configuration and the shards are left out."""
+        return f"Manifest of {self.summary()}"
+
+    def summary(self) -> str:
+        """Return the name of the dataset, its state and its numbers in one line."""
+        return f"dataset {self.dataset_id!r}: {self.state}, {self.rows} rows of {self.tiles} tiles"
+
     @property
     def vector_dtype(self) -> str:
         """Type of the stored vectors. See `Selection.vector_dtype`."""

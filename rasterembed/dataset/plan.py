@@ -66,6 +66,10 @@ class Plan(BaseModel):
     model: ResolvedModel
     selection: Selection
 
+    def __repr__(self) -> str:
+        """Return one short line."""
+        return f"Plan of dataset {self.dataset_id!r}: {self.sharding.tile_count} tiles of {self.source.uri}"
+
     @property
     def layout(self) -> DatasetLayout:
         """Keys of the dataset's objects in the store."""

@@ -131,6 +131,10 @@ class CollectionReport(MetricReport):
     dry_run: bool = Field(default=False, exclude_if=operator.not_)
     """Whether this is the report of a dry run. It is then not in the store."""
 
+    def __repr__(self) -> str:
+        """Return one short line. `table` returns all metrics."""
+        return f"CollectionReport of collection {self.collection_id!r}: {self.summary()}"
+
     def check(self) -> None:
         """Raise an error if the collection did not pass.
 

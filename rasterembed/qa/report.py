@@ -115,6 +115,10 @@ class QaReport(MetricReport):
     dry_run: bool = Field(default=False, exclude_if=operator.not_)
     """Whether this is the report of a dry run. It is then not in the store."""
 
+    def __repr__(self) -> str:
+        """Return one short line. `table` returns all metrics."""
+        return f"QaReport of dataset {self.dataset_id!r}: {self.summary()}"
+
     def summary(self, *, with_names: bool = True) -> str:
         """Return one line with the numbers of metrics by status, and with the warnings.
 

@@ -128,13 +128,11 @@ def resolve_examples(
         hub_token: access token of the Hugging Face Hub, for gated weights.
 
     Raises:
-        UsageError: if the query has no example; if a tile's name lacks the dataset although several datasets are
+        UsageError: if a tile's name lacks the dataset although several datasets are
             searched; if a tile's name has a dataset that is not searched; or if liked and unliked tiles cancel each
             other out.
         DataError: if a tile was skipped, if no tile contains the point, or if the image cannot be read.
     """
-    if not query.has_example:
-        raise UsageError("give an example of what to look for: `tile`, `lonlat`, `image` or `like`")
     examples = _find_examples(source, query)
     tile_vectors = source.vectors([example.tile for example in examples if example.tile])
     by_role: dict[Role, list[NDArray[np.float64]]] = {"query": [], "like": [], "unlike": []}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from rasterembed.comma_list import split_commas
 from rasterembed.errors import UsageError, path_text
 from rasterembed.name_pattern import fits_pattern
-from rasterembed.options_model import OptionsModel
+from rasterembed.options_model import OptionsModel, ShownValueError
 
 DEFAULT_K = 12
 """Default number of tiles in an answer."""
@@ -84,7 +84,7 @@ class TileRef(BaseModel):
         """
         match = _TILE.fullmatch(text.strip())
         if match is None:
-            raise ValueError(
+            raise ShownValueError(
                 f"{text!r} is not a tile id: tile ids look like r000012_c000034, or dataset/r000012_c000034, or "
                 "x+000160_y+030000 in a grid with `anchor=crs`"
             )
@@ -100,7 +100,7 @@ def _split(value: Any) -> Any:
 
 
 class Query(OptionsModel):
-    """Examples for a search. Give a tile, a place, an image or liked tiles.
+    """Examples for a search. Give at least a tile, a place, an image or liked tiles.
 
     Liked and unliked tiles can be added to a tile, a place or an image. Unliked tiles alone are not enough.
 
@@ -146,19 +146,16 @@ class Query(OptionsModel):
         return value
 
     @model_validator(mode="after")
-    def _has_one_start(self) -> Query:
+    def _has_an_example(self) -> Query:
         if sum(start is not None for start in (self.tile, self.lonlat, self.image)) > 1:
             raise ValueError("give only one of `tile`, `lonlat` and `image`")
+        if self.tile is None and self.lonlat is None and self.image is None and not self.like:
+            raise ValueError("give an example of what to look for: `tile`, `lonlat`, `image` or `like`")
         if len(self.like) + len(self.unlike) > MAX_EXAMPLES:
             raise ValueError(
                 f"`like` and `unlike` have {len(self.like) + len(self.unlike)} tiles: give at most {MAX_EXAMPLES}"
             )
         return self
-
-    @property
-    def has_example(self) -> bool:
-        """Whether the query has a tile, a place, an image or a liked tile. Unliked tiles alone are not enough."""
-        return self.tile is not None or self.lonlat is not None or self.image is not None or bool(self.like)
 
     @property
     def dataset_of_example(self) -> str | None:

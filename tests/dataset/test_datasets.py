@@ -84,7 +84,7 @@ def test_a_parameter_of_a_wrong_type_is_named(dataset: Dataset) -> None:
         "store is of type str: give an ObjectStore,": lambda: Dataset.open(wrong, DATASET),
         "dataset_id is of type int: give": lambda: Dataset.open(dataset.store, cast(Any, 3)),
         "query is of type str: give a Query": lambda: dataset.search(wrong),
-        "where is of type dict: give a Where": lambda: dataset.search(Query(), cast(Any, {})),
+        "where is of type dict: give a Where": lambda: dataset.search(Query(tile="r000000_c000000"), cast(Any, {})),
     }
     for text, call in calls.items():
         with pytest.raises(UsageError, match=text):

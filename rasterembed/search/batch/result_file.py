@@ -42,6 +42,10 @@ class BatchResult:
     picture: str | None
     """Path or URI of the picture. None if none was asked for."""
 
+    def __repr__(self) -> str:
+        """Return the text of `print`. The facts are left out."""
+        return f"BatchResult: {self}"
+
     def __str__(self) -> str:
         """Return the result as text for people."""
         written = [f"written: {file}" for file in (self.file, self.picture) if file is not None]
