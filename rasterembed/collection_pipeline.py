@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from rasterembed.antimeridian import crossing_note
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection, check_configuration, find_collection
 from rasterembed.collection.comparison import Comparison, compare
@@ -134,6 +135,13 @@ class CollectionResult:
     settings_fixed: bool
     """Whether the collection refuses other settings from now on."""
 
+    def __repr__(self) -> str:
+        """Return one short line."""
+        return (
+            f"CollectionResult: {self.collection!r}; {len(self.listing.scenes)} scenes listed, "
+            f"{self.comparison.to_embed_count} to embed, {len(self.failed)} failed, {len(self.pruned)} pruned"
+        )
+
     def why_failed(self, row: SceneRow) -> str:
         """Return address and reason of a failed scene in one line. It says which advice needs a new collection."""
         return in_a_new_collection(failure_text(row), fixed=self.settings_fixed)
@@ -241,6 +249,8 @@ def embed_collection(
     check_type(options, CollectionOptions, "options", "CollectionOptions, such as CollectionOptions(prune=True)")
     layout = CollectionLayout(collection_id)
     steps = steps or CollectionSteps()
+    for warning in _doubts_of_search(options.search):
+        steps.on_warning(warning)
     listing = steps.discover(store, scenes, options.assets, options.search)
     for warning in _doubts_of_listing(listing):
         steps.on_warning(warning)
@@ -400,6 +410,13 @@ def _scene_options(configuration: CollectionConfiguration, options: CollectionOp
         replace=True,
         quality_checks=options.quality_checks,
     )
+
+
+def _doubts_of_search(search: StacSearch | None) -> Iterator[str]:
+    """Yield the warnings about a search of a STAC API. They come before the search, which may find a lot."""
+    note = "" if search is None or search.box is None else crossing_note(search.box)
+    if note:
+        yield f"`search`: {note}"
 
 
 def _doubts_of_listing(listing: Listing) -> Iterator[str]:

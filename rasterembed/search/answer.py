@@ -33,6 +33,9 @@ Role = Literal["query", "like", "unlike"]
 _LISTED = 6
 """Largest number of searched datasets for which the notes have one line each."""
 
+_SHOWN_HITS = 3
+"""Largest number of tiles in the `repr` of an answer."""
+
 _ENGINE_TEXTS: dict[EngineName, str] = {
     "scan": "the exact scan",
     "flat": "the flat index",
@@ -96,6 +99,10 @@ class Hit(BaseModel):
     """Share of the scene that clouds cover, in percent. None if it is not known, or if no collection was searched."""
     geometry: Annotated[bytes, AfterValidator(_check_footprint)]
     """Footprint as WKB, in longitude and latitude. If the raster has no place on Earth, the unit is pixels."""
+
+    def __repr__(self) -> str:
+        """Return one short line. The footprint is left out."""
+        return f"Hit {self.rank}: {self.dataset_id}/{self.tile_id}, distance {self.distance_text()}, at {self.place()}"
 
     def distance_text(self) -> str:
         """Return the distance as text for people, with enough digits to tell close tiles apart."""
@@ -209,7 +216,7 @@ class Answer(BaseModel):
     """The collection that was searched. None if datasets were searched."""
 
     hint: str = ""
-    """What the caller may have meant instead, if no tile was found. Usually empty."""
+    """Which filter left no tile, and what the caller may have meant instead, one line each. Usually empty."""
 
     _datasets: tuple[Any, ...] = PrivateAttr(default=())
     """The searched datasets. A notebook's pictures are cut from their rasters. A dataset holds the credentials of its
@@ -310,12 +317,22 @@ class Answer(BaseModel):
         )
         return dict(zip(self.heads, texts, strict=False))
 
+    def __repr__(self) -> str:
+        """Return a few lines: the query, the engines and the nearest tiles. `print` shows all tiles and the notes."""
+        engines = " and ".join(dict.fromkeys(_ENGINE_TEXTS[engine.name] for engine in self.engines))
+        found = f"{len(self.hits)} of k = {self.k} tiles" + (f", answered by {engines}" if engines else "")
+        more = len(self.hits) - _SHOWN_HITS
+        end = [f"and {more} more tiles: print the answer to see them"] if more > 0 else []
+        return "\n".join([f"Answer: {self.summary()}; {found}", *self._table(self.hits[:_SHOWN_HITS]), *end])
+
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""
+        return "\n".join([self.summary(), "", *self._table(self.hits), "", *self.notes()])
+
+    def _table(self, hits: Sequence[Hit]) -> list[str]:
+        """Return some tiles as the lines of a table for a terminal. The first line has the heads of the columns."""
         heads = [head for head in self.heads if self.several_datasets or head != "dataset"]
-        rows = [[escape_terminal(self.cells(hit)[head]) for head in heads] for hit in self.hits]
-        table = _align([heads, *rows])
-        return "\n".join([self.summary(), "", *table, "", *self.notes()])
+        return _align([heads, *([escape_terminal(self.cells(hit)[head]) for head in heads] for hit in hits)])
 
     def summary(self) -> str:
         """Return the query and the model in one line."""
@@ -332,7 +349,7 @@ class Answer(BaseModel):
         - the datasets that were not searched, with the reasons;
         - the groups of datasets with different radiometry;
         - the number of tiles, if it is smaller than k;
-        - the hint.
+        - the lines of the hint.
         """
         places = [text for example in self.examples if (text := example.place_text())]
         notes = places[:_LISTED]
@@ -345,9 +362,9 @@ class Answer(BaseModel):
         if self.radiometries:
             notes.append(radiometry_warning(self.radiometries))
         if len(self.hits) < self.k:
-            notes.append(f"{len(self.hits)} of {self.k} tiles found: no other tile matches")
-        if self.hint:
-            notes.append(self.hint)
+            other = "no other tile" if self.hits else "no tile"
+            notes.append(f"{len(self.hits)} of {self.k} tiles found: {other} matches")
+        notes += self.hint.splitlines()
         return list(map(escape_terminal, notes))
 
     def _engine_notes(self) -> list[str]:

@@ -21,6 +21,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import shape
 
+from rasterembed.antimeridian import crossing_note
 from rasterembed.errors import DataError, one_line, os_errors
 from rasterembed.number_text import number_text, rounded_text
 from rasterembed.search.query import Where
@@ -245,6 +246,26 @@ def bounds_condition(areas: Areas) -> tuple[str, dict[str, float]]:
             )
         clauses.append(f"({' OR '.join(choices)})")
     return " AND ".join(clauses), parameters
+
+
+def notes_on_areas(where: Where, areas: Areas) -> list[str]:
+    """Return notes about areas that may cover another part of the Earth than a person thinks.
+
+    Args:
+        where: filters of a search.
+        areas: the areas in `where`.
+    """
+    notes = [] if where.bbox is None else [crossing_note(where.bbox)]
+    if where.within is not None:
+        west, _, east, _ = shapely.bounds(areas[-1].parts).T
+        # A polygon around a pole goes around the whole Earth.
+        widest = (east - west)[east - west < 360.0].max(initial=0.0)
+        if widest > 180.0:
+            notes.append(
+                f"a polygon covers {rounded_text(widest, 360.0)} degrees of longitude: if it should cross the "
+                "antimeridian, cut it there, or let its longitudes go on beyond 180 (RFC 7946, section 3.1.9)"
+            )
+    return list(filter(None, notes))
 
 
 def hint_for_areas(where: Where, areas: Areas, outlines: Sequence[shapely.Geometry]) -> str:

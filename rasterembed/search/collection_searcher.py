@@ -22,10 +22,11 @@ from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, UsageError
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine, pixel_footprint
-from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
-from rasterembed.search.class_tiles import ClassFiles, ClassTiles
+from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
+from rasterembed.search.class_tiles import ClassFiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
@@ -37,6 +38,14 @@ from rasterembed.search.searcher import Searcher, check_k
 from rasterembed.search.table_filters import TableFilters, TileName, open_table
 from rasterembed.search.table_tiles import TableTiles
 from rasterembed.search.vector_files import VectorFiles
+from rasterembed.search.why_no_scene import SceneFacts, why_no_scene
+from rasterembed.search.why_no_tile import (
+    TileFilter,
+    not_in_the_area,
+    not_in_the_classes,
+    too_few_valid_pixels,
+    why_no_tile,
+)
 from rasterembed.store import duck
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
@@ -109,6 +118,10 @@ class CollectionSearcher:
             raise
         return con
 
+    def __repr__(self) -> str:
+        """Return one short line."""
+        return f"CollectionSearcher of {self.collection!r}"
+
     def __enter__(self) -> CollectionSearcher:
         """Return the searcher. It is closed at the end of the block."""
         return self
@@ -151,7 +164,7 @@ class CollectionSearcher:
             k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
-            UsageError: if the query has no example, or a tile that is not in the collection; if k is not from 1 to
+            UsageError: if the query has a tile that is not in the collection; if k is not from 1 to
                 `MAX_K`; or if `where.pick` does not fit the grid.
             DataError: if a tile of the query has no vector, or if a file cannot be read.
         """
@@ -171,7 +184,7 @@ class CollectionSearcher:
             where: `pick` chooses the example if several scenes cover it. The other filters have no effect.
 
         Raises:
-            UsageError: if the query has no example, or a tile that is not in the collection; or if `where.pick` does
+            UsageError: if the query has a tile that is not in the collection; or if `where.pick` does
                 not fit the grid.
             DataError: if a tile of the query has no vector, or if a file cannot be read.
         """
@@ -274,6 +287,9 @@ class CollectionSearcher:
         filters = self._filters(con, scenes, where, areas, excluded)
         rows, engine = self._nearest(examples.vector, k, filters)
         hits = self._hits(rows.to_pylist())
+        hints = notes_on_areas(where, areas)
+        if not hits:
+            hints += self._why_empty(con, scenes, where, examples.vector, bool(excluded))
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
@@ -283,19 +299,58 @@ class CollectionSearcher:
             engines=(engine,),
             seconds=round(time.monotonic() - started, 4),
             collection=self._searched(scenes),
-            hint="" if hits else self._hint(where, areas, filters.classes),
+            hint="\n".join(map(escape_terminal, hints)),
         )
         return answer.with_store(self.collection.store)
 
-    def _hint(self, where: Where, areas: Areas, classes: ClassTiles | None) -> str:
-        """Return a hint about filters that no tile passed. The text is empty if there is none."""
-        other_classes = "" if classes is None else classes.hint(self._ready.table["id"].to_pylist())
-        if other_classes:
-            return other_classes
-        if not areas:
-            return ""
+    def _why_empty(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        scenes: Catalogue,
+        where: Where,
+        vector: NDArray[np.float32],
+        own_tiles_left_out: bool,
+    ) -> list[str]:
+        """Return the lines that say which filters left no tile.
+
+        Args:
+            con: a connection with the view of the table.
+            scenes: the scenes that pass the filters for whole scenes.
+            where: the filters.
+            vector: the vector of the query.
+            own_tiles_left_out: whether the query has tiles that may not be in the answer.
+        """
+
+        def finds(some: Where) -> bool:
+            every = some.model_copy(update={"pick": "all"})  # To pick a scene leaves no tile without a scene.
+            filters = self._filters(con, scenes, every, self._area_files.read(every))
+            return len(self._nearest(vector, 1, filters)[0]) > 0
+
+        instead = {
+            TileFilter.AREA: lambda: self._area_hint(where) or not_in_the_area(where),
+            TileFilter.VALID_PIXELS: lambda: too_few_valid_pixels(self._most_valid(con, scenes)),
+            TileFilter.CLASSES: lambda: self._class_hint(where) or not_in_the_classes(where),
+        }
+        return why_no_scene(where, _facts(self._ready)) or why_no_tile(where, finds, own_tiles_left_out, instead)
+
+    def _area_hint(self, where: Where) -> str:
+        """Return a hint if the scenes are outside the areas, else an empty text."""
         outlines = self.collection.catalogue.geometry()
-        return hint_for_areas(where, areas, list(outlines[~shapely.is_missing(outlines)]))
+        return hint_for_areas(where, self._area_files.read(where), list(outlines[~shapely.is_missing(outlines)]))
+
+    def _class_hint(self, where: Where) -> str:
+        """Return a hint if the file with classes is of other datasets, else an empty text."""
+        classes = self._class_files.read(where, needs_datasets=True)
+        return "" if classes is None else classes.hint(self._ready.table["id"].to_pylist())
+
+    def _most_valid(self, con: duckdb.DuckDBPyConnection, scenes: Catalogue) -> float:
+        """Return the largest share of valid pixels of a tile of some scenes."""
+        con.register("scenes", _columns(scenes))
+        with duck.readable_errors(con, self._files.name):
+            (most,) = con.execute(
+                "SELECT max(valid_fraction) FROM tiles SEMI JOIN scenes USING (dataset_id)"
+            ).fetchone()  # type: ignore[misc]
+        return float(most or 0.0)
 
     def _scenes(self, where: Where) -> Catalogue:
         """Return the scenes that pass the filters for whole scenes."""
@@ -341,6 +396,12 @@ class CollectionSearcher:
             except (ValidationError, FootprintError, TypeError, LookupError) as error:
                 raise self._files.impossible_row(error) from error
         return tuple(hits)
+
+
+def _facts(scenes: Catalogue) -> list[SceneFacts]:
+    """Return what the filters for whole scenes look at."""
+    columns = (scenes.table[name].to_pylist() for name in ("id", "source", "datetime", CLOUD_COVER))
+    return [SceneFacts(*values) for values in zip(*columns, strict=True)]
 
 
 def scene_fields(catalogue: Catalogue, dataset_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

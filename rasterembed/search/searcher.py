@@ -21,9 +21,10 @@ from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.wkb import FootprintError, read_footprint
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine
-from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas
+from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets
 from rasterembed.search.engines.scan import ScanEngine, connect
@@ -35,8 +36,19 @@ from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.search.radiometry_groups import group_by_radiometry
 from rasterembed.search.vector_files import VectorFiles
+from rasterembed.search.why_no_scene import SceneFacts, why_no_scene
+from rasterembed.search.why_no_tile import (
+    TileFilter,
+    not_in_the_area,
+    not_in_the_classes,
+    too_few_valid_pixels,
+    why_no_tile,
+)
 from rasterembed.store import duck
 from rasterembed.store.object_store import ObjectStore
+
+_SHOWN_DATASETS = 3
+"""Largest number of datasets that the `repr` of a searcher names."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,12 @@ class Searcher:
             dataset.id: IndexedSearch(VectorFiles.of_dataset(dataset), engine, ef_search) for dataset in self.datasets
         }
 
+    def __repr__(self) -> str:
+        """Return one short line."""
+        names = ", ".join(dataset.id for dataset in self.datasets[:_SHOWN_DATASETS])
+        more = ", ..." if len(self.datasets) > _SHOWN_DATASETS else ""
+        return f"Searcher of {len(self.datasets)} datasets: {names}{more}"
+
     def __enter__(self) -> Searcher:
         """Return the searcher. It is closed at the end of the block."""
         return self
@@ -150,7 +168,7 @@ class Searcher:
             k: number of tiles. If fewer tiles pass the filters, the answer has fewer tiles.
 
         Raises:
-            UsageError: if the query has no example, or a tile that is not in the datasets; or if k is not from 1 to
+            UsageError: if the query has a tile that is not in the datasets; or if k is not from 1 to
                 `MAX_K`.
             DataError: if a tile of the query has no vector; if the image, the GeoJSON file or a shard cannot be read;
                 or if an area is given, but a dataset has no place on Earth.
@@ -167,7 +185,7 @@ class Searcher:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
 
         Raises:
-            UsageError: if the query has no example, or a tile that is not in the datasets.
+            UsageError: if the query has a tile that is not in the datasets.
             DataError: if a tile of the query has no vector, or if the image or a shard cannot be read.
         """
         with self._connections.borrow() as con:
@@ -195,8 +213,7 @@ class Searcher:
             return np.zeros(rows.rows, bool)
         if chosen.areas:
             dataset.check_on_earth()
-        filters = Filters(where.min_valid_fraction or 0.0, chosen.areas, frozenset(), chosen.classes, dataset.id)
-        (selection,) = filters.select([rows])
+        (selection,) = _filters(chosen, dataset, frozenset()).select([rows])
         return rows.live_rows() if selection is None else selection.mask
 
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
@@ -266,13 +283,7 @@ class Searcher:
                 continue
             if areas:
                 dataset.check_on_earth()
-            filters = Filters(
-                min_valid_fraction=where.min_valid_fraction or 0.0,
-                areas=areas,
-                excluded=frozenset() if include_query else examples.tile_ids(dataset.id),
-                classes=chosen.classes,
-                dataset_id=dataset.id,
-            )
+            filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
             try:
                 rows, engine = self._nearest(con, dataset, examples.vector, k, filters)
             except DataError as error:
@@ -284,6 +295,11 @@ class Searcher:
             searched.append(dataset)
             found += [(dataset, row) for row in rows.to_pylist()]
         found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+        hints = notes_on_areas(where, areas)
+        if not found:
+            asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
+            left_out_tiles = not include_query and any(example.tile is not None for example in examples.examples)
+            hints += self._why_empty(con, chosen, examples.vector, asked, searched, left_out_tiles)
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
@@ -294,9 +310,47 @@ class Searcher:
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
             radiometries=group_by_radiometry(searched),
-            hint="" if found else _hint(chosen, searched),
+            hint="\n".join(map(escape_terminal, hints)),
         )
         return answer.with_datasets(self.datasets)
+
+    def _why_empty(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        chosen: _ReadFilters,
+        vector: NDArray[np.float32],
+        asked: Sequence[Dataset],
+        searched: Sequence[Dataset],
+        own_tiles_left_out: bool,
+    ) -> list[str]:
+        """Return the lines that say which filters left no tile.
+
+        Args:
+            con: a connection.
+            chosen: the filters.
+            vector: the vector of the query.
+            asked: the datasets that the filters for whole scenes were applied to.
+            searched: the datasets that were searched.
+            own_tiles_left_out: whether the query has tiles that may not be in the answer.
+        """
+
+        def finds(where: Where) -> bool:
+            some = self._read_filters(where)
+            return any(
+                len(self._nearest(con, dataset, vector, 1, _filters(some, dataset, frozenset()))[0])
+                for dataset in searched
+            )
+
+        where = chosen.where
+        why = why_no_scene(where, list(map(_facts, asked))) if asked else []
+        if not why and searched:
+            instead = {
+                TileFilter.AREA: lambda: _area_hint(chosen, searched) or not_in_the_area(where),
+                TileFilter.VALID_PIXELS: lambda: too_few_valid_pixels(_most_valid(con, searched)),
+                TileFilter.CLASSES: lambda: _class_hint(chosen, searched) or not_in_the_classes(where),
+            }
+            why = why_no_tile(where, finds, own_tiles_left_out, instead)
+        return why
 
     def _for_lookup(self, con: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
         """Return the datasets in which the examples are looked up, and those whose tile index cannot be read.
@@ -347,14 +401,12 @@ def _check_pick(where: Where) -> None:
 
 def _why_left_out(dataset: Dataset, where: Where) -> NotSearchedReason | None:
     """Return the reason why filters leave out a whole dataset, or None."""
-    plan = dataset.plan
-    scene = plan.source.scene
-    if not where.acquired_within(plan.profile.acquired):
-        known = plan.profile.acquired is not None
-        return NotSearchedReason.OUTSIDE_DATES if known else NotSearchedReason.UNKNOWN_DATE
-    if not where.allows_clouds(None if scene is None else scene.cloud_cover):
+    scene = _facts(dataset)
+    if not where.acquired_within(scene.acquired):
+        return NotSearchedReason.UNKNOWN_DATE if scene.acquired is None else NotSearchedReason.OUTSIDE_DATES
+    if not where.allows_clouds(scene.cloud_cover):
         return NotSearchedReason.TOO_CLOUDY
-    if not where.names_scene(dataset.id, plan.source.uri):
+    if not where.names_scene(scene.dataset_id, scene.source):
         return NotSearchedReason.OTHER_SCENE
     return None
 
@@ -366,13 +418,44 @@ def _unreadable(dataset: Dataset, error: DataError) -> NotSearched:
     return NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.UNREADABLE, detail=str(error))
 
 
-def _hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
-    """Return a hint about filters that no tile passed. The text is empty if there is none."""
-    other_classes = "" if chosen.classes is None else chosen.classes.hint(dataset.id for dataset in datasets)
-    if other_classes:
-        return other_classes
-    outlines = [outline(dataset.plan) for dataset in datasets] if chosen.areas else []
+def _filters(chosen: _ReadFilters, dataset: Dataset, excluded: frozenset[str]) -> Filters:
+    """Return the filters for the tiles of one dataset.
+
+    Args:
+        chosen: the filters of the search.
+        dataset: the dataset.
+        excluded: ids of the query's tiles.
+    """
+    return Filters(chosen.where.min_valid_fraction or 0.0, chosen.areas, excluded, chosen.classes, dataset.id)
+
+
+def _facts(dataset: Dataset) -> SceneFacts:
+    """Return what the filters for whole scenes look at."""
+    source, profile = dataset.plan.source, dataset.plan.profile
+    cloud_cover = None if source.scene is None else source.scene.cloud_cover
+    return SceneFacts(dataset.id, source.uri, profile.acquired, cloud_cover)
+
+
+def _area_hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
+    """Return a hint if the searched rasters are outside the areas, else an empty text."""
+    outlines = [outline(dataset.plan) for dataset in datasets]
     return hint_for_areas(chosen.where, chosen.areas, [geometry for geometry in outlines if geometry is not None])
+
+
+def _class_hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
+    """Return a hint if the file with classes is of other datasets, else an empty text."""
+    return "" if chosen.classes is None else chosen.classes.hint(dataset.id for dataset in datasets)
+
+
+def _most_valid(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset]) -> float:
+    """Return the largest share of valid pixels of a tile with a vector."""
+    most = 0.0
+    for dataset in datasets:
+        keys = [shard.path for shard in dataset.shards if shard.rows]
+        with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+            (largest,) = duck.scan(con, dataset.store, keys).aggregate("max(valid_fraction)").fetchone() or (None,)
+        most = max(most, largest or 0.0)
+    return most
 
 
 def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:

@@ -23,6 +23,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
+from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import (
     CollectionOptions,
     CollectionResult,
@@ -37,7 +38,14 @@ from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.selection import Selection
 from rasterembed.dataset.vector_summary import summarise_shard
-from rasterembed.errors import ConfigurationChangedError, DataError, LeaseHeldError, StoreUnavailableError, UsageError
+from rasterembed.errors import (
+    ConfigurationChangedError,
+    DataError,
+    LeaseHeldError,
+    StoreError,
+    StoreUnavailableError,
+    UsageError,
+)
 from rasterembed.model import embedder
 from rasterembed.model.choice import Dinov3
 from rasterembed.pipeline import EmbedOptions, check_dataset, embed_raster
@@ -158,6 +166,24 @@ def test_scenes_with_different_black_and_white_give_one_warning(
     if differ:
         assert sum(text in warnings[0] for text in colours) == 2
         assert "embed a new collection with the `range` of values" in warnings[0]
+
+
+def test_a_search_box_with_west_above_east_is_told_before_the_search(store: ObjectStore, tiny_vit: Path) -> None:
+    warnings: list[str] = []
+
+    class Warned(CollectionSteps):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    for bbox in ((25, 60, 24, 61), (25, 60, 0, 24, 61, 100), (24, 60, 25, 61)):
+        options = collection_options(tiny_vit, search=StacSearch(bbox=bbox))
+        with pytest.raises(StoreError, match="not one of those that may be read"):
+            embed_collection(store, NAME, "https://stac.example.org/v1", options, steps=Warned())
+    note = (
+        "`search`: the box crosses the antimeridian, because west (25) is above east (24): it covers 359 degrees of "
+        "longitude; did you mean the box 24 60 25 61?"
+    )
+    assert warnings == [note, note]
 
 
 def test_scenes_are_embedded_once_with_one_model(

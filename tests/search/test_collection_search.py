@@ -319,6 +319,46 @@ def test_the_answer_says_which_scenes_were_searched(embedded: Embedded, searcher
     assert nothing.hint == "The longitude comes first: did you mean the box 26.9 60.4 27.1 60.5?"
 
 
+@pytest.mark.parametrize("engine", ["scan", "vss"])
+def test_an_empty_answer_says_which_filter_left_no_tile(engine: str, embedded: Embedded) -> None:
+    far = Where(scenes=("*far*",))
+    with CollectionSearcher(embedded.store, NAME, engine="scan" if engine == "scan" else "auto") as searcher:
+
+        def why(**values: Any) -> str:
+            answer = searcher.ask_vector(VECTORS[0], Where(**values))
+            assert answer.hits == ()
+            return answer.hint
+
+        dates = "none of the 5 scenes passes `until`: the dates are from 2025-06-01 to 2026-07-01"
+        assert why(pick="latest", until="2001-01-01") == dates
+        assert why(scenes=("zzz",), until="2001-01-01").splitlines()[1] == dates
+        assert why(scenes=("cloud",)).startswith(
+            "none of the 5 scenes passes `scenes`: did you mean '*cloud*'? It finds "
+        )
+        assert why(max_cloud_cover=1) == (
+            "none of the 5 scenes passes `max_cloud_cover`: the smallest cloud cover is 3 %; 1 of 5 scenes have no "
+            "known cloud cover"
+        )
+        assert why(scenes=("*far*",), until="2026-05-31") == (
+            "no scene passes all filters together: of 5 scenes, 1 pass `scenes`, 2 pass `until`"
+        )
+        assert why(scenes=("*far*",), bbox=(26.9, 60.4, 27.02, 60.5)) == "no tile with a vector intersects `bbox`"
+        partly = [hit for hit in searcher.ask_vector(VECTORS[0], far, 100).hits if hit.valid_fraction < 1]
+        west, south, east, north = shapely.from_wkb(partly[0].geometry).buffer(-0.0005).bounds
+        answer = searcher.ask(
+            Query(tile=f"{partly[0].dataset_id}/{partly[0].tile_id}"),
+            Where(scenes=("*far*",), bbox=(west, south, east, north), pick="latest"),
+        )
+        assert (answer.hits, answer.hint) == (
+            (), "no tile passes but those of the query: they may be in the answer with `include_query`",
+        )  # fmt: skip
+        assert why(scenes=("*far*",), bbox=(west, south, east, north), min_valid_fraction=1) == (
+            "tiles pass each of the filters `bbox` and `min_valid_fraction`, but no tile passes all of them"
+        )
+        note = searcher.ask_vector(VECTORS[0], Where(bbox=(27.9, 60, 26.9, 61))).hint.splitlines()[0]
+        assert note.endswith("it covers 359 degrees of longitude; did you mean the box 26.9 60 27.9 61?")
+
+
 def test_files_sheets_and_frames_have_the_scenes(
     embedded: Embedded, searcher: CollectionSearcher, tmp_path: Path
 ) -> None:

@@ -87,6 +87,8 @@ class SearchAnswer(BaseModel):
     examples: list[ShownExample]
     notes: list[str]
     """Remarks about the answer, one line each, for people."""
+    hints: list[str]
+    """Those of the notes that say which filter left no tile, or what a person may have meant instead."""
     engines: list[ShownEngine]
     seconds: float
     """Time from the query to the answer, in seconds."""
@@ -123,6 +125,7 @@ def shown_answer(answer: Answer, asked: AskedQuery, place: MadeUpPlace | None = 
         model=answer.model,
         examples=[_example(example, asked) for example in answer.examples],
         notes=list(map(short, answer.notes())),
+        hints=list(map(short, answer.hint.splitlines())),
         engines=[_engine(engine) for engine in answer.engines],
         seconds=answer.seconds,
         k=answer.k,

@@ -67,6 +67,7 @@ def assert_same(answer: dict[str, Any], wanted: Answer) -> None:
             shapely.from_geojson(json.dumps(feature["geometry"])), shapely.from_wkb(hit.geometry), tolerance=0
         )
     assert (answer["query"], answer["notes"], answer["k"]) == (wanted.query, wanted.notes(), wanted.k)
+    assert answer["hints"] == wanted.hint.splitlines()
     assert [engine["why"] for engine in answer["engines"]] == [engine.why for engine in wanted.engines]
 
 
@@ -198,6 +199,19 @@ def test_a_click_beside_all_tiles_and_a_wrong_click_are_no_search(service: TestC
     ]
     for body in wrong:
         assert service.post("/api/datasets/first/click", json=body).status_code in (400, 422)
+
+
+def test_an_empty_answer_and_a_crossing_box_have_hints(service: TestClient) -> None:
+    def hints(**where: Any) -> list[str]:
+        body = {"query": {"lonlat": [24.4515, 60.587]}, "where": where}
+        answer = service.post("/api/datasets/first/search", json=body).json()
+        assert answer["notes"][-len(answer["hints"]) :] == answer["hints"]
+        return answer["hints"]
+
+    (note,) = hints(bbox=[24, 50, 23, 70])
+    assert note.endswith("it covers 359 degrees of longitude; did you mean the box 23 50 24 70?")
+    (dates,) = hints(until="2001-01-01")
+    assert dates.startswith("the scene does not pass `until`: ")
 
 
 @pytest.mark.parametrize(

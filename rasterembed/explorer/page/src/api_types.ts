@@ -171,6 +171,8 @@ export interface Answer {
     model: string;
     examples: Example[];
     notes: string[];
+    /** Those of the notes that say which filter left no tile, or what a person may have meant instead. */
+    hints: string[];
     engines: Engine[];
     seconds: number;
     k: number;

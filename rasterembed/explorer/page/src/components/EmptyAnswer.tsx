@@ -4,7 +4,7 @@ import {where} from '../state.ts';
 import {Icon} from './Icon.tsx';
 
 /** The strip without a tile: which filters leave nothing, and buttons that remove them. */
-export function EmptyAnswer() {
+export function EmptyAnswer({hints}: {hints: string[]}) {
     const filters = activeFilters(where.value);
     const texts = [
         'This view has no other tile than those of the query.',
@@ -12,6 +12,7 @@ export function EmptyAnswer() {
     ];
     return (
         <div class="strip-message">
+            {filters.length > 0 && hints.map((hint) => <p key={hint}>{hint}</p>)}
             <p>{texts[filters.length] ?? 'No tile passes all of these filters. Remove one of them:'}</p>
             <div class="strip-message-actions">
                 {filters.map(({text, without}) => (

@@ -2,6 +2,7 @@
 import {useSignal} from '@preact/signals';
 import {useEffect, useRef} from 'preact/hooks';
 import type {Answer} from '../api.ts';
+import {sentence} from '../format.ts';
 import {clearQuery, searchAgain} from '../search_actions.ts';
 import {exporting, searching} from '../search_state.ts';
 import {inPageWords} from '../page_words.ts';
@@ -26,6 +27,7 @@ export function Strip() {
     if (shown.state === 'idle' && !waiting) return null;
     const ready = shown.state === 'ready' && !waiting ? shown.value : null;
     const failed = shown.state === 'failed' && !waiting ? shown.problem : null;
+    const hints = ready?.hints.map((hint) => sentence(inPageWords(hint))) ?? [];
     const found = ready !== null && ready.features.length > 0;
     return (
         <section class="strip" aria-label="Similar tiles" aria-busy={waiting}>
@@ -71,8 +73,13 @@ export function Strip() {
                 </div>
             </header>
             {ready && notes.value && <Notes shown={ready} />}
+            {found && hints.map((hint) => (
+                <p key={hint} class="notice warn strip-hint">
+                    {hint}
+                </p>
+            ))}
             {found && <Hits shown={ready} />}
-            {ready && !found && <EmptyAnswer />}
+            {ready && !found && <EmptyAnswer hints={hints} />}
             {waiting && <Waiting />}
             {failed && (
                 <div class="strip-message">
