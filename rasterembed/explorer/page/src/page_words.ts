@@ -4,6 +4,7 @@
  * The library names a parameter in backticks, as `pick` or `pick=latest`, and a command as `rasterembed qa ID`. A person
  * at the page knows the controls of the page, and the options of the commands.
  */
+import {withRoot} from './command_text.ts';
 
 /** Labels of the controls, by the parameter that they set. */
 const CONTROLS: Record<string, string> = {
@@ -62,6 +63,6 @@ export function inPageWords(text: string): string {
                 .findLast((found) => found !== undefined);
             return label === undefined ? '' : `${label}: `;
         })
-        .replace(COMMAND, '“$1”')
+        .replace(COMMAND, (_, command: string) => `“${withRoot(command)}”`)
         .replace(PARAMETER, (_, name: string, value: string | undefined) => parameterInWords(name, value));
 }

@@ -2,6 +2,7 @@ import {useState} from 'preact/hooks';
 import {loadStore} from '../actions.ts';
 import type {Card, StoreAnswer} from '../api.ts';
 import {matches} from '../card_text.ts';
+import {withRoot} from '../command_text.ts';
 import {count} from '../format.ts';
 import {store, valueOf} from '../state.ts';
 import {CardItem} from './CardItem.tsx';
@@ -21,14 +22,12 @@ function Skeletons() {
     );
 }
 
-function EmptyStore({root}: {root: string}) {
+function EmptyStore() {
     return (
         <div class="notice">
             <strong>Nothing is in this store yet</strong>
             <p>Embed a raster, then load the list again:</p>
-            <code class="command">
-                rasterembed embed scene.tif --root {root}
-            </code>
+            <code class="command">{withRoot('rasterembed embed scene.tif')}</code>
             <p>If your datasets are elsewhere, start the explorer with another --root.</p>
             <button type="button" class="button small" onClick={() => void loadStore()}>
                 Load again
@@ -56,7 +55,7 @@ function Cards({title, cards}: {title: string; cards: Card[]}) {
 function Lists({value}: {value: StoreAnswer}) {
     const [words, setWords] = useState('');
     const total = value.datasets.length + value.collections.length;
-    if (total === 0) return <EmptyStore root={value.root} />;
+    if (total === 0) return <EmptyStore />;
     const collections = value.collections.filter((card) => matches(card, words));
     const datasets = value.datasets.filter((card) => matches(card, words));
     return (

@@ -1,6 +1,7 @@
 import {closeView, loadView} from '../actions.ts';
 import type {ViewDetails} from '../api.ts';
 import {amountsOf, datesOfCard} from '../card_text.ts';
+import {withRoot} from '../command_text.ts';
 import {sentence} from '../format.ts';
 import {inPageWords} from '../page_words.ts';
 import {store, valueOf, view, viewKey} from '../state.ts';
@@ -47,7 +48,7 @@ function NotSearchable({details}: {details: ViewDetails}) {
         <div class="view-notice">
             <div class={`notice ${details.qa?.passed === false ? 'bad' : 'warn'}`}>
                 <strong>{titleOfUnsearchable(details)}</strong>
-                <p>{details.qa?.line ?? `The command “rasterembed qa ${details.id}” checks it.`}</p>
+                <p>{details.qa?.line ?? `The command “${withRoot(`rasterembed qa ${details.id}`)}” checks it.`}</p>
             </div>
         </div>
     );
