@@ -16,6 +16,7 @@ from playwright.sync_api import FloatRect, Locator, Page, expect
 from rasterembed.search.answer import Answer, Hit
 from tests.support.browsing import Watch
 from tests.support.explorer import Explorer
+from tests.support.waiting import wait_for
 
 LARGEST_PICTURE = 300_000
 """Largest size of a picture in the documents, in bytes."""
@@ -60,8 +61,13 @@ class ExplorerPage:
 
     def wait_until_drawn(self) -> None:
         """Wait until the map has nothing left to load or to draw."""
-        self.page.wait_for_timeout(100)  # A change reaches the map in the next frame.
+        self.wait_for_frames()
         expect(self.map).to_have_attribute("aria-busy", "false")
+        self.wait_for_frames()
+
+    def wait_for_frames(self) -> None:
+        """Wait until the browser has drawn what the page has changed. The map draws a change in the next frame."""
+        self.page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def card(self, name: str) -> Locator:
         """Return the card of a dataset or a collection in the list."""
@@ -69,8 +75,18 @@ class ExplorerPage:
 
     @property
     def url_state(self) -> dict[str, list[str]]:
-        """The parameters of the page's URL."""
+        """The parameters of the page's URL. It follows the page a little later: see `expect_url`."""
         return parse_qs(urlsplit(self.page.url).query)
+
+    def expect_url(self, **parameters: str | None) -> None:
+        """Wait until the page's URL has parameters with these values. It lacks a parameter whose value is None."""
+        expected = {name: None if value is None else [value] for name, value in parameters.items()}
+
+        def has_all(url: str) -> bool:
+            found = parse_qs(urlsplit(url).query)
+            return all(found.get(name) == value for name, value in expected.items())
+
+        self.page.wait_for_url(has_all)
 
     # --- the map ---
 
@@ -146,6 +162,10 @@ class ExplorerPage:
         """Return the visible part of the map as a PNG file."""
         return self._visible_map.screenshot()
 
+    def expect_other_map(self, picture: bytes) -> bytes:
+        """Wait until the visible part of the map differs from a picture of it, and return its new picture."""
+        return bytes(wait_for(lambda: (now := self.map_picture()) != picture and now, "another picture of the map", 30))
+
     @property
     def _visible_map(self) -> Locator:
         return self.page.locator(".map-visible")
@@ -211,7 +231,8 @@ class ExplorerPage:
     def picture(self, file: Path) -> None:
         """Write the window as a WebP file, which is smaller than 300 kB."""
         self.wait_until_drawn()
-        self.page.wait_for_timeout(500)  # Pictures of tiles fade in.
+        # Pictures of tiles fade in.
+        self.page.evaluate("() => Promise.all(document.getAnimations().map((animation) => animation.finished))")
         with Image.open(io.BytesIO(self.page.screenshot())) as image:
             image.save(file, quality=82, method=6)
         assert file.stat().st_size < LARGEST_PICTURE, f"{file.name} has {file.stat().st_size} bytes"

@@ -37,7 +37,7 @@ def test_a_click_on_a_tile_shows_its_neighbours(
     explored.open(f"datasets/{dataset}", at=centre)
     explored.click_place(itself.lon, itself.lat)
     explored.expect_hits(answer)
-    assert explored.url_state["tile"] == [f"{dataset}/{tile}"]
+    explored.expect_url(tile=f"{dataset}/{tile}")
 
 
 @pytest.mark.parametrize(("dataset", "lon"), [("dateline", 180.0), ("degrees", 0.0), ("polar", None)])

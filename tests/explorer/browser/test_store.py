@@ -48,14 +48,14 @@ def test_a_card_opens_its_view_and_the_back_button_returns(opened: OpenPage) -> 
     expect(explored.page.get_by_role("heading", name="landscape")).to_be_visible()
     explored.wait_until_open()
     explored.wait_until_drawn()
-    assert explored.url_state["view"] == ["datasets/landscape"]
+    explored.expect_url(view="datasets/landscape")
     # The map shows the place of the dataset: the generated landscape lies near 24.9 E, 60.2 N.
     lon, lat, zoom = explored.position
     assert (round(lon, 1), round(lat, 1)) == (24.9, 60.2)
     assert zoom > 12
     explored.page.go_back()
     expect(explored.card("landscape")).to_be_visible()
-    assert "view" not in explored.url_state
+    explored.expect_url(view=None)
     explored.wait_until_drawn()
     assert explored.position[2] < 2  # The whole Earth.
 

@@ -15,6 +15,7 @@ from tests.explorer.browser.conftest import OpenPage
 from tests.explorer.browser.explorer_page import ExplorerPage
 from tests.support.explorer import Explorer
 from tests.support.explorer_stores import Archive
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -75,7 +76,7 @@ def test_a_token_is_asked_for_and_a_wrong_one_is_refused(opened: OpenPage, own_s
     _sign_in(explored)
     expect(explored.page.get_by_role("heading", name="survey")).to_be_visible()
     # The sign-in led back to the view of the URL, and no address and no script holds the token.
-    assert explored.url_state["view"] == ["collections/survey"]
+    explored.expect_url(view="collections/survey")
     assert TOKEN not in explored.page.evaluate("location.href + document.cookie + JSON.stringify({...localStorage})")
     assert own_service.get("/api/store").status_code == 200
     own_service.token, token = None, own_service.token
@@ -118,7 +119,9 @@ def test_the_page_survives_a_restart_of_the_service_and_a_store_that_is_away(
 
     away = copied.root.with_name("away")
     copied.root.rename(away)
-    explored.page.wait_for_timeout(2500)  # A view counts as current for two seconds.
+    # The service remembers a store and a view for a moment.
+    for path in ("/api/store", "/api/collections/survey"):
+        wait_for(lambda path=path: own_service.get(path).is_error, f"an error of {path}")
     explored.page.get_by_role("button", name="All datasets and collections").click()
     explored.page.reload()
     expect(explored.page.get_by_role("alert")).to_contain_text("tries again by itself")
