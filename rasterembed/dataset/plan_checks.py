@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rasterio.errors import CRSError
 
 from rasterembed.errors import RasterEmbedError
 from rasterembed.raster.anchor import find_anchor
@@ -93,6 +92,8 @@ def _warp_reason(plan: Plan) -> str | None:
     profile, grid = plan.profile, plan.sharding.grid
     if profile.warp is None:
         return None
+    from rasterio.errors import CRSError  # rasterio takes long to import.
+
     original = profile.warp.unwarped
     reason = _profile_reason(original)
     if reason is not None:
@@ -191,7 +192,8 @@ def _place_reason(profile: RasterProfile) -> str | None:
     problem = why_points_place_nothing(profile)
     if problem is not None:
         return f"profile.gcps: {problem}"
-    if not profile.gcps and profile.affine.is_degenerate:
+    a, b, _, d, e, _ = profile.transform
+    if not profile.gcps and a * e - b * d == 0.0:
         return "profile.transform: all pixels lie on one line"
     return None
 

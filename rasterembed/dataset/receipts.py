@@ -10,8 +10,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import rasterio
-
 from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
 
 _PACKAGES = (
@@ -87,6 +85,8 @@ def _warp(plan: Plan) -> dict[str, Any]:
 @cache  # To find the versions takes 10 ms, and each receipt needs them.
 def library_versions() -> Mapping[str, str]:
     """Return the versions of the installed libraries that influence the result."""
+    import rasterio  # It takes long to import.
+
     versions = {"gdal": rasterio.__gdal_version__}
     for package in _PACKAGES:
         try:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rasterembed.options_model import OptionsModel
-from rasterembed.raster.shard_reader import OnBadWindow
+from rasterembed.raster.skip_reason import OnBadWindow
 
 VectorDtype = Literal["float32", "float16", "int8"]
 """Type of the stored vectors. See `rasterembed.dataset.vector_column`."""

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import rasterio
-from rasterio.errors import RasterioError
+from typing import TYPE_CHECKING
 
 from rasterembed.errors import DataError, one_line
-from rasterembed.raster.georeference_warning import georeference_warning_hidden
 from rasterembed.store.gdal import gdal_environment
-from rasterembed.store.https_gdal import GdalOpener
 from rasterembed.store.https_url import is_https
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    import rasterio
+
+    from rasterembed.store.https_gdal import GdalOpener
 
 DRIVERS = ("GTiff", "JP2OpenJPEG", "PNG", "JPEG")
 """GDAL drivers that may open a raster, in the order in which they are tried.
@@ -69,6 +70,10 @@ def _opener(store: ObjectStore, uri: str) -> Iterator[GdalOpener | None]:
     if not is_https(uri):
         yield None
         return
+    from rasterio.errors import RasterioError
+
+    from rasterembed.store.https_gdal import GdalOpener
+
     opener = GdalOpener(store.open_remote(uri))
     try:
         yield opener
@@ -98,6 +103,11 @@ def _open(store: ObjectStore, uri: str, path: str, opener: GdalOpener | None) ->
 
 
 def _open_by_driver(store: ObjectStore, uri: str, path: str, opener: GdalOpener | None) -> rasterio.DatasetReader:
+    import rasterio  # It takes long to import, and a search reads no raster.
+    from rasterio.errors import RasterioError
+
+    from rasterembed.raster.georeference_warning import georeference_warning_hidden
+
     errors = []
     for driver in DRIVERS:
         try:

@@ -10,14 +10,14 @@ import numpy as np
 import pyproj
 from numpy.typing import NDArray
 from pyproj.enums import TransformDirection
-from rasterio.control import GroundControlPoint as RasterioGCP
-from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import DataError
 from rasterembed.number_text import number_text
 from rasterembed.raster.map_domain import MapDomain
 
 if TYPE_CHECKING:
+    from rasterio.transform import GCPTransformer
+
     from rasterembed.raster.profile import RasterProfile
 
 CRS84 = "OGC:CRS84"
@@ -272,6 +272,9 @@ class Georeference:
         """GDAL's polynomial for the ground control points, of the order that GDAL chooses. None if there are none."""
         if not self._profile.gcps:
             return None
+        from rasterio.control import GroundControlPoint as RasterioGCP  # rasterio takes long to import.
+        from rasterio.transform import GCPTransformer
+
         xs = np.array([p.x for p in self._profile.gcps])
         if self._native_degrees and np.ptp(xs) * self._native_degrees > 180.0:
             # The points lie on both sides of the antimeridian. The polynomial needs longitudes without a jump.

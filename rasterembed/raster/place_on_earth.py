@@ -6,10 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from pyproj.exceptions import CRSError, ProjError
-from rasterio._err import CPLE_BaseError
-from rasterio.control import GroundControlPoint as RasterioGCP
-from rasterio.errors import RasterioError
-from rasterio.transform import GCPTransformer
 
 from rasterembed.errors import one_line
 from rasterembed.raster.crs_files import named_path
@@ -95,6 +91,11 @@ def why_points_place_nothing(profile: RasterProfile) -> str | None:
     """
     if not profile.gcps:
         return None
+    from rasterio._err import CPLE_BaseError  # rasterio takes long to import.
+    from rasterio.control import GroundControlPoint as RasterioGCP
+    from rasterio.errors import RasterioError
+    from rasterio.transform import GCPTransformer
+
     points = [RasterioGCP(p.row, p.col, p.x, p.y, p.z) for p in profile.gcps]
     try:
         with GCPTransformer(points) as transformer:

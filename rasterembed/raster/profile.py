@@ -6,16 +6,10 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import rasterio
-from affine import Affine
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import CRSError as RasterioCRSError
-from rasterio.errors import RasterioError
 
 from rasterembed.errors import DataError, one_line
 from rasterembed.raster.acquisition_time import acquisition_time
@@ -26,6 +20,13 @@ from rasterembed.raster.place_on_earth import why_not_on_earth
 from rasterembed.raster.source import Source, check_unchanged, mask_file_state
 from rasterembed.raster.tiff_file import MAX_BLOCK_BYTES, TiffFile, check_tiff
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    import rasterio
+    from affine import Affine
+
+_ALPHA, _PALETTE = "alpha", "palette"
+"""Names of colour interpretations in rasterio."""
 
 _SUSPICIOUS_BYTES, _SUSPICIOUS_EXPANSION = 2**30, 1000
 """A header of a few kilobytes can declare any number of pixels. A raster is suspicious if its pixels take more bytes
@@ -154,13 +155,15 @@ class RasterProfile(BaseModel):
     @property
     def affine(self) -> Affine:
         """The affine from (column, row) to (x, y) in the native CRS."""
+        from affine import Affine  # It takes long to import, and a search does not need it.
+
         return Affine(*self.transform)
 
     @property
     def alpha_band(self) -> int | None:
         """Number of the alpha band, from 1. None if the raster has none, or if `alpha_ignored` is True."""
         names = () if self.alpha_ignored else self.colorinterp
-        return names.index(ColorInterp.alpha.name) + 1 if ColorInterp.alpha.name in names else None
+        return names.index(_ALPHA) + 1 if _ALPHA in names else None
 
     def check_unchanged(self, store: ObjectStore, source: Source) -> None:
         """Refuse the raster if its file or a mask in another file was changed since the raster was registered.
@@ -301,13 +304,16 @@ def _library_errors(uri: str) -> Iterator[None]:
     rasterio raises some of GDAL's errors with classes that are not subclasses of RasterioError. rasterio decodes all
     texts as UTF-8, and raises UnicodeDecodeError for any other text.
     """
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
+
     try:
         yield
     except UnicodeDecodeError as error:
         raise DataError(
             f"{uri}: a text of its CRS is not UTF-8: assign the CRS anew (gdal_translate -a_srs EPSG:... FILE NEW.tif)"
         ) from error
-    except (RasterioError, RasterioCRSError, CPLE_BaseError) as error:
+    except (RasterioError, CRSError, CPLE_BaseError) as error:
         raise DataError(
             f"{uri}: its header cannot be read ({one_line(error)}): write it anew (gdal_translate -of COG FILE NEW.tif)"
         ) from error
@@ -326,6 +332,8 @@ def _descriptions(dataset: rasterio.DatasetReader) -> tuple[str | None, ...]:
 
 
 def _read_profile(dataset: rasterio.DatasetReader, uri: str, *, mask_file: str | None) -> RasterProfile:
+    from rasterio.enums import MaskFlags
+
     if dataset.count == 0:
         inner = f"; it holds subdatasets: {', '.join(dataset.subdatasets[:3])}" if dataset.subdatasets else ""
         raise DataError(f"{uri}: it has no bands{inner}")
@@ -393,7 +401,7 @@ def _palette(dataset: rasterio.DatasetReader) -> tuple[tuple[int, int, int], ...
 
     A value that is missing in the palette is black.
     """
-    if dataset.colorinterp[0] != ColorInterp.palette:
+    if dataset.colorinterp[0].name != _PALETTE:
         return None
     colours = dataset.colormap(1)
     return tuple(colours.get(i, (0, 0, 0, 0))[:3] for i in range(max(colours) + 1))
@@ -404,7 +412,7 @@ def _transparent(dataset: rasterio.DatasetReader) -> tuple[int, ...]:
 
     They are needed because GDAL makes no mask if several values are transparent.
     """
-    if dataset.colorinterp[0] != ColorInterp.palette:
+    if dataset.colorinterp[0].name != _PALETTE:
         return ()
     return tuple(sorted(value for value, colour in dataset.colormap(1).items() if colour[3] == 0))
 

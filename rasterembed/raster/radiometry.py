@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, model_validator
-from rasterio.errors import RasterioError
-from rasterio.windows import Window
 
 from rasterembed.errors import DataError, UsageError, one_line
 from rasterembed.number_text import number_text, rounded_text
 from rasterembed.options_model import OptionsModel
-from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    from rasterio.windows import Window
+
+    from rasterembed.raster.pixels import Pixels
 
 PRESETS: dict[str, tuple[float, float]] = {
     # Digital numbers of reflectance 0 and 0.3558. At 0.3558 ESA's own true-colour image saturates (Sentinel-2 product
@@ -390,6 +392,10 @@ def _from_percentiles(
     store: ObjectStore, uri: str, profile: RasterProfile, bands: tuple[int, int, int], percentiles: Pair
 ) -> ResolvedRadiometry:
     """Compute black and white of each band from percentiles of its valid pixels."""
+    from rasterio.errors import RasterioError  # rasterio takes long to import, and a search needs only black and white.
+
+    from rasterembed.raster.pixels import open_pixels
+
     distinct = sorted(set(bands))
     try:
         with open_pixels(store, uri, profile) as raster:
@@ -461,6 +467,8 @@ def read_sample(raster: Pixels, profile: RasterProfile, bands: tuple[int, ...]) 
     A raster that is small, or has a small overview, is read whole and decimated. Small windows at full resolution are
     read from any other raster. They are read too if the overview is empty or does not match the raster.
     """
+    from rasterio.windows import Window
+
     width, height = profile.width, profile.height
     shrink = max(math.sqrt(width * height / _SAMPLE_PIXELS), 1)
     shape = (max(1, round(height / shrink)), max(1, round(width / shrink)))
@@ -496,6 +504,8 @@ def _read_windows(raster: Pixels, bands: tuple[int, ...], windows: list[Window])
 
 def _spread_windows(profile: RasterProfile, count: int) -> list[Window]:
     """Return small windows spread evenly over the raster, `count` along each side."""
+    from rasterio.windows import Window
+
     side_x, side_y = min(_WINDOW_SIDE, profile.width), min(_WINDOW_SIDE, profile.height)
     lefts = np.unique(np.linspace(0, profile.width - side_x, count).astype(int))
     tops = np.unique(np.linspace(0, profile.height - side_y, count).astype(int))
@@ -521,6 +531,8 @@ def _shows_raster(
         overview: the raster at a smaller size, shape (bands, rows, columns).
         has_data: which pixels of the overview are valid, of the same shape.
     """
+    from rasterio.errors import RasterioError
+
     rows, columns = overview.shape[1:]
     agree, differ = 0, 0
     for window in _spread_windows(profile, _CHECKED_WINDOWS):

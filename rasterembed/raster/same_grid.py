@@ -6,7 +6,6 @@ import math
 
 import pyproj
 from pyproj.exceptions import CRSError
-from rasterio.crs import CRS
 
 from rasterembed.raster.profile import RasterProfile
 
@@ -37,7 +36,11 @@ def same_crs(one: str | None, other: str | None) -> bool:
     """Return whether two CRS as WKT are the same. Two missing CRS are the same."""
     if one is None or other is None:
         return one is other
-    return one == other or bool(CRS.from_wkt(one) == CRS.from_wkt(other))
+    if one == other:
+        return True
+    from rasterio.crs import CRS  # rasterio takes long to import.
+
+    return bool(CRS.from_wkt(one) == CRS.from_wkt(other))
 
 
 def crs_name(wkt: str | None) -> str:

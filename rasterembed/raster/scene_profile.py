@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
-from affine import Affine
-from rasterio.transform import array_bounds
 
 from rasterembed.errors import DataError
 from rasterembed.raster.profile import AssetProfile, RasterProfile, inspect_raster
@@ -136,6 +134,9 @@ def _overviews(profile: RasterProfile) -> set[int]:
 
 def _why_not_resampled(asset: AssetProfile, finest: AssetProfile) -> str | None:
     """Return why a file cannot be resampled to the grid of the finest file, or None if it can be."""
+    from affine import Affine  # rasterio and affine take long to import.
+    from rasterio.transform import array_bounds
+
     coarse, fine = asset.profile, finest.profile
     name = finest.source.uri
     if not same_crs(coarse.crs_wkt, fine.crs_wkt):

@@ -17,7 +17,6 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from rasterembed.raster.grid import Tiles
 from rasterembed.raster.pixels import Pixels, open_pixels
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.sharding import Sharding
-from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.raster.skip_reason import OnBadWindow, SkipReason
 from rasterembed.raster.source import Source
 from rasterembed.raster.tile_batch import BatchBuilder, SkippedTile, TileBatch, TileWindow
 from rasterembed.raster.warped_places import WarpedPlaces
@@ -42,9 +41,6 @@ MAX_RUN_BYTES = MAX_READ_BYTES
 
 RETRY_DELAYS_S = (0.5, 2.0)
 """Seconds to wait before each retry of a failed read from S3."""
-
-OnBadWindow = Literal["fail", "skip"]
-"""What to do about a window that cannot be decoded: fail the shard, or skip its tile."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from rasterembed.number_text import number_text
+
+OnBadWindow = Literal["fail", "skip"]
+"""What to do about a window that cannot be decoded: fail the shard, or skip its tile."""
 
 
 class SkipReason(StrEnum):

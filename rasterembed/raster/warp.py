@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pyproj
-from rasterio.crs import CRS
 
 from rasterembed.errors import DataError, UsageError
 from rasterembed.number_text import number_text
@@ -117,6 +116,8 @@ def crs_of_grid(text: str) -> str:
     Raises:
         UsageError: if it is not understood, names a file, or is not of the Earth.
     """
+    from rasterio.crs import CRS  # rasterio takes long to import.
+
     path = named_path(text)
     if path is not None:
         raise UsageError(f"`crs` names a file ({path[:100]!r}), and no such file is opened: give a code as EPSG:32635")

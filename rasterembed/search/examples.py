@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Protocol
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +25,14 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Example, Role
-from rasterembed.search.chip import chip_remark, embed_chip
 from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
 
 if TYPE_CHECKING:
+    import duckdb
+
     from rasterembed.search.indexed_search import SegmentSearch
+    from rasterembed.store.connection_pool import ConnectionPool
 
 WEIGHTS: dict[Role, float] = {"query": 1.0, "like": 0.75, "unlike": -0.15}
 """The weights a, b and -c of Rocchio's formula."""
@@ -74,16 +75,16 @@ class DatasetTiles:
     """The tiles of one or several datasets.
 
     Args:
-        con: a connection from `duck.connect`.
+        connections: connections from `duck.connect`. One is borrowed when a file must be read.
         datasets: the datasets. They have the same model.
         indexes: open vector indexes of some of the datasets, by dataset id. A named tile is looked up in them first,
             because the tile index and the shards take longer to read.
     """
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], indexes: Mapping[str, SegmentSearch] = {}
+        self, connections: ConnectionPool, datasets: Sequence[Dataset], indexes: Mapping[str, SegmentSearch] = {}
     ) -> None:
-        self._con, self._datasets, self._indexes = con, datasets, indexes
+        self._connections, self._datasets, self._indexes = connections, datasets, indexes
         self._vectors: dict[Tile, NDArray[np.float32]] = {}
 
     def named(self, text: str) -> Tile:
@@ -92,7 +93,8 @@ class DatasetTiles:
         index = self._indexes.get(dataset.id)
         found = None if index is None else index.find(tile_id)
         if found is None:
-            return find_tile(self._con, dataset, tile_id)
+            with self._connections.borrow() as con:
+                return find_tile(con, dataset, tile_id)
         row, vector = found
         tile = Tile(dataset_id=dataset.id, **{name: row[name] for name in Tile.model_fields if name in row})
         self._vectors[tile] = vector
@@ -100,12 +102,16 @@ class DatasetTiles:
 
     def at(self, lon: float, lat: float) -> Sequence[Tile]:
         """Return the tile at a place, from the first dataset that has one. See `find_tile_at`."""
-        return [find_tile_at(self._con, self._datasets, lon, lat)]
+        with self._connections.borrow() as con:
+            return [find_tile_at(con, self._datasets, lon, lat)]
 
     def vectors(self, tiles: Sequence[Tile]) -> dict[Tile, NDArray[np.float32]]:
         """Read the vectors of tiles. See `TileSource.vectors`."""
         others = [tile for tile in tiles if tile not in self._vectors]
-        return self._vectors | _read_tile_vectors(self._con, self._datasets, others)
+        if not others:
+            return self._vectors
+        with self._connections.borrow() as con:
+            return self._vectors | _read_tile_vectors(con, self._datasets, others)
 
     def dataset_of_image(self) -> Dataset:
         """Return the first dataset."""
@@ -140,6 +146,8 @@ def resolve_examples(
         if example.tile is not None:
             vector = tile_vectors[example.tile]
         else:
+            from rasterembed.search.chip import embed_chip  # It imports rasterio, which takes long.
+
             store, plan = source.dataset_of_image().store, source.dataset_of_image().plan
             vector = embed_chip(store, plan, str(example.image), device=device, hub_token=hub_token)
         by_role[example.role].append(_unit(vector, example.label))
@@ -205,6 +213,8 @@ def _find_examples(source: TileSource, query: Query) -> list[Example]:
             for tile in source.at(*query.lonlat)
         ]
     if query.image is not None:
+        from rasterembed.search.chip import chip_remark
+
         dataset = source.dataset_of_image()
         remark = chip_remark(dataset.store, dataset.plan, query.image)
         label = query.image.rsplit("/", 1)[-1]

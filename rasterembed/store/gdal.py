@@ -8,9 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-import rasterio
-from rasterio.session import AWSSession
-
 from rasterembed.store.https_url import is_https
 from rasterembed.store.object_store import ObjectStore
 
@@ -48,6 +45,9 @@ def gdal_environment(store: ObjectStore, uri: str, *, cache_bytes: int) -> Itera
         ...     path
         '/data/scene.tif'
     """
+    import rasterio  # It takes long to import, and a search reads no raster.
+    from rasterio.session import AWSSession
+
     options: dict[str, Any] = {
         "GDAL_CACHEMAX": cache_bytes,  # A Python int is a number of bytes. The text "64" would mean 64 MB.
         # GDAL must not list the raster's folder, and must not open other files in that folder.
