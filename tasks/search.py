@@ -13,8 +13,8 @@ from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer
 from rasterembed.search.answer_markdown import answer_markdown
-from rasterembed.search.collection_searcher import open_searcher
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
+from rasterembed.search.open_searcher import open_searcher
 from rasterembed.search.output import write_answer
 from rasterembed.search.output_file import OutputFile
 from rasterembed.search.query import EngineChoice, Query, Where

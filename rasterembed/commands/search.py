@@ -57,8 +57,8 @@ def search(
         check_known(store, [name for name in names if not is_pattern(name)])
     else:
         check_known_collection(store, collection)
-    # Import the searcher only when the command runs. It imports DuckDB and pyarrow, which would delay the help.
-    from rasterembed.search.collection_searcher import open_searcher
+    # Import the searcher only when the command runs. It imports pyarrow, which would delay the help.
+    from rasterembed.search.open_searcher import open_searcher
 
     model_of = query.dataset_of_example
     with open_searcher(

@@ -24,6 +24,9 @@ antimeridian. See `rasterembed.raster.footprints`."""
 _MAX_BYTES_AT_ONCE = 2**30
 """Largest size of all footprints that are read together. They need several times as much memory as geometries."""
 
+_USUAL_BYTES = 2**14
+"""Largest size of a footprint that is counted as usual."""
+
 _MAX_DEPTH = 4
 """Largest number of geometries inside each other. A geometry collection of multipolygons has three."""
 
@@ -59,6 +62,10 @@ def read_footprints(
         >>> read_footprints([shapely.to_wkb(shapely.box(24, 60, 25, 61)), None]).tolist()
         [<POLYGON ((25 60, 25 61, 24 61, 24 60, 25 60))>, None]
     """
+    few = isinstance(column, list) and len(column) <= _MAX_BYTES_AT_ONCE // _USUAL_BYTES
+    if few and all(_is_short_polygon(data, largest) for data in column):
+        # The usual case of an answer. Arrow's functions for columns would take longer for so few footprints.
+        return np.asarray(_from_wkb(column), dtype=object).reshape(len(column))
     values = _binary(column)
     lengths = pc.min_max(pc.binary_length(values)).as_py()
     if lengths["max"] is not None and lengths["max"] > largest:
@@ -78,14 +85,16 @@ def read_footprint(data: bytes, largest: int = MAX_FOOTPRINT_BYTES) -> shapely.G
     Raises:
         FootprintError: if the footprint is no WKB, too long or nested too deeply.
     """
-    if isinstance(data, bytes) and len(data) <= largest and data[: len(_POLYGON_STARTS[0])] in _POLYGON_STARTS:
-        # The usual case. Arrow's functions for columns would take ten times as long for a single footprint, and each
-        # tile of an answer has one.
-        return _from_wkb(data)
     (footprint,) = read_footprints([data], largest)
     if footprint is None:
         raise FootprintError("the footprint is missing")
     return footprint
+
+
+def _is_short_polygon(data: Any, largest: int) -> bool:
+    """Return whether a footprint is a polygon in WKB that needs no check of its structure, and of the usual length."""
+    is_short = isinstance(data, bytes) and len(data) <= min(largest, _USUAL_BYTES)
+    return is_short and data[: len(_POLYGON_STARTS[0])] in _POLYGON_STARTS
 
 
 def _from_wkb(data: Any) -> Any:

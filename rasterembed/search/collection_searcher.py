@@ -20,11 +20,11 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.wkb import FootprintError, read_footprint
+from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
-from rasterembed.search.answer import Answer, Hit, UsedEngine, pixel_footprint
+from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of, pixel_footprint
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
@@ -34,7 +34,7 @@ from rasterembed.search.indexed_search import IndexedSearch, check_engine
 from rasterembed.search.newest import open_newest
 from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
-from rasterembed.search.searcher import Searcher, check_k
+from rasterembed.search.searcher import check_k
 from rasterembed.search.table_filters import TableFilters, TileName, open_table
 from rasterembed.search.table_tiles import TableTiles
 from rasterembed.search.vector_files import VectorFiles
@@ -47,6 +47,7 @@ from rasterembed.search.why_no_tile import (
     why_no_tile,
 )
 from rasterembed.store import duck
+from rasterembed.store.connection_pool import ConnectionPool
 from rasterembed.store.layout import name_of
 from rasterembed.store.object_store import ObjectStore
 
@@ -101,7 +102,7 @@ class CollectionSearcher:
         self._ready = Catalogue(ready.filter(pc.greater(ready["rows"], 0)))
         if not self._ready.count:
             raise DataError(f"{self._files.name} has no scene that is ready: its catalogue and its table disagree")
-        self._connections = duck.ConnectionPool(self._connect)
+        self._connections = ConnectionPool(self._connect)
         with self._connections.borrow():
             pass  # A file that cannot be read is an error now, and not of the first question.
         self._class_files = ClassFiles(store)
@@ -286,7 +287,7 @@ class CollectionSearcher:
         excluded = frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles)
         filters = self._filters(con, scenes, where, areas, excluded)
         rows, engine = self._nearest(examples.vector, k, filters)
-        hits = self._hits(rows.to_pylist())
+        hits = self._hits(rows)
         hints = notes_on_areas(where, areas)
         if not hits:
             hints += self._why_empty(con, scenes, where, examples.vector, bool(excluded))
@@ -375,8 +376,10 @@ class CollectionSearcher:
             is_current=self.collection.table_is_current,
         )
 
-    def _nearest(self, vector: NDArray[np.float32], k: int, filters: TableFilters) -> tuple[pa.Table, UsedEngine]:
-        """Return the k nearest tiles, and the engine that found them."""
+    def _nearest(
+        self, vector: NDArray[np.float32], k: int, filters: TableFilters
+    ) -> tuple[list[dict[str, Any]], UsedEngine]:
+        """Return the rows of the k nearest tiles, and the engine that found them."""
 
         def scan() -> pa.Table:
             condition, parameters = filters.sql_condition()
@@ -387,15 +390,14 @@ class CollectionSearcher:
     def _hits(self, rows: Sequence[dict[str, Any]]) -> tuple[Hit, ...]:
         """Return the rows of an engine as hits, with the scenes' addresses, dates and clouds from the catalogue."""
         scenes = scene_fields(self._ready, {str(row["dataset_id"]) for row in rows})
-        hits = []
-        for rank, row in enumerate(rows, start=1):
-            try:
-                lon, lat, geometry = _place(row)
-                hit = row | {"rank": rank, "lon": lon, "lat": lat, "geometry": geometry}
-                hits.append(Hit.model_validate(hit | scenes[row["dataset_id"]]))
-            except (ValidationError, FootprintError, TypeError, LookupError) as error:
-                raise self._files.impossible_row(error) from error
-        return tuple(hits)
+        try:
+            places = zip(rows, _places(rows), strict=True)
+            return hits_of(
+                row | place | {"rank": rank} | scenes[row["dataset_id"]]
+                for rank, (row, place) in enumerate(places, start=1)
+            )
+        except (ValidationError, FootprintError, TypeError, LookupError) as error:
+            raise self._files.impossible_row(error) from error
 
 
 def _facts(scenes: Catalogue) -> list[SceneFacts]:
@@ -416,36 +418,6 @@ def scene_fields(catalogue: Catalogue, dataset_ids: Iterable[str]) -> dict[str, 
         row["id"]: {"scene": row["source"], "acquired": row["datetime"], "cloud_cover": row[CLOUD_COVER]}
         for row in chosen.select(["id", "source", "datetime", CLOUD_COVER]).to_pylist()
     }
-
-
-def open_searcher(
-    store: ObjectStore,
-    dataset_ids: Sequence[str],
-    collection_id: str | None,
-    *,
-    engine: EngineChoice = "auto",
-    ef_search: int | None = None,
-    device: Device = "auto",
-    hub_token: str | None = None,
-    model_of: str | None = None,
-) -> Searcher | CollectionSearcher:
-    """Return a searcher of a collection, or of datasets if `collection_id` is None.
-
-    See `CollectionSearcher` and `rasterembed.search.searcher.Searcher` for the parameters.
-    """
-    if collection_id is None:
-        return Searcher(
-            store,
-            dataset_ids,
-            engine=engine,
-            ef_search=ef_search,
-            device=device,
-            hub_token=hub_token,
-            model_of=model_of,
-        )
-    return CollectionSearcher(
-        store, collection_id, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token
-    )
 
 
 def open_table_files(collection: Collection) -> tuple[Collection, VectorFiles]:
@@ -503,16 +475,27 @@ def _columns(scenes: Catalogue) -> pa.Table:
     )
 
 
-def _place(row: dict[str, Any]) -> tuple[float | None, float | None, bytes]:
-    """Return longitude and latitude of the middle of a tile's footprint, and the footprint as WKB.
+def _places(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each row the fields `lon`, `lat` and `geometry` of a hit.
 
-    A tile without a place on Earth has no longitude and latitude, and its footprint is in pixels.
+    They are longitude and latitude of the middle of the tile's footprint, and the footprint as WKB. A tile without a
+    place on Earth has no longitude and latitude, and its footprint is in pixels.
+
+    Raises:
+        FootprintError: if a footprint cannot be read.
     """
-    if row["geometry"] is None:
-        return None, None, pixel_footprint(row)
-    footprint = read_footprint(row["geometry"])
-    west, _, east, _ = footprint.bounds
-    if east - west > 180.0:  # The tile crosses the antimeridian.
-        footprint = shapely.transform(footprint, lambda places: places + (places[:, :1] < 0) * [360.0, 0.0])
-    centre = footprint.centroid
-    return (centre.x + 180.0) % 360.0 - 180.0, centre.y, row["geometry"]
+    footprints = read_footprints([row["geometry"] for row in rows])
+    west, _, east, _ = shapely.bounds(footprints).T
+    across = np.flatnonzero(east - west > 180.0)  # These tiles cross the antimeridian.
+    if len(across):
+        footprints[across] = shapely.transform(
+            footprints[across], lambda places: places + (places[:, :1] < 0) * [360.0, 0.0]
+        )
+    centres = shapely.centroid(footprints)
+    lons, lats = ((shapely.get_x(centres) + 180.0) % 360.0 - 180.0).tolist(), shapely.get_y(centres).tolist()
+    return [
+        {"lon": None, "lat": None, "geometry": pixel_footprint(row)}
+        if row["geometry"] is None
+        else {"lon": lon, "lat": lat, "geometry": row["geometry"]}
+        for row, lon, lat in zip(rows, lons, lats, strict=True)
+    ]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError
@@ -43,11 +42,11 @@ class TileFilters(Protocol):
             DataError: if a footprint cannot be read.
         """
 
-    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
-        """Return which of some rows are excluded, because they are tiles of the query, shape (n,).
+    def excluded_rows(self, rows: Sequence[Mapping[str, Any]], segments: Sequence[FilterColumns]) -> list[bool]:
+        """Return for each of some rows whether it is excluded, because it is a tile of the query.
 
         Args:
-            rows: n rows with the columns `VectorFiles.index_schema`.
+            rows: for each row, the values of the columns `VectorFiles.identity`, and of `lattice` in a collection.
             segments: the columns of all segments.
         """
 
@@ -105,10 +104,9 @@ class Filters:
             mask &= segment.with_tile_ids(self.classes.of_dataset(self.dataset_id))
         return RowSelection.of_mask(mask)
 
-    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
+    def excluded_rows(self, rows: Sequence[Mapping[str, Any]], segments: Sequence[FilterColumns]) -> list[bool]:
         """See `TileFilters.excluded_rows`."""
-        # `to_pylist` imports no pandas, unlike `to_numpy`. See `rasterembed.dataset.arrow_arrays`.
-        return np.array([tile_id in self.excluded for tile_id in rows["tile_id"].to_pylist()], bool)
+        return [row["tile_id"] in self.excluded for row in rows]
 
     def keep_passing(self, rows: pa.Table) -> pa.Table:
         """Return the rows that pass all filters.

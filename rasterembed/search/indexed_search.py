@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rasterembed.dataset.arrow_arrays import number_array, text_array
+from rasterembed.dataset.arrow_arrays import text_array
 from rasterembed.errors import StoreError, UsageError, one_line
 from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, Candidates, IndexUnusableError, NoIndexReason
-from rasterembed.search.engines.vss import VssEngine
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import TileFilters
 from rasterembed.search.index.description import read_index
@@ -38,6 +38,9 @@ from rasterembed.search.rerank import Compared, compare_all, in_order, rerank
 from rasterembed.search.row_selection import RowSelection, Selections, selections_bytes
 from rasterembed.search.selected_vectors import RepeatedSelections
 from rasterembed.search.vector_files import VectorFiles
+
+if TYPE_CHECKING:
+    from rasterembed.search.engines.vss import VssEngine
 
 _CANDIDATES_FOR_ROW = 4
 """Number of candidates for each row of the answer, if this is more than `CANDIDATES`."""
@@ -67,8 +70,12 @@ class SegmentSearch:
         self._columns = [FilterColumns(files.name, segment.rows.table, segment.live) for segment in index.segments]
         self._selections = MemoryCache[Selections](_SELECTIONS_BYTES, selections_bytes)
         self._copies = RepeatedSelections()
+        self._names = tuple(files.column_names)
+        self._identity = files.identity
         # The lattice decides which rows are left out if one scene of each tile is picked.
-        self._answer_columns = [*files.column_names, *(["lattice"] if files.of_collection else [])]
+        self._read_names = (*self._names, "lattice") if files.of_collection else self._names
+        self.used = _used(files, index)
+        """Description of the index, for answers."""
 
     @property
     def nbytes(self) -> int:
@@ -76,8 +83,8 @@ class SegmentSearch:
         kept = self._selections.nbytes + self._copies.nbytes
         return kept + sum(columns.nbytes for columns in self._columns)
 
-    def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> pa.Table:
-        """Return the k nearest tiles that pass the filters. See `SearchEngine.nearest`."""
+    def nearest(self, vector: NDArray[np.float32], k: int, filters: TileFilters) -> list[dict[str, Any]]:
+        """Return the rows of the k nearest tiles that pass the filters. See `IndexedSearch.nearest`."""
         needed = k + filters.excluded_count
         selections = self._selections.get_or_build(filters.key, lambda: self._select(filters))
         found: list[Compared] = []
@@ -85,8 +92,13 @@ class SegmentSearch:
             found.append(_nearest_of_segment(segment, vector, needed, selection, self._copies, found))
         rows = self._rows(found, needed)
         if filters.excluded_count:
-            rows = rows.take(number_array(np.flatnonzero(~filters.excluded_rows(rows, self._columns))))
-        return rows.slice(0, k).select([*self._files.column_names, "distance"])
+            excluded = filters.excluded_rows(rows, self._columns)
+            rows = [row for row, is_excluded in zip(rows, excluded, strict=True) if not is_excluded]
+        rows = rows[:k]
+        if self._files.of_collection:
+            for row in rows:
+                del row["lattice"]
+        return rows
 
     def find(self, tile_id: str) -> tuple[dict[str, Any], NDArray[np.float32]] | None:
         """Return the row of a tile of a dataset and its stored vector, or None if the index has no such tile.
@@ -101,8 +113,8 @@ class SegmentSearch:
         for segment in self.index.segments:
             number = pc.index(segment.rows.table["tile_id"], text_array([tile_id])[0]).as_py()
             if number >= 0:
-                names = [name for name in self._files.column_names if name != "geometry"]
-                (row,) = segment.rows.take(np.array([number]), names).to_pylist()
+                names = tuple(name for name in self._names if name != "geometry")
+                (row,) = segment.rows.values(np.array([number]), names)
                 return row, segment.rows.vectors.values[number : number + 1][0].astype(np.float32)
         return None
 
@@ -111,42 +123,59 @@ class SegmentSearch:
         selections = zip(filters.select(self._columns), self.index.segments, strict=True)
         return [segment.live if selection is None else selection for selection, segment in selections]
 
-    def _rows(self, found: Sequence[Compared], needed: int) -> pa.Table:
-        """Return the nearest of the rows that were found in all segments, in the order of the answer."""
-        identity = self._files.identity
+    def _rows(self, found: Sequence[Compared], needed: int) -> list[dict[str, Any]]:
+        """Return the nearest of the rows that were found in all segments, in the order of the answer.
+
+        The rows have the columns `distance` and `self._read_names`.
+        """
         distances = np.concatenate([compared.distances for compared in found])
         limit = _limit(distances, needed)
         kept = [compared.rows[compared.distances <= limit] for compared in found]
         distances = distances[distances <= limit]
         if len(distances) > 2 * needed:
             # Many rows are equally far away. Only the ids of all of them are read.
-            ordered = in_order(self._take(kept, identity, numbers=True), distances, identity, needed)
+            ordered = in_order(self._names_of(kept), distances, self._identity, needed)
             numbers, rows = ordered["segment"].to_numpy(), ordered["number"].to_numpy()
             order = np.argsort(numbers, kind="stable")
             kept = [rows[order][numbers[order] == number] for number in range(len(kept))]
             distances = ordered["distance"].to_numpy()[order]
-        return in_order(self._take(kept, self._answer_columns), distances, identity, needed)
+        parts = zip(self.index.segments, kept, strict=True)
+        values = chain.from_iterable(segment.rows.values(numbers, self._read_names) for segment, numbers in parts)
+        rows = [row | {"distance": distance} for row, distance in zip(values, distances.tolist(), strict=True)]
+        keys = ("distance", *self._identity)
+        rows.sort(key=lambda row: [row[key] for key in keys])
+        return rows[:needed]
 
-    def _take(self, kept: Sequence[NDArray[np.int64]], columns: Sequence[str], *, numbers: bool = False) -> pa.Table:
-        """Return some rows of each segment, one segment after the other.
+    def _names_of(self, kept: Sequence[NDArray[np.int64]]) -> pa.Table:
+        """Return the ids of some rows of each segment, one segment after the other.
+
+        The columns `segment` and `number` have the number of the segment and of the row.
 
         Args:
             kept: row numbers of each segment.
-            columns: names of the columns.
-            numbers: whether the columns `segment` and `number` have the number of the segment and of the row.
         """
         parts = []
         for number, (segment, rows) in enumerate(zip(self.index.segments, kept, strict=True)):
-            part = segment.rows.take(rows, columns)
-            if numbers:
-                part = part.append_column("segment", pa.array(np.full(len(rows), number, np.int32)))
-                part = part.append_column("number", pa.array(rows))
-            parts.append(part)
+            part = segment.rows.take(rows, self._identity)
+            part = part.append_column("segment", pa.array(np.full(len(rows), number, np.int32)))
+            parts.append(part.append_column("number", pa.array(rows)))
         return pa.concat_tables(parts)
 
     def close(self) -> None:
         """Release the mapped files. No thread may use the index any more."""
         self.index.close()
+
+
+def _used(files: VectorFiles, index: OpenIndex) -> UsedEngine:
+    """Return the description of an index with segments, for answers."""
+    description = index.description
+    if description.engine == "flat":
+        settings, recall = "exact, compared with the stored vectors", None
+    else:
+        parts = {f"{segment.codes.info.probes} of {segment.codes.info.lists} lists" for segment in index.segments}
+        measured = f"recall@{description.recall_at} {description.recall:.3f} when built"
+        settings, recall = f"{' and '.join(sorted(parts))}, {measured}", description.recall
+    return UsedEngine(dataset_id=files.owner_id, name=description.engine, settings=settings, recall=recall)
 
 
 def _nearest_of_segment(
@@ -313,6 +342,8 @@ class IndexedSearch:
             raise IndexUnusableError(NoIndexReason.OTHER_ENGINE, built_for)
         self._no_index = NoIndexReason.UNDECIDED
         if built_for == "vss":
+            from rasterembed.search.engines.vss import VssEngine  # It imports DuckDB, which takes long.
+
             self.vss = VssEngine(self._files, ef_search)
         else:
             self.segments = SegmentSearch(self._files, open_segments(self._files))
@@ -325,8 +356,8 @@ class IndexedSearch:
 
     def nearest(
         self, vector: NDArray[np.float32], k: int, filters: TileFilters, scan: Callable[[], pa.Table]
-    ) -> tuple[pa.Table, UsedEngine]:
-        """Return the k nearest tiles that pass the filters, and the engine that found them.
+    ) -> tuple[list[dict[str, Any]], UsedEngine]:
+        """Return the rows of the k nearest tiles that pass the filters, and the engine that found them.
 
         The vector index is asked first. The exact scan is used if there is no index, if the index fails, or if the
         engine `vss` is not sure of its result. An index that failed is not used again.
@@ -337,13 +368,17 @@ class IndexedSearch:
             filters: filters for the tiles.
             scan: function that returns the result of the exact scan.
 
+        Returns:
+            For each row, its values by name: the columns `VectorFiles.columns` and `distance`. The rows are in the
+            order that `SearchEngine.nearest` describes.
+
         Raises:
             DataError: if a file cannot be read.
         """
         segments = self.segments
         if segments is not None:
             try:
-                return segments.nearest(vector, k, filters), self._used(segments.index)
+                return segments.nearest(vector, k, filters), segments.used
             except IndexUnusableError as error:
                 # Other threads may still read the mapped files. They are released when no thread uses them.
                 with self._lock:
@@ -359,25 +394,15 @@ class IndexedSearch:
                     self.vss, self._no_index, self._detail = None, error.reason, error.detail
                 else:
                     if rows is not None:
-                        return rows, UsedEngine(
+                        return rows.to_pylist(), UsedEngine(
                             dataset_id=self._files.owner_id,
                             name=self.vss.name,
                             settings=self.vss.settings,
                             recall=self.vss.recall,
                         )
             no_index, detail = self._no_index, self._detail
-        return scan(), UsedEngine(dataset_id=self._files.owner_id, name="scan", no_index=no_index, detail=detail)
-
-    def _used(self, index: OpenIndex) -> UsedEngine:
-        """Return the description of an index with segments, for answers."""
-        description = index.description
-        if description.engine == "flat":
-            settings, recall = "exact, compared with the stored vectors", None
-        else:
-            parts = {f"{segment.codes.info.probes} of {segment.codes.info.lists} lists" for segment in index.segments}
-            measured = f"recall@{description.recall_at} {description.recall:.3f} when built"
-            settings, recall = f"{' and '.join(sorted(parts))}, {measured}", description.recall
-        return UsedEngine(dataset_id=self._files.owner_id, name=description.engine, settings=settings, recall=recall)
+        rows = scan().to_pylist()
+        return rows, UsedEngine(dataset_id=self._files.owner_id, name="scan", no_index=no_index, detail=detail)
 
     def close(self) -> None:
         """Release the memory of the index. A second call does nothing."""

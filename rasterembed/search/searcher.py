@@ -8,9 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -19,15 +18,14 @@ from pydantic import ValidationError
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import State
-from rasterembed.dataset.wkb import FootprintError, read_footprint
+from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
-from rasterembed.search.answer import Answer, Hit, UsedEngine
+from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets
-from rasterembed.search.engines.scan import ScanEngine, connect
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import Filters
@@ -35,6 +33,7 @@ from rasterembed.search.indexed_search import IndexedSearch, SegmentSearch, chec
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where
 from rasterembed.search.radiometry_groups import group_by_radiometry
+from rasterembed.search.tile_lookup import check_tile_index
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.search.why_no_scene import SceneFacts, why_no_scene
 from rasterembed.search.why_no_tile import (
@@ -44,8 +43,11 @@ from rasterembed.search.why_no_tile import (
     too_few_valid_pixels,
     why_no_tile,
 )
-from rasterembed.store import duck
+from rasterembed.store.connection_pool import ConnectionPool
 from rasterembed.store.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    import duckdb
 
 _SHOWN_DATASETS = 3
 """Largest number of datasets that the `repr` of a searcher names."""
@@ -115,7 +117,7 @@ class Searcher:
         self._not_searched, self._by_pattern = chosen.not_searched, chosen.by_pattern
         self._device = device
         self._hub_token = hub_token
-        self._connections = duck.ConnectionPool(connect)
+        self._connections = ConnectionPool(_connect)
         self._class_files = ClassFiles(store)
         self._area_files = AreaFiles()
         self._indexes = {
@@ -177,9 +179,8 @@ class Searcher:
         _check_pick(where)
         started = time.monotonic()
         chosen = self._read_filters(where)
-        with self._connections.borrow() as con:
-            examples, unreadable = self._resolve(con, query)
-            return self._answer(con, query, examples, chosen, k, started, unreadable)
+        examples, unreadable = self._resolve(query)
+        return self._answer(query, examples, chosen, k, started, unreadable)
 
     def resolve(self, query: Query) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -188,8 +189,7 @@ class Searcher:
             UsageError: if the query has a tile that is not in the datasets.
             DataError: if a tile of the query has no vector, or if the image or a shard cannot be read.
         """
-        with self._connections.borrow() as con:
-            return self._resolve(con, query)[0]
+        return self._resolve(query)[0]
 
     def passing(self, rows: FilterColumns, where: Where) -> NDArray[np.bool_]:
         """Return which tiles of the only dataset of this searcher pass the filters of `ask`.
@@ -234,13 +234,12 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
-        with self._connections.borrow() as con:
-            return self._answer(con, None, examples, chosen, k, started)
+        return self._answer(None, examples, chosen, k, started)
 
-    def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query) -> tuple[ResolvedExamples, list[NotSearched]]:
+    def _resolve(self, query: Query) -> tuple[ResolvedExamples, list[NotSearched]]:
         """Return the examples of a query, and the datasets that could not be looked up."""
-        placed, unreadable = self._for_lookup(con, query)
-        tiles = DatasetTiles(con, placed, self._open_indexes())
+        placed, unreadable = self._for_lookup(query)
+        tiles = DatasetTiles(self._connections, placed, self._open_indexes())
         return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token), unreadable
 
     def _open_indexes(self) -> dict[str, SegmentSearch]:
@@ -254,7 +253,6 @@ class Searcher:
 
     def _answer(
         self,
-        con: duckdb.DuckDBPyConnection,
         query: Query | None,
         examples: ResolvedExamples,
         chosen: _ReadFilters,
@@ -285,7 +283,7 @@ class Searcher:
                 dataset.check_on_earth()
             filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
             try:
-                rows, engine = self._nearest(con, dataset, examples.vector, k, filters)
+                rows, engine = self._nearest(dataset, examples.vector, k, filters)
             except DataError as error:
                 if dataset.id not in self._by_pattern:
                     raise
@@ -293,13 +291,13 @@ class Searcher:
                 continue
             used.append(engine)
             searched.append(dataset)
-            found += [(dataset, row) for row in rows.to_pylist()]
+            found += [(dataset, row) for row in rows]
         found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
         hints = notes_on_areas(where, areas)
         if not found:
             asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
             left_out_tiles = not include_query and any(example.tile is not None for example in examples.examples)
-            hints += self._why_empty(con, chosen, examples.vector, asked, searched, left_out_tiles)
+            hints += self._why_empty(chosen, examples.vector, asked, searched, left_out_tiles)
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,
@@ -316,7 +314,6 @@ class Searcher:
 
     def _why_empty(
         self,
-        con: duckdb.DuckDBPyConnection,
         chosen: _ReadFilters,
         vector: NDArray[np.float32],
         asked: Sequence[Dataset],
@@ -326,7 +323,6 @@ class Searcher:
         """Return the lines that say which filters left no tile.
 
         Args:
-            con: a connection.
             chosen: the filters.
             vector: the vector of the query.
             asked: the datasets that the filters for whole scenes were applied to.
@@ -337,8 +333,7 @@ class Searcher:
         def finds(where: Where) -> bool:
             some = self._read_filters(where)
             return any(
-                len(self._nearest(con, dataset, vector, 1, _filters(some, dataset, frozenset()))[0])
-                for dataset in searched
+                len(self._nearest(dataset, vector, 1, _filters(some, dataset, frozenset()))[0]) for dataset in searched
             )
 
         where = chosen.where
@@ -346,13 +341,13 @@ class Searcher:
         if not why and searched:
             instead = {
                 TileFilter.AREA: lambda: _area_hint(chosen, searched) or not_in_the_area(where),
-                TileFilter.VALID_PIXELS: lambda: too_few_valid_pixels(_most_valid(con, searched)),
+                TileFilter.VALID_PIXELS: lambda: too_few_valid_pixels(self._most_valid(searched)),
                 TileFilter.CLASSES: lambda: _class_hint(chosen, searched) or not_in_the_classes(where),
             }
             why = why_no_tile(where, finds, own_tiles_left_out, instead)
         return why
 
-    def _for_lookup(self, con: duckdb.DuckDBPyConnection, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
+    def _for_lookup(self, query: Query) -> tuple[list[Dataset], list[NotSearched]]:
         """Return the datasets in which the examples are looked up, and those whose tile index cannot be read.
 
         If the example is a place, a dataset that only a pattern names is left out in two cases: it has no place on
@@ -366,8 +361,8 @@ class Searcher:
                 if not dataset.plan.profile.on_earth:
                     continue
                 try:
-                    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
-                        duck.scan(con, dataset.store, [dataset.manifest.index])
+                    with self._connections.borrow() as con:
+                        check_tile_index(con, dataset)
                 except DataError as error:
                     unreadable.append(_unreadable(dataset, error))
                     continue
@@ -376,15 +371,37 @@ class Searcher:
             raise DataError("no dataset of this search has a place on Earth: search them by tile or image")
         return placed, unreadable
 
+    def _most_valid(self, datasets: Sequence[Dataset]) -> float:
+        """Return the largest share of valid pixels of a tile with a vector."""
+        from rasterembed.store import duck
+
+        most = 0.0
+        for dataset in datasets:
+            keys = [shard.path for shard in dataset.shards if shard.rows]
+            with self._connections.borrow() as con, duck.readable_errors(con, f"dataset {dataset.id!r}"):
+                (largest,) = duck.scan(con, dataset.store, keys).aggregate("max(valid_fraction)").fetchone() or (None,)
+            most = max(most, largest or 0.0)
+        return most
+
     def _nearest(
-        self, con: duckdb.DuckDBPyConnection, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
-    ) -> tuple[pa.Table, UsedEngine]:
-        """Return the k nearest tiles of one dataset, and the engine that found them."""
+        self, dataset: Dataset, vector: NDArray[np.float32], k: int, filters: Filters
+    ) -> tuple[list[dict[str, Any]], UsedEngine]:
+        """Return the rows of the k nearest tiles of one dataset, and the engine that found them."""
 
         def scan() -> pa.Table:
-            return ScanEngine(dataset, con).nearest(vector, k, filters)
+            from rasterembed.search.engines.scan import ScanEngine
+
+            with self._connections.borrow() as con:
+                return ScanEngine(dataset, con).nearest(vector, k, filters)
 
         return self._indexes[dataset.id].nearest(vector, k, filters, scan)
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    """Open a DuckDB connection for scans."""
+    from rasterembed.search.engines.scan import connect  # It imports DuckDB, which takes long.
+
+    return connect()
 
 
 def check_k(k: int) -> None:
@@ -447,17 +464,6 @@ def _class_hint(chosen: _ReadFilters, datasets: Sequence[Dataset]) -> str:
     return "" if chosen.classes is None else chosen.classes.hint(dataset.id for dataset in datasets)
 
 
-def _most_valid(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset]) -> float:
-    """Return the largest share of valid pixels of a tile with a vector."""
-    most = 0.0
-    for dataset in datasets:
-        keys = [shard.path for shard in dataset.shards if shard.rows]
-        with duck.readable_errors(con, f"dataset {dataset.id!r}"):
-            (largest,) = duck.scan(con, dataset.store, keys).aggregate("max(valid_fraction)").fetchone() or (None,)
-        most = max(most, largest or 0.0)
-    return most
-
-
 def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, ...]:
     """Return tiles as hits. The ranks are in the order of the rows.
 
@@ -468,19 +474,19 @@ def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, .
     Raises:
         DataError: if a row has an impossible value.
     """
-    rows = list(rows)
-    places: list[tuple[float | None, float | None]] = [(None, None)] * len(rows)
-    for dataset in {dataset.id: dataset for dataset, _ in rows}.values():
-        numbers = [number for number, (owner, _) in enumerate(rows) if owner.id == dataset.id]
+    by_dataset: dict[str, tuple[Dataset, list[dict[str, Any]]]] = {}
+    for rank, (dataset, row) in enumerate(rows, start=1):
+        by_dataset.setdefault(dataset.id, (dataset, []))[1].append(row | {"rank": rank})
+    hits: list[Hit] = []
+    for dataset, own in by_dataset.values():
+        of_dataset = {"dataset_id": dataset.id, "acquired": dataset.plan.profile.acquired}
         with _possible_rows(dataset):
-            for number, place in zip(numbers, _centres(dataset, [rows[n][1] for n in numbers]), strict=True):
-                places[number] = place
-    hits = []
-    for rank, ((dataset, row), (lon, lat)) in enumerate(zip(rows, places, strict=True), start=1):
-        acquired = dataset.plan.profile.acquired
-        with _possible_rows(dataset):
-            hits.append(Hit(rank=rank, dataset_id=dataset.id, lon=lon, lat=lat, acquired=acquired, **row))
-    return tuple(hits)
+            footprints = read_footprints([row["geometry"] for row in own])
+            places = _centres(dataset, own, footprints)
+            hits += hits_of(
+                row | of_dataset | {"lon": lon, "lat": lat} for row, (lon, lat) in zip(own, places, strict=True)
+            )
+    return tuple(sorted(hits, key=lambda hit: hit.rank))
 
 
 @contextmanager
@@ -496,7 +502,9 @@ def _possible_rows(dataset: Dataset) -> Iterator[None]:
         raise VectorFiles.of_dataset(dataset).impossible_row(error) from error
 
 
-def _centres(dataset: Dataset, rows: Sequence[dict[str, Any]]) -> list[tuple[float | None, float | None]]:
+def _centres(
+    dataset: Dataset, rows: Sequence[dict[str, Any]], footprints: NDArray[np.object_]
+) -> list[tuple[float | None, float | None]]:
     """Return longitude and latitude of the middle of each tile. None if the raster has no place on Earth."""
     if not dataset.plan.profile.on_earth:
         return [(None, None)] * len(rows)
@@ -504,10 +512,11 @@ def _centres(dataset: Dataset, rows: Sequence[dict[str, Any]]) -> list[tuple[flo
     cols = np.array([row["col_off"] + row["width"] / 2 for row in rows], np.float64)
     lines = np.array([row["row_off"] + row["height"] / 2 for row in rows], np.float64)
     places: list[tuple[float | None, float | None]] = []
-    for row, lon, lat in zip(rows, *(values.tolist() for values in dataset.lonlats(cols, lines)), strict=True):
-        if math.isnan(lon):
+    lons, lats = (values.tolist() for values in dataset.lonlats(cols, lines))
+    for footprint, lon, lat in zip(footprints, lons, lats, strict=True):
+        if math.isnan(lon) and footprint is not None:
             # The tile is on the edge of the map, and its centre is outside the map. Use a point of the footprint.
-            point = read_footprint(row["geometry"]).representative_point()
+            point = footprint.representative_point()
             lon, lat = point.x, point.y
         places.append((lon, lat))
     return places

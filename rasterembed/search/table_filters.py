@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,17 +138,16 @@ class TableFilters:
             for i, segment in enumerate(segments)
         ]
 
-    def excluded_rows(self, rows: pa.Table, segments: Sequence[FilterColumns]) -> NDArray[np.bool_]:
+    def excluded_rows(self, rows: Sequence[Mapping[str, Any]], segments: Sequence[FilterColumns]) -> list[bool]:
         """See `TileFilters.excluded_rows`."""
         if self.pick == "all":
-            return np.array([name in self.excluded for name in tile_names(rows)], bool)
+            return [(row["dataset_id"], row["tile_id"]) in self.excluded for row in rows]
         ids = pa.array(sorted({dataset_id for dataset_id, _ in self.excluded}), pa.string())
         lattices: dict[str, str | None] = {}
         for segment in segments:
             lattices |= segment.lattices(ids)
         grounds = {(lattices.get(dataset_id), tile_id) for dataset_id, tile_id in self.excluded}
-        pairs = zip(rows["lattice"].to_pylist(), rows["tile_id"].to_pylist(), strict=True)
-        return np.array([pair in grounds for pair in pairs], bool)
+        return [(row["lattice"], row["tile_id"]) in grounds for row in rows]
 
     def sql_condition(self) -> tuple[str, dict[str, Any]]:
         """Return an SQL condition that is true for the tiles that pass, and the values of its parameters.

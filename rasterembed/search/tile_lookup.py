@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import shapely
@@ -21,7 +20,9 @@ from rasterembed.errors import DataError, UsageError, validation_reason
 from rasterembed.number_text import number_text
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, interval_text, meets_all
-from rasterembed.store import duck
+
+if TYPE_CHECKING:
+    import duckdb
 
 _COLUMNS = "tile_id, col_off, row_off, width, height, shard, status, reason"
 """Columns of the tile index that a lookup reads."""
@@ -175,6 +176,8 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
     Raises:
         DataError: if the tile index cannot be read.
     """
+    from rasterembed.store import duck  # It imports DuckDB, which a tile of an open index does not need.
+
     condition, parameters = bounds_condition(areas)
     query = f"SELECT tile_id, shard, geometry FROM tile_index WHERE status = '{TileStatus.EMBEDDED}' AND {condition}"
     matching = []
@@ -208,6 +211,8 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
         DataError: if a shard cannot be read, if a shard has no row for a tile that should be in it, or if the manifest
             does not list the shard.
     """
+    from rasterembed.store import duck
+
     vectors: dict[str, NDArray[np.float32]] = {}
     paths = {shard.number: shard.path for shard in dataset.manifest.shards}
     for tile in tiles:
@@ -232,7 +237,21 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
     return np.stack([vectors[tile.tile_id] for tile in tiles])
 
 
+def check_tile_index(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    """Refuse a dataset whose tile index cannot be read. Only the footer of the file is read.
+
+    Raises:
+        DataError: if the tile index cannot be read.
+    """
+    from rasterembed.store import duck
+
+    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+        duck.scan(con, dataset.store, [dataset.manifest.index])
+
+
 def _create_index_view(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
+    from rasterembed.store import duck
+
     duck.scan(con, dataset.store, [dataset.manifest.index]).create_view("tile_index", replace=True)
 
 
@@ -240,6 +259,8 @@ def _query_index(
     con: duckdb.DuckDBPyConnection, dataset: Dataset, query: str, parameters: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Return the rows of a query on the view `tile_index`."""
+    from rasterembed.store import duck
+
     with duck.readable_errors(con, f"dataset {dataset.id!r}"):
         _create_index_view(con, dataset)
         rows: list[dict[str, Any]] = con.execute(query, parameters).to_arrow_table().to_pylist()

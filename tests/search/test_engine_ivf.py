@@ -333,7 +333,7 @@ def test_a_file_that_is_overwritten_while_it_is_searched_ends_in_the_scan(tmp_pa
         with closing(connect()) as con:
             scan = partial(ScanEngine(dataset, con).nearest, vectors[0], 10, Filters())
             rows, used = search.nearest(vectors[0], 10, Filters(), scan)
-        return rows["tile_id"].to_pylist(), used
+        return [row["tile_id"] for row in rows], used
 
     good, used = tiles()
     assert used.name == "ivf"

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.geoparquet import BBOX_TYPE
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.model.choice import Dinov3
@@ -188,10 +192,43 @@ def test_rows_are_taken_in_any_order_from_several_batches(tmp_path: Path, monkey
     rows = StoredRows(mapped, None)  # type: ignore[arg-type]
     for numbers in ([29, 0, 8, 8, 17], [5], [], [*range(29, -1, -1), 8, *range(30), 17, 3, 3, 0]):
         assert rows.take(np.array(numbers, np.int64))["number"].to_pylist() == numbers
+        found = rows.values(np.array(numbers, np.int64), ("number", "name"))
+        assert found == [{"number": number, "name": f"row {number}"} for number in numbers]
     assert rows.take(np.array([9, 1]), ["name"]).to_pydict() == {"name": ["row 9", "row 1"]}
     for wrong in (-1, 30):
         with pytest.raises(pa.ArrowIndexError):
             rows.take(np.array([wrong]))
+        with pytest.raises(IndexError):
+            rows.values(np.array([wrong]), ("name",))
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_the_values_of_rows_are_those_that_arrow_returns(data: st.DataObject) -> None:
+    columns: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
+        "text": (pa.string(), st.text()),
+        "bytes": (pa.binary(), st.binary()),
+        "int": (pa.int32(), st.integers(-(2**31), 2**31 - 1)),
+        "float": (pa.float32(), st.floats(width=32, allow_nan=False)),
+        "time": (
+            pa.timestamp("ms", tz="UTC"),
+            st.datetimes().map(lambda time: time.replace(microsecond=0, tzinfo=UTC)),
+        ),
+        "box": (BBOX_TYPE, st.fixed_dictionaries({name: st.floats(-180, 180) for name in BBOX_TYPE.names})),
+    }
+    count = data.draw(st.integers(1, 12))
+    arrays = {}
+    for name, (kind, values) in columns.items():
+        one = st.none() | values if data.draw(st.booleans()) else values
+        # A column of a batch need not begin where its memory begins.
+        arrays[name] = pa.array(data.draw(st.lists(one, min_size=count + 2, max_size=count + 2)), kind).slice(2)
+    table = pa.Table.from_arrays(list(arrays.values()), list(arrays))
+    numbers = data.draw(st.lists(st.integers(0, count - 1)))
+    rows = StoredRows(table, None)  # type: ignore[arg-type]
+    assert (
+        rows.values(np.array(numbers, np.int64), tuple(columns))
+        == table.take(pa.array(numbers, pa.int64())).to_pylist()
+    )
 
 
 # Foreign Arrow files

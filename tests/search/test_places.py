@@ -291,7 +291,9 @@ def test_many_positions_have_the_places_of_each_alone(pacific: ObjectStore) -> N
     assert alone == [None if np.isnan(x) else (x, y) for x, y in zip(lon.tolist(), lat.tolist(), strict=True)]
 
 
-def test_an_answer_of_a_vector_index_imports_no_pandas(pacific: ObjectStore, tmp_path: Path) -> None:
+def test_an_answer_of_a_vector_index_in_a_folder_imports_only_what_it_needs(
+    pacific: ObjectStore, tmp_path: Path
+) -> None:
     shutil.copytree(pacific.root, tmp_path / "store")
     store = ObjectStore(root=str(tmp_path / "store"))
     options = VectorIndexOptions(index="always", index_engine="flat")
@@ -303,10 +305,19 @@ with Searcher(ObjectStore(root=sys.argv[1]), ["pacific"], engine="flat") as sear
     for where in (Where(), Where(min_valid_fraction=0.5, bbox=(170, 0, -170, 20))):
         answer = searcher.ask(Query(tile="r000000_c000000"), where, k=2)
         assert len(answer.hits) == 2 and answer.engines[0].name == "flat", answer
-print("pandas" in sys.modules)
 """
-    found = subprocess.run([sys.executable, "-c", script, store.root], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "False"
+    command = """
+from rasterembed.command_line.run import run
+from rasterembed.commands.search import app
+run(app, ["pacific", "--root", sys.argv[1], "--tile", "r000000_c000000"])
+"""
+    others = ["affine", "boto3", "botocore", "duckdb", "fsspec", "pandas", "PIL", "rasterio", "torch"]
+    report = f"\nprint('imported', *(name for name in {others} if name in sys.modules), file=sys.stderr)"
+    for program in (script, f"import sys{command}"):
+        found = subprocess.run(
+            [sys.executable, "-c", f"{program}{report}", store.root], capture_output=True, text=True, check=True
+        )
+        assert found.stderr.splitlines()[-1] == "imported", found.stderr
 
 
 def test_a_kept_file_is_parsed_once_and_read_again_after_a_change(

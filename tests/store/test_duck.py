@@ -14,6 +14,7 @@ import pytest
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError
 from rasterembed.store import duck, s3
+from rasterembed.store.connection_pool import ConnectionPool
 from rasterembed.store.object_store import ObjectStore
 from tests.store.test_store import at
 from tests.support.servers import S3Server
@@ -42,7 +43,7 @@ def _filled(store: ObjectStore) -> ObjectStore:
 
 
 def test_threads_borrow_different_connections_and_a_returned_one_is_lent_again() -> None:
-    pool = duck.ConnectionPool(duck.connect)
+    pool = ConnectionPool(duck.connect)
     with pool.borrow() as first, pool.borrow() as second:
         first.execute("CREATE VIEW number AS SELECT 1 AS n")
         second.execute("CREATE VIEW number AS SELECT 2 AS n")
@@ -53,7 +54,7 @@ def test_threads_borrow_different_connections_and_a_returned_one_is_lent_again()
 
 
 def test_a_connection_is_closed_after_an_error_and_when_its_pool_is_closed() -> None:
-    pool = duck.ConnectionPool(duck.connect)
+    pool = ConnectionPool(duck.connect)
     with pytest.raises(duckdb.CatalogException), pool.borrow() as failed:
         failed.execute("FROM absent")
     with pool.borrow() as lent:

@@ -122,9 +122,9 @@ class AllTiles:
         Args:
             numbers: row numbers.
         """
-        names = [name for name in _SCHEMA.names if name != "dataset_id"]
+        names = tuple(name for name in _SCHEMA.names if name != "dataset_id")
         ids = self.dataset_ids.take(pa.array(numbers, pa.int64())).to_pylist()
-        rows = self.rows.take(np.asarray(numbers, np.int64), names).to_pylist()
+        rows = self.rows.values(np.asarray(numbers, np.int64), names)
         return [{"dataset_id": dataset_id, **row} for dataset_id, row in zip(ids, rows, strict=True)]
 
     def ids(self, part: slice) -> tuple[pa.Array, pa.Array]:

@@ -15,7 +15,7 @@ list is, so only the balance of the lists can become worse: see `CodesInfo.imbal
 from __future__ import annotations
 
 import math
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,11 +185,17 @@ class IvfEngine:
     def _search(
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        import faiss
+
+        queries = np.ascontiguousarray(queries, np.float32)
+        rows, scores = np.empty((len(queries), count), np.int64), np.empty((len(queries), count), np.float32)
         parameters = _parameters(selection, probes)
         # The index reads the mapped file, which must not be released before the search ends.
         index, mapped = self._index, self._mapped
         with faiss_errors():
-            scores, rows = index.search(queries, count, params=parameters)
+            index.search_c(
+                len(queries), faiss.swig_ptr(queries), count, faiss.swig_ptr(scores), faiss.swig_ptr(rows), parameters
+            )
         del mapped
         return rows, scores
 
@@ -199,6 +205,14 @@ def _parameters(selection: RowSelection | None, probes: int) -> Any:
     import faiss
 
     if selection is None:
-        return faiss.SearchParametersIVF(nprobe=probes)
+        return _parameters_of_all_rows(probes)
     selector = faiss.IDSelectorBitmap(len(selection.bitmap), faiss.swig_ptr(selection.bitmap))
     return faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+
+
+@cache
+def _parameters_of_all_rows(probes: int) -> Any:
+    """Return FAISS' parameters of a search without a selection. FAISS does not change them, so threads share them."""
+    import faiss
+
+    return faiss.SearchParametersIVF(nprobe=probes)
