@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
-from calendar import monthrange
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -16,16 +14,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from rasterembed.errors import UsageError, validation_reason
 from rasterembed.number_text import number_text
 from rasterembed.options_model import OptionsModel, ShownValueError
-from rasterembed.raster.acquisition_time import time_text
+from rasterembed.raster.acquisition_time import first_and_last_day, time_text
 
 EXAMPLE = '{"collections": ["sentinel-2-l2a"], "bbox": [24, 60, 25, 61], "datetime": "2026-06/2026-08"}'
 """A search, as errors show it."""
 
 _OPERATORS = ("eq", "neq", "lt", "lte", "gt", "gte", "startsWith", "endsWith", "contains", "in")
 """Operators of the STAC API query extension."""
-
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-"""A year, a month or a day."""
 
 _GEOMETRIES = ("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon", "GeometryCollection")
 
@@ -225,18 +220,15 @@ def _interval(text: str) -> str:
 def _first_and_last(text: str) -> tuple[str, str]:
     """Return the first and the last second of a time that is a year, a month, a day or an exact time."""
     try:
-        match = _DATE.fullmatch(text)
-        if match is None:
+        days = first_and_last_day(text)
+        if days is None:
             exact = datetime.fromisoformat(text)
             if "T" not in text.upper() and " " not in text:
                 raise ValueError  # Python also reads weeks, such as 2026-W03, which STAC APIs do not know.
             moment = time_text(exact if exact.tzinfo is not None else exact.replace(tzinfo=UTC))
             return moment, moment
-        year, month, day = (int(part) if part else None for part in match.groups())
-        assert year is not None
-        last_month = month or 12
-        start = datetime(year, month or 1, day or 1, tzinfo=UTC)
-        stop = datetime(year, last_month, day or monthrange(year, last_month)[1], 23, 59, 59, tzinfo=UTC)
+        start = datetime.combine(days[0], time.min, UTC)
+        stop = datetime.combine(days[1], time(23, 59, 59), UTC)
     except ValueError:
         raise ShownValueError(
             f"{text[:40]!r} is no time: give a year, a month, a day or an exact time, such as 2026, 2026-06, "

@@ -225,7 +225,8 @@ def _sharding_reason(sharding: Sharding, profile: RasterProfile) -> str | None:
 
 def _is_address(uri: str) -> bool:
     try:
-        return locate(uri) == uri
+        # Version 0.1 kept `..` in a path.
+        return locate(uri) == uri or (uri.startswith("/") and ".." in uri.split("/"))
     except RasterEmbedError:
         return False
 

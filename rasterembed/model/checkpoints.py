@@ -18,6 +18,7 @@ from rasterembed.model.normalisation import Normalisation, read_normalisation
 from rasterembed.model.weights import digest_of, weights_files
 from rasterembed.near_names import known_names
 from rasterembed.store.local_cache import cache_folder
+from rasterembed.store.local_path import absolute_path
 from rasterembed.store.write_aside import new_folder
 
 DEMO = "demo"
@@ -97,7 +98,7 @@ def find_checkpoint(name: str, revision: str | None = None, token: str | None = 
     if name == DEMO:
         return _read(name, _demo_folder(), None)
     if _is_folder(name):
-        folder = Path(name).expanduser().absolute()
+        folder = absolute_path(name)
         if folder.is_file():
             raise DataError(f"model {name!r} is a file: give its folder, {folder.parent}")
         if not folder.is_dir():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 _TAGS = ("ACQUISITIONDATETIME", "TIFFTAG_DATETIME")
 """GDAL's names of the tags that hold a time of acquisition. The first tag with a valid time is used."""
@@ -14,6 +15,10 @@ _TIFF_DATE = re.compile(r"^(\d{4}):(\d{2}):(\d{2})")
 
 _FRACTION = re.compile(r"[.,](\d+)")
 """Fraction of a second, of any length. ISO 8601 allows a comma too."""
+
+
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+"""A year, a month or a day."""
 
 
 def acquisition_time(tags: Mapping[str, str]) -> datetime | None:
@@ -66,3 +71,23 @@ def time_text(when: datetime) -> str:
         '2026-06-01T12:00:00Z'
     """
     return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def first_and_last_day(text: str) -> tuple[date, date] | None:
+    """Return the first and the last day of a year, a month or a day. Return None if the text has another form.
+
+    Raises:
+        ValueError: if the calendar has no such month or day.
+
+    Example:
+        >>> from rasterembed.raster.acquisition_time import first_and_last_day
+        >>> first_and_last_day("2024-02")
+        (datetime.date(2024, 2, 1), datetime.date(2024, 2, 29))
+    """
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day = int(match[1]), match[2], match[3]
+    first_month, last_month = (int(month), int(month)) if month else (1, 12)
+    first = date(year, first_month, int(day) if day else 1)
+    return first, date(year, last_month, int(day) if day else monthrange(year, last_month)[1])

@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import IO
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, UsageError, one_line
 from rasterembed.search.output_file import STORE_PREFIX
 from rasterembed.search.query import Where
+from rasterembed.store.local_path import absolute_path
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 
@@ -140,7 +141,7 @@ class ClassFiles:
             file = store.open(key)
             return file.info, file  # type: ignore[attr-defined]
         uri = store.uri(key) if key is not None else address
-        uri = uri if "://" in uri else str(Path(uri).expanduser().absolute())
+        uri = uri if "://" in uri else str(absolute_path(uri))
         return store.describe(uri), store.open_uri(uri)
 
 

@@ -6,12 +6,13 @@ import re
 from datetime import UTC, date, datetime, time
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from rasterembed.comma_list import split_commas
 from rasterembed.errors import UsageError, path_text
 from rasterembed.name_pattern import fits_pattern
 from rasterembed.options_model import OptionsModel, ShownValueError
+from rasterembed.raster.acquisition_time import first_and_last_day
 
 DEFAULT_K = 12
 """Default number of tiles in an answer."""
@@ -206,12 +207,14 @@ class Where(OptionsModel):
         description="Only tiles with at least this share of valid pixels, 0 to 1. Padding does not count.",
     )
     since: datetime | date | None = Field(
-        default=None, description="Only datasets whose raster was acquired at or after this time (UTC)."
+        default=None,
+        description="Only datasets whose raster was acquired at or after this time (UTC), such as 2024-06-01T12:00, "
+        "2024-06-01, 2024-06 or 2024.",
     )
     until: datetime | date | None = Field(
         default=None,
-        description="Only datasets whose raster was acquired at or before this time (UTC). A date includes the whole "
-        "day.",
+        description="Only datasets whose raster was acquired at or before this time (UTC). A date, a month or a year "
+        "is included as a whole.",
     )
     max_cloud_cover: float | None = Field(
         default=None,
@@ -254,14 +257,26 @@ class Where(OptionsModel):
 
     @field_validator("since", "until", mode="before")
     @classmethod
-    def _day_or_instant(cls, value: Any) -> Any:
-        """Keep a date without a time as a date. Pydantic would turn the date into midnight of the day."""
-        if isinstance(value, str) and re.fullmatch(r"\d{4}-\d{2}-\d{2}", value.strip()):
-            try:
-                return date.fromisoformat(value.strip())
-            except ValueError as error:
-                raise ValueError(f"give a date as YYYY-MM-DD, such as 2024-06-01 ({error})") from None
-        return value
+    def _day_or_instant(cls, value: Any, info: ValidationInfo) -> Any:
+        """Read a date or a time. A year or a month is its first day for `since`, and its last day for `until`.
+
+        Pydantic would turn a date into midnight of the day, and the number 2025 into a time of the year 1970.
+        """
+        if value is None or isinstance(value, date):
+            return value
+        try:
+            if not isinstance(value, str):
+                raise ValueError
+            days = first_and_last_day(value.strip())
+            if days is None:
+                if not re.search("[T ]", value.strip(), re.IGNORECASE):
+                    raise ValueError  # Python also reads 20240601 and 2024-W22, as midnight of a day.
+                return datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise ValueError(
+                "give a year, a month, a day or a time, such as 2024, 2024-06, 2024-06-01 or 2024-06-01T12:00:00Z"
+            ) from None
+        return days[0] if info.field_name == "since" else days[1]
 
     @field_validator("bbox")
     @classmethod

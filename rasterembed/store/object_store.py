@@ -24,6 +24,7 @@ from rasterembed.errors import UsageError, os_errors, path_text, validation_reas
 from rasterembed.options_model import OneLineErrors
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.https_url import canonical_url, is_https, shown_url
+from rasterembed.store.local_path import absolute_path
 from rasterembed.store.server_settings import ServerSettings, SourceStore, open_https
 from rasterembed.store.storage import ObjectInfo, Storage
 
@@ -108,7 +109,7 @@ class ObjectStore(StoreSettings, OneLineErrors):
     def _absolute(cls, root: str) -> str:
         if root.startswith("s3://"):
             return root.rstrip("/")
-        path = str(Path(os.path.expanduser(root)).absolute())
+        path = str(absolute_path(root))
         problem = why_not_utf8(path)
         if problem is not None:
             raise ValueError(f"the root {problem}")
@@ -506,7 +507,7 @@ def locate(raster: str, what: str = "raster") -> str:
     if "://" in raster or raster.startswith("/vsi"):
         shown = shown_url(raster) if "://" in raster else raster
         raise UsageError(f"{what} {shown!r} is neither a file nor s3://bucket/key nor an https:// address")
-    path = str(Path(os.path.expanduser(raster)).absolute())
+    path = str(absolute_path(raster))
     problem = why_not_utf8(path)  # The working directory may be the cause.
     if problem is not None:
         raise UsageError(f"{what} {problem}")

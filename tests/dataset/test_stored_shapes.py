@@ -16,6 +16,7 @@ from rasterembed.commands.dataset_texts import table
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.shards import find_shard, read_receipt
 from rasterembed.errors import DataError, StoreError
 from rasterembed.pipeline import EmbedOptions, embed_raster
@@ -196,6 +197,12 @@ def test_an_impossible_plan_is_refused(place: tuple[Any, ...], value: Any, store
     store.write(key, _changed(json.loads(store.read(key) or b""), place, value))
     with pytest.raises(DataError, match=r"cannot read the plan \(.*: embed the raster again"):
         _open(store)
+
+
+def test_a_plan_of_0_1_may_have_dots_in_the_path_of_its_raster(store: ObjectStore) -> None:
+    plan = _open(store)
+    source = plan.source.model_copy(update={"uri": "/data/today/../scene.tif"})
+    assert why_unusable(plan.model_copy(update={"source": source}), plan.dataset_id) is None
 
 
 @pytest.mark.parametrize(

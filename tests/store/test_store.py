@@ -601,7 +601,10 @@ def test_rasters_that_gdal_would_go_elsewhere_for_are_refused(raster: str) -> No
     ("raster", "uri"),
     [
         ("scene 1.tif", "{here}/scene 1.tif"),
-        ("./a/../ü.tif", "{here}/a/../ü.tif"),
+        ("./a/../ü.tif", "{here}/ü.tif"),
+        ("{here}/a/b/../../ü.tif", "{here}/ü.tif"),
+        ("link/../ü.tif", "{here}/far/ü.tif"),
+        ("link/ü.tif", "{here}/link/ü.tif"),
         ("NETCDF:scene.nc:var", "{here}/NETCDF:scene.nc:var"),
         ("/data/scene.tif", "/data/scene.tif"),
         ("s3://bucket/a/scene #1?.tif", "s3://bucket/a/scene #1?.tif"),
@@ -614,4 +617,6 @@ def test_other_rasters_are_paths_or_objects(
     raster: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert locate(raster) == uri.format(here=tmp_path)
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    assert locate(raster.format(here=tmp_path)) == uri.format(here=tmp_path)
