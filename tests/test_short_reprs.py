@@ -86,7 +86,9 @@ def test_an_answer_shows_the_nearest_tiles(objects: dict[str, Any]) -> None:
     assert repr(answer.hits[0]).startswith(f"Hit 1: scene/{answer.hits[0].tile_id}, distance ")
     assert answer.model_copy(update={"hits": answer.hits[:2]}) != answer
     nothing = objects["Dataset"].search(Query(tile=TILE), Where(scenes=("zzz",)))
-    assert repr(nothing).splitlines()[0].endswith("; 0 of k = 12 tiles")
+    head, why = repr(nothing).splitlines()
+    assert head.endswith("; 0 of k = 12 tiles")
+    assert why == nothing.hint
 
 
 def test_the_result_of_a_run(objects: dict[str, Any]) -> None:

@@ -335,12 +335,13 @@ class Answer(BaseModel):
         return dict(zip(self.heads, texts, strict=False))
 
     def __repr__(self) -> str:
-        """Return a few lines: the query, the engines and the nearest tiles. `print` shows all tiles and the notes."""
+        """Return a few lines: the query, the engines, the nearest tiles and the hint. `print` shows everything."""
         engines = " and ".join(dict.fromkeys(_ENGINE_TEXTS[engine.name] for engine in self.engines))
         found = f"{len(self.hits)} of k = {self.k} tiles" + (f", answered by {engines}" if engines else "")
+        table = self._table(self.hits[:_SHOWN_HITS]) if self.hits else []
         more = len(self.hits) - _SHOWN_HITS
         end = [f"and {more} more tiles: print the answer to see them"] if more > 0 else []
-        return "\n".join([f"Answer: {self.summary()}; {found}", *self._table(self.hits[:_SHOWN_HITS]), *end])
+        return "\n".join([f"Answer: {self.summary()}; {found}", *table, *end, *self.hint.splitlines()])
 
     def __str__(self) -> str:
         """Return the answer as a table for a terminal."""

@@ -181,6 +181,22 @@ def test_a_box_and_a_polygon_limit_the_answer(asked: ExplorerPage, searcher: Sea
     asked.expect_url(bbox=None)
 
 
+def test_a_box_across_the_antimeridian_in_a_url_and_an_empty_answer_have_hints(
+    opened: OpenPage, searcher: Searcher
+) -> None:
+    explored = opened()
+    explored.open(VIEW, tile=TILE, bbox="20,60,10,61")
+    answer = searcher.ask(Query(tile=TILE), Where(bbox=(20, 60, 10, 61)), k=K)
+    explored.expect_hits(answer)
+    assert answer.hint.endswith("it covers 350 degrees of longitude; did you mean the box 10 60 20 61?")
+    expect(explored.page.get_by_text(answer.hint[1:])).to_be_visible()
+    explored.open(VIEW, tile=TILE, bbox="25.5,60,24.5,61")
+    message = explored.page.get_by_role("region", name="Similar tiles")
+    expect(message).to_contain_text("did you mean the box 24.5 60 25.5 61?")
+    expect(message).to_contain_text("The area is outside the searched rasters, which have longitudes 24.9")
+    expect(message.get_by_role("button", name=re.compile("Box of"))).to_be_visible()
+
+
 def _one(asked: ExplorerPage, name: str) -> str:
     """Wait until the URL has a parameter, and return its value."""
     expect(asked.page).to_have_url(re.compile(rf"[?&]{name}="))
