@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from rasterembed.errors import UsageError, validation_reason
+from rasterembed.errors import UsageError
 from rasterembed.number_text import number_text
-from rasterembed.options_model import OptionsModel, ShownValueError
+from rasterembed.options_model import OptionsModel, ShownValueError, allowed_values
 from rasterembed.raster.acquisition_time import first_and_last_day, time_text
 
 EXAMPLE = '{"collections": ["sentinel-2-l2a"], "bbox": [24, 60, 25, 61], "datetime": "2026-06/2026-08"}'
@@ -189,12 +189,14 @@ def parse_search(search: str | Mapping[str, Any] | StacSearch | None) -> StacSea
         value = json.loads(search) if isinstance(search, str) else search
     except (ValueError, RecursionError) as error:
         raise UsageError(f"`search` is no JSON: give an object such as {EXAMPLE}") from error
+    if not isinstance(value, Mapping):
+        raise UsageError(f"`search` is no JSON object: give an object such as {EXAMPLE}")
     try:
         return StacSearch.model_validate(value)
     except ValidationError as error:
         location = error.errors(include_url=False, include_input=False)[0]["loc"]
         place = "".join(f"{str(part)[:40]}: " for part in location[:1])
-        raise UsageError(f"`search`: {place}{validation_reason(error)}") from error
+        raise UsageError(f"`search`: {place}{allowed_values(error)}") from error
 
 
 def _interval(text: str) -> str:

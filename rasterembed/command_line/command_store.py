@@ -6,7 +6,8 @@ import os
 
 from pydantic import ValidationError
 
-from rasterembed.errors import UsageError, validation_reason
+from rasterembed.errors import UsageError
+from rasterembed.options_model import allowed_values
 from rasterembed.store.object_store import ObjectStore, open_store
 from rasterembed.store.server_settings import SourceSettings, SourceStore
 
@@ -35,5 +36,5 @@ def open_command_store(root: str | None) -> ObjectStore:
         source_store = SourceStore.model_validate(given)
     except ValidationError as error:
         field = next(iter(error.errors(include_input=False)[0]["loc"]), None)
-        raise UsageError(f"{VARIABLES.get(str(field), PREFIX + '…')}: {validation_reason(error)}") from error
+        raise UsageError(f"{VARIABLES.get(str(field), PREFIX + '…')}: {allowed_values(error)}") from error
     return store.model_copy(update={"source_store": source_store})

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
-from rasterembed.errors import UsageError, validation_reason
+from rasterembed.errors import UsageError
 from rasterembed.model.choice import Device
+from rasterembed.options_model import allowed_values
 from rasterembed.store.object_store import ObjectStore
 
 DEFAULT_PORT = 8765
@@ -180,7 +181,7 @@ class ExplorerSettings(BaseModel):
             place = error.errors(include_url=False, include_input=False)[0]["loc"]
             # A person gives the token in a file or a variable, so no option of this name exists.
             name = f"`{place[0]}`: " if place and place[0] != "token" else ""
-            raise UsageError(f"{name}{validation_reason(error)}") from error
+            raise UsageError(f"{name}{allowed_values(error)}") from error
 
     @property
     def basemap_origin(self) -> str | None:

@@ -48,7 +48,10 @@ def test_every_form_of_a_time_becomes_the_one_that_all_servers_read(given: str, 
         ({"bbox": [0, 0, 1, 1], "intersects": {"type": "Point", "coordinates": [0, 0]}}, "give bbox or intersects"),
         ({"limit": 10}, "the search is empty and would find everything"),
         ("{", "`search` is no JSON"),
-        ("[]", "valid dictionary"),
+        ("[]", '`search` is no JSON object: give an object such as {"collections"'),
+        ("5", "`search` is no JSON object: give an object such as"),
+        ({"limit": "x"}, "limit: give a whole number"),
+        ({"limit": 0}, "limit: give 1 or more"),
     ],
 )
 def test_a_search_that_cannot_be_sent_is_refused_in_one_line(search: Any, said: str) -> None:
