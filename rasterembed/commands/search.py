@@ -9,6 +9,9 @@ from pydantic import Field
 
 from rasterembed.command_line.command_app import POSITIONAL, command_app
 from rasterembed.command_line.command_store import open_command_store
+from rasterembed.command_line.wrong_options import in_command_words
+from rasterembed.errors import RasterEmbedError
+from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs, picture_after
 from rasterembed.search.query import DEFAULT_K, MAX_K, EngineChoice, Query, Where, dataset_names
@@ -65,15 +68,20 @@ def search(
         store, names, collection, engine=engine, ef_search=ef_search, device=device, model_of=model_of
     ) as searcher:
         answer = searcher.ask(query, where, k)
-        if tiles is not None:
-            from rasterembed.search.output import write_answer
+        try:
+            if tiles is not None:
+                from rasterembed.search.output import write_answer
 
-            write_answer(answer, tiles)
-        if picture is not None:
-            from rasterembed.search.contact_sheet import write_sheet
+                write_answer(answer, tiles)
+            if picture is not None:
+                from rasterembed.search.contact_sheet import write_sheet
 
-            with picture_after(tiles):
-                write_sheet(answer, searcher.datasets_of(answer), picture)
+                with picture_after(tiles):
+                    write_sheet(answer, searcher.datasets_of(answer), picture)
+        except RasterEmbedError:
+            # The answer is complete without the files. A sheet fails, for example, if a raster is away.
+            print(escape_lines(in_command_words(str(answer))))
+            raise
     written = [f"written: {file}" for file in (tiles, picture) if file is not None]
     return "\n".join([str(answer), *written])
 

@@ -261,6 +261,18 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
     differences = _without_consequences(configuration_differences(manifest, plan))
+    others = {name: (own, wanted) for name, own, wanted in differences}
+    if "source.uri" in others:
+        own, wanted = others["source.uri"]
+        return (
+            f"dataset {plan.dataset_id!r} is of another raster ({own}, not {wanted}): choose another dataset id, or "
+            "give `replace` to embed this raster in its place"
+        )
+    if set(others) == {"source.version"}:
+        return (
+            f"dataset {plan.dataset_id!r} was made before its raster was changed: give `replace` to embed the raster "
+            "again, or choose another dataset id"
+        )
     changes = differences_text(differences, "in the dataset", "requested")
     return (
         f"dataset {plan.dataset_id!r} exists with another configuration ({changes}): "

@@ -332,7 +332,10 @@ def _measurements(measures: _Measures) -> list[Measurement]:
             "duplicate_scenes",
             len(measures.repetitions.found),
             rows=int(measures.repetitions.compared.sum()),
-            examples=tuple(sources[means.row[one.second]] for one in measures.repetitions.found[:_EXAMPLES]),
+            examples=tuple(
+                f"{sources[means.row[one.second]]} repeats {sources[means.row[one.first]]}"
+                for one in measures.repetitions.found[:_EXAMPLES]
+            ),
         ),
     ]
     if measures.outliers is None:

@@ -331,7 +331,7 @@ def _refusal(where: str, error: ClientError) -> StoreError:
     """Return an error for the server's answer. The error quotes only the code: the message may hold access keys."""
     status, code = _status(error), error.response.get("Error", {}).get("Code") or "no code"
     if code == "NoSuchBucket":
-        return StoreError(f"{where}: there is no such bucket")
+        return StoreError(f"{where}: there is no such bucket: check its name, or create it on the server")
     if status == 404:
         # The answer to a HEAD request has no body, so it does not tell whether the bucket exists.
         what = "object" if code == "NoSuchKey" else "object, or no such bucket"

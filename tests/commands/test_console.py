@@ -188,6 +188,23 @@ def test_search_prints_the_answer_and_writes_what_was_asked_for(folder: Path, tm
     assert Image.open(sheet).format == "PNG"
 
 
+def test_an_answer_is_printed_even_if_its_sheet_cannot_be_drawn(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    scene = folder / "scene.tif"
+    scene.rename(folder / "away.tif")
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            run(app, ["search", "made", "--tile", TILE, "-k", "3", "--sheet", str(tmp_path / "sheet.png")])
+    finally:
+        (folder / "away.tif").rename(scene)
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert [line.split()[0] for line in printed.out.splitlines()[3:6]] == ["1", "2", "3"]
+    assert "scene.tif" in printed.err
+
+
 def test_questions_about_all_tiles_are_commands(folder: Path, tmp_path: Path) -> None:
     files = {name: str(tmp_path / f"{name}.parquet") for name in ("neighbours", "deduplicate", "cluster")}
     files["diversify"] = str(tmp_path / "chosen.csv")

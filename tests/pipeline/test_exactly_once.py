@@ -609,8 +609,19 @@ def test_a_raster_written_anew_is_another_configuration(
     mine = Path(shutil.copy(raster, tmp_path / "scene.tif"))
     embed_raster(store, str(mine), EmbedOptions(**asked))
     os.utime(mine, ns=(1, 1))
-    with pytest.raises(DataError, match=r'source.version: "\d+" in the dataset, "1" requested'):
+    with pytest.raises(DataError, match=r"^dataset 'scene' was made before its raster was changed: give `replace` to"):
         embed_raster(store, str(mine), EmbedOptions(**asked))
+
+
+def test_another_raster_under_the_same_id_is_named(
+    tmp_path: Path, raster: Path, asked: dict[str, Any], finished: ObjectStore
+) -> None:
+    other = Path(shutil.copy(raster, tmp_path / "other.tif"))
+    outcome = run(other, finished, **asked)
+    assert outcome.error == (
+        f'ConfigurationChangedError: dataset \'scene\' is of another raster ("{raster}", not "{other}"): choose '
+        "another dataset id, or give `replace` to embed this raster in its place"
+    )
 
 
 @pytest.fixture

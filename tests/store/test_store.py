@@ -413,7 +413,10 @@ CALLS = {
 
 @pytest.mark.parametrize("call", CALLS)
 def test_a_missing_bucket_is_named(call: str, server: S3Server) -> None:
-    with pytest.raises(StoreError, match=r"^s3://no-such-bucket/pre fix/\S+ on http://\S+: there is no such bucket$"):
+    with pytest.raises(
+        StoreError,
+        match=r"^s3://no-such-bucket/pre fix/\S+ on http://\S+: there is no such bucket: check its name, or create",
+    ):
         CALLS[call](at(server, "no-such-bucket"))
 
 
