@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
@@ -20,7 +19,6 @@ from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
-from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
@@ -213,6 +211,8 @@ class Dataset(AllTilesQuestions):
         Raises:
             ObjectMissingError: if the tile index is missing.
         """
+        from rasterembed.dataset.whole_table import TableLimits, read_whole_table  # It imports all of Arrow.
+
         with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
             tiles = self.manifest.tiles
             return read_whole_table(file, TableLimits(tiles, _INDEX_BYTES + _INDEX_ROW_BYTES * tiles))
@@ -239,6 +239,8 @@ class Dataset(AllTilesQuestions):
         Raises:
             ObjectMissingError: if a shard is missing.
         """
+        import pyarrow.parquet as pq  # A search with an index does not need it.
+
         for shard in self.shards:
             with self._readable(shard.path), self.store.open(shard.path) as file:
                 names = None if columns is None else list(columns)

@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pyproj
 import shapely
 from numpy.typing import NDArray
@@ -22,6 +21,9 @@ from numpy.typing import NDArray
 from rasterembed.dataset.arrow_arrays import bytes_array, number_array
 from rasterembed.raster.footprints import Footprints
 from rasterembed.raster.georeference import CRS84
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError)
 """Exceptions for a Parquet file that is damaged. pyarrow raises an OSError for a damaged footer or page, a ValueError
@@ -52,6 +54,8 @@ def geoparquet_writer(path: Path, schema: pa.Schema, **encoding: Any) -> pq.Parq
         encoding: further options of `pyarrow.parquet.ParquetWriter`.
     """
     # By default, the writer would store the Arrow schema now. `write_metadata` stores the schema with its metadata.
+    import pyarrow.parquet as pq  # A search with an index does not need it.
+
     return pq.ParquetWriter(path, schema, store_schema=False, **encoding)
 
 

@@ -6,11 +6,10 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO, TypeGuard, cast
+from typing import IO, TYPE_CHECKING, TypeGuard, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
@@ -45,6 +44,9 @@ from rasterembed.store.layout import MAX_SHARD_NUMBER
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import MAX_OBJECT_BYTES
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 ROW_GROUP_ROWS = 8192
 """Number of table rows in a row group. A reader of one tile fetches a row group: 12 MB for 384 float32 values a row."""
@@ -288,6 +290,8 @@ class ReceiptInFile:
 
 def read_receipt(file: IO[bytes]) -> ReceiptInFile | None:
     """Read the receipt in a Parquet footer. Return None if the file is incomplete, or has no receipt."""
+    import pyarrow.parquet as pq  # A search with an index does not need it.
+
     try:
         footer = pq.read_metadata(file)
         content = find_receipt(footer.metadata or {})

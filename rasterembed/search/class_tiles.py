@@ -12,8 +12,6 @@ from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
-import pyarrow.parquet as pq
 
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.errors import DataError, UsageError, one_line
@@ -177,6 +175,8 @@ def _known_columns(address: str, names: Sequence[str]) -> list[str]:
 
 def _read_parquet(address: str, file: IO[bytes]) -> pa.Table:
     """Read the columns of a Parquet file. A small file can have billions of equal rows, so their size is counted."""
+    import pyarrow.parquet as pq  # A search without a file of classes does not need it.
+
     parquet = pq.ParquetFile(file)
     schema = parquet.schema_arrow
     wanted = _known_columns(address, schema.names)
@@ -191,6 +191,8 @@ def _read_parquet(address: str, file: IO[bytes]) -> pa.Table:
 
 def _read_csv(address: str, file: IO[bytes]) -> pa.Table:
     """Read a CSV file. All values are texts, so that a class such as 007 keeps its zeros."""
+    import pyarrow.csv
+
     data = file.read()
     wanted = _known_columns(address, pyarrow.csv.open_csv(io.BytesIO(data)).schema.names)
     types = {name: pa.string() for name in _COLUMNS}

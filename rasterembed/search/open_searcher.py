@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rasterembed.model.choice import Device
 from rasterembed.search.query import EngineChoice
+from rasterembed.slow_imports import collector_paused
 from rasterembed.store.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ def open_searcher(
     """
     # Only the needed class is imported. The searcher of a collection imports DuckDB and rasterio, which take long.
     if collection_id is None:
-        from rasterembed.search.searcher import Searcher
+        with collector_paused():
+            from rasterembed.search.searcher import Searcher
 
         return Searcher(
             store,
@@ -42,7 +44,8 @@ def open_searcher(
             hub_token=hub_token,
             model_of=model_of,
         )
-    from rasterembed.search.collection_searcher import CollectionSearcher
+    with collector_paused():
+        from rasterembed.search.collection_searcher import CollectionSearcher
 
     return CollectionSearcher(
         store, collection_id, engine=engine, ef_search=ef_search, device=device, hub_token=hub_token

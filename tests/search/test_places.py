@@ -311,7 +311,18 @@ from rasterembed.command_line.run import run
 from rasterembed.commands.search import app
 run(app, ["pacific", "--root", sys.argv[1], "--tile", "r000000_c000000"])
 """
-    others = ["affine", "boto3", "botocore", "duckdb", "fsspec", "pandas", "PIL", "rasterio", "torch"]
+    others = [
+        "affine",
+        "boto3",
+        "botocore",
+        "duckdb",
+        "fsspec",
+        "pandas",
+        "PIL",
+        "pyarrow.parquet",
+        "rasterio",
+        "torch",
+    ]
     report = f"\nprint('imported', *(name for name in {others} if name in sys.modules), file=sys.stderr)"
     for program in (script, f"import sys{command}"):
         found = subprocess.run(
