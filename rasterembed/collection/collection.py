@@ -19,9 +19,9 @@ from rasterembed.collection.stac_model import stac_model
 from rasterembed.collection.table import TableDescription, read_table, signature_of, table_batches
 from rasterembed.dataset.all_tiles_questions import AllTilesQuestions
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import entry_differences
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.dataset.plan_checks import why_model_is_unusable
+from rasterembed.dataset.setting_differences import entry_differences, without_consequences
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
@@ -367,7 +367,7 @@ def check_configuration(collection: Collection, wanted: CollectionConfiguration)
         ConfigurationChangedError: if they differ. The text names each difference.
     """
     own = json.loads(json.dumps(collection.configuration.values()))
-    differences = entry_differences(own, json.loads(json.dumps(wanted.values())))
+    differences = without_consequences(entry_differences(own, json.loads(json.dumps(wanted.values()))))
     if differences:
         changes = differences_text(differences, "in the collection", "requested")
         raise ConfigurationChangedError(

@@ -14,8 +14,9 @@ from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState, embedded_row
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.manifest import ALL_STATES, entry_differences, read_manifest
+from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.dataset.plan import Plan
+from rasterembed.dataset.setting_differences import entry_differences, without_consequences
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.errors import ConfigurationChangedError, DataError, StoreUnavailableError, UsageError
 from rasterembed.store.known_collections import list_collections
@@ -147,7 +148,7 @@ def adopt(
     base = configurations[first] if wanted is None else wanted
     owner = layout.owner if wanted is not None else f"dataset {first!r}"
     for dataset_id, configuration in configurations.items():
-        differences = entry_differences(_comparable(base), _comparable(configuration))
+        differences = without_consequences(entry_differences(_comparable(base), _comparable(configuration)))
         if differences:
             changes = differences_text(differences, f"in {owner}", "here")
             raise ConfigurationChangedError(

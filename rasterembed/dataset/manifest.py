@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rasterembed.dataset.plan import SCHEMA_VERSION, Plan
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.dataset.receipts import library_versions
+from rasterembed.dataset.setting_differences import entry_differences, without_consequences
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.shards import Shard, read_receipt, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
@@ -260,7 +261,7 @@ def _has_own_tile_index(store: ObjectStore, plan: Plan) -> bool:
 
 def _difference(manifest: Manifest, plan: Plan) -> str:
     """Return an error text that lists the differences between the configurations of a dataset and a plan."""
-    differences = _without_consequences(configuration_differences(manifest, plan))
+    differences = without_consequences(configuration_differences(manifest, plan))
     others = {name: (own, wanted) for name, own, wanted in differences}
     if "source.uri" in others:
         own, wanted = others["source.uri"]
@@ -288,63 +289,6 @@ def configuration_differences(manifest: Manifest, plan: Plan) -> list[tuple[str,
         None.
     """
     return entry_differences(manifest.configuration, json.loads(json.dumps(plan.configuration())))
-
-
-_CAUSES_OF_SHARDS = (
-    *(f"grid.{name}" for name in ("size", "stride", "edge", "anchor", "origin", "resolution", "crs")),
-    "source.uri",
-    "source.version",
-)
-
-_CAUSES = {
-    "grid.stride": ("grid.size",),
-    "model.input_size": ("grid.size",),
-    "model.weights_sha256": ("model.id", "model.revision"),
-    "radiometry.high": ("radiometry.method",),
-    "radiometry.low": ("radiometry.method",),
-    "shard.cols": _CAUSES_OF_SHARDS,
-    "shard.rows": _CAUSES_OF_SHARDS,
-    "source.size": ("source.version",),
-}
-"""Entries of a configuration that follow from others by default: the name of the entry, and the names of its causes."""
-
-_EQUAL_TO_CAUSE = ("grid.stride", "model.input_size")
-"""Entries that a person can also give. They follow from their cause only if they have its value."""
-
-
-def _without_consequences(
-    differences: list[tuple[str, str | None, str | None]],
-) -> list[tuple[str, str | None, str | None]]:
-    """Return the differences that a person caused. Leave those out that only follow from another one."""
-    values = {name: (own, other) for name, own, other in differences}
-
-    def follows(name: str) -> bool:
-        causes = [cause for cause in _CAUSES.get(name, ()) if cause in values]
-        return bool(causes) and (name not in _EQUAL_TO_CAUSE or values[name] == values[causes[0]])
-
-    return [difference for difference in differences if not follows(difference[0])]
-
-
-def entry_differences(own: dict[str, Any], other: dict[str, Any]) -> list[tuple[str, str | None, str | None]]:
-    """Return the entries that differ between two nested mappings of JSON values.
-
-    Returns:
-        Dotted name, value in `own` and value in `other` of each entry. The values are JSON. A missing value is None.
-    """
-    own, other = _flat(own), _flat(other)
-    names = [name for name in sorted(own | other) if own.get(name) != other.get(name)]
-    return [(name, own.get(name), other.get(name)) for name in names]
-
-
-def _flat(value: Any, name: str = "") -> dict[str, str]:
-    """Return the innermost values of nested mappings as JSON. The key of each value is its dotted name."""
-    if isinstance(value, dict):
-        return {
-            key: text
-            for inner, child in value.items()
-            for key, text in _flat(child, f"{name}.{inner}" if name else inner).items()
-        }
-    return {name: json.dumps(value)}
 
 
 @dataclass(frozen=True)

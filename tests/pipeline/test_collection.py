@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -457,6 +458,7 @@ def test_another_configuration_is_refused(store: ObjectStore, scenes: Path, tiny
         run(store, scenes, options.model_copy(update={"settings": other}))
     for part in ("`size`: 32 in the collection, 64 requested", '`pooling`: "cls" in the collection, "mean"'):
         assert part in str(error.value)
+    assert not {"`stride`", "`input_size`"} & set(re.findall("`[a-z_]+`", str(error.value)))  # They follow from `size`.
 
 
 def test_the_mask_of_one_raster_is_refused(store: ObjectStore, scenes: Path) -> None:
