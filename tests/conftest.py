@@ -73,7 +73,14 @@ LONGEST_FIRST = (
     "tests/model/",
     "tests/explorer/",
     "tests/search/test_search_index.py",
+    "tests/test_fuzz.py",
+    "tests/search/",
+    "tests/raster/",
+    "tests/commands/",
     "tests/store/",
+    "tests/dataset/",
+    "tests/deployment/",
+    "tests/examples/",
 )
 """Prefixes of the test modules that take longest. They run first, because the other processes wait for the last one."""
 
