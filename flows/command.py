@@ -22,6 +22,7 @@ from pydantic import BaseModel
 
 from flows.early_checks import check_early
 from rasterembed.command_line.command_app import command_app
+from rasterembed.command_line.outputs import print_result
 from rasterembed.command_line.run import run as run_command
 from rasterembed.escape import escape_lines
 
@@ -38,10 +39,9 @@ _SETTINGS: dict[Any, Any] = {
 
 def command(flow: Flow[_Parameters, _Result]) -> NoReturn:
     """Run a flow with the arguments of this process, print the flow's result, and exit. See `run`."""
-    for name, value in run(flow, sys.argv[1:]).model_dump(mode="json").items():
-        if value is not None:
-            print(escape_lines(f"{name.replace('_', ' ')}: {value}"))
-    sys.exit(0)
+    result = run(flow, sys.argv[1:]).model_dump(mode="json")
+    lines = (f"{name.replace('_', ' ')}: {value}" for name, value in result.items() if value is not None)
+    print_result(escape_lines("\n".join(lines)))
 
 
 def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:

@@ -7,8 +7,9 @@ flow all run `embed_collection`. They differ in the `CollectionSteps` that they 
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import Field
@@ -19,6 +20,7 @@ from rasterembed.collection.collection import Collection, check_configuration, f
 from rasterembed.collection.comparison import Comparison, compare
 from rasterembed.collection.configuration import CollectionConfiguration, resolve_configuration
 from rasterembed.collection.discovery import discover
+from rasterembed.collection.failures import group_texts
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import collection_lattice
@@ -33,7 +35,7 @@ from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
-from rasterembed.errors import DataError, check_type
+from rasterembed.errors import DataError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
@@ -41,7 +43,7 @@ from rasterembed.model.normalisation import doubtful_normalisation
 from rasterembed.number_text import number_text
 from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions
-from rasterembed.qa.collection_report import CollectionQaError, CollectionReport
+from rasterembed.qa.collection_report import CollectionReport, warning_of_run
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.scene_pipeline import SceneJob, SceneMessages, embed_scenes, estimated_tiles
@@ -56,20 +58,20 @@ if TYPE_CHECKING:
 
 
 class TooManyFailedError(DataError):
-    """More scenes failed than `max_failed_fraction` allows. The text has the reason of the first one.
+    """More scenes failed than `max_failed_fraction` allows. The text has the reasons.
 
     Args:
-        counted: the text without a reason, for people who were shown all reasons before.
-        first: address and reason of the first failed scene.
+        counted: the text without the reasons, for people who are shown the reasons in another way.
+        reasons: one line for each reason.
     """
 
-    def __init__(self, counted: str, first: str) -> None:
-        super().__init__(counted, first)
-        self.counted, self._first = counted, first
+    def __init__(self, counted: str, reasons: Sequence[str]) -> None:
+        super().__init__(counted, reasons)
+        self.counted, self._reasons = counted, reasons
 
     def __str__(self) -> str:
-        """Return the text in one line, with the reason of the first failed scene."""
-        return escape_terminal(f"{self.counted}; the first is: {self._first}")
+        """Return the text in one line, with the reasons."""
+        return escape_terminal(f"{self.counted}; failed: {'; '.join(self._reasons)}")
 
 
 class CollectionOptions(OptionsModel):
@@ -134,6 +136,17 @@ class CollectionResult:
     """Quality report of the collection as a whole. None if the quality checks were turned off."""
     settings_fixed: bool
     """Whether the collection refuses other settings from now on."""
+    most_failed: float
+    """The option `max_failed_fraction` of the run."""
+
+    @property
+    def too_many_failed(self) -> bool:
+        """Whether more scenes failed than `max_failed_fraction` allows."""
+        return len(self.failed) > self.most_failed * len(self.listing.scenes)
+
+    def failures(self) -> list[str]:
+        """Return one line for each reason for which scenes failed, with the number of scenes and an example."""
+        return group_texts(self.failed, self.why_failed)
 
     def __repr__(self) -> str:
         """Return one short line."""
@@ -145,6 +158,26 @@ class CollectionResult:
     def why_failed(self, row: SceneRow) -> str:
         """Return address and reason of a failed scene in one line. It says which advice needs a new collection."""
         return in_a_new_collection(failure_text(row), fixed=self.settings_fixed)
+
+
+@dataclass
+class _Work:
+    """The scenes that a run has worked on so far."""
+
+    layout: CollectionLayout
+    scenes: int | None = None
+    """Number of scenes to embed. None if it is not known yet."""
+    states: Counter[SceneState] = field(default_factory=Counter)
+    """Number of scenes that are done, by their state."""
+
+    def what_stands(self) -> str:
+        """Return in one line how much of the run is done, for a person who interrupted it."""
+        if self.scenes is None:
+            return "nothing was written yet"
+        failed = self.states[SceneState.FAILED]
+        of_them = f", and {failed:,} of them failed" if failed else ""
+        done = f"{self.states.total():,} of {self.scenes:,} scenes of this run are done"
+        return f"{self.layout.owner} is unfinished: {done}{of_them}"
 
 
 class CollectionSteps(SceneMessages):
@@ -255,10 +288,14 @@ def embed_collection(
     for warning in _doubts_of_listing(listing):
         steps.on_warning(warning)
     name, wait_s = run_id or uuid.uuid4().hex, options.execution.lease_wait
-    with hold_lease(store, layout, name, wait_s=wait_s, on_wait=steps.on_wait) as lease:
-        result = _Run(store, layout, listing, options, steps, lease, hub_token).result()
+    work = _Work(layout)
+    with (
+        told_when_interrupted(work.what_stands),
+        hold_lease(store, layout, name, wait_s=wait_s, on_wait=steps.on_wait) as lease,
+    ):
+        result = _Run(store, layout, listing, options, steps, lease, hub_token, work).result()
     steps.on_end(result)
-    _check_failed(result, options.max_failed_fraction)
+    _check_failed(result)
     return result
 
 
@@ -273,6 +310,7 @@ class _Run:
     steps: CollectionSteps
     lease: Lease
     hub_token: str | None
+    work: _Work
 
     def result(self) -> CollectionResult:
         """Bring the collection up to date, and return what the run found and did."""
@@ -302,6 +340,7 @@ class _Run:
             pruned=pruned,
             report=report,
             settings_fixed=settings_are_fixed(store, layout, writer.catalogue),
+            most_failed=options.max_failed_fraction,
         )
 
     def _open_writer(self, existing: Collection | None) -> CollectionWriter:
@@ -323,7 +362,8 @@ class _Run:
         """Embed the scenes that need it, and give their rows to the writer."""
         store, options, configuration = self.store, self.options, writer.configuration
         if comparison.to_embed_count:
-            writer.begin()
+            writer.begin(self.listing.address)
+        self.work.scenes = comparison.to_embed_count
         job = SceneJob(
             collection_id=self.layout.collection_id,
             listing=self.listing.address,
@@ -337,6 +377,7 @@ class _Run:
         with writer.kept_on_error():
             for row in self.steps.embed_scenes(store, job, tuple(comparison.to_embed), self.lease, self.hub_token):
                 writer.add(row)
+                self.work.states[row.state] += 1
                 self.steps.on_scene(row)
 
     def _check_quality(self, writer: CollectionWriter) -> CollectionReport:
@@ -345,8 +386,9 @@ class _Run:
         report = self.steps.check_quality(
             self.store, self.layout, writer.configuration, writer.catalogue, self.options.collection_qa
         )
-        if not report.passed:  # Each scene has a state of its own, so this is no reason to fail.
-            self.steps.on_warning(str(CollectionQaError(report)))
+        breaches = warning_of_run(report)
+        if breaches is not None:  # Each scene has a state of its own, so this is no reason to fail.
+            self.steps.on_warning(breaches)
         return report
 
     def _write_table(self, writer: CollectionWriter) -> None:
@@ -455,19 +497,19 @@ def _failed(catalogue: Catalogue, listing: Listing) -> tuple[SceneRow, ...]:
     return tuple(row for row in catalogue.filter(states=[SceneState.FAILED]).rows() if row.source in listed)
 
 
-def _check_failed(result: CollectionResult, most: float) -> None:
+def _check_failed(result: CollectionResult) -> None:
     """Refuse a run in which too many scenes failed.
 
     Raises:
-        TooManyFailedError: if the share of failed scenes is larger than `most`.
+        TooManyFailedError: if the share of failed scenes is larger than `max_failed_fraction`.
     """
-    failed, listed = result.failed, len(result.listing.scenes)
-    if len(failed) > most * listed:
-        known = result.collection.catalogue.count
+    if result.too_many_failed:
+        failed, listed, collection = len(result.failed), len(result.listing.scenes), result.collection
+        known = collection.catalogue.count
         others = "" if known == listed else f" (the collection has {known} scenes)"
         raise TooManyFailedError(
-            f"{result.collection.layout.owner}: {len(failed)} of {listed} scenes failed{others}, more than "
-            f"`max_failed_fraction` {number_text(most)} allows: `rasterembed collection show {result.collection.id}` "
-            "shows the reasons",
-            result.why_failed(failed[0]),
+            f"{collection.layout.owner}: {failed} of {listed} scenes failed{others}, more than `max_failed_fraction` "
+            f"{number_text(result.most_failed)} allows: mend them and run again, which tries only these again; "
+            f"`rasterembed collection show {collection.id}` lists them",
+            result.failures(),
         )

@@ -41,6 +41,7 @@ class CollectionWriter:
         self.configuration = configuration
         self._store, self._layout, self._lease = store, layout, lease
         self._stored = stored
+        self._listing: str | None = None
         self._waiting: list[SceneRow] = []
         self._saved = time.monotonic()
 
@@ -49,10 +50,15 @@ class CollectionWriter:
         for folder in self._layout.written_folders:
             self._store.clear_scratch(folder)
 
-    def begin(self) -> None:
-        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work."""
+    def begin(self, listing: str) -> None:
+        """Write the STAC Collection, so that its configuration is fixed and readers see that a run is at work.
+
+        Args:
+            listing: address of the scenes of the run.
+        """
+        self._listing = listing
         self._lease.check()
-        write_collection(self._store, self._layout, self.configuration, self.catalogue, CollectionState.EMBEDDING)
+        self._write_unfinished()
 
     def rewrite(self) -> None:
         """Write the catalogue also if its rows do not change, because its footer holds the configuration."""
@@ -115,7 +121,12 @@ class CollectionWriter:
         footer = stac_collection(self._layout, self.configuration, self.catalogue, CollectionState.READY)
         write_catalogue(self._store, self._layout, self.catalogue, footer)
         self._stored = self.catalogue
-        write_collection(self._store, self._layout, self.configuration, self.catalogue, CollectionState.EMBEDDING)
+        self._write_unfinished()
+
+    def _write_unfinished(self) -> None:
+        """Write the STAC Collection of a run that has not ended."""
+        state, listing = CollectionState.EMBEDDING, self._listing
+        write_collection(self._store, self._layout, self.configuration, self.catalogue, state, listing=listing)
 
 
 def record_check(store: ObjectStore, layout: CollectionLayout, lease: Lease, manifest: Manifest) -> None:

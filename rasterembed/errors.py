@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rasterembed.escape import cut, escape_terminal
@@ -66,6 +66,25 @@ class LeaseLostError(DataError):
 
 class Cancelled(RasterEmbedError):  # noqa: N818 - nobody made an error; the name says what happened
     """The run was told to stop. Only complete shards stay in the store."""
+
+
+@contextmanager
+def told_when_interrupted(describe: Callable[[], str | None]) -> Iterator[None]:
+    """Add a note to the KeyboardInterrupt of a block: what stands. A command prints it, and a notebook shows it.
+
+    Args:
+        describe: function that returns the note in one line, or None for no note. It may read the store. It is not
+            called if a block inside this one has made a note.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if not getattr(error, "__notes__", None):
+            with suppress(RasterEmbedError):  # The store may be away. The interruption is what people must see.
+                note = describe()
+                if note is not None:
+                    error.add_note(escape_terminal(note))
+        raise
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 
 _SHOWN = 3
@@ -15,13 +15,14 @@ _CONTAINED = 3
 """Smallest number of letters of a wanted name. If it has so many, every name that contains it is near."""
 
 
-def near_names(wanted: str, names: Collection[str]) -> str:
+def near_names(wanted: str, names: Collection[str], by: Callable[[str], str] = str) -> str:
     """Return up to three near names, separated by commas: those that contain the wanted name, else similar ones.
 
     Args:
         wanted: the name or the pattern that a person gave. The characters of a pattern that stand for others are left
             out.
         names: all known names. If there are more than the result has, the result ends with `, ...`.
+        by: function that returns the part of a name that is compared. The default is the whole name.
 
     Returns:
         The names. Empty if no name is near.
@@ -32,7 +33,7 @@ def near_names(wanted: str, names: Collection[str]) -> str:
         >>> near_names("quarry", ["alps", "delta", "town"])
         ''
     """
-    return _listed(_near(wanted, names), names)
+    return _listed(_near(wanted, names, by), names)
 
 
 def known_names(wanted: str, names: Collection[str]) -> str:
@@ -48,13 +49,17 @@ def known_names(wanted: str, names: Collection[str]) -> str:
         >>> known_names("quarry", ["alps", "delta", "town", "lake"])
         'alps, delta, town, ...'
     """
-    return _listed(_near(wanted, names) or list(names)[:_SHOWN], names)
+    return _listed(_near(wanted, names, str) or list(names)[:_SHOWN], names)
 
 
-def _near(wanted: str, names: Collection[str]) -> list[str]:
+def _near(wanted: str, names: Collection[str], by: Callable[[str], str]) -> list[str]:
     text = "".join(letter for letter in wanted if letter not in "*?[]")
-    found = [name for name in names if text.lower() in name.lower()] if len(text) >= _CONTAINED else []
-    return found[:_SHOWN] or get_close_matches(text, names, n=_SHOWN, cutoff=_CUTOFF)
+    found = [name for name in names if text.lower() in by(name).lower()] if len(text) >= _CONTAINED else []
+    parts: dict[str, list[str]] = {}
+    for name in names:
+        parts.setdefault(by(name), []).append(name)
+    close = get_close_matches(text, parts, n=_SHOWN, cutoff=_CUTOFF)
+    return (found or [name for part in close for name in parts[part]])[:_SHOWN]
 
 
 def _listed(found: Collection[str], names: Collection[str]) -> str:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from rasterembed.collection.members import collection_of, member_id
 from rasterembed.collection_writer import record_check
+from rasterembed.dataset.continuing import what_stands
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard, in_threads
 from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
@@ -26,7 +27,7 @@ from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
 from rasterembed.dataset.shards import Shard, count_written_shards, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
-from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type
+from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
@@ -236,6 +237,15 @@ def embed_raster(
     run_id = run_id or uuid.uuid4().hex
     if options.dataset_id is not None:
         check_dataset_id(options.dataset_id)
+    with told_when_interrupted(lambda: "nothing was written yet"):
+        plan = _plan(store, raster, options, steps, hub_token)
+    store = store.allowing(*plan.rasters)
+    with told_when_interrupted(lambda: what_stands(store, plan)):
+        return _bring_to_end(store, plan, options, steps, hub_token, run_id)
+
+
+def _plan(store: ObjectStore, raster: Scene, options: EmbedOptions, steps: Steps, hub_token: str | None) -> Plan:
+    """Look at the raster and the model, and return the plan of the dataset."""
     source = steps.register(store, raster, options.assets)
     profile = steps.inspect(store, source, allow_no_crs=options.selection.allow_no_crs)
     dataset_id = options.dataset_id or choose_dataset_id(store, source.uri, *source.other_files)
@@ -244,7 +254,14 @@ def embed_raster(
     doubt = doubtful_normalisation(options.model, plan.model)
     if doubt is not None:
         steps.on_warning(doubt)
-    store = store.allowing(*plan.rasters)
+    requested = PlanSettings(**{name: getattr(options, name) for name in PlanSettings.model_fields})
+    return plan.model_copy(update={"requested": requested})
+
+
+def _bring_to_end(
+    store: ObjectStore, plan: Plan, options: EmbedOptions, steps: Steps, hub_token: str | None, run_id: str
+) -> EmbedResult:
+    """Run the steps that are missing until the dataset is complete."""
     result = _complete(store, plan, options)
     if result is None or not plan.is_stored(store) or _is_index_due(result.manifest, options):
         wait_s = options.execution.lease_wait
@@ -410,7 +427,11 @@ def check_dataset(
     if dry_run:
         return steps.judge_quality(store, dataset.manifest, thresholds)
     collection, name = collection_of_member(store, dataset_id), run_id or uuid.uuid4().hex
-    with hold_lease(store, collection or dataset.layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease:
+    layout = collection or dataset.layout
+    with (
+        told_when_interrupted(lambda: _state_of(store, dataset_id)),
+        hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=steps.on_wait) as lease,
+    ):
         manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
         report = steps.check_quality(store, manifest, thresholds)
         lease.check()
@@ -419,6 +440,12 @@ def check_dataset(
         if collection is not None:
             record_check(store, collection, lease, manifest)
     return report
+
+
+def _state_of(store: ObjectStore, dataset_id: str) -> str:
+    """Return the state of a dataset whose quality checks were interrupted, for people."""
+    manifest = Dataset.open(store, dataset_id, states=ALL_STATES).manifest
+    return f"dataset {dataset_id!r} is in state {manifest.state}"
 
 
 def prepare(store: ObjectStore, plan: Plan) -> None:

@@ -14,7 +14,7 @@ from rasterembed.artifact_key import artifact_key
 from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene, Listing
-from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.shared_texts import counts_text, nothing_to_embed, state_text, undated_text, work_text
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
@@ -120,11 +120,9 @@ class PrefectCollectionSteps(CollectionQaSteps):
         self._shown.close()
 
     def on_scene(self, row: SceneRow) -> None:
-        """Log why a scene failed. Send the event of a scene that was embedded."""
+        """Send the event of a scene that was embedded."""
         self._rows.append(row)
-        if row.state is SceneState.FAILED:
-            get_run_logger().warning("failed: %s", failure_text(row))
-        else:
+        if row.state is not SceneState.FAILED:
             report_scene(self._store, row)
 
     def on_indexed(self, result: BuildResult) -> None:
@@ -139,6 +137,9 @@ class PrefectCollectionSteps(CollectionQaSteps):
         _publish_scenes(result, self._rows)
         report_collection(result)
         log = get_run_logger()
+        if not result.too_many_failed:  # Otherwise the error of the run has the reasons.
+            for text in result.failures():
+                log.warning("failed: %s", text)
         nothing = nothing_to_embed(result.comparison, len(result.pruned))
         if nothing is not None:
             log.info("collection %s: %s", collection.id, nothing)

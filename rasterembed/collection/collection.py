@@ -52,6 +52,7 @@ class _StoredCollection(BaseModel):
     id: str
     configuration: CollectionConfiguration = Field(alias="rasterembed:configuration")
     state: CollectionState = Field(alias="rasterembed:state")
+    listing: str | None = Field(default=None, alias="rasterembed:listing")
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Collection(AllTilesQuestions):
     """The settings that all scenes have in common."""
     state: CollectionState
     """Whether the last run completed the collection."""
+    listing: str | None = None
+    """Address of the scenes of a run that has not ended. None if the last run has ended."""
 
     @classmethod
     def open(cls, store: ObjectStore, collection_id: str) -> Collection:
@@ -307,7 +310,7 @@ def find_collection(store: ObjectStore, collection_id: str) -> Collection | None
     )
     if stored is None:
         return None
-    return Collection(store, collection_id, stored.configuration, stored.state)
+    return Collection(store, collection_id, stored.configuration, stored.state, stored.listing)
 
 
 def _why_unusable(stored: _StoredCollection, collection_id: str) -> str | None:
@@ -325,12 +328,13 @@ def write_collection(
     catalogue: Catalogue,
     state: CollectionState,
     quality: CollectionVerdict | None = None,
+    listing: str | None = None,
 ) -> None:
     """Write the STAC Collection and the Item of its model, unless the store has the same ones.
 
     The caller must hold the collection's lease.
     """
-    content = stac_collection(layout, configuration, catalogue, state, quality)
+    content = stac_collection(layout, configuration, catalogue, state, quality, listing)
     for key, document in ((layout.stac_model, stac_model(layout, configuration)), (layout.stac_collection, content)):
         data = stac_text(document)
         if store.read(key) != data:

@@ -11,7 +11,7 @@ from rasterembed.collection.collection import find_collection, write_collection
 from rasterembed.collection.members import is_member_id
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.dataset.deletion import delete_dataset
-from rasterembed.errors import DataError, StoreError
+from rasterembed.errors import DataError, StoreError, told_when_interrupted
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import DATASETS_FOLDER, CollectionLayout, dataset_id_of_object, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
@@ -78,7 +78,10 @@ def delete_collection(
     layout = CollectionLayout(collection_id)
     if not _keys(store, layout):
         raise unknown_collection(store, collection_id)
-    with hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=DEAD_RUN_S, on_wait=on_wait) as lease:
+    with (
+        hold_lease(store, layout, run_id or uuid.uuid4().hex, wait_s=DEAD_RUN_S, on_wait=on_wait) as lease,
+        told_when_interrupted(lambda: f"{layout.owner} may be deleted in part"),
+    ):
         objects = len(_keys(store, layout))
         _empty(store, layout, lease)
         datasets = own_datasets(store, collection_id)

@@ -94,7 +94,7 @@ def remove_scene(
         rest = collection.catalogue.updated([], without=[removed.dataset_id])
         # The state stays: a killed call must not leave a collection that looks as if a run works on it.
         lease.check()
-        write_collection(store, layout, collection.configuration, rest, collection.state)
+        write_collection(store, layout, collection.configuration, rest, collection.state, listing=collection.listing)
         footer = stac_collection(layout, collection.configuration, rest, CollectionState.READY)
         lease.check()
         write_catalogue(store, layout, rest, footer)

@@ -16,14 +16,26 @@ _ONLY_PRUNED = "no scene is new or changed, so nothing was computed"
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
 
+UNFINISHED = "unfinished"
+"""State that people see if a run of a collection was stopped or killed."""
 
-def state_text(state: CollectionState | Unreadable, vectors: int) -> str:
+
+def state_text(state: CollectionState | Unreadable, vectors: int, *, running: bool = True) -> str:
     """Return the state of a collection for people. A complete collection without vectors is of no use yet.
+
+    Args:
+        state: the state.
+        vectors: number of vectors.
+        running: whether a run works on the collection now. Without it, a collection in state `embedding` stays so.
 
     Example:
         >>> state_text(CollectionState.READY, 8), state_text(CollectionState.READY, 0)
         ('ready', 'no vectors')
+        >>> state_text(CollectionState.EMBEDDING, 8, running=False)
+        'unfinished'
     """
+    if state is CollectionState.EMBEDDING and not running:
+        return UNFINISHED
     return NO_VECTORS if state is CollectionState.READY and not vectors else state.value
 
 

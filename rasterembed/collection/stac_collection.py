@@ -50,6 +50,7 @@ def stac_collection(
     catalogue: Catalogue,
     state: CollectionState,
     quality: CollectionVerdict | None = None,
+    listing: str | None = None,
 ) -> dict[str, Any]:
     """Return the STAC 1.1 Collection with the fields of the embedding extension (v0.0.1).
 
@@ -62,6 +63,7 @@ def stac_collection(
         catalogue: all scenes.
         state: state of the collection.
         quality: result of the quality checks. None if they were not made for this catalogue.
+        listing: address of the scenes of a run that has not ended.
     """
     checked = {} if quality is None else {"rasterembed:qa": {"verdict": quality.verdict, "breached": quality.breached}}
     bounds, times = catalogue.extent()
@@ -105,6 +107,7 @@ def stac_collection(
         "rasterembed:fingerprint": configuration.fingerprint,
         "rasterembed:configuration": configuration.model_dump(mode="json"),
         **checked,
+        **({} if listing is None else {"rasterembed:listing": listing}),
     }
 
 

@@ -14,8 +14,9 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.threaded import map_threaded
 from rasterembed.errors import DataError, StoreError
-from rasterembed.store.known_collections import list_collections
+from rasterembed.store.known_collections import embed_command, list_collections
 from rasterembed.store.layout import CollectionLayout
+from rasterembed.store.lease import running_run
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
 
@@ -47,6 +48,10 @@ class CollectionSummary:
     """Last time of acquisition, UTC."""
     model: str = ""
     """Id of the model, or `demo (untrained)`."""
+    running: bool = False
+    """Whether a run works on the collection now. A killed run counts for up to a minute."""
+    continue_with: str = ""
+    """Command that goes on with a collection in state `embedding`. Empty in other states."""
     problem: str = ""
     """Reason why the description cannot be read. Empty if it can be read."""
 
@@ -67,6 +72,7 @@ class _Described(BaseModel):
     extent: _Extent
     configuration: CollectionConfiguration = Field(alias="rasterembed:configuration")
     state: CollectionState = Field(alias="rasterembed:state")
+    listing: str | None = Field(default=None, alias="rasterembed:listing")
     scenes: dict[SceneState, Annotated[int, Field(ge=0)]] = Field(alias="rasterembed:scenes")
     vectors: int = Field(alias="rasterembed:vectors", ge=0)
 
@@ -77,7 +83,7 @@ def summarise_collections(store: ObjectStore) -> list[CollectionSummary]:
     The numbers are those of the STAC Collection. While a run works, they may be a minute old.
 
     Args:
-        store: the store. One object is read for each collection.
+        store: the store. One object is read for each collection, and the lease of each unfinished one.
 
     Raises:
         StoreError: if the store refuses or does not answer.
@@ -117,6 +123,7 @@ def _summary(store: ObjectStore, collection_id: str) -> CollectionSummary | None
     if stored is None:
         return None
     first, last = stored.extent.temporal.interval[0]
+    unfinished = stored.state is CollectionState.EMBEDDING
     return CollectionSummary(
         id=collection_id,
         state=stored.state,
@@ -126,4 +133,6 @@ def _summary(store: ObjectStore, collection_id: str) -> CollectionSummary | None
         first=first,
         last=last,
         model=stored.configuration.model.name,
+        running=unfinished and running_run(store, CollectionLayout(collection_id)) is not None,
+        continue_with=embed_command(store, collection_id, stored.listing) if unfinished else "",
     )

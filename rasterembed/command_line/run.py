@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -9,7 +10,10 @@ from typing import Any, NoReturn
 from cyclopts import App, CycloptsError
 
 from rasterembed.command_line.command_app import keeps_work
-from rasterembed.command_line.stopping import INTERRUPTED, STAYS, stoppable
+from rasterembed.command_line.outputs import CLOSED_PIPE, flush_outputs, print_message
+from rasterembed.command_line.quick_stop import INTERRUPTED, note_interruption
+from rasterembed.command_line.stopping import STAYS, stoppable
+from rasterembed.command_line.this_program import PROGRAM, this_program
 from rasterembed.command_line.wrong_options import (
     join_negative_lists,
     name_options,
@@ -18,7 +22,6 @@ from rasterembed.command_line.wrong_options import (
     usage_error,
 )
 from rasterembed.errors import RasterEmbedError, UsageError, why_not_utf8
-from rasterembed.escape import escape_terminal
 from rasterembed.slow_imports import collector_paused
 
 USAGE = 2
@@ -56,17 +59,44 @@ def run(app: App, arguments: Sequence[str]) -> Any:
         function(*bound.args, **bound.kwargs)
         sys.exit(0)
     keeps = keeps_work(function)
-    try:
-        with stoppable(keeps_work=keeps), running_command(app, arguments):
-            result = function(*bound.args, **bound.kwargs)
-    except RasterEmbedError as error:
-        stop(name_options(str(error), app, arguments), error.exit_code)
-    except KeyboardInterrupt:
-        stop(f"interrupted{STAYS if keeps else ''}", INTERRUPTED)
+    with stoppable(keeps_work=keeps) as stopping:
+        try:
+            with running_command(app, arguments):
+                result = function(*bound.args, **bound.kwargs)
+        except KeyboardInterrupt as error:
+            note_interruption()
+            stop(_interrupted(error, app, arguments, keeps=keeps), INTERRUPTED)
+        except Exception as error:
+            if stopping.asked:  # An import or another library that was interrupted can raise any error.
+                note_interruption()
+                stop(_interrupted(error, app, arguments, keeps=keeps), INTERRUPTED)
+            if isinstance(error, BrokenPipeError) and not flush_outputs():
+                sys.exit(CLOSED_PIPE)
+            if not isinstance(error, RasterEmbedError):
+                raise
+            stop(name_options(str(error), app, arguments), error.exit_code)
     return name_options_of_result(result, app, arguments)
 
 
 def stop(reason: str, status: int) -> NoReturn:
     """Print an error and end the process."""
-    print(f"error: {escape_terminal(reason)}", file=sys.stderr)
+    print_message(f"error: {reason}")
+    flush_outputs()
     sys.exit(status)
+
+
+def _interrupted(error: BaseException, app: App, arguments: Sequence[str], *, keeps: bool) -> str:
+    """Return one line about an interrupted command: what stands, and how to go on.
+
+    Args:
+        error: the error that ended the command. Its notes say what stands. See `told_when_interrupted`.
+        app: the command, or a group of commands.
+        arguments: the words after the command's name.
+        keeps: whether the command writes work to a store, which stays.
+    """
+    stands = getattr(error, "__notes__", [])[:1] or ([STAYS] if keeps else [])
+    if not keeps:
+        return ": ".join(["interrupted", *stands])
+    name = app.name[0]
+    typed = f"{this_program() if name == PROGRAM else name} {shlex.join(arguments)}"
+    return f"interrupted: {stands[0]}; to continue, run the same command again: `{typed}`"

@@ -5,25 +5,74 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from rasterembed.command_line.quick_stop import INTERRUPTED, SIGNALS, say
 from rasterembed.store.lease import DURATION_S
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C or SIGTERM."""
-
-STAYS = ": finished work stays in the store; run the same command again to continue"
-"""End of the message about an interrupted command that writes to the store."""
+STAYS = "finished work stays in the store"
+"""Words about an interrupted command that writes to the store."""
 
 _NOTICE_S = 0.5
 """Seconds after the first signal until a person is told how to stop at once. Most commands have ended by then."""
 
+_AGAIN_S = 0.01
+"""Seconds until KeyboardInterrupt is raised again, if Python could not raise it."""
+
+
+class Stop:
+    """Tells whether a signal has come. See `stoppable`."""
+
+    def __init__(self, keeps_work: bool) -> None:
+        self._keeps_work = keeps_work
+        self._since: float | None = None
+        self._lost = False
+        self._show = sys.unraisablehook
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._since is not None
+
+    def on_stop(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt after the first signal, and end the process after the second one."""
+        if self._since is None:
+            self._since = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, _NOTICE_S)
+            raise KeyboardInterrupt
+        if time.monotonic() - self._since < _NOTICE_S:
+            return  # `timeout -s INT` sends its signal twice, and nobody was told yet what a second signal does.
+        waits = f"; run the same command again to continue, it waits up to {DURATION_S:g} s for the lease of this run"
+        say(f"error: stopped at once{f': {STAYS}{waits}' if self._keeps_work else ''}")
+        os._exit(INTERRUPTED)
+
+    def on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt again if it was lost. Otherwise, tell a person how to stop at once."""
+        if self._lost:
+            self._lost = False
+            signal.setitimer(signal.ITIMER_REAL, _NOTICE_S)
+            raise KeyboardInterrupt
+        first = "what is being computed is finished first; " if self._keeps_work else ""
+        say(f"stopping: {first}press Ctrl-C again to stop at once")
+
+    def on_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Notice that Python could not raise KeyboardInterrupt, for example because a finaliser was running.
+
+        Python would print a traceback, and the command would go on.
+        """
+        if self.asked and issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._lost = True
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+        else:
+            self._show(unraisable)
+
 
 @contextmanager
-def stoppable(*, keeps_work: bool = True) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM stop the block. Service managers and Prefect's workers send SIGTERM.
+def stoppable(*, keeps_work: bool = True) -> Iterator[Stop]:
+    """Let Ctrl-C and SIGTERM stop the block.
 
     The first signal raises KeyboardInterrupt in the main thread, so the block can clean up. PyTorch cannot be
     interrupted within a batch of tiles, which can take minutes. If the block has not ended soon, a line on standard
@@ -36,41 +85,15 @@ def stoppable(*, keeps_work: bool = True) -> Iterator[None]:
     Args:
         keeps_work: whether the block writes work to a store, which stays after a signal.
     """
-    stop = _Stop(keeps_work)
-    before = {number: signal.signal(number, stop.on_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop = Stop(keeps_work)
+    before = {number: signal.signal(number, stop.on_stop) for number in SIGNALS}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.on_alarm)
+    sys.unraisablehook = stop.on_unraisable
     try:
-        yield
+        yield stop
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        sys.unraisablehook = stop._show
         if not stop.asked:  # After a signal, the process ends. A second signal may still hurry it.
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class _Stop:
-    def __init__(self, keeps_work: bool) -> None:
-        self._keeps_work = keeps_work
-        self.asked = False
-        """Whether a signal has come."""
-
-    def on_stop(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            waits = f", it waits up to {DURATION_S:g} s for the lease of this run"
-            _say(f"error: stopped at once{STAYS + waits if self._keeps_work else ''}")
-            os._exit(INTERRUPTED)
-        self.asked = True
-        signal.setitimer(signal.ITIMER_REAL, _NOTICE_S)
-        raise KeyboardInterrupt
-
-    def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        first = "what is being computed is finished first; " if self._keeps_work else ""
-        _say(f"stopping: {first}press Ctrl-C again to stop at once")
-
-
-def _say(text: str) -> None:
-    """Write a line on standard error. A signal can come while another line is written, so no buffer is used."""
-    line = f"{text}\n"
-    if sys.stderr.isatty():  # The cursor may be behind a progress bar or `^C`.
-        line = f"\n{line}"
-    os.write(2, line.encode())

@@ -1,20 +1,40 @@
-"""The dataset or the collection of a command that asks about all tiles."""
+"""Ask about all tiles of a dataset or a collection."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rasterembed.command_line.command_store import open_command_store
-from rasterembed.errors import UsageError
+from rasterembed.errors import UsageError, told_when_interrupted
 from rasterembed.store.known_collections import check_known_collection
 from rasterembed.store.known_datasets import check_known
 
 if TYPE_CHECKING:
     from rasterembed.collection.collection import Collection
     from rasterembed.dataset.dataset import Dataset
+    from rasterembed.search.batch.result_file import BatchResult
 
 
-def open_owner(dataset: str | None, collection: str | None, root: str | None) -> Dataset | Collection:
+def ask(
+    dataset: str | None,
+    collection: str | None,
+    root: str | None,
+    question: Callable[[Dataset | Collection], BatchResult],
+) -> str:
+    """Ask a question about all tiles of the dataset or the collection that a person named, and return its result.
+
+    Args:
+        dataset: see `_open_owner`.
+        collection: see `_open_owner`.
+        root: see `_open_owner`.
+        question: function that asks the dataset or the collection, and writes the files.
+    """
+    with told_when_interrupted(lambda: "no file was written"):
+        return str(question(_open_owner(dataset, collection, root)))
+
+
+def _open_owner(dataset: str | None, collection: str | None, root: str | None) -> Dataset | Collection:
     """Open the dataset or the collection that a person named.
 
     Args:

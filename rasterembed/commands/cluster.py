@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from rasterembed.command_line.command_app import POSITIONAL, command_app
-from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.all_tiles import ask
 from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
 
 
@@ -33,7 +33,7 @@ def cluster(
         seed: Seed of the first centres.
         picture: File for a map of the classes and examples: .png. store:KEY is an object of the store.
     """
-    return str(open_owner(dataset, collection, root).cluster(out, classes, seed=seed, picture=picture))
+    return ask(dataset, collection, root, lambda owner: owner.cluster(out, classes, seed=seed, picture=picture))
 
 
 app = command_app("cluster", cluster, keeps_work=False)

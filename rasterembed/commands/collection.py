@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from itertools import chain
@@ -14,6 +13,7 @@ from cyclopts import Parameter
 
 from rasterembed.comma_list import split_commas
 from rasterembed.command_line.command_app import OptionsApp, command_app
+from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError
@@ -24,10 +24,6 @@ from rasterembed.store.object_store import open_store
 # The functions import the packages that read a collection only when they run. These would delay the help.
 
 _Json = Annotated[bool, Parameter(name="--json", negative=())]
-
-
-def _on_wait(message: str) -> None:
-    print(escape_terminal(message), file=sys.stderr)
 
 
 def list_(root: str | None = None, as_json: _Json = False) -> str:
@@ -129,7 +125,7 @@ def remove_scene(
     find_scene(opened, scene)  # A wrong name is refused before the question.
     if not yes and not confirmed(f"scene {scene!r} of collection {collection!r}", store.root):
         return "nothing was deleted"
-    removed = remove_from_collection(opened, scene, on_wait=_on_wait)
+    removed = remove_from_collection(opened, scene, on_wait=print_message)
     outcomes = {
         DatasetOutcome.DELETED: f"dataset {removed.dataset_id} was deleted",
         DatasetOutcome.MISSING: "it had no dataset",
@@ -158,7 +154,7 @@ def delete(collection: str, root: str | None = None, yes: Annotated[bool, Parame
     what = f"collection {collection!r} with its {len(own_datasets(store, collection))} datasets"
     if not yes and not confirmed(what, store.root):
         return "nothing was deleted"
-    deleted = delete_collection(store, collection, on_wait=_on_wait)
+    deleted = delete_collection(store, collection, on_wait=print_message)
     return (
         f"collection {collection!r} was deleted: {len(deleted.datasets)} datasets, {deleted.objects} objects; "
         "the files of its scenes stay"
@@ -207,5 +203,6 @@ _COMMANDS: dict[str, Callable[..., str]] = {
     "rebuild": rebuild,
     "delete": delete,
 }
+_READING = (list_, show, verify)
 for _name, _function in _COMMANDS.items():
-    app.command(command_app(_name, _function), name=_name)
+    app.command(command_app(_name, _function, keeps_work=_function not in _READING), name=_name)

@@ -98,7 +98,7 @@ def embed(
         try:
             result = embed_collection(store, collection, scenes, options, steps=steps)
         except TooManyFailedError as error:
-            # The other scenes are embedded, and a person wants to know what became of them. The reasons were printed.
+            # The other scenes are embedded, and a person wants to know what became of them. The reasons are there too.
             if steps.result is not None:
                 stack.close()
                 print(escape_lines(_told(steps.result)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from shlex import quote
-
-from rasterembed.collection.scene_row import failure_text
 from rasterembed.collection.shared_texts import (
     counts_text,
     nothing_to_embed,
@@ -14,7 +11,7 @@ from rasterembed.collection.shared_texts import (
     work_text,
 )
 from rasterembed.collection_pipeline import CollectionResult
-from rasterembed.commands.collection_show import SHOWN_FAILURES
+from rasterembed.command_line.wrong_options import in_command_words
 
 
 def summary(result: CollectionResult, search: str | None) -> str:
@@ -39,11 +36,10 @@ def summary(result: CollectionResult, search: str | None) -> str:
     ]
     if collection.table is not None:
         lines.append(f"table: {store.uri(collection.layout.table)}")
-    if result.report is not None:
+    if result.report is not None and catalogue.vectors:
         lines.append(f"quality: {result.report.summary()}")
     lines.append(f"this run: {work_text(comparison) or 'no scene to embed'}")
-    if result.failed:
-        lines.append(_failed_text(result))
+    lines += [f"failed: {in_command_words(text)}" for text in result.failures()]
     if result.pruned:
         count = len(result.pruned)
         lines.append("pruned: 1 scene that is gone" if count == 1 else f"pruned: {count} scenes that are gone")
@@ -59,15 +55,3 @@ def summary(result: CollectionResult, search: str | None) -> str:
     if search is not None:
         lines.append(f"search: {search}")
     return "\n".join(lines)
-
-
-def _failed_text(result: CollectionResult) -> str:
-    """Return a line about the failed scenes of a run. The run has printed each reason before."""
-    more = " --json" if len(result.failed) > SHOWN_FAILURES else ""
-    root = quote(result.collection.store.root)
-    show = f"`rasterembed collection show {result.collection.id} --root {root}{more}`"
-    scenes = f"{len(result.failed)} of {len(result.listing.scenes)} scenes"
-    text = f"failed: {scenes}; the reasons are above, and in {show}"
-    if any(result.why_failed(row) != failure_text(row) for row in result.failed):
-        text += "; the settings of this collection are fixed, so advice to change a setting needs a new collection"
-    return text

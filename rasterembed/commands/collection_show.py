@@ -10,25 +10,32 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.fixed_settings import in_a_new_collection, settings_are_fixed
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.shared_texts import counts_text, scenes_are_gone, state_text, undated_text
-from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
+from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import CollectionSummary
+from rasterembed.command_line.this_program import PROGRAM, this_program
 from rasterembed.command_line.wrong_options import in_command_words, name_options
 from rasterembed.commands.texts import pairs, text_table
+from rasterembed.dataset.continuing import run_text
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.collection_run import current_report
+from rasterembed.store.known_collections import embed_command
 from rasterembed.store.layout import DatasetLayout, name_of
+from rasterembed.store.lease import running_run
 
 SHOWN_FAILURES = 10
 """Largest number of failed scenes that `show` shows one by one."""
 
 
 def table(collections: Sequence[CollectionSummary]) -> str:
-    """Return a text table with one line for each collection, and below it one line for each unreadable collection."""
+    """Return a text table with one line for each collection.
+
+    One line for each unreadable or unfinished collection is below the table.
+    """
     heads = ("collection", "state", "scenes", "rows", "dates (UTC)", "model")
     rows = [
         (
             summary.id,
-            state_text(summary.state, summary.rows),
+            state_text(summary.state, summary.rows, running=summary.running),
             counts_text(summary.scenes, dict(summary.counts)),
             str(summary.rows),
             _dates(summary.first, summary.last),
@@ -37,7 +44,17 @@ def table(collections: Sequence[CollectionSummary]) -> str:
         for summary in collections
     ]
     problems = [escape_terminal(summary.problem) for summary in collections if summary.problem]
-    return "\n".join((text_table(heads, rows), *problems))
+    unfinished = [
+        f"{summary.id} is unfinished: {run_text(summary.running)}; to continue: `{_pasted(summary.continue_with)}`"
+        for summary in collections
+        if summary.continue_with
+    ]
+    return "\n".join((text_table(heads, rows), *problems, *map(escape_terminal, unfinished)))
+
+
+def _pasted(command: str) -> str:
+    """Return a command of the library as this shell starts it."""
+    return f"{this_program()}{command.removeprefix(PROGRAM)}"
 
 
 def describe(collection: Collection) -> str:
@@ -52,6 +69,7 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
     return {
         "id": collection.id,
         "state": collection.state.value,
+        **_run_of(collection),
         "scenes": {state.value: count for state, count in catalogue.counts().items()},
         "rows": catalogue.vectors,
         "quality": _quality(collection),
@@ -65,6 +83,16 @@ def facts_as_json(collection: Collection) -> dict[str, Any]:
             for row in _failures(collection)
         ],
         "configuration": collection.configuration.model_dump(mode="json"),
+    }
+
+
+def _run_of(collection: Collection) -> dict[str, Any]:
+    """Return what is known about the run of an unfinished collection as JSON values. Empty for any other collection."""
+    if collection.state is not CollectionState.EMBEDDING:
+        return {}
+    return {
+        "running": running_run(collection.store, collection.layout) is not None,
+        "continue_with": embed_command(collection.store, collection.id, collection.listing),
     }
 
 
@@ -87,8 +115,12 @@ def _older_dataset(collection: Collection, row: SceneRow) -> str:
 def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     catalogue, store, values = collection.catalogue, collection.store, collection.configuration.values()
     yield "collection", collection.id
-    state = state_text(collection.state, catalogue.vectors)
-    yield "state", f"{state} ({NOT_ENDED})" if collection.state is CollectionState.EMBEDDING else state
+    if collection.state is CollectionState.EMBEDDING:
+        running = running_run(store, collection.layout) is not None
+        yield "state", f"{state_text(collection.state, catalogue.vectors, running=running)}: {run_text(running)}"
+        yield "continue", _pasted(embed_command(store, collection.id, collection.listing))
+    else:
+        yield "state", state_text(collection.state, catalogue.vectors)
     yield "catalogue", store.uri(collection.layout.catalogue)
     described = collection.table
     if described is None:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from rasterembed.collection.comparison import Comparison
-from rasterembed.collection.fixed_settings import in_a_new_collection
 from rasterembed.collection.found_scene import FoundScene, Listing
-from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
+from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Progress
-from rasterembed.escape import escape_terminal
 from rasterembed.progress.progress_bar import scene_bar
 from rasterembed.progress.progress_lines import progress_lines
 from rasterembed.progress.scene_progress import SceneProgress
@@ -45,11 +41,11 @@ class QuietSteps(CollectionSteps):
 
     def _print(self, message: str) -> None:
         """Print a line. If a progress bar is shown, the line is above it."""
-        tqdm.write(escape_terminal(in_command_words(message)), file=sys.stderr)
+        print_message(in_command_words(message))
 
 
 class TerminalCollectionSteps(QuietSteps):
-    """Shows the progress too, and why a scene failed.
+    """Shows the progress too, with the number of failed scenes. The summary at the end has the reasons.
 
     Args:
         stack: ends the progress at its end.
@@ -61,13 +57,12 @@ class TerminalCollectionSteps(QuietSteps):
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._progress = SceneProgress(0)
-        self._settings_fixed = False
 
     def on_compared(self, comparison: Comparison, listing: Listing) -> None:
         """Show a progress bar if standard error is a terminal. Otherwise, print a line about once a minute."""
         scenes = comparison.to_embed_count
-        self._progress = SceneProgress(scenes, self._stack.enter_context(scene_bar(scenes)))
-        self._settings_fixed = bool(comparison.unchanged)
+        self._bar = self._stack.enter_context(scene_bar(scenes))
+        self._progress = SceneProgress(scenes, self._bar.update)
 
     def embed_scenes(
         self, store: ObjectStore, job: SceneJob, scenes: Sequence[FoundScene], lease: Lease, hub_token: str | None
@@ -81,12 +76,10 @@ class TerminalCollectionSteps(QuietSteps):
         self._progress.begin(dataset_id, progress)
 
     def on_scene(self, row: SceneRow) -> None:
-        """Move the progress, and print why a scene failed."""
-        self._progress.end(row.id)
-        if row.state is SceneState.FAILED:
-            self._print(f"failed: {in_a_new_collection(failure_text(row), fixed=self._settings_fixed)}")
-        else:
-            self._settings_fixed = True
+        """Move the progress, and show the number of failed scenes in it."""
+        self._progress.end(row.id, failed=row.state is SceneState.FAILED)
+        if self._progress.failed:
+            self._bar.set_postfix_str(f"{self._progress.failed:,} failed", refresh=False)
 
     def on_indexed(self, result: BuildResult) -> None:
         """Print how the vector index was built, has grown or was removed, if there is or was one."""

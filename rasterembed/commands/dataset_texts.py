@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from shlex import quote
 from typing import Any
 
+from rasterembed.command_line.this_program import PROGRAM, this_program
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.texts import pairs, text_table
+from rasterembed.dataset.continuing import run_text
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.dataset.listing import DatasetSummary
+from rasterembed.dataset.listing import DatasetSummary, Unfinished, Unlisted
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
 from rasterembed.qa.report import read_report
 from rasterembed.size_text import size_text
+from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
 
 _DIGEST_LETTERS = 12
@@ -26,17 +31,27 @@ _DIGITS_OF_NS = 19
 _SHOWN_SHARDS = 10
 """Largest number of shards that are described one by one."""
 
+_SHOWN_UNFINISHED = 10
+"""Largest number of unfinished datasets that are described one by one below a list."""
+
+_ADD_OPTIONS = "the options of the first run for quality checks, the vector index and speed, if it had any"
+_ADD_ALL_OPTIONS = "the options of the first run: its version did not keep them"
+"""What a person adds to the command that goes on with a dataset."""
+
 
 def table(datasets: Sequence[DatasetSummary]) -> str:
-    """Return a text table with one line for each dataset. One line for each unreadable dataset is below the table."""
+    """Return a text table with one line for each dataset.
+
+    One line for each unfinished or unreadable dataset is below the table.
+    """
     heads = ("dataset", "state", "tiles", "rows", "size", "created (UTC)", "model", "raster")
     rows = [
         (
             dataset.id,
             dataset.state,
             str(dataset.tiles),
-            str(dataset.rows),
-            size_text(dataset.bytes),
+            # An unfinished dataset has vectors, and nobody has counted them.
+            *(("-", "-") if dataset.created is None else (str(dataset.rows), size_text(dataset.bytes))),
             _date(dataset),
             escape_terminal(dataset.model),
             escape_terminal(dataset.raster),
@@ -44,7 +59,17 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
         for dataset in datasets
     ]
     problems = [escape_terminal(dataset.problem) for dataset in datasets if dataset.problem]
-    return "\n".join((text_table(heads, rows), *problems))
+    unfinished = [_unfinished_line(dataset) for dataset in datasets if dataset.state is Unlisted.UNFINISHED]
+    more = [f"{len(unfinished) - _SHOWN_UNFINISHED} more are unfinished"] if len(unfinished) > _SHOWN_UNFINISHED else []
+    return "\n".join((text_table(heads, rows), *problems, *unfinished[:_SHOWN_UNFINISHED], *more))
+
+
+def _unfinished_line(dataset: DatasetSummary) -> str:
+    """Return one line about an unfinished dataset: how far it is, and which command says how to go on."""
+    counts = f"{dataset.written_shards:,} of {dataset.shards:,} shards are written"
+    written = counts if dataset.shards else "its plan cannot be read"
+    how = in_command_words(f"`rasterembed datasets show {dataset.id}`")
+    return f"{dataset.id} is unfinished: {written}, and {run_text(dataset.running)}; {how} says how to go on"
 
 
 def _date(dataset: DatasetSummary) -> str:
@@ -59,6 +84,60 @@ def describe(dataset: Dataset) -> str:
     return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts(dataset))
 
 
+def describe_unfinished(store: ObjectStore, unfinished: Unfinished) -> str:
+    """Return what is known about an unfinished dataset as text: one line for each fact, with a name and a value."""
+    return "\n".join(f"{name}: {escape_terminal(text)}" for name, text in _facts_of_unfinished(store, unfinished))
+
+
+def unfinished_as_json(unfinished: Unfinished) -> dict[str, Any]:
+    """Return what is known about an unfinished dataset as JSON values."""
+    plan = unfinished.plan
+    return {
+        "dataset_id": unfinished.id,
+        "state": Unlisted.UNFINISHED.value,
+        "shards": None if plan is None else plan.sharding.count,
+        "written_shards": unfinished.written,
+        "running": unfinished.running,
+        "collection": unfinished.collection,
+        "continue_with": unfinished.continue_with,
+        "plan": None if plan is None else plan.model_dump(mode="json"),
+    }
+
+
+def _facts_of_unfinished(store: ObjectStore, unfinished: Unfinished) -> Iterator[tuple[str, str]]:
+    plan, layout = unfinished.plan, DatasetLayout(unfinished.id)
+    yield "dataset id", unfinished.id
+    yield "state", f"{Unlisted.UNFINISHED}: {unfinished.describe()}"
+    if unfinished.collection is not None:
+        yield "collection", unfinished.collection
+    if unfinished.continue_with:
+        yield "continue", f"{this_program()}{unfinished.continue_with.removeprefix(PROGRAM)}"
+    if unfinished.collection is None:
+        if plan is not None:
+            yield "add", _ADD_ALL_OPTIONS if plan.requested is None else _ADD_OPTIONS
+        yield "or delete", f"{this_program()} datasets delete {unfinished.id} --root {quote(store.root)}"
+    if plan is None:
+        return
+    yield "plan", store.uri(layout.plan(plan.fingerprint))
+    configuration = plan.configuration()
+    yield "raster", _source_text(configuration["source"])
+    yield from _facts_of_profile(plan)
+    yield "model", plan.model.name
+    yield from _facts_of_configuration(configuration, plan.model.dimensions)
+    yield "tiles", f"{plan.sharding.tile_count} planned"
+    yield "shards", f"{plan.sharding.count} planned, {unfinished.written} written"
+    yield "fingerprint", plan.fingerprint
+    yield "planned", f"{unfinished.modified:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _facts_of_configuration(configuration: Mapping[str, Any], dimensions: int) -> Iterator[tuple[str, str]]:
+    """Yield the facts in the configuration of a plan or a manifest."""
+    yield "weights", _weights_text(configuration["model"])
+    yield "vectors", f"{dimensions} numbers, pooling {configuration['pooling']}, {pairs(configuration['dtype'])}"
+    for name in ("radiometry", "grid", "selection"):
+        yield name, pairs(configuration[name])
+
+
 def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     manifest, configuration = dataset.manifest, dataset.manifest.configuration
     yield "dataset id", manifest.dataset_id
@@ -67,14 +146,7 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     yield "raster", _source_text(configuration["source"])
     yield from _facts_of_plan(dataset)
     yield "model", manifest.model
-    yield "weights", _weights_text(configuration["model"])
-    yield (
-        "vectors",
-        f"{manifest.dimensions} numbers, pooling {configuration['pooling']}, {pairs(configuration['dtype'])}",
-    )
-    yield "radiometry", pairs(configuration["radiometry"])
-    yield "grid", pairs(configuration["grid"])
-    yield "selection", pairs(configuration["selection"])
+    yield from _facts_of_configuration(configuration, manifest.dimensions)
     yield "tiles", f"{manifest.tiles} planned, {manifest.rows} embedded, {manifest.skipped} skipped"
     yield "quality checks", _verdict(dataset)
     index = dataset.store.read(dataset.layout.vector_index_info, MAX_BYTES) is not None
@@ -120,6 +192,11 @@ def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
     except DataError as error:
         yield "plan", str(error)
         return
+    yield from _facts_of_profile(plan)
+
+
+def _facts_of_profile(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield the facts about the raster that a plan holds."""
     profile = plan.profile.original
     yield "format", f"{profile.driver}, {profile.width}x{profile.height} px, {profile.count} bands of {profile.dtype}"
     yield "acquired", f"{profile.acquired:%Y-%m-%d %H:%M:%S} UTC" if profile.acquired else "not known"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Callable
 from datetime import datetime
 from typing import Annotated
@@ -12,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from rasterembed.command_line.command_app import OptionsApp, command_app
+from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError, UsageError
@@ -55,18 +55,26 @@ def _refuse_pattern(dataset: str) -> None:
 def show(dataset: str, root: str | None = None, as_json: _Json = False) -> str:
     """Show what is known about a dataset: its state, raster, model, colours, shards and quality checks.
 
+    Of an unfinished dataset, show its plan, how many shards are written, and the command that goes on with it.
+
     Args:
         dataset: Name of the dataset.
         root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
-        as_json: Print the dataset's manifest, which is JSON.
+        as_json: Print the dataset's manifest, which is JSON. Of an unfinished dataset, print the plan and its progress.
     """
     _refuse_pattern(dataset)
     store = open_store(root)
-    check_known(store, [dataset])
-    from rasterembed.commands.dataset_texts import describe
+    check_known(store, [dataset], unfinished=True)
+    from rasterembed.commands.dataset_texts import describe, describe_unfinished, unfinished_as_json
     from rasterembed.dataset.dataset import Dataset
+    from rasterembed.dataset.listing import find_unfinished
     from rasterembed.dataset.manifest import ALL_STATES
 
+    unfinished = find_unfinished(store, dataset)
+    if unfinished is not None:
+        if as_json:
+            return json.dumps(unfinished_as_json(unfinished), indent=1)
+        return describe_unfinished(store, unfinished)
     opened = Dataset.open(store, dataset, states=ALL_STATES)
     return opened.manifest.model_dump_json(indent=1) if as_json else describe(opened)
 
@@ -127,11 +135,11 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
     refuse_member(store, dataset)  # It is refused before the question.
     if not yes and not confirmed(f"dataset {dataset!r}", store.root):
         return "nothing was deleted"
-    count = delete_dataset(store, dataset, on_wait=lambda message: print(escape_terminal(message), file=sys.stderr))
+    count = delete_dataset(store, dataset, on_wait=print_message)
     return f"dataset {dataset!r} was deleted: {count} objects"
 
 
 app = OptionsApp(name="datasets", help="List, show, verify and delete the datasets of a store.", version_flags=[])
 _COMMANDS: dict[str, Callable[..., str]] = {"list": list_, "show": show, "verify": verify, "delete": delete}
 for _name, _function in _COMMANDS.items():
-    app.command(command_app(_name, _function), name=_name)
+    app.command(command_app(_name, _function, keeps_work=_function is delete), name=_name)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rasterembed.command_line.command_app import POSITIONAL, command_app
-from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.all_tiles import ask
 from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 
 
@@ -32,7 +32,7 @@ def deduplicate(
         threshold: Largest cosine distance between a tile and the kept tile of its group.
         picture: File for the largest groups as rows of thumbnails: .png. store:KEY is an object of the store.
     """
-    return str(open_owner(dataset, collection, root).deduplicate(out, threshold, picture=picture))
+    return ask(dataset, collection, root, lambda owner: owner.deduplicate(out, threshold, picture=picture))
 
 
 app = command_app("deduplicate", deduplicate, keeps_work=False)

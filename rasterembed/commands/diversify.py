@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from rasterembed.command_line.command_app import POSITIONAL, command_app
-from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.all_tiles import ask
 from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
 
 
@@ -35,10 +35,11 @@ def diversify(
         seed: Begin with a random tile, chosen by this seed. By default, the tile nearest to the mean is the first.
         picture: File for a sheet with the chosen tiles: .png. store:KEY is an object of the store.
     """
-    return str(
-        open_owner(dataset, collection, root).diversify(
-            out, count, min_valid_fraction=min_valid_fraction, seed=seed, picture=picture
-        )
+    return ask(
+        dataset,
+        collection,
+        root,
+        lambda owner: owner.diversify(out, count, min_valid_fraction=min_valid_fraction, seed=seed, picture=picture),
     )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rasterembed.command_line.outputs import print_message
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.dataset.embedding import Progress
 from rasterembed.dataset.plan import Plan
-from rasterembed.escape import escape_terminal
 from rasterembed.pipeline import Steps
 from rasterembed.progress.pace import Pace
 from rasterembed.progress.progress_bar import progress_bar
@@ -32,17 +31,17 @@ class TerminalSteps(Steps):
 
     def on_wait(self, message: str) -> None:
         """Print that the run waits for another run of the same dataset, or that the wait has ended."""
-        print(escape_terminal(message), file=sys.stderr)
+        print_message(message)
 
     def on_continue(self, message: str) -> None:
         """Print how much of the work an interrupted run has done already."""
-        print(escape_terminal(message), file=sys.stderr)
+        print_message(message)
 
     def on_warning(self, message: str) -> None:
         """Print a warning."""
-        print(f"warning: {escape_terminal(in_command_words(message))}", file=sys.stderr)
+        print_message(f"warning: {in_command_words(message)}")
 
     def on_indexed(self, result: BuildResult) -> None:
         """Print how the vector index was built, has grown or was removed, if there is or was one."""
         if result.index is not None or result.removed:
-            print(f"vector index: {escape_terminal(result.describe())}", file=sys.stderr)
+            print_message(f"vector index: {result.describe()}")

@@ -9,7 +9,10 @@ from importlib.metadata import version
 from typing import NoReturn
 
 from rasterembed.command_line.command_app import OptionsApp
+from rasterembed.command_line.outputs import print_result
+from rasterembed.command_line.quick_stop import stop_at_once
 from rasterembed.command_line.run import run
+from rasterembed.command_line.this_program import PROGRAM
 from rasterembed.escape import escape_lines
 
 _COMMANDS = {
@@ -28,7 +31,7 @@ _COMMANDS = {
 """Commands and their summaries. The module of a command is imported only when the command is used."""
 
 app = OptionsApp(
-    name="rasterembed",
+    name=PROGRAM,
     help="Embed rasters with DINOv3, search the embeddings and check them, without a Prefect server.",
     version=lambda: version("raster-embeddings"),
 )
@@ -38,10 +41,9 @@ for _name, _summary in _COMMANDS.items():
 
 def main() -> NoReturn:
     """Run the command that is named in the arguments of this process, print the command's result, and exit."""
+    stop_at_once()  # The module of the command is imported before the command can be stopped.
     # At its end, Python looks for garbage among all objects of the imported libraries. This takes 0.6 s after an
     # embedding. Frozen objects are left out.
     atexit.register(gc.freeze)
     result = run(app, sys.argv[1:])
-    if result is not None:
-        print(escape_lines(result))
-    sys.exit(0)
+    print_result(None if result is None else escape_lines(result))

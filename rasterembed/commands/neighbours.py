@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from pydantic import Field
 
 from rasterembed.command_line.command_app import POSITIONAL, command_app
-from rasterembed.commands.all_tiles import open_owner
+from rasterembed.commands.all_tiles import ask
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
 
 
@@ -31,7 +31,7 @@ def neighbours(
         k: Number of neighbours of a tile.
         picture: File for a histogram of the distances and examples: .png. store:KEY is an object of the store.
     """
-    return str(open_owner(dataset, collection, root).neighbours(out, k, picture=picture))
+    return ask(dataset, collection, root, lambda owner: owner.neighbours(out, k, picture=picture))
 
 
 app = command_app("neighbours", neighbours, keeps_work=False)

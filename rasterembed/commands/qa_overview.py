@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rasterembed.command_line.command_app import command_app
+from rasterembed.errors import told_when_interrupted
 from rasterembed.store.object_store import open_store
 
 
@@ -17,7 +18,8 @@ def qa_overview(root: str | None = None, out: Path | None = None) -> str:
     """
     from rasterembed.qa.overview import summary, write_overview  # It imports pyarrow, which would delay the help.
 
-    page, datasets = write_overview(open_store(root), out)
+    with told_when_interrupted(lambda: "the page was not written"):
+        page, datasets = write_overview(open_store(root), out)
     return f"{summary(datasets)}\npage: {page}"
 
 

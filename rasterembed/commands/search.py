@@ -10,7 +10,7 @@ from pydantic import Field
 from rasterembed.command_line.command_app import POSITIONAL, command_app
 from rasterembed.command_line.command_store import open_command_store
 from rasterembed.command_line.wrong_options import in_command_words
-from rasterembed.errors import RasterEmbedError
+from rasterembed.errors import RasterEmbedError, told_when_interrupted
 from rasterembed.escape import escape_lines
 from rasterembed.model.choice import Device
 from rasterembed.search.output_file import find_outputs, picture_after
@@ -64,9 +64,12 @@ def search(
     from rasterembed.search.open_searcher import open_searcher
 
     model_of = query.dataset_of_example
-    with open_searcher(
-        store, names, collection, engine=engine, ef_search=ef_search, device=device, model_of=model_of
-    ) as searcher:
+    with (
+        told_when_interrupted(lambda: None if tiles is None and picture is None else "no file was written"),
+        open_searcher(
+            store, names, collection, engine=engine, ef_search=ef_search, device=device, model_of=model_of
+        ) as searcher,
+    ):
         answer = searcher.ask(query, where, k)
         try:
             if tiles is not None:

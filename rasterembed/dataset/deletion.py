@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable
 from shlex import quote
 
-from rasterembed.errors import StoreError, UsageError
+from rasterembed.errors import StoreError, UsageError, told_when_interrupted
 from rasterembed.store.dataset_owner import collection_of_member
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
@@ -58,7 +58,10 @@ def delete_dataset(
     linked = [_unlink(store, layout, key) for key in found if key in (layout.dataset_folder, layout.lease_folder)]
     if lease is None:
         name = run_id or uuid.uuid4().hex
-        with hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as held:
+        with (
+            hold_lease(store, layout, name, wait_s=DEAD_RUN_S, on_wait=on_wait) as held,
+            told_when_interrupted(lambda: f"dataset {dataset_id!r} may be deleted in part"),
+        ):
             count = _delete_all(store, layout, held)
         # Another run may already hold a lease with a higher number. That lease stays.
         store.delete(layout.lease(held.number))

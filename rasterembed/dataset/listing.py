@@ -7,11 +7,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from rasterembed.dataset.continuing import continue_command, run_text, written_text
 from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.plan_checks import why_unusable
+from rasterembed.dataset.shards import count_written_shards
 from rasterembed.errors import DataError, StoreError, UsageError
-from rasterembed.store.layout import DATASETS_FOLDER, check_dataset_id, dataset_id_of_manifest, dataset_id_of_plan
+from rasterembed.store.dataset_owner import collection_of_member
+from rasterembed.store.known_collections import embed_command
+from rasterembed.store.layout import (
+    DATASETS_FOLDER,
+    DatasetLayout,
+    check_dataset_id,
+    dataset_id_of_manifest,
+    dataset_id_of_plan,
+)
+from rasterembed.store.lease import running_run
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.stored_model import read_model
@@ -33,8 +44,8 @@ class Unlisted(StrEnum):
 class DatasetSummary:
     """A dataset in the list of a store.
 
-    The numbers are 0 if the dataset has no usable manifest. The number of tiles of an unfinished dataset, its model and
-    its raster are those of its newest plan.
+    The numbers are 0 if the dataset has no usable manifest. The numbers of tiles and shards of an unfinished dataset,
+    its model and its raster are those of its newest plan.
     """
 
     id: str
@@ -55,6 +66,14 @@ class DatasetSummary:
     """Id of the model, or `demo (untrained)`."""
     raster: str = ""
     """Address of the raster."""
+    shards: int = 0
+    """Number of planned shards."""
+    written_shards: int = 0
+    """Number of shards that the store has. Less than `shards` only if the dataset is unfinished."""
+    running: bool = False
+    """Whether a run writes the unfinished dataset now. A killed run counts for up to a minute."""
+    continue_with: str = ""
+    """Command that goes on with the unfinished dataset. Empty for other datasets, and if the plan cannot be read."""
     problem: str = ""
     """Reason why the manifest cannot be read. Empty if the manifest can be read, or does not exist."""
 
@@ -137,11 +156,53 @@ def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSum
         bytes=manifest.bytes,
         model=manifest.model,
         raster=manifest.configuration["source"]["uri"],
+        shards=len(manifest.shards),
+        written_shards=len(manifest.shards),
     )
 
 
-def _unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) -> DatasetSummary:
-    """Return the summary of an unfinished dataset.
+@dataclass(frozen=True)
+class Unfinished:
+    """What a store has of a dataset that a run has planned and not committed."""
+
+    id: str
+    modified: datetime
+    """Time of the last write of the plan's file, UTC."""
+    plan: Plan | None
+    """The newest plan. None if it cannot be used: the next run then writes it again."""
+    written: int
+    """Number of shards of the plan that the store has."""
+    running: bool
+    """Whether a run writes the dataset now. A killed run counts for up to a minute."""
+    collection: str | None
+    """Id of the collection that the dataset belongs to. None for a dataset of its own."""
+    continue_with: str
+    """Command that goes on with the dataset. Empty if the plan cannot be used."""
+
+    def describe(self) -> str:
+        """Return in one line how much is written, and whether a run goes on with it."""
+        written = "its plan cannot be read" if self.plan is None else written_text(self.written, self.plan)
+        return f"{written}, and {run_text(self.running)}"
+
+
+def find_unfinished(store: ObjectStore, dataset_id: str) -> Unfinished | None:
+    """Return what a store has of a dataset without a manifest. None if it has a manifest, or no plan.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    layout = DatasetLayout(dataset_id)
+    plans = []
+    for key, info in store.find(layout.dataset_folder):
+        if key == layout.manifest:
+            return None
+        if dataset_id_of_plan(key) == dataset_id:
+            plans.append((info.modified, key))
+    return _read_unfinished(store, dataset_id, *max(plans)) if plans else None
+
+
+def _read_unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) -> Unfinished:
+    """Read the plan of an unfinished dataset, and count its shards.
 
     Args:
         store: the store.
@@ -149,11 +210,42 @@ def _unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) 
         modified: time of the last write of the plan, in seconds since 1970.
         key: key of the newest plan.
     """
-    summary = DatasetSummary(dataset_id, Unlisted.UNFINISHED, datetime.fromtimestamp(modified, UTC))
-    plan = read_unfinished_plan(store, dataset_id, key)
+    plan, owner = read_unfinished_plan(store, dataset_id, key), collection_of_member(store, dataset_id)
+    command = "" if plan is None else continue_command(store, plan)
+    if owner is not None:
+        command = embed_command(store, owner.collection_id)
+    return Unfinished(
+        id=dataset_id,
+        modified=datetime.fromtimestamp(modified, UTC),
+        plan=plan,
+        written=0 if plan is None else count_written_shards(store, plan),
+        running=running_run(store, owner or DatasetLayout(dataset_id)) is not None,
+        collection=None if owner is None else owner.collection_id,
+        continue_with=command,
+    )
+
+
+def _unfinished(store: ObjectStore, dataset_id: str, modified: float, key: str) -> DatasetSummary:
+    """Return the summary of an unfinished dataset. See `_read_unfinished`."""
+    found = _read_unfinished(store, dataset_id, modified, key)
+    summary = DatasetSummary(
+        dataset_id,
+        Unlisted.UNFINISHED,
+        found.modified,
+        written_shards=found.written,
+        running=found.running,
+        continue_with=found.continue_with,
+    )
+    plan = found.plan
     if plan is None:
         return summary
-    return replace(summary, tiles=plan.sharding.tile_count, model=plan.model.name, raster=plan.source.uri)
+    return replace(
+        summary,
+        tiles=plan.sharding.tile_count,
+        model=plan.model.name,
+        raster=plan.source.uri,
+        shards=plan.sharding.count,
+    )
 
 
 def read_unfinished_plan(store: ObjectStore, dataset_id: str, key: str) -> Plan | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
@@ -65,6 +65,13 @@ class Plan(BaseModel):
     radiometry: ResolvedRadiometry
     model: ResolvedModel
     selection: Selection
+    requested: PlanSettings | None = Field(default=None, exclude_if=lambda requested: requested is None)
+    """The settings as a person chose them, for the command that goes on with the dataset. They are no part of the
+    fingerprint. None for a scene of a collection, which has its settings, and for plans of earlier versions."""
+
+    @field_serializer("requested")
+    def _choices(self, requested: PlanSettings) -> dict[str, Any]:
+        return requested.model_dump(mode="json", exclude_defaults=True)
 
     def __repr__(self) -> str:
         """Return one short line."""

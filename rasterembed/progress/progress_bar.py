@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Never
 
@@ -30,17 +30,17 @@ def progress_bar(progress: Progress, unit: str = "tile") -> Iterator[None]:
 
 
 @contextmanager
-def scene_bar(scenes: int) -> Iterator[Callable[[float], object]]:
+def scene_bar(scenes: int) -> Iterator[tqdm[Never]]:
     """Show a progress bar of scenes during the block. The bar moves within a scene too. See `progress_bar`.
 
     Args:
         scenes: number of scenes of the run.
 
     Yields:
-        A function that moves the bar by a number of scenes, such as 0.25. One thread at a time may call it.
+        The bar. Its method `update` takes a number of scenes, such as 0.25. One thread at a time may call it.
     """
     with terminal_bar(scenes, "scene", _WITH_PARTS) as bar, _lines_above(bar):
-        yield bar.update
+        yield bar
 
 
 def terminal_bar(total: int | None, unit: str, bar_format: str | None = None) -> tqdm[Never]:

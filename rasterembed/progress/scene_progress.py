@@ -20,6 +20,8 @@ class SceneProgress:
 
     def __init__(self, scenes: int, on_change: Callable[[float], object] = lambda _: None) -> None:
         self._scenes, self._begun, self._ended = scenes, 0, 0
+        self.failed = 0
+        """Number of scenes that failed so far."""
         self._on_change = on_change
         self._shown = 0.0
         self._parts: dict[str, float] = {}
@@ -53,14 +55,16 @@ class SceneProgress:
 
         progress.on_change = changed
 
-    def end(self, dataset_id: str) -> None:
+    def end(self, dataset_id: str, *, failed: bool = False) -> None:
         """Count a scene that is embedded or failed.
 
         Args:
             dataset_id: id of the scene's dataset.
+            failed: whether the scene failed.
         """
         with self._lock:
             self._ended += 1
+            self.failed += failed
             self._parts.pop(dataset_id, None)
             self._tell()
             self._opened.add(dataset_id)  # A scene that was already complete, or cannot be read, was never begun.
@@ -83,6 +87,8 @@ class SceneProgress:
         """
         with self._lock:
             text = f"{self._ended:,} of {self._scenes:,} scenes"
+            if self.failed:
+                text += f", {self.failed:,} failed"
             if not self._begun:
                 return text
             waiting = self._scenes - len(self._opened)

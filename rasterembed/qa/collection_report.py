@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,7 +18,7 @@ from rasterembed.qa.metric_report import (
     summary_lines,
     verdict_text,
 )
-from rasterembed.qa.metrics import Metric, breaches_text, format_number
+from rasterembed.qa.metrics import Metric, breached, breaches_text, format_number
 
 COLLECTION_REPORT_VERSION = 1
 """Version of `report.json` of a collection. Increase it when a field is removed or its meaning changes."""
@@ -91,7 +91,7 @@ class FailureCount(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     reason: str
-    """The reason, with `…` in place of the scene's address."""
+    """The reason of the example, with `…` in place of the scene's address."""
     scenes: int
     example: str
     """Address of one of these scenes."""
@@ -145,11 +145,29 @@ class CollectionReport(MetricReport):
             raise CollectionQaError(self)
 
 
-class CollectionQaError(DataError):
-    """A collection breaches a threshold of its quality checks."""
+_FAILED_SHARE = "failed_scene_share"
+"""Name of the metric that a run over a collection need not report, because it reports each reason of a failed scene."""
 
-    def __init__(self, report: CollectionReport) -> None:
-        breaches = breaches_text(report.metrics)
+
+def warning_of_run(report: CollectionReport) -> str | None:
+    """Return a warning about the breached thresholds after a run, or None.
+
+    The share of failed scenes is left out, because the run tells its failed scenes itself.
+    """
+    others = tuple(metric for metric in report.metrics if metric.name != _FAILED_SHARE)
+    return str(CollectionQaError(report, others)) if breached(others) else None
+
+
+class CollectionQaError(DataError):
+    """A collection breaches a threshold of its quality checks.
+
+    Args:
+        report: the report.
+        metrics: the metrics to name, if they breach their thresholds. By default, all metrics of the report.
+    """
+
+    def __init__(self, report: CollectionReport, metrics: Sequence[Metric] | None = None) -> None:
+        breaches = breaches_text(report.metrics if metrics is None else metrics)
         name = f"collection {report.collection_id!r}"
         if report.dry_run:
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.configuration import CollectionConfiguration
+from rasterembed.collection.failures import failure_groups
 from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionVerdict
 from rasterembed.errors import DataError, StoreError
@@ -292,16 +292,15 @@ def _counts(measures: _Measures) -> SceneCounts:
 
 def _failures(catalogue: Catalogue) -> list[FailureCount]:
     """Count the failed scenes for each reason. The most frequent reasons come first."""
-    failed = catalogue.filter(states=[SceneState.FAILED]).table
-    number: Counter[str] = Counter()
-    example: dict[str, str] = {}
-    for source, reason in zip(failed["source"].to_pylist(), failed["reason"].to_pylist(), strict=True):
-        # Most reasons begin with the address of the scene. Without it, scenes with the same fault have the same reason.
-        text = (reason or "unknown").replace(source, "…")
-        number[text] += 1
-        example.setdefault(text, source)
-    ordered = sorted(number.items(), key=lambda entry: (-entry[1], entry[0]))
-    return [FailureCount(reason=text, scenes=count, example=example[text]) for text, count in ordered[:_LISTED]]
+    groups = failure_groups(catalogue.filter(states=[SceneState.FAILED]).rows())
+    return [
+        FailureCount(
+            reason=(group.example.reason or "unknown").replace(group.example.source, "…"),
+            scenes=group.scenes,
+            example=group.example.source,
+        )
+        for group in groups[:_LISTED]
+    ]
 
 
 def _farthest(measures: _Measures) -> list[int]:

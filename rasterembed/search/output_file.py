@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rasterembed.errors import RasterEmbedError, UsageError, os_errors
+from rasterembed.errors import RasterEmbedError, UsageError, os_errors, told_when_interrupted
 from rasterembed.store.layout import OUTPUT_FOLDERS
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
@@ -194,13 +194,14 @@ def find_outputs(
 
 @contextmanager
 def picture_after(table: OutputFile | None) -> Iterator[None]:
-    """Draw a picture in this block. An error then says that the table, which was written before, is complete.
+    """Draw a picture in this block. An error, or a note of an interruption, says that the table before it is complete.
 
     Args:
         table: the file that was written before the picture. None if there is none.
     """
     try:
-        yield
+        with told_when_interrupted(lambda: None if table is None else f"no picture was drawn, but {table} is complete"):
+            yield
     except RasterEmbedError as error:
         if table is not None:
             error.args = (f"{error.args[0]}; no picture was drawn, but {table} is complete", *error.args[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from shlex import join
 
 from rasterembed.errors import UsageError
 from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
@@ -41,6 +42,18 @@ def find_collection_objects(store: ObjectStore) -> Iterator[tuple[CollectionLayo
 def has_collection(store: ObjectStore, layout: CollectionLayout) -> bool:
     """Return whether a store has a collection. The answer is one listing of the collection's folder."""
     return name_of(layout.stac_collection) in store.sizes(layout.collection_folder)
+
+
+def embed_command(store: ObjectStore, collection_id: str, scenes: str | None = None) -> str:
+    """Return the command that goes on with a collection. The collection gives its own settings.
+
+    Args:
+        store: store of the collection.
+        collection_id: name of the collection.
+        scenes: address of the scenes. If it is not known, the command has the word SCENES in its place.
+    """
+    where = ["--collection", collection_id, "--root", store.root]
+    return join(["rasterembed", "collection", "embed", scenes or "SCENES", *where])
 
 
 def check_known_collection(store: ObjectStore, collection_id: str) -> None:

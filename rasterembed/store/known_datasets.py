@@ -12,19 +12,30 @@ from rasterembed.store.unknown_id import unknown_id, what_it_has
 from rasterembed.store.uploads import dataset_dates
 
 
-def check_known(store: ObjectStore, dataset_ids: Iterable[str]) -> None:
+def check_known(store: ObjectStore, dataset_ids: Iterable[str], *, unfinished: bool = False) -> None:
     """Refuse names of datasets that the store does not have.
 
     A command calls this function before it imports the packages that read a dataset. Their import takes nearly a
     second, and a wrong name is then reported without it.
+
+    Args:
+        store: the store.
+        dataset_ids: the names.
+        unfinished: whether a dataset that a run has planned and not committed is enough.
 
     Raises:
         UsageError: if the store has no dataset of one of these names.
     """
     for dataset_id in dataset_ids:
         layout = DatasetLayout(dataset_id)
-        if name_of(layout.manifest) not in store.sizes(layout.dataset_folder):
+        names = store.sizes(layout.dataset_folder)
+        if name_of(layout.manifest) not in names and not (unfinished and _has_plan(layout, names)):
             raise unknown_dataset(store, dataset_id)
+
+
+def _has_plan(layout: DatasetLayout, names: Iterable[str]) -> bool:
+    """Return whether one of the names in the folder of a dataset is that of a plan."""
+    return any(dataset_id_of_plan(key_in(layout.dataset_folder, name)) is not None for name in names)
 
 
 def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
@@ -33,11 +44,11 @@ def unknown_dataset(store: ObjectStore, dataset_id: str) -> UsageError:
     If the dataset has a plan, the text says that the dataset is unfinished. Otherwise it names near ids, or says how to
     list all ids.
     """
-    folder = DatasetLayout(dataset_id).dataset_folder
-    if any(dataset_id_of_plan(key_in(folder, name)) is not None for name in store.sizes(folder)):
+    layout = DatasetLayout(dataset_id)
+    if _has_plan(layout, store.sizes(layout.dataset_folder)):
         return UsageError(
-            f"dataset {dataset_id!r} in {store.root} is unfinished: wait for its run to end, or embed its raster again "
-            "to finish it"
+            f"dataset {dataset_id!r} in {store.root} is unfinished: `rasterembed datasets show {dataset_id}` says how "
+            "many shards are written, and how to go on"
         )
     return unknown_id(store, "dataset", dataset_id, sorted(dataset_dates(store)), first="embed a raster")
 

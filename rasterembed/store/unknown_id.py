@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 from shlex import quote
 
 from rasterembed.errors import UsageError
 from rasterembed.near_names import near_names
-from rasterembed.store.layout import CollectionLayout, DatasetLayout, name_of
+from rasterembed.store.layout import MEMBER_MARK, CollectionLayout, DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
+
+_DIGEST = re.compile(r"-[a-z2-7]{16}$")
+"""The digest of the raster's address, which ends the id of a dataset that was given none."""
 
 
 def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *, first: str) -> UsageError:
@@ -46,11 +51,23 @@ def what_it_has(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str]) 
         wanted: the id or the pattern that a person gave.
         ids: all ids of this kind in the store, at least one.
     """
-    near = near_names(wanted, ids)
+    near = near_names(wanted, ids) or near_names(_readable(PurePosixPath(wanted).stem), ids, by=_readable)
     if near:
         return f"the store has {near}"
     listing = f"rasterembed {_command(kind)} list --root {quote(store.root)}"
     return f"no {kind} of the store has a similar id: list all {kind}s with `{listing}`"
+
+
+def _readable(name: str) -> str:
+    """Return the part of a dataset id that comes from the name of the raster.
+
+    The id of a collection is before it, and a digest after it.
+
+    Example:
+        >>> _readable("survey--town-vo2xc7huyiaxvppb")
+        'town'
+    """
+    return _DIGEST.sub("", name.rpartition(MEMBER_MARK)[2].lower())
 
 
 def _command(kind: str) -> str:

@@ -15,9 +15,13 @@ import duckdb
 import pytest
 
 import rasterembed
+from rasterembed.collection.catalogue import Catalogue
+from rasterembed.collection.collection import write_collection
+from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
 from rasterembed.errors import UsageError
+from rasterembed.store.lease import hold_lease
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -71,13 +75,11 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     told = facts(printed)
     assert told["scenes"] == "3: 2 ready, 1 failed"
     assert told["this run"] == "3 new"
-    # The reason is printed once, and the result says where to read it again. Scene a or b fixes the settings.
-    assert told["failed"] == (
-        f"1 of 3 scenes; the reasons are above, and in `rasterembed collection show survey --root {root}`; the "
-        "settings of this collection are fixed, so advice to change a setting needs a new collection"
-    )
-    assert capsys.readouterr().err.count(f"failed: {scenes}/no-crs.tif: ") == 1
+    # The reason is printed once. Scene a or b fixes the settings.
     advice = "or allow footprints in pixels with --allow-no-crs (in a new collection: this one keeps its settings)"
+    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
+    assert told["failed"].endswith(advice)
+    assert capsys.readouterr().err == ""
     assert facts(command("show", "survey", "--root", root))["failed"].endswith(advice)
     catalogue = f"{root}/collections/survey/items.parquet"
     assert told["catalogue"] == catalogue
@@ -99,7 +101,7 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     # An existing collection gives its settings. Only the scene that failed is tried again.
     capsys.readouterr()
     again = command("embed", str(scenes), "--collection", "survey", "--root", root, *FAIL_LATE)
-    assert advice in capsys.readouterr().err
+    assert facts(again)["failed"].endswith(advice)
     assert facts(again)["this run"] == "1 tried again, 2 unchanged"
     (scenes / "no-crs.tif").unlink()
     complete = command("embed", str(scenes), "--collection", "survey", "--root", root, "--device", "cpu", "--prune")
@@ -130,18 +132,47 @@ def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     assert told["scenes"] == "3: 2 ready, 1 failed"
     assert told["table"] == f"{root}/collections/survey/table/table.json"
     assert "--collection survey" in told["search"]
-    *others, line = printed.err.splitlines()
+    (line,) = printed.err.splitlines()
     assert line.startswith(
-        "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: "
+        "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: mend them and "
     )
     show = f"rasterembed collection show survey --root {root}"
-    assert line.endswith(f" allows: `{show}` shows the reasons")
+    assert line.endswith(f"; `{show}` lists them")
     assert "no-crs.tif" in str(run(app, shlex.split(show)[1:]))
-    assert "".join(others).count("--allow-no-crs") == 1
-    assert f"{scenes}/no-crs.tif" not in printed.out
-    assert not [other for other in others if other.startswith("error")]
-    (warning,) = (other for other in others if other.startswith("warning"))
-    assert "did not pass its quality checks of all 3 scenes: " in warning
+    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
+    assert (printed.out + printed.err).count(f"{scenes}/no-crs.tif") == 1
+
+
+def test_scenes_that_fail_for_the_same_reason_are_told_in_one_line(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = (scenes / "a.tif").read_bytes()
+    for name, size in (("a.tif", 3000), ("b.tif", 3001), ("c.tif", 2000)):
+        (scenes / name).write_bytes(whole[:size])
+    with pytest.raises(SystemExit) as error:
+        embed(scenes, root, tiny_vit, "--max-failed-fraction", "0")
+    assert error.value.code == 1
+    printed = capsys.readouterr()
+    cut, no_crs = (line for line in printed.out.splitlines() if line.startswith("failed: "))
+    assert cut.startswith(f"failed: 3 scenes, such as {scenes}/a.tif: the file is cut off: ")
+    assert no_crs.startswith(f"failed: {scenes}/no-crs.tif: ")
+    (line,) = printed.err.splitlines()
+    assert line.startswith("error: collection 'survey': 4 of 4 scenes failed, more than --max-failed-fraction 0 allows")
+    # Nothing else says that all scenes failed: the quality of no vector is not worth a line.
+    assert "quality: " not in printed.out
+    report = json.loads((Path(root) / "collections/survey/qa/report.json").read_bytes())
+    assert [failure["scenes"] for failure in report["failures"]] == [3, 1]
+
+
+def test_a_breach_other_than_the_share_of_failed_scenes_is_a_warning(
+    scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bounds = ("--max-failed-qa-scene-share", "0", "--min-rows", "2", "--max-norm-ratio", "1")
+    told = facts(embed(scenes, root, tiny_vit, *bounds))
+    assert "failed_scene_share" in told["quality"]
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "did not pass its quality checks of all 3 scenes: failed_qa_scene_share is 1, " in warning
+    assert "failed_scene_share" not in warning.replace("failed_qa_scene_share", "")
 
 
 def test_a_collection_whose_scenes_all_failed_has_no_vectors_no_dates_and_the_whole_remedy(
@@ -157,7 +188,7 @@ def test_a_collection_whose_scenes_all_failed_has_no_vectors_no_dates_and_the_wh
         "3",
         "failed",
     ]
-    assert told["failed"].startswith("3 of 3 scenes; ")
+    assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")  # It is the last of the lines `failed`.
     assert "new collection" not in told["failed"]
     shown = command("show", "survey", "--root", root)
     assert "new collection" not in shown
@@ -471,3 +502,32 @@ def test_help_imports_nothing_that_takes_long() -> None:
     assert done.returncode == 0, done.stderr
     for name in ("embed", "list", "show", "verify", "remove-scene", "rebuild", "delete"):
         assert name in done.stdout
+
+
+def test_an_interrupted_collection_is_listed_and_shown_with_the_command_that_completes_it(
+    scenes: Path, root: str, tiny_vit: Path
+) -> None:
+    """A run that was killed leaves these files: no catalogue, and the collection as its run began it."""
+    embed(scenes, root, tiny_vit)
+    store = rasterembed.ObjectStore(root=root)
+    opened = rasterembed.Collection.open(store, "survey")
+    (Path(root) / opened.layout.catalogue).unlink()
+    state = CollectionState.EMBEDDING
+    write_collection(store, opened.layout, opened.configuration, Catalogue.of([]), state, listing=str(scenes / "*.tif"))
+    _, row, line = command("list", "--root", root).splitlines()
+    assert row.split()[:3] == ["survey", "unfinished", "0"]
+    assert line.startswith("survey is unfinished: no run writes it, because its run was stopped or killed; ")
+    (summary,) = store.collections()
+    assert (summary.state, summary.running) == ("embedding", False)
+    told = facts(command("show", "survey", "--root", root))
+    assert told["state"] == "unfinished: no run writes it, because its run was stopped or killed"
+    assert json.loads(command("show", "survey", "--root", root, "--json"))["continue_with"] == summary.continue_with
+    words = shlex.split(told["continue"])
+    assert line.endswith(f"`{told['continue']}`")
+    run(app, [*words[words.index("collection") :], *FAIL_LATE])
+    told = facts(command("show", "survey", "--root", root))
+    assert (told["state"], told["scenes"]) == ("ready", "3: 2 ready, 1 failed")
+    assert "continue" not in told
+    with hold_lease(store, opened.layout, "other run", wait_s=0, on_wait=print):
+        write_collection(store, opened.layout, opened.configuration, opened.catalogue, state)
+        assert command("list", "--root", root).splitlines()[1].split()[1] == "embedding"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from rasterembed.store.known_datasets import check_known
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import hold_lease
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.unknown_id import unknown_id
 from rasterembed.store.uploads import dataset_dates
 from tests.support.pictures import plain_pictures
 from tests.support.runs import DATASET, choices, write_raster
@@ -118,6 +120,7 @@ def test_the_list_has_every_dataset_with_its_state(
         ["started", "unfinished"],
     ]
     assert lines[4] == broken.problem
+    assert lines[5].startswith("started is unfinished: its plan cannot be read, and no run writes it, ")
     listed = json.loads(_command(store, "list", "--json"))
     assert [(entry["id"], entry["bytes"]) for entry in listed] == [("broken", 0), ("scene", size), ("started", 0)]
     missing = f"{store.root}/empty"
@@ -136,7 +139,7 @@ def test_the_list_shows_the_date_of_the_manifest_and_not_that_of_its_file(store:
         os.utime(path, (1e9, 1e9))  # 2001-09-09 01:46:40 UTC, as if the store had been copied.
     scene, started = store.datasets()
     assert (scene.created, started.created) == (dataset.manifest.created, None)
-    heads, own, other = _command(store, "list").splitlines()
+    heads, own, other, _ = _command(store, "list").splitlines()
     assert "created (UTC)" in heads
     assert f"  {dataset.manifest.created:%Y-%m-%d %H:%M}  " in own
     assert "  file of 2001-09-09 01:46  " in f"{other}  "
@@ -150,14 +153,75 @@ def test_an_unfinished_dataset_is_called_unfinished(
     assert (listed.state, listed.tiles, listed.rows) == (Unlisted.UNFINISHED, 35, 0)
     assert listed.raster == str(embedded / "scene.tif")
     assert listed.model == dataset.manifest.model
-    for command in (["datasets", "show"], ["datasets", "verify"], ["qa"]):
+    show = f"`rasterembed datasets show scene --root {store.root}`"
+    for command in (["datasets", "verify"], ["qa"]):
         with pytest.raises(SystemExit) as ended:
             run(app, [*command, DATASET, "--root", store.root])
         assert ended.value.code == 2
         assert capsys.readouterr().err == (
-            f"error: dataset 'scene' in {store.root} is unfinished: wait for its run to end, or embed its raster again "
-            "to finish it\n"
+            f"error: dataset 'scene' in {store.root} is unfinished: {show} says how many shards are written, and how "
+            "to go on\n"
         )
+    with pytest.raises(UsageError, match="`rasterembed datasets show scene` says how many shards are written"):
+        Dataset.open(store, DATASET)
+
+
+def test_an_unfinished_dataset_is_listed_and_shown_with_the_command_that_completes_it(
+    store: ObjectStore, dataset: Dataset, embedded: Path, options: EmbedOptions
+) -> None:
+    store.delete(LAYOUT.manifest)
+    store.delete(dataset.shards[1].path)
+    (listed,) = store.datasets()
+    assert (listed.shards, listed.written_shards, listed.running) == (4, 3, False)
+    _, row, line = _command(store, "list").splitlines()
+    assert row.split()[:5] == [DATASET, "unfinished", "35", "-", "-"]
+    assert line.startswith("scene is unfinished: 3 of 4 shards are written, and no run writes it, because its run was ")
+    facts = dict(line.split(": ", 1) for line in _command(store, "show", DATASET).splitlines())
+    assert facts["state"].startswith("unfinished: 3 of 4 shards are written, and no run writes it, ")
+    assert facts["raster"].startswith(f"{embedded / 'scene.tif'}, ")
+    assert facts["shards"] == "4 planned, 3 written"
+    assert facts["or delete"].endswith(f" datasets delete scene --root {store.root}")
+    told = json.loads(_command(store, "show", DATASET, "--json"))
+    assert (told["state"], told["shards"], told["written_shards"]) == ("unfinished", 4, 3)
+    assert told["plan"]["dataset_id"] == DATASET
+
+    with hold_lease(store, LAYOUT, "other run", wait_s=0, on_wait=print):
+        assert store.datasets()[0].running
+        assert "and a run writes it, or was killed in the last minute;" in _command(store, "list")
+
+    kept = [Path(store.uri(shard.path)).stat().st_mtime_ns for shard in (dataset.shards[0], dataset.shards[2])]
+    words = shlex.split(facts["continue"])
+    run(app, words[words.index("embed") :])
+    whole = Dataset.open(store, DATASET)
+    assert whole.manifest.fingerprint == dataset.manifest.fingerprint
+    assert kept == [Path(store.uri(shard.path)).stat().st_mtime_ns for shard in (whole.shards[0], whole.shards[2])]
+    assert facts["continue"].endswith(listed.continue_with.removeprefix("rasterembed "))
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["survey--town", "survey--twon", "town.tif", "/rasters/town.tif", "Town.tif", "survey--town-aaaaaaaaaaaaaaaa"],
+)
+def test_the_id_of_a_scene_is_found_by_the_name_of_its_file(wanted: str, store: ObjectStore) -> None:
+    scene = "survey--town-vo2xc7huyiaxvppb"
+    for name in (scene, "survey--a-lake-mo2xc7huyiaxvppc", "other"):
+        store.write(f"datasets/{name}/manifest.json", b"{}")
+    error = unknown_id(store, "dataset", wanted, sorted(dataset_dates(store)), first="embed a raster")
+    assert str(error).endswith(f"the store has {scene}, ...")
+
+
+def test_an_unfinished_scene_of_a_collection_is_completed_by_its_collection(
+    store: ObjectStore, dataset: Dataset
+) -> None:
+    scene = DatasetLayout("survey--a-vo2xc7huyiaxvppb")
+    plan = json.loads(store.read(LAYOUT.plan(dataset.manifest.fingerprint)) or b"")
+    store.write(scene.plan(dataset.manifest.fingerprint), json.dumps(plan | {"dataset_id": scene.dataset_id}).encode())
+    store.write("collections/survey/collection.json", b"{}")
+    facts = dict(line.split(": ", 1) for line in _command(store, "show", scene.dataset_id).splitlines())
+    assert facts["state"].startswith("unfinished: 0 of 4 shards are written")
+    assert facts["collection"] == "survey"
+    assert facts["continue"].endswith(f" collection embed SCENES --collection survey --root {store.root}")
+    assert "or delete" not in facts  # It is deleted with its scene.
 
 
 def test_a_dataset_is_shown_as_text_and_as_its_manifest(store: ObjectStore, dataset: Dataset, embedded: Path) -> None:

@@ -349,7 +349,7 @@ def test_too_many_failed_scenes_fail_the_run_after_the_others_are_embedded(
     store: ObjectStore, scenes: Path, tiny_vit: Path
 ) -> None:
     (scenes / "bad.tif").write_text("bad")
-    counted = r"collection 'survey': 1 of 4 scenes failed, more than `max_failed_fraction`.*; the first is: .*bad\.tif"
+    counted = r"collection 'survey': 1 of 4 scenes failed, more than `max_failed_fraction`.*; failed: .*bad\.tif: "
     with pytest.raises(TooManyFailedError, match=counted) as error:
         run(store, scenes, collection_options(tiny_vit, max_failed_fraction=0.2))
     assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)  # Prefect stores errors in this way.
