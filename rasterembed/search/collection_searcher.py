@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -28,6 +29,7 @@ from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of, pixel_fo
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles
 from rasterembed.search.engines.scan import connect, nearest_exactly
+from rasterembed.search.engines.workers import turn
 from rasterembed.search.examples import ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.indexed_search import IndexedSearch, check_engine
@@ -175,7 +177,8 @@ class CollectionSearcher:
         areas = self._area_files.read(where)
         with self._connections.borrow() as con:
             examples = self._resolve(con, query, where)
-            return self._answer(con, query, examples, where, areas, k, started)
+            with self._turn():
+                return self._answer(con, query, examples, where, areas, k, started)
 
     def resolve(self, query: Query, where: Where = Where()) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -257,8 +260,15 @@ class CollectionSearcher:
         started = time.monotonic()
         self._check_pick(where)
         examples, areas = vector_example(vector, self._files.dimensions), self._area_files.read(where)
-        with self._connections.borrow() as con:
+        with self._connections.borrow() as con, self._turn():
             return self._answer(con, None, examples, where, areas, k, started)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Return the block in which an answer is made.
+
+        An answer that reads the table may wait for a store, so it takes no turn.
+        """
+        return nullcontext() if self._index.segments is None else turn()
 
     def _check_pick(self, where: Where) -> None:
         """Refuse `pick` if tile ids do not name the same ground in all scenes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
 from rasterembed.search.datasets import choose_datasets
+from rasterembed.search.engines.workers import turn
 from rasterembed.search.examples import DatasetTiles, ResolvedExamples, resolve_examples, vector_example
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.filters import Filters
@@ -180,7 +181,8 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         examples, unreadable = self._resolve(query)
-        return self._answer(query, examples, chosen, k, started, unreadable)
+        with self._turn():
+            return self._answer(query, examples, chosen, k, started, unreadable)
 
     def resolve(self, query: Query) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -234,7 +236,16 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
-        return self._answer(None, examples, chosen, k, started)
+        with self._turn():
+            return self._answer(None, examples, chosen, k, started)
+
+    def _turn(self) -> AbstractContextManager[None]:
+        """Return the block in which an answer is made.
+
+        An answer that reads shards may wait for a store, so it takes no turn.
+        """
+        mapped = all(index.segments is not None for index in self._indexes.values())
+        return turn() if mapped else nullcontext()
 
     def _resolve(self, query: Query) -> tuple[ResolvedExamples, list[NotSearched]]:
         """Return the examples of a query, and the datasets that could not be looked up."""

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from queue import SimpleQueue
 from typing import TypeVar
 
 from rasterembed.model.processor import usable_cores
@@ -55,6 +57,34 @@ def _use_one_thread() -> None:
 _pool = _Pool()
 # A forked process has no threads but the one that forked: it starts its own pool.
 os.register_at_fork(after_in_child=_pool.forget)
+
+
+@cache
+def free_turns() -> SimpleQueue[None]:
+    """Return the free turns of the process. See `turn`."""
+    turns: SimpleQueue[None] = SimpleQueue()
+    for _ in range(cores()):
+        turns.put(None)
+    return turns
+
+
+# The threads that had a turn do not exist in a forked process.
+os.register_at_fork(after_in_child=free_turns.cache_clear)
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait until fewer threads than cores are in such a block. A block must not contain another one.
+
+    An answer of an index consists of many short steps, some of which need Python's lock. More threads than cores would
+    interrupt each other between these steps. All answers together would then take longer.
+    """
+    free = free_turns()  # In a forked process, a turn that was taken before goes back to the old queue.
+    free.get()
+    try:
+        yield
+    finally:
+        free.put(None)
 
 
 def shares(rows: int) -> list[range]:
