@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
@@ -503,6 +504,66 @@ def test_files_on_s3_are_fetched_once(
     shutil.rmtree(tmp_path / "cache")
     assert indexed.why_unusable() is NoIndexReason.FILE_DAMAGED
     assert not any(name.startswith("codes") for name in cached())
+
+
+_OPENER = """
+import sys
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.search.index import local_files
+from rasterembed.search.index.opening import open_segments
+from rasterembed.search.vector_files import VectorFiles
+from rasterembed.store.object_store import ObjectStore
+
+root, endpoint_url, access_key, secret_key = sys.argv[1:]
+store = ObjectStore(root=root, endpoint_url=endpoint_url, access_key=access_key, secret_key=secret_key)
+download = local_files._download
+
+
+def download_and_wait(*args):
+    path = download(*args)
+    print(path, flush=True)
+    sys.stdin.readline()
+    return path
+
+
+local_files._download = download_and_wait
+open_segments(VectorFiles.of_dataset(Dataset.open(store, "made"))).close()
+print("opened", flush=True)
+"""
+
+
+def test_a_process_with_an_older_description_deletes_no_download_that_another_one_opens(
+    moto: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    moto.create_bucket(bucket)
+    login = (moto.endpoint_url, moto.access_key, moto.secret_key)
+    store = ObjectStore(root=f"s3://{bucket}/at", endpoint_url=login[0], access_key=login[1], secret_key=login[2])
+    indexed = make(store, tmp_path)
+    with closing(open_segments(indexed.files)) as opened:
+        old = opened.description
+    store.delete("indexes/made/index.json")
+    build_vector_index(indexed.files, ALWAYS)
+    # The other process stops between the download of a file and its opening.
+    command = [sys.executable, "-c", _OPENER, store.root, *login]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        downloads = []
+        for line in map(str.strip, other.stdout):
+            if line == "opened":
+                break
+            downloads.append(Path(line))
+            local_files.forget_old_downloads(indexed.files, old)
+            assert downloads[-1].exists()
+            other.stdin.write("\n")
+            other.stdin.flush()
+    assert other.returncode == 0
+    assert len(downloads) == len(set(downloads)) == 3
+    local_files.forget_old_downloads(indexed.files, old)
+    assert not any(path.exists() for path in downloads)
+    assert indexed.why_unusable() is None
 
 
 @pytest.mark.parametrize("fault", ["unavailable", "unanswered", "cut short"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rasterembed.errors import ObjectMissingError, os_errors
@@ -29,8 +30,9 @@ def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, 
     """Yield the path of a file of an index on this machine, after a check of its size and its digest.
 
     The digest is checked once on a machine. The `with` block must check the content too. If it raises no error, the
-    file is remembered as checked. Another process may delete the file at any time. It is then a missing file, whether
-    the check or the `with` block finds that out.
+    file is remembered as checked. A build may delete a file of a folder store at any time. It is then a missing file,
+    whether the check or the `with` block finds that out. A download stays until the end of the `with` block. What the
+    block opened can still be read afterwards.
 
     Args:
         files: the files whose vectors are in the index.
@@ -44,20 +46,48 @@ def checked_file(files: VectorFiles, file: SegmentFile) -> Iterator[tuple[Path, 
         StoreError: if the store refuses or does not answer, or if the file cannot be read or written.
     """
     key = files.layout.vector_index_file(file.name)
-    try:
-        path = _download(files, key, file) if files.store.is_s3 else Path(files.store.uri(key))
-        with os_errors(str(path)):
-            status = path.stat()
-            known = was_checked(path, file.sha256)
-            if not path.is_file() or status.st_size != file.bytes or not (known or _digest(path) == file.sha256):
-                if files.store.is_s3:
-                    path.unlink(missing_ok=True)  # The next search downloads it again.
-                raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
-            yield path, known
-    except ObjectMissingError as error:
-        raise IndexUnusableError(NoIndexReason.FILE_DAMAGED) from error
+    with ExitStack() as stack:
+        try:
+            if files.store.is_s3:
+                path = _download(files, key, file, stack.enter_context(_downloads_kept(files)))
+            else:
+                path = Path(files.store.uri(key))
+            with os_errors(str(path)):
+                status = path.stat()
+                known = was_checked(path, file.sha256)
+                if not path.is_file() or status.st_size != file.bytes or not (known or _digest(path) == file.sha256):
+                    if files.store.is_s3:
+                        path.unlink(missing_ok=True)  # The next search downloads it again.
+                    raise IndexUnusableError(NoIndexReason.FILE_DAMAGED)
+                yield path, known
+        except ObjectMissingError as error:
+            raise IndexUnusableError(NoIndexReason.FILE_DAMAGED) from error
     if not known:
         note_checked(path, file.sha256, status)
+
+
+@contextmanager
+def _downloads_kept(files: VectorFiles) -> Iterator[Path]:
+    """Yield the cache folder of an index, and let no process delete a file from it until the end of the block.
+
+    A process that has read an older description of the index would delete the files of the present one. Several
+    processes may use the folder at the same time: each of them holds a shared lock on it.
+    """
+    folder = _cache_of(files)
+    with os_errors(str(folder)):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = _open_folder(folder)
+    try:
+        with suppress(OSError):  # Some network file systems have no locks. No process then deletes old downloads.
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield folder
+    finally:
+        os.close(descriptor)
+
+
+def _open_folder(folder: Path) -> int:
+    """Return a descriptor of a folder, which a lock on the folder needs. The lock ends when it is closed."""
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def note_built(files: VectorFiles, index: VectorIndex) -> None:
@@ -81,7 +111,9 @@ def note_built(files: VectorFiles, index: VectorIndex) -> None:
 
 
 def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:
-    """Delete the files of older indexes from the cache folder. A process that has one of them open can still read it.
+    """Delete the files of older indexes from the cache folder, unless another process opens an index from it now.
+
+    A process that has one of the files open can still read it. What stays is deleted when the index is opened again.
 
     Args:
         files: the files whose vectors are in the index.
@@ -91,8 +123,11 @@ def forget_old_downloads(files: VectorFiles, index: VectorIndex) -> None:
     if not files.store.is_s3 or not folder.is_dir():
         return
     kept = {file.name for file in index.files}
-    # The index is open. It can be searched, even if a file cannot be deleted, or another process deletes it first.
-    with suppress(OSError):
+    # The index is open. It can be searched, even if the folder is locked or a file cannot be deleted.
+    with suppress(OSError), ExitStack() as stack:
+        descriptor = _open_folder(folder)
+        stack.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         for path in folder.iterdir():
             with suppress(OSError):
                 is_fresh = path.suffix == ".part" and time.time() - path.stat().st_mtime < DEAD_AFTER_S
@@ -111,17 +146,15 @@ def _cache_of(files: VectorFiles) -> Path:
     return cache_folder() / "indexes" / hashlib.sha256(origin.encode()).hexdigest()[:16]
 
 
-def _download(files: VectorFiles, key: str, file: SegmentFile) -> Path:
-    """Return the path of a file in the cache folder. Download the file if the cache lacks it.
+def _download(files: VectorFiles, key: str, file: SegmentFile, folder: Path) -> Path:
+    """Return the path of a file in the cache folder. Download the file if the folder lacks it.
 
     Raises:
         ObjectMissingError: if the store has no such file.
         IndexUnusableError: if the object is larger or smaller than `index.json` says.
     """
-    folder = _cache_of(files)
     path = folder / file.name
     with os_errors(str(path)):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.is_file():
             return path
         with files.store.open(key) as source:
