@@ -26,10 +26,12 @@ from rasterembed.collection.found_scene import FoundScene, Listing
 from rasterembed.collection.lattice import collection_lattice
 from rasterembed.collection.members import find_members, member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
+from rasterembed.collection.shared_texts import datasets_are_lost
 from rasterembed.collection.stac_api import MOST_EMPTY_PAGES
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection.table_writing import is_table_due, write_table
+from rasterembed.collection.verifying import find_lost
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.embedding import Execution
@@ -132,6 +134,9 @@ class CollectionResult:
     """Scenes of the listing that could not be embedded, with their reasons."""
     pruned: tuple[str, ...]
     """Ids of the datasets that were deleted, because their scenes are gone."""
+    lost: tuple[str, ...]
+    """Ids of datasets that the catalogue has and the store has not. Only a run without a scene to embed looks for them,
+    and only for datasets that were made for the collection."""
     report: CollectionReport | None
     """Quality report of the collection as a whole. None if the quality checks were turned off."""
     settings_fixed: bool
@@ -328,6 +333,9 @@ class _Run:
         pruned = comparison.gone if options.prune else ()
         _delete_members(store, layout, pruned, self.lease)
         writer.finish(comparison, self.listing, pruned)
+        lost = () if comparison.to_embed_count else find_lost(store, layout.collection_id, writer.catalogue)
+        if lost:
+            steps.on_warning(datasets_are_lost(layout.collection_id, lost))
         report = self._check_quality(writer) if options.quality_checks else None
         if options.table:
             self._write_table(writer)
@@ -338,6 +346,7 @@ class _Run:
             comparison=comparison,
             failed=_failed(writer.catalogue, self.listing),
             pruned=pruned,
+            lost=lost,
             report=report,
             settings_fixed=settings_are_fixed(store, layout, writer.catalogue),
             most_failed=options.max_failed_fraction,

@@ -140,7 +140,7 @@ class PrefectCollectionSteps(CollectionQaSteps):
         if not result.too_many_failed:  # Otherwise the error of the run has the reasons.
             for text in result.failures():
                 log.warning("failed: %s", text)
-        nothing = nothing_to_embed(result.comparison, len(result.pruned))
+        nothing = nothing_to_embed(result.comparison, result.pruned, result.lost)
         if nothing is not None:
             log.info("collection %s: %s", collection.id, nothing)
         if collection.catalogue.undated:

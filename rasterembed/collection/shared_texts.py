@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.comparison import Comparison
@@ -11,7 +11,7 @@ from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import Unreadable
 
 _ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
-_ONLY_PRUNED = "no scene is new or changed, so nothing was computed"
+_NO_WORK = "no scene is new or changed, so nothing was computed"
 
 NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
@@ -64,16 +64,29 @@ def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> 
     )
 
 
-def nothing_to_embed(comparison: Comparison, pruned: int) -> str | None:
+def nothing_to_embed(comparison: Comparison, pruned: Sequence[str], lost: Sequence[str]) -> str | None:
     """Return a sentence if a run found no scene to embed, else None.
 
     Args:
         comparison: result of the comparison before the run.
-        pruned: number of scenes that the run left out because they are gone.
+        pruned: scenes that the run left out because they are gone.
+        lost: scenes whose datasets are missing.
     """
     if comparison.to_embed_count:
         return None
-    return _ONLY_PRUNED if pruned else _ALREADY_COMPLETE
+    return _NO_WORK if pruned or lost else _ALREADY_COMPLETE
+
+
+def datasets_are_lost(collection_id: str, lost: Sequence[str]) -> str:
+    """Return a warning about scenes whose datasets are missing.
+
+    Example:
+        >>> datasets_are_lost("survey", ["survey--a"])
+        "the dataset of 1 scene is missing ('survey--a'): `rasterembed collection verify survey` says what to do"
+    """
+    scenes = "the dataset of 1 scene is" if len(lost) == 1 else f"the datasets of {len(lost)} scenes are"
+    more = "" if len(lost) == 1 else f" and {len(lost) - 1} more"
+    return f"{scenes} missing ({lost[0]!r}{more}): `rasterembed collection verify {collection_id}` says what to do"
 
 
 def scenes_are_gone(count: int) -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from rasterembed.collection.catalogue import Catalogue, read_catalogue
 from rasterembed.collection.collection import Collection
-from rasterembed.collection.members import find_members
+from rasterembed.collection.members import find_members, is_member_id
 from rasterembed.collection.scene_row import SceneRow, SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState, stac_text
 from rasterembed.collection.stac_model import stac_model
@@ -17,6 +17,7 @@ from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.store.layout import DatasetLayout
+from rasterembed.store.object_store import ObjectStore
 
 
 def verify_collection(collection: Collection) -> Iterator[Damage | None]:
@@ -57,6 +58,25 @@ def verify_collection(collection: Collection) -> Iterator[Damage | None]:
         if dataset_id not in known:
             key = DatasetLayout(dataset_id).manifest
             yield Damage(key, DamageKind.OTHER_CONTENT, "the catalogue does not have this dataset", rebuild)
+
+
+def find_lost(store: ObjectStore, collection_id: str, catalogue: Catalogue) -> tuple[str, ...]:
+    """Return the ids of the scenes whose datasets the store does not have any more. No object is read.
+
+    Only datasets that were made for the collection are looked for: one listing finds all of them.
+
+    Args:
+        store: store of the collection.
+        collection_id: name of the collection.
+        catalogue: catalogue of the collection.
+
+    Raises:
+        StoreError: if the store refuses or does not answer.
+    """
+    embedded = catalogue.filter(states=set(SceneState) - {SceneState.FAILED}).table["id"].to_pylist()
+    made = [dataset_id for dataset_id in embedded if is_member_id(collection_id, dataset_id)]
+    existing = set(find_members(store, collection_id)) if made else set()
+    return tuple(dataset_id for dataset_id in made if dataset_id not in existing)
 
 
 def _unreadable(collection: Collection, key: str, error: DataError) -> Damage:

@@ -32,7 +32,8 @@ from rasterembed.collection_pipeline import (
     TooManyFailedError,
     embed_collection,
 )
-from rasterembed.collection_upkeep import rebuild_collection
+from rasterembed.collection_upkeep import rebuild_collection, remove_from_collection
+from rasterembed.commands.collection_embed_summary import summary
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.deletion import delete_dataset
 from rasterembed.dataset.manifest import ALL_STATES
@@ -227,6 +228,41 @@ def test_the_vectors_equal_those_of_each_scene_alone(store: ObjectStore, scenes:
     assert collection_of(member.id) == NAME
     assert collection_of(alone.manifest.dataset_id) is None
     assert result.collection.catalogue.count == 3
+
+
+def test_a_run_with_nothing_to_do_tells_that_a_dataset_is_lost(
+    store: ObjectStore, scenes: Path, tiny_vit: Path
+) -> None:
+    warnings: list[str] = []
+
+    class Warned(Recorder):
+        def on_warning(self, message: str) -> None:
+            warnings.append(message)
+
+    def again() -> CollectionResult:
+        return embed_collection(store, NAME, str(scenes), collection_options(tiny_vit), steps=Warned())
+
+    assert (again().lost, warnings) == ((), [])
+    assert (again().lost, warnings) == ((), [])
+    lost = member_id(NAME, str(scenes / "b.tif"))
+    (Path(store.root) / DatasetLayout(lost).manifest).unlink()
+    result = again()
+    assert result.lost == (lost,)
+    assert result.comparison.to_embed_count == 0
+    assert warnings == [
+        f"the dataset of 1 scene is missing ({lost!r}): `rasterembed collection verify {NAME}` says what to do"
+    ]
+    note, *_ = summary(result, None).splitlines()
+    assert note == "note: no scene is new or changed, so nothing was computed"
+    # The advice of `verify` brings the dataset back.
+    (damage,) = result.collection.verify()
+    assert damage.key == DatasetLayout(lost).manifest
+    assert f"rasterembed collection remove-scene {NAME} {lost}" in damage.remedy
+    remove_from_collection(result.collection, lost)
+    del warnings[:]
+    assert again().comparison.to_embed_count == 1
+    assert (again().lost, warnings) == ((), [])
+    assert Collection.open(store, NAME).verify() == ()
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
