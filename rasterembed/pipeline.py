@@ -362,7 +362,8 @@ def _carry_out(
     """Run the steps that follow the plan. The caller holds the lease."""
     warnings = [_mostly_padding(plan), costly_input(plan.model, plan.sharding.grid.size)]
     if options.radiometry.is_given:
-        warnings.append(doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry))
+        doubt = doubtful_stretch(store, plan.source.uri, plan.profile.original, plan.radiometry)
+        warnings.append(None if doubt is None else doubt.text)
     for warning in filter(None, warnings):
         steps.on_warning(warning)
     steps.prepare(store, plan)

@@ -20,6 +20,7 @@ from itertools import islice
 from pydantic import BaseModel, ConfigDict
 
 from rasterembed.collection.compared_colours import ComparedColours
+from rasterembed.collection.doubtful_stretches import CheckedStretches
 from rasterembed.collection.found_scene import REASON_LETTERS, FoundScene
 from rasterembed.collection.lattice import Lattice
 from rasterembed.collection.members import member_id
@@ -121,10 +122,12 @@ def embed_scenes(
                 new = islice(rest, job.options.execution.shard_threads + more + 1 - len(working))
                 working |= {pool.submit(worker.embed, scene) for scene in new}
                 if not working:
-                    return
+                    break
                 done, working = wait(working, return_when=FIRST_COMPLETED)
                 for future in done:
                     yield future.result()
+            for warning in worker.stretches.counts():
+                messages.on_warning(warning)
         except BaseException:
             worker.stop.set()
             for future in working:
@@ -166,6 +169,7 @@ class _SceneWorker:
         execution = job.options.execution
         device = resolve_device(job.options.model.device)
         self._colours = ComparedColours()
+        self.stretches = CheckedStretches()
         self._shards = EmbeddingJob(execution, device, hub_token, lease.run_id, job.tiles)
         # Shards of all scenes together that are computed at the same time. Their pixels and vectors are in memory.
         self._slots = threading.BoundedSemaphore(execution.shard_threads)
@@ -225,6 +229,10 @@ class _SceneWorker:
                 return manifest
             for key in (plan.layout.tile_index, plan.layout.shard(plan.fingerprint, 0)):
                 store.clear_scratch(folder_of(key))
+        if self._job.options.radiometry.is_given:
+            warning = self.stretches.warning(store, plan)
+            if warning is not None:
+                self._messages.on_warning(warning)
         self._lease.check_often()
         plan.write(store)
         shards, summaries = self._embed(store, plan, first=first)

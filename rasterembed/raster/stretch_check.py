@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
+
 import numpy as np
 from rasterio.errors import RasterioError
 
@@ -17,9 +20,25 @@ _NARROW = 0.01
 fit the raster."""
 
 
+class StretchProblem(StrEnum):
+    """Why black and white do not fit the pixels of a raster."""
+
+    CLIPPED = "clip nearly all valid pixels"
+    ONE_COLOUR = "leave nearly one colour"
+
+
+@dataclass(frozen=True)
+class DoubtfulStretch:
+    """Black and white that do not fit the pixels of a raster."""
+
+    problem: StretchProblem
+    text: str
+    """Warning for people."""
+
+
 def doubtful_stretch(
     store: ObjectStore, uri: str, profile: RasterProfile, radiometry: ResolvedRadiometry
-) -> str | None:
+) -> DoubtfulStretch | None:
     """Return a warning if black and white do not fit the pixels of a raster, else None.
 
     They do not fit if they clip nearly all valid pixels, or if all valid pixels get nearly the same colour. The
@@ -46,14 +65,17 @@ def doubtful_stretch(
     share = radiometry.clipped_share(values)
     ranges = [abs(end - start) for start, end in zip(radiometry.low, radiometry.high, strict=True)]
     if share >= NEARLY_ALL:
-        problem = f"clip {share:.1%} of the sampled valid pixels, so nearly every tile has the same colour"
+        problem = StretchProblem.CLIPPED
+        found = f"clip {share:.1%} of the sampled valid pixels, so nearly every tile has the same colour"
     elif low < high and max((white - black).max() / span for span in ranges) < _NARROW:
-        problem = "leave nearly one colour, because the values take up less than 1 % of the range from black to white"
+        problem = StretchProblem.ONE_COLOUR
+        found = f"{problem}, because the values take up less than 1 % of the range from black to white"
     else:
         return None
     shown = [rounded_text(value, high - low) for value in (low, high)]
     advice = f": give a `range` such as {shown[0]} {shown[1]}, or another `stretch_of`" if low < high else ""
-    return (
-        f"{uri}: {radiometry.describe()} ({radiometry.method}) {problem}. Most of the sampled values are between "
-        f"{shown[0]} and {shown[1]}{advice}"
+    return DoubtfulStretch(
+        problem,
+        f"{uri}: {radiometry.describe()} ({radiometry.method}) {found}. Most of the sampled values are between "
+        f"{shown[0]} and {shown[1]}{advice}",
     )

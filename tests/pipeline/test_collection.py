@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 import pystac
 import pytest
 
+from rasterembed.collection import doubtful_stretches
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.found_scene import Listing
 from rasterembed.collection.members import collection_of, member_id
@@ -164,6 +165,8 @@ def test_scenes_with_different_black_and_white_give_one_warning(
     settings = options.settings.model_copy(update={"radiometry": radiometry})
     options = options.model_copy(update={"settings": settings, "table": False})
     embed_collection(store, NAME, str(tmp_path / "scenes"), options, steps=Warned())
+    # The preset of Landsat clips all pixels of these scenes, which is another warning.
+    warnings = [warning for warning in warnings if warning.startswith("the scenes have different")]
     assert len(warnings) == differ
     if differ:
         assert sum(text in warnings[0] for text in colours) == 2
@@ -186,6 +189,34 @@ def test_a_search_box_with_west_above_east_is_told_before_the_search(store: Obje
         "longitude; did you mean the box 24 60 25 61?"
     )
     assert warnings == [note, note]
+
+
+def test_black_and_white_that_do_not_fit_the_scenes_give_one_warning_and_their_number(
+    store: ObjectStore, scenes: Path, tiny_vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warnings(name: str, radiometry: Radiometry) -> list[str]:
+        said: list[str] = []
+
+        class Warned(CollectionSteps):
+            def on_warning(self, message: str) -> None:
+                said.append(message)
+
+        options = collection_options(tiny_vit)
+        assert options.settings is not None
+        settings = options.settings.model_copy(update={"radiometry": radiometry})
+        options = options.model_copy(update={"settings": settings, "table": False})
+        embed_collection(store, name, str(scenes), options, steps=Warned())
+        return said
+
+    assert warnings("right", Radiometry(range=(0, 255))) == []
+    (scenes / "damaged.tif").write_text("damaged")
+    first, number = warnings("bright", Radiometry(range=(5000, 9000)))
+    assert "white 9000,9000,9000 (range) clip 100.0% of the sampled valid pixels" in first
+    assert number == "black and white clip nearly all valid pixels in 3 of the 3 scenes that were checked"
+    monkeypatch.setattr(doubtful_stretches, "CHECKED_SCENES", 2)
+    first, number = warnings("wide", Radiometry(range=(0, 1_000_000)))
+    assert "leave nearly one colour" in first
+    assert number == "black and white leave nearly one colour in 2 of the 2 scenes that were checked"
 
 
 def test_scenes_are_embedded_once_with_one_model(
