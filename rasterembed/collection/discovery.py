@@ -165,12 +165,8 @@ def _scenes(store: ObjectStore, files: Iterable[tuple[str, ObjectInfo]]) -> Iter
 
 def _listed(store: ObjectStore, uri: str) -> Iterator[FoundScene]:
     """Yield the scenes of a list of paths. A relative path begins in the folder of the list."""
-    with store.open_uri(uri) as file:
-        data = file.read(_MAX_LIST_BYTES + 1)
-    if len(data) > _MAX_LIST_BYTES:
-        raise DataError(f"{uri}: the list has more than {_MAX_LIST_BYTES // 2**20} MiB: divide it")
     try:
-        lines = data.decode("utf-8-sig").splitlines()
+        lines = store.read_uri(uri, _MAX_LIST_BYTES, "divide the list").decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{uri}: the list is not UTF-8: write it as UTF-8") from error
     refused: Counter[str] = Counter()

@@ -192,12 +192,8 @@ def _item_of(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_json(store: ObjectStore, uri: str) -> dict[str, Any]:
-    with store.open_uri(uri) as file:
-        data = file.read(MAX_DOCUMENT_BYTES + 1)
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise DataError(f"{uri}: it has more than {MAX_DOCUMENT_BYTES // 2**20} MiB: give a stac-geoparquet file")
     try:
-        document = json.loads(data)
+        document = json.loads(store.read_uri(uri, MAX_DOCUMENT_BYTES, "give a stac-geoparquet file"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{uri}: it is no JSON: give a STAC document") from error
     if not isinstance(document, dict):

@@ -94,12 +94,8 @@ def read_item(store: ObjectStore, uri: str) -> ItemFile:
         DataError: if the file is too large, or is not a STAC Item with assets.
         StoreError: if the file does not exist or may not be read.
     """
-    with store.open_uri(uri) as file:
-        text = file.read(_MAX_BYTES + 1)
-    if len(text) > _MAX_BYTES:
-        raise DataError(f"{uri}: it has more than {_MAX_BYTES // 2**20} MiB, too much for a STAC Item")
     try:
-        item = json.loads(text)
+        item = json.loads(store.read_uri(uri, _MAX_BYTES, "give a raster or a STAC Item"))
     except (ValueError, RecursionError) as error:
         raise DataError(f"{uri}: it is not JSON, so it is no STAC Item: give a raster or a STAC Item") from error
     return parse_item(uri, item)

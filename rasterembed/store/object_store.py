@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rasterembed.errors import UsageError, os_errors, path_text, validation_reason, why_not_utf8
+from rasterembed.errors import DataError, UsageError, os_errors, path_text, validation_reason, why_not_utf8
 from rasterembed.options_model import OneLineErrors
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.https_url import canonical_url, is_https, shown_url
@@ -419,6 +419,25 @@ class ObjectStore(StoreSettings, OneLineErrors):
             raw = cast(io.RawIOBase, self.source.s3.open(uri.removeprefix("s3://")))
             return io.BufferedReader(raw, 2**16)
         return FolderStorage().open(uri)
+
+    def read_uri(self, uri: str, most: int, remedy: str) -> bytes:
+        """Return the content of a file that `open_uri` opens.
+
+        Args:
+            uri: see `open_uri`.
+            most: largest size of the file in bytes, in whole MiB. A stranger may have written the file.
+            remedy: what to do if the file is larger.
+
+        Raises:
+            DataError: if the file is larger.
+            ObjectMissingError: see `open_uri`.
+            StoreError: see `open_uri`.
+        """
+        with self.open_uri(uri) as file:
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise DataError(f"{uri}: it has more than {most // 2**20} MiB: {remedy}")
+        return content
 
     def open_remote(self, uri: str) -> RemoteFile:
         """Open a file on a web server, and read its beginning.

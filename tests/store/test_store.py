@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, UsageError
+from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError
 from rasterembed.store import s3
 from rasterembed.store.object_store import ObjectStore, locate
 from tests.support.proxy import Proxy, proxy_before
@@ -115,6 +116,15 @@ def test_a_listing_of_several_pages_is_whole(moto: S3Server, bucket: str) -> Non
         proxy.rewrite = lambda path: f"{path}&max-keys=2"
         assert store.sizes("folder") == {str(number): number for number in range(5)}
         assert len(proxy.exchanges) == 3
+
+
+def test_a_file_that_is_too_large_is_not_read_to_its_end(store: ObjectStore) -> None:
+    store.write("key", b"x" * 2**20)
+    uri = store.uri("key")
+    assert store.read_uri(uri, 2**20, "divide it") == b"x" * 2**20
+    store.write("key", b"x" * (2**20 + 1))
+    with pytest.raises(DataError, match=f"^{re.escape(uri)}: it has more than 1 MiB: divide it$"):
+        store.read_uri(uri, 2**20, "divide it")
 
 
 def test_describe_tells_one_state_from_another(store: ObjectStore) -> None:
