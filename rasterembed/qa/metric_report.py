@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from rasterembed.escape import escape_lines, escape_markdown, escape_terminal, markdown_code
 from rasterembed.parameter_names import NamedParameter, replace_parameters
-from rasterembed.qa.metrics import Metric, Status, breached, format_number
+from rasterembed.qa.metrics import Metric, Status, breached
 from rasterembed.qa.thresholds import Bound
 
 
@@ -58,8 +58,8 @@ class MetricReport(BaseModel):
         lines = [("metric", "value", "bound", "status")]
         for metric in self.metrics:
             sign = "<=" if metric.bound is Bound.MAX else ">="
-            bound = f"{sign} {format_number(metric.threshold)}"
-            lines.append((metric.name, format_number(metric.value), bound, _status(metric)))
+            bound = f"{sign} {metric.threshold_text}"
+            lines.append((metric.name, metric.value_text, bound, _status(metric)))
         widths = [max(len(line[i]) for line in lines) for i in range(3)]
         return escape_lines(
             "\n".join(
@@ -168,5 +168,5 @@ def _row(metric: Metric) -> str:
     rows = f"measured on {metric.rows:,}" if metric.rows is not None else ""
     # Some viewers do not wrap lines in a table, so the longest column comes last.
     meaning = "; ".join(part for part in (metric.title, rows, metric.note, ", ".join(metric.examples[:3])) if part)
-    value, bound = format_number(metric.value), f"{sign} {format_number(metric.threshold)}"
+    value, bound = metric.value_text, f"{sign} {metric.threshold_text}"
     return f"| {_MARKS[metric.status]} | `{metric.name}` | {value} | {bound} | {escape_markdown(meaning)} |"

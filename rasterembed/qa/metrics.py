@@ -19,6 +19,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.number_text import number_text
 from rasterembed.qa.thresholds import Bound, ThresholdOf
 
 
@@ -105,14 +106,27 @@ class Metric(BaseModel):
     examples: tuple[str, ...] = ()
     """Up to ten of the tiles, files or scenes that the value counts."""
 
+    @property
+    def value_text(self) -> str:
+        """The value as text for people. Its text differs from that of the threshold if the numbers differ."""
+        if not isinstance(self.value, float):
+            return format_number(self.value)
+        texts = (f"{self.value:.{digits}g}" for digits in range(4, 18))
+        return next(text for text in texts if self.value == self.threshold or float(text) != self.threshold)
+
+    @property
+    def threshold_text(self) -> str:
+        """The threshold as text for people, exactly as a person gave it."""
+        return format_number(self.threshold) if isinstance(self.threshold, int) else number_text(self.threshold)
+
     def sentence(self) -> str:
         """Return one line with value and threshold. Use it only for a breached metric."""
         relation = "more than" if self.bound is Bound.MAX else "less than"
         # The name of a threshold's field is the metric's name with `max_` or `min_` before it.
-        threshold = f"`{self.bound.value}_{self.name}={format_number(self.threshold).replace(',', '')}`"
+        threshold = f"`{self.bound.value}_{self.name}={self.threshold_text.replace(',', '')}`"
         more = ", ..." if len(self.examples) > 3 else ""
         examples = f" ({', '.join(self.examples[:3])}{more})" if self.examples else ""
-        return f"{self.name} is {format_number(self.value)}, {relation} {threshold}{examples}"
+        return f"{self.name} is {self.value_text}, {relation} {threshold}{examples}"
 
 
 def breached(metrics: Iterable[Metric]) -> tuple[Metric, ...]:

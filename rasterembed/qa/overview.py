@@ -215,7 +215,7 @@ def _checks(dataset: DatasetQuality) -> str:
         return dataset.note
     counts = Counter(metric.status for metric in dataset.report.metrics)
     failed = "; ".join(
-        f"{metric.name} {format_number(metric.value)} ({metric.bound.value} {format_number(metric.threshold)})"
+        f"{metric.name} {metric.value_text} ({metric.bound.value} {metric.threshold_text})"
         for metric in dataset.report.breaches
     )
     others = [f"{counts[status]} {status.value}" for status in (Status.PASSED, Status.NOT_JUDGED) if counts[status]]
