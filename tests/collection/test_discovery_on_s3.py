@@ -13,8 +13,8 @@ import shapely
 from rasterembed.collection.discovery import discover
 from rasterembed.errors import DataError, StoreError
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 KEYS = ("2026/06/c #1.tif", "2026/a.TIF", "2026/d.jp2", "2026/note.md", "2025/b.tif", "store/embeddings/x/part.tif")
 

@@ -13,10 +13,10 @@ from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection_pipeline import embed_collection
 from rasterembed.store.layout import OUTPUT_FOLDERS, CollectionLayout
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.runs import exit_code_of, kill, on_change
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 NAME = "survey"
 LAYOUT = CollectionLayout(NAME)

@@ -18,9 +18,9 @@ from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.pipeline import EmbedOptions, embed_raster
 from rasterembed.raster.radiometry import Radiometry
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.scenes import collection_options, write_scene
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 
 @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.s3)])

@@ -33,11 +33,11 @@ from rasterembed.raster.sharding import plan_shards
 from rasterembed.raster.source import register
 from rasterembed.raster.tile_batch import TileBatch
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.embedding import embed
 from tests.support.proxy import proxy_before
 from tests.support.rasters import PLACE, write
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 WIDTH, HEIGHT = 300, 210
 

@@ -32,9 +32,9 @@ from rasterembed.raster.warped_places import WarpedPlaces
 from rasterembed.store.object_store import ObjectStore
 from tests.raster.test_anchored_grid import at
 from tests.raster.test_shard_reader import counted_reads, noise, read_all, shard_reader
-from tests.store.test_store import at as in_bucket
 from tests.support.rasters import write
 from tests.support.servers import S3Server
+from tests.support.stores import at as in_bucket
 
 WEST = {"crs": "EPSG:32634", "transform": Affine(10, 0, 700_003, 0, -10, 6_700_007)}
 """A place in the east of its UTM zone. Its edges are not on the lattice."""

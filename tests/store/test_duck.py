@@ -16,8 +16,8 @@ from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreU
 from rasterembed.store import duck, s3
 from rasterembed.store.connection_pool import ConnectionPool
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 ROWS = 2000
 

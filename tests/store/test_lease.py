@@ -20,20 +20,10 @@ from rasterembed.store import lease, s3
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.lease import Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import anew, at
-from tests.support.servers import S3Server
+from tests.support.stores import anew
 
 LAYOUT = DatasetLayout("scene")
 FOLDER = "datasets/scene/lease"
-
-
-@pytest.fixture(params=["folder", "moto", pytest.param("ceph", marks=pytest.mark.s3)])
-def store(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> ObjectStore:
-    if request.param == "folder":
-        return ObjectStore(root=str(tmp_path / "store"))
-    server: S3Server = request.getfixturevalue(request.param)
-    server.create_bucket(bucket)
-    return at(server, bucket)
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from rasterembed.dataset.shards import ShardWriter
 from rasterembed.raster import shard_reader
 from rasterembed.store import s3
 from rasterembed.store.object_store import ObjectStore
-from tests.store.test_store import at
 from tests.support.proxy import Proxy, proxy_before
 from tests.support.runs import (
     DATASET,
@@ -33,6 +32,7 @@ from tests.support.runs import (
     write_raster,
 )
 from tests.support.servers import S3Server
+from tests.support.stores import at
 
 KEY = "rasters/scène 1 #2+.tif"
 

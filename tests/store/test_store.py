@@ -21,32 +21,9 @@ from rasterembed.store import s3
 from rasterembed.store.object_store import ObjectStore, locate
 from tests.support.proxy import Proxy, proxy_before
 from tests.support.servers import S3Server
+from tests.support.stores import anew, at
 
 STRANGE_KEYS = ["a/b c.bin", "ä/ü é ☃.bin", "a/+?#%&=@!'().bin", "a/%20.bin", "a/b/c/d/e"]
-
-
-def at(server: S3Server, bucket: str, prefix: str = "pre fix", **fields: str) -> ObjectStore:
-    chosen = {"endpoint_url": server.endpoint_url, "region": server.region} | fields
-    return ObjectStore(
-        root=f"s3://{bucket}/{prefix}".rstrip("/"),
-        access_key=SecretStr(server.access_key),
-        secret_key=SecretStr(server.secret_key),
-        **chosen,
-    )
-
-
-def anew(store: ObjectStore) -> ObjectStore:
-    """Return the same store with its own connections, as another process has it."""
-    return ObjectStore(**{name: getattr(store, name) for name in ObjectStore.model_fields})
-
-
-@pytest.fixture(params=["folder", "moto", pytest.param("ceph", marks=pytest.mark.s3)])
-def store(request: pytest.FixtureRequest, tmp_path: Path, bucket: str) -> ObjectStore:
-    if request.param == "folder":
-        return ObjectStore(root=str(tmp_path / "store"))
-    server: S3Server = request.getfixturevalue(request.param)
-    server.create_bucket(bucket)
-    return at(server, bucket)
 
 
 @pytest.fixture(params=["moto", pytest.param("ceph", marks=pytest.mark.s3)])
