@@ -2,7 +2,8 @@
 
 The modules in the order of a run:
 
-1. `source` identifies a raster. `tiff_file` and `crs_files` check its file. `drivers` opens it with GDAL.
+1. `source` identifies a raster. `tiff_file` and `crs_files` check its file. `drivers` opens it with GDAL, and
+   `georeference_warning` hides a warning of rasterio.
 2. `profile` reads the header, with `acquisition_time` and `place_on_earth`. `validity` adds what a person declared.
 3. `grid` divides the raster into tiles. `sharding` divides the tiles into shards.
 4. `radiometry` chooses how pixel values become colours. `stretch_check` warns if black and white do not fit the pixels.

@@ -12,8 +12,8 @@ The steps of a search, and their modules:
   exact scan. `rerank` computes the distances of the answer.
 - `answer` has the answer. `output` and `contact_sheet` write the answer to files, and `answer_html` shows it in a
   notebook. `thumbnails` cuts tiles out of the raster, and `picture_sheet` draws them with captions.
-- `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out.
-  `radiometry_groups` warns of datasets that were stretched differently.
+- `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out. `newest` opens what
+  a run replaces at the same time. `radiometry_groups` warns of datasets that were stretched differently.
 - `next_search` gives the command that searches a new dataset or collection.
 - `index` builds and opens a vector index, which makes searches in large datasets fast. `index_options` has its
   parameters, and `vector_files` the files from which it is built.
