@@ -93,6 +93,21 @@ WITH_PREFECT = (
 )
 """Prefixes of the test modules that use the session's Prefect server."""
 
+WITH_FORKED_RUNS = (
+    "tests/store/test_s3.py",
+    "tests/pipeline/test_exactly_once.py",
+    "tests/pipeline/test_collection.py",
+    "tests/pipeline/test_collection_on_s3.py",
+    "tests/pipeline/test_warped_grids.py",
+    "tests/collection/test_deletion.py",
+    "tests/collection/test_removing.py",
+    "tests/collection/test_table.py",
+    "tests/commands/test_continuing.py",
+    "tests/dataset/test_plan.py",
+    "tests/dataset/test_written_by_0_1.py",
+)
+"""Test modules whose runs `tests.support.runs` forks from a server process."""
+
 WITH_ONE_STORE = ("tests/explorer/asking/", "tests/explorer/tiles/", "tests/search/batch/")
 """Folders of test modules that share a store. The store is made once for a folder."""
 
@@ -109,10 +124,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
-    """Return a scheduler that keeps tests in one process: those of a module, of `WITH_PREFECT`, of a shared folder.
+    """Return a scheduler that keeps tests in one process: those of a module, and those of modules that share much work.
 
-    Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests. It
-    also makes its own store for the modules of a folder in `WITH_ONE_STORE`.
+    Each process starts its own Prefect server when a test first needs it, and a server costs as much as many tests. The
+    same holds for the server process that forks runs: it imports PyTorch and more. Each process also makes its own
+    store for the modules of a folder in `WITH_ONE_STORE`.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -121,6 +137,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
             module = nodeid.partition("::")[0]
             if module.startswith(WITH_PREFECT):
                 return "with Prefect"
+            if module in WITH_FORKED_RUNS:
+                return "with forked runs"
             return next((folder for folder in WITH_ONE_STORE if module.startswith(folder)), module)
 
     return ModuleScheduling(config, log)
