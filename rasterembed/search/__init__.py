@@ -3,8 +3,8 @@
 The steps of a search, and their modules:
 
 - `query` has the two inputs. A `Query` holds example tiles, places or images. A `Where` holds filters for the answer.
-- `searcher` runs the search in datasets, and `collection_searcher` in the table of a collection. `examples`, `chip`,
-  `tile_lookup` and `table_tiles` turn the examples into one vector.
+- `searcher` runs the search in datasets, and `collection_searcher` in the table of a collection. `open_searcher` opens
+  the one or the other. `examples`, `chip`, `tile_lookup` and `table_tiles` turn the examples into one vector.
 - `filters` has the filters for the tiles of a dataset, and `table_filters` those for a collection. `areas` and
   `class_tiles` read the files that filters name. `filter_columns` finds the rows of a vector index that pass, and
   `row_selection` holds them.
