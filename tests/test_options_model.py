@@ -37,7 +37,8 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: Where(bbox=(1, 2, 3)), "Where: `bbox`: give 4 values"),  # type: ignore[arg-type]
     (
         lambda: Where(since="yesterday"),  # type: ignore[arg-type]
-        "Where: `since`: give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z, not 'yesterday'",
+        "Where: `since`: give a year, a month, a day or a time, such as 2024, 2024-06, 2024-06-01 or "
+        "2024-06-01T12:00:00Z, not 'yesterday'",
     ),
     (lambda: Grid(size=20), "Grid: `size`: give a multiple of 16, not 20"),
     (lambda: Grid(size=1.5), "Grid: `size`: give a whole number, not 1.5"),  # type: ignore[arg-type]

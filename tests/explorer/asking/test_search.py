@@ -316,7 +316,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         "give a finite number",
     ),
     "a date that does not exist": ({"where": {"since": "2024-13-01"}}, "since"),
-    "words as date": ({"where": {"until": "yesterday"}}, "give a date such as"),
+    "words as date": ({"where": {"until": "yesterday"}}, "give a year, a month, a day or a time"),
     "too many scenes": ({"where": {"scenes": ["a"] * (MAX_SCENES + 1)}}, "give at most 100 values"),
     "a wrong pick": ({"where": {"pick": "best"}}, "pick"),
     "a point as polygon": ({"where": {"polygon": {"type": "Point", "coordinates": [0, 0]}}}, "polygon"),
