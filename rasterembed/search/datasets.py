@@ -69,18 +69,12 @@ def choose_datasets(
     Raises:
         UsageError: if no name is given, or if the store has no dataset with one of the names.
         DataError: if a named dataset is not ready or has no vector, if a shard of it is missing or has another size, if
-            the named datasets were embedded with different models, or if no dataset is usable.
+            a named dataset was embedded with another model than the search's, or if no dataset is usable.
     """
     if not names:
         raise UsageError("give at least one dataset to search")
     named = list(dict.fromkeys(name for name in names if not is_pattern(name)))
     datasets = [_open_usable(store, name, states) for name in named]
-    for other in datasets[1:]:
-        if differences := _differences(datasets[0].manifest, other.manifest):
-            raise DataError(
-                f"datasets {datasets[0].id!r} and {other.id!r} cannot be searched together, because their vectors "
-                f"cannot be compared: {differences}"
-            )
     matching = [
         name for name in matching_datasets(store, [name for name in names if is_pattern(name)]) if name not in named
     ]
@@ -88,6 +82,12 @@ def choose_datasets(
     if not datasets and not opened:
         raise DataError(f"no dataset can be searched: {describe_all(not_searched)}")
     model = _model(datasets, opened, like)
+    for other in datasets:
+        if differences := _differences(model.manifest, other.manifest):
+            raise DataError(
+                f"datasets {model.id!r} and {other.id!r} cannot be searched together, because their vectors cannot be "
+                f"compared: {differences}"
+            )
     for dataset in opened:
         if differences := _differences(model.manifest, dataset.manifest):
             detail = f"{differences}; first value: {model.id}"

@@ -25,6 +25,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Example, Role
+from rasterembed.search.not_searched import NotSearched
 from rasterembed.search.query import Query, TileRef
 from rasterembed.search.tile_lookup import Tile, find_tile, find_tile_at, read_vectors
 
@@ -79,17 +80,23 @@ class DatasetTiles:
         datasets: the datasets. They have the same model.
         indexes: open vector indexes of some of the datasets, by dataset id. A named tile is looked up in them first,
             because the tile index and the shards take longer to read.
+        not_searched: datasets that the search leaves out. An error about a tile of such a dataset says why.
     """
 
     def __init__(
-        self, connections: ConnectionPool, datasets: Sequence[Dataset], indexes: Mapping[str, SegmentSearch] = {}
+        self,
+        connections: ConnectionPool,
+        datasets: Sequence[Dataset],
+        indexes: Mapping[str, SegmentSearch] = {},
+        not_searched: Sequence[NotSearched] = (),
     ) -> None:
         self._connections, self._datasets, self._indexes = connections, datasets, indexes
+        self._left_out = {one.dataset_id: one.describe() for one in not_searched}
         self._vectors: dict[Tile, NDArray[np.float32]] = {}
 
     def named(self, text: str) -> Tile:
         """Return the tile with a name. See `TileSource.named`."""
-        dataset, tile_id = _parse_name(self._datasets, text)
+        dataset, tile_id = self._parse_name(text)
         index = self._indexes.get(dataset.id)
         found = None if index is None else index.find(tile_id)
         if found is None:
@@ -112,6 +119,23 @@ class DatasetTiles:
             return self._vectors
         with self._connections.borrow() as con:
             return self._vectors | _read_tile_vectors(con, self._datasets, others)
+
+    def _parse_name(self, text: str) -> tuple[Dataset, str]:
+        """Return the dataset and the id in a tile's name, such as `r000012_c000034` or `dataset/r000012_c000034`."""
+        reference = TileRef.parse(text)
+        if reference.dataset_id is None:
+            if len(self._datasets) > 1:
+                raise UsageError(
+                    f"tile {text} may belong to any of {len(self._datasets)} datasets: write "
+                    f"{self._datasets[0].id}/{text}"
+                )
+            return self._datasets[0], reference.tile_id
+        for dataset in self._datasets:
+            if dataset.id == reference.dataset_id:
+                return dataset, reference.tile_id
+        reason = self._left_out.get(reference.dataset_id)
+        why = f": {reason}" if reason else ""
+        raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched{why}")
 
     def dataset_of_image(self) -> Dataset:
         """Return the first dataset."""
@@ -222,21 +246,6 @@ def _find_examples(source: TileSource, query: Query) -> list[Example]:
     examples += [of_tile("like", text) for text in query.like]
     examples += [of_tile("unlike", text) for text in query.unlike]
     return examples
-
-
-def _parse_name(datasets: Sequence[Dataset], text: str) -> tuple[Dataset, str]:
-    """Return the dataset and the id in a tile's name, such as `r000012_c000034` or `dataset/r000012_c000034`."""
-    reference = TileRef.parse(text)
-    if reference.dataset_id is None:
-        if len(datasets) > 1:
-            raise UsageError(
-                f"tile {text} may belong to any of {len(datasets)} datasets: write {datasets[0].id}/{text}"
-            )
-        return datasets[0], reference.tile_id
-    for dataset in datasets:
-        if dataset.id == reference.dataset_id:
-            return dataset, reference.tile_id
-    raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched")
 
 
 def _read_tile_vectors(

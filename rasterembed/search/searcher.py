@@ -250,7 +250,7 @@ class Searcher:
     def _resolve(self, query: Query) -> tuple[ResolvedExamples, list[NotSearched]]:
         """Return the examples of a query, and the datasets that could not be looked up."""
         placed, unreadable = self._for_lookup(query)
-        tiles = DatasetTiles(self._connections, placed, self._open_indexes())
+        tiles = DatasetTiles(self._connections, placed, self._open_indexes(), [*self._not_searched, *unreadable])
         return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token), unreadable
 
     def _open_indexes(self) -> dict[str, SegmentSearch]:

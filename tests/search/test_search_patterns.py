@@ -135,6 +135,11 @@ def test_the_model_is_that_of_the_query_s_dataset_else_of_most_datasets(store: O
         assert "in-other" not in {dataset.id for dataset in searcher.datasets}
     with Searcher(store, ["in-other", "in-*"]) as searcher:
         assert [dataset.id for dataset in searcher.datasets] == ["in-other"]
+        with pytest.raises(UsageError, match=r"dataset 'in-1' is not searched: vectors cannot be compared: model: "):
+            searcher.ask(QUERY)
+    # A pattern names the query's dataset, and a name another model.
+    with pytest.raises(DataError, match="'in-1' and 'in-other' cannot be searched together"):
+        search(store, ["in-*", "in-other"], QUERY)
 
 
 def test_a_place_becomes_a_tile_and_the_answer_says_which(store: ObjectStore) -> None:
