@@ -110,7 +110,7 @@ def _advice(groups: Sequence[RadiometryGroup]) -> str:
         best = int(fits.argmax())
         if fits[best] > 0:
             name, first = groups[best].name, groups[best].dataset_ids[0]
-            return f"To compare the groups, embed all but {name} again with --stretch-of {first}{bands} --replace"
+            return f"To compare the groups, embed all but {name} again with --stretch-of {first} --replace{bands}"
     return _range_advice(groups, bands)
 
 
@@ -124,7 +124,7 @@ def _range_advice(groups: Sequence[RadiometryGroup], bands: str) -> str:
     low = min(min(*group.radiometry.low, *group.radiometry.high) for group in groups)
     high = max(max(*group.radiometry.low, *group.radiometry.high) for group in groups)
     common = " ".join(rounded_text(value, high - low) for value in (low, high))
-    advice = f"To compare the groups, embed all of them again with a common --range {common}{bands} --replace"
+    advice = f"To compare the groups, embed all of them again with a common --range {common} --replace{bands}"
     narrow = [group.name for group in groups if _used(group.radiometry, low, high) < _LARGE_PART]
     if not narrow:
         return advice

@@ -138,11 +138,11 @@ def _group(name: str, low: float, high: float, pixel_type: str = "uint16", **cha
         ([_group("a", 0, 1000), _group("b", 0, 1500), _group("c", 100, 900)], "but b again with --stretch-of b --rep"),
         (
             [_group("a", 0, 1000), _group("b", 0, 1500, bands=(3, 2, 1))],
-            "but b again with --stretch-of b and the --bands of the same colours --replace",
+            "but b again with --stretch-of b --replace and the --bands of the same colours",
         ),
         (
             [_group("a", 0, 1000), _group("b", 0, 60_000, bands=(3, 2, 1))],
-            "--range 0 60000 and the --bands of the same colours --replace",
+            "--range 0 60000 --replace and the --bands of the same colours",
         ),
         (
             [_group("a", 0, 1000), _group("b", 8000, 9000)],
