@@ -222,14 +222,18 @@ def test_the_event_of_one_raster_has_its_quality_and_a_second_run_says_that_it_w
 
 
 def test_too_many_failed_scenes_fail_the_run_and_are_shown(
-    scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer
+    scenes: Path, tmp_path: Path, tiny_vit: Path, prefect_api: PrefectServer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "prefect")
     state = _run(tmp_path / "store", scenes, tiny_vit, "strict", max_failed_fraction=0.1)
     assert state.is_failed()
     with pytest.raises(DataError, match="1 of 3 scenes failed"):
         state.result()
     table = json.loads(_artifact(prefect_api, "collection-scenes-strict")["data"])
     assert [row["state"] for row in table] == ["failed", "ready", "ready"]
+    # Only the error tells the reason. Prefect logs it twice: as the error, and in the state of the run.
+    told = [record.levelname for record in caplog.records if "it has no CRS" in record.getMessage()]
+    assert told == ["ERROR", "INFO"]
 
 
 def test_a_run_waits_for_another_run_of_the_same_collection(
