@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel
 
 from benchmarks.harness import (
     RESULTS,
@@ -74,6 +73,8 @@ def measure(
         results: Folder for the result file.
     """
     parameters = dict(locals())
+    from transformers import AutoModel  # Its import takes seconds, and the tests import this module in each process.
+
     load_before = load()
     threads = torch.get_num_threads()
     shape = TINY if tiny else VIT_S16

@@ -27,7 +27,6 @@ import pyarrow
 import rasterio
 import torch
 from cyclopts import App
-from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.model.checkpoints import write_preprocessor
@@ -173,6 +172,9 @@ def make_checkpoint(folder: Path, *, seed: int = 0, **shape: int) -> Path:
     Returns:
         `folder`.
     """
+    # Many processes of the benchmarks and of the tests import this module and write no checkpoint.
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
     generator = torch.Generator().manual_seed(seed)
     model = DINOv3ViTModel(DINOv3ViTConfig(num_register_tokens=4, **shape))
     with torch.no_grad():

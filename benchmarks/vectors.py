@@ -11,7 +11,6 @@ import rasterio
 import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from transformers import DINOv3ViTModel
 
 from benchmarks.harness import VIT_S16, make_checkpoint
 
@@ -133,6 +132,8 @@ class Nearest:
 
 def _tile_vectors(folder: Path) -> NDArray[np.float32]:
     """Return the vectors of all tiles that are not of a single colour, shape (tiles, 384)."""
+    from transformers import DINOv3ViTModel  # Most vectors need no model.
+
     present = [folder / name for name in _RASTERS if (folder / name).exists()]
     if not present:
         raise FileNotFoundError(f"{folder} has none of the rasters {', '.join(_RASTERS)}")

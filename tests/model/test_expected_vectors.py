@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from rasterembed.model import expected_vectors, transformers_loading
+from rasterembed.model import expected_vectors
 from rasterembed.model.checkpoints import Checkpoint
 from rasterembed.model.choice import ComputeDtype, Dinov3, Pooling, resolve_model
 from rasterembed.model.embedder import Embedder
@@ -39,6 +39,9 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def by_transformers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that gets the folder of each checkpoint that transformers loads."""
+    # Transformers take long to import, and not every test process needs them.
+    from rasterembed.model import transformers_loading
+
     loaded: list[str] = []
     load = transformers_loading.load_with_transformers
 

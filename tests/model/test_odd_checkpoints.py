@@ -23,7 +23,6 @@ from rasterembed.model import weights
 from rasterembed.model.checkpoints import find_checkpoint
 from rasterembed.model.choice import Dinov3, resolve_model
 from rasterembed.model.embedder import Embedder
-from rasterembed.model.transformers_loading import load_with_transformers
 from rasterembed.store import checked_files
 
 HUGE = 10**12
@@ -43,11 +42,19 @@ def change(path: Path, **values: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def network_of(folder: Path) -> Any:
+    """Load the network of a checkpoint with transformers."""
+    # Transformers take long to import, and not every test process needs them.
+    from rasterembed.model.transformers_loading import load_with_transformers
+
+    return load_with_transformers(find_checkpoint(str(folder)))
+
+
 def load(folder: Path) -> None:
     """Plan with a checkpoint, and load its network."""
     resolve_model(Dinov3(model=str(folder), device="cpu"), 64)
     with torch.inference_mode():
-        load_with_transformers(find_checkpoint(str(folder)))
+        network_of(folder)
 
 
 def refusal(folder: Path) -> str:
@@ -144,7 +151,7 @@ def test_fields_that_would_make_transformers_do_more_change_nothing(
     expected = transformers.AutoModel.from_pretrained(tiny_vit).eval()
     change(vit / "config.json", **fields)
     with torch.inference_mode():
-        network = load_with_transformers(find_checkpoint(str(vit)))
+        network = network_of(vit)
         assert torch.equal(network(images).last_hidden_state, expected(images).last_hidden_state)
     assert network.config._attn_implementation == "sdpa"
 
@@ -232,7 +239,7 @@ def test_weights_in_several_files_are_loaded(vit: Path, tiny_vit: Path) -> None:
     weight_map = {key: name for name, keys in halves.items() for key in keys}
     (vit / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     with torch.inference_mode():
-        whole, parts = (load_with_transformers(find_checkpoint(str(folder))) for folder in (tiny_vit, vit))
+        whole, parts = (network_of(folder) for folder in (tiny_vit, vit))
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(one, other)
 
