@@ -120,7 +120,7 @@ def _facts_of_unfinished(store: ObjectStore, unfinished: Unfinished) -> Iterator
         return
     yield "plan", store.uri(layout.plan(plan.fingerprint))
     configuration = plan.configuration()
-    yield "raster", _source_text(configuration["source"])
+    yield from _facts_of_source(configuration["source"])
     yield from _facts_of_profile(plan)
     yield "model", plan.model.name
     yield from _facts_of_configuration(configuration, plan.model.dimensions)
@@ -143,7 +143,7 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
     yield "dataset id", manifest.dataset_id
     yield "state", manifest.state
     yield "manifest", dataset.store.uri(dataset.layout.manifest)
-    yield "raster", _source_text(configuration["source"])
+    yield from _facts_of_source(configuration["source"])
     yield from _facts_of_plan(dataset)
     yield "model", manifest.model
     yield from _facts_of_configuration(configuration, manifest.dimensions)
@@ -164,8 +164,15 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
         yield "more shards", f"{len(manifest.shards) - _SHOWN_SHARDS} (--json shows all)"
 
 
+def _facts_of_source(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the raster, and the files of a scene of several files, a line for each."""
+    yield "raster", _source_text({name: value for name, value in source.items() if name != "assets"})
+    for asset in source.get("assets", ()):
+        yield "file", _source_text(asset)
+
+
 def _source_text(source: Mapping[str, Any]) -> str:
-    """Return address, size and version of a raster. What a person declared about the file follows."""
+    """Return address, size and version of a raster or file. What a person declared about the file follows."""
     values = dict(source)
     uri, size, version = values.pop("uri"), values.pop("size"), values.pop("version")
     # The version of a local file is the time of its last change in ns. That of an object is its ETag.

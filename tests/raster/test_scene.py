@@ -19,6 +19,7 @@ from rasterio.transform import Affine
 from rasterio.warp import reproject
 from rasterio.windows import Window
 
+from rasterembed.commands.dataset_texts import describe
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, set_state
 from rasterembed.dataset.plan import PlanSettings, make_plan
@@ -186,6 +187,9 @@ def test_vectors_equal_those_of_the_stacked_bands(tmp_path: Path, store: ObjectS
     assert written["properties"]["eo:cloud_cover"] == 12.5
     assert written["properties"]["datetime"].startswith("2026-06-01T09:50:31.024")
     assert [key for key in written["assets"] if key.startswith("source")] == [f"source-{c}" for c in COLOURS]
+    shown = [line for line in describe(dataset).splitlines() if line.startswith(("raster:", "file:"))]
+    assert [line.split(",")[0] for line in shown] == [f"raster: {item}", *(f"file: {files[c]}" for c in COLOURS)]
+    assert "{" not in "".join(shown)
     assert embed_raster(store, item, EmbedOptions(dataset_id="item", **options)).already_complete
     write(tmp_path / "green.tif", pixels[1:2] + 1, nodata=0)
     with pytest.raises(RasterChangedError, match=r"green\.tif"):
