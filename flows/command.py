@@ -57,9 +57,10 @@ def run(flow: Flow[_Parameters, _Result], arguments: Sequence[str]) -> _Result:
 
 
 def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """Return a function that runs the flow. If no Prefect server is set, it first checks the parameters for errors.
+    """Return a function that runs the flow, after a check for errors that would end in Prefect's traceback.
 
-    Prefect then starts an embedded server.
+    If a Prefect server is set, it must answer and accept the password. Without one, the parameters are checked, and
+    Prefect starts an embedded server.
     """
 
     @functools.wraps(flow.fn)
@@ -69,6 +70,11 @@ def _prepared(flow: Flow[_Parameters, _Result]) -> Callable[_Parameters, _Result
             from flows.embedded_server import EmbeddedServer  # This import takes seconds.
 
             EmbeddedServer()  # Prefect's client finds this instance, and starts it.
+        else:
+            from flows.prefect_connection import connect
+
+            with connect() as client:
+                client.api_version()
         return flow(*args, **kwargs)
 
     return start

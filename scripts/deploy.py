@@ -27,10 +27,10 @@ from prefect.flows import load_flow_arguments_from_entrypoint
 from pydantic import SecretStr
 
 from blocks import Dinov3Weights, ObjectStoreBlock, SourceStoreBlock
+from flows.prefect_connection import connect
 from rasterembed.errors import UsageError
 from rasterembed.store.object_store import open_store
 from scripts.deploy_output import run_without_hints
-from scripts.prefect_connection import connect
 from scripts.work_pools import POOLS, PROJECT, make_pools
 
 BLOCK = "raster-embeddings"

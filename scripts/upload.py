@@ -16,8 +16,8 @@ import boto3
 from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import FlowRun
 
+from flows.prefect_connection import connect
 from rasterembed.store.uploads import Upload
-from scripts.prefect_connection import connect
 
 BUCKET = "rasters"
 PATIENCE_S = 60

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from flows import command
+from flows.raster_embeddings import raster_embeddings
 from scripts import deploy, upload
 from scripts.deploy_output import run_without_hints, without_hints
 from tests.support.servers import free_port
@@ -68,6 +70,14 @@ def _upload(monkeypatch: pytest.MonkeyPatch) -> str:
     return ended.value.code
 
 
+def _run_flow(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run a flow as a command, which must exit with an error, and return the error."""
+    with pytest.raises(SystemExit) as ended:
+        command.run(raster_embeddings, ["scene.tif"])
+    assert isinstance(ended.value.code, str)
+    return ended.value.code
+
+
 class _Bucket:
     def upload_file(self, *_: str) -> None:
         pass
@@ -76,7 +86,7 @@ class _Bucket:
         return {"ETag": '"1"'}
 
 
-@pytest.mark.parametrize("script", [_deploy, _upload])
+@pytest.mark.parametrize("script", [_deploy, _upload, _run_flow])
 def test_a_refused_password_is_named_in_one_line(
     script: Script, monkeypatch: pytest.MonkeyPatch, locked_url: str
 ) -> None:
@@ -89,7 +99,7 @@ def test_a_refused_password_is_named_in_one_line(
     assert "s3cret" not in error
 
 
-@pytest.mark.parametrize("script", [_deploy, _upload])
+@pytest.mark.parametrize("script", [_deploy, _upload, _run_flow])
 def test_a_server_that_does_not_answer_is_named_in_one_line(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
     address = f"127.0.0.1:{free_port()}/api"
     with temporary_settings({PREFECT_API_URL: f"http://user:s3cret@{address}"}):
@@ -147,7 +157,7 @@ def test_the_block_never_has_a_relative_folder(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/somebody")
     for given, kept in {
-        "data/../store": f"{tmp_path}/data/../store",
+        "data/../store": f"{tmp_path}/store",
         "~/store": "/home/somebody/store",
         "/srv/store": "/srv/store",
         "s3://bucket/prefix": "s3://bucket/prefix",

@@ -1,4 +1,4 @@
-"""The connection of the scripts to the Prefect server at PREFECT_API_URL."""
+"""The connection of commands and scripts to the Prefect server at PREFECT_API_URL."""
 
 from __future__ import annotations
 
