@@ -239,7 +239,8 @@ class Catalogue:
             states: states that pass.
 
         Raises:
-            UsageError: if the box is not on Earth, or if south is greater than north.
+            UsageError: if the box is not on Earth, if south is greater than north, or if a time is another object, such
+                as a text.
         """
         keep = pa.chunked_array([pa.array(np.ones(self.count, dtype=bool))])
         if states is not None:
@@ -296,6 +297,8 @@ def _values(row: SceneRow) -> dict[str, Any]:
 
 
 def _scalar(time: datetime) -> pa.Scalar:
+    if not isinstance(time, datetime):
+        raise UsageError(f"the scenes are filtered by times: give a datetime.datetime, not {time!r}")
     return pa.scalar(time if time.tzinfo else time.replace(tzinfo=UTC), type=_TIME)
 
 

@@ -161,6 +161,11 @@ def test_a_box_that_is_not_on_earth_is_refused(box: tuple[float, float, float, f
         Catalogue.of([]).filter(bbox=box)
 
 
+def test_a_time_that_is_a_text_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"give a datetime\.datetime, not '2025'"):
+        Catalogue.of([]).filter(start="2025")  # type: ignore[arg-type]
+
+
 def _item(values: dict[str, Any]) -> dict[str, Any]:
     """Turn a row into a STAC Item, as the specification of stac-geoparquet says: columns become properties again."""
     core = ("type", "id", "stac_version", "stac_extensions", "geometry", "bbox", "links", "assets", "collection")
