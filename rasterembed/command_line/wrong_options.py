@@ -6,7 +6,6 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 
 from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumentError
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
@@ -19,8 +18,8 @@ from rasterembed.parameter_names import NamedParameter, replace_commands, replac
 _WITH_ROOT = tuple(f"rasterembed {name} " for name in ("collection", "datasets", "embed", "qa", "search"))
 """Beginnings of the commands that have the option `--root` and that texts of the library tell to run."""
 
-_running: ContextVar[tuple[App, Sequence[str]] | None] = ContextVar("_running", default=None)
-"""The command that is running, and its words."""
+_running: list[tuple[App, Sequence[str]]] = []
+"""The command that is running, and its words. Threads of the command give messages too, so it is not a `ContextVar`."""
 
 _NEGATIVE_LIST = re.compile(r"-\.?[0-9][^ ]*,.*")
 """A list of numbers that begins with a minus sign, such as `-1,1,1`."""
@@ -197,11 +196,11 @@ def running_command(app: App, arguments: Sequence[str]) -> Iterator[None]:
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    token = _running.set((app, arguments))
+    _running.append((app, arguments))
     try:
         yield
     finally:
-        _running.reset(token)
+        _running.pop()
 
 
 def in_command_words(text: str) -> str:
@@ -209,8 +208,7 @@ def in_command_words(text: str) -> str:
 
     Without a running command, the text is unchanged.
     """
-    command = _running.get()
-    return text if command is None else name_options(text, *command)
+    return name_options(text, *_running[-1]) if _running else text
 
 
 def _options(app: App, arguments: Sequence[str]) -> dict[str, str]:

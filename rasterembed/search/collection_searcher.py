@@ -185,7 +185,8 @@ class CollectionSearcher:
 
         Args:
             query: the examples.
-            where: `pick` chooses the example if several scenes cover it. The other filters have no effect.
+            where: the filters for whole scenes and `pick` choose the example if several scenes cover it. The other
+                filters have no effect.
 
         Raises:
             UsageError: if the query has a tile that is not in the collection; or if `where.pick` does
@@ -219,8 +220,11 @@ class CollectionSearcher:
 
     def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query, where: Where) -> ResolvedExamples:
         """Return the examples of a query."""
-        picking = TableFilters(con, self._files, _columns(self._ready), every_scene=False, pick=where.pick)
-        tiles = TableTiles(con, self.collection, self._files, picking)
+        ready, preferred = (
+            TableFilters(con, self._files, _columns(scenes), every_scene=False, pick=where.pick)
+            for scenes in (self._ready, self._scenes(where))
+        )
+        tiles = TableTiles(con, self.collection, self._files, ready, preferred)
         return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
 
     def _filters(

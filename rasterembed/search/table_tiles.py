@@ -39,13 +39,21 @@ class TableTiles:
         con: a connection with the view of `rasterembed.search.table_filters.open_table`.
         collection: the collection.
         files: files of the table.
-        picking: filters without any filter but `pick`. If several scenes cover a tile, they choose the example.
+        ready: filters without any filter but `pick`, with all ready scenes.
+        preferred: the same, with the scenes that may answer. An example whose scene is not named comes from one of
+            them. If none of them has it, it comes from any ready scene.
     """
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, collection: Collection, files: VectorFiles, picking: TableFilters
+        self,
+        con: duckdb.DuckDBPyConnection,
+        collection: Collection,
+        files: VectorFiles,
+        ready: TableFilters,
+        preferred: TableFilters,
     ) -> None:
-        self._con, self._collection, self._files, self._picking = con, collection, files, picking
+        self._con, self._collection, self._files, self._ready = con, collection, files, ready
+        self._in_order = (preferred, ready) if preferred.scenes.num_rows else (ready,)
         vector_dtype = collection.configuration.selection.vector_dtype
         self._columns = ["dataset_id", "tile_id", *vector_columns(vector_dtype)]
         self._places: dict[Tile, tuple[str, int]] = {}
@@ -63,8 +71,12 @@ class TableTiles:
         reference = TileRef.parse(text)
         if reference.dataset_id is not None:
             return self._of_scene(text, reference.dataset_id, reference.tile_id)
-        rows = self._picked(self._query("tile_id = $tile", {"tile": reference.tile_id}))
-        if not rows:
+        condition, parameters = "tile_id = $tile", {"tile": reference.tile_id}
+        for filters in self._in_order:
+            rows = _picked(filters, self._query(filters, condition, parameters))
+            if rows:
+                break
+        else:
             raise UsageError(
                 f"no scene of {self._files.name} has an embedded tile {text}: give another tile, or a place"
             )
@@ -76,7 +88,8 @@ class TableTiles:
         return self._tile(rows[0])
 
     def _of_scene(self, text: str, dataset_id: str, tile_id: str) -> Tile:
-        rows = self._query("tile_id = $tile AND dataset_id = $dataset", {"tile": tile_id, "dataset": dataset_id})
+        condition, parameters = "tile_id = $tile AND dataset_id = $dataset", {"tile": tile_id, "dataset": dataset_id}
+        rows = self._query(self._ready, condition, parameters)
         if rows:
             return self._tile(rows[0])
         state = self._collection.catalogue.state_of(dataset_id)
@@ -99,13 +112,14 @@ class TableTiles:
             DataError: if no tile with a vector contains the point.
         """
         place = Place(lon, lat)
-        nearest: dict[str, dict[str, Any]] = {}
-        for row in place.covered_by(self._query(*place.sql_condition(), columns=f"{_COLUMNS}, geometry")):
-            nearest.setdefault(row["dataset_id"], row)
-        rows = self._picked([nearest[dataset_id] for dataset_id in sorted(nearest)])
-        if not rows:
-            raise DataError(self._nothing_at(place))
-        return [self._tile(row) for row in rows]
+        for filters in self._in_order:
+            nearest: dict[str, dict[str, Any]] = {}
+            for row in place.covered_by(self._query(filters, *place.sql_condition(), columns=f"{_COLUMNS}, geometry")):
+                nearest.setdefault(row["dataset_id"], row)
+            rows = _picked(filters, [nearest[dataset_id] for dataset_id in sorted(nearest)])
+            if rows:
+                return [self._tile(row) for row in rows]
+        raise DataError(self._nothing_at(place))
 
     def _nothing_at(self, place: Place) -> str:
         """Return the error for a place without a tile. It says whether a scene covers the place."""
@@ -125,15 +139,11 @@ class TableTiles:
         west, south, east, north = bounds
         return f"{text}, in longitudes {interval_text(west, east)} and latitudes {interval_text(south, north)}"
 
-    def _picked(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        if self._picking.pick == "all" or not rows:
-            return rows
-        picked = set(tile_names(self._picking.selected([row["tile_id"] for row in rows])))
-        return [row for row in rows if (row["dataset_id"], row["tile_id"]) in picked]
-
-    def _query(self, condition: str, parameters: dict[str, Any], columns: str = _COLUMNS) -> list[dict[str, Any]]:
-        """Return the rows of ready scenes for which a condition is true, in the order of the dataset ids."""
-        self._con.register("scenes", self._picking.scenes)
+    def _query(
+        self, filters: TableFilters, condition: str, parameters: dict[str, Any], columns: str = _COLUMNS
+    ) -> list[dict[str, Any]]:
+        """Return the rows of some scenes for which a condition is true, in the order of the dataset ids."""
+        self._con.register("scenes", filters.scenes)
         query = f"SELECT {columns} FROM tiles SEMI JOIN scenes USING (dataset_id) WHERE {condition} ORDER BY dataset_id"
         with duck.readable_errors(self._con, self._files.name):
             rows: list[dict[str, Any]] = self._con.execute(query, parameters).to_arrow_table().to_pylist()
@@ -183,4 +193,12 @@ class TableTiles:
 
     def dataset_of_image(self) -> Dataset:
         """Return the first scene in the order of the ids. Its radiometry is used for an image."""
-        return Dataset.open(self._collection.store, self._picking.scenes["dataset_id"][0].as_py())
+        return Dataset.open(self._collection.store, self._ready.scenes["dataset_id"][0].as_py())
+
+
+def _picked(filters: TableFilters, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of the scenes that `pick` chooses."""
+    if filters.pick == "all" or not rows:
+        return rows
+    picked = set(tile_names(filters.selected([row["tile_id"] for row in rows])))
+    return [row for row in rows if (row["dataset_id"], row["tile_id"]) in picked]

@@ -6,6 +6,7 @@ import re
 import socket
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -164,3 +165,10 @@ def test_a_picture_without_a_place_brings_no_warning_of_rasterio(folder: Path, t
         warnings.simplefilter("always")
         run(app, ["embed", "pic.png", "--allow-no-crs", *chosen])
     assert [each for each in caught if each.category is NotGeoreferencedWarning] == []
+
+
+def test_a_thread_of_a_command_gives_messages_in_its_words_too() -> None:
+    def flow(stretch_of: str | None = None) -> None: ...
+
+    with running_command(command_app("flow", flow), []), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(in_command_words, "give `stretch_of`").result() == "give --stretch-of"

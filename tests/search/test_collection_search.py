@@ -261,6 +261,24 @@ def test_a_place_is_the_tile_of_each_scene_or_of_the_picked_one(
     assert searcher.ask(Query(lonlat=lonlat, include_query=True), k=1).hits[0].tile_id == tile_id
 
 
+def test_an_example_is_of_the_scenes_that_may_answer_if_one_of_them_has_it(
+    embedded: Embedded, searcher: CollectionSearcher
+) -> None:
+    def scenes_of(query: Query, where: Where) -> list[str]:
+        return [example.tile.dataset_id for example in searcher.ask(query, where).examples if example.tile]
+
+    place = Query(lonlat=(27.01, 60.433))
+    old = [embedded.id("old")]
+    assert scenes_of(place, Where(scenes=("*old.tif",))) == old
+    assert scenes_of(place, Where(pick="latest", until=date(2025, 12, 31))) == old
+    tile = searcher.ask(place).examples[0].label
+    assert scenes_of(Query(tile=tile), Where(scenes=("*old.tif",))) == old
+    every = scenes_of(place, Where())
+    assert len(every) == 4
+    assert scenes_of(place, Where(scenes=("*far.tif",))) == every  # It does not have the place.
+    assert scenes_of(place, Where(scenes=("none",))) == every
+
+
 def test_a_tile_without_its_scene_is_taken_if_it_is_clear_which(
     embedded: Embedded, searcher: CollectionSearcher
 ) -> None:
