@@ -59,4 +59,4 @@ def test_it_brings_the_console_command(wheel: zipfile.ZipFile) -> None:
     (name,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     points = configparser.ConfigParser()
     points.read_string(wheel.read(name).decode())
-    assert dict(points["console_scripts"]) == {"rasterembed": "rasterembed.commands.main:main"}
+    assert dict(points["console_scripts"]) == {"rasterembed": "rasterembed.__main__:main"}
