@@ -24,5 +24,12 @@ def absolute_path(path: str) -> Path:
     whole = Path(os.path.expanduser(path)).absolute()
     if ".." not in whole.parts:
         return whole
-    after_last = len(whole.parts) - whole.parts[::-1].index("..")
-    return Path(os.path.realpath(Path(*whole.parts[:after_last])), *whole.parts[after_last:])
+    found = Path(whole.anchor)
+    for part in whole.parts[1:]:
+        if part != "..":
+            found /= part
+        elif os.path.islink(found):
+            found = Path(os.path.realpath(found)).parent
+        else:
+            found = found.parent
+    return found

@@ -595,6 +595,7 @@ def test_rasters_that_gdal_would_go_elsewhere_for_are_refused(raster: str) -> No
         ("{here}/a/b/../../ü.tif", "{here}/ü.tif"),
         ("link/../ü.tif", "{here}/far/ü.tif"),
         ("link/ü.tif", "{here}/link/ü.tif"),
+        ("link/inner/../ü.tif", "{here}/link/ü.tif"),
         ("NETCDF:scene.nc:var", "{here}/NETCDF:scene.nc:var"),
         ("/data/scene.tif", "/data/scene.tif"),
         ("s3://bucket/a/scene #1?.tif", "s3://bucket/a/scene #1?.tif"),
