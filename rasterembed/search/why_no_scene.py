@@ -46,7 +46,7 @@ class _Filter:
 
 
 def why_no_scene(where: Where, scenes: Sequence[SceneFacts]) -> list[str]:
-    """Return lines that say which filters no scene passes. None if a scene passes all filters.
+    """Return lines that say which filters no scene passes. The list is empty if a scene passes all filters.
 
     Args:
         where: the filters. Only those for whole scenes are looked at: the time, the clouds and the names.

@@ -54,7 +54,7 @@ def why_no_tile(
     own_tiles_left_out: bool,
     instead: Mapping[TileFilter, Callable[[], str]],
 ) -> list[str]:
-    """Return lines that say which filters no tile passes. None if no filter for tiles is the reason.
+    """Return lines that say which filters no tile passes. The list is empty if these filters are not the reason.
 
     Args:
         where: the filters. Those for whole scenes leave at least one scene.
