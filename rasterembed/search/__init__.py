@@ -11,7 +11,8 @@ The steps of a search, and their modules:
 - `engines` has the search engines, which find the nearest vectors. `indexed_search` chooses between vector index and
   exact scan. `rerank` computes the distances of the answer.
 - `answer` has the answer. `output` and `contact_sheet` write the answer to files, and `answer_html` shows it in a
-  notebook. `thumbnails` cuts tiles out of the raster, and `picture_sheet` draws them with captions.
+  notebook. `thumbnails` cuts tiles out of the raster, and `picture_sheet` draws them with captions. `why_no_scene` and
+  `why_no_tile` say which filters left an answer empty.
 - `datasets` chooses the datasets of a search. `not_searched` has the reasons why some are left out. `newest` opens what
   a run replaces at the same time. `radiometry_groups` warns of datasets that were stretched differently.
 - `next_search` gives the command that searches a new dataset or collection.
