@@ -30,7 +30,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -69,6 +69,7 @@ from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.vectors import blank_raster, checkpoint, write_dataset
+from tests.support.waiting import wait_for
 
 NAME = "search"
 
@@ -231,6 +232,7 @@ def _measure_engines(
         one: dict[str, Any] = {} if engine == "scan" else {"build": part(build, root, engine)}
         one["first_ever"], one["first"] = first_answer(root, engine), first_answer(root, engine)
         one |= part(_ask, root, engine, seconds)
+        one["processes"] = _by_processes(root, engine, seconds)
         found["engines"][engine] = one
     shutil.rmtree(root / "store")
     return found
@@ -465,10 +467,42 @@ def _answers_a_second(
     }
 
 
+def _by_processes(root: Path, engine: EngineChoice, seconds: float) -> dict[str, float]:
+    """Return how many answers a process for each core, with one thread, gets in a second, together."""
+    cores = os.cpu_count() or 1
+    ready = root / "ready"
+    ready.mkdir()
+    with ThreadPoolExecutor(cores) as threads:
+        asking = [threads.submit(part, _ask_alone, root, engine, seconds, ready / str(n), cores) for n in range(cores)]
+        answers = sum(one.result() for one in asking)
+    shutil.rmtree(ready)
+    return {"processes": cores, "per_clock_s": answers}
+
+
+def _ask_alone(root: Path, engine: EngineChoice, seconds: float, ready: Path, processes: int) -> float:
+    """Return how many answers this process gets in a second.
+
+    Args:
+        root: folder of the store.
+        engine: engine that must answer.
+        seconds: seconds in which answers are counted.
+        ready: file that says that this process has opened the index. All processes have one in the same folder.
+        processes: number of processes, which begin to count when all of them are ready.
+    """
+    asked = np.load(root / "queries.npy")
+    with Searcher(_store(root), [DATASET_ID], engine=engine) as searcher:
+        ask = partial(searcher.ask_vector, k=_K)
+        ask(asked[0])
+        ready.touch()
+        wait_for(lambda: len(list(ready.parent.iterdir())) == processes, "the other processes")
+        return _answers_a_second(ask, asked, 1, seconds)["per_clock_s"]
+
+
 _HEAD = [
     "engine", "build, s", "of processor", "peak, MiB", "files, MB", "first answer, s", "answer, ms", "95 %",
     "of processor", "FAISS alone", "at 50 %", "at 10 %", "at 1 %", "an area", "first at 10 %", "recall@10",
     "least, filtered", "memory, MiB", "answers a second, 1 thread", "4 threads", "10 threads",
+    "a process for each core",
 ]  # fmt: skip
 
 
@@ -512,6 +546,7 @@ def _row(engine: str, one: dict[str, Any]) -> list[str]:
         f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
         f"{one['grown_mib']:,.0f}",
         *_by_clients({clients: answers["per_clock_s"] for clients, answers in one["threads"].items()}),
+        f"{one['processes']['per_clock_s']:,.1f}" if "processes" in one else "",
     ]  # fmt: skip
 
 
@@ -527,7 +562,7 @@ def _peer_row(way: str, one: dict[str, Any]) -> list[str]:
         f"{whole['clock_ms']:,.1f}", f"{whole['p95_clock_ms']:,.1f}", f"{whole['cpu_ms']:,.1f}", "",
         *(f"{filters[str(percent)]['cpu_ms']:,.1f}" for percent in PERCENTS), "", "",
         f"{whole['recall']:.3f}", f"{min(filters[str(percent)]['recall'] for percent in PERCENTS):.3f}",
-        f"{ask['grown_mib']:,.0f}", *_by_clients(ask["answers_per_s"]),
+        f"{ask['grown_mib']:,.0f}", *_by_clients(ask["answers_per_s"]), "",
     ]  # fmt: skip
 
 
