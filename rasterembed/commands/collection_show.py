@@ -25,6 +25,9 @@ from rasterembed.store.lease import running_run
 SHOWN_FAILURES = 10
 """Largest number of failed scenes that `show` shows one by one."""
 
+_ADD_OPTIONS = "--assets of the first run, and its options for quality checks, the vector index and speed, if it had any"
+"""What a person adds to the command that goes on with a collection."""
+
 
 def table(collections: Sequence[CollectionSummary]) -> str:
     """Return a text table with one line for each collection.
@@ -119,6 +122,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
         running = running_run(store, collection.layout) is not None
         yield "state", f"{state_text(collection.state, catalogue.vectors, running=running)}: {run_text(running)}"
         yield "continue", _pasted(embed_command(store, collection.id, collection.listing))
+        yield "add", _ADD_OPTIONS
     else:
         yield "state", state_text(collection.state, catalogue.vectors)
     yield "catalogue", store.uri(collection.layout.catalogue)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from shlex import join
 
 from rasterembed.errors import UsageError
+from rasterembed.store.https_url import is_https
 from rasterembed.store.layout import COLLECTIONS_FOLDER, CollectionLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
@@ -44,16 +45,24 @@ def has_collection(store: ObjectStore, layout: CollectionLayout) -> bool:
     return name_of(layout.stac_collection) in store.sizes(layout.collection_folder)
 
 
-def embed_command(store: ObjectStore, collection_id: str, scenes: str | None = None) -> str:
+def embed_command(store: ObjectStore, collection_id: str, listing: str | None = None) -> str:
     """Return the command that goes on with a collection. The collection gives its own settings.
+
+    The assets of STAC Items are not in the command, because the address of a listing does not hold them.
 
     Args:
         store: store of the collection.
         collection_id: name of the collection.
-        scenes: address of the scenes. If it is not known, the command has the word SCENES in its place.
+        listing: address of the listing. That of a STAC API holds the search behind `#`. If the address is not known,
+            the command has the word SCENES in its place. Of a long search, the address holds only a digest, and the
+            command has the word SEARCH.
     """
+    scenes, search = listing or "SCENES", ""
+    if is_https(scenes):  # In other addresses, `#` is a letter like any other.
+        scenes, _, search = scenes.partition("#")
+    words = ["--search", search if search.startswith("{") else "SEARCH"] if search else []
     where = ["--collection", collection_id, "--root", store.root]
-    return join(["rasterembed", "collection", "embed", scenes or "SCENES", *where])
+    return join(["rasterembed", "collection", "embed", scenes, *words, *where])
 
 
 def check_known_collection(store: ObjectStore, collection_id: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rasterembed.collection.stac_search import StacSearch, parse_search
 from rasterembed.errors import UsageError
+from rasterembed.store.known_collections import embed_command
+from rasterembed.store.object_store import ObjectStore
 
 
 @pytest.mark.parametrize(
@@ -75,3 +79,20 @@ def test_equal_searches_have_equal_addresses() -> None:
     far = {"type": "MultiPoint", "coordinates": [[number / 100, 0] for number in range(1000)]}
     assert len(StacSearch(intersects=far).address("https://stac.example/v1")) < 120
     assert parse_search(None) is parse_search("") is None
+
+
+def test_the_command_that_goes_on_with_a_collection_has_the_search(tmp_path: Path) -> None:
+    def words(listing: str) -> list[str]:
+        return shlex.split(embed_command(ObjectStore(root=str(tmp_path)), "survey", listing))[3:]
+
+    api, end = "https://stac.example.org/v1", ["--collection", "survey", "--root", str(tmp_path)]
+    address = StacSearch(collections=("it's",), datetime="2026-06/2026-08", bbox=(24, 60, 25, 61)).address(api)
+    scenes, option, search, *rest = words(address)
+    assert (scenes, option, rest) == (api, "--search", end)
+    wanted = parse_search(search)
+    assert wanted is not None
+    assert wanted.address(api) == address
+    assert words(StacSearch(ids=tuple(f"scene-{number}" for number in range(200))).address(api)) == [
+        api, "--search", "SEARCH", *end,
+    ]  # fmt: skip
+    assert words("/data/scenes #1/") == ["/data/scenes #1/", *end]
