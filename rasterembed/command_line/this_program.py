@@ -25,3 +25,8 @@ def this_program() -> str:
     if found and os.path.samefile(found, path):
         return PROGRAM
     return quote(str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path))
+
+
+def as_typed(command: str) -> str:
+    """Return a command of the library, such as `rasterembed qa scene`, as a shell in the current folder starts it."""
+    return f"{this_program()}{command.removeprefix(PROGRAM)}"

@@ -12,7 +12,7 @@ from rasterembed.collection.scene_row import SceneRow, SceneState, failure_text
 from rasterembed.collection.shared_texts import counts_text, scenes_are_gone, state_text, undated_text
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import CollectionSummary
-from rasterembed.command_line.this_program import PROGRAM, this_program
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import in_command_words, name_options
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.continuing import run_text
@@ -25,7 +25,9 @@ from rasterembed.store.lease import running_run
 SHOWN_FAILURES = 10
 """Largest number of failed scenes that `show` shows one by one."""
 
-_ADD_OPTIONS = "--assets of the first run, and its options for quality checks, the vector index and speed, if it had any"
+_ADD_OPTIONS = (
+    "--assets, and the options for quality checks, the vector index and speed, if the first run had any"
+)
 """What a person adds to the command that goes on with a collection."""
 
 
@@ -48,16 +50,11 @@ def table(collections: Sequence[CollectionSummary]) -> str:
     ]
     problems = [escape_terminal(summary.problem) for summary in collections if summary.problem]
     unfinished = [
-        f"{summary.id} is unfinished: {run_text(summary.running)}; to continue: `{_pasted(summary.continue_with)}`"
+        f"{summary.id} is unfinished: {run_text(summary.running)}; to continue: `{as_typed(summary.continue_with)}`"
         for summary in collections
         if summary.continue_with
     ]
     return "\n".join((text_table(heads, rows), *problems, *map(escape_terminal, unfinished)))
-
-
-def _pasted(command: str) -> str:
-    """Return a command of the library as this shell starts it."""
-    return f"{this_program()}{command.removeprefix(PROGRAM)}"
 
 
 def describe(collection: Collection) -> str:
@@ -121,7 +118,7 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     if collection.state is CollectionState.EMBEDDING:
         running = running_run(store, collection.layout) is not None
         yield "state", f"{state_text(collection.state, catalogue.vectors, running=running)}: {run_text(running)}"
-        yield "continue", _pasted(embed_command(store, collection.id, collection.listing))
+        yield "continue", as_typed(embed_command(store, collection.id, collection.listing))
         yield "add", _ADD_OPTIONS
     else:
         yield "state", state_text(collection.state, catalogue.vectors)

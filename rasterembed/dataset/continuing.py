@@ -9,11 +9,11 @@ from typing import Any
 from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan, PlanSettings
 from rasterembed.dataset.shards import count_written_shards
+from rasterembed.number_text import number_text
 from rasterembed.store.object_store import ObjectStore
 
 _COMMA = {"bands", "mean", "std"}
 """Settings with several values that a person types as one word, with commas."""
-
 
 _STANDS: dict[State, str] = {
     "embedded": "has all its shards, and its quality checks or its vector index are not complete",
@@ -55,7 +55,7 @@ def run_text(running: bool) -> str:
     )
 
 
-def continue_command(store: ObjectStore, plan: Plan, *, replace: bool = False) -> str:
+def continue_command(store: ObjectStore, plan: Plan) -> str:
     """Return the command that goes on with a dataset. It plans the same shards, so the written ones are not repeated.
 
     Options that do not change the plan, such as those for quality checks and the vector index, are not in the command.
@@ -64,7 +64,6 @@ def continue_command(store: ObjectStore, plan: Plan, *, replace: bool = False) -
     Args:
         store: store of the dataset.
         plan: plan of the dataset.
-        replace: whether the store has a complete dataset of another configuration, which this one replaces.
     """
     words = ["rasterembed", "embed", _scene(plan), "--dataset-id", plan.dataset_id, "--root", store.root]
     scene = plan.source.scene
@@ -72,7 +71,7 @@ def continue_command(store: ObjectStore, plan: Plan, *, replace: bool = False) -
         words += ["--assets", ",".join(asset.name for asset in scene.assets)]
     if plan.requested is not None:
         words += _options(plan, plan.requested)
-    return join([*words, *(["--replace"] if replace else [])])
+    return join(words)
 
 
 def _scene(plan: Plan) -> str:
@@ -101,9 +100,6 @@ def _words(name: str, value: Any) -> list[str]:
     """Return the value of an option as a person types it."""
     if value is True:
         return []
-    values = [_text(each) for each in (value if isinstance(value, tuple) else (value,))]
-    return [",".join(values)] if name in _COMMA else values
-
-
-def _text(value: Any) -> str:
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    values = value if isinstance(value, tuple) else (value,)
+    texts = [number_text(each) if isinstance(each, float) else str(each) for each in values]
+    return [",".join(texts)] if name in _COMMA else texts
