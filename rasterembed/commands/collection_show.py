@@ -25,9 +25,7 @@ from rasterembed.store.lease import running_run
 SHOWN_FAILURES = 10
 """Largest number of failed scenes that `show` shows one by one."""
 
-_ADD_OPTIONS = (
-    "--assets, and the options for quality checks, the vector index and speed, if the first run had any"
-)
+_ADD_OPTIONS = "--assets, and the options for quality checks, the vector index and speed, if the first run had any"
 """What a person adds to the command that goes on with a collection."""
 
 

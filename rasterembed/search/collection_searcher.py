@@ -177,8 +177,7 @@ class CollectionSearcher:
         areas = self._area_files.read(where)
         with self._connections.borrow() as con:
             examples = self._resolve(con, query, where)
-            with self._turn():
-                return self._answer(con, query, examples, where, areas, k, started)
+            return self._answer(con, query, examples, where, areas, k, started)
 
     def resolve(self, query: Query, where: Where = Where()) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -264,13 +263,13 @@ class CollectionSearcher:
         started = time.monotonic()
         self._check_pick(where)
         examples, areas = vector_example(vector, self._files.dimensions), self._area_files.read(where)
-        with self._connections.borrow() as con, self._turn():
+        with self._connections.borrow() as con:
             return self._answer(con, None, examples, where, areas, k, started)
 
     def _turn(self) -> AbstractContextManager[None]:
-        """Return the block in which an answer is made.
+        """Return the block in which the tiles of an answer are found.
 
-        An answer that reads the table may wait for a store, so it takes no turn.
+        A search that reads the table may wait for a store, so it takes no turn.
         """
         return nullcontext() if self._index.segments is None else turn()
 
@@ -300,8 +299,9 @@ class CollectionSearcher:
         tiles = [example.tile for example in examples.examples if example.tile is not None]
         excluded = frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles)
         filters = self._filters(con, scenes, where, areas, excluded)
-        rows, engine = self._nearest(examples.vector, k, filters)
-        hits = self._hits(rows)
+        with self._turn():
+            rows, engine = self._nearest(examples.vector, k, filters)
+            hits = self._hits(rows)
         hints = notes_on_areas(where, areas)
         if not hits:
             hints += self._why_empty(con, scenes, where, examples.vector, bool(excluded))
@@ -339,7 +339,8 @@ class CollectionSearcher:
         def finds(some: Where) -> bool:
             every = some.model_copy(update={"pick": "all"})  # To pick a scene leaves no tile without a scene.
             filters = self._filters(con, scenes, every, self._area_files.read(every))
-            return len(self._nearest(vector, 1, filters)[0]) > 0
+            with self._turn():
+                return bool(self._nearest(vector, 1, filters)[0])
 
         instead = {
             TileFilter.AREA: lambda: self._area_hint(where) or not_in_the_area(where),

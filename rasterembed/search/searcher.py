@@ -181,8 +181,7 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         examples, unreadable = self._resolve(query)
-        with self._turn():
-            return self._answer(query, examples, chosen, k, started, unreadable)
+        return self._answer(query, examples, chosen, k, started, unreadable)
 
     def resolve(self, query: Query) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -236,13 +235,12 @@ class Searcher:
         started = time.monotonic()
         chosen = self._read_filters(where)
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
-        with self._turn():
-            return self._answer(None, examples, chosen, k, started)
+        return self._answer(None, examples, chosen, k, started)
 
     def _turn(self) -> AbstractContextManager[None]:
-        """Return the block in which an answer is made.
+        """Return the block in which the tiles of an answer are found.
 
-        An answer that reads shards may wait for a store, so it takes no turn.
+        A search that reads shards may wait for a store, so it takes no turn.
         """
         mapped = all(index.segments is not None for index in self._indexes.values())
         return turn() if mapped else nullcontext()
@@ -282,28 +280,30 @@ class Searcher:
         searched: list[Dataset] = []
         not_searched = [*self._not_searched, *unreadable]
         left_out = {one.dataset_id for one in unreadable}
-        for dataset in (dataset for dataset in self.datasets if dataset.id not in left_out):
-            reason = _why_left_out(dataset, where)
-            if reason is not None:
-                not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason))
-                continue
-            if areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
-                not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
-                continue
-            if areas:
-                dataset.check_on_earth()
-            filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
-            try:
-                rows, engine = self._nearest(dataset, examples.vector, k, filters)
-            except DataError as error:
-                if dataset.id not in self._by_pattern:
-                    raise
-                not_searched.append(_unreadable(dataset, error))
-                continue
-            used.append(engine)
-            searched.append(dataset)
-            found += [(dataset, row) for row in rows]
-        found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+        with self._turn():
+            for dataset in (dataset for dataset in self.datasets if dataset.id not in left_out):
+                reason = _why_left_out(dataset, where)
+                if reason is not None:
+                    not_searched.append(NotSearched(dataset_id=dataset.id, reason=reason))
+                    continue
+                if areas and dataset.id in self._by_pattern and not dataset.plan.profile.on_earth:
+                    not_searched.append(NotSearched(dataset_id=dataset.id, reason=NotSearchedReason.NO_PLACE))
+                    continue
+                if areas:
+                    dataset.check_on_earth()
+                filters = _filters(chosen, dataset, frozenset() if include_query else examples.tile_ids(dataset.id))
+                try:
+                    rows, engine = self._nearest(dataset, examples.vector, k, filters)
+                except DataError as error:
+                    if dataset.id not in self._by_pattern:
+                        raise
+                    not_searched.append(_unreadable(dataset, error))
+                    continue
+                used.append(engine)
+                searched.append(dataset)
+                found += [(dataset, row) for row in rows]
+            found.sort(key=lambda pair: (pair[1]["distance"], pair[1]["tile_id"], pair[0].id))
+            hits = dataset_hits(found[:k])
         hints = notes_on_areas(where, areas)
         if not found:
             asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
@@ -314,7 +314,7 @@ class Searcher:
             examples=examples.examples,
             model=self.datasets[0].manifest.model,
             k=k,
-            hits=dataset_hits(found[:k]),
+            hits=hits,
             engines=tuple(used),
             not_searched=tuple(sorted(not_searched, key=lambda one: one.dataset_id)),
             seconds=round(time.monotonic() - started, 4),
@@ -343,9 +343,10 @@ class Searcher:
 
         def finds(where: Where) -> bool:
             some = self._read_filters(where)
-            return any(
-                len(self._nearest(dataset, vector, 1, _filters(some, dataset, frozenset()))[0]) for dataset in searched
-            )
+            with self._turn():
+                return any(
+                    self._nearest(dataset, vector, 1, _filters(some, dataset, frozenset()))[0] for dataset in searched
+                )
 
         where = chosen.where
         why = why_no_scene(where, list(map(_facts, asked))) if asked else []

@@ -19,6 +19,7 @@ from rasterembed.search.engines.workers import free_turns, turn
 from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.indexed_search import SegmentSearch
+from rasterembed.search.query import Where
 from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
@@ -33,7 +34,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
     store = ObjectStore(root=str(folder / "store"))
     vectors = np.random.default_rng(5).normal(size=(100, DIMENSIONS)).astype(np.float32)
     model = Dinov3(model=str(checkpoint(folder / "model", DIMENSIONS)))
-    write_dataset(store, "made", blank_raster(folder / "blank.tif", 10, 10), model, vectors)
+    half = np.full(100, 0.5, np.float32)
+    write_dataset(store, "made", blank_raster(folder / "blank.tif", 10, 10), model, vectors, valid_fraction=half)
     options = VectorIndexOptions(index="always", index_engine="flat")
     build_vector_index(VectorFiles.of_dataset(Dataset.open(store, "made")), options)
     return store
@@ -86,6 +88,22 @@ def test_six_threads_that_ask_an_index_take_two_turns(store: ObjectStore, monkey
 def test_a_scan_takes_no_turn_because_it_may_wait_for_a_store(store: ObjectStore) -> None:
     with Searcher(store, ["made"], engine="scan") as searcher, ThreadPoolExecutor(1) as thread, turn(), turn():
         assert len(thread.submit(ask_all, searcher).result(60)) == 6
+
+
+def test_the_reason_of_an_empty_answer_reads_the_store_without_a_turn(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, free = Searcher._most_valid, []
+
+    def most_valid(searcher: Searcher, datasets: Any) -> float:
+        free.append(free_turns().qsize())
+        return plain(searcher, datasets)
+
+    monkeypatch.setattr(Searcher, "_most_valid", most_valid)
+    with Searcher(store, ["made"], engine="flat") as searcher:
+        answer = searcher.ask_vector(np.ones(DIMENSIONS), Where(min_valid_fraction=1.0))
+    assert "the largest share of valid pixels is 0.5" in answer.hint
+    assert free == [2]
 
 
 def test_a_forked_process_has_its_own_turns() -> None:
