@@ -53,7 +53,8 @@ class TableTiles:
         preferred: TableFilters,
     ) -> None:
         self._con, self._collection, self._files, self._ready = con, collection, files, ready
-        self._in_order = (preferred, ready) if preferred.scenes.num_rows else (ready,)
+        some = 0 < preferred.scenes.num_rows < ready.scenes.num_rows
+        self._in_order = (preferred, ready) if some else (ready,)
         vector_dtype = collection.configuration.selection.vector_dtype
         self._columns = ["dataset_id", "tile_id", *vector_columns(vector_dtype)]
         self._places: dict[Tile, tuple[str, int]] = {}
