@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_serializer,
+    field_validator,
+)
 
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
@@ -68,6 +76,15 @@ class Plan(BaseModel):
     requested: PlanSettings | None = Field(default=None, exclude_if=lambda requested: requested is None)
     """The settings as a person chose them, for the command that goes on with the dataset. They are no part of the
     fingerprint. None for a scene of a collection, which has its settings, and for plans of earlier versions."""
+
+    @field_validator("requested", mode="wrap")
+    @classmethod
+    def _known_choices(cls, requested: Any, validate: ValidatorFunctionWrapHandler) -> PlanSettings | None:
+        """Return None for settings that this version does not know. They must not make the plan unusable."""
+        try:
+            return cast(PlanSettings | None, validate(requested))
+        except ValidationError:
+            return None
 
     @field_serializer("requested")
     def _choices(self, requested: PlanSettings) -> dict[str, Any]:

@@ -205,6 +205,12 @@ def test_a_plan_of_0_1_may_have_dots_in_the_path_of_its_raster(store: ObjectStor
     assert why_unusable(plan.model_copy(update={"source": source}), plan.dataset_id) is None
 
 
+def test_settings_that_only_another_version_knows_leave_a_plan_usable(store: ObjectStore) -> None:
+    plan = _open(store)
+    content = plan.model_dump(mode="json") | {"requested": {"grid": {"size": 32, "shape": "hexagon"}}}
+    assert Plan.model_validate(content) == plan.model_copy(update={"requested": None})
+
+
 @pytest.mark.parametrize(
     "path",
     ["../../scene.tif", "embeddings/scene/*.parquet", "embeddings/scene", "embeddings/other/part-0.parquet", "/etc/x"],
