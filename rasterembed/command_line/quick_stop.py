@@ -30,7 +30,8 @@ def stop_at_once() -> None:
     catches this exception, and Python prints a traceback. Call it in the main thread, while there is nothing to clean
     up.
     """
-    atexit.register(_leave)  # It is the first of these functions in this process, so it is called last.
+    if signal.getsignal(signal.SIGINT) is not _end:  # The function of the first call is called last, as it must be.
+        atexit.register(_leave)
     for number in SIGNALS:
         signal.signal(number, _end)
 
