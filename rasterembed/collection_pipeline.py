@@ -314,7 +314,7 @@ class _Run:
     options: CollectionOptions
     steps: CollectionSteps
     lease: Lease
-    hub_token: str | None
+    hub_token: str | None = field(repr=False)
     work: _Work
 
     def result(self) -> CollectionResult:

@@ -97,7 +97,7 @@ class EmbedResult:
         """Return one short line."""
         done = "already complete" if self.already_complete else f"embedded in {self.embedding_seconds:.1f} s"
         checks = "" if self.report is None else f"; quality checks: {self.report.summary()}"
-        return f"EmbedResult: {self.manifest.summary()}; {done}{checks}"
+        return escape_terminal(f"EmbedResult: {self.manifest.summary()}; {done}{checks}")
 
     @property
     def already_complete(self) -> bool:

@@ -24,6 +24,7 @@ from rasterembed import (
     embed_raster,
 )
 from rasterembed.model.choice import Dinov3
+from rasterembed.qa.metrics import Status
 from tests.support.pictures import plain_pictures
 from tests.support.scenes import collection_options, write_scene
 
@@ -67,6 +68,20 @@ def test_every_object_takes_a_few_lines(objects: dict[str, Any]) -> None:
         assert len(text.splitlines()) <= MOST_LINES, text
         assert len(text) <= MOST_LETTERS, text
         assert not any(key in text for key in KEYS.values()), name
+
+
+def test_a_control_character_of_a_file_is_shown_as_a_code(objects: dict[str, Any]) -> None:
+    odd = "\x1b[2J"
+    hit, plan = objects["Answer"].hits[0], objects["Plan"]
+    source = plan.source.model_copy(update={"uri": f"/{odd}.tif"})
+    changed = [hit.model_copy(update={"tile_id": odd}), plan.model_copy(update={"source": source})]
+    for name in ("QaReport", "CollectionReport"):
+        first, *rest = objects[name].metrics
+        first = first.model_copy(update={"status": Status.NOT_JUDGED, "note": odd})
+        changed.append(objects[name].model_copy(update={"metrics": (first, *rest)}))
+    for one in changed:
+        assert r"\x1b[2J" in repr(one)
+        assert odd not in repr(one)
 
 
 def test_options_without_a_value_take_one_line() -> None:

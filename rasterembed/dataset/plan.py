@@ -19,6 +19,7 @@ from pydantic import (
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.selection import Selection
 from rasterembed.errors import DataError, StoreError
+from rasterembed.escape import escape_terminal
 from rasterembed.model.choice import Dinov3, ResolvedModel, resolve_model
 from rasterembed.options_model import OptionsModel
 from rasterembed.raster.grid import Grid
@@ -92,7 +93,8 @@ class Plan(BaseModel):
 
     def __repr__(self) -> str:
         """Return one short line."""
-        return f"Plan of dataset {self.dataset_id!r}: {self.sharding.tile_count} tiles of {self.source.uri}"
+        tiles = f"{self.sharding.tile_count} tiles of {self.source.uri}"
+        return escape_terminal(f"Plan of dataset {self.dataset_id!r}: {tiles}")
 
     @property
     def layout(self) -> DatasetLayout:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.errors import DataError
-from rasterembed.escape import escape_markdown, markdown_code
+from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.metric_report import (
     MetricReport,
@@ -133,7 +133,7 @@ class CollectionReport(MetricReport):
 
     def __repr__(self) -> str:
         """Return one short line. `table` returns all metrics."""
-        return f"CollectionReport of collection {self.collection_id!r}: {self.summary()}"
+        return escape_terminal(f"CollectionReport of collection {self.collection_id!r}: {self.summary()}")
 
     def check(self) -> None:
         """Raise an error if the collection did not pass.

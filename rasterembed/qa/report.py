@@ -117,7 +117,7 @@ class QaReport(MetricReport):
 
     def __repr__(self) -> str:
         """Return one short line. `table` returns all metrics."""
-        return f"QaReport of dataset {self.dataset_id!r}: {self.summary()}"
+        return escape_terminal(f"QaReport of dataset {self.dataset_id!r}: {self.summary()}")
 
     def summary(self, *, with_names: bool = True) -> str:
         """Return one line with the numbers of metrics by status, and with the warnings.

@@ -119,7 +119,8 @@ class Hit(BaseModel):
 
     def __repr__(self) -> str:
         """Return one short line. The footprint is left out."""
-        return f"Hit {self.rank}: {self.dataset_id}/{self.tile_id}, distance {self.distance_text()}, at {self.place()}"
+        name = f"{self.dataset_id}/{self.tile_id}"
+        return escape_terminal(f"Hit {self.rank}: {name}, distance {self.distance_text()}, at {self.place()}")
 
     def distance_text(self) -> str:
         """Return the distance as text for people, with enough digits to tell close tiles apart."""
