@@ -144,8 +144,11 @@ def test_the_entrypoint_is_a_flow_and_its_schema_takes_the_parameters(deployment
 
 
 def _fillers(schema: dict[str, Any]) -> dict[str, Any]:
-    values = {"string": "x", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
-    return {name: values[schema["properties"][name]["type"]] for name in schema.get("required", [])}
+    """Return a value for each parameter that a person must give."""
+    by_type = {"string": "x", "integer": 1, "number": 1.0, "boolean": False, "array": [], "object": {}}
+    by_name = {"query": {"tile": "r000000_c000000"}}
+    required = {name: schema["properties"][name] for name in schema.get("required", [])}
+    return {name: by_name[name] if name in by_name else by_type[field["type"]] for name, field in required.items()}
 
 
 @every_deployment

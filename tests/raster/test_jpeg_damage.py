@@ -36,9 +36,11 @@ def log() -> Iterator[logging.Logger]:
     """Return rasterio's logger of errors, and take back the settings of the log after the test."""
     logger = logging.getLogger("rasterio._err")
     level = logger.level
+    enabled = [each for each in logging.root.manager.loggerDict.values() if not getattr(each, "disabled", True)]
     yield logger
     logger.setLevel(level)
-    logger.disabled = False
+    for each in enabled:
+        each.disabled = False  # type: ignore[union-attr]
     logging.disable(logging.NOTSET)
 
 
