@@ -11,6 +11,10 @@ KEPT_PATTERNS = 256
 a service: each pattern in a request can have a thousand letters."""
 
 
+_SPECIAL = frozenset("*?[")
+"""Letters that make a pattern of a name."""
+
+
 def fits_pattern(name: str, pattern: str) -> bool:
     """Return whether a whole name fits a pattern with `*`, `?` and `[…]`. Capital and small letters differ.
 
@@ -18,6 +22,8 @@ def fits_pattern(name: str, pattern: str) -> bool:
         >>> fits_pattern("incoming-3", "incoming-*"), fits_pattern("Incoming-3", "incoming-*")
         (True, False)
     """
+    if not _SPECIAL.intersection(pattern):
+        return name == pattern
     return compiled_pattern(pattern).match(name) is not None
 
 

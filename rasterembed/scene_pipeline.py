@@ -43,9 +43,10 @@ from rasterembed.pipeline import EmbedOptions, RunMessages, why_nothing_was_embe
 from rasterembed.qa.verdict import judge_vectors
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.scene_profile import inspect_scene
-from rasterembed.raster.source import Source, time_of
+from rasterembed.raster.source import Source
 from rasterembed.store.layout import folder_of
 from rasterembed.store.lease import Lease
+from rasterembed.store.modification_time import time_of
 from rasterembed.store.object_store import ObjectStore
 
 _MORE_SCENES, _MORE_SCENES_S3 = 1, 6

@@ -13,7 +13,7 @@ from rasterembed.collection.members import member_id
 from rasterembed.dataset.extent import outline
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
-from rasterembed.raster.source import time_of
+from rasterembed.store.modification_time import time_of
 
 
 class SceneState(StrEnum):

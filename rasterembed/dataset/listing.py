@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 
 from rasterembed.dataset.continuing import continue_command, run_text, written_text
@@ -23,6 +23,7 @@ from rasterembed.store.layout import (
     dataset_id_of_plan,
 )
 from rasterembed.store.lease import running_run
+from rasterembed.store.modification_time import time_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.stored_model import read_model
@@ -137,7 +138,7 @@ def find_datasets(store: ObjectStore) -> FoundDatasets:
 
 def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSummary | None:
     """Return the summary of a committed dataset, or None if it was deleted after it was listed."""
-    time = datetime.fromtimestamp(modified, UTC)
+    time = time_of(modified)
     try:
         manifest = read_manifest(store, dataset_id)
     except StoreError:
@@ -216,7 +217,7 @@ def _read_unfinished(store: ObjectStore, dataset_id: str, modified: float, key: 
         command = embed_command(store, owner.collection_id)
     return Unfinished(
         id=dataset_id,
-        modified=datetime.fromtimestamp(modified, UTC),
+        modified=time_of(modified),
         plan=plan,
         written=0 if plan is None else count_written_shards(store, plan),
         running=running_run(store, owner or DatasetLayout(dataset_id)) is not None,

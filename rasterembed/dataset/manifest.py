@@ -40,8 +40,14 @@ _REMEDY = "embed the raster again with `replace`, or delete the dataset"
 """Advice for a manifest that cannot be used."""
 
 
-class _Source(BaseModel):
+class _File(BaseModel):
     uri: str
+    size: int = Field(ge=0, le=MAX_OBJECT_BYTES)
+    version: str
+
+
+class _Source(_File):
+    assets: tuple[_File, ...] = ()
 
 
 class _Model(BaseModel):

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Container, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 
 import pyarrow.compute as pc
@@ -36,6 +36,7 @@ from rasterembed.shared_work import SharedWork
 from rasterembed.store.known_collections import find_collection_objects
 from rasterembed.store.layout import INDEXES_FOLDER, CollectionLayout, DatasetLayout
 from rasterembed.store.lease import running_run
+from rasterembed.store.modification_time import time_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import read_model
 
@@ -328,9 +329,7 @@ def report_of_dataset(dataset: Dataset) -> QaReport | None:
 def _unfinished_card(store: ObjectStore, id: str, modified: float, key: str) -> Card:
     """Return the card of a dataset without a manifest, with the progress of its run."""
     plan = read_unfinished_plan(store, id, key)
-    card = Card(
-        kind=ViewKind.DATASETS, id=id, state=Unlisted.UNFINISHED, modified=datetime.fromtimestamp(modified, UTC)
-    )
+    card = Card(kind=ViewKind.DATASETS, id=id, state=Unlisted.UNFINISHED, modified=time_of(modified))
     if plan is None:
         return card
     return card.model_copy(
@@ -433,7 +432,7 @@ def _quality_of_collection(collection: Collection) -> Quality | None:
 
 
 def _modified(store: ObjectStore, key: str) -> datetime:
-    return datetime.fromtimestamp(store.describe_object(key).modified, UTC)
+    return time_of(store.describe_object(key).modified)
 
 
 def _index_engine(files: VectorFiles) -> str | None:

@@ -17,7 +17,7 @@ _FRACTION = re.compile(r"[.,](\d+)")
 """Fraction of a second, of any length. ISO 8601 allows a comma too."""
 
 
-_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
 """A year, a month or a day."""
 
 

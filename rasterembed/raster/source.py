@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from rasterembed.errors import DataError, RasterChangedError, StoreError, StoreUnavailableError
 from rasterembed.store.layout import check_dataset_id
+from rasterembed.store.modification_time import time_of
 from rasterembed.store.object_store import LOCAL_RASTERS_VARIABLE, ObjectStore, is_remote, locate
 
 _SLUG_LETTERS, _BUCKET_LETTERS = 96, 48
@@ -120,24 +121,6 @@ def register(store: ObjectStore, raster: str, *, what: str = "raster") -> Source
         raise DataError(f"{uri}: the file is empty")
     modified = time_of(info.modified)
     return Source(uri=uri, size=info.size, version=info.version, modified=modified)
-
-
-def time_of(seconds: float) -> datetime:
-    """Return a time of modification in UTC. Return 1970-01-01 if it is after the year 9999.
-
-    A file can have any time, and a web server can send any time.
-
-    Args:
-        seconds: seconds since 1970.
-
-    Example:
-        >>> time_of(1e15).isoformat()
-        '1970-01-01T00:00:00+00:00'
-    """
-    try:
-        return datetime.fromtimestamp(seconds, tz=UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, tz=UTC)
 
 
 def check_unchanged(

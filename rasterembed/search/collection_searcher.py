@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from types import TracebackType
 from typing import Any
 
@@ -266,7 +266,7 @@ class CollectionSearcher:
         with self._connections.borrow() as con:
             return self._answer(con, None, examples, where, areas, k, started)
 
-    def _turn(self) -> AbstractContextManager[None]:
+    def _turn(self) -> AbstractContextManager[object]:
         """Return the block in which the tiles of an answer are found.
 
         A search that reads the table may wait for a store, so it takes no turn.
@@ -304,7 +304,8 @@ class CollectionSearcher:
             hits = self._hits(rows)
         hints = notes_on_areas(where, areas)
         if not hits:
-            hints += self._why_empty(con, scenes, where, examples.vector, bool(excluded))
+            with suppress(DataError):  # The answer is right without its reason, whose files may be missing.
+                hints += self._why_empty(con, scenes, where, examples.vector, bool(excluded))
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rasterembed.dataset.arrow_arrays import text_array
-from rasterembed.errors import StoreError, UsageError, one_line
+from rasterembed.errors import DataError, StoreError, UsageError, one_line
 from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.answer import UsedEngine
 from rasterembed.search.engines.engine import CANDIDATES, RECALL_GOAL, Candidates, IndexUnusableError, NoIndexReason
@@ -375,6 +375,11 @@ class IndexedSearch:
         Raises:
             DataError: if a file cannot be read.
         """
+        if vector.shape != (self._files.dimensions,):  # The vector of an example can come from a damaged file.
+            raise DataError(
+                f"{self._files.name}: the vector of the query has {vector.size} numbers, and those of the tiles have "
+                f"{self._files.dimensions}: {self._files.advice}"
+            )
         segments = self.segments
         if segments is not None:
             try:

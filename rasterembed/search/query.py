@@ -263,7 +263,7 @@ class Where(OptionsModel):
         Pydantic would turn a date into midnight of the day, and the number 2025 into a time of the year 1970.
         """
         if value is None or isinstance(value, date):
-            return value
+            return _in_utc(value)
         try:
             if not isinstance(value, str):
                 raise ValueError
@@ -271,7 +271,7 @@ class Where(OptionsModel):
             if days is None:
                 if not re.search("[T ]", value.strip(), re.IGNORECASE):
                     raise ValueError  # Python also reads 20240601 and 2024-W22, as midnight of a day.
-                return datetime.fromisoformat(value.strip())
+                return _in_utc(datetime.fromisoformat(value.strip().upper()))
         except ValueError:
             raise ValueError(
                 "give a year, a month, a day or a time, such as 2024, 2024-06, 2024-06-01 or 2024-06-01T12:00:00Z"
@@ -318,6 +318,20 @@ class Where(OptionsModel):
     def names_scene(self, *names: str) -> bool:
         """Return whether one of the names of a scene matches one of `scenes`, or `scenes` is empty."""
         return not self.scenes or any(fits_pattern(name, pattern) for name in names for pattern in self.scenes)
+
+
+def _in_utc(when: date | None) -> date | None:
+    """Return a time with a zone in UTC, and any other value as it is.
+
+    Raises:
+        ValueError: if the time is outside the years 1 to 9999 in UTC.
+    """
+    if not isinstance(when, datetime) or when.tzinfo is None:
+        return when
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("give a time in the years 1 to 9999 (UTC)") from None
 
 
 def _instant(when: date | datetime, of_day: time) -> datetime:

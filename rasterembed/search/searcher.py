@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -237,7 +237,7 @@ class Searcher:
         examples = vector_example(vector, self.datasets[0].manifest.dimensions)
         return self._answer(None, examples, chosen, k, started)
 
-    def _turn(self) -> AbstractContextManager[None]:
+    def _turn(self) -> AbstractContextManager[object]:
         """Return the block in which the tiles of an answer are found.
 
         A search that reads shards may wait for a store, so it takes no turn.
@@ -308,7 +308,8 @@ class Searcher:
         if not found:
             asked = [dataset for dataset in self.datasets if dataset.id not in left_out]
             left_out_tiles = not include_query and any(example.tile is not None for example in examples.examples)
-            hints += self._why_empty(chosen, examples.vector, asked, searched, left_out_tiles)
+            with suppress(DataError):  # The answer is right without its reason, whose files may be missing.
+                hints += self._why_empty(chosen, examples.vector, asked, searched, left_out_tiles)
         answer = Answer(
             query="a vector" if query is None else query.text(),
             examples=examples.examples,

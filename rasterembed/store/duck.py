@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError
 from rasterembed.store.local_cache import scratch_folder
+from rasterembed.store.modification_time import time_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.storage import ObjectInfo
 
@@ -241,7 +242,7 @@ class _StoreFiles(fsspec.AbstractFileSystem):  # type: ignore[misc]
         return self._infos[path].size
 
     def modified(self, path: str) -> datetime:
-        return datetime.fromtimestamp(self._infos[path].modified, tz=UTC)
+        return time_of(self._infos[path].modified)
 
 
 class _StoreFile(io.RawIOBase):

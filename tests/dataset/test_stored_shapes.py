@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from rasterembed.commands.dataset_texts import table
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.listing import Unlisted, list_datasets
 from rasterembed.dataset.manifest import ALL_STATES
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.plan_checks import why_unusable
@@ -114,6 +116,27 @@ def test_any_value_at_any_place_is_accepted_or_named_in_one_line(which: str, sto
                 texts.append(str(error))
     assert len(texts) > 300
     assert [text for text in texts if not text.startswith(f"{path}: ") or len(text.splitlines()) != 1] == []
+
+
+@pytest.mark.parametrize("assets", ["abc", 5, None, [{}], [1], [{"uri": "/a", "size": "x", "version": "5"}]])
+def test_files_of_a_scene_of_another_shape_are_named_in_one_line(assets: Any, store: ObjectStore) -> None:
+    content = json.loads(store.read(MANIFEST) or b"")
+    content["configuration"]["source"]["assets"] = assets
+    store.write(MANIFEST, json.dumps(content).encode())
+    with pytest.raises(DataError, match=r"cannot read the manifest \(configuration\.source\.assets"):
+        _open(store)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a file system whose times go beyond the year 9999")
+def test_a_manifest_of_the_far_future_is_listed(store: ObjectStore) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        far = ObjectStore(root=str(shutil.copytree(store.root, Path(folder) / "store")))
+        os.utime(far.uri(MANIFEST), (1e12, 1e12))
+        assert [dataset.id for dataset in list_datasets(far)] == [DATASET]
+        far.delete(MANIFEST)
+        for plan in Path(far.root).rglob("plan-*.json"):
+            os.utime(plan, (1e12, 1e12))
+        assert [dataset.state for dataset in list_datasets(far)] == [Unlisted.UNFINISHED]
 
 
 def _of_model(content: Any, which: str) -> Any:

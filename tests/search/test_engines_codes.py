@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rasterembed.search.engines.codes import CodesParameters, open_codes, write_codes
-from rasterembed.search.engines.engine import RECALL_GOAL, CodesInfo, IndexUnusableError
+from rasterembed.search.engines.engine import RECALL_GOAL, CodesInfo, CodesName, IndexUnusableError
 from rasterembed.search.engines.ivf_building import default_lists
 from rasterembed.search.engines.ivf_file import most_lists
 from rasterembed.search.row_selection import RowSelection
@@ -168,3 +168,13 @@ def test_more_lists_than_a_header_holds_are_refused(tmp_path: Path) -> None:
     for rows in (100, 10**8):
         with pytest.raises(IndexUnusableError):
             open_codes(tmp_path / "codes.faiss", info, rows=rows, dimensions=4096)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_queries_of_another_length_are_refused(name: CodesName, tmp_path: Path) -> None:
+    vectors = unit(np.random.default_rng(3).normal(size=(200, 24)).astype(np.float32))
+    info = write_codes(store(vectors, tmp_path), tmp_path / "codes", CodesParameters(name, "rows"))
+    engine = open_codes(tmp_path / "codes", info, *vectors.shape)
+    for wrong in (vectors[:2, :1], vectors[:2, :23], np.zeros((2, 25), np.float32), vectors[0]):
+        with pytest.raises(ValueError, match="for vectors of 24 numbers"):
+            engine.candidates(wrong, 5, None)

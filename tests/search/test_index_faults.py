@@ -29,17 +29,21 @@ from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.errors import DataError
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.index.building import BuildOutcome, build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
+from rasterembed.search.query import EngineChoice, Query
+from rasterembed.search.searcher import Searcher
 from rasterembed.search.vector_files import VectorFiles
 from rasterembed.store.object_store import ObjectStore
 from tests.support.search_child import Case, Ended, run_cases
 from tests.support.search_world import Scene, Tiles, special_vectors, tiles_of, write_scene_and_dataset
-from tests.support.vectors import checkpoint
+from tests.support.vectors import blank_raster, checkpoint, write_dataset
 
 pytestmark = pytest.mark.timeout(900)  # The first test of an engine waits for all of its cases.
 
@@ -731,3 +735,26 @@ def test_builds_at_the_same_time_leave_one_good_index(engine: str, built: Built)
             for name, ended in done.items():
                 assert (ended.crash, ended.unexpected, ended.error) == ("", "", ""), name
     follow(built, engine, roots)
+
+
+@pytest.mark.parametrize("engine", ["flat", "ivf"])
+def test_an_example_of_another_length_never_reaches_faiss(engine: EngineChoice, tmp_path: Path) -> None:
+    """FAISS gets only the address of a query. It would read beyond the end of a shorter one."""
+    store = ObjectStore(root=str(tmp_path / "store"))
+    vectors = np.random.default_rng(4).normal(size=(1600, 64)).astype(np.float32)
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 64)))
+    write_dataset(store, "made", blank_raster(tmp_path / "blank.tif", 40, 40), model, vectors)
+    dataset = Dataset.open(store, "made")
+    options = VectorIndexOptions.model_validate({"index": "always", "index_engine": engine})
+    build_vector_index(VectorFiles.of_dataset(dataset), options)
+    with Searcher(store, ["made"], engine=engine) as searcher:
+        (hit,) = searcher.ask_vector(vectors[7], k=1).hits
+        assert hit.lon is not None
+        assert hit.lat is not None
+        for shard in dataset.shards:
+            rows = pq.read_table(store.uri(shard.path), partitioning=None)
+            short = pa.FixedSizeListArray.from_arrays(pa.array(np.ones(len(rows), np.float32)), 1)
+            rows = rows.set_column(rows.column_names.index("embedding"), "embedding", short)
+            pq.write_table(rows, store.uri(shard.path))
+        with pytest.raises(DataError, match="has 1 numbers, and those of the tiles have 64"):
+            searcher.ask(Query(lonlat=(hit.lon, hit.lat)))

@@ -420,6 +420,7 @@ def test_tiles_that_cancel_each_other_out_are_refused(tmp_path: Path) -> None:
         ({"since": "2024-07-03T09:41:00Z"}, True),
         ({"since": "2024-07-03T12:41:01+03:00"}, False),
         ({"until": "2024-07-03T09:40:59"}, False),
+        ({"since": "2024-07-03t09:41z"}, True),
         ({"since": "2024-07", "until": "2024-07"}, True),
         ({"since": "2024", "until": "2024"}, True),
         ({"since": "2024-08"}, False),
@@ -568,6 +569,7 @@ def test_a_malformed_question_is_refused_before_anything_is_read(wrong: dict[str
         {"bbox": (1.0, 2.0, 3.0)}, {"bbox": (0.0, 10.0, 1.0, 5.0)}, {"bbox": (0.0, 0.0, 400.0, 1.0)},
         {"bbox": (float("nan"), 0.0, 1.0, 1.0)}, {"min_valid_fraction": 1.1}, {"since": "yesterday"},
         {"since": 2025}, {"until": 1735689600.0}, {"since": "1735689600"}, {"until": "20240703"}, {"since": "2024-W27"},
+        {"since": "٢٠٢٤"}, {"since": "0001-01-01T00:00+14:00"}, {"until": "9999-12-31T23:59-14:00"},
         {"until": "2024-13"}, {"since": "2023-02-29"},
     ],
 )  # fmt: skip

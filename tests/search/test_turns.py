@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
 from rasterembed.search.answer import Hit
 from rasterembed.search.engines import workers
-from rasterembed.search.engines.workers import free_turns, turn
+from rasterembed.search.engines.workers import turn, turns
 from rasterembed.search.index.building import build_vector_index
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.indexed_search import SegmentSearch
@@ -44,9 +46,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ObjectStore:
 @pytest.fixture(autouse=True)
 def two_cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(workers, "cores", lambda: 2)
-    free_turns.cache_clear()
+    turns.cache_clear()
     yield
-    free_turns.cache_clear()
+    turns.cache_clear()
+
+
+def count_free_turns() -> int:
+    return sum(not one.locked() for one in turns())
 
 
 def ask_all(searcher: Searcher) -> list[tuple[Hit, ...]]:
@@ -79,10 +85,10 @@ def test_six_threads_that_ask_an_index_take_two_turns(store: ObjectStore, monkey
         monkeypatch.setattr(SegmentSearch, "nearest", nearest)
         found = thread.submit(ask_all, searcher)
         both_inside.wait(60)
-        assert free_turns().empty()
+        assert count_free_turns() == 0
         go_on.set()
         assert found.result(60) == expected
-    assert (entered, most, free_turns().qsize()) == (6, 2, 2)
+    assert (entered, most, count_free_turns()) == (6, 2, 2)
 
 
 def test_a_scan_takes_no_turn_because_it_may_wait_for_a_store(store: ObjectStore) -> None:
@@ -96,7 +102,7 @@ def test_the_reason_of_an_empty_answer_reads_the_store_without_a_turn(
     plain, free = Searcher._most_valid, []
 
     def most_valid(searcher: Searcher, datasets: Any) -> float:
-        free.append(free_turns().qsize())
+        free.append(count_free_turns())
         return plain(searcher, datasets)
 
     monkeypatch.setattr(Searcher, "_most_valid", most_valid)
@@ -106,11 +112,28 @@ def test_the_reason_of_an_empty_answer_reads_the_store_without_a_turn(
     assert free == [2]
 
 
+def test_an_empty_answer_of_an_index_needs_no_shard_for_its_reason(store: ObjectStore, tmp_path: Path) -> None:
+    copy = ObjectStore(root=str(shutil.copytree(store.root, tmp_path / "store")))
+    with Searcher(copy, ["made"], engine="flat") as searcher:
+        for shard in searcher.datasets[0].shards:
+            copy.delete(shard.path)
+        answer = searcher.ask_vector(np.ones(DIMENSIONS), Where(min_valid_fraction=1.0))
+    assert (answer.hits, answer.hint) == ((), "")
+
+
 def test_a_forked_process_has_its_own_turns() -> None:
     with turn(), turn(), ProcessPoolExecutor(1, get_context("fork")) as processes:
-        assert processes.submit(_count_free_turns).result(60) == 2
-    assert free_turns().qsize() == 2
+        assert processes.submit(count_free_turns).result(60) == 2
+    assert count_free_turns() == 2
 
 
-def _count_free_turns() -> int:
-    return free_turns().qsize()
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_turn_ends_with_its_block_whatever_happens_in_it(error: type[BaseException]) -> None:
+    def fail() -> None:
+        with turn():
+            assert count_free_turns() == 1
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert count_free_turns() == 2

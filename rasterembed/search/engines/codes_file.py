@@ -68,6 +68,16 @@ def faiss_errors() -> Iterator[None]:
         raise IndexUnusableError(NoIndexReason.FAILED, one_line(error)) from error
 
 
+def check_queries(queries: NDArray[np.float32], dimensions: int) -> None:
+    """Refuse queries of another length than the vectors. FAISS gets only a pointer, and would read beyond their end.
+
+    Raises:
+        ValueError: if `queries` has not the shape (n, dimensions).
+    """
+    if queries.ndim != 2 or queries.shape[1] != dimensions:
+        raise ValueError(f"queries of shape {queries.shape} for vectors of {dimensions} numbers")
+
+
 def map_file(path: Path, size: int) -> NDArray[np.uint8]:
     """Map a file into memory, read-only.
 

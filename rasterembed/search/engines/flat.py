@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.engines.codes_file import check_header, faiss_errors, finite_blocks, map_file
+from rasterembed.search.engines.codes_file import check_header, check_queries, faiss_errors, finite_blocks, map_file
 from rasterembed.search.engines.engine import Candidates, CodesInfo, EngineName
 from rasterembed.search.engines.workers import run_all
 from rasterembed.search.rerank import rounding_bound
@@ -108,6 +108,7 @@ class Float16Codes:
         Raises:
             IndexUnusableError: if FAISS reports an error.
         """
+        check_queries(queries, self._codes.shape[1] // 2)
         selected = len(self._codes) if selection is None else selection.count
         count = min(count, selected)
         if count == 0:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.search.engines.codes_file import faiss_errors, map_file
+from rasterembed.search.engines.codes_file import check_queries, faiss_errors, map_file
 from rasterembed.search.engines.engine import Candidates, CodesInfo, EngineName, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.ivf_file import (
     Training,
@@ -122,6 +122,7 @@ class IvfEngine:
         self, queries: NDArray[np.float32], count: int, selection: RowSelection | None, probes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the rows with the highest scores in a number of lists, and the scores, both of shape (n, count)."""
+        check_queries(queries, self._index.d)
         if len(queries) == 1 and probes * self._rows >= _SHARED_ROWS * self.info.lists:
             rows, scores = self._search_shared(queries, count, selection, probes)
             return self._checked(rows), scores

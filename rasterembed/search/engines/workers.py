@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cache
-from queue import SimpleQueue
+from itertools import count
 from typing import TypeVar
 
 from rasterembed.model.processor import usable_cores
@@ -60,31 +59,29 @@ os.register_at_fork(after_in_child=_pool.forget)
 
 
 @cache
-def free_turns() -> SimpleQueue[None]:
-    """Return the free turns of the process. See `turn`."""
-    turns: SimpleQueue[None] = SimpleQueue()
-    for _ in range(cores()):
-        turns.put(None)
-    return turns
+def turns() -> tuple[threading.Lock, ...]:
+    """Return the turns of the process, one for each core. See `turn`."""
+    return tuple(threading.Lock() for _ in range(cores()))
 
 
 # The threads that had a turn do not exist in a forked process.
-os.register_at_fork(after_in_child=free_turns.cache_clear)
+os.register_at_fork(after_in_child=turns.cache_clear)
+
+_waiting = count()
 
 
-@contextmanager
-def turn() -> Iterator[None]:
-    """Wait until fewer threads than cores are in such a block. A block must not contain another one.
+def turn() -> threading.Lock:
+    """Return a lock for a `with` block, which waits while as many threads as cores are in such blocks.
 
-    An answer of an index consists of many short steps, some of which need Python's lock. More threads than cores would
-    interrupt each other between these steps. All answers together would then take longer.
+    A block must not contain another one. An answer of an index consists of many short steps, some of which need
+    Python's lock. More threads than cores would interrupt each other between these steps. All answers together would
+    then take longer.
+
+    It is a lock for each core and no counter, because an interruption between the two steps of a counter would lose a
+    turn for ever.
     """
-    free = free_turns()  # In a forked process, a turn that was taken before goes back to the old queue.
-    free.get()
-    try:
-        yield
-    finally:
-        free.put(None)
+    every = turns()
+    return next((one for one in every if not one.locked()), every[next(_waiting) % len(every)])
 
 
 def shares(rows: int) -> list[range]:
