@@ -28,6 +28,9 @@ _DIGEST_LETTERS = 12
 _DIGITS_OF_NS = 19
 """Number of digits of a time in ns since 1970, from the year 2001 to the year 2286."""
 
+_SHOWN_FILES = 20
+"""Largest number of files of a scene that are shown, a line for each."""
+
 _SHOWN_SHARDS = 10
 """Largest number of shards that are described one by one."""
 
@@ -167,8 +170,11 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
 def _facts_of_source(source: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the raster, and the files of a scene of several files, a line for each."""
     yield "raster", _source_text({name: value for name, value in source.items() if name != "assets"})
-    for asset in source.get("assets", ()):
+    assets = source.get("assets", ())
+    for asset in assets[:_SHOWN_FILES]:
         yield "file", _source_text(asset)
+    if len(assets) > _SHOWN_FILES:
+        yield "more files", f"{len(assets) - _SHOWN_FILES} (--json shows all)"
 
 
 def _source_text(source: Mapping[str, Any]) -> str:
