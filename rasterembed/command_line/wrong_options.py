@@ -64,7 +64,10 @@ def usage_error(error: CycloptsError | UsageError) -> str:
         if error.target_type in kinds:
             return f"{name}: give {kinds[error.target_type]}, not {error.token.value!r}"
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
-        return f"{error.unused_tokens[0]!r} is one argument too many; --help lists the arguments and options"
+        return (
+            f"{error.unused_tokens[0]!r} is one argument too many: put a pattern, or a name with spaces, in quotes; "
+            "--help lists the arguments and options"
+        )
     text = one_line(error, limit=1000)
     return f"{text} --help lists all options." if isinstance(error, UnknownOptionError) else text
 

@@ -44,8 +44,7 @@ def summary(result: CollectionResult, search: str | None) -> str:
         count = len(result.pruned)
         lines.append("pruned: 1 scene that is gone" if count == 1 else f"pruned: {count} scenes that are gone")
     elif comparison.gone:
-        their = "its" if len(comparison.gone) == 1 else "their"
-        lines.append(f"gone: {scenes_are_gone(len(comparison.gone))}; {their} vectors stay (--prune deletes them)")
+        lines.append(f"gone: {scenes_are_gone(len(comparison.gone))}, but not deleted (--prune does it)")
     if result.listing.repeated:
         repeated = len(result.listing.repeated)
         named = "1 scene is" if repeated == 1 else f"{repeated} scenes are"

@@ -143,7 +143,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     yield "dates", _dates(first, last)
     if catalogue.undated:
         yield "undated", undated_text(catalogue)
-    yield "bbox", "no scene has a place on Earth" if bbox is None else ", ".join(f"{side:.6f}" for side in bbox)
+    placeless = "no scene has a place on Earth" if catalogue.vectors else "not known"
+    yield "bbox", placeless if bbox is None else ", ".join(f"{side:.6f}" for side in bbox)
     for listing in sorted(filter(None, set(catalogue.table["listing"].to_pylist()))):
         yield "scenes from", listing
     failures = _failures(collection)

@@ -12,7 +12,7 @@ from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.shards import count_written_shards
-from rasterembed.errors import DataError, StoreError, UsageError
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError, UsageError
 from rasterembed.store.dataset_owner import collection_of_member
 from rasterembed.store.known_collections import embed_command
 from rasterembed.store.layout import (
@@ -141,7 +141,7 @@ def _summary(store: ObjectStore, dataset_id: str, modified: float) -> DatasetSum
     time = time_of(modified)
     try:
         manifest = read_manifest(store, dataset_id)
-    except StoreError:
+    except StoreUnavailableError:
         raise
     except DataError as error:
         return DatasetSummary(dataset_id, Unlisted.UNREADABLE, time, problem=str(error))

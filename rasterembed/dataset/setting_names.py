@@ -52,16 +52,16 @@ def differences_text(differences: Iterable[Difference], own: str, other: str) ->
 
     Example:
         >>> differences_text([("grid.size", "32", "64"), ("radiometry.range", "null", "[0, 9]")], "stored", "requested")
-        '`size`: 32 stored, 64 requested; `range`: not given stored, [0, 9] requested'
+        '`size`: 32 stored, 64 requested; `range`: not stored, [0, 9] requested'
     """
     found = {name: values for name, *values in differences}
     if "shard.rows" in found:  # Both follow from one parameter, which is named once.
         found.pop("shard.cols", None)
     return "; ".join(
-        f"{_NAMES.get(name, name)}: {_value(first)} {own}, {_value(second)} {other}"
+        f"{_NAMES.get(name, name)}: {_value(first, own)}, {_value(second, other)}"
         for name, (first, second) in found.items()
     )
 
 
-def _value(text: str | None) -> str:
-    return "not given" if text in (None, "null") else str(text)
+def _value(text: str | None, where: str) -> str:
+    return f"not {where}" if text in (None, "null") else f"{text} {where}"

@@ -88,8 +88,11 @@ class FolderStorage:
 
         A file that another process deletes during the search is skipped too. With `beginning`, skip the files and the
         subfolders of the folder whose names begin in another way.
+
+        Raises:
+            StoreError: if a subfolder cannot be listed. Without its files, a caller would take them as deleted.
         """
-        for parent, folders, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
             if parent == folder:
                 folders[:] = [name for name in folders if name.startswith(beginning)]
                 names = [name for name in names if name.startswith(beginning)]
@@ -103,11 +106,14 @@ class FolderStorage:
         """Yield every file, link, named pipe and device in the folder and its subfolders. Follow no link.
 
         If the folder itself is a link, yield only the folder. Its content is outside the store.
+
+        Raises:
+            StoreError: if a subfolder cannot be listed.
         """
         if os.path.islink(folder):
             yield folder
             return
-        for parent, folders, names in os.walk(folder):
+        for parent, folders, names in os.walk(folder, onerror=_raise_unless_gone):
             # `os.walk` counts a link to a folder as a folder, and does not enter it.
             links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
             yield from (os.path.join(parent, name) for name in (*names, *links) if _is_name(name))
@@ -133,6 +139,13 @@ class FolderStorage:
             except FileNotFoundError as error:  # For example, nobody can make a folder in /proc.
                 raise StoreError(f"{folder}: the folder cannot be made: choose a root that you can write to") from error
         return Path(folder)
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    """Raise an error of `os.walk`, unless another process has deleted the folder. `os.walk` itself goes on."""
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        with os_errors(str(error.filename)):
+            raise error
 
 
 def _is_name(name: str) -> bool:
