@@ -41,7 +41,7 @@ _TIME = pa.timestamp("us", tz="UTC")
 CLOUD_COVER = "eo:cloud_cover"
 """Name of the column for `SceneRow.cloud_cover`, as STAC's extension `eo` calls it."""
 
-_DATED = "dated"
+DATED = "dated"
 """Name of the column for `SceneRow.dated`."""
 
 SCHEMA = pa.schema(
@@ -63,7 +63,7 @@ SCHEMA = pa.schema(
         pa.field("item", pa.string()),
         pa.field("listing", pa.string(), nullable=False),
         pa.field("gone", pa.bool_(), nullable=False),
-        pa.field(_DATED, pa.bool_(), nullable=False),
+        pa.field(DATED, pa.bool_(), nullable=False),
     ]
 )
 """Columns of the catalogue that hold the fields of `SceneRow`. The file has further columns, which these columns give:
@@ -169,7 +169,7 @@ class Catalogue:
     def undated(self) -> int:
         """Number of embedded scenes whose time of acquisition is not known. They have the time of their file."""
         embedded = pc.not_equal(self.table["state"], SceneState.FAILED.value)
-        return int(pc.sum(pc.and_(embedded, pc.invert(self.table[_DATED]))).as_py() or 0)
+        return int(pc.sum(pc.and_(embedded, pc.invert(self.table[DATED]))).as_py() or 0)
 
     def state_of(self, dataset_id: str) -> SceneState | None:
         """Return the state of the scene with this dataset id, or None if the catalogue does not have it."""
@@ -364,8 +364,8 @@ def _read_columns(file: IO[bytes], limits: TableLimits) -> pa.Table:
         return read_whole_table(file, limits, SCHEMA.names)
     except KeyError:
         # Catalogues had no column `dated` at first. All dates were then called times of acquisition.
-        table = read_whole_table(file, limits, [name for name in SCHEMA.names if name != _DATED])
-        return table.append_column(_DATED, pa.repeat(True, table.num_rows))
+        table = read_whole_table(file, limits, [name for name in SCHEMA.names if name != DATED])
+        return table.append_column(DATED, pa.repeat(True, table.num_rows))
 
 
 def _why_unusable(table: pa.Table) -> str | None:

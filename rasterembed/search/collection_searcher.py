@@ -16,7 +16,7 @@ import shapely
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rasterembed.collection.catalogue import CLOUD_COVER, Catalogue
+from rasterembed.collection.catalogue import CLOUD_COVER, DATED, Catalogue
 from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import NOT_ENDED, CollectionState
@@ -425,14 +425,20 @@ def _facts(scenes: Catalogue) -> list[SceneFacts]:
 def scene_fields(catalogue: Catalogue, dataset_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the fields of a hit that the catalogue knows: `scene`, `acquired` and `cloud_cover`, by dataset id.
 
+    The catalogue has the time of the file for a scene without a time of acquisition. `acquired` is then None.
+
     Args:
         catalogue: the catalogue of the collection.
         dataset_ids: ids of the datasets of the tiles.
     """
     chosen = catalogue.table.filter(pc.is_in(catalogue.table["id"], pa.array(sorted(dataset_ids), pa.string())))
     return {
-        row["id"]: {"scene": row["source"], "acquired": row["datetime"], "cloud_cover": row[CLOUD_COVER]}
-        for row in chosen.select(["id", "source", "datetime", CLOUD_COVER]).to_pylist()
+        row["id"]: {
+            "scene": row["source"],
+            "acquired": row["datetime"] if row[DATED] else None,
+            "cloud_cover": row[CLOUD_COVER],
+        }
+        for row in chosen.select(["id", "source", "datetime", DATED, CLOUD_COVER]).to_pylist()
     }
 
 

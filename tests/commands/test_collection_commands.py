@@ -12,16 +12,18 @@ import sys
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pytest
 
 import rasterembed
 from rasterembed.collection.catalogue import Catalogue
-from rasterembed.collection.collection import write_collection
+from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.command_line.run import run
 from rasterembed.commands.main import app
 from rasterembed.errors import UsageError
 from rasterembed.store.lease import hold_lease
+from rasterembed.store.object_store import ObjectStore
 from tests.support.scenes import write_scene
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -215,6 +217,9 @@ def test_the_dates_are_those_of_embedded_scenes(scenes: Path, root: str, tiny_vi
     assert told["undated"] == shown["undated"]
     assert told["undated"].startswith("2 of 2 embedded scenes have no time of acquisition: --since and --until use ")
     assert json.loads(command("show", "survey", "--root", root, "--json"))["undated"] == 2
+    hits = Collection.open(ObjectStore(root=root), "survey").search(vector=np.ones(64)).hits
+    assert hits
+    assert {hit.acquired for hit in hits} == {None}  # The time of a file is no time of acquisition.
     (listed,) = json.loads(command("list", "--root", root, "--json"))
     assert (listed["first"], listed["last"]) == ("1970-04-11T00:00:00+00:00", "1970-04-12T00:00:00+00:00")
 

@@ -119,7 +119,7 @@ def test_pictures_of_a_collection_name_the_scenes(
     for ask in (collection.neighbours, collection.deduplicate, collection.cluster, collection.diversify):
         drawn.clear()
         ask(tmp_path / "result.parquet", picture=tmp_path / "picture.png")
-        scenes = [re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}, (ea|we).*", text) for text in drawn]
+        scenes = [re.fullmatch(r"(ea|we).*", text) for text in drawn]
         assert {scene[1] for scene in scenes if scene is not None} == {"ea", "we"}
         assert re.match(r"(collection 'both'|both)   \|   model ", drawn[1])
 
