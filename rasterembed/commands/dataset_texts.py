@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from shlex import quote
 from typing import Any
 
-from rasterembed.command_line.this_program import as_typed
+from rasterembed.command_line.this_program import PROGRAM, as_typed
 from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.continuing import run_text
@@ -118,7 +118,7 @@ def _facts_of_unfinished(store: ObjectStore, unfinished: Unfinished) -> Iterator
     if unfinished.collection is None:
         if plan is not None:
             yield "add", _ADD_ALL_OPTIONS if plan.requested is None else _ADD_OPTIONS
-        yield "or delete", as_typed(f"rasterembed datasets delete {unfinished.id} --root {quote(store.root)}")
+        yield "or delete", as_typed(f"{PROGRAM} datasets delete {unfinished.id} --root {quote(store.root)}")
     if plan is None:
         return
     yield "plan", store.uri(layout.plan(plan.fingerprint))
