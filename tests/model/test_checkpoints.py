@@ -442,7 +442,8 @@ def test_the_demo_is_the_same_everywhere(tmp_path: Path) -> None:
     assert first == again
     assert (first["torch"], first["revision"], first["name"]) == (True, None, "demo")
     made = Path(first["folder"])
-    assert [path.name for path in made.parent.iterdir()] == [made.name]
+    # A process that finds the weights some seconds old notes their digest in the folder `checked`.
+    assert {path.name for path in made.parent.iterdir()} - {"checked"} == {made.name}
     assert find(NOWHERE, tmp_path, "demo") == first | {"torch": False}  # one that is there needs no PyTorch
 
     make_demo_checkpoint(tmp_path / "other")
