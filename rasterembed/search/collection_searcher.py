@@ -34,7 +34,7 @@ from rasterembed.search.examples import ResolvedExamples, resolve_examples, vect
 from rasterembed.search.filter_columns import FilterColumns
 from rasterembed.search.indexed_search import IndexedSearch, check_engine
 from rasterembed.search.newest import open_newest
-from rasterembed.search.query import DEFAULT_K, EngineChoice, Query, Where
+from rasterembed.search.query import DEFAULT_K, EngineChoice, Pick, Query, Where
 from rasterembed.search.searched_collection import LeftOut, SearchedCollection
 from rasterembed.search.searcher import check_k
 from rasterembed.search.table_filters import TableFilters, TileName, open_table
@@ -174,10 +174,10 @@ class CollectionSearcher:
         check_k(k)
         started = time.monotonic()
         self._check_pick(where)
-        areas = self._area_files.read(where)
+        scenes, areas = self._scenes(where), self._area_files.read(where)
         with self._connections.borrow() as con:
-            examples = self._resolve(con, query, where)
-            return self._answer(con, query, examples, where, areas, k, started)
+            examples = self._resolve(con, query, scenes, where.pick)
+            return self._answer(con, query, examples, where, scenes, areas, k, started)
 
     def resolve(self, query: Query, where: Where = Where()) -> ResolvedExamples:
         """Return the examples of a query, and the vector that `ask` compares with all vectors.
@@ -194,7 +194,7 @@ class CollectionSearcher:
         """
         self._check_pick(where)
         with self._connections.borrow() as con:
-            return self._resolve(con, query, where)
+            return self._resolve(con, query, self._scenes(where), where.pick)
 
     def passing(self, rows: FilterColumns, where: Where) -> NDArray[np.bool_]:
         """Return which tiles of the collection pass the filters of `ask`.
@@ -217,11 +217,18 @@ class CollectionSearcher:
             (selection,) = self._filters(con, scenes, where, areas).select([rows])
         return rows.live_rows() if selection is None else selection.mask
 
-    def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query, where: Where) -> ResolvedExamples:
-        """Return the examples of a query."""
+    def _resolve(self, con: duckdb.DuckDBPyConnection, query: Query, scenes: Catalogue, pick: Pick) -> ResolvedExamples:
+        """Return the examples of a query. A scene that may answer gives them, if one has them.
+
+        Args:
+            con: a connection with the view of the table.
+            query: the examples.
+            scenes: the scenes that may answer.
+            pick: choice between scenes of the same ground.
+        """
         ready, preferred = (
-            TableFilters(con, self._files, _columns(scenes), every_scene=False, pick=where.pick)
-            for scenes in (self._ready, self._scenes(where))
+            TableFilters(con, self._files, _columns(some), every_scene=False, pick=pick)
+            for some in (self._ready, scenes)
         )
         tiles = TableTiles(con, self.collection, self._files, ready, preferred)
         return resolve_examples(tiles, query, device=self._device, hub_token=self._hub_token)
@@ -264,7 +271,7 @@ class CollectionSearcher:
         self._check_pick(where)
         examples, areas = vector_example(vector, self._files.dimensions), self._area_files.read(where)
         with self._connections.borrow() as con:
-            return self._answer(con, None, examples, where, areas, k, started)
+            return self._answer(con, None, examples, where, self._scenes(where), areas, k, started)
 
     def _turn(self) -> AbstractContextManager[object]:
         """Return the block in which the tiles of an answer are found.
@@ -289,12 +296,15 @@ class CollectionSearcher:
         query: Query | None,
         examples: ResolvedExamples,
         where: Where,
+        scenes: Catalogue,
         areas: Areas,
         k: int,
         started: float,
     ) -> Answer:
-        """Return the tiles that are nearest to the examples' vector. `query` is None if the caller gave a vector."""
-        scenes = self._scenes(where)
+        """Return the tiles that are nearest to the examples' vector.
+
+        `query` is None if the caller gave a vector. `scenes` are the scenes that pass the filters for whole scenes.
+        """
         include_query = query is None or query.include_query
         tiles = [example.tile for example in examples.examples if example.tile is not None]
         excluded = frozenset() if include_query else frozenset((tile.dataset_id, tile.tile_id) for tile in tiles)
