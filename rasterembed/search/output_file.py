@@ -194,7 +194,7 @@ def find_outputs(
 
 @contextmanager
 def picture_after(table: OutputFile | None) -> Iterator[None]:
-    """Draw a picture in this block. An error, or a note of an interruption, says that the table before it is complete.
+    """Draw a picture in this block. If this fails or is interrupted, the message says that the table is complete.
 
     Args:
         table: the file that was written before the picture. None if there is none.

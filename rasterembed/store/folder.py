@@ -142,7 +142,10 @@ class FolderStorage:
 
 
 def _raise_unless_gone(error: OSError) -> None:
-    """Raise an error of `os.walk`, unless another process has deleted the folder. `os.walk` itself goes on."""
+    """Raise an error of `os.walk`, unless another process has deleted the folder.
+
+    Without this function, `os.walk` leaves a folder out if it cannot list it.
+    """
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
         with os_errors(str(error.filename)):
             raise error
