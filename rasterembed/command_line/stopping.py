@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,13 +23,19 @@ _NOTICE_S = 0.5
 _AGAIN_S = 0.01
 """Seconds until KeyboardInterrupt is raised again, if Python could not raise it."""
 
+_WAKE_S = 0.05
+"""Seconds between two attempts to wake the main thread after a signal."""
+
 
 class Stop:
     """Tells whether a signal has come. See `stoppable`."""
 
     def __init__(self, keeps_work: bool) -> None:
+        self.awake = False
+        """Whether the main thread has noticed the last signal."""
         self._keeps_work = keeps_work
         self._since: float | None = None
+        self._told = False
         self._lost = False
         self._show = sys.unraisablehook
 
@@ -50,11 +57,15 @@ class Stop:
         os._exit(INTERRUPTED)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt again if it was lost. Otherwise, tell a person how to stop at once."""
+        """Raise KeyboardInterrupt again if it was lost. Otherwise, tell a person how to stop at once, if it is time."""
+        self.awake = True
         if self._lost:
             self._lost = False
             signal.setitimer(signal.ITIMER_REAL, _NOTICE_S)
             raise KeyboardInterrupt
+        if self._told or self._since is None or time.monotonic() - self._since < _NOTICE_S:
+            return  # `_wake_main_thread` sent this signal.
+        self._told = True
         first = "what is being computed is finished first; " if self._keeps_work else ""
         say(f"stopping: {first}press Ctrl-C again to stop at once")
 
@@ -89,6 +100,11 @@ def stoppable(*, keeps_work: bool = True) -> Iterator[Stop]:
     before = {number: signal.signal(number, stop.on_stop) for number in SIGNALS}
     before[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.on_alarm)
     sys.unraisablehook = stop.on_unraisable
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before_writing = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    waker = threading.Thread(target=_wake_main_thread, args=(reading, stop), name="signals", daemon=True)
+    waker.start()
     try:
         yield stop
     finally:
@@ -97,3 +113,26 @@ def stoppable(*, keeps_work: bool = True) -> Iterator[Stop]:
         if not stop.asked:  # After a signal, the process ends. A second signal may still hurry it.
             for number, handler in before.items():
                 signal.signal(number, handler)
+            signal.set_wakeup_fd(before_writing)
+            os.close(writing)
+            waker.join()
+
+
+def _wake_main_thread(reading: int, stop: Stop) -> None:
+    """Wake the main thread after each signal, until it has noticed the signal.
+
+    Python notices a signal only in the main thread, and not while this thread waits for a lock. The system interrupts
+    the wait, but not if the signal came just before the wait began, or if another thread received the signal. Without
+    this function, the command would then go on until the wait ends, which can take as long as a whole shard.
+
+    Args:
+        reading: pipe with a byte for each signal: its number. The function closes it, and returns when it has ended.
+        stop: object with the handlers of the signals.
+    """
+    with open(reading, "rb", buffering=0) as numbers:
+        while number := numbers.read(1):
+            stop.awake = number[0] not in SIGNALS
+            while not stop.awake:
+                # The handlers of all signals that have come run together.
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                time.sleep(_WAKE_S)

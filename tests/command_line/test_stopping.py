@@ -95,6 +95,18 @@ CASES = {
         "\n    Closed()\n    signal.pause()",
         ("", "error: interrupted: finished work stays in the store; "),
     ),
+    "in another thread, while the main thread waits": (
+        """
+import threading, time
+def send():
+    frame = sys._current_frames()[threading.main_thread().ident]
+    if frame.f_code is not threading.Condition.wait.__code__:
+        return threading.Timer(0.1, send).start()
+    signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+""",
+        "\n    threading.Timer(0.1, send).start()\n    threading.Event().wait()",
+        ("", "error: interrupted: finished work stays in the store; "),
+    ),
     "in code that a library runs": (
         """
 import ctypes
