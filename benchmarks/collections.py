@@ -333,7 +333,7 @@ def large_catalogue(rows: int, root: Path) -> dict[str, float]:
     catalogue = read_catalogue(store, layout)
     assert catalogue is not None
     mark()
-    found = catalogue.filter(bbox=(20, 55, 40, 70), start=datetime(2018, 1, 1), end=datetime(2020, 1, 1))
+    found = catalogue.filter(bbox=(20, 55, 40, 70), since=datetime(2018, 1, 1), until=datetime(2020, 1, 1))
     mark()
     comparison = compare(catalogue, listing_of("s3://archive", scenes))
     mark()

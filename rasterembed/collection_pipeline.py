@@ -39,6 +39,7 @@ from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.plan import PlanSettings
 from rasterembed.errors import DataError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
+from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
@@ -243,6 +244,7 @@ class CollectionSteps(SceneMessages):
         """Report the end of a run. This method is also called if too many scenes failed. This class reports nothing."""
 
 
+@known_parameters
 def embed_collection(
     store: ObjectStore,
     collection_id: str,

@@ -17,6 +17,7 @@ from rasterembed.collection.table_writing import is_table_due, write_table
 from rasterembed.collection_pipeline import CollectionSteps
 from rasterembed.collection_writer import CollectionWriter
 from rasterembed.errors import DataError, StoreError, check_type
+from rasterembed.known_parameters import known_parameters
 from rasterembed.qa.collection_report import CollectionReport
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.search.index.table_index import update_table_index
@@ -25,6 +26,7 @@ from rasterembed.store.lease import DEAD_RUN_S, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
 
+@known_parameters
 def rebuild_collection(
     store: ObjectStore,
     collection_id: str,
@@ -115,6 +117,7 @@ def remove_from_collection(
     return remove_scene(collection, scene, on_table=update_table_index, run_id=run_id, on_wait=on_wait)
 
 
+@known_parameters
 def check_collection(
     store: ObjectStore,
     collection_id: str,

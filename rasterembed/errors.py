@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from rasterembed.escape import cut, escape_terminal
@@ -175,12 +176,22 @@ def utf8_text(text: str) -> str:
     return text if text.isascii() else text.encode(errors="replace").decode()
 
 
+class Access(Enum):
+    """What a block does with a path. The value says what this user has no permission to do, and the remedy."""
+
+    READ = "read it: let this user read the file, and enter the folders above it"
+    LIST = "list the folder: let this user read and enter it"
+    WRITE = "write it: let this user write in its folder, or choose another folder"
+    DELETE = "delete it: let this user write in its folder"
+
+
+_NO_PERMISSION = (errno.EACCES, errno.EPERM)
+
 _HINTS = {
     errno.ENOSPC: "the disk is full: free some space and run again",
     errno.EDQUOT: "the quota is used up: free some space and run again",
     errno.EFBIG: "the file is larger than the system allows",
-    errno.EACCES: "no permission",
-    errno.EROFS: "the file system is read-only",
+    errno.EROFS: "the file system is read-only: choose another folder",
     errno.ENOENT: "there is no such file",
     errno.ENOTDIR: "a part of the path is a file",
     errno.EISDIR: "it is a folder",
@@ -188,7 +199,7 @@ _HINTS = {
 
 
 @contextmanager
-def os_errors(path: str) -> Iterator[None]:
+def os_errors(path: str, access: Access = Access.READ) -> Iterator[None]:
     """Turn an OSError of the operating system into a StoreError that names `path`.
 
     An OSError without an error number comes from a library, not from the operating system. Such an error is raised
@@ -196,6 +207,7 @@ def os_errors(path: str) -> Iterator[None]:
 
     Args:
         path: the file or folder that the block reads or writes.
+        access: what the block does with it.
 
     Raises:
         ObjectMissingError: if the file does not exist.
@@ -207,4 +219,6 @@ def os_errors(path: str) -> Iterator[None]:
         if error.errno is None:
             raise
         kind = ObjectMissingError if error.errno == errno.ENOENT else StoreError
+        if error.errno in _NO_PERMISSION:
+            raise kind(f"{path}: no permission to {access.value}") from error
         raise kind(f"{path}: {_HINTS.get(error.errno) or error.strerror}") from error

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rasterembed.errors import UsageError
 from rasterembed.escape import cut
-from rasterembed.near_names import known_names
+from rasterembed.near_names import known_names, near_names
 
 _REASONS = {
     "bool_parsing": "give yes or no",
@@ -106,7 +107,10 @@ def _wrong_value(model: type[BaseModel], error: ValidationError) -> str:
     names, inner = _place(model, first["loc"])
     if first["type"] == "extra_forbidden":
         unknown = str(first["loc"][-1])
-        return f"{inner.__name__} has no option `{unknown}`: it has {known_names(unknown, inner.model_fields)}"
+        advice = advice_about_option({"": inner}, unknown, first["input"]) or _advice_about_other_models(unknown)
+        if not advice or near_names(unknown, inner.model_fields):
+            advice = f"it has {known_names(unknown, inner.model_fields)}"
+        return f"{inner.__name__} has no option `{unknown}`: {advice}"
     if names and first["type"] == "missing" and not isinstance(first["loc"][-1], int):
         name, description = names[-1], inner.model_fields[names[-1]].description
         return f"{inner.__name__}: `{name}` is missing: write {inner.__name__}({name}=…). {description or ''}".rstrip()
@@ -117,6 +121,83 @@ def _wrong_value(model: type[BaseModel], error: ValidationError) -> str:
         # The value may be a secret, is the whole model, is too short, or is in the text.
         return where + reason
     return f"{where}{reason}, not {cut(repr(first['input']), _SHOWN_LETTERS)}"
+
+
+def advice_about_option(models: Mapping[str, type[BaseModel]], name: str, value: object = ...) -> str:
+    """Return an advice how to give an option that is in a field of a model, or a near one. Empty if there is none.
+
+    Args:
+        models: models of options, by the text before their calls, such as `options=`.
+        name: name of the option, as a person gave it.
+        value: the value that the person gave. It is shown if it is short.
+
+    Example:
+        >>> from rasterembed import EmbedOptions
+        >>> advice_about_option({"options=": EmbedOptions}, "size", 64)
+        'write options=EmbedOptions(grid=Grid(size=64))'
+    """
+    places = [place for before, model in models.items() for place in _options_in(model, before)]
+    exact = [place for place in places if place.name == name]
+    if exact:
+        outermost = min(place.depth for place in exact)
+        return f"write {' or '.join(place.with_value(value) for place in exact if place.depth == outermost)}"
+    near = near_names(name, list(dict.fromkeys(place.name for place in places))).removesuffix(", ...").split(", ")
+    return (
+        f"did you mean {' or '.join(place.with_value() for place in places if place.name in near)}?" if near[0] else ""
+    )
+
+
+@dataclass(frozen=True)
+class _OptionPlace:
+    """An option of a model, or of a model in a field of this model."""
+
+    call: str
+    """Beginning of the call that gives the option, such as `EmbedOptions(grid=Grid(`."""
+    name: str
+    """Name of the option."""
+    secret: bool
+    """Whether a value may be a secret."""
+
+    @property
+    def depth(self) -> int:
+        """Number of models that contain the option."""
+        return self.call.count("(")
+
+    def with_value(self, value: object = ...) -> str:
+        """Return the whole call: `EmbedOptions(grid=Grid(size=64))`. A long value or a secret is not shown."""
+        shown = isinstance(value, (bool, int, float, str)) and len(repr(value)) <= _SHOWN_LETTERS and not self.secret
+        return f"{self.call}{self.name}={repr(value) if shown else '…'}{')' * self.depth}"
+
+
+def _options_in(model: type[BaseModel], before: str = "") -> Iterator[_OptionPlace]:
+    """Yield every option of a model, and of the models in its fields.
+
+    Args:
+        model: a model of options.
+        before: text before the call of the model.
+    """
+    call = f"{before}{model.__name__}("
+    for name, field in model.model_fields.items():
+        yield _OptionPlace(call, name, model.model_config.get("hide_input_in_errors", False))
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _options_in(kind, f"{call}{name}=")
+
+
+def _advice_about_other_models(name: str) -> str:
+    """Return a text that names the loaded models with an option of this name. Empty if there is none."""
+    models = sorted(
+        model.__name__
+        for model in _models_below(OptionsModel)
+        if model.__module__.startswith(__package__) and name in model.__annotations__
+    )
+    return f"it is an option of {' and of '.join(models)}" if models else ""
+
+
+def _models_below(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for one in model.__subclasses__():
+        yield one
+        yield from _models_below(one)
 
 
 def shows_value(error: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from rasterembed.dataset.shards import Shard, count_written_shards, skipped_posi
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
+from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
@@ -191,6 +192,7 @@ class Steps(RunMessages):
         """Report the end of a run. This method is also called if the dataset does not pass its quality checks."""
 
 
+@known_parameters
 def embed_raster(
     store: ObjectStore,
     raster: str | os.PathLike[str] | Mapping[str, str],
@@ -393,6 +395,7 @@ def _carry_out(
     return EmbedResult(plan, manifest, report, seconds)
 
 
+@known_parameters
 def check_dataset(
     store: ObjectStore,
     dataset_id: str,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 import rasterembed
 from rasterembed import (
+    CollectionOptions,
     Dinov3,
     EmbedOptions,
     Grid,
@@ -56,6 +57,34 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: EmbedOptions(grid={"sise": 64}),  # type: ignore[arg-type]
         "Grid has no option `sise`: it has size",
+    ),
+    (
+        lambda: EmbedOptions(size=64),  # type: ignore[call-arg]
+        "EmbedOptions has no option `size`: write EmbedOptions(grid=Grid(size=64))",
+    ),
+    (
+        lambda: CollectionOptions(size=64),  # type: ignore[call-arg]
+        "CollectionOptions has no option `size`: write CollectionOptions(settings=PlanSettings(grid=Grid(size=64)))",
+    ),
+    (
+        lambda: EmbedOptions(percentiles=(1, 2)),  # type: ignore[call-arg]
+        "EmbedOptions has no option `percentiles`: did you mean EmbedOptions(radiometry=Radiometry(percentile=…))?",
+    ),
+    (
+        lambda: Query(since="2024"),  # type: ignore[call-arg]
+        "Query has no option `since`: it is an option of Where",
+    ),
+    (
+        lambda: ObjectStore(root="results", endpoint="http://127.0.0.1"),  # type: ignore[call-arg]
+        "ObjectStore has no option `endpoint`: it has endpoint_url, ...",
+    ),
+    (
+        lambda: ObjectStore(root="results", https_hosts=("example.com",)),  # type: ignore[call-arg]
+        "ObjectStore has no option `https_hosts`: write ObjectStore(source_store=SourceStore(https_hosts=…))",
+    ),
+    (
+        lambda: SourceStore(secret="abc"),  # type: ignore[call-arg]
+        "SourceStore has no option `secret`: it has secret_key, ...",
     ),
     (
         lambda: ObjectStore(),  # type: ignore[call-arg]

@@ -29,6 +29,7 @@ from rasterembed.dataset.whole_table import TableLimits, read_whole_table
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.escape import href_of
+from rasterembed.known_parameters import known_parameters
 from rasterembed.raster.footprints import Footprints
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import MAX_SHARD_NUMBER, CollectionLayout, DatasetLayout, is_dataset_id
@@ -219,12 +220,13 @@ class Catalogue:
             table = table.set_column(SCHEMA.get_field_index(name), SCHEMA.field(name), column)
         return Catalogue(table)
 
+    @known_parameters
     def filter(
         self,
         *,
         bbox: tuple[float, float, float, float] | None = None,
-        start: datetime | None = None,
-        end: datetime | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         max_cloud_cover: float | None = None,
         states: Group[SceneState] | None = None,
     ) -> Catalogue:
@@ -233,8 +235,8 @@ class Catalogue:
         Args:
             bbox: west, south, east, north in degrees, OGC:CRS84. If west is greater than east, the box crosses the
                 antimeridian. A scene passes if its footprint and the box have a point in common.
-            start: earliest time of acquisition. A time without a zone is UTC.
-            end: latest time of acquisition.
+            since: earliest time of acquisition. A time without a zone is UTC.
+            until: latest time of acquisition.
             max_cloud_cover: largest cloud cover in percent. A scene without a known cloud cover does not pass.
             states: states that pass.
 
@@ -246,10 +248,10 @@ class Catalogue:
         if states is not None:
             wanted = pa.array([state.value for state in states], type=pa.string())
             keep = pc.and_(keep, pc.is_in(self.table["state"], wanted))
-        if start is not None:
-            keep = pc.and_(keep, pc.greater_equal(self.table["datetime"], _scalar(start)))
-        if end is not None:
-            keep = pc.and_(keep, pc.less_equal(self.table["datetime"], _scalar(end)))
+        if since is not None:
+            keep = pc.and_(keep, pc.greater_equal(self.table["datetime"], _scalar(since)))
+        if until is not None:
+            keep = pc.and_(keep, pc.less_equal(self.table["datetime"], _scalar(until)))
         if max_cloud_cover is not None:
             keep = pc.and_(keep, pc.less_equal(self.table[CLOUD_COVER], max_cloud_cover))
         chosen = Catalogue(self.table.filter(pc.fill_null(keep, False)))

@@ -25,6 +25,7 @@ from rasterembed.dataset.setting_differences import entry_differences, without_c
 from rasterembed.dataset.setting_names import differences_text
 from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
+from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Dinov3
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import CollectionLayout
@@ -77,6 +78,7 @@ class Collection(AllTilesQuestions):
     """Address of the scenes of a run that has not ended. None if the last run has ended."""
 
     @classmethod
+    @known_parameters
     def open(cls, store: ObjectStore, collection_id: str) -> Collection:
         """Read the description of a collection, and return the collection. The catalogue is read when it is needed.
 
@@ -150,6 +152,7 @@ class Collection(AllTilesQuestions):
         results = (*verify_collection(self), *verify_index(self))
         return tuple(damage for damage in results if damage is not None)
 
+    @known_parameters
     def remove_scene(self, scene: str) -> Collection:
         """Remove a scene with its dataset from the collection. The files of the scene are not touched.
 
@@ -183,6 +186,7 @@ class Collection(AllTilesQuestions):
 
         delete_collection(self.store, self.id)
 
+    @known_parameters
     def datasets(self, states: Sequence[SceneState] = (SceneState.READY,)) -> Iterator[Dataset]:
         """Yield the datasets of the scenes in these states, in the order of their ids.
 
@@ -215,6 +219,7 @@ class Collection(AllTilesQuestions):
         """
         return self.table is not None and self.table.signature == signature_of(self.configuration, self.catalogue)
 
+    @known_parameters
     def vectors(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the vectors of all scenes in state `ready`, in batches. Only one batch is in memory at a time.
 
@@ -243,6 +248,7 @@ class Collection(AllTilesQuestions):
                 ids = pa.repeat(pa.scalar(dataset.id), len(batch))
                 yield pa.RecordBatch.from_arrays([ids, *map(batch.column, names)], names=["dataset_id", *names])
 
+    @known_parameters
     def search(
         self,
         query: Query | None = None,
@@ -273,6 +279,7 @@ class Collection(AllTilesQuestions):
 
         return ask_once(lambda: CollectionSearcher(self.store, self.id), query, where, k, vector)
 
+    @known_parameters
     def explore(
         self, *, height: int = 640, port: int = 0, frame_origins: Sequence[str] | None = None
     ) -> NotebookExplorer:

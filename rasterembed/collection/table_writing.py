@@ -37,7 +37,7 @@ from rasterembed.dataset.shards import ROW_GROUP_ROWS
 from rasterembed.dataset.stac_fields import ASSET_KEY
 from rasterembed.dataset.vector_column import EMBEDDING, vector_encoding
 from rasterembed.dataset.wkb import FootprintError, read_footprints
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError, one_line, os_errors
+from rasterembed.errors import Access, DataError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.raster.footprints import Footprints
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.local_cache import temporary_folder
@@ -264,7 +264,7 @@ class _TableWriter:
         del every, new_keys
         with temporary_folder("table") as dealt:
             sources = [part.part for part in old if part.part.cell not in kept]
-            with os_errors(str(dealt)):
+            with os_errors(str(dealt), Access.WRITE):
                 self._deal(sources, to_read, wanted, dealt)
             written = {}
             for number, cell in enumerate(wanted):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from rasterembed.known_parameters import known_parameters
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,6 +29,7 @@ class AllTilesQuestions:
     def _owner(self) -> Dataset | Collection:
         return cast("Dataset | Collection", self)
 
+    @known_parameters
     def neighbours(
         self, out: OutputFile | Path | str, k: int | None = None, *, picture: OutputFile | Path | str | None = None
     ) -> BatchResult:
@@ -47,6 +50,7 @@ class AllTilesQuestions:
 
         return write_neighbours(self._owner, out, DEFAULT_NEIGHBOURS if k is None else k, picture=picture)
 
+    @known_parameters
     def deduplicate(
         self,
         out: OutputFile | Path | str,
@@ -73,6 +77,7 @@ class AllTilesQuestions:
             self._owner, out, DEFAULT_THRESHOLD if threshold is None else threshold, picture=picture
         )
 
+    @known_parameters
     def cluster(
         self,
         out: OutputFile | Path | str,
@@ -101,6 +106,7 @@ class AllTilesQuestions:
             self._owner, out, DEFAULT_CLASSES if classes is None else classes, seed=seed, picture=picture
         )
 
+    @known_parameters
     def diversify(
         self,
         out: OutputFile | Path | str,
@@ -136,6 +142,7 @@ class AllTilesQuestions:
             picture=picture,
         )
 
+    @known_parameters
     def similarities(self, query: Query | None = None, *, vector: ArrayLike | None = None) -> pa.Table:
         """Return the similarity of every tile to a query, as a table in memory.
 

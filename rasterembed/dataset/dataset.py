@@ -20,6 +20,7 @@ from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.shards import Shard, shard_schema
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
+from rasterembed.known_parameters import known_parameters
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.store.known_datasets import unknown_dataset
@@ -60,6 +61,7 @@ class Dataset(AllTilesQuestions):
     """The manifest, which describes the dataset and lists its shards."""
 
     @classmethod
+    @known_parameters
     def open(cls, store: ObjectStore, dataset_id: str, states: Sequence[State] = ("ready",)) -> Dataset:
         """Read a dataset's manifest and return the dataset.
 
@@ -162,6 +164,7 @@ class Dataset(AllTilesQuestions):
         if not self.plan.profile.on_earth:
             raise DataError(f"dataset {self.id!r} has no place on Earth: search it by tile or image, and not by area")
 
+    @known_parameters
     def lonlat(self, col: float, row: float) -> tuple[float, float] | None:
         """Return the longitude and latitude of a pixel position.
 
@@ -176,6 +179,7 @@ class Dataset(AllTilesQuestions):
         lon, lat = self.lonlats(np.array([col], np.float64), np.array([row], np.float64))
         return None if np.isnan(lon[0]) else (float(lon[0]), float(lat[0]))
 
+    @known_parameters
     def lonlats(
         self, cols: NDArray[np.float64], rows: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -227,6 +231,7 @@ class Dataset(AllTilesQuestions):
         """Names of the columns that hold a vector: `embedding`, and `scale` if the vectors are stored as int8."""
         return vector_columns(self.manifest.vector_dtype)
 
+    @known_parameters
     def batches(self, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows of all shards in batches. Within a shard, the rows are in tile order.
 
@@ -268,6 +273,7 @@ class Dataset(AllTilesQuestions):
             raise self._other_vectors()
         return vectors
 
+    @known_parameters
     def vectors_of(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         """Return the vectors of a batch from `batches` with the columns `vector_columns`.
 
@@ -309,6 +315,7 @@ class Dataset(AllTilesQuestions):
                 f"{self.id}`"
             ) from error
 
+    @known_parameters
     def to_geodataframe(self, columns: Sequence[str] | None = None, *, vectors: bool = True) -> GeoDataFrame:
         """Read all rows into a GeoDataFrame, in the order of `batches`. The package geopandas must be installed.
 
@@ -363,6 +370,7 @@ class Dataset(AllTilesQuestions):
 
         return delete_dataset(self.store, self.id)
 
+    @known_parameters
     def search(
         self,
         query: Query | None = None,
@@ -392,6 +400,7 @@ class Dataset(AllTilesQuestions):
 
         return ask_once(lambda: Searcher(self.store, [self.id]), query, where, k, vector)
 
+    @known_parameters
     def explore(
         self, *, height: int = 640, port: int = 0, frame_origins: Sequence[str] | None = None
     ) -> NotebookExplorer:
@@ -416,6 +425,7 @@ class Dataset(AllTilesQuestions):
 
         return explore_in_notebook(self.store, "datasets", self.id, height, port, frame_origins)
 
+    @known_parameters
     def check_quality(self, thresholds: QaThresholds | None = None) -> QaReport:
         """Measure the dataset, and write the quality report. The dataset's state does not change.
 

@@ -151,7 +151,7 @@ class CheckedTiles:
         """Whether the planned tiles are known."""
         self.has_shards = bool(keys)
         """Whether the dataset has a shard that can be read."""
-        with duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"):
+        with duck.dataset_errors(con, manifest.dataset_id):
             if keys:
                 duck.scan(con, store, keys).create_view("shards")
                 con.execute(

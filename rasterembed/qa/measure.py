@@ -86,7 +86,7 @@ def measure_dataset(store: ObjectStore, manifest: Manifest, thresholds: QaThresh
     """
     with (
         closing(duck.connect(threads=min(_THREADS, os.cpu_count() or 1))) as con,
-        duck.readable_errors(con, f"dataset {manifest.dataset_id!r}"),
+        duck.dataset_errors(con, manifest.dataset_id),
     ):
         shards, index = check_shards(store, manifest), check_index(store, manifest)
         tiles = CheckedTiles(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError, UsageError, one_line, os_errors
+from rasterembed.errors import Access, DataError, StoreError, StoreUnavailableError, UsageError, one_line, os_errors
 from rasterembed.escape import escape_html, href_of
 from rasterembed.qa.metrics import Status, format_number
 from rasterembed.qa.report import QaReport, read_report
@@ -107,7 +107,7 @@ def write_overview(store: ObjectStore, out: Path | None = None) -> tuple[str, li
     if out is None:
         store.write(QA_OVERVIEW, page(store, datasets, lambda key: key).encode())
         return store.uri(QA_OVERVIEW), datasets
-    with os_errors(str(out)):
+    with os_errors(str(out), Access.WRITE):
         out.write_text(page(store, datasets, lambda key: _address(store, key)), encoding="utf-8")
     return str(out), datasets
 

@@ -24,6 +24,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
+from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of, pixel_footprint
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
@@ -87,6 +88,7 @@ class CollectionSearcher:
         ...     answer = searcher.ask(Query(lonlat=(24.94, 60.17)), Where(pick="latest"), k=20)
     """
 
+    @known_parameters
     def __init__(
         self,
         store: ObjectStore,
@@ -155,6 +157,7 @@ class CollectionSearcher:
         """Return the dataset whose radiometry and tile size an image of a query is read with: the first ready scene."""
         return Dataset.open(self.collection.store, self._ready.table["id"][0].as_py())
 
+    @known_parameters
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles that are nearest to the query's examples and pass the filters.
 
@@ -254,6 +257,7 @@ class CollectionSearcher:
             classes=self._class_files.read(where, needs_datasets=True),
         )
 
+    @known_parameters
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
 
@@ -373,7 +377,7 @@ class CollectionSearcher:
     def _most_valid(self, con: duckdb.DuckDBPyConnection, scenes: Catalogue) -> float:
         """Return the largest share of valid pixels of a tile of some scenes."""
         con.register("scenes", _columns(scenes))
-        with duck.readable_errors(con, self._files.name):
+        with duck.readable_errors(con, self._files.name, self._files.advice):
             (most,) = con.execute(
                 "SELECT max(valid_fraction) FROM tiles SEMI JOIN scenes USING (dataset_id)"
             ).fetchone()  # type: ignore[misc]
@@ -382,7 +386,7 @@ class CollectionSearcher:
     def _scenes(self, where: Where) -> Catalogue:
         """Return the scenes that pass the filters for whole scenes."""
         start, end = where.interval()
-        scenes = self._ready.filter(start=start, end=end, max_cloud_cover=where.max_cloud_cover)
+        scenes = self._ready.filter(since=start, until=end, max_cloud_cover=where.max_cloud_cover)
         if where.scenes:
             names = zip(*(scenes.table[name].to_pylist() for name in ("id", "source")), strict=True)
             scenes = Catalogue(scenes.table.filter(pa.array([where.names_scene(*pair) for pair in names], pa.bool_())))

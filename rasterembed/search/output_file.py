@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rasterembed.errors import RasterEmbedError, UsageError, os_errors, told_when_interrupted
+from rasterembed.errors import Access, RasterEmbedError, UsageError, os_errors, told_when_interrupted
 from rasterembed.store.layout import OUTPUT_FOLDERS
 from rasterembed.store.local_file import local_file
 from rasterembed.store.object_store import ObjectStore
@@ -49,7 +49,7 @@ class OutputFile:
         if self.store is not None:
             self.store.write(self.place, data)
             return
-        with os_errors(self.place), new_file(Path(self.place)) as part:
+        with os_errors(self.place, Access.WRITE), new_file(Path(self.place)) as part:
             part.write_bytes(data)
 
     @contextmanager
@@ -65,7 +65,7 @@ class OutputFile:
             with local_file(self.store, self.place, replace=True) as file:
                 yield file.path
             return
-        with os_errors(self.place), new_file(Path(self.place)) as part:
+        with os_errors(self.place, Access.WRITE), new_file(Path(self.place)) as part:
             yield part
 
     def check_not_read(self, addresses: Iterable[str | None]) -> None:

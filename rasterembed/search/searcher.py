@@ -21,6 +21,7 @@ from rasterembed.dataset.manifest import State
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.escape import escape_terminal
+from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
 from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
@@ -100,6 +101,7 @@ class Searcher:
         1 2 3 4 5
     """
 
+    @known_parameters
     def __init__(
         self,
         store: ObjectStore,
@@ -160,6 +162,7 @@ class Searcher:
         """Return the dataset whose model, radiometry and tile size an image of a query is read with: the first one."""
         return self.datasets[0]
 
+    @known_parameters
     def ask(self, query: Query, where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles that are nearest to the query's examples and pass the filters.
 
@@ -217,6 +220,7 @@ class Searcher:
         (selection,) = _filters(chosen, dataset, frozenset()).select([rows])
         return rows.live_rows() if selection is None else selection.mask
 
+    @known_parameters
     def ask_vector(self, vector: NDArray[np.generic], where: Where = Where(), k: int = DEFAULT_K) -> Answer:
         """Return the k tiles whose vectors are nearest to a given vector and pass the filters.
 
@@ -391,7 +395,7 @@ class Searcher:
         most = 0.0
         for dataset in datasets:
             keys = [shard.path for shard in dataset.shards if shard.rows]
-            with self._connections.borrow() as con, duck.readable_errors(con, f"dataset {dataset.id!r}"):
+            with self._connections.borrow() as con, duck.dataset_errors(con, dataset.id):
                 (largest,) = duck.scan(con, dataset.store, keys).aggregate("max(valid_fraction)").fetchone() or (None,)
             most = max(most, largest or 0.0)
         return most

@@ -44,7 +44,7 @@ def open_table(con: duckdb.DuckDBPyConnection, files: VectorFiles) -> None:
     Raises:
         DataError: if a file cannot be read, or lacks a column.
     """
-    with duck.readable_errors(con, files.name):
+    with duck.readable_errors(con, files.name, files.advice):
         duck.scan(con, files.store, files.keys, row_numbers=True).create_view("tiles", replace=True)
 
 
@@ -191,7 +191,7 @@ class TableFilters:
             f"SELECT dataset_id, tile_id, lattice, valid_fraction, time, cloud_cover{geometry} "
             f"FROM tiles JOIN scenes USING (dataset_id) WHERE {condition}"
         )
-        with duck.readable_errors(self.con, self.files.name):
+        with duck.readable_errors(self.con, self.files.name, self.files.advice):
             reader = self.con.execute(query, parameters).to_arrow_reader(_BATCH_ROWS)
             batches = [self._inside(batch) for batch in reader]
             passing = pa.Table.from_batches(batches, _PASSING)

@@ -146,7 +146,7 @@ class TableTiles:
         """Return the rows of some scenes for which a condition is true, in the order of the dataset ids."""
         self._con.register("scenes", filters.scenes)
         query = f"SELECT {columns} FROM tiles SEMI JOIN scenes USING (dataset_id) WHERE {condition} ORDER BY dataset_id"
-        with duck.readable_errors(self._con, self._files.name):
+        with duck.readable_errors(self._con, self._files.name, self._files.advice):
             rows: list[dict[str, Any]] = self._con.execute(query, parameters).to_arrow_table().to_pylist()
         return rows
 

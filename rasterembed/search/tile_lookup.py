@@ -181,7 +181,7 @@ def tiles_in_areas(con: duckdb.DuckDBPyConnection, dataset: Dataset, areas: Area
     condition, parameters = bounds_condition(areas)
     query = f"SELECT tile_id, shard, geometry FROM tile_index WHERE status = '{TileStatus.EMBEDDED}' AND {condition}"
     matching = []
-    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+    with duck.dataset_errors(con, dataset.id):
         _create_index_view(con, dataset)
         for batch in con.execute(query, parameters).to_arrow_reader(65536):
             try:
@@ -221,7 +221,7 @@ def read_vectors(con: duckdb.DuckDBPyConnection, dataset: Dataset, tiles: Sequen
                 f"dataset {dataset.id!r}: its tile index names shard {tile.shard} for tile {tile.tile_id}, and the "
                 f"manifest has no such shard: run `rasterembed datasets verify {dataset.id}`"
             )
-    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+    with duck.dataset_errors(con, dataset.id):
         for number in sorted({tile.shard for tile in tiles if tile.shard is not None}):
             duck.scan(con, dataset.store, [paths[number]]).create_view("one_shard", replace=True)
             # Send one query for each tile, and not one query with IN: DuckDB skips row groups only for =.
@@ -245,7 +245,7 @@ def check_tile_index(con: duckdb.DuckDBPyConnection, dataset: Dataset) -> None:
     """
     from rasterembed.store import duck
 
-    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+    with duck.dataset_errors(con, dataset.id):
         duck.scan(con, dataset.store, [dataset.manifest.index])
 
 
@@ -261,7 +261,7 @@ def _query_index(
     """Return the rows of a query on the view `tile_index`."""
     from rasterembed.store import duck
 
-    with duck.readable_errors(con, f"dataset {dataset.id!r}"):
+    with duck.dataset_errors(con, dataset.id):
         _create_index_view(con, dataset)
         rows: list[dict[str, Any]] = con.execute(query, parameters).to_arrow_table().to_pylist()
     return rows

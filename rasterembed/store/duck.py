@@ -12,6 +12,7 @@ import io
 import logging
 import re
 import uuid
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -119,6 +120,7 @@ def scan(
         duckdb.Error: if an object does not exist or is not a Parquet file. Call this function and run its queries in a
             `with readable_errors(...)` block, which turns this error into an error of this library.
     """
+    _scanned.setdefault(con, deque(maxlen=_REMEMBERED_SCANS)).append((store, tuple(keys)))
     if store.is_s3:
         scheme = _register(con, store)
         paths = [f"{scheme}://{key}" for key in keys]
@@ -144,16 +146,32 @@ class _FileMissingError(duckdb.IOException):
     """A file of a folder does not exist. DuckDB's own text calls the file a pattern."""
 
 
-_ADVICE = "run `rasterembed datasets verify DATASET` to see every missing file, and embed the raster again"
+_DAMAGED = (duckdb.InvalidInputException, duckdb.OperationalError)
+"""Errors of DuckDB about files that cannot be read. About some damaged pages, DuckDB raises a plain `duckdb.Error`."""
+
+
+def verify_advice(dataset_id: str) -> str:
+    """Return what a person does if a file of a dataset is missing or damaged."""
+    return f"run `rasterembed datasets verify {dataset_id}`, which says what to do"
 
 
 @contextmanager
-def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterator[None]:
+def dataset_errors(con: duckdb.DuckDBPyConnection, dataset_id: str) -> Iterator[None]:
+    """Turn an error of DuckDB about the files of a dataset into an error of this library. See `readable_errors`."""
+    with readable_errors(con, f"dataset {dataset_id!r}", verify_advice(dataset_id)):
+        yield
+
+
+@contextmanager
+def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str, advice: str = "") -> Iterator[None]:
     """Turn an error of DuckDB into an error of this library. The text is one line that begins with `what`.
+
+    If a file is missing or damaged, the text names the file.
 
     Args:
         con: connection whose queries read a store with `scan`, or None if the queries read only local files.
         what: name of the data that the queries read, for the error text.
+        advice: what a person does if a file is missing or damaged.
 
     Raises:
         StoreError: if the store refused. The error has the same class as the store's own error, for example
@@ -170,11 +188,40 @@ def readable_errors(con: duckdb.DuckDBPyConnection | None, what: str) -> Iterato
         files = [] if con is None else _files_of[con].values()
         for of_store in files:
             if of_store.error is not None:
-                advice = f": {_ADVICE}" if isinstance(of_store.error, ObjectMissingError) else ""
-                raise type(of_store.error)(f"{what}: {of_store.error}{advice}") from error
+                end = advice if isinstance(of_store.error, ObjectMissingError) else ""
+                raise type(of_store.error)(": ".join(filter(None, (what, str(of_store.error), end)))) from error
         if isinstance(error, _FileMissingError):
-            raise ObjectMissingError(f"{what}: {error}: {_ADVICE}") from error
+            raise ObjectMissingError(": ".join(filter(None, (what, str(error), advice)))) from error
+        if con is not None and (isinstance(error, _DAMAGED) or type(error) is duckdb.Error):
+            raise _unreadable(con, what, advice, error) from error
         raise DataError(f"{what}: {first_line(error)}") from error
+
+
+def _unreadable(con: duckdb.DuckDBPyConnection, what: str, advice: str, error: duckdb.Error) -> DataError:
+    """Return the error for files that DuckDB cannot read. If the footer of a file is damaged, the text names the file.
+
+    Args:
+        con: the connection.
+        what: see `readable_errors`.
+        advice: see `readable_errors`.
+        error: the error of DuckDB.
+    """
+    import pyarrow as pa  # Only errors need these two modules.
+    import pyarrow.parquet as pq
+
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return DataError(f"{what}: {first_line(error)}")
+    for store, keys in _scanned.get(con, ()):
+        for key in keys:
+            try:
+                with store.open(key) as file:
+                    pq.read_metadata(file)
+            except StoreError as refused:
+                return type(refused)(f"{what}: {refused}")
+            except (pa.ArrowException, OSError):
+                damaged = f"{store.uri(key)} is damaged: it is no complete Parquet file"
+                return DataError(": ".join(filter(None, (what, damaged, advice))))
+    return DataError(": ".join(filter(None, (what, f"a file is damaged ({first_line(error)})", advice))))
 
 
 def vector_text(vector: NDArray[np.floating]) -> str:
@@ -272,6 +319,12 @@ class _StoreFile(io.RawIOBase):
         with self._files.remember_error():
             return self._file.read()
 
+
+_REMEMBERED_SCANS = 4
+"""Number of calls of `scan` whose files are looked at after an error."""
+
+_scanned: WeakKeyDictionary[duckdb.DuckDBPyConnection, deque[tuple[ObjectStore, tuple[str, ...]]]] = WeakKeyDictionary()
+"""The last files that `scan` was given, by connection."""
 
 _files_of: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[str, _StoreFiles]] = WeakKeyDictionary()
 """The file systems that `scan` registered, by connection and URL scheme."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from rasterembed.errors import ObjectMissingError, StoreError, os_errors, why_not_utf8
+from rasterembed.errors import Access, ObjectMissingError, StoreError, os_errors, why_not_utf8
 from rasterembed.store.storage import ObjectInfo
 from rasterembed.store.write_aside import flush_to_disk, link_into_place, part_file
 
@@ -39,19 +39,19 @@ class FolderStorage:
     def _part(self, path: str, data: bytes) -> Iterator[Path]:
         folder = os.path.dirname(path)
         with part_file(self.scratch(folder)) as file:
-            with os_errors(folder):
+            with os_errors(folder, Access.WRITE):
                 file.write_bytes(data)
             yield file
 
     def write_from_file(self, path: str, file: Path) -> None:
         """Move a local file to a path of the store."""
-        with os_errors(path):
+        with os_errors(path, Access.WRITE):
             flush_to_disk(file)
             os.replace(file, path)
 
     def create_from_file(self, path: str, file: Path) -> bool:
         """Make a hard link at `path` to the file. Return False if `path` is taken."""
-        with os_errors(path):
+        with os_errors(path, Access.WRITE):
             flush_to_disk(file)
             return link_into_place(file, Path(path))
 
@@ -72,7 +72,7 @@ class FolderStorage:
         entries that are no regular files too: named pipes, devices, and links that lead to no file.
         """
         sizes = {}
-        with os_errors(folder):
+        with os_errors(folder, Access.LIST):
             try:
                 listing = os.scandir(folder)
             except (FileNotFoundError, NotADirectoryError):
@@ -120,7 +120,7 @@ class FolderStorage:
 
     def delete(self, path: str) -> None:
         """Remove the file; keep its folder."""
-        with os_errors(path):
+        with os_errors(path, Access.DELETE):
             Path(path).unlink(missing_ok=True)
 
     def describe(self, path: str) -> ObjectInfo:
@@ -133,7 +133,7 @@ class FolderStorage:
 
     def scratch(self, folder: str) -> Path:
         """Return the folder itself. A file in it can be moved to its path in one step: both are on one file system."""
-        with os_errors(folder):
+        with os_errors(folder, Access.WRITE):
             try:
                 Path(folder).mkdir(parents=True, exist_ok=True)
             except FileNotFoundError as error:  # For example, nobody can make a folder in /proc.
@@ -147,7 +147,7 @@ def _raise_unless_gone(error: OSError) -> None:
     Without this function, `os.walk` leaves a folder out if it cannot list it.
     """
     if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-        with os_errors(str(error.filename)):
+        with os_errors(str(error.filename), Access.LIST):
             raise error
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from rasterembed.errors import os_errors
+from rasterembed.errors import Access, os_errors
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def scratch_folder() -> Path:
         StoreError: if the folder cannot be created.
     """
     path = _usual_scratch_folder()
-    with os_errors(str(path)):
+    with os_errors(str(path), Access.WRITE):
         try:
             path.mkdir(mode=0o700)
         except FileExistsError:
@@ -107,7 +107,7 @@ def temporary_folder(kind: str) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(held)
     path, held = None, None
-    with os_errors(str(parent)):
+    with os_errors(str(parent), Access.WRITE):
         while path is None or held is None:
             path = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=parent))
             held = _lock(path)

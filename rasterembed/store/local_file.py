@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rasterembed.errors import os_errors
+from rasterembed.errors import Access, os_errors
 from rasterembed.store.layout import folder_of
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.write_aside import part_file
@@ -54,7 +54,7 @@ def local_file(store: ObjectStore, key: str, *, replace: bool) -> Iterator[Local
     folder = store.scratch(folder_of(key))
     with part_file(folder) as path:
         file = LocalFile(path)
-        with os_errors(str(folder)):
+        with os_errors(str(folder), Access.WRITE):
             yield file
             file.size = path.stat().st_size
             with path.open("rb") as handle:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from rasterembed.errors import DataError, UsageError, os_errors, path_text, validation_reason, why_not_utf8
+from rasterembed.errors import Access, DataError, UsageError, os_errors, path_text, validation_reason, why_not_utf8
 from rasterembed.options_model import OneLineErrors
 from rasterembed.store.folder import FolderStorage
 from rasterembed.store.https_url import canonical_url, is_https, shown_url
@@ -99,7 +99,7 @@ class ObjectStore(StoreSettings, OneLineErrors):
         {'first.txt': 5}
     """
 
-    model_config = ConfigDict(frozen=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid", ignored_types=(cached_property,))
 
     source_store: SourceStore | None = None
     """How rasters are read. None: rasters on S3 from the server of this store, and none over https."""
@@ -376,7 +376,7 @@ class ObjectStore(StoreSettings, OneLineErrors):
         if not self.is_s3 and not Path(self.uri(folder)).is_dir():
             return
         path = self.scratch(folder)
-        with os_errors(str(path)):
+        with os_errors(str(path), Access.WRITE):
             for file in path.glob("*.part"):
                 # A living process may have moved its finished file out of this folder in the meantime.
                 with suppress(FileNotFoundError):

@@ -23,7 +23,7 @@ from botocore.exceptions import (
 )
 from botocore.parsers import ResponseParserError
 
-from rasterembed.errors import ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
+from rasterembed.errors import Access, ObjectMissingError, StoreError, StoreUnavailableError, one_line, os_errors
 from rasterembed.store.local_cache import scratch_folder
 from rasterembed.store.range_file import RangeFile
 from rasterembed.store.storage import RETRY_DELAYS_S, ObjectInfo
@@ -288,7 +288,7 @@ class S3Storage:
         """
         digest = hashlib.sha256(f"{self._server} {folder}".encode()).hexdigest()[:16]
         path = scratch_folder() / digest
-        with os_errors(str(path)):
+        with os_errors(str(path), Access.WRITE):
             path.mkdir(mode=0o700, exist_ok=True)
         return path
 
@@ -327,6 +327,18 @@ def _status(error: ClientError) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
+_RIGHTS = {
+    "HeadObject": "GetObject",
+    "ListObjects": "ListBucket",
+    "ListObjectsV2": "ListBucket",
+    "HeadBucket": "ListBucket",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+}
+"""The rights that a request needs, as policies name them, if the request has another name."""
+
+
 def _refusal(where: str, error: ClientError) -> StoreError:
     """Return an error for the server's answer. The error quotes only the code: the message may hold access keys."""
     status, code = _status(error), error.response.get("Error", {}).get("Code") or "no code"
@@ -339,7 +351,10 @@ def _refusal(where: str, error: ClientError) -> StoreError:
     if status == 416:  # Requested Range Not Satisfiable: the range begins behind the end of the object.
         return _EmptyRangeError(f"{where}: the object ends before the bytes that were asked for")
     if status == 403:
-        return StoreError(f"{where}: access denied ({code}): check the keys and the bucket's policy")
+        right = f"s3:{_RIGHTS.get(error.operation_name, error.operation_name)}"
+        return StoreError(
+            f"{where}: access denied ({code}): check the keys, and that the bucket's policy allows {right}"
+        )
     # 409 means that another conditional write to the same key is in progress.
     if status in (409, 429, 500, 502, 503, 504):
         return StoreUnavailableError(f"{where}: {code} (HTTP {status})")

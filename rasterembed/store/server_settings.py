@@ -133,7 +133,7 @@ class SourceStore(SourceSettings, OneLineErrors):
         True
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, ignored_types=(cached_property,))
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, ignored_types=(cached_property,))
 
     @property
     def endpoint(self) -> str | None:

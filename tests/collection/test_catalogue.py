@@ -151,7 +151,7 @@ def test_a_box_finds_what_shapely_finds(box: tuple[float, float, float, float]) 
 def test_dates_clouds_and_states_are_filtered() -> None:
     rows = [row(number) for number in range(100)] + [row(200, **FAILED)]
     start, end = datetime(2026, 6, 2), datetime(2026, 6, 3, tzinfo=UTC)
-    found = Catalogue.of(rows).filter(start=start, end=end, max_cloud_cover=40, states=[SceneState.READY])
+    found = Catalogue.of(rows).filter(since=start, until=end, max_cloud_cover=40, states=[SceneState.READY])
     assert [each.id for each in found.rows()] == [f"survey--{number:06d}" for number in range(24, 41)]
 
 
@@ -163,7 +163,7 @@ def test_a_box_that_is_not_on_earth_is_refused(box: tuple[float, float, float, f
 
 def test_a_time_that_is_a_text_is_refused() -> None:
     with pytest.raises(UsageError, match=r"give a datetime\.datetime, not '2025'"):
-        Catalogue.of([]).filter(start="2025")  # type: ignore[arg-type]
+        Catalogue.of([]).filter(since="2025")  # type: ignore[arg-type]
 
 
 def _item(values: dict[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,21 @@ def test_datasets_that_cannot_be_listed_are_not_missing(folder: Path) -> None:
     refused(folder, folder / "store/collections", ["collection list --root store"])
 
 
+def test_a_file_that_may_not_be_read_or_written_is_named_with_what_was_tried(folder: Path) -> None:
+    dataset = Collection.open(ObjectStore(root=str(folder / "store")), "survey").catalogue.table["id"][0].as_py()
+    search = f"search {dataset} --root store --tile r000000_c000000"
+    (shard,) = (folder / "store/embeddings" / dataset).glob("*.parquet")
+    with locked(shard):
+        ((_, error),) = outcomes(folder, search)
+    assert f"{shard}: no permission to read it: let this user read the file" in error
+    with locked(folder / "scenes"):
+        neighbours = f"neighbours {dataset} --root store --out scenes/neighbours.parquet"
+        found = outcomes(folder, neighbours, "collection embed scenes --collection b")
+    (_, writing), (_, listing) = found
+    assert "scenes/neighbours.parquet: no permission to write it: let this user write in its folder" in writing
+    assert f"{folder}/scenes: no permission to list the folder: let this user read and enter it" in listing
+
+
 def test_one_unreadable_manifest_hides_no_other_dataset(folder: Path) -> None:
     first, second = Collection.open(ObjectStore(root=str(folder / "store")), "survey").catalogue.table["id"].to_pylist()
     with locked(folder / "store/datasets" / second / "manifest.json"):

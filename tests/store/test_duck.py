@@ -112,8 +112,8 @@ def test_a_root_with_a_pattern_is_one_root(
 
 def test_a_missing_file_of_a_folder_is_named_with_advice(tmp_path: Path) -> None:
     store = ObjectStore(root=str(tmp_path))
-    advice = r"^table: .*/t/none\.parquet: there is no such file: run `rasterembed datasets verify DATASET` to see"
-    with duck.connect() as con, pytest.raises(ObjectMissingError, match=advice), duck.readable_errors(con, "table"):
+    said = r"^dataset 'a': .*/t/none\.parquet: there is no such file: run `rasterembed datasets verify a`"
+    with duck.connect() as con, pytest.raises(ObjectMissingError, match=said), duck.dataset_errors(con, "a"):
         duck.scan(con, store, ["t/none.parquet"])
 
 
@@ -127,6 +127,33 @@ def test_an_object_that_is_no_table_is_an_error_of_one_line(store: ObjectStore) 
         duck.scan(con, store, ["table/c.parquet"]).fetchall()
     assert not isinstance(error.value, StoreError)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"no table, whatever its name says", bytes(5000)])
+def test_a_damaged_file_is_named_with_advice_and_without_the_words_of_duckdb(
+    store: ObjectStore, content: bytes
+) -> None:
+    store.write("table/c.parquet", content)
+    with (
+        duck.connect() as con,
+        pytest.raises(DataError) as error,
+        duck.dataset_errors(con, "a"),
+    ):
+        duck.scan(con, store, ["table/a.parquet", "table/c.parquet", "table/b.parquet"]).fetchall()
+    file = store.uri("table/c.parquet")
+    advice = "run `rasterembed datasets verify a`, which says what to do"
+    assert str(error.value) == f"dataset 'a': {file} is damaged: it is no complete Parquet file: {advice}"
+
+
+def test_damaged_pages_end_with_advice(store: ObjectStore) -> None:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"number": range(2000)}), sink, use_dictionary=False)
+    content = bytearray(sink.getvalue())
+    content[4:2000] = bytes(1996)  # The header of the only page, and its first values.
+    store.write("table/c.parquet", bytes(content))
+    said = r"^dataset 'a': a file is damaged \(.*\): run `rasterembed datasets verify a`"
+    with duck.connect() as con, pytest.raises(DataError, match=said), duck.dataset_errors(con, "a"):
+        duck.scan(con, store, ["table/c.parquet"]).fetchall()
 
 
 def test_an_object_that_does_not_exist_is_the_stores_error(moto: S3Server, bucket: str) -> None:

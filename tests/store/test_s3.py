@@ -270,7 +270,8 @@ def test_wrong_keys_are_refused_and_not_repeated(
     store = at(ceph, bucket).model_copy(update={field: SecretStr("wrong-one")})
     outcome = run(f"s3://{bucket}/{KEY}", store, **asked)
     where = f"s3://{bucket}/{KEY} on {ceph.endpoint_url}"
-    assert outcome.error == f"StoreError: {where}: access denied (403): check the keys and the bucket's policy"
+    advice = "check the keys, and that the bucket's policy allows s3:GetObject"
+    assert outcome.error == f"StoreError: {where}: access denied (403): {advice}"
 
 
 def test_a_raster_replaced_since_it_was_embedded_is_another_configuration(

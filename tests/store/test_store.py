@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError
@@ -428,7 +429,7 @@ def test_wrong_keys_are_refused_without_being_told(
     with pytest.raises(StoreError) as error:
         CALLS[call](store)
     text = str(error.value)
-    assert text.endswith(": check the keys and the bucket's policy")
+    assert re.search(": check the keys, and that the bucket's policy allows s3:[A-Z][A-Za-z]+$", text)
     assert f"access denied ({code})" in text or (call == "create" and "access denied (403)" in text)
     for secret in ("wrong-one", ceph.access_key, ceph.secret_key):
         assert secret not in f"{text} {store!r} {store.model_dump_json()}"
@@ -515,6 +516,16 @@ def test_a_folder_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert ObjectStore(root="s3://bucket/prefix/").uri("key") == "s3://bucket/prefix/key"
 
 
+def test_a_refused_request_names_the_right_that_a_policy_must_allow() -> None:
+    answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    for request, right in (("PutObject", "PutObject"), ("HeadObject", "GetObject"), ("ListObjectsV2", "ListBucket")):
+        error = s3._refusal("s3://bucket/key on AWS", ClientError(answer, request))  # type: ignore[arg-type]
+        assert str(error) == (
+            "s3://bucket/key on AWS: access denied (AccessDenied): check the keys, and that the bucket's policy allows "
+            f"s3:{right}"
+        )
+
+
 @pytest.fixture
 def locked(tmp_path: Path) -> Iterator[Path]:
     """Yield a folder that this process may read but not write to."""
@@ -540,7 +551,8 @@ def test_a_folder_that_may_not_be_written_to_is_said_so(locked: Path) -> None:
     store = ObjectStore(root=str(locked / "store"))
     assert store.read("folder/key") is None
     for call in ("write", "create"):
-        with pytest.raises(StoreError, match=rf"^{locked}/store/folder: no permission$"):
+        said = "no permission to write it: let this user write in its folder, or choose another folder"
+        with pytest.raises(StoreError, match=rf"^{locked}/store/folder: {said}$"):
             getattr(store, call)("folder/key", b"")
 
 

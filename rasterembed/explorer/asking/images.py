@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import DataError, StoreError, UsageError, os_errors
+from rasterembed.errors import Access, DataError, StoreError, UsageError, os_errors
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.search.chip import MAX_SIDE, CheckedChip, check_chip
 from rasterembed.store.local_cache import cache_folder
@@ -116,7 +116,7 @@ class ImageFolder:
         kept = _png_of_webp(data) if kind is ImageKind.WEBP else data
         with _own_folder():
             self._make_private_folder()
-        with os_errors(str(self.folder)):
+        with os_errors(str(self.folder), Access.WRITE):
             with part_file(self.folder) as part:
                 with _own_folder():
                     part.write_bytes(kept)

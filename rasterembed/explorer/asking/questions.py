@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from pydantic import ValidationError
 
-from rasterembed.errors import DataError, RasterEmbedError, os_errors
+from rasterembed.errors import Access, DataError, RasterEmbedError, os_errors
 from rasterembed.escape import cut
 from rasterembed.explorer.asking.images import IMAGE_NAME, ImageFolder
 from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, ClickRequest, SearchRequest
@@ -63,7 +63,7 @@ def opened_where(asked: AskedWhere) -> Iterator[Where]:
         return
     with temporary_folder("polygon") as folder:
         file = folder / "polygon.geojson"
-        with os_errors(str(file)):
+        with os_errors(str(file), Access.WRITE):
             file.write_text(json.dumps(asked.polygon.model_dump(mode="json")))
         with _named({str(file): POLYGON_NAME}):
             yield Where(within=str(file), **values)

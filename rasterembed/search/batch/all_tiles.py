@@ -20,7 +20,7 @@ from rasterembed.collection.table import table_batches
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import State
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
-from rasterembed.errors import DataError, os_errors
+from rasterembed.errors import Access, DataError, os_errors
 from rasterembed.search.batch.joined_segments import join_segments
 from rasterembed.search.collection_searcher import open_table_files
 from rasterembed.search.datasets import choose_datasets
@@ -226,7 +226,11 @@ def _write(folder: Path, files: VectorFiles, batches: Iterator[pa.RecordBatch]) 
     """Write the rows and the vectors to two files, and map them."""
     rows_path, vectors_path, count = folder / _ROWS_FILE, folder / "vectors.bin", 0
     schema = _TABLE_SCHEMA if files.of_collection else _SCHEMA
-    with os_errors(str(folder)), arrow_file(rows_path, schema) as rows, vectors_path.open("wb") as vectors:
+    with (
+        os_errors(str(folder), Access.WRITE),
+        arrow_file(rows_path, schema) as rows,
+        vectors_path.open("wb") as vectors,
+    ):
         for batch in batches:
             try:
                 matrix = np.ascontiguousarray(decode_vectors(batch), np.float32)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rasterembed.errors import os_errors
+from rasterembed.errors import Access, os_errors
 from rasterembed.search.index.stored_rows import BLOCK_ROWS, StoredVectors
 
 
@@ -68,7 +68,7 @@ def write_vectors(vectors: StoredVectors, numbers: NDArray[np.int64], path: Path
     Raises:
         StoreError: if the disk is full.
     """
-    with os_errors(str(path)), path.open("wb") as file:
+    with os_errors(str(path), Access.WRITE), path.open("wb") as file:
         for start in range(0, len(numbers), BLOCK_ROWS):
             file.write(vectors.unit(numbers[start : start + BLOCK_ROWS]).data)
     return StoredVectors.of_file(path, len(numbers), vectors.dimensions, "float32")

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rasterembed.errors import os_errors
+from rasterembed.errors import Access, os_errors
 from rasterembed.search.index.arrow_file import arrow_file, map_arrow_file
 from rasterembed.search.index.opening import OpenIndex
 from rasterembed.search.index.stored_rows import JoinedValues, StoredRows, StoredVectors
@@ -42,7 +42,7 @@ def join_segments(
         return None
     places = _Places(index, ready)
     part, row = [], []
-    with os_errors(str(path)), arrow_file(path, schema) as rows:
+    with os_errors(str(path), Access.WRITE), arrow_file(path, schema) as rows:
         for batch in batches:
             found = places.find(batch)
             if found is None:

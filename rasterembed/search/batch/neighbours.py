@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
-from rasterembed.errors import UsageError, os_errors
+from rasterembed.errors import Access, UsageError, os_errors
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vectors, write_vectors
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
@@ -159,7 +159,7 @@ def _new_map(path: Path, dtype: type[np.generic], shape: tuple[int, int]) -> NDA
     Raises:
         StoreError: if the disk is full.
     """
-    with os_errors(str(path)), path.open("xb") as file:
+    with os_errors(str(path), Access.WRITE), path.open("xb") as file:
         os.posix_fallocate(file.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
     return np.memmap(path, dtype, "r+", 0, shape)
 

@@ -67,7 +67,7 @@ def nearest_exactly(
     # DuckDB computes distances in float32. Rows that are about as far away as the last row of the answer are compared
     # exactly, and a few more rows than k usually contain them.
     error = 4.0 * rounding_bound(files.dimensions)
-    with duck.readable_errors(con, files.name):
+    with duck.readable_errors(con, files.name, files.advice):
         duck.scan(con, files.store, keys).create_view("vectors", replace=True)
         nearest = f"{query} ORDER BY distance, {', '.join(files.identity)} LIMIT $most"
         rows = con.execute(nearest, values | {"most": k + _MORE_ROWS}).to_arrow_table()

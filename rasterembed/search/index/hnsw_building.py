@@ -74,7 +74,7 @@ def _write_database(files: VectorFiles, path: Path, options: VectorIndexOptions,
         load_vss(con)
         con.execute(f"ATTACH {quote_path(path)} AS ix")
         con.execute("SET hnsw_enable_experimental_persistence = true")
-        with duck.readable_errors(con, what):
+        with duck.readable_errors(con, what, files.advice):
             duck.scan(con, files.store, files.keys).create_view("files")
             con.execute(
                 f"CREATE TABLE ix.vectors AS SELECT {files.columns}, "

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from rasterembed.errors import ObjectMissingError, os_errors
+from rasterembed.errors import Access, ObjectMissingError, os_errors
 from rasterembed.search.engines.engine import IndexUnusableError, NoIndexReason
 from rasterembed.search.index.description import SegmentFile, VectorIndex
 from rasterembed.search.vector_files import VectorFiles
@@ -74,7 +74,7 @@ def _downloads_kept(files: VectorFiles) -> Iterator[Path]:
     processes may use the folder at the same time: each of them holds a shared lock on it.
     """
     folder = _cache_of(files)
-    with os_errors(str(folder)):
+    with os_errors(str(folder), Access.WRITE):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = _open_folder(folder)
     try:
@@ -154,7 +154,7 @@ def _download(files: VectorFiles, key: str, file: SegmentFile, folder: Path) -> 
         IndexUnusableError: if the object is larger or smaller than `index.json` says.
     """
     path = folder / file.name
-    with os_errors(str(path)):
+    with os_errors(str(path), Access.WRITE):
         if path.is_file():
             return path
         with files.store.open(key) as source:
