@@ -38,7 +38,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
-from rasterembed.raster.skip_reason import SkipReason
+from rasterembed.raster.skip_reason import SkipReason, reasons_text
 from rasterembed.raster.source import Source
 from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
@@ -321,9 +321,7 @@ def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str
     counts: Counter[SkipReason] = Counter()
     for positions in skipped:
         counts.update({reason: len(tiles) for reason, tiles in positions.items()})
-    reasons = ", ".join(
-        f"{count} x {reason.describe(plan.selection.min_valid_fraction)}" for reason, count in counts.most_common()
-    )
+    reasons = reasons_text(counts, plan.selection.min_valid_fraction)
     return (
         f"{plan.source.uri}: every tile was skipped ({reasons}), so there is nothing to search: if its pixels do hold "
         "data, declare which are valid (`nodata`, `mask` or `ignore_alpha`)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from rasterembed.artifact_key import artifact_key
+from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
@@ -65,7 +66,8 @@ def publish_summary(
     """
     model, grid, layout = plan.model, plan.sharding.grid, DatasetLayout(manifest.dataset_id)
     computed = "; ".join(map(str, manifest.computations)) or "not recorded"
-    tiles = f"{manifest.rows:,} embedded, {manifest.skipped:,} skipped, of {manifest.tiles:,}"
+    skipped = escape_markdown(Dataset(store, manifest).skipped_text())
+    tiles = f"{manifest.rows:,} embedded, {skipped} skipped, of {manifest.tiles:,}"
     # Show long texts in a code block. It does not break their lines, and people can copy them.
     whole = {
         "raster": plan.source.uri,

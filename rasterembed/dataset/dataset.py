@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from rasterembed.errors import DataError, ObjectMissingError, check_type, one_li
 from rasterembed.known_parameters import known_parameters
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
+from rasterembed.raster.skip_reason import reasons_text
 from rasterembed.store.known_datasets import unknown_dataset
 from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
@@ -220,6 +222,28 @@ class Dataset(AllTilesQuestions):
         with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
             tiles = self.manifest.tiles
             return read_whole_table(file, TableLimits(tiles, _INDEX_BYTES + _INDEX_ROW_BYTES * tiles))
+
+    def skipped_text(self) -> str:
+        """Return the number of skipped tiles with their reasons, as text for people.
+
+        Raises:
+            ObjectMissingError: if tiles were skipped, and the tile index is missing.
+            DataError: if tiles were skipped, and the tile index cannot be read.
+
+        Example:
+            >>> dataset.skipped_text()  # doctest: +SKIP
+            '3 (2 x no valid pixel, 1 x valid fraction below 0.05)'
+        """
+        if not self.manifest.skipped:
+            return "0"
+        import pyarrow.parquet as pq  # A search with an index does not need it.
+
+        counts = Counter[str]()
+        with self._readable(self.manifest.index), self.store.open(self.manifest.index) as file:
+            for batch in pq.ParquetFile(file).iter_batches(_BATCH_ROWS, columns=["reason"]):
+                counts.update(reason for reason in batch.column(0).to_pylist() if reason is not None)
+        minimum = float(self.manifest.configuration["selection"]["min_valid_fraction"])
+        return f"{self.manifest.skipped} ({reasons_text(counts, minimum)})"
 
     @property
     def columns(self) -> list[str]:

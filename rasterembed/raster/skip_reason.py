@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Literal
 
@@ -68,3 +70,20 @@ def describe_reason(value: str, min_valid_fraction: float | None = None) -> str:
     except ValueError:
         return value
     return reason.describe(min_valid_fraction)
+
+
+def reasons_text(counts: Mapping[str, int], min_valid_fraction: float | None = None) -> str:
+    """Return the numbers of skipped tiles as text for people, the largest number first.
+
+    Args:
+        counts: numbers of tiles by the value of a `SkipReason`, or by a sentence of version 0.1.
+        min_valid_fraction: see `SkipReason.describe`.
+
+    Example:
+        >>> reasons_text({SkipReason.NO_VALID_PIXEL: 2, SkipReason.OFF_EARTH: 1})
+        '2 x no valid pixel, 1 x off Earth, beyond the edge of the map'
+    """
+    described = Counter[str]()
+    for reason, count in counts.items():
+        described[describe_reason(reason, min_valid_fraction)] += count
+    return ", ".join(f"{count} x {text}" for text, count in described.most_common())

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed.command_line.run import run
+from rasterembed.commands.embed import _summary
 from rasterembed.commands.main import app
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import Unlisted
 from rasterembed.dataset.verify import DamageKind
 from rasterembed.errors import DataError, LeaseHeldError, LeaseLostError, StoreError, UsageError
-from rasterembed.pipeline import EmbedOptions, embed_raster
+from rasterembed.pipeline import EmbedOptions, EmbedResult, embed_raster
+from rasterembed.raster.skip_reason import SkipReason
 from rasterembed.search.examples import scaled
 from rasterembed.search.query import Query, Where
 from rasterembed.store import lease
@@ -234,6 +237,12 @@ def test_a_dataset_is_shown_as_text_and_as_its_manifest(store: ObjectStore, data
     assert dataset.manifest.configuration["model"]["weights_sha256"][:12] in facts["weights"]
     assert "weights_sha256" not in facts["weights"]
     assert facts["tiles"] == f"35 planned, {dataset.manifest.rows} embedded, {dataset.manifest.skipped} skipped"
+    reasons = Counter(dataset.tiles()["reason"].drop_null().to_pylist())
+    assert len(reasons) > 0
+    texts = ", ".join(f"{count} x {SkipReason(reason).describe(0.05)}" for reason, count in reasons.most_common())
+    assert facts["skipped"] == f"{reasons.total()} ({texts})"
+    result = _summary(store, EmbedResult(dataset.plan, dataset.manifest, None))
+    assert f"skipped: {facts['skipped']}" in result.splitlines()
     assert " passed" in facts["quality checks"]
     assert facts["shard 3"].endswith(dataset.shards[3].path)
     assert json.loads(_command(store, "show", DATASET, "--json")) == json.loads(store.read(LAYOUT.manifest) or b"")
