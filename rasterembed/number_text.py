@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 import math
+from decimal import Decimal
+
+_LONGEST = 15
+"""Most zeros between the decimal point and the digits of a number without a power of ten. Also the most digits before
+the point."""
 
 
 def number_text(value: float) -> str:
     """Return the shortest text that gives exactly this number. Use it for a number that a person gave.
 
     Example:
-        >>> number_text(0.05), number_text(3.0), number_text(1_000_001), number_text(24.938412)
-        ('0.05', '3', '1000001', '24.938412')
+        >>> number_text(0.05), number_text(3.0), number_text(1_000_001), number_text(4.5e-07)
+        ('0.05', '3', '1000001', '0.00000045')
     """
-    return repr(float(value) + 0.0).removesuffix(".0")  # The sum makes 0 of -0.
+    return _plain(repr(float(value) + 0.0)).removesuffix(".0")  # The sum makes 0 of -0.
+
+
+def significant_text(value: float, digits: int) -> str:
+    """Return a computed number with its first digits. All digits before the decimal point stay.
+
+    Args:
+        value: the number.
+        digits: number of digits.
+
+    Example:
+        >>> significant_text(0.99137, 4), significant_text(4.5e-07, 3), significant_text(12345.678, 3)
+        ('0.9914', '0.00000045', '12346')
+    """
+    return _plain(f"{value:.{max(digits, min(_exponent(value), _LONGEST) + 1)}g}")
+
+
+def _plain(text: str) -> str:
+    """Return a number without a power of ten, so that numbers in one table look alike. A huge one keeps its power."""
+    if "e" not in text or not -_LONGEST <= int(text.partition("e")[2]) <= _LONGEST:
+        return text
+    return f"{Decimal(text):f}"
 
 
 def rounded_text(value: float, span: float) -> str:

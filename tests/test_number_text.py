@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from rasterembed.number_text import number_text, rounded_text
+from rasterembed.number_text import number_text, rounded_text, significant_text
 
 
 def test_the_text_of_a_number_gives_the_same_number() -> None:
@@ -29,3 +29,15 @@ def test_a_rounded_number_is_within_a_ten_thousandth_of_the_span(share: float) -
         assert rounded_text(number, number) == f"{number:g}"
     assert rounded_text(0, 255) == rounded_text(-0.0, 0) == "0"
     assert rounded_text(math.nan, 1) == "nan"
+
+
+def test_numbers_of_one_table_have_one_notation() -> None:
+    random = np.random.default_rng(2)
+    for number in (random.uniform(1, 10, 500) * 10.0 ** random.integers(-14, 15, 500)).tolist():
+        for text in (number_text(number), rounded_text(number, number), significant_text(number, 3)):
+            assert "e" not in text
+        assert float(significant_text(number, 3)) == pytest.approx(number, rel=0.005)
+    assert [significant_text(number, 3) for number in (4.5e-7, 0.12, 1234.5, -0.0001, 0.0, math.inf)] == [
+        "0.00000045", "0.12", "1234", "-0.0001", "0", "inf",
+    ]  # fmt: skip
+    assert significant_text(1.25e300, 3) == "1.25e+300"  # Nobody counts 300 digits.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from rasterembed.number_text import significant_text
+
 if TYPE_CHECKING:
     from rasterembed.dataset.embedding import Progress
 
@@ -42,14 +44,16 @@ class Pace:
             return text
         rate = (tiles - before) / (now - since)
         left = (progress.total - progress.shown) / rate
-        return f"{text}, {rate:.3g} {self._units}/s, about {describe_seconds(left)} left"
+        return f"{text}, {significant_text(rate, 3)} {self._units}/s, about {describe_seconds(left)} left"
 
     def describe_end(self, progress: Progress, seconds: float) -> str:
         """Return numbers of units, the time and the mean rate of a run that has ended, as text for people."""
         text = f"{progress.done:,} of {progress.total:,} {self._units}"
         if progress.computed == 0:
             return text
-        return f"{text} in {describe_seconds(seconds)}, {progress.computed / seconds:.3g} {self._units}/s"
+        return (
+            f"{text} in {describe_seconds(seconds)}, {significant_text(progress.computed / seconds, 3)} {self._units}/s"
+        )
 
 
 def describe_seconds(seconds: float) -> str:

@@ -19,7 +19,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.number_text import number_text
+from rasterembed.number_text import number_text, significant_text
 from rasterembed.qa.thresholds import Bound, ThresholdOf
 
 
@@ -204,4 +204,4 @@ def format_number(value: int | float | None) -> str:
     """
     if value is None:
         return "-"
-    return f"{value:,d}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,d}" if isinstance(value, int) else significant_text(value, 4)

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, Validat
 from rasterembed.dataset.wkb import read_footprint
 from rasterembed.errors import UsageError
 from rasterembed.escape import escape_terminal
+from rasterembed.number_text import significant_text
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
 from rasterembed.search.radiometry_groups import RadiometryGroup, radiometry_warning
@@ -124,7 +125,7 @@ class Hit(BaseModel):
 
     def distance_text(self) -> str:
         """Return the distance as text for people, with enough digits to tell close tiles apart."""
-        return f"{self.distance:.6f}" if abs(self.distance) >= 1e-4 else f"{self.distance:.3g}"
+        return f"{self.distance:.6f}" if abs(self.distance) >= 1e-4 else significant_text(self.distance, 3)
 
     def date_text(self) -> str:
         """Return the day of acquisition as text for people. Empty if it is not known."""

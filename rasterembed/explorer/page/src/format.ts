@@ -1,5 +1,6 @@
 /** Numbers, sizes and dates as people read them. */
 
+const THREE_DIGITS = new Intl.NumberFormat('en', {maximumSignificantDigits: 3});
 const INTEGER = new Intl.NumberFormat('en', {maximumFractionDigits: 0});
 
 /** Return a whole number with separators, such as "1,234,567". */
@@ -65,5 +66,5 @@ export function days(first: string | null, last: string | null): string | null {
 export function figure(value: number): string {
     if (!Number.isFinite(value)) return String(value);
     if (Math.abs(value) >= 1000) return count(value);
-    return String(Number(value.toPrecision(3)));
+    return THREE_DIGITS.format(value);
 }

@@ -25,7 +25,7 @@ test('days are those of UTC, and a text that is no time stays', () => {
 });
 
 test('figures have three digits', () => {
-    assert.deepEqual([0.93456, 12.345, 1234.5, -0.5].map(figure), ['0.935', '12.3', '1,235', '-0.5']);
+    assert.deepEqual([0.93456, 12.345, 1234.5, -0.5, 4.5e-7].map(figure), ['0.935', '12.3', '1,235', '-0.5', '0.00000045']);
 });
 
 test('texts begin with a capital letter, but paths and names stay as they are', () => {
