@@ -241,6 +241,29 @@ def test_a_place_without_a_tile_leaves_the_map(asked: ExplorerPage) -> None:
     assert asked.position == before
 
 
+def test_a_text_that_finds_nothing_leaves_the_query_as_it_was(asked: ExplorerPage, searcher: Searcher) -> None:
+    asked.watch.expect("/search", "status of 422")
+    field, first = asked.page.get_by_role("textbox", name="Tile id"), searcher.ask(Query(tile=TILE), k=K)
+    for text, reason in (
+        ("nonsense", "“nonsense” is no tile id, such as r000012_c000034, and no place, such as 60.19, 24.92"),
+        ("r000099_c000006", "has no tile r000099_c000006: .* the nearest one is r000015_c000006"),
+    ):
+        field.fill(text)
+        field.press("Enter")
+        expect(asked.page.locator(".query-notice")).to_contain_text(re.compile(reason))
+        expect(asked.page.locator(".query-notice")).not_to_contain_text("--")
+        expect(field).to_have_value(text)  # The person mends it there.
+        asked.expect_url(tile=TILE)
+        asked.expect_hits(first)
+    asked.page.get_by_role("slider", name="Tiles").press("ArrowRight")
+    asked.expect_hits(searcher.ask(Query(tile=TILE), k=36))
+    field.fill(name_of(first.hits[0]))
+    field.press("Enter")
+    asked.expect_hits(searcher.ask(Query(tile=name_of(first.hits[0])), k=36))
+    expect(field).to_have_value("")
+    expect(asked.page.locator(".query-notice")).to_have_count(0)
+
+
 def test_a_newer_search_ends_a_click_without_an_answer(asked: ExplorerPage, searcher: Searcher, tile: Hit) -> None:
     first, second, *_ = _visible_hits(asked, searcher)
     waiting: list[Route] = []

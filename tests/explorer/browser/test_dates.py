@@ -102,7 +102,7 @@ def test_a_tile_of_several_scenes_is_refused_in_words_of_the_page_and_they_help(
     explored.watch.expect("/search", "status of 422")
     explored.page.get_by_role("textbox", name="Tile id").fill(tile.tile_id)
     explored.page.keyboard.press("Enter")
-    notice = explored.page.get_by_role("alert")
+    notice = explored.page.locator(".query-notice")
     expect(notice).to_contain_text("or choose the scene with “Only the latest scene of each tile”")
     expect(notice).not_to_contain_text("pick")
     filters = explored.page.get_by_role("combobox", name="Where several scenes show a tile")

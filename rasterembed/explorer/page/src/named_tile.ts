@@ -6,6 +6,13 @@ import {withoutEntry} from './history.ts';
 import {tilesAtClick} from './search_state.ts';
 import {answer, layerFilters, nameOfTile, openView, query, selectedTile, valueOf} from './state.ts';
 
+const TILE = /^(?:[a-z0-9][a-z0-9._-]*\/)?(?:r\d{6}_c\d{6}|x[+-]\d{6,12}_y[+-]\d{6,12})$/;
+
+/** Return whether a text has the form of a tile id, with or without its dataset. */
+export function isTileName(text: string): boolean {
+    return TILE.test(text);
+}
+
 /** Return the full name of a tile that a person named without its dataset, or null if the answer does not tell it. */
 export function fullName(tile: string, {examples}: Pick<Answer, 'examples'>): string | null {
     const found = examples.find((example) => example.role === 'query' && example.tile?.endsWith(`/${tile}`));

@@ -2,7 +2,7 @@
  * Turn names in the library's texts into the words of the page.
  *
  * The library names a parameter in backticks, as `pick` or `pick=latest`, and a command as `rasterembed qa ID`. A person
- * at the page knows the controls of the page, and the options of the commands.
+ * at the page knows the controls of the page. A setting without a control keeps its name, and is not spelled as an option.
  */
 import {withRoot} from './command_text.ts';
 
@@ -40,7 +40,7 @@ const COMMAND = /`(rasterembed [^`]+)`/g;
 const PARAMETER = /`([a-z][a-z0-9_]*)(?:=([^`]+))?`/g;
 
 /** Where a wrong value is in a request, such as `body.where.since: `. Its last part is the name of the parameter. */
-const PLACE = /^(?:body|query)((?:\.\w+)*): /;
+const PLACE = /^(?:body|query|path)((?:\.\w+)*): /;
 
 function parameterInWords(name: string, value: string | undefined): string {
     if (name === 'pick' && value !== undefined && Object.hasOwn(PICK_TEXTS, value)) {
@@ -48,9 +48,8 @@ function parameterInWords(name: string, value: string | undefined): string {
     }
     const label = Object.hasOwn(CONTROLS, name) ? CONTROLS[name] : undefined;
     if (label !== undefined) return value === undefined ? `“${label}”` : `“${label}” with ${value}`;
-    // It is a setting of the command that embeds.
-    const option = `--${name.replaceAll('_', '-')}`;
-    return value === undefined ? option : `${option} ${value}`;
+    // It is a setting of the run that embeds, which the page does not start.
+    return `the setting “${value === undefined ? name : `${name}=${value}`}”`;
 }
 
 /** Return a text of the library, in which parameters are named as the page or a command names them. */

@@ -9,8 +9,9 @@ import {cancel, load} from './loading.ts';
 import {flyTo, uncover} from './map/camera.ts';
 import type {DrawnShape} from './map/draw_tool.ts';
 import {dateAt} from './map/swipe.ts';
+import {isTileName} from './named_tile.ts';
 import {problemFrom} from './problems.ts';
-import {clickWaits, details, exporting, notice, tilesAtClick, upload} from './search_state.ts';
+import {clickWaits, details, exporting, notice, tilesAtClick, typed, upload} from './search_state.ts';
 import {
     IDLE,
     NO_QUERY,
@@ -43,6 +44,8 @@ export type ExampleRole = 'like' | 'unlike';
 let timer: number | undefined;
 let click = new AbortController();
 let sending = new AbortController();
+/** A typed tile id that the service refused. Another filter may make it right, such as the choice of a scene. */
+let refused: string | null = null;
 
 export function queryBody(state: QueryState): QueryBody {
     const body: QueryBody = {};
@@ -99,15 +102,27 @@ function searchSoon(): void {
     cancel(answer);
     answer.value = hasQuery.value ? {state: 'loading'} : IDLE;
     clearTimeout(timer);
-    timer = window.setTimeout(() => void searchAgain(), PAUSE);
+    timer = window.setTimeout(() => void searchRefused(), PAUSE);
+}
+
+/** Search by the typed tile id that the service refused before, or else by the query. */
+async function searchRefused(): Promise<void> {
+    if (refused === null || !(await searchTyped(refused))) void searchAgain();
 }
 
 /** Change the query, and ask it. A click or an image that the service has not answered yet is older, and is dropped. */
 function ask(change: QueryState): void {
     dropStarts();
-    notice.value = null;
+    forgetTyped();
     query.value = change;
     void searchAgain();
+}
+
+/** Empty the field for a tile id or a place, and forget what was said about its text. */
+function forgetTyped(): void {
+    refused = null;
+    typed.value = '';
+    notice.value = null;
 }
 
 /** End what would begin a search when the service answers: a click on the map, or an image on its way. */
@@ -163,9 +178,7 @@ export async function clickMap(lon: number, lat: number, nothing = 'No tile lies
     const filters = date === null ? layerFilters.value : {...layerFilters.value, since: date, until: date};
     const body: ClickBody = {lonlat: [lon, lat], where: whereBody(asked.where), k: asked.k};
     if (date !== null) body.date = date;
-    const waits = window.setTimeout(() => {
-        clickWaits.value = true;
-    }, PAUSE);
+    const waits = sayWaiting();
     const found = await api
         .clickPlace(key, body, signal)
         .catch(async (error: unknown) => {
@@ -192,22 +205,29 @@ export async function clickMap(lon: number, lat: number, nothing = 'No tile lies
         }
         tilesAtClick.value = found.tiles;
         const isCurrent = where.value === asked.where && k.value === asked.k;
-        if (found.answer && isCurrent) showAnswer(tile, found.answer);
-        else searchFrom(tile);
+        rememberTiles([tile]);
+        if (found.answer && isCurrent) showAnswer(nameOfTile(tile), found.answer);
+        else searchTile(nameOfTile(tile));
         afterPaint(() => uncover(lon, lat));
         return true;
     });
 }
 
-/** Show the neighbours of a tile that have arrived together with it. */
-function showAnswer(tile: Tile, value: Answer): void {
+/** Hide the answer before if nothing arrives for a moment. Return the timer. */
+function sayWaiting(): number {
+    return window.setTimeout(() => {
+        clickWaits.value = true;
+    }, PAUSE);
+}
+
+/** Show the neighbours of a tile that have arrived before the tile became the query. */
+function showAnswer(name: string, value: Answer): void {
     dropStarts();
     clearTimeout(timer);
     cancel(answer);
-    notice.value = null;
+    forgetTyped();
     hoveredHit.value = null;
-    rememberTiles([tile]);
-    query.value = {...NO_QUERY, tile: nameOfTile(tile)};
+    query.value = {...NO_QUERY, tile: name};
     answer.value = {state: 'ready', value};
     tellFound(value);
 }
@@ -227,13 +247,42 @@ export function searchText(text: string): void {
         });
         return;
     }
+    refused = null;
     const name = text.trim();
+    if (isTileName(name)) void searchTyped(name);
+    else say(`“${name}” is no tile id, such as r000012_c000034, and no place, such as 60.19, 24.92 (latitude, longitude).`);
+}
+
+/**
+ * Search by the id of a tile. If the service refuses it, the query before and its answer stay, and the reason is said.
+ * Return false then, and true if the answer is shown or a newer search has begun.
+ */
+async function searchTyped(id: string): Promise<boolean> {
     const key = viewKey.value;
-    if (!name || !key) return;
-    batch(() => {
+    if (!key) return true;
+    // A dataset has no other dataset, so the id of the tile alone is enough.
+    const name = id.includes('/') || key.kind === 'collections' ? id : `${key.id}/${id}`;
+    click.abort();
+    click = new AbortController();
+    const {signal} = click;
+    const asked = {where: where.value, k: k.value};
+    const waits = sayWaiting();
+    const body = {query: {tile: name}, where: whereBody(asked.where), k: asked.k};
+    const found = await api.search(key, body, signal).catch(problemFrom);
+    clearTimeout(waits);
+    if (click.signal !== signal) return true;
+    return batch(() => {
+        clickWaits.value = false;
+        if (signal.aborted || viewKey.value !== key) return true;
+        if (found instanceof ApiProblem) {
+            refused = id;
+            say(found.message);
+            return false;
+        }
         tilesAtClick.value = [];
-        // A dataset has no other dataset, so the id of the tile alone is enough.
-        searchTile(name.includes('/') || key.kind === 'collections' ? name : `${key.id}/${name}`);
+        if (where.value === asked.where && k.value === asked.k) showAnswer(name, found);
+        else searchTile(name);
+        return true;
     });
 }
 
@@ -295,7 +344,7 @@ export function clearAnswer(): void {
         similarity.value = IDLE;
         hoveredHit.value = null;
         details.value = null;
-        notice.value = null;
+        forgetTyped();
         tilesAtClick.value = [];
         exporting.value = false;
     });

@@ -26,5 +26,8 @@ export const clickWaits = signal(false);
 /** Whether an answer is on its way. Until it comes, the strip and the map show none. */
 export const searching = computed(() => clickWaits.value || answer.value.state === 'loading');
 
+/** Text of the field for a tile id or a place. It stays there until a query begins, so that a typing error can be mended. */
+export const typed = signal('');
+
 /** A message beside the query, such as that no tile lies at a place. */
 export const notice = signal<string | null>(null);

@@ -17,10 +17,10 @@ test('parameters of the library have the names of the controls', () => {
     assert.equal(inPageWords('`polygon` has 10001 corners: give at most 10000'), '“Area” has 10001 corners: give at most 10000');
 });
 
-test('settings and commands have the words of a command line', () => {
-    assert.equal(inPageWords('embed the raster again with `replace`'), 'embed the raster again with --replace');
-    assert.equal(inPageWords('or allow footprints in pixels with `allow_no_crs`'), 'or allow footprints in pixels with --allow-no-crs');
-    assert.equal(inPageWords('embed a collection with `anchor=crs`'), 'embed a collection with --anchor crs');
+test('settings keep their names, and commands have the words of a command line', () => {
+    assert.equal(inPageWords('embed the raster again with `replace`'), 'embed the raster again with the setting “replace”');
+    assert.equal(inPageWords('or allow footprints in pixels with `allow_no_crs`'), 'or allow footprints in pixels with the setting “allow_no_crs”');
+    assert.equal(inPageWords('embed a collection with `anchor=crs`'), 'embed a collection with the setting “anchor=crs”');
     assert.equal(inPageWords('run `rasterembed collection rebuild survey`'), 'run “rasterembed collection rebuild survey”');
 });
 
@@ -30,6 +30,7 @@ test('the place of a wrong value is the label of its control, or is left out', (
     assert.equal(inPageWords('query.max_cloud_cover: give 100 or less'), 'Clouds: give 100 or less');
     assert.equal(inPageWords("body.query.tile: 'x' is not a tile id"), "'x' is not a tile id");
     assert.equal(inPageWords('body: the body cannot be read'), 'the body cannot be read');
+    assert.equal(inPageWords('path.z: give 24 or less'), 'give 24 or less');
 });
 
 test('other texts are left as they are', () => {

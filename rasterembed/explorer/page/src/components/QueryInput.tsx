@@ -1,14 +1,12 @@
-import {useSignal} from '@preact/signals';
 import {useId, useRef} from 'preact/hooks';
 import {searchImage, searchText} from '../search_actions.ts';
-import {notice, upload} from '../search_state.ts';
+import {notice, typed, upload} from '../search_state.ts';
 import {hasQuery} from '../state.ts';
 import {Icon} from './Icon.tsx';
 import {IconButton} from './IconButton.tsx';
 
 /** The ways to begin a search beside a click on the map: a tile id, a place, an image. */
 export function QueryInput() {
-    const text = useSignal('');
     const id = useId();
     const file = useRef<HTMLInputElement>(null);
     return (
@@ -19,7 +17,7 @@ export function QueryInput() {
                 role="search"
                 onSubmit={(event) => {
                     event.preventDefault();
-                    if (text.value.trim()) searchText(text.value);
+                    if (typed.value.trim()) searchText(typed.value);
                 }}
             >
                 <label class="visually-hidden" for={id}>
@@ -31,9 +29,9 @@ export function QueryInput() {
                     placeholder="Tile id, or latitude, longitude"
                     autocomplete="off"
                     spellcheck={false}
-                    value={text.value}
+                    value={typed.value}
                     onInput={(event) => {
-                        text.value = event.currentTarget.value;
+                        typed.value = event.currentTarget.value;
                     }}
                 />
                 <button type="submit" class="button icon" aria-label="Search" title="Search">
