@@ -87,22 +87,36 @@ class Sharding(BaseModel):
         Args:
             tile_id: any text.
         """
+        found = self._nearest(tile_id)
+        return found if found is not None and found.id(0) == tile_id else None
+
+    def why_no_tile(self, tile_id: str) -> str:
+        """Return text for people about an id that the grid does not have: the ids of the grid, and the nearest one.
+
+        Args:
+            tile_id: any text.
+        """
+        text = f"its tiles are {self.first_tile.id(0)} in the upper left corner to {self.last_tile.id(0)} in the lower "
+        text += "right corner"
+        nearest = self._nearest(tile_id)
+        return text if nearest is None else f"{text}, and the nearest one is {nearest.id(0)}"
+
+    def _nearest(self, tile_id: str) -> Tiles | None:
+        """Return the tile of the grid at the place that an id names, or nearest to it. None for an id of another form.
+
+        A grid has ids of one form only.
+        """
         match = _ID.fullmatch(tile_id)
-        if match is None:
+        first = self.first_tile.first
+        if match is None or (match["row"] is None) != (first is not None):
             return None
-        if match["row"] is not None:
+        if first is None:
             row, col = int(match["row"]), int(match["col"])
         else:
-            first = self.first_tile.first
-            if first is None:
-                return None
             # The rows of the grid go down, and y goes up.
             row, col = first[1] - int(match["y"]), int(match["x"]) - first[0]
-        if not (0 <= row < self.rows and 0 <= col < self.cols):
-            return None
-        found = self._tiles_in((row, row + 1), (col, col + 1))
-        # A grid has ids of one form only.
-        return found if found.id(0) == tile_id else None
+        row, col = min(max(row, 0), self.rows - 1), min(max(col, 0), self.cols - 1)
+        return self._tiles_in((row, row + 1), (col, col + 1))
 
     def planned(self, number: int) -> int:
         """Return the number of tiles in shard `number`."""

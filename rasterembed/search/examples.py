@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import DataError, UsageError
 from rasterembed.model.choice import Device
+from rasterembed.near_names import known_names
 from rasterembed.search.answer import Example, Role
 from rasterembed.search.not_searched import NotSearched
 from rasterembed.search.query import Query, TileRef
@@ -134,8 +135,8 @@ class DatasetTiles:
             if dataset.id == reference.dataset_id:
                 return dataset, reference.tile_id
         reason = self._left_out.get(reference.dataset_id)
-        why = f": {reason}" if reason else ""
-        raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched{why}")
+        why = reason or f"the search has {known_names(reference.dataset_id, [one.id for one in self._datasets])}"
+        raise UsageError(f"tile {text}: dataset {reference.dataset_id!r} is not searched: {why}")
 
     def dataset_of_image(self) -> Dataset:
         """Return the first dataset."""

@@ -430,7 +430,7 @@ def check_k(k: int) -> None:
 def _check_pick(where: Where) -> None:
     """Refuse to pick scenes of single datasets: their catalogue, which has dates and clouds, does not exist."""
     if where.pick != "all":
-        raise UsageError(f"`pick={where.pick}` chooses between the scenes of a collection: name one with `collection`")
+        raise UsageError(f"`pick={where.pick}` chooses between the scenes of a collection: search one, or leave it out")
 
 
 def _why_left_out(dataset: Dataset, where: Where) -> NotSearchedReason | None:

@@ -19,6 +19,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
+from rasterembed.near_names import known_names
 from rasterembed.number_text import number_text
 from rasterembed.search.areas import interval_text
 from rasterembed.search.query import TileRef
@@ -95,7 +96,8 @@ class TableTiles:
             return self._tile(rows[0])
         state = self._collection.catalogue.state_of(dataset_id)
         if state is None:
-            raise UsageError(f"tile {text}: {self._files.name} has no scene {dataset_id!r}")
+            has = known_names(dataset_id, self._collection.catalogue.table["id"].to_pylist())
+            raise UsageError(f"tile {text}: {self._files.name} has no scene {dataset_id!r}: it has {has}")
         if state is not SceneState.READY:
             raise DataError(f"tile {text}: the scene is {state} in {self._files.name}, so it is not searched")
         find_tile(self._con, Dataset.open(self._collection.store, dataset_id), tile_id)

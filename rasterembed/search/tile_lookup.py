@@ -17,6 +17,7 @@ from rasterembed.dataset.tile_index import TileStatus
 from rasterembed.dataset.vector_column import decode_vector
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import DataError, UsageError, validation_reason
+from rasterembed.escape import cut
 from rasterembed.number_text import number_text
 from rasterembed.raster.skip_reason import describe_reason
 from rasterembed.search.areas import Areas, bounds_condition, interval_text, meets_all
@@ -103,18 +104,27 @@ def find_tile(con: duckdb.DuckDBPyConnection, dataset: Dataset, tile_id: str) ->
     """
     rows = _query_index(con, dataset, f"SELECT {_COLUMNS} FROM tile_index WHERE tile_id = $tile", {"tile": tile_id})
     if not rows:
-        sharding = dataset.plan.sharding
-        raise UsageError(
-            f"dataset {dataset.id!r} has no tile {tile_id}: its rows are 0 to {sharding.rows - 1}, "
-            f"its columns 0 to {sharding.cols - 1}"
-            if sharding.anchor is None
-            else f"dataset {dataset.id!r} has no tile {tile_id}: its tiles are {sharding.first_tile.id(0)} in the "
-            f"upper left corner to {sharding.last_tile.id(0)} in the lower right corner"
-        )
+        raise UsageError(why_no_tile(dataset, tile_id))
     if rows[0]["status"] != TileStatus.EMBEDDED:
         status = _describe_status(dataset, rows[0])
         raise DataError(f"tile {tile_id} of dataset {dataset.id!r} has no vector: it was {status}")
     return _tile(dataset, rows[0])
+
+
+def why_no_tile(dataset: Dataset, tile_id: str) -> str:
+    """Return the error text for a tile that a dataset does not have, or that has no vector.
+
+    Args:
+        dataset: the dataset.
+        tile_id: any text.
+
+    Raises:
+        DataError: if the plan of the dataset cannot be read.
+    """
+    sharding = dataset.plan.sharding
+    if sharding.find(tile_id) is not None:
+        return f"tile {tile_id} of dataset {dataset.id!r} has no vector: it was skipped"
+    return f"dataset {dataset.id!r} has no tile {cut(tile_id, 100)}: {sharding.why_no_tile(tile_id)}"
 
 
 def find_tile_at(con: duckdb.DuckDBPyConnection, datasets: Sequence[Dataset], lon: float, lat: float) -> Tile:

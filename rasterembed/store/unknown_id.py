@@ -30,10 +30,10 @@ def unknown_id(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str], *
         first: the step that gives an empty store its first id, such as `embed a raster`.
     """
     other = {"dataset": "collection", "collection": "dataset"}[kind]
-    if _has(store, other, wanted):
+    if has_id(store, other, wanted):
         advice = (
-            f"{wanted!r} is a {other}: give `{other}={wanted}` where a command takes both, or see "
-            f"`rasterembed {_command(other)} show {wanted}`"
+            f"{wanted!r} is a {other}: give `{other}={wanted}` where a command takes both, use "
+            f"{other.capitalize()}.open in Python, or see `rasterembed {_command(other)} show {wanted}`"
         )
     elif ids:
         advice = f"check the id and the root; {what_it_has(store, kind, wanted, ids)}"
@@ -75,8 +75,14 @@ def _command(kind: str) -> str:
     return "datasets" if kind == "dataset" else kind
 
 
-def _has(store: ObjectStore, kind: str, wanted: str) -> bool:
-    """Return whether a store has a dataset or a collection of this name."""
+def has_id(store: ObjectStore, kind: str, wanted: str) -> bool:
+    """Return whether a store has a dataset or a collection of this id.
+
+    Args:
+        store: the store.
+        kind: `dataset` or `collection`.
+        wanted: any text.
+    """
     try:
         layout = DatasetLayout(wanted) if kind == "dataset" else CollectionLayout(wanted)
     except UsageError:

@@ -530,7 +530,7 @@ def test_vectors_of_different_models_never_meet(tmp_path: Path, change: dict[str
 @pytest.mark.parametrize(
     ("kind", "query", "message"),
     [
-        (UsageError, {"tile": "r000024_c000000"}, "has no tile r000024_c000000: its rows are 0 to 23, "),
+        (UsageError, {"tile": "r000024_c000000"}, "no tile r000024_c000000: .* the nearest one is r000023_c000000"),
         (DataError, {"tile": "r000000_c000000"}, r"has no vector: it was skipped \(no valid pixel\)"),
         (DataError, {"lonlat": (0.0, 0.0)}, "no embedded tile of 'known' contains longitude 0, latitude 0; 'known'"),
         (DataError, {"image": "/nowhere/chip.png"}, "/nowhere/chip.png"),
