@@ -16,6 +16,7 @@ _REASONS = {
     "bool_parsing": "give yes or no",
     "bool_type": "give yes or no",
     "dict_type": "give a dict",
+    "enum": "give {expected}",
     "finite_number": "give a finite number",
     "float_parsing": "give a number",
     "float_type": "give a number",
@@ -26,6 +27,7 @@ _REASONS = {
     "int_type": "give a whole number",
     "less_than": "give less than {lt}",
     "less_than_equal": "give {le} or less",
+    "list_type": "give a list of values",
     "literal_error": "give {expected}",
     "model_type": "give {class_name}(…)",
     "multiple_of": "give a multiple of {multiple_of}",
@@ -33,6 +35,7 @@ _REASONS = {
     "string_too_short": "give a longer text, of at least {min_length} letters",
     "string_type": "give a text",
     "too_long": "give at most {max_length} values",
+    "too_short": "give at least {min_length} values",
     "tuple_type": "give several values, such as (1, 2)",
     **{
         f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
@@ -255,6 +258,15 @@ def reason_of(errors: Sequence[Mapping[str, Any]]) -> str:
         return " or ".join(reasons).replace(" or give ", " or ")
     message: str = errors[0]["msg"]
     return message.removeprefix("Value error, ")
+
+
+def has_reason(error: Mapping[str, Any]) -> bool:
+    """Return whether `reason_of` describes an error in the words of this library, and not in those of pydantic.
+
+    Args:
+        error: an error as pydantic describes it.
+    """
+    return error["type"] in {*_REASONS, "missing", "value_error"}
 
 
 def _number(value: object) -> object:

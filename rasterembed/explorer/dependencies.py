@@ -12,9 +12,11 @@ from fastapi.concurrency import run_in_threadpool
 from rasterembed.explorer.cards import Cards
 from rasterembed.explorer.limits import WorkLimits
 from rasterembed.explorer.page_files import PageFiles
+from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.settings import ExplorerSettings
 from rasterembed.explorer.sign_in import SignIn
 from rasterembed.explorer.views import View, ViewKind, Views
+from rasterembed.explorer.wrong_requests import wrong_parameter
 from rasterembed.store.layout import MAX_ID_LETTERS
 from rasterembed.store.object_store import ObjectStore
 
@@ -40,6 +42,16 @@ async def _explorer(request: Request) -> Explorer:
 UsedExplorer = Annotated[Explorer, Depends(_explorer)]
 """The running service, as the parameter of an endpoint."""
 
+
+async def _known_parameters(request: Request) -> None:
+    problem = wrong_parameter(request)
+    if problem is not None:
+        raise ProblemError(422, ProblemType.WRONG_REQUEST, problem)
+
+
+KNOWN_PARAMETERS = Depends(_known_parameters)
+"""For `dependencies=[KNOWN_PARAMETERS]` of a router: an unknown parameter may be a filter that would have no effect."""
+
 Kind = Annotated[ViewKind, Path(description="`datasets` or `collections`.")]
 Id = Annotated[
     str,
@@ -47,7 +59,7 @@ Id = Annotated[
         description="Id of the dataset or collection.",
         min_length=1,
         max_length=MAX_ID_LETTERS,
-        pattern="^[a-z0-9._-]+$",
+        json_schema_extra={"pattern": "^[a-z0-9._-]+$"},  # The error of pydantic would show it.
     ),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -18,18 +18,13 @@ from starlette.types import Scope
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_html, escape_terminal
 from rasterembed.explorer.small_page import small_page
-from rasterembed.options_model import reason_of
+from rasterembed.explorer.wrong_requests import API, methods_of, unknown_path, wrong_value
 from rasterembed.store.local_cache import without_local_folders
 from rasterembed.store.object_store import ObjectStore
 
 log = logging.getLogger("uvicorn.error")
 
 MEDIA_TYPE = "application/problem+json"
-
-_API = "/api/"
-"""Beginning of the addresses that only programs ask for."""
-
-_NO_ADDRESS = "the explorer has no such address: its page is at /, and its API below /api"
 
 _DETAIL_LETTERS = 1000
 """Longest text of a problem."""
@@ -150,7 +145,7 @@ class ProblemError(Exception):
             scope: the request, as ASGI describes it.
         """
         path: str = scope["path"]
-        if f"{path}/".startswith(_API) or "text/html" not in Headers(scope=scope).get("accept", ""):
+        if f"{path}/".startswith(API) or "text/html" not in Headers(scope=scope).get("accept", ""):
             return self.response()
         # The page may lie below a path of a proxy, which the service does not know: so the links are relative. For a
         # browser, an encoded slash is part of a name. ASGI decodes it in `path`, but not in `raw_path`.
@@ -204,19 +199,6 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _wrong_field(errors: Sequence[Mapping[str, Any]]) -> str:
-    """Return one line about the first wrong field of a request: its place, and what to give.
-
-    Args:
-        errors: the errors as pydantic describes them, at least one.
-    """
-    first = errors[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return f"{place}: there is no such field: leave it out"
-    return f"{place}: {reason_of([one for one in errors if one['loc'] == first['loc']])}"
-
-
 _OF_OBJECTS = frozenset(
     {
         ProblemType.UNKNOWN_VIEW,
@@ -233,6 +215,12 @@ _OF_OBJECTS = frozenset(
 def folder_is_away(store: ObjectStore) -> StoreUnavailableError:
     """Return the error for a store whose folder is missing."""
     return StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
+
+
+def _wrong_method(methods: list[str], request: Request) -> ProblemError:
+    """Return the problem for a method that a path does not take."""
+    detail = f"{request.url.path} does not take {request.method}: send {' or '.join(methods)}"
+    return ProblemError(405, ProblemType.WRONG_METHOD, detail, {"Allow": ", ".join(methods)})
 
 
 def add_handlers(app: FastAPI, store: ObjectStore) -> None:
@@ -253,17 +241,21 @@ def add_handlers(app: FastAPI, store: ObjectStore) -> None:
 
     async def of_validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return ProblemError(422, ProblemType.WRONG_REQUEST, _wrong_field(error.errors())).response_to(request.scope)
+        return ProblemError(422, ProblemType.WRONG_REQUEST, wrong_value(error, request)).response_to(request.scope)
 
     async def of_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 400:  # FastAPI's answer to a body that is not UTF-8, and to a body that broke off.
             problem = ProblemError(422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8")
             return problem.response_to(request.scope)
-        kinds = {404: ProblemType.NOT_FOUND, 405: ProblemType.WRONG_METHOD, 413: ProblemType.TOO_LARGE}
-        kind = kinds.get(error.status_code, ProblemType.WRONG_REQUEST)
-        detail = _NO_ADDRESS if kind is ProblemType.NOT_FOUND else str(error.detail)
-        return ProblemError(error.status_code, kind, detail, error.headers).response_to(request.scope)
+        if error.status_code == 405:
+            problem = _wrong_method(methods_of(app, request.scope), request)
+        elif error.status_code == 404:
+            problem = ProblemError(404, ProblemType.NOT_FOUND, unknown_path(request.url.path))
+        else:
+            kind = ProblemType.TOO_LARGE if error.status_code == 413 else ProblemType.WRONG_REQUEST
+            problem = ProblemError(error.status_code, kind, str(error.detail), error.headers)
+        return problem.response_to(request.scope)
 
     app.add_exception_handler(RequestValidationError, of_validation)
     app.add_exception_handler(HTTPException, of_http)

@@ -22,14 +22,19 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.extent import bounding_box, outline
 from rasterembed.dataset.manifest import ALL_STATES, read_manifest
 from rasterembed.errors import DataError, ObjectMissingError, UsageError
+from rasterembed.escape import cut
 from rasterembed.explorer.problems import ProblemError, ProblemType, folder_is_away
 from rasterembed.explorer.settings import Limits
 from rasterembed.model.choice import Device
+from rasterembed.near_names import known_names
 from rasterembed.search.collection_searcher import CollectionSearcher
 from rasterembed.search.searcher import Searcher
 from rasterembed.shared_work import SharedWork
+from rasterembed.store.known_collections import list_collections
 from rasterembed.store.layout import CollectionLayout, DatasetLayout
 from rasterembed.store.object_store import ObjectStore
+from rasterembed.store.unknown_id import has_id, what_it_has
+from rasterembed.store.uploads import dataset_dates
 
 T = TypeVar("T")
 
@@ -212,7 +217,10 @@ class View:
 
     def _unknown_member(self, dataset_id: str) -> ProblemError:
         return ProblemError(
-            404, ProblemType.UNKNOWN_TILE, f"{self.layout.owner} has no scene {dataset_id!r} with vectors: check the id"
+            404,
+            ProblemType.UNKNOWN_TILE,
+            f"{self.layout.owner} has no scene {cut(dataset_id, 100)!r} with vectors: it has "
+            f"{known_names(dataset_id, [scene.dataset_id for scene in self.scenes])}",
         )
 
     def _read_scenes(self) -> tuple[SceneInfo, ...]:
@@ -435,8 +443,15 @@ def open_view(store: ObjectStore, kind: ViewKind, id: str, version: str, device:
 def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) -> Exception:
     if store.folder_is_missing:
         return folder_is_away(store)
-    return ProblemError(
-        404,
-        ProblemType.UNKNOWN_VIEW,
-        f"{layout.owner} is not in {store.root}: it was deleted, or it is not complete yet, or its id is wrong",
-    )
+    text = f"{layout.owner} is not in {store.root}"
+    if isinstance(layout, DatasetLayout):
+        id, kind, other, path = layout.dataset_id, "dataset", "collection", ViewKind.COLLECTIONS
+    else:
+        id, kind, other, path = layout.collection_id, "collection", "dataset", ViewKind.DATASETS
+    if has_id(store, other, id):
+        text += f": {id!r} is a {other}: its path is /api/{path}/{id}"
+    else:
+        text += ": it was deleted, or it is not complete yet, or its id is wrong"
+        ids = list_collections(store) if kind == "collection" else sorted(dataset_dates(store))
+        text += f"; {what_it_has(store, kind, id, ids)}" if ids else ""
+    return ProblemError(404, ProblemType.UNKNOWN_VIEW, text)

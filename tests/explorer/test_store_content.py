@@ -514,7 +514,7 @@ def test_requests_that_wait_for_a_store_that_is_away_fail_together(
     ("path", "status"),
     [
         ("/api/datasets/nope", 404),
-        ("/api/datasets/UPPER", 422),
+        ("/api/datasets/UPPER", 404),
         ("/api/datasets/-a", 404),
         ("/api/collections/a--b", 404),
         ("/api/datasets/" + "a" * 200, 422),

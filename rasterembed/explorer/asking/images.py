@@ -57,7 +57,7 @@ class ImageKind(Enum):
             return cls.TIFF
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
             return cls.WEBP
-        raise WrongImageError("the file is not an image that can be searched for: drop a PNG, JPEG, TIFF or WebP image")
+        raise WrongImageError("the file is not an image that can be searched for: give a PNG, JPEG, TIFF or WebP image")
 
 
 def _default_folder() -> Path:
@@ -92,7 +92,7 @@ class ImageFolder:
             raise ProblemError(
                 404,
                 ProblemType.UNKNOWN_IMAGE,
-                f"this service does not have the image {digest[:12]} any more: drop the image again",
+                f"this service does not have the image {digest[:12]} any more: send the image again",
             ) from error
         return path
 

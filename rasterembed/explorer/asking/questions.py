@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from rasterembed.errors import Access, DataError, RasterEmbedError, os_errors
 from rasterembed.escape import cut
 from rasterembed.explorer.asking.images import IMAGE_NAME, ImageFolder
+from rasterembed.explorer.asking.library_options import library_options
 from rasterembed.explorer.asking.requests import AskedQuery, AskedWhere, ClickRequest, SearchRequest
 from rasterembed.explorer.views import View
 from rasterembed.search.answer import Answer
@@ -35,7 +36,8 @@ def opened_query(asked: AskedQuery, images: ImageFolder) -> Iterator[Query]:
     """
     image = None if asked.image is None else str(images.path(asked.image))
     with _named({} if image is None else {image: IMAGE_NAME}):
-        yield Query(
+        yield library_options(
+            Query,
             tile=asked.tile,
             lonlat=asked.lonlat,
             image=image,
@@ -59,14 +61,14 @@ def opened_where(asked: AskedWhere) -> Iterator[Where]:
     values = asked.model_dump(exclude={"polygon"}, exclude_none=True)
     values["scenes"] = tuple(asked.scenes)
     if asked.polygon is None:
-        yield Where(**values)
+        yield library_options(Where, **values)
         return
     with temporary_folder("polygon") as folder:
         file = folder / "polygon.geojson"
         with os_errors(str(file), Access.WRITE):
             file.write_text(json.dumps(asked.polygon.model_dump(mode="json")))
         with _named({str(file): POLYGON_NAME}):
-            yield Where(within=str(file), **values)
+            yield library_options(Where, within=str(file), **values)
 
 
 def where_of_place(request: ClickRequest) -> Where:
@@ -82,7 +84,7 @@ def where_of_place(request: ClickRequest) -> Where:
     values["scenes"] = tuple(request.where.scenes)
     if request.date is not None:
         values |= {"since": request.date, "until": request.date}
-    return Where(**values)
+    return library_options(Where, **values)
 
 
 def query_of_tile(dataset_id: str, tile_id: str) -> AskedQuery:

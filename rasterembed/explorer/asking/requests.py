@@ -6,11 +6,15 @@ An image is named by the digest that its upload returned. A polygon is part of t
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
-from rasterembed.search.query import DEFAULT_K, Pick, TileRef
+from rasterembed.errors import UsageError
+from rasterembed.explorer.asking.library_options import library_options
+from rasterembed.explorer.wrong_requests import unknown_field
+from rasterembed.options_model import OptionsModel
+from rasterembed.search.query import DEFAULT_K, Pick, Query, TileRef, Where
 
 MAX_K = 500
 """Largest number of tiles in an answer of the explorer. The page shows a picture of each of them."""
@@ -34,7 +38,7 @@ def _check_tile(name: str) -> str:
 
 def _check_digest(digest: str) -> str:
     if len(digest) != 64 or not _DIGEST_LETTERS.issuperset(digest):
-        raise ValueError("an image is named by the 64 letters and digits that its upload returned: drop it again")
+        raise ValueError("an image is named by the 64 letters and digits that its upload returned: send it again")
     return digest
 
 
@@ -43,6 +47,15 @@ TileName = Annotated[str, Field(max_length=200), AfterValidator(_check_tile)]
 
 Digest = Annotated[str, Field(max_length=200), AfterValidator(_check_digest)]
 """SHA-256 digest of an uploaded image, in hexadecimal."""
+
+
+def _check_fits(kind: type[OptionsModel], values: dict[str, Any]) -> None:
+    """Refuse values that the library refuses, so that the error has their place in the body."""
+    try:
+        library_options(kind, **values)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
 
 Longitude = Annotated[FiniteFloat, Field(ge=-360, le=360)]
 Latitude = Annotated[FiniteFloat, Field(ge=-90, le=90)]
@@ -61,6 +74,24 @@ class _Request(BaseModel):
     """Base of all bodies. An unknown field is an error, because it may be a filter that would have no effect."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_only_known_fields(cls, values: Any) -> Any:
+        """Name the known fields in the error. Pydantic, which refuses unknown fields too, does not name them."""
+        for name in values if isinstance(values, dict) else ():
+            if name not in cls.model_fields:
+                raise ValueError(unknown_field(name, cls.model_fields))
+        return values
+
+
+_TILE = {"tile": "r000001_c000002"}
+"""The query of the examples in the description of the API."""
+
+
+def _example(**fields: Any) -> ConfigDict:
+    """Return the settings of a body that has an example in the description of the API. Errors show it too."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
 class Polygon(_Request):
@@ -90,6 +121,11 @@ class AskedQuery(_Request):
         default=[], max_length=MAX_EXAMPLES, description="Unliked tiles. The search avoids similar tiles."
     )
     include_query: bool = Field(default=False, description="Allow the query's tiles in the answer.")
+
+    @model_validator(mode="after")
+    def _fits_the_library(self) -> AskedQuery:
+        _check_fits(Query, self.model_dump())
+        return self
 
 
 class AskedWhere(_Request):
@@ -126,6 +162,11 @@ class AskedWhere(_Request):
     )
 
     @model_validator(mode="after")
+    def _fits_the_library(self) -> AskedWhere:
+        _check_fits(Where, self.model_dump(exclude={"polygon"}))
+        return self
+
+    @model_validator(mode="after")
     def _has_few_corners(self) -> AskedWhere:
         if self.polygon is not None:
             polygons = [self.polygon.coordinates] if self.polygon.type == "Polygon" else self.polygon.coordinates
@@ -138,11 +179,15 @@ class AskedWhere(_Request):
 class SimilarityRequest(_Request):
     """A question for the similarity of all tiles to the examples."""
 
+    model_config = _example(query=_TILE)
+
     query: AskedQuery
 
 
 class SearchRequest(_Request):
     """A question for the k tiles that are nearest to the examples and pass the filters."""
+
+    model_config = _example(query=_TILE, where={"min_valid_fraction": 0.9}, k=5)
 
     query: AskedQuery
     where: AskedWhere = AskedWhere()
@@ -154,6 +199,8 @@ class ClickRequest(_Request):
 
     The filters hold for the tile at the place too, but an area does not.
     """
+
+    model_config = _example(lonlat=[24.93, 60.2], k=5)
 
     lonlat: Position = Field(description="Longitude and latitude of the place in degrees.")
     date: Annotated[str, Field(max_length=40)] | None = Field(
@@ -175,5 +222,7 @@ class ExportFormat(StrEnum):
 
 class ExportRequest(SearchRequest):
     """A question whose answer is downloaded as a file."""
+
+    model_config = _example(query=_TILE, k=5, format="geojson")
 
     format: ExportFormat

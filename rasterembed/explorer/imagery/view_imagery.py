@@ -20,7 +20,7 @@ from rasterembed.explorer.views import SceneInfo, View, ViewKind
 from rasterembed.memory_cache import MemoryCache
 from rasterembed.search.query import Where
 from rasterembed.search.thumbnails import read_thumbnail, webp
-from rasterembed.search.tile_lookup import Tile
+from rasterembed.search.tile_lookup import Tile, why_no_tile
 
 PICTURE_BYTES = 64 * 2**20
 """Largest size of the pictures of a view that stay in memory, in bytes."""
@@ -150,9 +150,7 @@ def imagery_of(view: View) -> ViewImagery:
 def _tile_of(dataset: Dataset, tile_id: str) -> Tile:
     found = dataset.plan.sharding.find(tile_id)
     if found is None:
-        raise ProblemError(
-            404, ProblemType.UNKNOWN_TILE, f"dataset {dataset.id!r} has no tile {tile_id[:60]!r}: check the id"
-        )
+        raise ProblemError(404, ProblemType.UNKNOWN_TILE, why_no_tile(dataset, tile_id))
     left, top, width, height = (int(values[0]) for values in (found.col_off, found.row_off, found.width, found.height))
     return Tile(dataset_id=dataset.id, tile_id=tile_id, col_off=left, row_off=top, width=width, height=height)
 

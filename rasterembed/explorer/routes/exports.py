@@ -11,10 +11,10 @@ from rasterembed.explorer.asking.images import ImageFolder
 from rasterembed.explorer.asking.questions import answer_of
 from rasterembed.explorer.asking.requests import ExportFormat, ExportRequest
 from rasterembed.explorer.asking.snippet import search_program
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, SEARCH_SLOT, UsedView
 from rasterembed.explorer.problems import responses
 
-router = APIRouter(prefix="/api", tags=["search"])
+router = APIRouter(prefix="/api", tags=["search"], dependencies=[KNOWN_PARAMETERS])
 
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {

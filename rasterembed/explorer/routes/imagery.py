@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
+from rasterembed.explorer.asking.library_options import library_options
 from rasterembed.explorer.caching import UsedPicture
-from rasterembed.explorer.dependencies import DRAWING_SLOT, UsedView
+from rasterembed.explorer.dependencies import DRAWING_SLOT, KNOWN_PARAMETERS, UsedView
 from rasterembed.explorer.imagery.view_imagery import imagery_of
 from rasterembed.explorer.map_tile import MapTile
 from rasterembed.explorer.problems import responses
 from rasterembed.search.query import Where
 from rasterembed.store.layout import MAX_ID_LETTERS
 
-router = APIRouter(prefix="/api", tags=["imagery"])
+router = APIRouter(prefix="/api", tags=["imagery"], dependencies=[KNOWN_PARAMETERS])
 
 _WEBP = "image/webp"
 
@@ -48,8 +49,7 @@ def map_tile(
     It is transparent where no raster has a valid pixel. In a collection, the newest scene is on top.
     """
     tile = MapTile.of(z, x, y)
-    times: dict[str, Any] = {"since": since, "until": until}
-    where = Where(**times)
+    where = library_options(Where, since=since, until=until)
     return picture.response(_WEBP, lambda: imagery_of(view).map_tile(tile, where))
 
 

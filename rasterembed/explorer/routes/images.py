@@ -9,11 +9,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
+from rasterembed.errors import UsageError
 from rasterembed.explorer.asking.images import ImageFolder, keep_image
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, SEARCH_SLOT, UsedExplorer, UsedView
 from rasterembed.explorer.problems import ProblemError, responses
 
-router = APIRouter(prefix="/api", tags=["search"])
+router = APIRouter(prefix="/api", tags=["search"], dependencies=[KNOWN_PARAMETERS])
 
 
 class UploadedImage(BaseModel):
@@ -57,9 +58,12 @@ _BODY = {
 def upload_image(
     # FastAPI reads the parameters in this order. A client that sends its image slowly must not keep searches waiting.
     data: Annotated[bytes, Depends(_image_bytes, scope="function")],
+    request: Request,
     slot: Annotated[None, SEARCH_SLOT],
     view: UsedView,
 ) -> UploadedImage:
     """Keep an image as an example for searches. The body is a PNG, JPEG, TIFF or WebP file."""
+    if request.headers.get("Content-Type", "").startswith("multipart/"):
+        raise UsageError("the body is a form: send the bytes of a PNG, JPEG, TIFF or WebP file as the body")
     digest, chip = keep_image(ImageFolder(), view.searcher.dataset_of_image(), data)
     return UploadedImage(image=digest, width=chip.width, height=chip.height, remark=chip.remark)

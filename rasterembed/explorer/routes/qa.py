@@ -7,11 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from rasterembed.explorer.caching import UsedPicture
-from rasterembed.explorer.dependencies import UsedExplorer, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, UsedExplorer, UsedView
 from rasterembed.explorer.problems import responses
 from rasterembed.explorer.qa_pictures import picture_version, read_picture
 
-router = APIRouter(prefix="/api", tags=["qa"])
+router = APIRouter(prefix="/api", tags=["qa"], dependencies=[KNOWN_PARAMETERS])
 
 
 @router.get(

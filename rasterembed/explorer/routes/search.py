@@ -8,14 +8,14 @@ from rasterembed.explorer.asking.answers import ClickAnswer, SearchAnswer, shown
 from rasterembed.explorer.asking.images import ImageFolder
 from rasterembed.explorer.asking.questions import answer_of, query_of_tile, where_of_place
 from rasterembed.explorer.asking.requests import ClickRequest, SearchRequest
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, SEARCH_SLOT, UsedView
 from rasterembed.explorer.made_up_place import MadeUpPlace
 from rasterembed.explorer.problems import responses
 from rasterembed.explorer.tiles.layers import layers_of
 from rasterembed.explorer.tiles.places import tiles_at
 from rasterembed.explorer.views import View
 
-router = APIRouter(prefix="/api", tags=["search"])
+router = APIRouter(prefix="/api", tags=["search"], dependencies=[KNOWN_PARAMETERS])
 
 
 @router.post(

@@ -8,12 +8,12 @@ from fastapi import APIRouter
 from pydantic import BaseModel
 
 from rasterembed.explorer.cards import Card, Running
-from rasterembed.explorer.dependencies import UsedExplorer, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, UsedExplorer, UsedView
 from rasterembed.explorer.details import ViewDetails, details_of
 from rasterembed.explorer.problems import responses
 from rasterembed.explorer.views import ViewKind
 
-router = APIRouter(prefix="/api", tags=["store"])
+router = APIRouter(prefix="/api", tags=["store"], dependencies=[KNOWN_PARAMETERS])
 
 
 class StoreContent(BaseModel):

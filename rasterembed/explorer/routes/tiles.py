@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -9,14 +10,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import BaseModel, FiniteFloat
+from pydantic import AfterValidator, BaseModel, FiniteFloat, WithJsonSchema
 
 from rasterembed.errors import UsageError
 from rasterembed.explorer.asking.images import ImageFolder
+from rasterembed.explorer.asking.library_options import library_options
 from rasterembed.explorer.asking.questions import opened_query
 from rasterembed.explorer.asking.requests import Latitude, Longitude, SimilarityRequest
 from rasterembed.explorer.caching import UsedPicture
-from rasterembed.explorer.dependencies import SEARCH_SLOT, UsedExplorer, UsedView
+from rasterembed.explorer.dependencies import KNOWN_PARAMETERS, SEARCH_SLOT, UsedExplorer, UsedView
 from rasterembed.explorer.map_tile import MAX_ZOOM, MapTile
 from rasterembed.explorer.problems import ProblemError, ProblemType, responses
 from rasterembed.explorer.tiles.colouring import DEFAULT_CLASSES, MAX_CLASSES, MIN_CLASSES
@@ -24,8 +26,9 @@ from rasterembed.explorer.tiles.layers import Choice, NotReadyError, UnknownSimi
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour, RampLegend, RgbLegend
 from rasterembed.explorer.tiles.places import FootprintCollection, PlacedTile, footprints_json, tile_named, tiles_at
 from rasterembed.search.query import Pick, Where
+from rasterembed.search.tile_lookup import why_no_tile
 
-router = APIRouter(prefix="/api", tags=["tiles"])
+router = APIRouter(prefix="/api", tags=["tiles"], dependencies=[KNOWN_PARAMETERS])
 
 _LEGEND_WAIT_S, _PICTURE_WAIT_S = 60.0, 20.0
 """Seconds that a request waits for colours that are being computed."""
@@ -42,14 +45,28 @@ class SimilarityAnswer(BaseModel):
     """Largest cosine similarity."""
 
 
+_SIMILARITY = re.compile("[0-9a-f]{32}")
+
+
+def _check_similarity(name: str) -> str:
+    if not _SIMILARITY.fullmatch(name):
+        raise ValueError("it has 32 digits and letters from a to f: take the value from the answer of …/similarity")
+    return name
+
+
+SimilarityName = Annotated[
+    str, AfterValidator(_check_similarity), WithJsonSchema({"type": "string", "pattern": f"^{_SIMILARITY.pattern}$"})
+]
+
+
 def _choice(
     colour: Annotated[Colour, Query(description="How the tiles are coloured.")] = Colour.PCA,
     classes: Annotated[
         int, Query(ge=MIN_CLASSES, le=MAX_CLASSES, description="Number of classes of the colour `cluster`.")
     ] = DEFAULT_CLASSES,
     similarity: Annotated[
-        str | None,
-        Query(description="Name of a computed similarity, for the colour `similarity`.", pattern="^[0-9a-f]{32}$"),
+        SimilarityName | None,
+        Query(description="Name of a computed similarity, for the colour `similarity`."),
     ] = None,
 ) -> Choice:
     if colour is Colour.SIMILARITY and similarity is None:
@@ -77,8 +94,14 @@ def _filters(
         Pick, Query(description="Of several scenes that cover a tile: all, only the latest, or only the clearest.")
     ] = "all",
 ) -> Where:
-    values = {"since": since or None, "until": until or None}
-    return Where(min_valid_fraction=min_valid_fraction, max_cloud_cover=max_cloud_cover, pick=pick, **values)  # type: ignore[arg-type]
+    return library_options(
+        Where,
+        min_valid_fraction=min_valid_fraction,
+        since=since,
+        until=until,
+        max_cloud_cover=max_cloud_cover,
+        pick=pick,
+    )
 
 
 ChosenColour = Annotated[Choice, Depends(_choice)]
@@ -188,12 +211,14 @@ async def tile(
     tile_id: Annotated[str, Path(max_length=200)],
 ) -> PlacedTile:
     """Return one tile with its place on the map. The page asks for the tiles that its address names."""
-    found = await explorer.work.store.run(lambda: tile_named(layers_of(view).table, dataset_id, tile_id))
-    if found is None:
-        raise ProblemError(
-            404, ProblemType.UNKNOWN_TILE, f"{view.layout.owner} has no tile {dataset_id}/{tile_id}: check the id"
-        )
-    return found
+
+    def find() -> PlacedTile:
+        found = tile_named(layers_of(view).table, dataset_id, tile_id)
+        if found is None:
+            raise ProblemError(404, ProblemType.UNKNOWN_TILE, why_no_tile(view.dataset(dataset_id), tile_id))
+        return found
+
+    return await explorer.work.store.run(find)
 
 
 @router.post("/{kind}/{id}/similarity", dependencies=[SEARCH_SLOT], responses=responses(404, 409, 502))

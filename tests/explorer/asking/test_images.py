@@ -113,7 +113,7 @@ def test_an_image_that_the_block_refuses_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), images.new_image(data) as (_, path):
         refuse(path)
     assert os.listdir(tmp_path) == []
-    with pytest.raises(ProblemError, match="drop the image again"):
+    with pytest.raises(ProblemError, match="send the image again"):
         images.path(hashlib.sha256(data).hexdigest())
 
 

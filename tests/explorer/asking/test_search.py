@@ -292,7 +292,7 @@ def test_a_client_that_reads_slowly_does_not_stop_others(store: ObjectStore) -> 
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "no query": ({}, "body.query: give a value"),
+    "no query": ({}, "body.query: it is missing"),
     "no example": ({"query": {}}, "give an example"),
     "only an unliked tile": ({"query": {"unlike": ["r000000_c000000"]}}, "give an example"),
     "two examples": ({"query": {"tile": "r000000_c000000", "lonlat": [0, 0]}}, "only one of"),
@@ -303,13 +303,16 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a place off Earth": ({"query": {"lonlat": [0, 91]}}, "give 90 or less"),
     "a path as image": ({"query": {"image": "/etc/passwd"}}, "64 letters and digits"),
     "an address as image": ({"query": {"image": "s3://bucket/key"}}, "64 letters and digits"),
-    "an unknown image": ({"query": {"image": "0" * 64}}, "drop the image again"),
+    "an unknown image": ({"query": {"image": "0" * 64}}, "send the image again"),
     "too many examples": ({"query": {"like": ["r000000_c000000"] * (MAX_EXAMPLES + 1)}}, "give at most 100 values"),
     "k of zero": ({"k": 0}, "give 1 or more"),
     "k too large": ({"k": MAX_K + 1}, "give 500 or less"),
     "k as a fraction": ({"k": 1.5}, "body.k: give a whole number"),
-    "a path as filter": ({"where": {"within": "/etc/passwd"}}, "where.within: there is no such field"),
-    "a key as filter": ({"where": {"class_file": "store:x.csv", "classes": ["1"]}}, "where.class_file"),
+    "a path as filter": ({"where": {"within": "/etc/passwd"}}, "body.where: there is no field 'within'"),
+    "a key as filter": (
+        {"where": {"class_file": "store:x.csv", "classes": ["1"]}},
+        "body.where: there is no field 'class_file'",
+    ),
     "an upside-down box": ({"where": {"bbox": [0, 10, 1, 0]}}, "south below north"),
     "a box with infinity": (
         '{"query": {"tile": "r000000_c000000"}, "where": {"bbox": [0, 0, 1, 1e999]}}',

@@ -106,7 +106,7 @@ def test_an_image_that_is_gone_is_a_problem_that_asks_for_it_again(
     os.unlink(own_cache / "rasterembed/explorer/images" / digest)
     response = service.post("/api/datasets/photo/search", json={"query": {"image": digest}})
     assert (response.status_code, response.json()["type"]) == (404, "unknown-image")
-    assert "drop the image again" in response.json()["detail"]
+    assert "send the image again" in response.json()["detail"]
 
 
 def test_a_much_larger_image_has_a_remark(service: TestClient, photo: Dataset) -> None:
