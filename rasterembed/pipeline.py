@@ -318,7 +318,7 @@ def why_nothing_was_embedded(plan: Plan, skipped: Iterable[SkippedTiles]) -> str
         plan: plan of the dataset.
         skipped: the skipped tiles of each shard.
     """
-    counts: Counter[SkipReason] = Counter()
+    counts: Counter[str] = Counter()
     for positions in skipped:
         counts.update({reason: len(tiles) for reason, tiles in positions.items()})
     reasons = reasons_text(counts, plan.selection.min_valid_fraction)

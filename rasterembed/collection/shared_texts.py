@@ -17,7 +17,7 @@ NO_VECTORS = "no vectors"
 """State that people see if a collection is complete, and none of its scenes could be embedded."""
 
 UNFINISHED = "unfinished"
-"""State that people see if a run of a collection was stopped or killed."""
+"""State that people see if a run of a collection failed or was stopped."""
 
 
 def state_text(state: CollectionState | Unreadable, vectors: int, *, running: bool = True) -> str:

@@ -13,6 +13,7 @@ from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.continuing import run_text
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.listing import DatasetSummary, Unfinished, Unlisted
+from rasterembed.dataset.manifest import State
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
@@ -36,6 +37,13 @@ _SHOWN_SHARDS = 10
 
 _SHOWN_UNFINISHED = 10
 """Largest number of unfinished datasets that are described one by one below a list."""
+
+_WITHOUT_REPORT: dict[State, str] = {
+    "embedded": "not run yet, so there is no report",
+    "ready": "passed, without a report",
+    "failed_qa": "not passed, without a report",
+}
+"""Result of quality checks that left no report, by the dataset's state. A run of a collection checks its scenes so."""
 
 _ADD_OPTIONS = "the options of the first run for quality checks, the vector index and speed, if it had any"
 _ADD_ALL_OPTIONS = "the options of the first run: its version did not keep them"
@@ -237,7 +245,7 @@ def _verdict(dataset: Dataset) -> str:
     except DataError as error:
         return str(error)
     if report is None:
-        return "not run yet"
+        return in_command_words(f"{_WITHOUT_REPORT[dataset.manifest.state]}: `rasterembed qa {dataset.id}` writes it")
     if report.fingerprint != dataset.manifest.fingerprint:
         again = in_command_words(f"`rasterembed qa {dataset.id}`")
         return f"the report is of an earlier configuration: run {again}"

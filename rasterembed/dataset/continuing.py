@@ -51,7 +51,7 @@ def run_text(running: bool) -> str:
     return (
         "a run writes it, or was killed in the last minute"
         if running
-        else "no run writes it, because its run was stopped or killed"
+        else "no run writes it, because its run failed or was stopped"
     )
 
 

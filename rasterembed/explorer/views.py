@@ -63,7 +63,7 @@ class SceneInfo:
     state: SceneState
     """State of the scene. Only scenes that are ready are searched."""
     acquired: datetime | None
-    """Time of acquisition, UTC. In a collection, it is the time of the file if the time of acquisition is not known."""
+    """Time of acquisition, UTC. None if it is not known."""
     cloud_cover: float | None
     """Share of the scene that clouds cover, in percent. None if it is not known."""
     rows: int
@@ -71,6 +71,9 @@ class SceneInfo:
     bbox: tuple[float, float, float, float] | None
     """West, south, east, north in degrees. West is greater than east if the scene crosses the antimeridian. None if
     the scene has no place on Earth."""
+    time: datetime | None
+    """Time for filters and the order, UTC. It is `acquired`, or in a collection the time of the file's last
+    modification if `acquired` is not known."""
 
 
 class View:
@@ -235,10 +238,11 @@ class View:
                     dataset_id=row.id,
                     source=row.source,
                     state=row.state,
-                    acquired=row.datetime,
+                    acquired=row.datetime if row.dated else None,
                     cloud_cover=row.cloud_cover,
                     rows=row.rows,
                     bbox=box_of(geometry),
+                    time=row.datetime,
                 )
             )
         return tuple(found)
@@ -255,6 +259,7 @@ def _scene_of(dataset: Dataset) -> SceneInfo:
         cloud_cover=None if scene is None else scene.cloud_cover,
         rows=dataset.manifest.rows,
         bbox=box_of(outline(plan)),
+        time=plan.profile.acquired,
     )
 
 

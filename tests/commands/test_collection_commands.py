@@ -240,6 +240,18 @@ def test_a_file_that_became_unreadable_keeps_its_dataset_and_leaves_the_collecti
     assert printed == "collection 'survey' was rebuilt: scenes 3: 1 ready, 2 failed; 4 rows"
 
 
+def test_show_of_a_scene_tells_the_result_of_its_quality_checks_though_no_report_was_written(
+    scenes: Path, root: str, tiny_vit: Path
+) -> None:
+    embed(scenes, root, tiny_vit)
+    dataset_id = ObjectStore(root=root).datasets()[0].id
+    told = facts(str(run(app, ["datasets", "show", dataset_id, "--root", root])))
+    assert told["state"] == "ready"
+    assert re.fullmatch(
+        f"passed, without a report: `.*rasterembed.* qa {dataset_id}.*` writes it", told["quality checks"]
+    )
+
+
 def test_show_tells_failures_with_their_reasons_and_the_bounds(scenes: Path, root: str, tiny_vit: Path) -> None:
     embed(scenes, root, tiny_vit)
     shown = command("show", "survey", "--root", root)
@@ -521,11 +533,11 @@ def test_an_interrupted_collection_is_listed_and_shown_with_the_command_that_com
     write_collection(store, opened.layout, opened.configuration, Catalogue.of([]), state, listing=str(scenes / "*.tif"))
     _, row, line = command("list", "--root", root).splitlines()
     assert row.split()[:3] == ["survey", "unfinished", "0"]
-    assert line.startswith("survey is unfinished: no run writes it, because its run was stopped or killed; ")
+    assert line.startswith("survey is unfinished: no run writes it, because its run failed or was stopped; ")
     (summary,) = store.collections()
     assert (summary.state, summary.running) == ("embedding", False)
     told = facts(command("show", "survey", "--root", root))
-    assert told["state"] == "unfinished: no run writes it, because its run was stopped or killed"
+    assert told["state"] == "unfinished: no run writes it, because its run failed or was stopped"
     assert json.loads(command("show", "survey", "--root", root, "--json"))["continue_with"] == summary.continue_with
     words = shlex.split(told["continue"])
     assert line.endswith(f"`{told['continue']}`")

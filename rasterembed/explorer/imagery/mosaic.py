@@ -46,7 +46,7 @@ class SceneBoxes:
         placed = [scene for scene in scenes if scene.bbox is not None]
         # The newest scene comes first. Scenes of the same time have the order of their ids.
         placed.sort(key=lambda scene: scene.dataset_id)
-        placed.sort(key=lambda scene: scene.acquired or _LONG_AGO, reverse=True)
+        placed.sort(key=lambda scene: scene.time or _LONG_AGO, reverse=True)
         self.scenes: tuple[SceneInfo, ...] = tuple(placed)
         """The scenes, the newest first."""
         boxes = np.array([scene.bbox for scene in placed], np.float64).reshape(-1, 4)
@@ -89,7 +89,7 @@ class SceneBoxes:
         for owner, ((left, top), (right, bottom)) in zip(
             self._owners[seen][order].tolist(), cells[order].tolist(), strict=True
         ):
-            if not where.acquired_within(self.scenes[owner].acquired):
+            if not where.acquired_within(self.scenes[owner].time):
                 continue
             # A narrow box has a cell too.
             area = slice(min(top, _CELLS - 1), max(bottom, top + 1)), slice(min(left, _CELLS - 1), max(right, left + 1))

@@ -86,7 +86,7 @@ class ViewImagery:
     def _draw(self, tile: MapTile, where: Where) -> Drawing:
         if self._view.kind is ViewKind.DATASETS:
             (scene,) = self._view.scenes
-            return self._draw_scene(scene, tile) if where.acquired_within(scene.acquired) else Drawing.empty()
+            return self._draw_scene(scene, tile) if where.acquired_within(scene.time) else Drawing.empty()
         scenes = self._boxes.choose(tile, where)
         if not scenes:
             return Drawing.empty()

@@ -214,7 +214,7 @@ class TileLayers:
             # Skipped tiles have few valid pixels.
             return None
         scenes = self.table.scenes
-        allowed = [where.acquired_within(scene.acquired) and where.allows_clouds(scene.cloud_cover) for scene in scenes]
+        allowed = [where.acquired_within(scene.time) and where.allows_clouds(scene.cloud_cover) for scene in scenes]
         # The last entry is for datasets without an embedded tile, whose dates the table does not know.
         passes = np.array([*allowed, where == Where()])
         top = top_shapes(skipped.shapes, at, passes[skipped.scene])

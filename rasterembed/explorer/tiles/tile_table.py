@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from rasterembed.collection.catalogue import CLOUD_COVER
+from rasterembed.collection.catalogue import CLOUD_COVER, DATED
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import ALL_STATES
@@ -33,6 +33,8 @@ class TileScene:
     """Time of acquisition, UTC. None if it is not known."""
     cloud_cover: float | None
     """Cloud cover in percent. None if it is not known."""
+    time: datetime | None
+    """Time for filters and the order, UTC. See `rasterembed.explorer.views.SceneInfo.time`."""
 
 
 class TileTable:
@@ -117,7 +119,7 @@ class TileTable:
 
     def _rank(self) -> NDArray[np.int64]:
         """Return the order of painting: the latest scene lies on top, and one of an unknown time at the bottom."""
-        times = np.nan_to_num(self.times, nan=-np.inf)
+        times = np.array([-np.inf if scene.time is None else scene.time.timestamp() for scene in self.scenes])
         ids = np.array([scene.dataset_id for scene in self.scenes])
         scene_rank = np.empty(len(ids), np.int64)
         scene_rank[np.lexsort((ids, times))] = np.arange(len(ids))
@@ -131,9 +133,19 @@ def _scenes(owner: Dataset | Collection, ids: list[str]) -> list[TileScene]:
         plan = owner.plan
         files = plan.source.scene
         clouds = None if files is None else files.cloud_cover
-        return [TileScene(owner.id, plan.source.uri, plan.profile.acquired, clouds)]
-    table = owner.catalogue.table.select(["id", "source", "datetime", CLOUD_COVER])
-    known = {row["id"]: TileScene(*row.values()) for row in table.to_pylist()}
+        acquired = plan.profile.acquired
+        return [TileScene(owner.id, plan.source.uri, acquired, clouds, acquired)]
+    table = owner.catalogue.table.select(["id", "source", "datetime", DATED, CLOUD_COVER])
+    known = {
+        row["id"]: TileScene(
+            dataset_id=row["id"],
+            source=row["source"],
+            acquired=row["datetime"] if row[DATED] else None,
+            cloud_cover=row[CLOUD_COVER],
+            time=row["datetime"],
+        )
+        for row in table.to_pylist()
+    }
     return [known[dataset_id] for dataset_id in ids]
 
 

@@ -130,10 +130,11 @@ def scene_info(number: int, box: tuple[float, float, float, float], days: int = 
         dataset_id=f"scene-{number:06d}",
         source="",
         state=SceneState.READY,
-        acquired=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days),
+        acquired=None,
         cloud_cover=None,
         rows=1,
         bbox=box,
+        time=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days),
     )
 
 
@@ -163,7 +164,7 @@ def test_the_newest_scenes_that_cover_a_map_tile_are_chosen_first() -> None:
     tile = tile_at(3.5, 3.5, 9)
     chosen = boxes.choose(tile, Where())
     assert len(chosen) == MOST_SCENES
-    days = [scene.acquired for scene in chosen if scene.acquired is not None]
+    days = [scene.time for scene in chosen if scene.time is not None]
     assert days == sorted(days, reverse=True)
     assert len(days) == len(chosen)
     west, _, east, _ = tile.bounds
@@ -186,7 +187,7 @@ def test_scenes_across_the_antimeridian_are_found_on_both_sides() -> None:
 
 
 def test_scenes_without_a_place_are_left_out() -> None:
-    placeless = SceneInfo("a", "", SceneState.READY, None, None, 1, None)
+    placeless = SceneInfo("a", "", SceneState.READY, None, None, 1, None, None)
     boxes = SceneBoxes([placeless])
     assert boxes.choose(MapTile(0, 0, 0), Where()) == []
     assert boxes.smallest_zoom == 0

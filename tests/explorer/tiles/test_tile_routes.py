@@ -7,6 +7,7 @@ import io
 import math
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,31 @@ def test_dates_are_shown_with_the_latest_scene_on_top(client: TestClient, world:
         tuple(colours_of(client, "datasets/town", tiles_of(world.store, ["town"]), [0], 13, colour="date")[0][:3])
         == GREY
     )
+
+
+def test_the_time_of_a_file_is_not_shown_as_a_time_of_acquisition(tmp_path: Path) -> None:
+    store, random = ObjectStore(root=str(tmp_path / "store")), np.random.default_rng(3)
+    model = Dinov3(model=str(checkpoint(tmp_path / "model", 8)), device="cpu")
+    scenes = Scene("dated", 3, 3, 0, datetime(2024, 7, 3, 10, tzinfo=UTC)), Scene("undated", 3, 3, 4)
+    for scene in scenes:
+        vectors = random.standard_normal((scene.count, 8)).astype(np.float32)
+        write_scene_and_dataset(tmp_path, store, scene, model, vectors, grid=ANCHORED)
+    rebuild_collection(store, "set", datasets=[scene.name for scene in scenes])
+    tiles = tiles_of(store, ["undated"])
+    lon, lat = middle(tiles.footprint[0])
+    later = {"since": "2024-07-04"}
+    with TestClient(create_app(ExplorerSettings(store=store)), base_url="http://127.0.0.1") as client:
+        (found,) = client.get("/api/collections/set/at", params={"lon": lon, "lat": lat}).json()
+        assert (found["dataset_id"], found["acquired"]) == ("undated", None)
+        days = client.get("/api/collections/set").json()["dates"]
+        assert [(day["date"], day["scenes"]) for day in days] == [("2024-07-03", 1)]
+        legend = client.get("/api/collections/set/legend", params={"colour": "date"}).json()
+        assert (legend["low_text"], legend["high_text"]) == ("2024-07-03", "2024-07-03")
+        # The filters of a collection still use the time of the file, as those of a search do.
+        colour = colours_of(client, "collections/set", tiles, [0], 13, colour="date", **later)[0]
+        assert (*colour[:3],) == GREY
+        assert colour[3] > 0
+        assert not colours_of(client, "collections/set", tiles_of(store, ["dated"]), [0], 13, **later)[0][3]
 
 
 FILTERS: list[dict[str, Any]] = [

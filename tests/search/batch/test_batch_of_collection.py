@@ -208,4 +208,4 @@ def test_a_collection_whose_run_was_stopped_says_what_to_do(collection: Collecti
     stopped = Collection.open(store, "stopped")
     with pytest.raises(DataError, match=r"has no table.*or was stopped: wait for its end, or start it again$"):
         stopped.neighbours(out)
-    assert "state: unfinished: no run writes it, because its run was stopped or killed\n" in describe(stopped)
+    assert "state: unfinished: no run writes it, because its run failed or was stopped\n" in describe(stopped)
