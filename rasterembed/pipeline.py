@@ -38,7 +38,7 @@ from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.scene import Scene, register_scene
 from rasterembed.raster.scene_profile import inspect_scene
-from rasterembed.raster.skip_reason import SkipReason, reasons_text
+from rasterembed.raster.skip_reason import reasons_text
 from rasterembed.raster.source import Source
 from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
