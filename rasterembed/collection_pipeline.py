@@ -43,7 +43,7 @@ from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
-from rasterembed.number_text import number_text
+from rasterembed.number_text import agreeing, counted, number_text, part_of
 from rasterembed.options_model import OptionsModel
 from rasterembed.pipeline import EmbedOptions
 from rasterembed.qa.collection_report import CollectionReport, warning_of_run
@@ -157,7 +157,7 @@ class CollectionResult:
     def __repr__(self) -> str:
         """Return one short line."""
         return (
-            f"CollectionResult: {self.collection!r}; {len(self.listing.scenes)} scenes listed, "
+            f"CollectionResult: {self.collection!r}; {counted(len(self.listing.scenes), 'scene')} listed, "
             f"{self.comparison.to_embed_count} to embed, {len(self.failed)} failed, {len(self.pruned)} pruned"
         )
 
@@ -182,7 +182,8 @@ class _Work:
             return "nothing was written yet"
         failed = self.states[SceneState.FAILED]
         of_them = f", and {failed:,} of them failed" if failed else ""
-        done = f"{self.states.total():,} of {self.scenes:,} scenes of this run are done"
+        ended = self.states.total()
+        done = f"{ended:,} of {counted(self.scenes, 'scene')} of this run {agreeing(ended, 'is', 'are')} done"
         return f"{self.layout.owner} is unfinished: {done}{of_them}"
 
 
@@ -329,7 +330,7 @@ class _Run:
             complete = _count_complete(store, layout.collection_id, comparison)
             if complete:
                 scenes = len(self.listing.scenes)
-                steps.on_continue(f"continuing: {complete:,} of {scenes:,} scenes are complete already")
+                steps.on_continue(f"continuing: {part_of(complete, scenes, 'scene')} complete already")
         steps.on_compared(comparison, self.listing)
         self._embed(writer, comparison)
         pruned = comparison.gone if options.prune else ()
@@ -517,10 +518,11 @@ def _check_failed(result: CollectionResult) -> None:
     if result.too_many_failed:
         failed, listed, collection = len(result.failed), len(result.listing.scenes), result.collection
         known = collection.catalogue.count
-        others = "" if known == listed else f" (the collection has {known} scenes)"
+        others = "" if known == listed else f" (the collection has {counted(known, 'scene')})"
         raise TooManyFailedError(
-            f"{collection.layout.owner}: {failed} of {listed} scenes failed{others}, more than `max_failed_fraction` "
-            f"{number_text(result.most_failed)} allows: mend them and run again, which tries only these again; "
+            f"{collection.layout.owner}: {failed:,} of {counted(listed, 'scene')} failed{others}, more than "
+            f"`max_failed_fraction` {number_text(result.most_failed)} allows: the reasons say what to change, "
+            f"in the files or in the options; then run again, which tries only these scenes again; "
             f"`rasterembed collection show {collection.id}` lists them",
             result.failures(),
         )

@@ -52,7 +52,7 @@ class LimitRepeats(logging.Filter):
         kind = self._kinds.get(name)
         if kind is None or now - kind.began > self._period_s:
             if kind is not None and kind.left_out:
-                record.msg = f"{record.msg!s} ({kind.left_out} more such lines were left out)"
+                record.msg = f"{record.msg!s} (such lines that were left out: {kind.left_out})"
             if len(self._kinds) >= _KINDS:
                 self._kinds.clear()
             kind = self._kinds[name] = _Kind(now)

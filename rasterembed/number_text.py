@@ -1,4 +1,4 @@
-"""Numbers as texts for people, with enough digits to tell them apart and to type them again."""
+"""Numbers as texts for people: with enough digits to tell them apart, and with words that agree with them."""
 
 from __future__ import annotations
 
@@ -59,6 +59,48 @@ def rounded_text(value: float, span: float) -> str:
     """
     digits = [5 - _exponent(value), 4 - _exponent(span), 0]
     return number_text(round(float(value), max(digits)))
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun.
+
+    Args:
+        count: the number.
+        one: the noun for the number 1.
+        many: the noun for any other number. The default is `one` with an s.
+
+    Example:
+        >>> counted(1, "scene"), counted(2000, "scene"), counted(1, "copy", "copies")
+        ('1 scene', '2,000 scenes', '1 copy')
+    """
+    return f"{count:,} {agreeing(count, one, many or f'{one}s')}"
+
+
+def agreeing(count: int, one: str, many: str) -> str:
+    """Return the word that agrees with a number, such as a verb.
+
+    Example:
+        >>> f"1 of 4 scenes {agreeing(1, 'has', 'have')} no date"
+        '1 of 4 scenes has no date'
+    """
+    return one if count == 1 else many
+
+
+def part_of(part: int, whole: int, noun: str, is_: str = "is", are: str = "are") -> str:
+    """Return how many of some things do something.
+
+    Args:
+        part: the number of things that do it.
+        whole: the number of all things.
+        noun: the noun for one thing.
+        is_: the verb for the number 1.
+        are: the verb for any other number.
+
+    Example:
+        >>> part_of(1, 4, "shard") + " written", part_of(0, 1, "scene", "has", "have") + " no date"
+        ('1 of 4 shards is written', '0 of 1 scene have no date')
+    """
+    return f"{part:,} of {counted(whole, noun)} {agreeing(part, is_, are)}"
 
 
 def _exponent(value: float) -> int:

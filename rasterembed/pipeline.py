@@ -33,6 +33,7 @@ from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import resolve_device
 from rasterembed.model.cost import costly_input
 from rasterembed.model.normalisation import doubtful_normalisation
+from rasterembed.number_text import part_of
 from rasterembed.qa.report import QaReport
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.raster.profile import RasterProfile
@@ -369,7 +370,7 @@ def _carry_out(
     steps.prepare(store, plan)
     written = count_written_shards(store, plan)
     if written:
-        steps.on_continue(f"continuing: {written:,} of {plan.sharding.count:,} shards are written already")
+        steps.on_continue(f"continuing: {part_of(written, plan.sharding.count, 'shard')} written already")
     progress = Progress(plan.sharding.tile_count)
     lease.on_lost = progress.stop.set
     job = EmbeddingJob(options.execution, resolve_device(options.model.device), hub_token, lease.run_id)

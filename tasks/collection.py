@@ -19,6 +19,7 @@ from rasterembed.collection.shared_texts import counts_text, nothing_to_embed, s
 from rasterembed.collection.stac_search import StacSearch
 from rasterembed.collection_pipeline import CollectionResult, CollectionSteps
 from rasterembed.escape import cut, escape_markdown, escape_terminal, markdown_code
+from rasterembed.number_text import agreeing, counted
 from rasterembed.scene_batches import deal
 from rasterembed.scene_pipeline import SceneJob
 from rasterembed.search.next_search import collection_search_command
@@ -220,10 +221,12 @@ def _publish_scenes(result: CollectionResult, rows: Sequence[SceneRow]) -> None:
         }
         for row in chosen[:_TABLE_ROWS]
     ]
-    left = f"; {len(chosen) - _TABLE_ROWS} more are in the catalogue" if len(chosen) > _TABLE_ROWS else ""
+    more = len(chosen) - _TABLE_ROWS
+    left = f"; {more:,} more {agreeing(more, 'is', 'are')} in the catalogue" if more > 0 else ""
+    rest = f"{counted(len(others), 'other')} {agreeing(len(others), 'was', 'were')} embedded{left}"
     create_table_artifact(
         table,
         key=artifact_key("collection-scenes", result.collection.id),
-        description=f"Collection {escape_markdown(result.collection.id)}: {len(troubled)} scenes failed or did not "
-        f"pass their quality checks, {len(others)} others were embedded{left}",
+        description=f"Collection {escape_markdown(result.collection.id)}: {counted(len(troubled), 'scene')} failed or "
+        f"did not pass quality checks, {rest}",
     )

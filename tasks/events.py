@@ -26,6 +26,7 @@ from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.dataset.manifest import Manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.escape import cut, escape_terminal
+from rasterembed.number_text import counted
 from rasterembed.qa.metrics import Metric
 from rasterembed.qa.report import QaReport
 from rasterembed.store.layout import DatasetLayout
@@ -186,7 +187,7 @@ def report_collection(result: CollectionResult) -> None:
         "raster-embeddings.collection": collection.id,
     }
     emit_event(COLLECTION_EVENT, resource=resource, payload=payload)
-    description = f"{catalogue.vectors} vectors of {catalogue.count} scenes"
+    description = f"{counted(catalogue.vectors, 'vector')} of {counted(catalogue.count, 'scene')}"
     _materialise(key, collection.id, description, [asset_key(result.listing.address)], payload)
 
 
@@ -219,7 +220,9 @@ def _report(store: ObjectStore, committed: _Committed) -> None:
         payload["collection"] = resource["raster-embeddings.collection"] = committed.collection_id
     if committed.state in DATASET_EVENTS:
         emit_event(DATASET_EVENTS[committed.state], resource=resource, payload=payload)
-    description = f"{committed.rows} vectors, {committed.skipped} skipped tiles, {committed.state}"
+    description = (
+        f"{counted(committed.rows, 'vector')}, {counted(committed.skipped, 'skipped tile')}, {committed.state}"
+    )
     _materialise(key, committed.id, description, [asset_key(file) for file in committed.files], payload)
 
 

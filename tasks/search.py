@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from rasterembed.artifact_key import artifact_key
 from rasterembed.escape import escape_markdown
 from rasterembed.model.choice import Device
+from rasterembed.number_text import counted
 from rasterembed.search.answer import Answer
 from rasterembed.search.answer_markdown import answer_markdown
 from rasterembed.search.contact_sheet import shown_datasets, write_sheet
@@ -63,7 +64,7 @@ def search_datasets(store: ObjectStore, request: SearchRequest) -> Answer:
         markdown = answer_markdown(answer, searcher.datasets_of(answer))
     create_markdown_artifact(
         key=artifact_key("search", request.collection or request.dataset_ids[0]),
-        description=f"{len(answer.hits)} tiles most similar to {escape_markdown(answer.summary())}",
+        description=f"{counted(len(answer.hits), 'tile')} most similar to {escape_markdown(answer.summary())}",
         markdown=markdown,
     )
     return answer

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from rasterembed import EmbedResult
+from rasterembed.number_text import counted
 
 
 def run(documentation: str | None, embed: Callable[[Path], Mapping[str, EmbedResult]]) -> None:
@@ -27,6 +28,7 @@ def run(documentation: str | None, embed: Callable[[Path], Mapping[str, EmbedRes
     for name, result in embed(folder).items():
         radiometry, manifest = result.plan.radiometry, result.manifest
         print(
-            f"{name}: {manifest.state}, {manifest.rows} tiles, {manifest.skipped} skipped, bands {radiometry.bands}, "
-            f"black {radiometry.low}, white {radiometry.high}, acquired {result.plan.profile.acquired}"
+            f"{name}: {manifest.state}, {counted(manifest.rows, 'tile')}, {manifest.skipped} skipped, "
+            f"bands {radiometry.bands}, black {radiometry.low}, white {radiometry.high}, "
+            f"acquired {result.plan.profile.acquired}"
         )

@@ -27,6 +27,7 @@ from rasterembed.dataset.vector_column import vector_columns
 from rasterembed.errors import ConfigurationChangedError, RasterEmbedError, UsageError, check_type
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Dinov3
+from rasterembed.number_text import counted
 from rasterembed.store.known_collections import unknown_collection
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
@@ -100,7 +101,7 @@ class Collection(AllTilesQuestions):
     def __repr__(self) -> str:
         """Return one line that describes the collection. Its numbers come from the catalogue, which is read once."""
         try:
-            numbers = f"{self.catalogue.count} scenes, {self.catalogue.vectors} rows"
+            numbers = f"{counted(self.catalogue.count, 'scene')}, {counted(self.catalogue.vectors, 'row')}"
         except RasterEmbedError:
             numbers = "its catalogue cannot be read"
         return f"Collection {self.id!r}: {self.state.value}, {numbers}"

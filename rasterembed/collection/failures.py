@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rasterembed.collection.scene_row import SceneRow
+from rasterembed.number_text import counted
 
 _NUMBER = re.compile(r"\d+")
 
@@ -51,7 +52,7 @@ def group_texts(failed: Sequence[SceneRow], why: Callable[[SceneRow], str]) -> l
     shown = groups[:_SHOWN_GROUPS]
     lines = [f"{_such_as(group.scenes)}{why(group.example)}" for group in shown]
     rest = sum(group.scenes for group in groups[_SHOWN_GROUPS:])
-    return [*lines, f"{rest:,} scenes for other reasons"] if rest else lines
+    return [*lines, f"{counted(rest, 'scene')} for other reasons"] if rest else lines
 
 
 def _such_as(scenes: int) -> str:

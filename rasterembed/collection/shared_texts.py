@@ -9,6 +9,7 @@ from rasterembed.collection.comparison import Comparison
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.collection.summaries import Unreadable
+from rasterembed.number_text import agreeing, counted, part_of
 
 _ALREADY_COMPLETE = "the collection was already complete, so nothing was computed"
 _NO_WORK = "no scene is new or changed, so nothing was computed"
@@ -59,8 +60,10 @@ def undated_text(catalogue: Catalogue, options: str = "--since and --until") -> 
     """
     embedded = catalogue.count - catalogue.counts().get(SceneState.FAILED, 0)
     return (
-        f"{catalogue.undated} of {embedded} embedded scenes have no time of acquisition: {options} use the "
-        "times at which their files were last changed"
+        f"{part_of(catalogue.undated, embedded, 'embedded scene', 'has', 'have')} no "
+        f"time of acquisition: {options} use the "
+        + agreeing(catalogue.undated, "time at which its file was", "times at which their files were")
+        + " last changed"
     )
 
 
@@ -96,7 +99,7 @@ def scenes_are_gone(count: int) -> str:
         >>> scenes_are_gone(1), scenes_are_gone(2)
         ('1 scene is gone', '2 scenes are gone')
     """
-    return "1 scene is gone" if count == 1 else f"{count} scenes are gone"
+    return f"{counted(count, 'scene')} {agreeing(count, 'is', 'are')} gone"
 
 
 def listings_unknown(collection_id: str) -> str:

@@ -18,6 +18,7 @@ from rasterembed.dataset.stac_fields import (
     quantization,
     vector_fields,
 )
+from rasterembed.number_text import counted
 from rasterembed.raster.acquisition_time import time_text
 from rasterembed.store.layout import CollectionLayout, name_of
 
@@ -73,7 +74,7 @@ def stac_collection(
         "stac_version": STAC_VERSION,
         "stac_extensions": [EMBEDDING_EXTENSION],
         "id": layout.collection_id,
-        "description": f"Tile embeddings of {catalogue.count} scenes, computed by {model.name}",
+        "description": f"Tile embeddings of {counted(catalogue.count, 'scene')}, computed by {model.name}",
         "license": "other",
         "extent": {
             # STAC asks for a box even if no scene has a place on Earth. The whole Earth is never wrong.

@@ -38,6 +38,7 @@ from rasterembed.dataset.stac_fields import ASSET_KEY
 from rasterembed.dataset.vector_column import EMBEDDING, vector_encoding
 from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.errors import Access, DataError, StoreError, StoreUnavailableError, one_line, os_errors
+from rasterembed.number_text import counted
 from rasterembed.raster.footprints import Footprints
 from rasterembed.store.layout import CollectionLayout, name_of
 from rasterembed.store.local_cache import temporary_folder
@@ -295,8 +296,8 @@ class _TableWriter:
             found = sum(map(len, own))
             if found != scene.rows:
                 raise DataError(
-                    f"dataset {scene.id!r}: its shards have {found} rows, and its manifest says {scene.rows}: "
-                    f"run `rasterembed datasets verify {scene.id}`"
+                    f"dataset {scene.id!r}: its shards have {counted(found, 'row')}, and its manifest says "
+                    f"{scene.rows}: run `rasterembed datasets verify {scene.id}`"
                 )
             own = [some[gaps.have(some)] for some in own]
             if sum(map(len, own)) != missing:

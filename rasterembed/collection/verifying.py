@@ -16,6 +16,7 @@ from rasterembed.collection.table import read_table, signature_of
 from rasterembed.dataset.manifest import Manifest, read_manifest
 from rasterembed.dataset.verify import Damage, DamageKind, compare_file, verify_dataset
 from rasterembed.errors import DataError, StoreUnavailableError
+from rasterembed.number_text import counted
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 
@@ -97,7 +98,9 @@ def _check_numbers(collection: Collection, catalogue: Catalogue, rebuild: str) -
         return Damage(key, DamageKind.MISSING, "the file is missing", "restore the file")
     if stored == (catalogue.counts(), catalogue.vectors):
         return None
-    found = f"it says {stored[1]} vectors in {sum(stored[0].values())} scenes, and the catalogue has "
+    found = (
+        f"it says {counted(stored[1], 'vector')} in {counted(sum(stored[0].values()), 'scene')}, and the catalogue has "
+    )
     found += f"{catalogue.vectors} in {catalogue.count}"
     return Damage(key, DamageKind.OTHER_CONTENT, found, rebuild)
 

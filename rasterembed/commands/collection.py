@@ -18,6 +18,7 @@ from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_terminal
+from rasterembed.number_text import counted
 from rasterembed.store.known_collections import check_known_collection
 from rasterembed.store.object_store import open_store
 
@@ -86,7 +87,7 @@ def verify(collection: str, root: str | None = None) -> str:
 
     opened = Collection.open(store, collection)
     count, damages = 0, []
-    with progress_lines(lambda _: f"{count:,} checks"), terminal_bar(None, "check") as bar:
+    with progress_lines(lambda _: counted(count, "check")), terminal_bar(None, "check") as bar:
         for result in chain(verify_collection(opened), verify_index(opened)):
             count += 1
             bar.update()
@@ -95,10 +96,11 @@ def verify(collection: str, root: str | None = None) -> str:
     for damage in damages:
         print(escape_terminal(in_command_words(damage.sentence(store))))
     if damages:
-        raise DataError(f"collection {collection!r}: {len(damages)} of {count} checks failed")
+        raise DataError(f"collection {collection!r}: {len(damages):,} of {counted(count, 'check')} failed")
     failed = opened.catalogue.counts().get(SceneState.FAILED, 0)
     more = f"; {failed} of them failed, without vectors in the collection" if failed else ""
-    return f"collection {collection!r}: all {count} checks passed, for {opened.catalogue.count} scenes{more}"
+    scenes = counted(opened.catalogue.count, "scene")
+    return f"collection {collection!r}: all {counted(count, 'check')} passed, for {scenes}{more}"
 
 
 def remove_scene(
@@ -151,13 +153,13 @@ def delete(collection: str, root: str | None = None, yes: Annotated[bool, Parame
     check_known_collection(store, collection)
     from rasterembed.collection.deletion import delete_collection, own_datasets
 
-    what = f"collection {collection!r} with its {len(own_datasets(store, collection))} datasets"
+    what = f"collection {collection!r} with its {counted(len(own_datasets(store, collection)), 'dataset')}"
     if not yes and not confirmed(what, store.root):
         return "nothing was deleted"
     deleted = delete_collection(store, collection, on_wait=print_message)
     return (
-        f"collection {collection!r} was deleted: {len(deleted.datasets)} datasets, {deleted.objects} objects; "
-        "the files of its scenes stay"
+        f"collection {collection!r} was deleted: {counted(len(deleted.datasets), 'dataset')}, "
+        f"{counted(deleted.objects, 'object')}; the files of its scenes stay"
     )
 
 
@@ -185,7 +187,7 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
 
     catalogue = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps()).catalogue
     counts = counts_text(catalogue.count, catalogue.counts())
-    return f"collection {collection!r} was rebuilt: scenes {counts}; {catalogue.vectors} rows"
+    return f"collection {collection!r} was rebuilt: scenes {counts}; {counted(catalogue.vectors, 'row')}"
 
 
 app = OptionsApp(

@@ -12,6 +12,7 @@ from rasterembed.collection.shared_texts import (
 )
 from rasterembed.collection_pipeline import CollectionResult
 from rasterembed.command_line.wrong_options import in_command_words
+from rasterembed.number_text import agreeing, counted
 
 
 def summary(result: CollectionResult, search: str | None) -> str:
@@ -42,13 +43,13 @@ def summary(result: CollectionResult, search: str | None) -> str:
     lines += [f"failed: {in_command_words(text)}" for text in result.failures()]
     if result.pruned:
         count = len(result.pruned)
-        lines.append("pruned: 1 scene that is gone" if count == 1 else f"pruned: {count} scenes that are gone")
+        lines.append(f"pruned: {counted(count, 'scene')} that {agreeing(count, 'is', 'are')} gone")
     elif comparison.gone:
         lines.append(f"gone: {scenes_are_gone(len(comparison.gone))}, but not deleted (--prune does it)")
     if result.listing.repeated:
         repeated = len(result.listing.repeated)
-        named = "1 scene is" if repeated == 1 else f"{repeated} scenes are"
-        lines.append(f"note: {named} named more than once; each was taken once")
+        named = f"{counted(repeated, 'scene')} {agreeing(repeated, 'is', 'are')} named more than once"
+        lines.append(f"note: {named}; {agreeing(repeated, 'it', 'each')} was taken once")
     if catalogue.undated:
         lines.append(f"undated: {undated_text(catalogue)}")
     if search is not None:

@@ -17,6 +17,7 @@ from rasterembed.command_line.wrong_options import in_command_words, name_option
 from rasterembed.commands.texts import pairs, text_table
 from rasterembed.dataset.continuing import run_text
 from rasterembed.escape import escape_terminal
+from rasterembed.number_text import counted
 from rasterembed.qa.collection_run import current_report
 from rasterembed.store.known_collections import embed_command
 from rasterembed.store.layout import DatasetLayout, name_of
@@ -125,9 +126,8 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     if described is None:
         yield "table", "no"
     else:
-        files = len(described.parts)
-        counted = f"{described.rows} rows, {files} {'file' if files == 1 else 'files'}"
-        yield "table", f"{counted}, {store.uri(collection.layout.table)}"
+        counts = f"{counted(described.rows, 'row')}, {counted(len(described.parts), 'file')}"
+        yield "table", f"{counts}, {store.uri(collection.layout.table)}"
     yield "model", collection.configuration.model.name
     for name in ("model", "radiometry", "grid", "selection"):
         yield {"model": "weights"}.get(name, name), pairs(values[name])

@@ -17,6 +17,7 @@ from rasterembed.dataset.manifest import State
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError
 from rasterembed.escape import escape_terminal
+from rasterembed.number_text import agreeing, counted, part_of
 from rasterembed.qa.report import read_report
 from rasterembed.size_text import size_text
 from rasterembed.store.layout import DatasetLayout
@@ -71,13 +72,14 @@ def table(datasets: Sequence[DatasetSummary]) -> str:
     ]
     problems = [escape_terminal(dataset.problem) for dataset in datasets if dataset.problem]
     unfinished = [_unfinished_line(dataset) for dataset in datasets if dataset.state is Unlisted.UNFINISHED]
-    more = [f"{len(unfinished) - _SHOWN_UNFINISHED} more are unfinished"] if len(unfinished) > _SHOWN_UNFINISHED else []
+    left = len(unfinished) - _SHOWN_UNFINISHED
+    more = [f"{left:,} more {agreeing(left, 'is', 'are')} unfinished"] if left > 0 else []
     return "\n".join((text_table(heads, rows), *problems, *unfinished[:_SHOWN_UNFINISHED], *more))
 
 
 def _unfinished_line(dataset: DatasetSummary) -> str:
     """Return one line about an unfinished dataset: how far it is, and which command says how to go on."""
-    counts = f"{dataset.written_shards:,} of {dataset.shards:,} shards are written"
+    counts = f"{part_of(dataset.written_shards, dataset.shards, 'shard')} written"
     written = counts if dataset.shards else "its plan cannot be read"
     how = in_command_words(f"`rasterembed datasets show {dataset.id}`")
     return f"{dataset.id} is unfinished: {written}, and {run_text(dataset.running)}; {how} says how to go on"
@@ -171,7 +173,7 @@ def _facts(dataset: Dataset) -> Iterator[tuple[str, str]]:
         yield "computed by", str(computation)
     yield "shards", f"{len(manifest.shards)}, {size_text(manifest.bytes)}"
     for shard in manifest.shards[:_SHOWN_SHARDS]:
-        counts = f"{shard.rows} rows, {shard.skipped} skipped, {size_text(shard.bytes)}"
+        counts = f"{counted(shard.rows, 'row')}, {shard.skipped} skipped, {size_text(shard.bytes)}"
         yield f"shard {shard.number}", f"{counts}, {shard.path}"
     if len(manifest.shards) > _SHOWN_SHARDS:
         yield "more shards", f"{len(manifest.shards) - _SHOWN_SHARDS} (--json shows all)"
@@ -221,7 +223,10 @@ def _facts_of_plan(dataset: Dataset) -> Iterator[tuple[str, str]]:
 def _facts_of_profile(plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield the facts about the raster that a plan holds."""
     profile = plan.profile.original
-    yield "format", f"{profile.driver}, {profile.width}x{profile.height} px, {profile.count} bands of {profile.dtype}"
+    yield (
+        "format",
+        f"{profile.driver}, {profile.width}x{profile.height} px, {counted(profile.count, 'band')} of {profile.dtype}",
+    )
     yield "acquired", f"{profile.acquired:%Y-%m-%d %H:%M:%S} UTC" if profile.acquired else "not known"
     yield "place on Earth", "yes" if profile.on_earth else "no"
 

@@ -16,6 +16,7 @@ from rasterembed.command_line.wrong_options import in_command_words
 from rasterembed.commands.confirmation import confirmed
 from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
+from rasterembed.number_text import agreeing, counted, part_of
 from rasterembed.store.known_datasets import check_known
 from rasterembed.store.layout import is_pattern
 from rasterembed.store.object_store import open_store
@@ -113,9 +114,13 @@ def verify(dataset: str, root: str | None = None) -> str:
     for damage in damages:
         print(escape_terminal(in_command_words(damage.sentence(store))))
     if damages:
-        raise DataError(f"dataset {dataset!r}: {len(damages)} of {len(results)} files are missing or damaged")
-    more = f"; {len(of_index)} of them are the vector index, and are as index.json says" if of_index else ""
-    return f"dataset {dataset!r}: all {len(results)} files are as the manifest says{more}"
+        raise DataError(f"dataset {dataset!r}: {part_of(len(damages), len(results), 'file')} missing or damaged")
+    more = (
+        f"; {len(of_index)} of them {agreeing(len(of_index), 'is', 'are')} the vector index, as index.json says"
+        if of_index
+        else ""
+    )
+    return f"dataset {dataset!r}: all {counted(len(results), 'file')} are as the manifest says{more}"
 
 
 def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter(negative=())] = False) -> str:
@@ -136,7 +141,7 @@ def delete(dataset: str, root: str | None = None, yes: Annotated[bool, Parameter
     if not yes and not confirmed(f"dataset {dataset!r}", store.root):
         return "nothing was deleted"
     count = delete_dataset(store, dataset, on_wait=print_message)
-    return f"dataset {dataset!r} was deleted: {count} objects"
+    return f"dataset {dataset!r} was deleted: {counted(count, 'object')}"
 
 
 app = OptionsApp(name="datasets", help="List, show, verify and delete the datasets of a store.", version_flags=[])

@@ -9,7 +9,7 @@ from typing import Any
 from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan, PlanSettings
 from rasterembed.dataset.shards import count_written_shards
-from rasterembed.number_text import number_text
+from rasterembed.number_text import number_text, part_of
 from rasterembed.store.object_store import ObjectStore
 
 _COMMA = {"bands", "mean", "std"}
@@ -43,7 +43,7 @@ def what_stands(store: ObjectStore, plan: Plan) -> str:
 
 def written_text(written: int, plan: Plan) -> str:
     """Return how many shards of a plan the store has, for people."""
-    return f"{written:,} of {plan.sharding.count:,} shards are written"
+    return f"{part_of(written, plan.sharding.count, 'shard')} written"
 
 
 def run_text(running: bool) -> str:

@@ -22,6 +22,7 @@ from rasterembed.dataset.shards import Shard, shard_schema
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, check_type, one_line, validation_reason
 from rasterembed.known_parameters import known_parameters
+from rasterembed.number_text import counted
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.skip_reason import reasons_text
@@ -94,7 +95,7 @@ class Dataset(AllTilesQuestions):
 
     def __repr__(self) -> str:
         """Return one short line for people."""
-        return f"Dataset {self.id!r}: {self.manifest.state}, {self.manifest.rows} rows"
+        return f"Dataset {self.id!r}: {self.manifest.state}, {counted(self.manifest.rows, 'row')}"
 
     @property
     def id(self) -> str:

@@ -23,6 +23,7 @@ from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import ConfigurationChangedError, DataError, ObjectMissingError, StoreError, validation_reason
 from rasterembed.model.computation import Computation
 from rasterembed.model.normalisation import StoredDeviation, StoredMean
+from rasterembed.number_text import counted
 from rasterembed.raster.grid import MAX_TILES
 from rasterembed.store.layout import DatasetLayout, key_in
 from rasterembed.store.lease import Lease
@@ -128,7 +129,9 @@ class Manifest(BaseModel):
 
     def summary(self) -> str:
         """Return the name of the dataset, its state and its numbers in one line."""
-        return f"dataset {self.dataset_id!r}: {self.state}, {self.rows} rows of {self.tiles} tiles"
+        return (
+            f"dataset {self.dataset_id!r}: {self.state}, {counted(self.rows, 'row')} of {counted(self.tiles, 'tile')}"
+        )
 
     @property
     def vector_dtype(self) -> str:

@@ -19,6 +19,7 @@ from rasterembed.dataset.receipts import receipt_of
 from rasterembed.dataset.shards import Shard
 from rasterembed.dataset.stac_fields import EMBEDDING_EXTENSION, PARQUET, model_links, preprocessing, quantization
 from rasterembed.escape import href_of
+from rasterembed.number_text import counted
 from rasterembed.raster.georeference import crs_of
 from rasterembed.raster.profile import RasterProfile
 from rasterembed.raster.source import Source
@@ -146,7 +147,7 @@ def _assets(item: pystac.Item, plan: Plan, shards: Sequence[Shard]) -> None:
             href=href_of(f"{up}/{plan.layout.shards_folder}/"),
             media_type=PARQUET,
             roles=["data"],
-            title=f"Folder of the {len(files)} files of embeddings",
+            title=f"Folder of {counted(len(files), 'file')} of embeddings",
         )
         item.add_asset("embeddings", folder)
         for shard, file in zip(shards, files, strict=True):

@@ -12,6 +12,7 @@ from rasterembed.dataset.manifest import Manifest, configuration_differences
 from rasterembed.dataset.plan import Plan, fingerprint_of
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, os_errors
 from rasterembed.escape import cut
+from rasterembed.number_text import counted
 from rasterembed.store.layout import DatasetLayout
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
@@ -166,7 +167,7 @@ def _check_manifest(store: ObjectStore, manifest: Manifest) -> Damage | None:
         texts = [f"{name} is {_short(own)}, and the plan says {_short(other)}" for name, own, other in pairs]
     if not texts:
         return None
-    more = f" (and {len(texts) - _SHOWN} more differences)" if len(texts) > _SHOWN else ""
+    more = f" (and {counted(len(texts) - _SHOWN, 'more difference')})" if len(texts) > _SHOWN else ""
     remedy = f"delete this file, then {_AGAIN}: only missing files are written"
     return Damage(key, DamageKind.OTHER_CONTENT, "; ".join(texts[:_SHOWN]) + more, remedy)
 

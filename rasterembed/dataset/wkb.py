@@ -72,7 +72,7 @@ def read_footprints(
         raise FootprintError(f"a footprint is too long: it has {lengths['max']} bytes, more than {largest}")
     total = pc.sum(pc.binary_length(values)).as_py() or 0
     if total > _MAX_BYTES_AT_ONCE:
-        raise FootprintError(f"footprints are too long: {len(values)} of them have {total} bytes")
+        raise FootprintError(f"footprints are too long: {total} bytes in {len(values)} of them")
     simple = pc.is_in(pc.binary_slice(values, 0, len(_POLYGON_STARTS[0])), pa.array(_POLYGON_STARTS, values.type))
     for other in values.filter(pc.invert(simple)).drop_null().to_pylist():
         _check_structure(other)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 
 from rasterembed.dataset.embedding import Progress
+from rasterembed.number_text import counted
 from rasterembed.progress.pace import Pace
 
 
@@ -86,7 +87,7 @@ class SceneProgress:
             now: time of a monotonic clock in seconds, later than in the call before.
         """
         with self._lock:
-            text = f"{self._ended:,} of {self._scenes:,} scenes"
+            text = f"{self._ended:,} of {counted(self._scenes, 'scene')}"
             if self.failed:
                 text += f", {self.failed:,} failed"
             if not self._begun:
@@ -94,5 +95,5 @@ class SceneProgress:
             waiting = self._scenes - len(self._opened)
             total = self._tiles.total + round(self._tiles.total * waiting / self._begun)
         tiles = Progress(total, done=self._tiles.done, computed=self._tiles.computed)
-        guessed = f" (estimated for {waiting:,} of {self._scenes:,} scenes)" if waiting else ""
+        guessed = f" (estimated for {waiting:,} of {counted(self._scenes, 'scene')})" if waiting else ""
         return f"{text}, {self._pace.describe(tiles, now)}{guessed}"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
+from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.collection_thresholds import CollectionThresholds
 from rasterembed.qa.metric_report import (
     MetricReport,
@@ -173,8 +174,8 @@ class CollectionQaError(DataError):
             text = f"{name} would not pass these quality checks: {breaches}; nothing was changed"
         else:
             text = (
-                f"{name} did not pass its quality checks of all {report.counts.scenes} scenes: {breaches}; see "
-                f"collections/{report.collection_id}/qa/report.md in the store"
+                f"{name} did not pass its quality checks of all {counted(report.counts.scenes, 'scene')}: {breaches}; "
+                f"see collections/{report.collection_id}/qa/report.md in the store"
             )
         super().__init__(text)
 
@@ -195,9 +196,11 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
     lines = [
         f"# Quality of collection {escape_markdown(report.collection_id)}: {verdict_text(report)}",
         "",
-        f"**model: {escape_markdown(report.model)}**. {counts.scenes:,} scenes: {escape_markdown(states or 'none')}. "
-        f"{counts.gone:,} are gone, {counts.unplaced:,} have no place on Earth. {counts.vectors:,} vectors, "
-        f"{counts.skipped:,} skipped tiles. Fingerprint {markdown_code(report.fingerprint[:12])}.",
+        f"**model: {escape_markdown(report.model)}**. {counted(counts.scenes, 'scene')}: "
+        f"{escape_markdown(states or 'none')}. {counts.gone:,} {agreeing(counts.gone, 'is', 'are')} gone, "
+        f"{counts.unplaced:,} {agreeing(counts.unplaced, 'has', 'have')} no place on Earth. "
+        f"{counted(counts.vectors, 'vector')}, {counted(counts.skipped, 'skipped tile')}. "
+        f"Fingerprint {markdown_code(report.fingerprint[:12])}.",
         "",
         *summary_lines(report),
     ]
@@ -211,8 +214,9 @@ def collection_markdown(report: CollectionReport, addresses: Mapping[str, str] |
 def _coverage(coverage: CoverageReport) -> str:
     return (
         f"The embedded scenes cover {format_number(coverage.area_km2)} km². A covered place lies in "
-        f"{format_number(coverage.mean_overlap)} scenes on average. The middle of {coverage.overlapping_scenes:,} "
-        f"scenes lies in another scene too; the largest number of scenes there is {coverage.most_overlap:,}."
+        f"{format_number(coverage.mean_overlap)} scenes on average. The middle of "
+        f"{counted(coverage.overlapping_scenes, 'scene')} lies in another scene too; the largest number of "
+        f"scenes there is {coverage.most_overlap:,}."
     )
 
 

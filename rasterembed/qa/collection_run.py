@@ -18,6 +18,7 @@ from rasterembed.collection.scene_row import QaVerdict, SceneState
 from rasterembed.collection.stac_collection import CollectionVerdict
 from rasterembed.errors import DataError, StoreError
 from rasterembed.model.checkpoints import DEMO
+from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.collection_coverage import measure_collection_coverage
 from rasterembed.qa.collection_outliers import Outliers, Repetitions, find_outliers, find_repetitions
 from rasterembed.qa.collection_report import (
@@ -31,7 +32,7 @@ from rasterembed.qa.collection_report import (
     collection_markdown,
 )
 from rasterembed.qa.collection_thresholds import CollectionThresholds
-from rasterembed.qa.metrics import Measurement, breached, judge, not_judged
+from rasterembed.qa.metrics import Measurement, breached, judge, not_enough, not_judged
 from rasterembed.qa.report import impossible_numbers
 from rasterembed.qa.report_files import Pictures, write_report
 from rasterembed.qa.scene_means import SceneMeans, scene_means
@@ -274,7 +275,7 @@ def _notes_about_uniform_scenes(ids: NDArray[np.object_]) -> list[str]:
     if not len(ids):
         return []
     named = ", ".join(ids[:_NAMED]) + (", ..." if len(ids) > _NAMED else "")
-    scenes = "1 scene with equal vectors was" if len(ids) == 1 else f"{len(ids):,} scenes with equal vectors were"
+    scenes = f"{counted(len(ids), 'scene')} with equal vectors {agreeing(len(ids), 'was', 'were')}"
     return [f"{scenes} not compared with others: {named}"]
 
 
@@ -338,7 +339,7 @@ def _measurements(measures: _Measures) -> list[Measurement]:
         ),
     ]
     if measures.outliers is None:
-        few = f"not enough scenes: {means.count}, but at least {measures.thresholds.min_scenes} are needed"
+        few = not_enough("scenes", means.count, measures.thresholds.min_scenes)
         return [*found, *not_judged(["outlier_scene_share"], few, rows=means.count)]
     far = _farthest(measures)
     examples = tuple(sources[means.row[number]] for number in far[:_EXAMPLES])

@@ -20,6 +20,7 @@ from rasterio.windows import Window
 from rasterembed.dataset.arrow_arrays import booleans_of, values_of, view_of
 from rasterembed.dataset.plan import Plan
 from rasterembed.errors import DataError, StoreUnavailableError, one_line
+from rasterembed.number_text import counted
 from rasterembed.qa.checked_tiles import CheckedTiles
 from rasterembed.qa.metrics import Measurement, not_judged
 from rasterembed.raster.pixels import Pixels, open_pixels
@@ -110,7 +111,7 @@ def measure_coverage(store: ObjectStore, plan: Plan | None, tiles: CheckedTiles)
     if not counts.expected:
         return _not_judged("the raster has no valid pixel that should be embedded", overview)
     sampled = counts.sampled_tiles
-    note = "" if sampled is None else f"of {sampled} tiles, as the raster has no small overview"
+    note = "" if sampled is None else f"of {counted(sampled, 'tile')}, as the raster has no small overview"
     return CoverageMeasures(Measurement("coverage", counts.covered / counts.expected, note=note), overview)
 
 

@@ -80,9 +80,9 @@ class ShardFinding:
             case ShardProblem.OTHER_FINGERPRINT:
                 text = f"its fingerprint is {self.found}, but the manifest's is {self.expected}"
             case ShardProblem.OTHER_ROWS:
-                text = f"it has {self.found} rows, but the manifest says {self.expected}"
+                text = f"its number of rows is {self.found}, but the manifest says {self.expected}"
             case ShardProblem.OTHER_SKIPPED:
-                text = f"it has {self.found} skipped tiles, but the manifest says {self.expected}"
+                text = f"its number of skipped tiles is {self.found}, but the manifest says {self.expected}"
             case ShardProblem.OTHER_BYTES:
                 text = f"it has {self.found} bytes, but the manifest says {self.expected}"
             case ShardProblem.LISTED_TWICE:

@@ -19,7 +19,7 @@ from functools import cache
 
 from pydantic import BaseModel, ConfigDict
 
-from rasterembed.number_text import number_text, significant_text
+from rasterembed.number_text import agreeing, number_text, significant_text
 from rasterembed.qa.thresholds import Bound, ThresholdOf
 
 
@@ -84,6 +84,16 @@ def not_judged(metrics: Iterable[str], reason: str, rows: int | None = None) -> 
         rows: number of available vectors or pairs. None if the report shall not show this number.
     """
     return tuple(Measurement(metric, None, rows=rows, note=reason) for metric in metrics)
+
+
+def not_enough(what: str, found: int, needed: int) -> str:
+    """Return the reason why a metric was not judged.
+
+    Example:
+        >>> not_enough("rows", 3, 10)
+        'not enough rows: 3, but at least 10 are needed'
+    """
+    return f"not enough {what}: {found}, but at least {needed} {agreeing(needed, 'is', 'are')} needed"
 
 
 class Metric(BaseModel):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from rasterembed.dataset.plan_checks import MAX_DIMENSIONS
 from rasterembed.errors import DataError
 from rasterembed.escape import escape_markdown, escape_terminal, markdown_code
+from rasterembed.number_text import counted
 from rasterembed.qa.metric_report import MetricReport, metric_lines, picture_lines, summary_lines, verdict_text
 from rasterembed.qa.metrics import Metric, failure_text, format_number
 from rasterembed.qa.thresholds import QaThresholds
@@ -215,7 +216,7 @@ def markdown(report: QaReport, addresses: Mapping[str, str] | None = None) -> st
         f"# Quality of {escape_markdown(report.dataset_id)}: {verdict_text(report)}",
         "",
         f"**model: {escape_markdown(report.model)}**, {report.dimensions} dimensions. "
-        f"{report.counts.planned:,} tiles planned, {report.counts.embedded:,} embedded, {skipped:,} skipped. "
+        f"{counted(report.counts.planned, 'tile')} planned, {report.counts.embedded:,} embedded, {skipped:,} skipped. "
         f"Fingerprint {markdown_code(report.fingerprint[:12])}, {report.created:%Y-%m-%d %H:%M} UTC.",
         "",
         *summary_lines(report),

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rasterembed.dataset.manifest import Manifest
+from rasterembed.number_text import counted
 from rasterembed.qa.checked_tiles import CheckedTiles, Sample
 from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
-from rasterembed.qa.metrics import Measurement, format_number, not_judged
+from rasterembed.qa.metrics import Measurement, format_number, not_enough, not_judged
 from rasterembed.qa.report import Distribution
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.qa.vector_statistics import (
@@ -63,7 +64,7 @@ def measure_vectors(tiles: CheckedTiles, manifest: Manifest, thresholds: QaThres
     neighbours = compare_neighbours(near.unit, near.row, near.col, near.shard)
     good = tiles.good_rows()
     if norm is None or valid_fraction is None or good < thresholds.min_rows:
-        reason = f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
+        reason = not_enough("rows", good, thresholds.min_rows)
         of_distribution = not_judged(DISTRIBUTION_METRICS, reason)
     else:
         of_distribution = _measure_distribution(tiles, sample, norm, valid_fraction)
@@ -99,7 +100,7 @@ def _measure_rows(tiles: CheckedTiles, manifest: Manifest) -> tuple[Measurement,
 
 def _why_no_vector(manifest: Manifest) -> str:
     if manifest.rows == 0:
-        return f"No vector was judged: all {format_number(manifest.skipped)} tiles are skipped."
+        return f"No vector was judged: all {counted(manifest.skipped, 'tile')} are skipped."
     return "No vector was judged: every vector is missing, zero or not finite."
 
 
@@ -119,7 +120,7 @@ def _measure_neighbours(found: Neighbours | None, min_pairs: int) -> tuple[Measu
     """Return the metrics that compare neighbouring tiles with random tiles."""
     pairs = found.pairs if found else 0
     if found is None or pairs < min_pairs:
-        reason = f"not enough pairs of neighbours: {pairs}, but at least {min_pairs} are needed"
+        reason = not_enough("pairs of neighbours", pairs, min_pairs)
         return not_judged(_NEIGHBOUR_METRICS, reason)
     if found.z is None:
         return not_judged(_NEIGHBOUR_METRICS, "assigning the vectors to tiles at random changes nothing", rows=pairs)

@@ -13,7 +13,7 @@ import numpy as np
 
 from rasterembed.dataset.vector_summary import VectorSummary
 from rasterembed.qa.distribution import DISTRIBUTION_METRICS, sample_measurements
-from rasterembed.qa.metrics import Measurement, Metric, failure_text, judge, metric_definitions, not_judged
+from rasterembed.qa.metrics import Measurement, Metric, failure_text, judge, metric_definitions, not_enough, not_judged
 from rasterembed.qa.thresholds import QaThresholds
 from rasterembed.qa.vector_statistics import nearly_same, nearly_same_text
 from rasterembed.raster.skip_reason import SkipReason
@@ -65,7 +65,7 @@ def _distribution(
     """Return the metrics about the distribution of the good vectors, and the warnings about it."""
     good = sum(each.good for each in summaries)
     if good < thresholds.min_rows:
-        reason = f"not enough rows: {good}, but at least {thresholds.min_rows} are needed"
+        reason = not_enough("rows", good, thresholds.min_rows)
         return not_judged(DISTRIBUTION_METRICS, reason), ()
     parts = [part for each in summaries for part in each.sample]
     count = sum(map(len, parts))

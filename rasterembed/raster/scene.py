@@ -152,7 +152,7 @@ def item_files(store: ObjectStore, item: ItemFile, wanted: tuple[str, ...] = ())
     """
     chosen = _chosen(item, wanted) if wanted else _default(item)
     if len(chosen) > MAX_FILES:
-        raise UsageError(f"{item.uri}: {len(chosen)} assets are too many for a scene: choose at most {MAX_FILES}")
+        raise UsageError(f"{item.uri}: a scene may have {MAX_FILES} assets, and not {len(chosen)}: choose fewer")
     return [(asset, asset_uri(store, item, asset)) for asset in chosen]
 
 

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PrivateAttr, Validat
 from rasterembed.dataset.wkb import read_footprint
 from rasterembed.errors import UsageError
 from rasterembed.escape import escape_terminal
-from rasterembed.number_text import significant_text
+from rasterembed.number_text import counted, significant_text
 from rasterembed.search.engines.engine import EngineName, NoIndexReason
 from rasterembed.search.not_searched import NotSearched, describe_all
 from rasterembed.search.radiometry_groups import RadiometryGroup, radiometry_warning
@@ -339,10 +339,10 @@ class Answer(BaseModel):
     def __repr__(self) -> str:
         """Return a few lines: the query, the engines, the nearest tiles and the hint. `print` shows everything."""
         engines = " and ".join(dict.fromkeys(_ENGINE_TEXTS[engine.name] for engine in self.engines))
-        found = f"{len(self.hits)} of k = {self.k} tiles" + (f", answered by {engines}" if engines else "")
+        found = f"{len(self.hits)} of k = {counted(self.k, 'tile')}" + (f", answered by {engines}" if engines else "")
         table = self._table(self.hits[:_SHOWN_HITS]) if self.hits else []
         more = len(self.hits) - _SHOWN_HITS
-        end = [f"and {more} more tiles: print the answer to see them"] if more > 0 else []
+        end = [f"and {counted(more, 'more tile')}: print the answer to see them"] if more > 0 else []
         return "\n".join([f"Answer: {self.summary()}; {found}", *table, *end, *self.hint.splitlines()])
 
     def __str__(self) -> str:
@@ -383,7 +383,7 @@ class Answer(BaseModel):
             notes.append(radiometry_warning(self.radiometries))
         if len(self.hits) < self.k:
             other = "no other tile" if self.hits else "no tile"
-            notes.append(f"{len(self.hits)} of {self.k} tiles found: {other} matches")
+            notes.append(f"{len(self.hits)} of {counted(self.k, 'tile')} found: {other} matches")
         notes += self.hint.splitlines()
         return list(map(escape_terminal, notes))
 
@@ -393,14 +393,18 @@ class Answer(BaseModel):
         if self.collection is not None:
             notes = self.collection.notes()
         else:
-            notes = [] if asked == 1 and self.engines else [f"searched {len(self.engines)} of {asked} datasets"]
+            notes = (
+                []
+                if asked == 1 and self.engines
+                else [f"searched {len(self.engines):,} of {counted(asked, 'dataset')}"]
+            )
         if len(self.engines) <= _LISTED:
             return notes + [
                 f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})"
                 for engine in self.engines
             ]
         by_engine = Counter(f"{_ENGINE_TEXTS[engine.name]} ({engine.why})" for engine in self.engines)
-        return notes + [f"{count} datasets: answered by {text}" for text, count in by_engine.most_common()]
+        return notes + [f"{counted(count, 'dataset')}: answered by {text}" for text, count in by_engine.most_common()]
 
 
 def _import(package: str) -> Any:

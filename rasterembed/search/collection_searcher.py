@@ -26,6 +26,7 @@ from rasterembed.errors import DataError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
+from rasterembed.number_text import agreeing
 from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of, pixel_footprint
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles
@@ -487,7 +488,9 @@ def _checked_files(collection: Collection) -> VectorFiles:
             advice = (
                 f"a scene is ready after its quality checks passed; see `rasterembed collection show {collection.id}`"
             )
-        raise DataError(f"{layout.owner} has no table, and {ready} of its scenes are ready: {advice}")
+        raise DataError(
+            f"{layout.owner} has no table, and {ready:,} of its scenes {agreeing(ready, 'is', 'are')} ready: {advice}"
+        )
     if not table.rows:
         raise DataError(f"{layout.owner} has no vector: all tiles of its ready scenes were skipped")
     sizes = collection.store.sizes(layout.table_folder)

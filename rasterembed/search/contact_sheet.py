@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 
 from rasterembed.dataset.dataset import Dataset
+from rasterembed.number_text import counted
 from rasterembed.search.answer import Answer, Example, Hit, Role
 from rasterembed.search.chip import read_chip
 from rasterembed.search.output_file import OutputFile, find_output
@@ -148,6 +149,6 @@ def _subtitle(answer: Answer) -> str:
         ids = [answer.collection.id]
     names = ", ".join(ids[:_NAMED])
     if len(ids) > _NAMED:
-        names += f" and {len(ids) - _NAMED} more datasets"
+        names += f" and {counted(len(ids) - _NAMED, 'more dataset')}"
     engines = ", ".join(dict.fromkeys(engine.name for engine in answer.engines))
     return "   |   ".join([names, f"model {answer.model}", *([f"search {engines}"] if engines else [])])

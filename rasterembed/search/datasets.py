@@ -11,6 +11,7 @@ from typing import Any
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.manifest import Manifest, State, read_manifest
 from rasterembed.errors import DataError, RasterEmbedError, StoreUnavailableError, UsageError
+from rasterembed.number_text import agreeing
 from rasterembed.search.newest import open_newest
 from rasterembed.search.not_searched import NotSearched, NotSearchedReason, describe_all
 from rasterembed.store.known_datasets import matching_datasets
@@ -109,7 +110,8 @@ def _check_usable(dataset: Dataset) -> Dataset:
     """Return the dataset if it has a vector, and if its shards have the sizes in the manifest."""
     rows, tiles = dataset.manifest.rows, dataset.manifest.tiles
     if rows == 0:
-        raise DataError(f"dataset {dataset.id!r} has no embedded tile: all {tiles} tiles were skipped")
+        skipped = agreeing(tiles, "its only tile was", f"all {tiles:,} tiles were")
+        raise DataError(f"dataset {dataset.id!r} has no embedded tile: {skipped} skipped")
     dataset.check_shard_sizes()
     return dataset
 

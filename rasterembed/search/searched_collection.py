@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict
 
+from rasterembed.number_text import counted
+
 
 class LeftOut(BaseModel):
     """Scenes of a collection that were not searched, and the reason."""
@@ -33,7 +35,7 @@ class SearchedCollection(BaseModel):
 
     def notes(self) -> list[str]:
         """Return lines about the searched scenes, as text for people."""
-        lines = [f"searched {self.searched} of {self.scenes} scenes of collection {self.id}"]
+        lines = [f"searched {self.searched:,} of {counted(self.scenes, 'scene')} of collection {self.id}"]
         if self.left_out:
             lines.append("not searched: " + ", ".join(f"{one.scenes} ({one.reason})" for one in self.left_out))
         if not self.is_current:

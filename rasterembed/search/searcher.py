@@ -23,6 +23,7 @@ from rasterembed.errors import DataError, StoreUnavailableError, UsageError
 from rasterembed.escape import escape_terminal
 from rasterembed.known_parameters import known_parameters
 from rasterembed.model.choice import Device
+from rasterembed.number_text import counted
 from rasterembed.search.answer import Answer, Hit, UsedEngine, hits_of
 from rasterembed.search.areas import AreaFiles, Areas, hint_for_areas, notes_on_areas
 from rasterembed.search.class_tiles import ClassFiles, ClassTiles
@@ -131,7 +132,7 @@ class Searcher:
         """Return one short line."""
         names = ", ".join(dataset.id for dataset in self.datasets[:_SHOWN_DATASETS])
         more = ", ..." if len(self.datasets) > _SHOWN_DATASETS else ""
-        return f"Searcher of {len(self.datasets)} datasets: {names}{more}"
+        return f"Searcher of {counted(len(self.datasets), 'dataset')}: {names}{more}"
 
     def __enter__(self) -> Searcher:
         """Return the searcher. It is closed at the end of the block."""

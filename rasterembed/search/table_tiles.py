@@ -20,7 +20,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.vector_column import decode_vectors, vector_columns
 from rasterembed.errors import DataError, ObjectMissingError, UsageError, one_line
 from rasterembed.near_names import known_names
-from rasterembed.number_text import number_text
+from rasterembed.number_text import agreeing, counted, number_text
 from rasterembed.search.areas import interval_text
 from rasterembed.search.query import TileRef
 from rasterembed.search.table_filters import TableFilters, tile_names
@@ -132,10 +132,12 @@ class TableTiles:
         lon, lat = number_text(place.east), number_text(place.lat)
         text = f"no embedded tile of {self._files.name} contains longitude {lon}, latitude {lat}"
         if covering:
-            return f"{text}: {covering} of its scenes do, but the tile was skipped, or the scenes are not ready"
+            not_ready = agreeing(covering, "the scene is", "the scenes are")
+            does = agreeing(covering, "does", "do")
+            return f"{text}: {covering:,} of its scenes {does}, but the tile was skipped, or {not_ready} not ready"
         if shapely.intersects_xy(outlines, place.lat, place.east).any():
             return f"{text}. The longitude comes first: did you mean {lat} {lon}?"
-        text += f": its {catalogue.count} scenes lie elsewhere"
+        text += f": its {counted(catalogue.count, 'scene')} {agreeing(catalogue.count, 'lies', 'lie')} elsewhere"
         bounds, _ = catalogue.extent()
         if bounds is None:
             return text

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import chain
 
 from rasterembed.name_pattern import fits_pattern
-from rasterembed.number_text import number_text
+from rasterembed.number_text import agreeing, counted, number_text
 from rasterembed.raster.acquisition_time import time_text
 from rasterembed.search.query import Where
 
@@ -63,8 +63,8 @@ def why_no_scene(where: Where, scenes: Sequence[SceneFacts]) -> list[str]:
     if alone:
         none = "the scene does not pass" if len(scenes) == 1 else f"none of the {len(scenes)} scenes passes"
         return [f"{none} {one.names}: {one.instead()}" for one in alone]
-    shares = ", ".join(f"{count} pass {one.names}" for one, count in counts)
-    return [f"no scene passes all filters together: of {len(scenes)} scenes, {shares}"]
+    shares = ", ".join(f"{count:,} {agreeing(count, 'passes', 'pass')} {one.names}" for one, count in counts)
+    return [f"no scene passes all filters together: of {counted(len(scenes), 'scene')}, {shares}"]
 
 
 def _given(where: Where, scenes: Sequence[SceneFacts]) -> list[_Filter]:
@@ -139,7 +139,9 @@ def _known_times(where: Where, scenes: Sequence[SceneFacts]) -> str:
     if before and after:
         known += f", and none is between {text(before[-1])} and {text(after[0])}"
     unknown = len(scenes) - len(times)
-    return known + (f"; {unknown} of {len(scenes)} scenes have no date" if unknown else "")
+    return known + (
+        f"; {unknown:,} of {len(scenes):,} scenes {agreeing(unknown, 'has', 'have')} no date" if unknown else ""
+    )
 
 
 def _known_clouds(scenes: Sequence[SceneFacts]) -> str:
@@ -149,4 +151,8 @@ def _known_clouds(scenes: Sequence[SceneFacts]) -> str:
         return "no cloud cover is known" if len(scenes) > 1 else "its cloud cover is not known"
     unknown = len(scenes) - len(known)
     text = f"the smallest cloud cover is {number_text(min(known))} %"
-    return text + (f"; {unknown} of {len(scenes)} scenes have no known cloud cover" if unknown else "")
+    return text + (
+        f"; {unknown:,} of {len(scenes):,} scenes {agreeing(unknown, 'has', 'have')} no known cloud cover"
+        if unknown
+        else ""
+    )

@@ -125,7 +125,7 @@ def part_of(answer: HttpsAnswer, start: int, length: int) -> FilePart:
     if first != start or last - first + 1 != expected:
         raise StoreError(f"{shown}: the server sent another part of the file than was asked for")
     if len(answer.data) != expected or not answer.complete:
-        raise StoreUnavailableError(f"{shown}: {len(answer.data)} bytes were received instead of {expected}")
+        raise StoreUnavailableError(f"{shown}: {len(answer.data)} bytes arrived instead of {expected}")
     version = _version(answer)
     if version is None:
         raise StoreError(

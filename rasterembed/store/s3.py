@@ -232,7 +232,7 @@ class S3Storage:
         """
         data = self._call(path, lambda: cast(bytes, self._fs.cat_file(path, start=start, end=start + length)))
         if len(data) != length:
-            raise StoreError(f"s3://{path} on {self._server}: {len(data)} bytes were received instead of {length}")
+            raise StoreError(f"s3://{path} on {self._server}: {len(data)} bytes arrived instead of {length}")
         return data
 
     def sizes(self, folder: str) -> dict[str, int]:

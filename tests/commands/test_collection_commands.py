@@ -136,7 +136,7 @@ def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     assert "--collection survey" in told["search"]
     (line,) = printed.err.splitlines()
     assert line.startswith(
-        "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: mend them and "
+        "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: the reasons "
     )
     show = f"rasterembed collection show survey --root {root}"
     assert line.endswith(f"; `{show}` lists them")

@@ -81,7 +81,7 @@ def test_embed_tells_the_wait_the_takeover_and_the_shards_that_are_written(
     assert re.fullmatch(
         rf"dataset 'scene': run {name} has given no sign of life since {NOW}, so this run took over its lease", takes
     )
-    assert goes_on == f"continuing: {written} of 4 shards are written already"
+    assert goes_on == f"continuing: {written} of 4 shards {'is' if written == 1 else 'are'} written already"
 
     run(app, words)  # Now nothing is left to do.
     assert "continuing" not in capsys.readouterr().err

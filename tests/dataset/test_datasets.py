@@ -316,7 +316,7 @@ def test_verify_names_the_damaged_file_and_its_advice_repairs_it(
     said = capsys.readouterr()
     assert said.out.startswith(f"{store.uri(key)}: ")
     assert len(said.out.splitlines()) == 1
-    assert said.err == "error: dataset 'scene': 1 of 8 files are missing or damaged\n"
+    assert said.err == "error: dataset 'scene': 1 of 8 files is missing or damaged\n"
     (found,) = dataset.verify()
     assert (found.key, found.kind) == (key, kind)
 

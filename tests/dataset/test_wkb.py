@@ -94,7 +94,7 @@ def test_columns_that_are_no_bytes_and_too_many_bytes_are_refused(monkeypatch: p
     with pytest.raises(FootprintError, match="missing"):
         read_footprint(None)  # type: ignore[arg-type]
     monkeypatch.setattr("rasterembed.dataset.wkb._MAX_BYTES_AT_ONCE", 300)
-    with pytest.raises(FootprintError, match="4 of them have 372 bytes"):
+    with pytest.raises(FootprintError, match="372 bytes in 4 of them"):
         read_footprints([shapely.to_wkb(BOX)] * 4)
 
 

@@ -134,7 +134,7 @@ def test_a_collection_is_searched_by_its_name(search: Callable[..., Answer], roo
     text = str(artifact.data)
     assert "| # | | dataset | tile | distance | place | valid | date | cloud |" in text
     assert text.count("data:image/webp") == 5
-    assert "searched 1 of 1 scenes of collection group" in text
+    assert "searched 1 of 1 scene of collection group" in text
     assert search("--collection", "group", "--tile", f"made/{TILE}", "--max-cloud-cover", "10").hits == ()
     assert len(search("--collection", "group", "--tile", f"made/{TILE}", "--scenes", "*made.tif").hits) == 12
 

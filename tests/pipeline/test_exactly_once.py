@@ -222,7 +222,7 @@ def test_a_run_that_the_system_ends_leaves_complete_shards_and_is_taken_up_by_th
     second = run(raster, store, lease_s=LEASE_S, **asked)
     assert (second.error, second.embedded) == ("", SHARDS - 1)
     assert " has given no sign of life since " in second.said
-    assert f"continuing: 1 of {SHARDS} shards are written already\n" in second.said
+    assert f"continuing: 1 of {SHARDS} shards is written already\n" in second.said
     _assert_finished(store, whole)
     assert files(Path(store.root))[f"embeddings/{DATASET}/{names[0]}"] == complete
 

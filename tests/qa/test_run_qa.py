@@ -381,7 +381,7 @@ def test_rows_that_the_manifest_does_not_count_are_found(store: ObjectStore) -> 
     changed = first.model_copy(update={"rows": first.rows - 1})
     report = judge_dataset(store, _write_manifest(store, manifest, shards=(changed, *manifest.shards[1:])))
     assert _breached(report) == {"shards_mismatched"}
-    assert "it has 64 rows, but the manifest says 63" in _metric(report, "shards_mismatched").examples[0]
+    assert "its number of rows is 64, but the manifest says 63" in _metric(report, "shards_mismatched").examples[0]
 
 
 @pytest.mark.usefixtures("plain_pictures")

@@ -354,11 +354,11 @@ def test_an_empty_answer_says_which_filter_left_no_tile(engine: str, embedded: E
             "none of the 5 scenes passes `scenes`: did you mean '*cloud*'? It finds "
         )
         assert why(max_cloud_cover=1) == (
-            "none of the 5 scenes passes `max_cloud_cover`: the smallest cloud cover is 3 %; 1 of 5 scenes have no "
+            "none of the 5 scenes passes `max_cloud_cover`: the smallest cloud cover is 3 %; 1 of 5 scenes has no "
             "known cloud cover"
         )
         assert why(scenes=("*far*",), until="2026-05-31") == (
-            "no scene passes all filters together: of 5 scenes, 1 pass `scenes`, 2 pass `until`"
+            "no scene passes all filters together: of 5 scenes, 1 passes `scenes`, 2 pass `until`"
         )
         assert why(scenes=("*far*",), bbox=(26.9, 60.4, 27.02, 60.5)) == "no tile with a vector intersects `bbox`"
         partly = [hit for hit in searcher.ask_vector(VECTORS[0], far, 100).hits if hit.valid_fraction < 1]

@@ -118,7 +118,7 @@ def test_names_that_no_scene_has(folder: Path, searcher: Searcher) -> None:
     ],
 )
 def test_a_time_without_scenes(values: dict[str, str], names: str, instead: str, searcher: Searcher) -> None:
-    assert why(searcher, **values) == (f"none of the 3 scenes passes {names}: {instead}; 1 of 3 scenes have no date")
+    assert why(searcher, **values) == (f"none of the 3 scenes passes {names}: {instead}; 1 of 3 scenes has no date")
 
 
 def test_a_time_that_ends_before_it_begins(searcher: Searcher) -> None:
@@ -129,7 +129,7 @@ def test_a_time_that_ends_before_it_begins(searcher: Searcher) -> None:
 
 def test_clouds(store: ObjectStore, searcher: Searcher) -> None:
     assert why(searcher, max_cloud_cover=19) == (
-        "none of the 3 scenes passes `max_cloud_cover`: the smallest cloud cover is 20 %; 1 of 3 scenes have no known "
+        "none of the 3 scenes passes `max_cloud_cover`: the smallest cloud cover is 20 %; 1 of 3 scenes has no known "
         "cloud cover"
     )
     with Searcher(store, ["alpha"]) as one:
@@ -141,7 +141,7 @@ def test_clouds(store: ObjectStore, searcher: Searcher) -> None:
 
 def test_filters_that_no_scene_passes_together(searcher: Searcher) -> None:
     assert why(searcher, since="2025-01-01", max_cloud_cover=30) == (
-        "no scene passes all filters together: of 3 scenes, 1 pass `since`, 1 pass `max_cloud_cover`"
+        "no scene passes all filters together: of 3 scenes, 1 passes `since`, 1 passes `max_cloud_cover`"
     )
 
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.model.choice import Dinov3
+from rasterembed.number_text import counted
 from rasterembed.search.answer import Answer
 from rasterembed.search.engines.engine import NoIndexReason
 from rasterembed.search.index.building import build_vector_index
@@ -240,7 +241,7 @@ def test_no_tile_passes_the_filters(engine: str, names: tuple[str, ...], worlds:
         for k in (1, 10_000):
             answer = world.searcher(*names).ask_vector(tiles.vector[5], Where(**values), k)
             check(answer, tiles, tiles.vector[5], k, np.zeros(len(tiles), bool), engine)
-            assert f"0 of {k} tiles found: no tile matches" in answer.notes()
+            assert f"0 of {counted(k, 'tile')} found: no tile matches" in answer.notes()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -112,7 +112,7 @@ def test_verify_compares_the_files_of_the_index_and_delete_deletes_them(
 ) -> None:
     root = indexed.store.root
     whole = str(run(app, ["datasets", "verify", "made", "--root", root]))
-    assert whole.endswith("; 3 of them are the vector index, and are as index.json says")
+    assert whole.endswith("; 3 of them are the vector index, as index.json says")
     damage(indexed.path("codes"))
     rows = indexed.path("rows")
     rows.unlink()

@@ -171,7 +171,7 @@ def test_an_area_and_a_time_leave_datasets_out_and_name_them(store: ObjectStore)
     assert {one.dataset_id for one in area.not_searched if one.reason is NotSearchedReason.NO_PLACE} == {"in-lost"}
     dated = search(store, ["in-1"], Query(tile=TILES[0]), Where.model_validate({"since": "2020-01-01"}))
     assert dated.notes()[:2] == [
-        "searched 0 of 1 datasets",
+        "searched 0 of 1 dataset",
         "not searched: in-1 (its time of acquisition is not known)",
     ]
 

@@ -25,6 +25,7 @@ from rasterembed.explorer.tiles.legend import (
     Stop,
 )
 from rasterembed.explorer.tiles.tile_table import TileTable
+from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.vector_statistics import Principal, principal_components
 from rasterembed.search.batch.all_tiles import refuse_without_direction
 from rasterembed.search.batch.cluster import find_classes
@@ -88,7 +89,7 @@ def date_colouring(table: TileTable) -> Colouring:
     known = table.times[~np.isnan(table.times)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (None, None)
     unknown = int(np.isnan(times).sum())
-    note = f"{unknown:,} tiles of an unknown date are grey." if unknown else ""
+    note = f"{counted(unknown, 'tile')} of an unknown date {agreeing(unknown, 'is', 'are')} grey." if unknown else ""
     return _ramp(Colour.DATE, times, low, high, "plasma", "time", _day, note)
 
 

@@ -18,6 +18,7 @@ from rasterembed.explorer.tiles.colouring import Colouring, by_class
 from rasterembed.explorer.tiles.legend import ClassesLegend, Colour
 from rasterembed.explorer.tiles.shapes import Rings, Shapes, rings_of_column
 from rasterembed.explorer.tiles.tile_table import TileTable, made_up_rings
+from rasterembed.number_text import agreeing, counted
 from rasterembed.qa.collection_run import current_report
 from rasterembed.raster.skip_reason import SkipReason
 
@@ -77,7 +78,7 @@ def quality_of(table: TileTable) -> QualityColours:
     assert isinstance(embedded.legend, ClassesLegend)
     assert isinstance(skipped.colouring.legend, ClassesLegend)
     if left_out:
-        notes.append(f"{left_out:,} further skipped tiles are not shown.")
+        notes.append(f"{counted(left_out, 'further skipped tile')} {agreeing(left_out, 'is', 'are')} not shown.")
     classes = [*embedded.legend.classes, *skipped.colouring.legend.classes]
     shown = [one for one in classes if one.tiles]
     legend = ClassesLegend(colour=Colour.QA, label=Colour.QA.label, classes=shown, note=" ".join(notes))

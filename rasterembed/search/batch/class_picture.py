@@ -16,6 +16,7 @@ from rasterembed.dataset.wkb import FootprintError, read_footprints
 from rasterembed.drawing.figure import to_png
 from rasterembed.drawing.place_map import place_figure
 from rasterembed.drawing.raster_map import RasterFrame, map_figure, rgb, thinned
+from rasterembed.number_text import counted
 from rasterembed.search.batch.all_tiles import AllTiles
 from rasterembed.search.batch.cluster import Classes
 from rasterembed.search.batch.pictures import heading
@@ -50,7 +51,7 @@ def draw_classes(tiles: AllTiles, classes: Classes) -> Drawn:
         shown = members[order].tolist()
         captions = [f"{value:.4f}" for value in classes.distance[shown].tolist()]
         share = classes.sizes[number] / tiles.count
-        title = f"class {number}: {classes.sizes[number]:,} tiles, {share:.1%}; the nearest to its centre"
+        title = f"class {number}: {counted(classes.sizes[number], 'tile')}, {share:.1%}; the nearest to its centre"
         rows.append(TileRow(title, shown, captions, colour=colours[number]))
     handles = [Patch(facecolor=colours[number], label=f"{number}") for number in range(named)]
     if named < len(classes.sizes):
@@ -58,7 +59,9 @@ def draw_classes(tiles: AllTiles, classes: Classes) -> Drawn:
     draw = _raster_map if isinstance(tiles.owner, Dataset) else _place_map
     png = draw(tiles, classes, [*colours, _OTHER], handles)
     above = None if png is None else Image.open(io.BytesIO(png)).convert("RGB")
-    return draw_tile_rows(tiles, f"{len(classes.sizes)} classes of tiles", rows, "cosine distance", above=above)
+    return draw_tile_rows(
+        tiles, f"{counted(len(classes.sizes), 'class', 'classes')} of tiles", rows, "cosine distance", above=above
+    )
 
 
 _TITLE = "Classes"

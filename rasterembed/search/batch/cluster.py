@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
+from rasterembed.number_text import counted
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.kmeans import assign, train_centres
 from rasterembed.search.batch.limits import DEFAULT_CLASSES, MAX_CLASSES
@@ -100,7 +101,8 @@ def write_classes(
             with picture_after(files.table):
                 files.write_picture(draw_classes(tiles, found))
     return files.result(
-        f"{tiles.count:,} tiles in {classes} classes; the largest has {found.sizes[0]:,} tiles, the smallest "
+        f"{counted(tiles.count, 'tile')} in {counted(classes, 'class', 'classes')}; the largest has "
+        f"{counted(found.sizes[0], 'tile')}, the smallest "
         f"{found.sizes[-1]:,}; mean distance to the centre {found.distance.mean():.4f}",
         facts,
     )

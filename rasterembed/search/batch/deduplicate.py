@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
-from rasterembed.number_text import number_text
+from rasterembed.number_text import counted, number_text, part_of
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.limits import DEFAULT_THRESHOLD
 from rasterembed.search.batch.nearest import distances, nearest
@@ -113,8 +113,9 @@ def write_deduplicated(
             with picture_after(files.table):
                 files.write_picture(draw_groups(tiles, groups, threshold))
     return files.result(
-        f"{len(groups.kept):,} of {tiles.count:,} tiles are kept; {int(several.sum()):,} tiles are in "
-        f"{len(several):,} groups of several tiles within cosine distance {number_text(threshold)}",
+        f"{part_of(len(groups.kept), tiles.count, 'tile')} kept; "
+        f"{int(several.sum()):,} tiles are in {counted(len(several), 'group')} of several tiles within "
+        f"cosine distance {number_text(threshold)}",
         facts,
     )
 

@@ -19,7 +19,7 @@ from rasterembed.collection.collection import Collection
 from rasterembed.collection.scene_row import SceneState
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import UsageError
-from rasterembed.number_text import number_text
+from rasterembed.number_text import agreeing, counted, number_text, part_of
 from rasterembed.search.answer import Answer, pixel_footprint
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles, open_datasets
 from rasterembed.search.batch.limits import DEFAULT_SAMPLE, DEFAULT_VALID_FRACTION, MAX_SAMPLE
@@ -166,20 +166,19 @@ def _summary(chosen: FarthestFirst, count: int, allowed: int, tiles: int, min_va
         min_valid_fraction: smallest share of valid pixels.
     """
     number = len(chosen.numbers)
-    text = f"{number:,} {'tile' if number == 1 else 'tiles'}"
+    text = counted(number, "tile")
     if number < count:
         reasons = []
         if allowed < tiles:
-            has = "has" if allowed == 1 else "have"
             reasons.append(
-                f"only {allowed:,} of {tiles:,} tiles {has} a valid fraction of {number_text(min_valid_fraction)} or "
-                "more"
+                f"only {part_of(allowed, tiles, 'tile', 'has', 'have')} a valid fraction of "
+                f"{number_text(min_valid_fraction)} or more"
             )
         elif number == allowed:
             reasons.append("these are all tiles")
         if number < allowed:
             reasons.append("every other tile is equal to one of these")
-        text += f" of {count:,} that were asked for, because {', and '.join(reasons)}"
+        text += f" of {count:,} that {agreeing(count, 'was', 'were')} asked for, because {', and '.join(reasons)}"
     if number < allowed:
         nearest = "it" if number == 1 else "one of them"
         text += f"; every other of {allowed:,} tiles is within cosine distance {chosen.farthest:.4f} of {nearest}"
@@ -202,7 +201,7 @@ def _answer(tiles: AllTiles, chosen: FarthestFirst, count: int) -> Answer:
         scenes = scene_fields(tiles.owner.catalogue, datasets)
         found = tuple(hit.model_copy(update=scenes[hit.dataset_id]) for hit in found)
     return Answer(
-        query=f"{len(hits)} tiles that differ as much as possible",
+        query=f"{counted(len(hits), 'tile')} that {agreeing(len(hits), 'differs', 'differ')} as much as possible",
         examples=(),
         model=tiles.model,
         k=count,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rasterembed.collection.collection import Collection
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import Access, UsageError, os_errors
+from rasterembed.number_text import counted
 from rasterembed.search.batch.all_tiles import AllTiles, open_all_tiles
 from rasterembed.search.batch.equal_vectors import EqualVectors, find_equal_vectors, write_vectors
 from rasterembed.search.batch.limits import DEFAULT_NEIGHBOURS, MAX_NEIGHBOURS
@@ -115,7 +116,7 @@ def write_neighbours(
             f"{table.recall:.1%} of the true neighbours were found for {table.sample} tiles of a sample; each of "
             f"{table.lists.count} lists was compared with {table.lists.probed}"
         )
-    return files.result(f"neighbours of {tiles.count:,} tiles, {k} of each: {found}", facts)
+    return files.result(f"neighbours of {counted(tiles.count, 'tile')}, {k} of each: {found}", facts)
 
 
 def find_neighbours(tiles: AllTiles, k: int) -> NeighbourTable:

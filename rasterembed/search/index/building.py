@@ -14,6 +14,7 @@ from enum import StrEnum
 import duckdb
 
 from rasterembed.errors import DataError
+from rasterembed.number_text import agreeing, counted
 from rasterembed.search.engines.codes import CodesParameters
 from rasterembed.search.engines.engine import RECALL_AT, CodesName, IndexUnusableError, NoIndexReason
 from rasterembed.search.engines.vss import VssEngine
@@ -115,7 +116,12 @@ def build_vector_index(files: VectorFiles, options: VectorIndexOptions) -> Build
     if not files.rows or (few and old is None):
         _remove_index(files, old)
         least = options.index_min_rows if files.rows else 1
-        return BuildResult(BuildOutcome.TOO_FEW_ROWS, None, f"{files.rows} rows are below {least}", old is not None)
+        return BuildResult(
+            BuildOutcome.TOO_FEW_ROWS,
+            None,
+            f"{counted(files.rows, 'row')} {agreeing(files.rows, 'is', 'are')} below {least}",
+            old is not None,
+        )
     if few and old is not None:
         options = _as_before(options, old)
     engine = _engine(files, options, old)

@@ -19,6 +19,7 @@ from rasterembed.dataset.geoparquet import PARQUET_ERRORS
 from rasterembed.dataset.selection import VectorDtype
 from rasterembed.dataset.vector_column import EMBEDDING, VECTOR_TYPES
 from rasterembed.errors import DataError, one_line
+from rasterembed.number_text import counted
 from rasterembed.search.engines.codes import CodesParameters, write_codes
 from rasterembed.search.index.arrow_file import arrow_file
 from rasterembed.search.index.description import Segment, SegmentFile
@@ -70,7 +71,7 @@ def write_segment(
         chosen = None if scenes is None or rows == files.rows else frozenset(scenes)
         counts, dtype = _write_rows(files, chosen, new("rows"), vectors_path)
         if counts.total() != rows:
-            raise DataError(f"{files.name}: its files have {counts.total()} of {rows} rows: {files.advice}")
+            raise DataError(f"{files.name}: its files have {counts.total()} of {counted(rows, 'row')}: {files.advice}")
         if scenes is not None:
             _write_scenes(new("scenes"), scenes, counts)
         codes = write_codes(StoredVectors.of_file(vectors_path, rows, files.dimensions, dtype), codes_path, parameters)
