@@ -19,7 +19,10 @@ router = APIRouter(prefix="/api", tags=["search"], dependencies=[KNOWN_PARAMETER
 _FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
-        "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in MEDIA_TYPES.values()},
+        "content": {
+            kind: {"schema": {"type": "object"} if kind.endswith("json") else {"type": "string", "format": "binary"}}
+            for kind in MEDIA_TYPES.values()
+        },
     }
 }
 
