@@ -1,4 +1,4 @@
-"""Texts of the library that reach the explorer's page name its controls, or options of a command."""
+"""Texts of the library that reach the explorer's page name its controls, or settings of a run."""
 
 from __future__ import annotations
 

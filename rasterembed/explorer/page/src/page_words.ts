@@ -37,6 +37,9 @@ export const PICK_TEXTS = {
 
 const COMMAND = /`(rasterembed [^`]+)`/g;
 
+/** Path of a view in the API, such as `/api/collections/survey`. */
+const VIEW_PATH = /`\/api\/((?:datasets|collections)\/[\w.-]+)`/g;
+
 const PARAMETER = /`([a-z][a-z0-9_]*)(?:=([^`]+))?`/g;
 
 /** Where a wrong value is in a request, such as `body.where.since: `. Its last part is the name of the parameter. */
@@ -63,5 +66,6 @@ export function inPageWords(text: string): string {
             return label === undefined ? '' : `${label}: `;
         })
         .replace(COMMAND, (_, command: string) => `“${withRoot(command)}”`)
+        .replace(VIEW_PATH, (_, view: string) => `“?view=${view}” in the address of this page`)
         .replace(PARAMETER, (_, name: string, value: string | undefined) => parameterInWords(name, value));
 }

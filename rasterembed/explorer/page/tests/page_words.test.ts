@@ -24,6 +24,13 @@ test('settings keep their names, and commands have the words of a command line',
     assert.equal(inPageWords('run `rasterembed collection rebuild survey`'), 'run “rasterembed collection rebuild survey”');
 });
 
+test('a path of the API is an address of the page', () => {
+    assert.equal(
+        inPageWords("'survey' is a collection: its path is `/api/collections/survey`"),
+        "'survey' is a collection: its path is “?view=collections/survey” in the address of this page",
+    );
+});
+
 test('the place of a wrong value is the label of its control, or is left out', () => {
     assert.equal(inPageWords('body.where.since: give a date'), 'Dates: give a date');
     assert.equal(inPageWords('body.query.like: give at most 100 values'), 'More like this: give at most 100 values');
