@@ -43,6 +43,8 @@ def create_app(settings: ExplorerSettings) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=responses(),
+        # Many programs do not follow a redirect, and would show an empty answer.
+        redirect_slashes=False,
     )
     sign_in = SignIn(settings)
     app.state.explorer = Explorer(

@@ -18,7 +18,7 @@ from starlette.types import Scope
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, StoreUnavailableError, UsageError, one_line
 from rasterembed.escape import cut, escape_html, escape_terminal
 from rasterembed.explorer.small_page import small_page
-from rasterembed.explorer.wrong_requests import API, methods_of, unknown_path, wrong_value
+from rasterembed.explorer.wrong_requests import API, methods_of, unknown_path, wrong_method, wrong_value
 from rasterembed.store.local_cache import without_local_folders
 from rasterembed.store.object_store import ObjectStore
 
@@ -217,12 +217,6 @@ def folder_is_away(store: ObjectStore) -> StoreUnavailableError:
     return StoreUnavailableError(f"there is no folder {store.root}: it was removed, or is not mounted")
 
 
-def _wrong_method(methods: list[str], request: Request) -> ProblemError:
-    """Return the problem for a method that a path does not take."""
-    detail = f"{request.url.path} does not take {request.method}: send {' or '.join(methods)}"
-    return ProblemError(405, ProblemType.WRONG_METHOD, detail, {"Allow": ", ".join(methods)})
-
-
 def add_handlers(app: FastAPI, store: ObjectStore) -> None:
     """Turn the expected errors of a request into problems. `SecurityHeaders` does it for all others.
 
@@ -249,9 +243,11 @@ def add_handlers(app: FastAPI, store: ObjectStore) -> None:
             problem = ProblemError(422, ProblemType.WRONG_REQUEST, "the body cannot be read: send JSON in UTF-8")
             return problem.response_to(request.scope)
         if error.status_code == 405:
-            problem = _wrong_method(methods_of(app, request.scope), request)
+            methods = methods_of(app, request.scope)
+            detail = wrong_method(request.url.path, request.method, methods)
+            problem = ProblemError(405, ProblemType.WRONG_METHOD, detail, {"Allow": ", ".join(methods)})
         elif error.status_code == 404:
-            problem = ProblemError(404, ProblemType.NOT_FOUND, unknown_path(request.url.path))
+            problem = ProblemError(404, ProblemType.NOT_FOUND, unknown_path(app, request.scope))
         else:
             kind = ProblemType.TOO_LARGE if error.status_code == 413 else ProblemType.WRONG_REQUEST
             problem = ProblemError(error.status_code, kind, str(error.detail), error.headers)

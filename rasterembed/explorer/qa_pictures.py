@@ -8,6 +8,7 @@ from rasterembed.dataset.dataset import Dataset
 from rasterembed.errors import StoreError
 from rasterembed.explorer.problems import ProblemError, ProblemType
 from rasterembed.explorer.views import View
+from rasterembed.near_names import known_names
 from rasterembed.qa.collection_report import CAPTIONS as COLLECTION_CAPTIONS
 from rasterembed.qa.report import CAPTIONS
 
@@ -74,8 +75,9 @@ def _captions(view: View) -> dict[str, str]:
 
 
 def _missing(view: View, name: str) -> ProblemError:
+    present = [picture.name for picture in pictures_of(view)]
+    option = "" if isinstance(view.content, Dataset) else "--collection "
+    advice = f"it has {known_names(name, present)}" if present else f"run `rasterembed qa {option}{view.id}` first"
     return ProblemError(
-        404,
-        ProblemType.NOT_FOUND,
-        f"the quality report of {view.layout.owner} has no picture {name!r}: check its quality again",
+        404, ProblemType.NOT_FOUND, f"the quality report of {view.layout.owner} has no picture {name!r}: {advice}"
     )

@@ -454,7 +454,7 @@ def _unknown_view(store: ObjectStore, layout: DatasetLayout | CollectionLayout) 
     else:
         id, kind, other, path = layout.collection_id, "collection", "dataset", ViewKind.DATASETS
     if has_id(store, other, id):
-        text += f": {id!r} is a {other}: its path is /api/{path}/{id}"
+        text += f": {id!r} is a {other}: its path is `/api/{path}/{id}`"
     else:
         text += ": it was deleted, or it is not complete yet, or its id is wrong"
         ids = list_collections(store) if kind == "collection" else sorted(dataset_dates(store))

@@ -27,6 +27,9 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _NAME_LETTERS = 80
 """Longest part of a wrong name that a text shows."""
 
+_PATH_LETTERS = 300
+"""Longest part of a path that a text shows. The paths of all views and tiles are shorter."""
+
 _REASONS = {
     "model_attributes_type": "give a JSON object in braces",
     "tuple_type": "give a list of values, such as [1, 2]",
@@ -129,24 +132,40 @@ def wrong_parameter(request: Request) -> str | None:
     for name, times in found.items():
         if name not in known:
             takes = f"it takes {known_names(name, known)}" if known else "it takes none, so leave it out"
-            return f"{request.url.path} has no parameter {cut(name, _NAME_LETTERS)!r}: {takes}"
+            return f"{cut(request.url.path, _PATH_LETTERS)} has no parameter {cut(name, _NAME_LETTERS)!r}: {takes}"
         if times > 1:
             return f"query.{name}: it is given {times} times: give it once"
     return None
 
 
-def unknown_path(path: str) -> str:
+def unknown_path(app: FastAPI, scope: Scope) -> str:
     """Return one line about a path that does not exist.
 
     Args:
-        path: the path of the request.
+        app: the application.
+        scope: the request, as ASGI describes it.
     """
+    path: str = scope["path"]
     if not f"{path}/".startswith(API):
         return "the explorer has no such address: its page is at /, and its API below /api"
+    right = path.rstrip("/")
+    if right != path and methods_of(app, {**scope, "path": right}):
+        return f"the API has no path {cut(path, _PATH_LETTERS)!r}: write {cut(right, _PATH_LETTERS)}"
     return (
-        f"the API has no path {cut(path, _NAME_LETTERS)!r}: /api/store lists the datasets and the collections, and "
+        f"the API has no path {cut(path, _PATH_LETTERS)!r}: /api/store lists the datasets and the collections, and "
         f"{_DESCRIPTION} describes all paths"
     )
+
+
+def wrong_method(path: str, method: str, methods: Sequence[str]) -> str:
+    """Return one line about a method that a path does not take.
+
+    Args:
+        path: the path of the request.
+        method: the method of the request.
+        methods: the methods that the path takes.
+    """
+    return f"{cut(path, _PATH_LETTERS)} does not take {cut(method, _NAME_LETTERS)}: send {' or '.join(methods)}"
 
 
 def methods_of(app: FastAPI, scope: Scope) -> list[str]:

@@ -394,6 +394,10 @@ def test_the_pictures_of_the_report_are_served_and_no_other_file(world: World) -
     assert world.service.get(f"/{picture['url']}", headers=known).content.endswith(b"of a new check")
     for name in ("norms.png", "secret.png", "report.json", "coverage.png", "..%2Fmanifest.json", "%2e%2e"):
         assert world.service.get(f"/api/datasets/town/qa/{name}").status_code == 404, name
+    assert world.get("/api/datasets/town/qa/pca", 404)["detail"].endswith("has no picture 'pca': it has pca.png, ...")
+    world.write("village")
+    unchecked = world.get("/api/datasets/village/qa/pca.png", 404)["detail"]
+    assert unchecked.endswith("has no picture 'pca.png': run `rasterembed qa village` first")
 
 
 def test_a_replaced_dataset_is_shown_at_once(world: World) -> None:

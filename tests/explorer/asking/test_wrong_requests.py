@@ -281,11 +281,17 @@ def test_an_unknown_path_of_the_api_says_where_the_paths_are(service: TestClient
     assert "/api/openapi.json" in text
 
 
+@pytest.mark.parametrize("path", ["/api/store", "/api/datasets/first", "/api/datasets/first/search"])
+def test_a_path_with_a_slash_too_many_is_told_the_right_one(service: TestClient, path: str) -> None:
+    answer = service.get(f"{path}/", follow_redirects=False)
+    assert detail(answer, 404) == f"the API has no path '{path}/': write {path}"
+
+
 @pytest.mark.parametrize(
     ("path", "right"),
     [
-        ("/api/datasets/survey", "'survey' is a collection: its path is /api/collections/survey"),
-        ("/api/collections/dateline", "'dateline' is a dataset: its path is /api/datasets/dateline"),
+        ("/api/datasets/survey", "'survey' is a collection: its path is `/api/collections/survey`"),
+        ("/api/collections/dateline", "'dateline' is a dataset: its path is `/api/datasets/dateline`"),
         ("/api/datasets/frist", "the store has first, ..."),
         ("/api/collections/survei", "the store has survey"),
         ("/api/dataset/first", "path.kind: give 'datasets' or 'collections'"),
