@@ -205,7 +205,9 @@ class Dataset(AllTilesQuestions):
             exist[:] = False
         if not exist.all():
             exist[~exist] = self._georeference.exist(cols[~exist], rows[~exist])
-        if exist.any():
+        if exist.all():
+            lon, lat = self._georeference.lonlat(cols, rows)
+        elif exist.any():
             lon[exist], lat[exist] = self._georeference.lonlat(cols[exist], rows[exist])
         return (lon + 180.0) % 360.0 - 180.0, lat
 

@@ -81,7 +81,7 @@ def rerank(query: NDArray[np.floating], vectors: StoredVectors, rows: NDArray[np
         rows: row numbers, shape (n,).
     """
     distances = [
-        cosine_distances(query, vectors.values[rows[start : start + BLOCK_ROWS]])
+        cosine_distances(query, vectors.take(rows[start : start + BLOCK_ROWS]))
         for start in range(0, len(rows), BLOCK_ROWS)
     ]
     return Compared(rows, np.concatenate([np.empty(0), *distances]))

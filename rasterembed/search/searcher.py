@@ -492,17 +492,20 @@ def dataset_hits(rows: Iterable[tuple[Dataset, dict[str, Any]]]) -> tuple[Hit, .
     Raises:
         DataError: if a row has an impossible value.
     """
-    by_dataset: dict[str, tuple[Dataset, list[dict[str, Any]]]] = {}
+    by_dataset: dict[str, tuple[Dataset, list[int], list[dict[str, Any]]]] = {}
     for rank, (dataset, row) in enumerate(rows, start=1):
-        by_dataset.setdefault(dataset.id, (dataset, []))[1].append(row | {"rank": rank})
+        _, ranks, own = by_dataset.setdefault(dataset.id, (dataset, [], []))
+        ranks.append(rank)
+        own.append(row)
     hits: list[Hit] = []
-    for dataset, own in by_dataset.values():
-        of_dataset = {"dataset_id": dataset.id, "acquired": dataset.plan.profile.acquired}
+    for dataset, ranks, own in by_dataset.values():
+        acquired = dataset.plan.profile.acquired
         with _possible_rows(dataset):
             footprints = read_footprints([row["geometry"] for row in own])
             places = _centres(dataset, own, footprints)
             hits += hits_of(
-                row | of_dataset | {"lon": lon, "lat": lat} for row, (lon, lat) in zip(own, places, strict=True)
+                {**row, "rank": rank, "dataset_id": dataset.id, "acquired": acquired, "lon": lon, "lat": lat}
+                for rank, row, (lon, lat) in zip(ranks, own, places, strict=True)
             )
     return tuple(sorted(hits, key=lambda hit: hit.rank))
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rasterembed.dataset.selection import VectorDtype
+from rasterembed.search.index.stored_rows import JoinedValues, StoredVectors
 from rasterembed.search.rerank import compare_all, cosine_distances, in_order, rerank, rounding_bound
 from rasterembed.search.row_selection import RowSelection, selections_bytes
 from tests.search.engine_vectors import store
@@ -32,6 +33,20 @@ def test_distances_are_exact_for_every_dtype(tmp_path: Path, dtype: VectorDtype)
     found = rerank(query, store(vectors, tmp_path), rows)
     assert found.rows.tolist() == rows.tolist()
     np.testing.assert_allclose(found.distances, _brute_force(query, vectors[rows]), rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_of_one_file_and_of_joined_files_are_taken_alike(tmp_path: Path, dtype: VectorDtype) -> None:
+    rng = np.random.default_rng(6)
+    vectors = (rng.standard_normal((300, 40)) * 30).clip(-127, 127).astype(dtype)
+    part, row = rng.integers(0, 2, 300).astype(np.uint8), np.arange(300)
+    joined = StoredVectors(JoinedValues([vectors, vectors[::-1].copy()], part, np.where(part == 1, 299 - row, row)))
+    rows = rng.integers(0, 300, 50)
+    for stored in (store(vectors, tmp_path), joined):
+        found = stored.take(rows)
+        assert (found.dtype, found.tolist()) == (np.dtype(dtype), vectors[rows].tolist())
+        with pytest.raises(IndexError):
+            stored.take(np.array([0, 300]))
 
 
 def test_parallel_vectors_are_equally_far_away_at_any_place() -> None:

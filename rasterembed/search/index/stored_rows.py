@@ -86,6 +86,20 @@ class StoredVectors:
         # NumPy's class for mapped files would make each copy of some rows slower.
         return cls(np.asarray(mapped))
 
+    def take(self, numbers: NDArray[np.int64]) -> NDArray[np.generic]:
+        """Return the stored numbers of some rows, in a new array of shape (n, dimensions).
+
+        NumPy's `take` lets other threads use the interpreter while it reads, which indexing with few numbers does not.
+
+        Args:
+            numbers: row numbers, shape (n,), in any order.
+
+        Raises:
+            IndexError: if a row number is too large.
+        """
+        values = self.values
+        return values.take(numbers, 0) if isinstance(values, np.ndarray) else values[numbers]
+
     def unit(self, numbers: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return some vectors, scaled to length 1. A zero vector stays zero.
 
@@ -98,7 +112,7 @@ class StoredVectors:
         Raises:
             IndexError: if a row number is not from 0 to `rows` - 1.
         """
-        return unit_vectors(self.values[numbers])
+        return unit_vectors(self.take(numbers))
 
     def blocks(self, size: int = BLOCK_ROWS) -> Iterator[NDArray[np.float32]]:
         """Yield the unit vectors of all rows in order. Only one block is in memory at a time.
