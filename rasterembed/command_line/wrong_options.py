@@ -11,6 +11,7 @@ from cyclopts import App, Argument, CoercionError, CycloptsError, MissingArgumen
 from cyclopts.exceptions import UnknownOptionError, UnusedCliTokensError
 from pydantic import ValidationError
 
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.errors import UsageError, one_line
 from rasterembed.options_model import allowed_values, shows_value
 from rasterembed.parameter_names import NamedParameter, replace_commands, replace_parameters
@@ -118,18 +119,19 @@ def name_options(text: str, app: App, arguments: Sequence[str]) -> str:
 
     The library names a parameter as Python does, in backticks: `allow_no_crs`. On a command line, it is --allow-no-crs.
     A setting of the source store is an environment variable for commands that have no option for a source store.
-    A command in backticks gets the root of the running command, because the library does not know how it was given.
+    A command in backticks gets the root of the running command, because the library does not know how it was given. It
+    begins as a shell in the current folder starts this program, so that it can be pasted.
 
     Args:
         text: the text of the error.
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    return _with_root(name_marked_options(text, _options(app, arguments)), arguments)
+    return _as_typed(name_marked_options(text, _options(app, arguments)), arguments)
 
 
-def _with_root(text: str, arguments: Sequence[str]) -> str:
-    """Add the option `--root` of the running command to the commands that a text tells to run.
+def _as_typed(text: str, arguments: Sequence[str]) -> str:
+    """Write the commands that a text tells to run as a person types them, with the `--root` of the running command.
 
     Args:
         text: the text of the error.
@@ -141,14 +143,12 @@ def _with_root(text: str, arguments: Sequence[str]) -> str:
         for at, word in enumerate(arguments)
         if word == "--root" or word.startswith("--root=")
     ]
-    if not roots:
-        return text
 
-    def with_root(command: str) -> str:
-        has_none = command.startswith(_WITH_ROOT) and "--root" not in command
-        return f"{command} --root {shlex.quote(roots[-1])}" if has_none else command
+    def typed(command: str) -> str:
+        needs_root = roots and command.startswith(_WITH_ROOT) and "--root" not in command
+        return as_typed(f"{command} --root {shlex.quote(roots[-1])}" if needs_root else command)
 
-    return replace_commands(text, with_root)
+    return replace_commands(text, typed)
 
 
 def name_marked_options(text: str, options: Mapping[str, str]) -> str:
@@ -181,14 +181,14 @@ def _variable(parameter: NamedParameter) -> str | None:
 
 
 def name_options_of_result(result: object, app: App, arguments: Sequence[str]) -> object:
-    """Return the result of a command with the options that a person types, if the result is a text.
+    """Return the result of a command with the options and commands that a person types, if the result is a text.
 
     Args:
         result: the result of the command's function.
         app: the command, or a group of commands.
         arguments: the words after the command's name.
     """
-    return name_marked_options(result, _options(app, arguments)) if isinstance(result, str) else result
+    return name_options(result, app, arguments) if isinstance(result, str) else result
 
 
 @contextmanager

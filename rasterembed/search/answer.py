@@ -34,6 +34,9 @@ Role = Literal["query", "like", "unlike"]
 _LISTED = 6
 """Largest number of searched datasets for which the notes have one line each."""
 
+_PLACES = 3
+"""Largest number of tiles at one place that the notes name. Many scenes may cover the place."""
+
 _SHOWN_HITS = 3
 """Largest number of tiles in the `repr` of an answer."""
 
@@ -363,7 +366,7 @@ class Answer(BaseModel):
 
         The lines name:
 
-        - the tile at an example's place, and remarks about examples;
+        - the tile at an example's place, and remarks about examples. If the answer has no tile, these lines come last;
         - the search engine that was used for each dataset;
         - the number of searched scenes of a collection;
         - the datasets that were not searched, with the reasons;
@@ -371,11 +374,7 @@ class Answer(BaseModel):
         - the number of tiles, if it is smaller than k;
         - the lines of the hint.
         """
-        places = [text for example in self.examples if (text := example.place_text())]
-        notes = places[:_LISTED]
-        if len(places) > _LISTED:
-            notes.append(f"and in tiles of {len(places) - _LISTED} more scenes")
-        notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
+        notes = self._place_notes() if self.hits else []
         notes += self._engine_notes()
         if self.not_searched:
             notes.append(f"not searched: {describe_all(self.not_searched)}")
@@ -385,7 +384,17 @@ class Answer(BaseModel):
             other = "no other tile" if self.hits else "no tile"
             notes.append(f"{len(self.hits)} of {counted(self.k, 'tile')} found: {other} matches")
         notes += self.hint.splitlines()
+        if not self.hits:  # A person wants to know first why the answer is empty.
+            notes += self._place_notes()
         return list(map(escape_terminal, notes))
+
+    def _place_notes(self) -> list[str]:
+        """Return lines that name the tiles at the examples' places, and the remarks about examples."""
+        places = [text for example in self.examples if (text := example.place_text())]
+        notes = places[:_PLACES]
+        if len(places) > _PLACES:
+            notes.append(f"and in tiles of {counted(len(places) - _PLACES, 'more scene')}")
+        return notes + [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
 
     def _engine_notes(self) -> list[str]:
         """Return lines that name the search engine of each dataset. Many datasets have one line for each engine."""
@@ -393,11 +402,8 @@ class Answer(BaseModel):
         if self.collection is not None:
             notes = self.collection.notes()
         else:
-            notes = (
-                []
-                if asked == 1 and self.engines
-                else [f"searched {len(self.engines):,} of {counted(asked, 'dataset')}"]
-            )
+            all_are = asked == 1 and self.engines
+            notes = [] if all_are else [f"searched {len(self.engines):,} of {counted(asked, 'dataset')}"]
         if len(self.engines) <= _LISTED:
             return notes + [
                 f"{engine.dataset_id}: answered by {_ENGINE_TEXTS[engine.name]} ({engine.why})"

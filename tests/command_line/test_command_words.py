@@ -18,6 +18,7 @@ from rasterio.transform import Affine
 
 from rasterembed.command_line.command_app import command_app
 from rasterembed.command_line.run import run
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.command_line.wrong_options import in_command_words, option_names, running_command
 from rasterembed.commands.main import app
 from tests.support.scenes import write_scene
@@ -140,11 +141,10 @@ def test_every_command_in_a_text_gets_the_root(capsys: pytest.CaptureFixture[str
         ("datasets", "list"): "rasterembed embed RASTER --root 'my store'",
         ("collection", "list"): "rasterembed collection embed SCENES --collection ID --root 'my store'",
     }.items():
-        assert f"(`{advice}`)" in str(run(app, [*words, "--root", "my store"]))
+        assert f"(`{as_typed(advice)}`)" in str(run(app, [*words, "--root", "my store"]))
     write_scene(Path("scenes/a.tif"))
-    assert "(`rasterembed collection embed SCENES --collection NAME --root s`)" in errors(
-        capsys, "embed", "scenes", "--root", "s"
-    )
+    advice = as_typed("rasterembed collection embed SCENES --collection NAME --root s")
+    assert f"(`{advice}`)" in errors(capsys, "embed", "scenes", "--root", "s")
 
 
 def test_a_missing_argument_is_named_with_its_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from rasterembed.collection.catalogue import Catalogue
 from rasterembed.collection.collection import Collection, write_collection
 from rasterembed.collection.stac_collection import CollectionState
 from rasterembed.command_line.run import run
+from rasterembed.command_line.this_program import as_typed, this_program
 from rasterembed.commands.main import app
 from rasterembed.errors import UsageError
 from rasterembed.store.lease import hold_lease
@@ -138,7 +139,7 @@ def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     assert line.startswith(
         "error: collection 'survey': 1 of 3 scenes failed, more than --max-failed-fraction 0.25 allows: the reasons "
     )
-    show = f"rasterembed collection show survey --root {root}"
+    show = as_typed(f"rasterembed collection show survey --root {root}")
     assert line.endswith(f"; `{show}` lists them")
     assert "no-crs.tif" in str(run(app, shlex.split(show)[1:]))
     assert told["failed"].startswith(f"{scenes}/no-crs.tif: ")
@@ -294,7 +295,7 @@ def test_verify_finds_a_flipped_byte_a_lost_dataset_and_an_old_table(
     assert damages[1].startswith(f"{part}: its sha256 is ")
     assert damages[2].startswith(f"{shard}: its sha256 is ")
     for damage in damages:
-        (told,) = re.findall("`rasterembed (.*?)`", damage)
+        (told,) = re.findall(f"`{re.escape(this_program())} (.*?)`", damage)
         app.parse_args(shlex.split(told), exit_on_error=False)
         assert told.endswith(f" --root {root}")
     assert "3 of " in printed.err
@@ -357,7 +358,7 @@ def test_the_dataset_of_a_scene_is_removed_with_its_scene_only(
 ) -> None:
     embed(scenes, root, tiny_vit)
     (member, other) = sorted(path.parent.name for path in Path(root).glob("datasets/survey--*/manifest.json"))
-    remedy = f"rasterembed collection remove-scene survey {member} --root {root}"
+    remedy = as_typed(f"rasterembed collection remove-scene survey {member} --root {root}")
     for yes in ((), ("--yes",)):
         capsys.readouterr()
         with pytest.raises(SystemExit) as error:
@@ -450,7 +451,9 @@ def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
         capsys, "embed", str(scenes), "--collection", "survey", "--root", root, "--model", str(tiny_vit), "--size", "64"
     )
     assert status == 1
-    assert f"delete the collection with its datasets (`rasterembed collection delete survey --root {root}`)" in line
+    assert (
+        f"delete the collection with its datasets (`{this_program()} collection delete survey --root {root}`)" in line
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rasterembed.command_line.run import run
+from rasterembed.command_line.this_program import as_typed
 from rasterembed.commands.embed import _summary
 from rasterembed.commands.main import app
 from rasterembed.dataset.dataset import Dataset
@@ -156,7 +157,7 @@ def test_an_unfinished_dataset_is_called_unfinished(
     assert (listed.state, listed.tiles, listed.rows) == (Unlisted.UNFINISHED, 35, 0)
     assert listed.raster == str(embedded / "scene.tif")
     assert listed.model == dataset.manifest.model
-    show = f"`rasterembed datasets show scene --root {store.root}`"
+    show = f"`{as_typed('rasterembed datasets show scene')} --root {store.root}`"
     for command in (["datasets", "verify"], ["qa"]):
         with pytest.raises(SystemExit) as ended:
             run(app, [*command, DATASET, "--root", store.root])

@@ -150,6 +150,11 @@ def test_a_place_becomes_a_tile_and_the_answer_says_which(store: ObjectStore) ->
     assert answer.notes()[0] == (
         f"longitude {hit.lon:.5f}, latitude {hit.lat:.5f} is in tile {TILES[1]} of dataset in-1 (column 1, row 0)"
     )
+    empty = search(store, ["in-*"], Query(lonlat=(hit.lon, hit.lat)), Where(scenes=("nowhere",)))
+    assert empty.notes()[-1] == answer.notes()[0]  # The lines before it say why there is no tile.
+    (example,) = (one for one in answer.examples if one.lonlat is not None)
+    crowded = answer.model_copy(update={"examples": (example,) * 9})
+    assert crowded.notes()[:4] == [answer.notes()[0]] * 3 + ["and in tiles of 6 more scenes"]
     with pytest.raises(DataError, match="no dataset of this search has a place on Earth"):
         search(store, ["in-l*"], Query(lonlat=(hit.lon, hit.lat)))
 
