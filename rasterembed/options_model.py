@@ -252,7 +252,8 @@ def reason_of(errors: Sequence[Mapping[str, Any]]) -> str:
     reasons = dict.fromkeys(
         _REASONS[one["type"]].format_map({name: _number(value) for name, value in one.get("ctx", {}).items()})
         for one in same_option
-        if one["type"] in _REASONS
+        # A single value is also too few values. People read about its number only.
+        if one["type"] in _REASONS and (one["type"] != "too_short" or one is errors[0])
     )
     if errors[0]["type"] in _REASONS:
         return " or ".join(reasons).replace(" or give ", " or ")

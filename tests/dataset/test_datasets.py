@@ -179,7 +179,7 @@ def test_an_unfinished_dataset_is_listed_and_shown_with_the_command_that_complet
     assert (listed.shards, listed.written_shards, listed.running) == (4, 3, False)
     _, row, line = _command(store, "list").splitlines()
     assert row.split()[:5] == [DATASET, "unfinished", "35", "-", "-"]
-    assert line.startswith("scene is unfinished: 3 of 4 shards are written, and no run writes it, because its run was ")
+    assert line.startswith("scene is unfinished: 3 of 4 shards are written, and no run writes it, because its run ")
     facts = dict(line.split(": ", 1) for line in _command(store, "show", DATASET).splitlines())
     assert facts["state"].startswith("unfinished: 3 of 4 shards are written, and no run writes it, ")
     assert facts["raster"].startswith(f"{embedded / 'scene.tif'}, ")
