@@ -24,7 +24,7 @@ from prefect.runtime import flow_run
 from rasterembed.collection.catalogue import read_catalogue
 from rasterembed.errors import DataError, ObjectMissingError, StoreError, UsageError, one_line
 from rasterembed.escape import escape_terminal
-from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
+from rasterembed.raster.source import default_dataset_id, older_dataset_ids
 from rasterembed.store.collection_rules import CollectionRule, is_scene, rule_for
 from rasterembed.store.layout import CollectionLayout
 from rasterembed.store.object_store import ObjectStore
@@ -82,7 +82,7 @@ def find_uploads(
             continue
         # Compare ids only. To see which raster a dataset has, each manifest would have to be read, and a store may have
         # thousands of datasets.
-        names = (default_dataset_id(uri), default_dataset_id_of_0_1(uri))
+        names = (default_dataset_id(uri), *older_dataset_ids(uri))
         if max(dates.get(name, 0.0) for name in names) < info.modified:
             try:
                 pending.append(Upload(bucket=bucket, key=key, version=store.version_id(uri) or info.version))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rasterembed.raster.source import default_dataset_id
+from rasterembed.raster.source import ascii_dataset_id
 from rasterembed.store.layout import (
     DATASETS_FOLDER,
     MAX_ID_LETTERS,
@@ -17,14 +17,15 @@ from rasterembed.store.layout import (
 from rasterembed.store.object_store import ObjectStore
 
 _DIGEST_AT_END = re.compile(r"(?:^|-)[a-z2-7]{16}$")
-"""The digest of a scene's address, which ends the id that `default_dataset_id` gives."""
+"""The digest of a scene's address, which ends the id that `ascii_dataset_id` gives."""
 
 
 def member_id(collection_id: str, uri: str) -> str:
     """Return the id of the dataset of a scene in a collection.
 
     Two collections may hold the same scene with different configurations. The id therefore begins with the collection's
-    id. It ends with the digest of the scene's address, as the default id of a dataset does.
+    id. It ends with the digest of the scene's address, as the default id of a dataset does. A letter that is not in
+    ASCII becomes a dash: a run finds the scenes of existing collections by these ids.
 
     Args:
         collection_id: name of the collection.
@@ -36,7 +37,7 @@ def member_id(collection_id: str, uri: str) -> str:
     """
     head = CollectionLayout(collection_id).member_prefix
     # The digest is at the end, so the beginning of a long id is left out.
-    return check_dataset_id(head + default_dataset_id(uri)[-(MAX_ID_LETTERS - len(head)) :].lstrip("-._"))
+    return check_dataset_id(head + ascii_dataset_id(uri)[-(MAX_ID_LETTERS - len(head)) :].lstrip("-._"))
 
 
 def is_member_id(collection_id: str, dataset_id: str) -> bool:

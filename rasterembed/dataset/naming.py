@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from rasterembed.errors import ConfigurationChangedError
-from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
+from rasterembed.raster.source import default_dataset_id, older_dataset_ids
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in
 from rasterembed.store.object_store import ObjectStore
 from rasterembed.store.stored_model import MAX_BYTES
@@ -14,22 +14,25 @@ from rasterembed.store.stored_model import MAX_BYTES
 def choose_dataset_id(store: ObjectStore, uri: str, *others: str) -> str:
     """Return the id of a raster's dataset, for a run that was given no id.
 
-    Version 0.1 made another default id. If the store has a dataset of this raster under that id, complete or not, that
-    id is returned. The run then continues or replaces that dataset. Otherwise, this version's default id is returned.
+    Earlier versions made other default ids. If the store has a dataset of this raster under such an id, complete or
+    not, that id is returned. The run then continues or replaces that dataset. Otherwise, this version's default id is
+    returned.
 
     Args:
         store: store of the dataset.
         uri: absolute path of the raster, or s3://bucket/key.
-        *others: the other files of a scene that is a mapping of channels to files. Version 0.1 had no such scenes.
+        *others: the other files of a scene that is a mapping of channels to files.
 
     Raises:
         ConfigurationChangedError: if the dataset with the default id was made from another raster.
         StoreError: if the store refuses or does not answer.
     """
-    old, new = default_dataset_id_of_0_1(uri), default_dataset_id(uri, *others)
-    if not others and uri in _rasters_of(store, old):
-        return old
+    new = default_dataset_id(uri, *others)
+    # This folder is read first: an error about a store that cannot be read then has this version's id.
     strangers = _rasters_of(store, new) - {uri}
+    for old in older_dataset_ids(uri, *others):
+        if uri in _rasters_of(store, old):
+            return old
     if strangers:
         raise ConfigurationChangedError(
             f"dataset {new!r} in {store.root} was made from another raster, {min(strangers)!r}, so {uri!r} does not "

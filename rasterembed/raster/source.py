@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import unicodedata
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 
@@ -188,16 +190,47 @@ def default_dataset_id(uri: str, *others: str) -> str:
         *others: further texts that the digest covers, such as the URIs of a scene's files.
 
     Example:
-        >>> default_dataset_id("s3://bucket/a/Input 1.tif")
-        'bucket-a-input-1-vo2xc7huyiaxvppb'
+        >>> default_dataset_id("s3://bucket/a/Köln 1.tif")
+        'bucket-a-koln-1-rytqeiydo6zo6vnn'
     """
+    return _id_with_digest(uri, others, lambda text: _slug(_latin(text)))
+
+
+def ascii_dataset_id(uri: str, *others: str) -> str:
+    """Return the id that `default_dataset_id` once gave a raster, with a dash for each letter that is not in ASCII.
+
+    The datasets of a collection still have such ids, because a scene must keep its id.
+
+    Args:
+        uri: absolute path, or s3://bucket/key.
+        *others: see `default_dataset_id`.
+
+    Example:
+        >>> ascii_dataset_id("s3://bucket/a/Köln 1.tif")
+        'bucket-a-k-ln-1-rytqeiydo6zo6vnn'
+    """
+    return _id_with_digest(uri, others, _slug)
+
+
+def older_dataset_ids(uri: str, *others: str) -> tuple[str, ...]:
+    """Return the default ids that earlier versions gave a raster, and that differ from `default_dataset_id`.
+
+    Args:
+        uri: absolute path, or s3://bucket/key.
+        *others: see `default_dataset_id`. Version 0.1 had no such scenes.
+    """
+    older = (*(() if others else (default_dataset_id_of_0_1(uri),)), ascii_dataset_id(uri, *others))
+    return tuple(one for one in older if one != default_dataset_id(uri, *others))
+
+
+def _id_with_digest(uri: str, others: Sequence[str], slug: Callable[[str], str]) -> str:
     bucket, key = _bucket_and_name(uri)
-    bucket_slug, key_slug = _slug(bucket)[:_BUCKET_LETTERS], _slug(key)
+    bucket_slug, key_slug = slug(bucket)[:_BUCKET_LETTERS], slug(key)
     head = f"{bucket_slug}-" if bucket_slug else ""
-    slug = (head + key_slug[-(_SLUG_LETTERS - len(head)) :].lstrip("-._")).strip("-._")
+    readable = (head + key_slug[-(_SLUG_LETTERS - len(head)) :].lstrip("-._")).strip("-._")
     covered = "\n".join((uri, *others))
     digest = base64.b32encode(hashlib.sha256(covered.encode()).digest()[:_DIGEST_BYTES]).decode().lower()
-    return check_dataset_id(f"{slug or 'raster'}-{digest}")
+    return check_dataset_id(f"{readable or 'raster'}-{digest}")
 
 
 def default_dataset_id_of_0_1(uri: str) -> str:
@@ -227,6 +260,19 @@ def _bucket_and_name(uri: str) -> tuple[str, str]:
     path = PurePosixPath(uri.partition("://")[2] if remote else uri)
     name = "/".join(path.parts[1:]) if remote else path.name
     return (path.parts[0] if remote else "", name[: -len(path.suffix)] if path.suffix else name)
+
+
+_LATIN = str.maketrans({"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th"})
+"""Small letters that Unicode does not divide into a letter of ASCII and an accent."""
+
+
+def _latin(text: str) -> str:
+    """Return a text in lower case without accents: `koln` for `Köln`. Letters of other scripts stay.
+
+    A file system may hold `ö` as one character, or as `o` and an accent. Both give the same text.
+    """
+    divided = unicodedata.normalize("NFKD", text.lower().translate(_LATIN))
+    return "".join(letter for letter in divided if not unicodedata.combining(letter))
 
 
 def _slug(text: str) -> str:

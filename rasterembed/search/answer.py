@@ -366,7 +366,7 @@ class Answer(BaseModel):
 
         The lines name:
 
-        - the tile at an example's place, and remarks about examples. If the answer has no tile, these lines come last;
+        - the tile at an example's place, and remarks about examples. An answer without tiles names no place;
         - the search engine that was used for each dataset;
         - the number of searched scenes of a collection;
         - the datasets that were not searched, with the reasons;
@@ -374,7 +374,9 @@ class Answer(BaseModel):
         - the number of tiles, if it is smaller than k;
         - the lines of the hint.
         """
+        # Of an answer without tiles, a person wants to know why it is empty.
         notes = self._place_notes() if self.hits else []
+        notes += [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
         notes += self._engine_notes()
         if self.not_searched:
             notes.append(f"not searched: {describe_all(self.not_searched)}")
@@ -384,17 +386,15 @@ class Answer(BaseModel):
             other = "no other tile" if self.hits else "no tile"
             notes.append(f"{len(self.hits)} of {counted(self.k, 'tile')} found: {other} matches")
         notes += self.hint.splitlines()
-        if not self.hits:  # A person wants to know first why the answer is empty.
-            notes += self._place_notes()
         return list(map(escape_terminal, notes))
 
     def _place_notes(self) -> list[str]:
-        """Return lines that name the tiles at the examples' places, and the remarks about examples."""
+        """Return lines that name the tiles at the examples' places. Many tiles are counted."""
         places = [text for example in self.examples if (text := example.place_text())]
         notes = places[:_PLACES]
         if len(places) > _PLACES:
             notes.append(f"and in tiles of {counted(len(places) - _PLACES, 'more scene')}")
-        return notes + [f"{example.label}: {example.remark}" for example in self.examples if example.remark]
+        return notes
 
     def _engine_notes(self) -> list[str]:
         """Return lines that name the search engine of each dataset. Many datasets have one line for each engine."""

@@ -451,9 +451,8 @@ def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
         capsys, "embed", str(scenes), "--collection", "survey", "--root", root, "--model", str(tiny_vit), "--size", "64"
     )
     assert status == 1
-    assert (
-        f"delete the collection with its datasets (`{this_program()} collection delete survey --root {root}`)" in line
-    )
+    delete = as_typed(f"rasterembed collection delete survey --root {root}")
+    assert f"delete the collection with its datasets (`{delete}`)" in line
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 from rasterembed.collection.collection import Collection
 from rasterembed.collection_pipeline import embed_collection
+from rasterembed.raster.source import default_dataset_id
 from rasterembed.store.object_store import ObjectStore
 from tests.conftest import PROJECT
 from tests.support.pictures import plain_pictures
@@ -107,6 +108,9 @@ def test_datasets_that_cannot_be_listed_are_not_missing(folder: Path) -> None:
     dataset = Collection.open(ObjectStore(root=str(folder / "store")), "survey").catalogue.table["id"][1].as_py()
     refused(folder, folder / "store/datasets" / dataset, commands)
     refused(folder, folder / "store/collections", ["collection list --root store"])
+    with locked(folder / "store/datasets"):
+        ((_, error),) = outcomes(folder, "embed scenes/a/a.tif --root store")
+    assert default_dataset_id(f"{folder}/scenes/a/a.tif") in error
 
 
 def test_a_file_that_may_not_be_read_or_written_is_named_with_what_was_tried(folder: Path) -> None:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from rasterembed.collection.members import member_id
 from rasterembed.dataset.manifest import read_manifest
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.errors import ConfigurationChangedError
 from rasterembed.pipeline import EmbedOptions, embed_raster
-from rasterembed.raster.source import default_dataset_id, default_dataset_id_of_0_1
+from rasterembed.raster.source import ascii_dataset_id, default_dataset_id, default_dataset_id_of_0_1
 from rasterembed.store.object_store import ObjectStore
 from tests.support.runs import choices, write_raster
 
@@ -44,6 +45,16 @@ def test_a_dataset_of_version_0_1_is_continued_under_its_id(name: str, content: 
     assert choose_dataset_id(store, URI) == NEW
     store.write(f"datasets/{OLD}/{name}", content)
     assert choose_dataset_id(store, URI) == OLD
+
+
+def test_a_dataset_with_a_dash_for_each_accented_letter_is_continued_under_its_id(store: ObjectStore) -> None:
+    uri = "s3://rasters/Köln.tif"
+    old, new = ascii_dataset_id(uri), default_dataset_id(uri)
+    assert (old[:-16], new[:-16], old[-16:]) == ("rasters-k-ln-", "rasters-koln-", new[-16:])
+    assert choose_dataset_id(store, uri) == new
+    store.write(f"datasets/{old}/manifest.json", _manifest(uri))
+    assert choose_dataset_id(store, uri) == old
+    assert member_id("survey", uri) == f"survey--{old}"  # A scene of a collection keeps its id.
 
 
 @pytest.mark.parametrize(
