@@ -22,10 +22,10 @@ from rasterembed.collection_writer import record_check
 from rasterembed.dataset.continuing import what_stands
 from rasterembed.dataset.dataset import Dataset
 from rasterembed.dataset.embedding import EmbeddingJob, Execution, Progress, embed_shard, in_threads
-from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, set_state
+from rasterembed.dataset.manifest import ALL_STATES, Manifest, State, commit, find_complete, read_manifest, set_state
 from rasterembed.dataset.naming import choose_dataset_id
 from rasterembed.dataset.plan import Plan, PlanSettings, make_plan
-from rasterembed.dataset.shards import Shard, count_written_shards, skipped_positions
+from rasterembed.dataset.shards import Shard, count_written_shards, find_shard, skipped_positions
 from rasterembed.dataset.tile_index import SkippedTiles, write_tile_index
 from rasterembed.errors import Cancelled, ObjectMissingError, UsageError, check_type, told_when_interrupted
 from rasterembed.escape import escape_terminal
@@ -45,7 +45,7 @@ from rasterembed.raster.stretch_check import doubtful_stretch
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.slow_imports import collector_paused
 from rasterembed.store.dataset_owner import collection_of_member
-from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of
+from rasterembed.store.layout import MEMBER_MARK, check_dataset_id, folder_of, name_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
 
@@ -368,6 +368,9 @@ def _carry_out(
     for warning in filter(None, warnings):
         steps.on_warning(warning)
     steps.prepare(store, plan)
+    damaged = _delete_damaged_shards(store, plan)
+    if damaged:
+        steps.on_warning(f"shards that differ from the manifest are computed again: {', '.join(damaged)}")
     written = count_written_shards(store, plan)
     if written:
         steps.on_continue(f"continuing: {part_of(written, plan.sharding.count, 'shard')} written already")
@@ -461,6 +464,24 @@ def prepare(store: ObjectStore, plan: Plan) -> None:
     plan.write(store)
     if store.read(plan.layout.manifest) is None:
         write_tile_index(store, plan)
+
+
+def _delete_damaged_shards(store: ObjectStore, plan: Plan) -> list[str]:
+    """Delete the shards that are not those of the dataset's manifest, and return their names.
+
+    A run that goes on with a committed dataset writes a new manifest. With the digest of a damaged shard in it, nobody
+    would find the damage any more.
+    """
+    manifest = read_manifest(store, plan.dataset_id)
+    if manifest is None or manifest.fingerprint != plan.fingerprint:
+        return []
+    damaged = []
+    for listed in manifest.shards:
+        found = find_shard(store, plan, listed.number)
+        if found is None or found.sha256 != listed.sha256:
+            store.delete(listed.path)
+            damaged.append(name_of(listed.path))
+    return damaged
 
 
 def _embed_in_threads(store: ObjectStore, plan: Plan, job: EmbeddingJob, progress: Progress) -> list[Shard]:

@@ -136,6 +136,9 @@ def _facts(collection: Collection) -> Iterator[tuple[str, str]]:
     report = current_report(store, collection.layout, collection.configuration, catalogue)
     if report is not None:
         yield "quality", f"{report.summary()}; see {store.uri(collection.layout.qa_report_markdown)}"
+    elif catalogue.vectors:
+        command = in_command_words(f"`rasterembed qa --collection {collection.id}`")
+        yield "quality", f"not checked as it is now: {command} checks it"
     gone = sum(catalogue.table["gone"].to_pylist())
     if gone:
         yield "gone", f"{scenes_are_gone(gone)}: the last listing did not have {'it' if gone == 1 else 'them'}"

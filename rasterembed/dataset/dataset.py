@@ -26,7 +26,7 @@ from rasterembed.number_text import counted
 from rasterembed.raster.georeference import Georeference
 from rasterembed.raster.radiometry import ResolvedRadiometry
 from rasterembed.raster.skip_reason import reasons_text
-from rasterembed.store.known_datasets import unknown_dataset
+from rasterembed.store.known_datasets import layout_of_known, unknown_dataset
 from rasterembed.store.layout import DatasetLayout, name_of
 from rasterembed.store.object_store import ObjectStore
 
@@ -79,11 +79,12 @@ class Dataset(AllTilesQuestions):
         """
         check_type(store, ObjectStore, "store", 'an ObjectStore, such as ObjectStore(root="embeddings")')
         check_type(dataset_id, str, "dataset_id", "the dataset's id as text")
+        layout = layout_of_known(store, dataset_id)
         manifest = read_manifest(store, dataset_id)
         if manifest is None:
             raise unknown_dataset(store, dataset_id)
         if manifest.state not in states:
-            report = store.uri(DatasetLayout(dataset_id).qa_report_markdown)
+            report = store.uri(layout.qa_report_markdown)
             why = {
                 "failed_qa": f"it did not pass its quality checks; see {report}",
                 "embedded": f"its quality checks have not passed yet: run `rasterembed qa {dataset_id}`, or wait for "

@@ -8,7 +8,7 @@ from shlex import quote
 
 from rasterembed.errors import StoreError, UsageError, told_when_interrupted
 from rasterembed.store.dataset_owner import collection_of_member
-from rasterembed.store.known_datasets import unknown_dataset
+from rasterembed.store.known_datasets import layout_of_known, unknown_dataset
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, folder_of
 from rasterembed.store.lease import DEAD_RUN_S, Lease, hold_lease
 from rasterembed.store.object_store import ObjectStore
@@ -49,7 +49,7 @@ def delete_dataset(
         StoreError: if the store refuses or does not answer, or if the folder of the manifest is a link and a lease is
             behind it.
     """
-    layout = DatasetLayout(dataset_id)
+    layout = layout_of_known(store, dataset_id)
     found = _keys(store, layout)
     if not found:
         raise unknown_dataset(store, dataset_id)

@@ -12,15 +12,15 @@ from rasterembed.dataset.manifest import State, read_manifest
 from rasterembed.dataset.plan import Plan
 from rasterembed.dataset.plan_checks import why_unusable
 from rasterembed.dataset.shards import count_written_shards
-from rasterembed.errors import DataError, StoreError, StoreUnavailableError, UsageError
+from rasterembed.errors import DataError, StoreError, StoreUnavailableError
 from rasterembed.store.dataset_owner import collection_of_member
 from rasterembed.store.known_collections import embed_command
 from rasterembed.store.layout import (
     DATASETS_FOLDER,
     DatasetLayout,
-    check_dataset_id,
     dataset_id_of_manifest,
     dataset_id_of_plan,
+    is_dataset_id,
 )
 from rasterembed.store.lease import running_run
 from rasterembed.store.modification_time import time_of
@@ -126,9 +126,9 @@ def find_datasets(store: ObjectStore) -> FoundDatasets:
     several = set()
     for key, info in store.find(DATASETS_FOLDER):
         manifest_of, plan_of = dataset_id_of_manifest(key), dataset_id_of_plan(key)
-        if manifest_of is not None and _is_dataset_id(manifest_of):
+        if manifest_of is not None and is_dataset_id(manifest_of):
             committed[manifest_of] = info
-        if plan_of is not None and _is_dataset_id(plan_of):
+        if plan_of is not None and is_dataset_id(plan_of):
             several.update([plan_of] if plan_of in planned else [])
             planned[plan_of] = max((info.modified, key), planned.get(plan_of, (0.0, "")))
     unfinished = {dataset_id: plan for dataset_id, plan in planned.items() if dataset_id not in committed}
@@ -267,11 +267,3 @@ def read_unfinished_plan(store: ObjectStore, dataset_id: str, key: str) -> Plan 
     except DataError:
         return None
     return None if plan is None or why_unusable(plan, dataset_id) is not None else plan
-
-
-def _is_dataset_id(name: str) -> bool:
-    try:
-        check_dataset_id(name)
-    except UsageError:  # A person may have made a folder whose name is not a dataset id.
-        return False
-    return True

@@ -8,7 +8,7 @@ from rasterembed.errors import UsageError
 from rasterembed.name_pattern import fits_pattern
 from rasterembed.store.layout import DatasetLayout, dataset_id_of_plan, key_in, name_of
 from rasterembed.store.object_store import ObjectStore
-from rasterembed.store.unknown_id import unknown_id, what_it_has
+from rasterembed.store.unknown_id import near_ids, unknown_id, what_it_has
 from rasterembed.store.uploads import dataset_dates
 
 
@@ -27,10 +27,25 @@ def check_known(store: ObjectStore, dataset_ids: Iterable[str], *, unfinished: b
         UsageError: if the store has no dataset of one of these names.
     """
     for dataset_id in dataset_ids:
-        layout = DatasetLayout(dataset_id)
+        layout = layout_of_known(store, dataset_id)
         names = store.sizes(layout.dataset_folder)
         if name_of(layout.manifest) not in names and not (unfinished and _has_plan(layout, names)):
             raise unknown_dataset(store, dataset_id)
+
+
+def layout_of_known(store: ObjectStore, dataset_id: str) -> DatasetLayout:
+    """Return the keys of a dataset that the store should have.
+
+    Raises:
+        UsageError: if this is no dataset id. It may be the name of a raster, so the text names near ids.
+    """
+    try:
+        return DatasetLayout(dataset_id)
+    except UsageError as error:
+        near = near_ids(dataset_id, sorted(dataset_dates(store)))
+        if not near:
+            raise
+        raise UsageError(f"{error}; the store has {near}") from error
 
 
 def _has_plan(layout: DatasetLayout, names: Iterable[str]) -> bool:

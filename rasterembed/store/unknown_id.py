@@ -51,11 +51,21 @@ def what_it_has(store: ObjectStore, kind: str, wanted: str, ids: Sequence[str]) 
         wanted: the id or the pattern that a person gave.
         ids: all ids of this kind in the store, at least one.
     """
-    near = near_names(wanted, ids) or near_names(_readable(PurePosixPath(wanted).stem), ids, by=_readable)
+    near = near_ids(wanted, ids)
     if near:
         return f"the store has {near}"
     listing = f"rasterembed {_command(kind)} list --root {quote(store.root)}"
     return f"no {kind} of the store has a similar id: list all {kind}s with `{listing}`"
+
+
+def near_ids(wanted: str, ids: Sequence[str]) -> str:
+    """Return up to three near ids, separated by commas. Empty if no id is near.
+
+    Args:
+        wanted: an id, a pattern, or the name of a raster.
+        ids: all ids of this kind in the store.
+    """
+    return near_names(wanted, ids) or near_names(_readable(PurePosixPath(wanted).stem), ids, by=_readable)
 
 
 def _readable(name: str) -> str:

@@ -455,6 +455,13 @@ def test_a_wrong_setting_of_the_first_run_is_corrected_by_the_next_run(
     assert f"delete the collection with its datasets (`{delete}`)" in line
 
 
+def test_a_removed_scene_leaves_a_collection_that_is_not_checked(scenes: Path, root: str, tiny_vit: Path) -> None:
+    embed(scenes, root, tiny_vit)
+    command("remove-scene", "survey", str(scenes / "a.tif"), "--yes", "--root", root)
+    told = facts(command("show", "survey", "--root", root))["quality"]
+    assert re.fullmatch(r"not checked as it is now: `.*rasterembed.* qa --collection survey.*` checks it", told)
+
+
 @pytest.mark.parametrize(
     "words", [("show",), ("verify",), ("rebuild",), ("remove-scene", "x.tif", "--yes"), ("delete", "--yes")]
 )

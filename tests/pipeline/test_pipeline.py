@@ -27,7 +27,7 @@ from rasterembed.raster.validity import Validity
 from rasterembed.search.index_options import VectorIndexOptions
 from rasterembed.search.query import Query
 from rasterembed.store.object_store import ObjectStore
-from tests.support.runs import DATASET, SHARDS, choices, write_raster
+from tests.support.runs import DATASET, SHARDS, choices, vectors, write_raster
 from tests.support.servers import S3Server
 
 pytestmark = pytest.mark.usefixtures("plain_pictures")
@@ -108,6 +108,16 @@ class Recorded(Steps):
         return value
 
 
+class Warned(Steps):
+    """Keeps the warnings of a run."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def on_warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+
 def test_every_step_runs_once_and_in_order(store: ObjectStore, raster: str, options: EmbedOptions) -> None:
     steps = Recorded()
     result = embed_raster(store, raster, options, steps=steps, run_id="first")
@@ -165,15 +175,11 @@ def test_a_dataset_without_vectors_says_why(store: ObjectStore, tmp_path: Path, 
     ) as dataset:  # fmt: skip
         dataset.write(pixels)
 
-    class Said(Steps):
-        def on_warning(self, message: str) -> None:
-            warnings.append(message)
-
-    warnings: list[str] = []
+    steps = Warned()
     declared = options.model_copy(update={"validity": Validity(nodata=7)})
-    result = embed_raster(store, str(tmp_path / "r.tif"), declared, steps=Said())
+    result = embed_raster(store, str(tmp_path / "r.tif"), declared, steps=steps)
     assert (result.manifest.state, result.manifest.rows) == ("ready", 0)
-    assert warnings == [
+    assert steps.warnings == [
         f"{tmp_path}/r.tif: every tile was skipped (3 x no valid pixel, 1 x valid fraction below 0.05), so there is "
         "nothing to search: if its pixels do hold data, declare which are valid (`nodata`, `mask` or "
         "`ignore_alpha`)"
@@ -193,6 +199,29 @@ def test_a_dataset_that_does_not_pass_its_checks_is_not_ready(
         Dataset.open(store, DATASET)
 
     assert embed_raster(store, raster, options).manifest.state == "ready"
+
+
+@pytest.mark.parametrize("part", ["vectors", "footer"])
+def test_a_run_that_goes_on_with_a_checked_dataset_computes_damaged_shards_again(
+    part: str, store: ObjectStore, raster: str, options: EmbedOptions
+) -> None:
+    strict = options.model_copy(update={"qa": TOO_STRICT})
+    with pytest.raises(QaError):
+        embed_raster(store, raster, strict)
+    whole = vectors(store)
+    shard = Path(store.root) / Dataset.open(store, DATASET, states=("failed_qa",)).shards[1].path
+    damaged = bytearray(shard.read_bytes())
+    group = pq.read_metadata(shard).row_group(0)
+    columns = map(group.column, range(group.num_columns))
+    (column,) = (column for column in columns if column.path_in_schema.startswith("embedding."))
+    place = column.data_page_offset + column.total_compressed_size // 2 if part == "vectors" else len(damaged) - 100
+    damaged[place] ^= 8
+    shard.write_bytes(damaged)
+
+    steps = Warned()
+    assert embed_raster(store, raster, options, steps=steps).manifest.state == "ready"
+    assert vectors(store) == whole
+    assert steps.warnings == [f"shards that differ from the manifest are computed again: {shard.name}"]
 
 
 def test_without_quality_checks_the_dataset_waits_for_them(

@@ -6,8 +6,13 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
+from rasterembed.dataset.dataset import Dataset
+from rasterembed.dataset.deletion import delete_dataset
+from rasterembed.errors import UsageError
 from rasterembed.store.known_collections import unknown_collection
-from rasterembed.store.known_datasets import unknown_dataset
+from rasterembed.store.known_datasets import check_known, unknown_dataset
 from rasterembed.store.object_store import ObjectStore
 
 
@@ -40,6 +45,22 @@ def test_only_near_ids_are_named_and_the_advice_lists_all_ids(tmp_path: Path) ->
     far = str(unknown_collection(store, "dem"))
     (command,) = re.findall(r"no collection of the store has a similar id: list all collections with `(.+)`$", far)
     assert shlex.split(command) == ["rasterembed", "collection", "list", "--root", store.root]
+
+
+def test_the_name_of_a_raster_names_the_ids_that_were_made_of_it(tmp_path: Path) -> None:
+    store = ObjectStore(root=str(tmp_path))
+    made = "survey--tci-vo2xc7huyiaxvppb"
+    store.write(f"datasets/{made}/manifest.json", b"{}")
+    for read in (
+        lambda name: check_known(store, [name]),
+        lambda name: Dataset.open(store, name),
+        lambda name: delete_dataset(store, name),
+    ):
+        for wanted in ("tci", "TCI", "tci.tif", "TCI.tif", "2026/TCI.tif"):
+            with pytest.raises(UsageError, match=f"the store has {made}$"):
+                read(wanted)
+    with pytest.raises(UsageError, match=r"is not allowed: use 1 to 128 of a-z 0-9 . _ - and begin .* a digit$"):
+        check_known(store, ["../far"])
 
 
 def test_an_empty_prefix_cannot_be_told_from_a_missing_one() -> None:
