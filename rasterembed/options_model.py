@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rasterembed.errors import UsageError
 from rasterembed.escape import cut
 from rasterembed.near_names import known_names, near_names
+from rasterembed.number_text import number_text
 
 _REASONS = {
     "bool_parsing": "give yes or no",
     "bool_type": "give yes or no",
     "dict_type": "give a dict",
-    "enum": "give {expected}",
     "finite_number": "give a finite number",
     "float_parsing": "give a number",
     "float_type": "give a number",
@@ -27,7 +27,6 @@ _REASONS = {
     "int_type": "give a whole number",
     "less_than": "give less than {lt}",
     "less_than_equal": "give {le} or less",
-    "list_type": "give a list of values",
     "literal_error": "give {expected}",
     "model_type": "give {class_name}(…)",
     "multiple_of": "give a multiple of {multiple_of}",
@@ -35,7 +34,6 @@ _REASONS = {
     "string_too_short": "give a longer text, of at least {min_length} letters",
     "string_type": "give a text",
     "too_long": "give at most {max_length} values",
-    "too_short": "give at least {min_length} values",
     "tuple_type": "give several values, such as (1, 2)",
     **{
         f"{kind}_{problem}": "give a date such as 2024-06-01, or a time such as 2024-06-01T12:00:00Z"
@@ -252,8 +250,7 @@ def reason_of(errors: Sequence[Mapping[str, Any]]) -> str:
     reasons = dict.fromkeys(
         _REASONS[one["type"]].format_map({name: _number(value) for name, value in one.get("ctx", {}).items()})
         for one in same_option
-        # A single value is also too few values. People read about its number only.
-        if one["type"] in _REASONS and (one["type"] != "too_short" or one is errors[0])
+        if one["type"] in _REASONS
     )
     if errors[0]["type"] in _REASONS:
         return " or ".join(reasons).replace(" or give ", " or ")
@@ -271,5 +268,5 @@ def has_reason(error: Mapping[str, Any]) -> bool:
 
 
 def _number(value: object) -> object:
-    """Return a whole number without a decimal point."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    """Return a number as text for people, and any other value as it is."""
+    return number_text(value) if isinstance(value, float) else value

@@ -31,12 +31,15 @@ _PATH_LETTERS = 300
 """Longest part of a path that a text shows. The paths of all views and tiles are shorter."""
 
 _REASONS = {
+    "enum": "give {expected}",
+    "list_type": "give a list of values",
     "model_attributes_type": "give a JSON object in braces",
+    "too_short": "give at least {min_length} values",
     "tuple_type": "give a list of values, such as [1, 2]",
     "union_tag_not_found": "its field {discriminator} is missing: give it too",
     "union_tag_invalid": "its field {discriminator} is wrong: give one of {expected_tags}",
 }
-"""Texts about the values that only the body of a request has, by the type of pydantic's error."""
+"""Texts about values that only a request has, by the type of pydantic's error."""
 
 
 def wrong_value(error: RequestValidationError, request: Request) -> str:

@@ -312,7 +312,7 @@ def test_qa_sets_the_state_by_its_verdict(
         (2, ["search", "made", "--root", "scene.tif", "--tile", TILE], "scene.tif is a file: give a folder"),
         (2, ["embed"], "the argument RASTER is missing"),
         (2, ["embed", "scene.tif", "--bands", "red"], "--bands: give 'auto' or a whole number, not 'red'"),
-        (2, ["embed", "scene.tif", "--std", "-1,1,1"], "--std: give 1e-06 or more, not '-1'"),
+        (2, ["embed", "scene.tif", "--std", "-1,1,1"], "--std: give 0.000001 or more, not '-1'"),
         (2, ["embed", "scene.tif", "--mean", "-.5,1,1"], "--mean: give 0 or more, not '-.5'"),
         (2, ["search", "made", "--lonlat", "-24,60"], "--lonlat: give 2 values, not 1"),
         (1, ["embed", "placeless.tif"], "or allow footprints in pixels with --allow-no-crs"),

@@ -160,7 +160,7 @@ def test_markdown_shows_texts_letter_by_letter(answer: Answer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("distance", "text"), [(0.0, "0"), (3.14159e-7, "3.14e-07"), (1.2345678e-4, "0.000123"), (1.5, "1.500000")]
+    ("distance", "text"), [(0.0, "0"), (3.14159e-7, "0.000000314"), (1.2345678e-4, "0.000123"), (1.5, "1.500000")]
 )
 def test_distances_of_close_tiles_differ_in_their_text(distance: float, text: str, answer: Answer) -> None:
     assert answer.hits[0].model_copy(update={"distance": distance}).distance_text() == text
