@@ -287,7 +287,7 @@ def test_all_tiles_come_where_more_are_asked_for(known: Known, searcher: Searche
     answer = searcher.ask(Query(tile=name(431)), k=5000)
     check(answer, known.expected(known.vectors[431], 5000, left_out={431}))
     assert len(answer.hits) == ROWS * COLS - len(SKIPPED) - 1
-    assert "715 of 5000 tiles found" in str(answer)
+    assert "715 of 5,000 tiles found" in str(answer)
 
 
 def test_liked_and_unliked_tiles_move_the_query_by_rocchios_formula(known: Known, searcher: Searcher) -> None:
