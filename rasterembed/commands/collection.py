@@ -183,11 +183,16 @@ def rebuild(collection: str, root: str | None = None, datasets: str | None = Non
         check_known_collection(store, collection)
     from rasterembed.collection.shared_texts import counts_text
     from rasterembed.collection_upkeep import rebuild_collection
+    from rasterembed.command_line.this_program import this_program
     from rasterembed.commands.collection_steps import QuietSteps
+    from rasterembed.search.next_search import collection_search_command
 
-    catalogue = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps()).catalogue
+    rebuilt = rebuild_collection(store, collection, datasets=joining, steps=QuietSteps())
+    catalogue = rebuilt.catalogue
     counts = counts_text(catalogue.count, catalogue.counts())
-    return f"collection {collection!r} was rebuilt: scenes {counts}; {counted(catalogue.vectors, 'row')}"
+    lines = [f"collection {collection!r} was rebuilt: scenes {counts}; {counted(catalogue.vectors, 'row')}"]
+    search = collection_search_command(rebuilt, program=this_program())
+    return "\n".join([*lines, *([f"search: {search}"] if search else [])])
 
 
 app = OptionsApp(

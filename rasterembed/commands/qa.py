@@ -16,8 +16,8 @@ from rasterembed.store.object_store import ObjectStore
 
 def qa(
     dataset: Annotated[str | None, POSITIONAL] = None,
-    root: str | None = None,
     collection: str | None = None,
+    root: str | None = None,
     thresholds: QaThresholds = QaThresholds(),
     collection_thresholds: CollectionThresholds = CollectionThresholds(),
     dry_run: bool = False,
@@ -29,8 +29,8 @@ def qa(
 
     Args:
         dataset: Name of the dataset.
-        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         collection: Name of a collection to check, in place of a dataset.
+        root: Folder or s3://bucket/prefix of the dataset. The default is the folder rasterembed-store.
         thresholds: Bounds that the dataset must keep.
         collection_thresholds: Bounds that the collection must keep, only with --collection.
         dry_run: Only print the result. The dataset or the collection keeps its state and its report.
@@ -73,9 +73,12 @@ def _qa_of_dataset(store: ObjectStore, dataset: str, thresholds: QaThresholds, d
 def _qa_of_collection(store: ObjectStore, collection: str, thresholds: CollectionThresholds, dry_run: bool) -> str:
     check_known_collection(store, collection)
     # These imports take too long for a command that only prints its help.
+    from rasterembed.collection.collection import Collection
     from rasterembed.collection_upkeep import check_collection
+    from rasterembed.command_line.this_program import this_program
     from rasterembed.commands.collection_steps import QuietSteps
     from rasterembed.qa.metric_report import dry_run_text
+    from rasterembed.search.next_search import collection_search_command
 
     report = check_collection(store, collection, thresholds, dry_run=dry_run, steps=QuietSteps())
     print(report.table())
@@ -86,6 +89,8 @@ def _qa_of_collection(store: ObjectStore, collection: str, thresholds: Collectio
     lines = [f"collection id: {collection}"]
     if not dry_run:
         lines.append(f"report: {store.uri(CollectionLayout(collection).qa_report_markdown)}")
+        command = collection_search_command(Collection.open(store, collection), program=this_program())
+        lines += [f"search: {command}"] if command else []
     return "\n".join(lines)
 
 

@@ -126,6 +126,10 @@ class Radiometry(OptionsModel):
         return self
 
 
+_SHARED = "stretch of "
+"""Beginning of the method of a radiometry that belongs to another dataset. The id of this dataset follows."""
+
+
 class ResolvedRadiometry(BaseModel):
     """The numbers that a `Radiometry` gives for one raster.
 
@@ -149,6 +153,11 @@ class ResolvedRadiometry(BaseModel):
     """Whether the band holds indexes into the raster's palette. If so, the palette's colours are scaled."""
     method: str
     """Where `low` and `high` come from, such as `uint8`, `range` or `percentile 2 98`."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether black and white are those of the dataset that `stretch_of` names."""
+        return self.method.startswith(_SHARED)
 
     @property
     def distinct_bands(self) -> tuple[int, ...]:
@@ -265,7 +274,7 @@ def resolve_radiometry(
                 f"`stretch_of`: only one of dataset {radiometry.stretch_of!r} and this raster has the colours of a "
                 "palette, so they cannot share black and white: give `range` or `scale`"
             )
-        return shared.model_copy(update={"bands": bands, "method": f"stretch of {radiometry.stretch_of}"})
+        return shared.model_copy(update={"bands": bands, "method": f"{_SHARED}{radiometry.stretch_of}"})
     if has_palette:
         return _same_for_all(bands, (0.0, 255.0), "palette", palette=True)
     if radiometry.range is not None:
@@ -302,8 +311,8 @@ def requested_radiometry(resolved: ResolvedRadiometry, profile: RasterProfile) -
         if kind == "percentile":
             low, high = rest.split()
             return Radiometry(bands=bands, percentile=(float(low), float(high)))
-        if method.startswith("stretch of "):
-            return Radiometry(bands=bands, stretch_of=rest.removeprefix("of "))
+        if resolved.shared:
+            return Radiometry(bands=bands, stretch_of=method.removeprefix(_SHARED))
     except ValueError:
         pass
     raise DataError(f"the stretch {method[:60]!r} is not known: embed the raster again")

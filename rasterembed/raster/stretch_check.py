@@ -73,7 +73,8 @@ def doubtful_stretch(
     else:
         return None
     shown = [rounded_text(value, high - low) for value in (low, high)]
-    advice = f": give a `range` such as {shown[0]} {shown[1]}, or another `stretch_of`" if low < high else ""
+    other = ", or another `stretch_of`" if radiometry.shared else ""
+    advice = f": give a `range` such as {shown[0]} {shown[1]}{other}" if low < high else ""
     return DoubtfulStretch(
         problem,
         f"{uri}: {radiometry.describe()} ({radiometry.method}) {found}. Most of the sampled values are between "

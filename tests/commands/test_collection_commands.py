@@ -122,6 +122,12 @@ def test_a_folder_is_embedded_shown_listed_and_searched(
     assert (summary.id, summary.scenes, summary.rows) == ("survey", 2, 8)
 
 
+def pasted(line: str) -> str:
+    """Run the search command in the last line of a result, and return the answer."""
+    words = shlex.split(line.removeprefix("search: "))
+    return str(run(app, words[words.index("search") :]))
+
+
 def test_a_partly_failed_run_tells_what_worked_and_then_one_error(
     scenes: Path, root: str, tiny_vit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -238,7 +244,13 @@ def test_a_file_that_became_unreadable_keeps_its_dataset_and_leaves_the_collecti
         "for 3 scenes; 2 of them failed, without vectors in the collection"
     )
     printed = command("rebuild", "survey", "--root", root)
-    assert printed == "collection 'survey' was rebuilt: scenes 3: 1 ready, 2 failed; 4 rows"
+    said, search = printed.splitlines()
+    assert said == "collection 'survey' was rebuilt: scenes 3: 1 ready, 2 failed; 4 rows"
+    assert "distance" in pasted(search)
+    every = ("--max-failed-scene-share", "1", "--max-duplicate-scenes", "9")
+    assert "distance" in pasted(
+        str(run(app, ["qa", "--collection", "survey", "--root", root, *every])).splitlines()[-1]
+    )
 
 
 def test_show_of_a_scene_tells_the_result_of_its_quality_checks_though_no_report_was_written(
@@ -403,7 +415,7 @@ def test_rebuild_makes_a_lost_catalogue_again(
     (Path(root) / "collections/survey/items.parquet").unlink()
     capsys.readouterr()
     printed = command("rebuild", "survey", "--root", root)
-    assert printed == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
+    assert printed.splitlines()[0] == "collection 'survey' was rebuilt: scenes 2: 2 ready; 8 rows"
     warned = capsys.readouterr().err
     assert warned.startswith("warning: the old catalogue is lost or damaged, so the listings of the scenes")
     assert "remove-scene survey SCENE" in warned
@@ -415,7 +427,7 @@ def test_rebuild_makes_a_lost_catalogue_again(
     run(app, ["embed", str(scenes / "a.tif"), "--dataset-id", "alone", "--index", "always", *config])
     assert "vector index: built, because there is no index\n" in capsys.readouterr().err
     printed = command("rebuild", "older", "--root", root, "--datasets", "alone")
-    assert printed == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
+    assert printed.splitlines()[0] == "collection 'older' was rebuilt: scenes 1: 1 ready; 4 rows"
     printed = command("remove-scene", "older", "alone", "--root", root, "--yes")
     assert printed.endswith("dataset alone was embedded before it joined the collection, and stays")
     assert (Path(root) / "datasets/alone/manifest.json").exists()

@@ -50,6 +50,10 @@ def test_the_share_of_clipped_pixels_is_that_of_numpy(store: ObjectStore, tmp_pa
     assert f"white 255,255,255 (stretch of eight) clip {share:.1%} of the sampled valid pixels" in message
     low, high = (np.percentile(valid + 200, each, axis=1) for each in (2, 98))
     assert f"give a `range` such as {low.min():g} {high.max():g}, or another `stretch_of`" in message
+    message = doubt(store, path, Radiometry(range=(60_000, 65_000)))
+    assert message is not None
+    assert message.partition(": give a `range` such as ")[2]
+    assert "stretch_of" not in message  # Nobody gave it.
 
 
 @pytest.mark.parametrize(
